@@ -1,0 +1,61 @@
+/** All media in Veza runs at 48 kHz stereo: it is the only rate at which AAC, Opus and MP3 share a grid. */
+export const SAMPLE_RATE_HZ = 48_000;
+export const CHANNELS = 2;
+
+export type Codec = 'aac' | 'opus' | 'mp3';
+
+/** Samples in one frame of the codec at 48 kHz. 320 ms is the shortest time that is a whole number of frames of each. */
+export const FRAME_SAMPLES: Readonly<Record<Codec, number>> = { aac: 1024, opus: 960, mp3: 1152 };
+
+/** 320 ms: 15 AAC = 16 Opus frames, and 13⅓ MP3 frames; a frame boundary of all three comes every 960 ms. */
+export const COMMON_FRAME_SAMPLES: Readonly<Record<'aac+opus' | 'all', number>> = { 'aac+opus': 15_360, all: 46_080 };
+
+/**
+ * Samples of encoder delay at the start of a run, the same in every CMAF rendition (AAC has 1,024 by nature, Opus 312
+ * and is delayed by the rest), so that a player crosses from one to the other without a jump. Written as an edit list.
+ */
+export const PRIMING_SAMPLES = 1024;
+
+export interface Rendition {
+  /** `{codec}-{kbit/s}`; part of every address. */
+  readonly name: string;
+  readonly codec: Codec;
+  readonly bitrateKbps: number;
+  /** RFC 6381. */
+  readonly codecs: string;
+  /** CMAF with parts; false is packed audio, listed by itself. */
+  readonly lowLatency: boolean;
+  /** RFC 8216bis SCORE: higher is preferred. AAC rises with its bitrate, Opus is lowest, because some players cross codecs. */
+  readonly score: number;
+}
+
+/** Every rung, in the order of the multivariant playlist. */
+export const LADDER: readonly Rendition[] = [
+  { name: 'aac-64', codec: 'aac', bitrateKbps: 64, codecs: 'mp4a.40.2', lowLatency: true, score: 2 },
+  { name: 'aac-128', codec: 'aac', bitrateKbps: 128, codecs: 'mp4a.40.2', lowLatency: true, score: 3 },
+  { name: 'aac-256', codec: 'aac', bitrateKbps: 256, codecs: 'mp4a.40.2', lowLatency: true, score: 4 },
+  { name: 'opus-96', codec: 'opus', bitrateKbps: 96, codecs: 'opus', lowLatency: true, score: 1 },
+  { name: 'mp3-128', codec: 'mp3', bitrateKbps: 128, codecs: 'mp4a.40.34', lowLatency: false, score: 0 },
+];
+
+export interface LadderOptions {
+  codecs: readonly Codec[];
+  /** False keeps one rung a codec: the one nearest `defaultKbps`. */
+  adaptive: boolean;
+  defaultKbps: number;
+}
+
+/** The rungs that a configuration asks for, in ladder order. */
+export function chooseLadder(options: LadderOptions): Rendition[] {
+  const wanted = LADDER.filter((rung) => options.codecs.includes(rung.codec));
+  if (options.adaptive) return wanted;
+  return options.codecs
+    .map((codec) => wanted.filter((rung) => rung.codec === codec))
+    .filter((rungs) => rungs.length > 0)
+    .map((rungs) =>
+      rungs.reduce((best, rung) =>
+        Math.abs(rung.bitrateKbps - options.defaultKbps) < Math.abs(best.bitrateKbps - options.defaultKbps) ? rung : best,
+      ),
+    )
+    .sort((a, b) => LADDER.indexOf(a) - LADDER.indexOf(b));
+}

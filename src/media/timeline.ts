@@ -1,0 +1,112 @@
+import { type Codec, FRAME_SAMPLES, SAMPLE_RATE_HZ } from './ladder.js';
+
+/**
+ * The timeline of one broadcast: which segments exist, where runs begin, what has been published of the open segment.
+ *
+ * Everything on it is arithmetic on numbers. A segment is `segmentSamples` long in every rendition; a codec's parts are
+ * a function of the grid; the media time of segment n is (n − firstNumber) × segmentSamples. So manifests are rendered
+ * from very little state, and that state is small enough to be made durable at each segment.
+ */
+export interface Grid {
+  /** Samples in a segment: a multiple of 46,080 (960 ms), so a whole number of frames of each codec. */
+  readonly segmentSamples: number;
+  /** The part target (`PART_MS`), in samples. */
+  readonly partSamples: number;
+}
+
+export function makeGrid(segmentMs: number, partMs: number): Grid {
+  return { segmentSamples: (segmentMs * SAMPLE_RATE_HZ) / 1000, partSamples: (partMs * SAMPLE_RATE_HZ) / 1000 };
+}
+
+/** Frames of the codec in a full part: the most whole frames that fit in the part target (at least one). */
+export function framesPerPart(grid: Grid, codec: Codec): number {
+  return Math.max(1, Math.floor(grid.partSamples / FRAME_SAMPLES[codec]));
+}
+
+export function framesPerSegment(grid: Grid, codec: Codec): number {
+  return grid.segmentSamples / FRAME_SAMPLES[codec];
+}
+
+export function partsPerSegment(grid: Grid, codec: Codec): number {
+  return Math.ceil(framesPerSegment(grid, codec) / framesPerPart(grid, codec));
+}
+
+/** Samples in part `part` (from 0) of any segment; the last part is what remains. */
+export function partDurationSamples(grid: Grid, codec: Codec, part: number): number {
+  const perPart = framesPerPart(grid, codec);
+  return Math.min(perPart, framesPerSegment(grid, codec) - part * perPart) * FRAME_SAMPLES[codec];
+}
+
+/** A stretch made by one process without interruption. A later one is a discontinuity. */
+export interface Run {
+  /** Random, part of every media name, so that no cache can serve another run's bytes. */
+  readonly id: string;
+  /** Number of its first segment. */
+  readonly firstNumber: number;
+  /** EXT-X-DISCONTINUITY-SEQUENCE of its first segment; rises for the channel's life. */
+  readonly discontinuity: number;
+  /** Wall-clock milliseconds since 1970 at the start of its first segment. */
+  readonly startWallMs: number;
+}
+
+/** A title as it is heard: HLS DATERANGE, emsg and ICY are made from it. */
+export interface Title {
+  /** Unique in the channel's life. */
+  readonly id: string;
+  /** Wall-clock milliseconds at which the listener hears it begin. */
+  readonly startWallMs: number;
+  readonly title: string;
+  readonly artist?: string;
+}
+
+/** How far one codec has been published. Codecs may differ when their parts do not align. */
+export interface Progress {
+  /** Number of the segment that is being made: every lower one (from firstNumber) is complete or a gap. */
+  readonly openNumber: number;
+  /** Parts of the open segment that are published. */
+  readonly openParts: number;
+}
+
+/** What a manifest is rendered from. Plain data; the same state always gives the same text. */
+export interface Timeline {
+  readonly broadcastId: string;
+  readonly grid: Grid;
+  /** Number of the broadcast's first segment; numbers rise for the channel's life. */
+  readonly firstNumber: number;
+  /** Ascending by firstNumber; never empty. */
+  readonly runs: readonly Run[];
+  /** Segments that were never finished (the process died): listed as EXT-X-GAP. */
+  readonly gaps: ReadonlySet<number>;
+  /** Ascending by start. */
+  readonly titles: readonly Title[];
+  readonly progress: Readonly<Partial<Record<Codec, Progress>>>;
+  /** No segment will be added. */
+  readonly ended: boolean;
+}
+
+/** The run that segment `number` belongs to. */
+export function runOf(timeline: Timeline, number: number): Run {
+  let found = timeline.runs[0];
+  for (const run of timeline.runs) {
+    if (run.firstNumber > number) break;
+    found = run;
+  }
+  if (!found) throw new RangeError('a timeline has at least one run');
+  return found;
+}
+
+/** Wall-clock milliseconds of the start of segment `number` (PROGRAM-DATE-TIME). */
+export function wallMsOf(timeline: Timeline, number: number): number {
+  const run = runOf(timeline, number);
+  return run.startWallMs + ((number - run.firstNumber) * timeline.grid.segmentSamples * 1000) / SAMPLE_RATE_HZ;
+}
+
+/** Media time (`tfdt`, DASH `t`) of the start of segment `number`, in samples. Rises without a step over runs. */
+export function mediaTimeOf(timeline: Timeline, number: number): number {
+  return (number - timeline.firstNumber) * timeline.grid.segmentSamples;
+}
+
+/** File name of a segment, part or init; the object-store key is `live/{channel}/{rendition}/` before it. */
+export const initName = (run: string) => `${run}-init.mp4`;
+export const segmentName = (run: string, number: number, codec: Codec) => `${run}-${number}.${codec === 'mp3' ? 'mp3' : 'm4s'}`;
+export const partName = (run: string, number: number, part: number) => `${run}-${number}.${part}.m4s`;

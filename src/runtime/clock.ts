@@ -1,0 +1,115 @@
+/**
+ * One clock for everything that has a deadline or a timestamp. Tests use `FakeClock`; nothing else reads the time.
+ *
+ * `wallMs` is the monotonic clock plus an offset that was read once at start, so it never jumps. A step of the system
+ * clock is followed by slewing at no more than 500 ppm (`slewPpm`), so that PROGRAM-DATE-TIME, the MPD and `/time`
+ * agree with each other always, and with the world again in the end.
+ */
+export interface Clock {
+  /** Milliseconds since an arbitrary start; never falls. */
+  monotonicMs(): number;
+  /** Milliseconds since 1970, smooth. */
+  wallMs(): number;
+  /** Runs `task` once after `delayMs`. Returns what cancels it. */
+  after(delayMs: number, task: () => void): () => void;
+  /** Runs `task` every `periodMs` until cancelled. */
+  every(periodMs: number, task: () => void): () => void;
+}
+
+const SLEW_PPM = 500;
+
+export class SystemClock implements Clock {
+  #offsetMs: number;
+  #checkedAtMs: number;
+  readonly #systemWallMs: () => number;
+  readonly #now: () => number;
+
+  constructor(systemWallMs: () => number = Date.now, now: () => number = () => performance.now()) {
+    this.#systemWallMs = systemWallMs;
+    this.#now = now;
+    this.#checkedAtMs = now();
+    this.#offsetMs = systemWallMs() - this.#checkedAtMs;
+  }
+
+  monotonicMs(): number {
+    return this.#now();
+  }
+
+  wallMs(): number {
+    const nowMs = this.#now();
+    const elapsedMs = nowMs - this.#checkedAtMs;
+    if (elapsedMs >= 1000) {
+      const errorMs = this.#systemWallMs() - (nowMs + this.#offsetMs);
+      // Below 2 ms it is the granularity of the system clock, not an error.
+      if (Math.abs(errorMs) > 2) {
+        const limitMs = (elapsedMs * SLEW_PPM) / 1e6;
+        this.#offsetMs += Math.max(-limitMs, Math.min(limitMs, errorMs));
+      }
+      this.#checkedAtMs = nowMs;
+    }
+    return nowMs + this.#offsetMs;
+  }
+
+  after(delayMs: number, task: () => void): () => void {
+    const timer = setTimeout(task, delayMs);
+    return () => clearTimeout(timer);
+  }
+
+  every(periodMs: number, task: () => void): () => void {
+    const timer = setInterval(task, periodMs);
+    return () => clearInterval(timer);
+  }
+}
+
+interface FakeTimer {
+  atMs: number;
+  periodMs: number | undefined;
+  task: () => void;
+}
+
+/** A clock that moves only when told to; timers run in order while it moves. */
+export class FakeClock implements Clock {
+  #nowMs = 0;
+  readonly #startWallMs: number;
+  readonly #timers = new Set<FakeTimer>();
+
+  constructor(startWallMs = Date.UTC(2030, 0, 1)) {
+    this.#startWallMs = startWallMs;
+  }
+
+  monotonicMs(): number {
+    return this.#nowMs;
+  }
+
+  wallMs(): number {
+    return this.#startWallMs + this.#nowMs;
+  }
+
+  after(delayMs: number, task: () => void): () => void {
+    return this.#add({ atMs: this.#nowMs + delayMs, periodMs: undefined, task });
+  }
+
+  every(periodMs: number, task: () => void): () => void {
+    return this.#add({ atMs: this.#nowMs + periodMs, periodMs, task });
+  }
+
+  /** Moves the time forward, running what falls due on the way. */
+  advance(byMs: number): void {
+    const untilMs = this.#nowMs + byMs;
+    for (;;) {
+      let next: FakeTimer | undefined;
+      for (const timer of this.#timers) if (timer.atMs <= untilMs && (!next || timer.atMs < next.atMs)) next = timer;
+      if (!next) break;
+      this.#nowMs = next.atMs;
+      if (next.periodMs === undefined) this.#timers.delete(next);
+      else next.atMs += next.periodMs;
+      next.task();
+    }
+    this.#nowMs = untilMs;
+  }
+
+  #add(timer: FakeTimer): () => void {
+    this.#timers.add(timer);
+    return () => this.#timers.delete(timer);
+  }
+}

@@ -1,0 +1,43 @@
+/**
+ * Every failure that somebody outside can meet has a stable code. One edge per protocol turns the code into bytes
+ * (problem document, RTMP status, HTTP line); nobody else does.
+ */
+export const ERROR_CODES = {
+  bad_request: 400,
+  unauthorized: 401,
+  forbidden: 403,
+  not_found: 404,
+  conflict: 409,
+  payload_too_large: 413,
+  unsupported_media: 415,
+  rate_limited: 429,
+  internal: 500,
+  unavailable: 503,
+  /** Another encoder with the same key is on air and sending; this one was displaced by it a moment ago. */
+  displaced: 409,
+  /** The limit of streams (`MAX_STREAMS`) or of connections is reached. */
+  busy: 503,
+} as const;
+
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+export class VezaError extends Error {
+  readonly code: ErrorCode;
+  /** HTTP status that goes with the code. */
+  readonly status: number;
+  /** Extra members of the problem document; never a secret. */
+  readonly details: Readonly<Record<string, unknown>> | undefined;
+
+  constructor(code: ErrorCode, message: string, options: { cause?: unknown; details?: Record<string, unknown> } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'VezaError';
+    this.code = code;
+    this.status = ERROR_CODES[code];
+    this.details = options.details;
+  }
+}
+
+/** The message of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,62 @@
+import type { Clock } from './clock.js';
+import { messageOf } from './errors.js';
+import type { Log } from './log.js';
+
+export interface Component {
+  readonly name: string;
+  start?(): Promise<void> | void;
+  /** Graceful, and harmless when called twice. */
+  stop?(): Promise<void> | void;
+}
+
+/**
+ * Starts parts in order and stops them in reverse. A part that fails to start stops those before it. `stop` gives the
+ * whole chain `timeoutMs`; what has not ended by then is named in the log and left to the end of the process.
+ */
+export class Lifecycle {
+  readonly #started: Component[] = [];
+  readonly #clock: Clock;
+  readonly #log: Log;
+  #stopping: Promise<boolean> | undefined;
+
+  constructor(clock: Clock, log: Log) {
+    this.#clock = clock;
+    this.#log = log;
+  }
+
+  async start(components: readonly Component[]): Promise<void> {
+    for (const component of components) {
+      this.#started.push(component);
+      await component.start?.();
+    }
+  }
+
+  /** Resolves to true when every part ended in time. */
+  stop(timeoutMs: number): Promise<boolean> {
+    this.#stopping ??= this.#stopAll(timeoutMs);
+    return this.#stopping;
+  }
+
+  async #stopAll(timeoutMs: number): Promise<boolean> {
+    let current = '';
+    const all = (async () => {
+      for (const component of this.#started.reverse()) {
+        current = component.name;
+        try {
+          await component.stop?.();
+        } catch (error) {
+          this.#log.error({ component: component.name, error: messageOf(error) }, 'a part failed to stop');
+        }
+      }
+      return true;
+    })();
+    let cancel = () => {};
+    const deadline = new Promise<boolean>((resolve) => {
+      cancel = this.#clock.after(timeoutMs, () => resolve(false));
+    });
+    const inTime = await Promise.race([all, deadline]);
+    cancel();
+    if (!inTime) this.#log.error({ component: current, timeoutMs }, 'stopping took too long; ending by force');
+    return inTime;
+  }
+}
