@@ -1,0 +1,24 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+
+/**
+ * Makes sure that Debian packages are there, so that no test depends on what somebody installed by hand. As root they are
+ * installed; otherwise the test fails with the command to run.
+ */
+export async function ensurePackages(...names: string[]): Promise<void> {
+  const missing: string[] = [];
+  for (const name of names) {
+    const state = await run('dpkg-query', ['-W', '-f=${Status}', name]).then(
+      (result) => result.stdout,
+      () => '',
+    );
+    if (!state.includes('install ok installed')) missing.push(name);
+  }
+  if (missing.length === 0) return;
+  if (process.getuid?.() !== 0) throw new Error(`missing Debian packages; run: sudo apt-get install -y ${missing.join(' ')}`);
+  const options = { env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }, maxBuffer: 1 << 26 };
+  await run('apt-get', ['update', '-qq'], options);
+  await run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...missing], options);
+}
