@@ -1,0 +1,180 @@
+import { PassThrough, Writable } from 'node:stream';
+import installer from '@ffmpeg-installer/ffmpeg';
+import fluent from 'fluent-ffmpeg';
+import { CHANNELS, type Codec, PRIMING_SAMPLES, type Rendition, SAMPLE_RATE_HZ } from '../media/ladder.js';
+
+/**
+ * The only file that knows ffmpeg. A decoder turns a broadcaster's bytes into PCM, an encoder turns PCM into every rung of
+ * the ladder in one Matroska stream. Both run as children that live on pipes alone (`-protocol_whitelist pipe`), so nothing
+ * that a broadcaster sends can make them open a file or an address; with their standard input they end, however we died.
+ */
+
+/** What is accepted from broadcasters; ffmpeg's own names of the demuxers. `-f` is always given: nothing is probed. */
+const DEMUXERS = { adts: 'aac', loas: 'loas', mp3: 'mp3', ogg: 'ogg', matroska: 'matroska', flac: 'flac', wav: 'wav' } as const;
+export type DecodableFormat = keyof typeof DEMUXERS;
+
+/** libopus looks ahead 312 samples at 48 kHz; the rest is added so that every CMAF rendition has the same delay. */
+const OPUS_LOOKAHEAD_SAMPLES = 312;
+
+const ENCODER_OPTIONS: Readonly<Record<Codec, (stream: number) => string[]>> = {
+  aac: (stream) => [`-c:a:${stream}`, 'aac'],
+  opus: (stream) => {
+    const delay = PRIMING_SAMPLES - OPUS_LOOKAHEAD_SAMPLES;
+    return [`-c:a:${stream}`, 'libopus', `-frame_duration:a:${stream}`, '20', `-filter:a:${stream}`, `adelay=${delay}S|${delay}S`];
+  },
+  // Without a reservoir every frame stands alone: a segment's first frame would otherwise be silent by itself.
+  mp3: (stream) => [`-c:a:${stream}`, 'libmp3lame', `-reservoir:a:${stream}`, '0', `-abr:a:${stream}`, '0'],
+};
+
+export interface TransformEvents {
+  /** Output of the child; the buffer may be kept. */
+  onData(bytes: Buffer): void;
+  /** `write` may be called again after it returned false. */
+  onDrain?(): void;
+  /** Called once, after the last `onData`. `error` is ffmpeg's last words when it did not end well. */
+  onExit(error: string | undefined): void;
+}
+
+/** A running ffmpeg with bytes in and bytes out. */
+export interface Transform {
+  /** Bytes are taken in any case; false asks to wait for `onDrain`. */
+  write(bytes: Uint8Array): boolean;
+  /** No more input; what is inside still comes out. */
+  end(): void;
+  /** Ends it now. `onExit` still comes. */
+  kill(): void;
+  /** Stops (and resumes) reading what the child puts out, so that it stops reading too. */
+  pause(): void;
+  resume(): void;
+  /** Bytes written that the child has not taken yet. */
+  readonly backlogBytes: number;
+  /** For tests and metrics; undefined before the child runs. */
+  readonly pid: number | undefined;
+}
+
+export class Ffmpeg {
+  readonly path: string;
+
+  /** `path`: another ffmpeg (≥ 4.1 with libopus and libmp3lame) than the one from npm. */
+  constructor(path: string | undefined) {
+    this.path = path ?? installer.path;
+  }
+
+  /** Broadcaster's bytes → PCM s16le, 48 kHz, stereo. */
+  decoder(format: DecodableFormat, events: TransformEvents): Transform {
+    return this.#run(
+      [
+        '-fflags',
+        '+nobuffer',
+        '-probesize',
+        format === 'matroska' || format === 'ogg' ? '65536' : '2048',
+        '-analyzeduration',
+        '0',
+        '-f',
+        DEMUXERS[format],
+      ],
+      [
+        '-map',
+        '0:a:0',
+        '-vn',
+        '-c:a',
+        'pcm_s16le',
+        '-ar',
+        String(SAMPLE_RATE_HZ),
+        '-ac',
+        String(CHANNELS),
+        '-flush_packets',
+        '1',
+        '-f',
+        's16le',
+      ],
+      events,
+    );
+  }
+
+  /** PCM → Matroska with one track a rendition, in their order, each block flushed as it is made. */
+  encoder(renditions: readonly Rendition[], events: TransformEvents): Transform {
+    const output: string[] = [];
+    for (const [stream, rendition] of renditions.entries()) {
+      output.push('-map', '0:a', ...ENCODER_OPTIONS[rendition.codec](stream), `-b:a:${stream}`, `${rendition.bitrateKbps}k`);
+    }
+    // A cluster a block: the muxer holds a cluster back until it is whole.
+    output.push('-flush_packets', '1', '-cluster_time_limit', '1', '-f', 'matroska');
+    const input = ['-probesize', '32', '-analyzeduration', '0', '-f', 's16le', '-ar', String(SAMPLE_RATE_HZ), '-ac', String(CHANNELS)];
+    return this.#run(input, output, events);
+  }
+
+  #run(inputOptions: string[], outputOptions: string[], events: TransformEvents): Transform {
+    // Half a second of PCM, or several of anything compressed.
+    const stdin = new PassThrough({ highWaterMark: 96 * 1024 });
+    let resumeOutput: (() => void) | undefined;
+    let paused = false;
+    const stdout = new Writable({
+      highWaterMark: 256 * 1024,
+      write(bytes: Buffer, _encoding, done) {
+        events.onData(bytes);
+        if (paused) resumeOutput = done;
+        else done();
+      },
+    });
+    let killed = false;
+    let exited = false;
+    const exit = (error: string | undefined) => {
+      if (exited) return;
+      exited = true;
+      events.onExit(error);
+    };
+    const command = fluent({ logger: undefined })
+      .setFfmpegPath(this.path)
+      .input(stdin)
+      .inputOptions(['-hide_banner', '-nostats', '-v', 'error', '-protocol_whitelist', 'pipe', ...inputOptions])
+      .output(stdout, { end: true })
+      .outputOptions(outputOptions)
+      .on('start', () => {
+        if (killed) command.kill('SIGKILL');
+      })
+      .on('error', (error: Error, _stdout: string | null, stderr: string | null) => exit(lastWords(stderr) ?? error.message))
+      .on('end', () => {
+        // Everything has passed through `stdout` when it is finished, not before.
+        if (stdout.writableFinished) exit(undefined);
+        else stdout.once('finish', () => exit(undefined)).once('error', () => exit(undefined));
+      });
+    stdin.on('drain', () => events.onDrain?.());
+    // A child that dies breaks the pipe; its exit is what is reported.
+    stdin.on('error', () => undefined);
+    stdout.on('error', () => undefined);
+    command.run();
+    const child = command as unknown as { ffmpegProc?: { pid?: number } };
+
+    return {
+      write: (bytes) => (stdin.writable ? stdin.write(bytes) : true),
+      end: () => {
+        stdin.end();
+      },
+      kill: () => {
+        killed = true;
+        command.kill('SIGKILL');
+      },
+      pause: () => {
+        paused = true;
+      },
+      resume: () => {
+        paused = false;
+        const done = resumeOutput;
+        resumeOutput = undefined;
+        done?.();
+      },
+      get backlogBytes() {
+        return stdin.writableLength;
+      },
+      get pid() {
+        return child.ffmpegProc?.pid;
+      },
+    };
+  }
+}
+
+function lastWords(stderr: string | null): string | undefined {
+  const lines = (stderr ?? '').split('\n').filter((line) => line.trim().length > 0);
+  return lines.at(-1)?.trim().slice(0, 300);
+}
