@@ -1,0 +1,348 @@
+import type { Codec, Rendition } from './ladder.js';
+import { SAMPLE_RATE_HZ } from './ladder.js';
+import {
+  initName,
+  type Progress,
+  partDurationSamples,
+  partName,
+  partsPerSegment,
+  type Run,
+  runOf,
+  segmentName,
+  type Timeline,
+  wallMsOf,
+} from './timeline.js';
+
+/**
+ * HLS playlists (RFC 8216bis) as functions of the timeline: the same state always gives the same text. The numbers in
+ * comments are the rules that `npm run validate` checks; see validate-hls.
+ */
+
+/** Complete segments in a live media playlist. A longer one costs every reload; rewind has a playlist of its own. */
+export const LIVE_WINDOW_SEGMENTS = 30;
+
+/** CLASS of the DATERANGE of a title, whose X-TITLE and X-ARTIST carry what is heard. */
+export const TITLE_CLASS = 'veza.now-playing';
+
+/** Skip boundary in target durations (rule 20): a client whose playlist is younger than half of it may ask for a delta. */
+const SKIP_TARGET_DURATIONS = 6;
+/** Parts are listed within so many target durations of the end (rule 19). */
+const PARTS_TARGET_DURATIONS = 3;
+/** RFC 8216bis 6.2.5.2, Advance Part Limit: a part further ahead than this is refused. */
+const ADVANCE_PART_LIMIT_S = 3;
+/** Characters of a title or artist that are written; the rest is cut. */
+const TITLE_MAX_CHARS = 256;
+
+/**
+ * What a player has to reserve for a rendition, bits per second. The container costs 5 kbit/s at parts of 320 ms and 11 at
+ * 107 ms (a moof of ~120 bytes a part, 4 bytes a frame), now-playing up to 3 more; a segment of an encoder that is held to
+ * its rate on average may exceed it by a fifth (rule 29).
+ */
+export function bandwidthOf(rendition: Rendition): { peakBps: number; averageBps: number } {
+  return { peakBps: rendition.bitrateKbps * 1200 + 16_000, averageBps: rendition.bitrateKbps * 1000 + 9_000 };
+}
+
+/** EXT-X-TARGETDURATION, seconds: a segment rounded up. */
+export function targetDurationS(timeline: Timeline): number {
+  return Math.ceil(timeline.grid.segmentSamples / SAMPLE_RATE_HZ);
+}
+
+/**
+ * The multivariant playlist: every low-latency rung is a variant of its own (audio alone needs no EXT-X-MEDIA groups).
+ * `only` keeps one codec; `playlist` is the file name in each rendition's folder, `index.m3u8` unless given.
+ */
+export function renderMultivariant(
+  renditions: readonly Rendition[],
+  options: { only?: Codec | undefined; playlist?: string | undefined } = {},
+): string {
+  let text = '#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-INDEPENDENT-SEGMENTS\n';
+  for (const rendition of renditions) {
+    if (!rendition.lowLatency || (options.only !== undefined && rendition.codec !== options.only)) continue;
+    const { peakBps, averageBps } = bandwidthOf(rendition);
+    text +=
+      `#EXT-X-STREAM-INF:BANDWIDTH=${peakBps},AVERAGE-BANDWIDTH=${averageBps},CODECS="${rendition.codecs}",SCORE=${rendition.score}\n` +
+      `${rendition.name}/${options.playlist ?? 'index.m3u8'}\n`;
+  }
+  return text;
+}
+
+/**
+ * The live media playlist: the last 30 segments and the parts of the newest. `skip` asks for a delta update, which is given
+ * when there is something to skip. Packed audio (mp3) gets a plain one without low-latency tags.
+ */
+export function renderMedia(
+  timeline: Timeline,
+  rendition: Rendition,
+  renditions: readonly Rendition[],
+  options: { skip: boolean },
+): string {
+  const progress = progressOf(timeline, rendition.codec);
+  const first = Math.max(timeline.firstNumber, progress.openNumber - LIVE_WINDOW_SEGMENTS);
+  const titles = titleLines(timeline, liveWindow(timeline, LIVE_WINDOW_SEGMENTS));
+  if (!rendition.lowLatency) {
+    const header = headerLines(timeline, first, 3) + titles;
+    return header + segmentLines(timeline, rendition, first, progress.openNumber - 1, '', first) + endLine(timeline);
+  }
+
+  const { grid } = timeline;
+  const targetS = targetDurationS(timeline);
+  const partTargetS = grid.partSamples / SAMPLE_RATE_HZ;
+  const skipped = options.skip && !timeline.ended ? skippable(timeline, rendition.codec, first, progress, targetS) : 0;
+  let text =
+    // EXT-X-SKIP needs version 9, the rest of it 6 (RFC 8216bis 8).
+    headerLines(timeline, first, skipped > 0 ? 9 : 6) +
+    `#EXT-X-PART-INF:PART-TARGET=${seconds(grid.partSamples)}\n` +
+    `#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL=${targetS * SKIP_TARGET_DURATIONS},` +
+    `HOLD-BACK=${targetS * 3},PART-HOLD-BACK=${round(partTargetS * 3)}\n` +
+    titles;
+  if (skipped > 0) text += `#EXT-X-SKIP:SKIPPED-SEGMENTS=${skipped}\n`;
+
+  const openSamples = samplesOfParts(timeline, rendition.codec, progress.openParts);
+  const partsWithinSamples = targetS * PARTS_TARGET_DURATIONS * SAMPLE_RATE_HZ - openSamples;
+  // Whole segments' parts come and go together: players number the parts of a segment by counting from its first.
+  const firstWithParts = progress.openNumber - Math.floor(partsWithinSamples / grid.segmentSamples);
+  const plainUntil = Math.min(progress.openNumber, Math.max(first + skipped, firstWithParts));
+  text += segmentLines(timeline, rendition, first + skipped, plainUntil - 1, '', first);
+  for (let number = plainUntil; number <= progress.openNumber; number++) {
+    const open = number === progress.openNumber;
+    if (open && progress.openParts === 0) break;
+    const run = runOf(timeline, number);
+    text += beginLines(timeline, rendition, run, number, '', first);
+    if (!timeline.gaps.has(number)) {
+      text += partLines(timeline, rendition.codec, run, number, open ? progress.openParts : partsPerSegment(grid, rendition.codec));
+    }
+    if (!open) text += mediaLines(timeline, rendition, run, number, '');
+  }
+  if (!timeline.ended) {
+    const run = runOf(timeline, progress.openNumber);
+    text += `#EXT-X-PRELOAD-HINT:TYPE=PART,URI="${partName(run.id, progress.openNumber, progress.openParts)}"\n`;
+  }
+  for (const other of renditions) {
+    if (other.lowLatency && other.name !== rendition.name) text += reportLine(timeline, other);
+  }
+  return text + endLine(timeline);
+}
+
+/**
+ * The rewind playlist: complete segments of the last `windowSamples`, without parts or low-latency tags. It slides, so it has
+ * no PLAYLIST-TYPE (rule 3). Two hours are 170 KB in well under a millisecond, so nothing is cached here.
+ */
+export function renderDvr(timeline: Timeline, rendition: Rendition, windowSamples: number): string {
+  const { openNumber } = progressOf(timeline, rendition.codec);
+  const segments = Math.max(LIVE_WINDOW_SEGMENTS, Math.floor(windowSamples / timeline.grid.segmentSamples));
+  const first = Math.max(timeline.firstNumber, openNumber - segments);
+  return (
+    headerLines(timeline, first, rendition.lowLatency ? 6 : 3) +
+    titleLines(timeline, liveWindow(timeline, segments)) +
+    segmentLines(timeline, rendition, first, openNumber - 1, '', first) +
+    endLine(timeline)
+  );
+}
+
+/**
+ * A recording: complete segments `from`…`to` (inclusive; all of them unless given), without the gaps at either end.
+ * `uriPrefix` goes before each media name.
+ */
+export function renderVod(
+  timeline: Timeline,
+  rendition: Rendition,
+  uriPrefix: string,
+  range: { from?: number | undefined; to?: number | undefined } = {},
+): string {
+  const { from, to } = recordedRange(timeline, rendition.codec, range);
+  const window = { fromMs: wallMsOf(timeline, from), toMs: endMsOf(timeline, to) };
+  return (
+    headerLines(timeline, from, rendition.lowLatency ? 6 : 3) +
+    '#EXT-X-PLAYLIST-TYPE:VOD\n' +
+    titleLines(timeline, window) +
+    segmentLines(timeline, rendition, from, to, uriPrefix, from) +
+    '#EXT-X-ENDLIST\n'
+  );
+}
+
+/** The numbers (inclusive) that a recording of the codec lists; empty (`to` < `from`) when there is no media in the range. */
+export function recordedRange(
+  timeline: Timeline,
+  codec: Codec,
+  range: { from?: number | undefined; to?: number | undefined } = {},
+): { from: number; to: number } {
+  let from = Math.max(timeline.firstNumber, range.from ?? timeline.firstNumber);
+  let to = Math.min(progressOf(timeline, codec).openNumber - 1, range.to ?? Number.POSITIVE_INFINITY);
+  while (from <= to && timeline.gaps.has(from)) from++;
+  while (to >= from && timeline.gaps.has(to)) to--;
+  return { from, to };
+}
+
+/** What to do with a reload: answer now, answer when `isReached`, or refuse with 400. */
+export type Reload =
+  | { readonly kind: 'now' }
+  | { readonly kind: 'wait'; readonly msn: number; readonly part: number | undefined }
+  | { readonly kind: 'bad'; readonly message: string };
+
+/** Delivery directives of a request: `_HLS_msn`, `_HLS_part`, `_HLS_skip` (any other value than YES or v2 asks for nothing). */
+export interface ReloadQuery {
+  readonly msn?: string | undefined;
+  readonly part?: string | undefined;
+  readonly skip?: string | undefined;
+}
+
+/** Rules 24–26. Directives are ignored for packed audio, which does not offer them, and once the playlist has ended. */
+export function decideReload(timeline: Timeline, codec: Codec, query: ReloadQuery): Reload {
+  if (timeline.ended || codec === 'mp3') return { kind: 'now' };
+  if (query.msn === undefined) {
+    return query.part === undefined ? { kind: 'now' } : { kind: 'bad', message: '_HLS_part needs _HLS_msn' };
+  }
+  const msn = integerOf(query.msn);
+  if (msn === undefined) return { kind: 'bad', message: '_HLS_msn is not a non-negative integer' };
+  const part = query.part === undefined ? undefined : integerOf(query.part);
+  if (query.part !== undefined && part === undefined) return { kind: 'bad', message: '_HLS_part is not a non-negative integer' };
+
+  const { openNumber, openParts } = progressOf(timeline, codec);
+  if (msn > openNumber + 1) return { kind: 'bad', message: `_HLS_msn is more than 2 past the last segment, ${openNumber - 1}` };
+  if (part !== undefined) {
+    const parts = partsPerSegment(timeline.grid, codec);
+    const ahead = (msn - openNumber) * parts + part - (openParts - 1);
+    if (ahead > (ADVANCE_PART_LIMIT_S * SAMPLE_RATE_HZ) / timeline.grid.partSamples) {
+      return { kind: 'bad', message: `_HLS_part is ${ahead} parts past the last one` };
+    }
+    if (part >= parts) return reached(openNumber, openParts, msn + 1, 0);
+  }
+  return reached(openNumber, openParts, msn, part);
+}
+
+/** Whether segment `msn` is complete, or with `part` that part or anything later is published. Always, once it has ended. */
+export function isReached(timeline: Timeline, codec: Codec, msn: number, part: number | undefined): boolean {
+  if (timeline.ended) return true;
+  const { openNumber, openParts } = progressOf(timeline, codec);
+  return reached(openNumber, openParts, msn, part).kind === 'now';
+}
+
+function reached(openNumber: number, openParts: number, msn: number, part: number | undefined): Reload {
+  const there = openNumber > msn || (part !== undefined && openNumber === msn && openParts > part);
+  return there ? { kind: 'now' } : { kind: 'wait', msn, part };
+}
+
+function integerOf(text: string): number | undefined {
+  return /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+}
+
+function progressOf(timeline: Timeline, codec: Codec): Progress {
+  return timeline.progress[codec] ?? { openNumber: timeline.firstNumber, openParts: 0 };
+}
+
+/** Segments from `first` that end before the skip boundary (RFC 8216bis 6.2.5.1). */
+function skippable(timeline: Timeline, codec: Codec, first: number, progress: Progress, targetS: number): number {
+  const keepSamples = targetS * SKIP_TARGET_DURATIONS * SAMPLE_RATE_HZ - samplesOfParts(timeline, codec, progress.openParts);
+  return Math.max(0, progress.openNumber - Math.ceil(keepSamples / timeline.grid.segmentSamples) - first);
+}
+
+function samplesOfParts(timeline: Timeline, codec: Codec, parts: number): number {
+  let samples = 0;
+  for (let part = 0; part < parts; part++) samples += partDurationSamples(timeline.grid, codec, part);
+  return samples;
+}
+
+function headerLines(timeline: Timeline, first: number, version: number): string {
+  const run = runOf(timeline, first);
+  // The tag that is still listed before the first segment counts by itself (RFC 8216bis 6.2.2).
+  const discontinuity = run.discontinuity - (beginsRun(timeline, run, first) ? 1 : 0);
+  return (
+    `#EXTM3U\n#EXT-X-VERSION:${version}\n#EXT-X-TARGETDURATION:${targetDurationS(timeline)}\n` +
+    `#EXT-X-MEDIA-SEQUENCE:${first}\n#EXT-X-DISCONTINUITY-SEQUENCE:${discontinuity}\n`
+  );
+}
+
+const endLine = (timeline: Timeline) => (timeline.ended ? '#EXT-X-ENDLIST\n' : '');
+
+/** The broadcast's first run follows nothing, so it begins without a discontinuity. */
+const beginsRun = (timeline: Timeline, run: Run, number: number) => number === run.firstNumber && run !== timeline.runs[0];
+
+/** Segments `from`…`to` without parts. `first` is the first of the whole playlist, which carries MAP and PDT. */
+function segmentLines(timeline: Timeline, rendition: Rendition, from: number, to: number, uriPrefix: string, first: number): string {
+  let text = '';
+  for (let number = from; number <= to; number++) {
+    const run = runOf(timeline, number);
+    text += beginLines(timeline, rendition, run, number, uriPrefix, first) + mediaLines(timeline, rendition, run, number, uriPrefix);
+  }
+  return text;
+}
+
+/** Rules 9, 11, 12: what stands before the first segment of a playlist and of a run. */
+function beginLines(timeline: Timeline, rendition: Rendition, run: Run, number: number, uriPrefix: string, first: number): string {
+  const begins = beginsRun(timeline, run, number);
+  if (!begins && number !== first) return '';
+  return (
+    (begins ? '#EXT-X-DISCONTINUITY\n' : '') +
+    (rendition.codec === 'mp3' ? '' : `#EXT-X-MAP:URI="${uriPrefix}${initName(run.id)}"\n`) +
+    `#EXT-X-PROGRAM-DATE-TIME:${isoTime(wallMsOf(timeline, number))}\n`
+  );
+}
+
+function mediaLines(timeline: Timeline, rendition: Rendition, run: Run, number: number, uriPrefix: string): string {
+  const gap = timeline.gaps.has(number) ? '#EXT-X-GAP\n' : '';
+  return `${gap}#EXTINF:${seconds(timeline.grid.segmentSamples)},\n${uriPrefix}${segmentName(run.id, number, rendition.codec)}\n`;
+}
+
+function partLines(timeline: Timeline, codec: Codec, run: Run, number: number, parts: number): string {
+  let text = '';
+  for (let part = 0; part < parts; part++) {
+    const duration = seconds(partDurationSamples(timeline.grid, codec, part));
+    text += `#EXT-X-PART:DURATION=${duration},INDEPENDENT=YES,URI="${partName(run.id, number, part)}"\n`;
+  }
+  return text;
+}
+
+function reportLine(timeline: Timeline, other: Rendition): string {
+  const { openNumber, openParts } = progressOf(timeline, other.codec);
+  const [msn, part] = openParts > 0 ? [openNumber, openParts - 1] : [openNumber - 1, partsPerSegment(timeline.grid, other.codec) - 1];
+  if (msn < timeline.firstNumber) return '';
+  return `#EXT-X-RENDITION-REPORT:URI="../${other.name}/index.m3u8",LAST-MSN=${msn},LAST-PART=${part}\n`;
+}
+
+interface WallWindow {
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+/** What the live playlists of all codecs cover together: with it the set of titles is the same in each (rule 15). */
+function liveWindow(timeline: Timeline, segments: number): WallWindow {
+  const all = Object.values(timeline.progress);
+  const numbers = all.length > 0 ? all.map((progress) => progress.openNumber) : [timeline.firstNumber];
+  return {
+    fromMs: wallMsOf(timeline, Math.max(timeline.firstNumber, Math.min(...numbers) - segments)),
+    // To the end of the open segment, whatever is published of it.
+    toMs: endMsOf(timeline, Math.max(...numbers)),
+  };
+}
+
+function endMsOf(timeline: Timeline, number: number): number {
+  return wallMsOf(timeline, number) + (timeline.grid.segmentSamples * 1000) / SAMPLE_RATE_HZ;
+}
+
+/** Titles that are heard within the window; each lasts until the next. Nothing in a line changes while it is listed. */
+function titleLines(timeline: Timeline, window: WallWindow): string {
+  let text = '';
+  const { titles } = timeline;
+  for (const [index, title] of titles.entries()) {
+    const endMs = titles[index + 1]?.startWallMs ?? Number.POSITIVE_INFINITY;
+    if (endMs <= window.fromMs || title.startWallMs >= window.toMs) continue;
+    text +=
+      `#EXT-X-DATERANGE:ID="${quotable(title.id)}",CLASS="${TITLE_CLASS}",START-DATE="${isoTime(title.startWallMs)}",` +
+      `END-ON-NEXT=YES,X-TITLE="${quotable(title.title)}"` +
+      `${title.artist === undefined ? '' : `,X-ARTIST="${quotable(title.artist)}"`}\n`;
+  }
+  return text;
+}
+
+/** A quoted-string may hold neither quotes nor line breaks (RFC 8216bis 4.2), and there is no escape. */
+function quotable(text: string): string {
+  const cut = text.length > TITLE_MAX_CHARS ? text.slice(0, TITLE_MAX_CHARS) : text;
+  return cut
+    .normalize('NFC')
+    .replaceAll('"', "'")
+    .replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}]+/gu, ' ');
+}
+
+const isoTime = (wallMs: number) => new Date(Math.round(wallMs)).toISOString();
+const round = (value: number) => String(Math.round(value * 1e5) / 1e5);
+const seconds = (samples: number) => round(samples / SAMPLE_RATE_HZ);
