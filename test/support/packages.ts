@@ -10,6 +10,7 @@ const run = promisify(execFile);
 export async function ensurePackages(...names: string[]): Promise<void> {
   const missing: string[] = [];
   for (const name of names) {
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg-query's own placeholder
     const state = await run('dpkg-query', ['-W', '-f=${Status}', name]).then(
       (result) => result.stdout,
       () => '',

@@ -1,0 +1,190 @@
+/**
+ * `npm test`: every check there is, each under its heading with its time. `npm test -- PATTERN…` runs only the test files whose
+ * path contains one of the patterns (and nothing else but the build).
+ *
+ * A test file is a process of its own. It fails when a test fails, when it holds no test, when one is skipped or left to do, when it does
+ * not end by itself (a leaked handle) and when it leaves a process behind.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const UNIT_FOLDERS = [
+  'support',
+  'runtime',
+  'media',
+  'backing',
+  'contract',
+  'ingest',
+  'live',
+  'vod',
+  'access',
+  'app',
+  'config',
+  'validate',
+  'bench',
+];
+const UNIT_TIMEOUT_MS = 180_000;
+const WHOLE_TIMEOUT_MS = 300_000;
+const BREACHES: readonly (readonly [file: string, imports: string])[] = [
+  ['src/runtime/breach.ts', '../media/ladder.js'],
+  ['src/media/breach.ts', '../live/edge.js'],
+  ['src/media/breach.ts', 'node:fs'],
+  ['src/backing/breach.ts', '../live/edge.js'],
+  ['src/ingest/breach.ts', '../live/edge.js'],
+  ['src/live/breach.ts', '../ingest/source.js'],
+  ['src/access/breach.ts', '../app/app.js'],
+  ['src/app/breach.ts', '../main.js'],
+];
+
+interface Count {
+  passed: number;
+  failed: number;
+}
+
+const total: Count = { passed: 0, failed: 0 };
+const failures: string[] = [];
+const patterns = process.argv.slice(2);
+
+const seconds = (sinceMs: number) => `${((performance.now() - sinceMs) / 1000).toFixed(1)} s`;
+
+function report(good: boolean, name: string, sinceMs: number, note = ''): void {
+  console.log(`${good ? '✔' : '✖'} ${name}  ${note}${note && ', '}${seconds(sinceMs)}`);
+  if (!good) failures.push(name);
+}
+
+/** A check that is one command: counts as one test. */
+function check(name: string, command: string, args: readonly string[]): boolean {
+  const since = performance.now();
+  const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: 'utf8', maxBuffer: 1 << 26 });
+  const good = status === 0;
+  if (!good) console.log(`${stdout ?? ''}${stderr ?? ''}${error?.message ?? ''}`);
+  total[good ? 'passed' : 'failed']++;
+  report(good, name, since);
+  return good;
+}
+
+/** Each deliberate breach of the import rules must be reported, or the guard guards nothing. */
+function checkImportRules(): void {
+  for (const [file, imports] of BREACHES) {
+    const since = performance.now();
+    const { status, stdout, stderr } = spawnSync('npx', ['biome', 'lint', `--stdin-file-path=${file}`], {
+      encoding: 'utf8',
+      input: `import { thing } from '${imports}';\n\nexport const breach = thing;\n`,
+    });
+    const good = status !== 0 && `${stdout}${stderr}`.includes('noRestrictedImports');
+    total[good ? 'passed' : 'failed']++;
+    report(good, `${file} that imports ${imports} is reported`, since);
+  }
+}
+
+function testFiles(folders: readonly string[]): string[] {
+  return folders
+    .flatMap((folder) => {
+      try {
+        return readdirSync(`test/${folder}`, { recursive: true, encoding: 'utf8' }).map((file) => `test/${folder}/${file}`);
+      } catch {
+        return [];
+      }
+    })
+    .filter((file) => file.endsWith('.test.ts'))
+    .filter((file) => patterns.length === 0 || patterns.some((pattern) => file.includes(pattern)))
+    .sort();
+}
+
+/** Runs one test file to its end in a process group of its own and counts what it says of itself. */
+async function runFile(file: string, timeoutMs: number): Promise<void> {
+  const since = performance.now();
+  const child = spawn(process.execPath, ['--import', 'tsx', '--test-reporter=spec', file], {
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, NODE_NO_WARNINGS: '1' },
+  });
+  let output = '';
+  child.stdout.on('data', (chunk) => (output += chunk));
+  child.stderr.on('data', (chunk) => (output += chunk));
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    killGroup(child.pid);
+  }, timeoutMs);
+  const code = await new Promise<number | null>((resolve) => child.once('exit', resolve));
+  clearTimeout(timer);
+  const left = await leftBehind(child.pid);
+  const count = (name: string) => Number(new RegExp(`^ℹ ${name} (\\d+)$`, 'm').exec(output)?.[1] ?? 0);
+  const wrong: string[] = [];
+  if (late) wrong.push(`did not end within ${timeoutMs / 1000} s (a test that hangs or a leaked handle)`);
+  if (count('tests') === 0) wrong.push('ran no test');
+  if (count('skipped') + count('todo') > 0) wrong.push(`${count('skipped')} skipped, ${count('todo')} to do: a test runs or is deleted`);
+  if (left) wrong.push('left a process behind');
+  const failed = count('fail') + count('cancelled');
+  if (code !== 0 && failed === 0 && !late) wrong.push(`ended with ${code}`);
+  total.passed += count('pass');
+  total.failed += failed + wrong.length;
+  const good = failed === 0 && wrong.length === 0;
+  if (!good) console.log(`${output.trimEnd()}\n${wrong.map((line) => `  ${file}: ${line}`).join('\n')}`);
+  report(good, file, since, `${count('pass')} passed`);
+}
+
+function killGroup(pid: number | undefined): boolean {
+  try {
+    if (pid === undefined) return false;
+    return process.kill(-pid, 'SIGKILL');
+  } catch {
+    return false;
+  }
+}
+
+/** True when something of the group is still there 3 s later; it is ended then. */
+async function leftBehind(pid: number | undefined): Promise<boolean> {
+  for (let tries = 0; tries < 30; tries++) {
+    try {
+      process.kill(-(pid ?? 0), 0);
+    } catch {
+      return false;
+    }
+    await sleep(100);
+  }
+  return killGroup(pid);
+}
+
+async function runFiles(heading: string, folders: readonly string[], atOnce: number, timeoutMs: number): Promise<void> {
+  const files = testFiles(folders);
+  if (files.length === 0) {
+    if (patterns.length > 0) return;
+    console.log(`\n── ${heading}\n✖ no test file`);
+    total.failed++;
+    failures.push(heading);
+    return;
+  }
+  console.log(`\n── ${heading}`);
+  await Promise.all(
+    Array.from({ length: atOnce }, async () => {
+      for (let file = files.shift(); file !== undefined; file = files.shift()) await runFile(file, timeoutMs);
+    }),
+  );
+}
+
+const started = performance.now();
+console.log('── build');
+const built = check('npm run build', 'npm', ['run', '-s', 'build']);
+if (patterns.length === 0) {
+  console.log('\n── types, lint, format, import rules');
+  check('npm run typecheck', 'npm', ['run', '-s', 'typecheck']);
+  check('biome check', 'npx', ['biome', 'check', '--error-on-warnings', '.']);
+  checkImportRules();
+}
+await runFiles('units', UNIT_FOLDERS, 2, UNIT_TIMEOUT_MS);
+// These run what was built; without it they would all fail for the same reason.
+if (built) {
+  await runFiles('whole service, real clients and players', ['e2e'], 1, WHOLE_TIMEOUT_MS);
+  await runFiles('faults', ['fault'], 1, WHOLE_TIMEOUT_MS);
+}
+if (total.passed + total.failed === 0) {
+  console.log(`no test matches ${patterns.join(' ')}`);
+  total.failed++;
+}
+console.log(`\n── done in ${seconds(started)}`);
+for (const name of failures) console.log(`failed: ${name}`);
+console.log(`${total.passed} passed, ${total.failed} failed`);
+process.exitCode = total.failed === 0 ? 0 : 1;
