@@ -1,0 +1,260 @@
+import { initSegment } from '../media/cmaf.js';
+import type { Codec, Rendition } from '../media/ladder.js';
+import {
+  type Grid,
+  initName,
+  type Progress,
+  partsPerSegment,
+  type Run,
+  runOf,
+  segmentName,
+  type Timeline,
+  type Title,
+} from '../media/timeline.js';
+import type { LiveMedia, LiveView } from './edge.js';
+
+/** Segments kept in memory though the store has them: parts stay fetchable for 6 target durations. */
+const MEMORY_SEGMENTS = 8;
+/** A live playlist lists 30; one that was fetched a moment ago, a few older ones. */
+const LISTED_SEGMENTS = 36;
+/** Titles remembered; the rest has left every playlist. */
+const MAX_TITLES = 500;
+const CONTENT_TYPE: Readonly<Record<Codec, string>> = { aac: 'audio/mp4', opus: 'audio/mp4', mp3: 'audio/mpeg' };
+
+type Follower = (chunk: Uint8Array | undefined, aborted: boolean) => void;
+
+/** A segment of one rendition: its chunks (parts), as far as they are published. */
+class SegmentBytes implements LiveMedia {
+  readonly contentType: string;
+  readonly chunks: Uint8Array[] = [];
+  complete = false;
+  stored = false;
+  readonly #followers = new Set<Follower>();
+
+  constructor(contentType: string) {
+    this.contentType = contentType;
+  }
+
+  append(chunk: Uint8Array, last: boolean): void {
+    this.chunks.push(chunk);
+    if (last) this.complete = true;
+    for (const follower of this.#followers) {
+      follower(chunk, false);
+      if (last) follower(undefined, false);
+    }
+    if (last) this.#followers.clear();
+  }
+
+  abort(): void {
+    for (const follower of this.#followers) follower(undefined, true);
+    this.#followers.clear();
+  }
+
+  follow(onChunk: Follower): () => void {
+    if (!this.complete) this.#followers.add(onChunk);
+    return () => this.#followers.delete(onChunk);
+  }
+}
+
+/** What a timeline needs to go on after the process is gone; plain JSON, written at each segment. */
+export interface TimelineSnapshot {
+  readonly broadcastId: string;
+  readonly grid: Grid;
+  readonly firstNumber: number;
+  readonly runs: readonly Run[];
+  readonly gaps: readonly number[];
+  readonly titles: readonly Title[];
+  /** The highest number that may have been listed. */
+  readonly openNumber: number;
+}
+
+/**
+ * The live window of one broadcast: its timeline and the bytes that are in memory. The packager appends; the app reads.
+ * Everything that changes the timeline is here, so `version` can be trusted.
+ */
+export class LiveWindow implements LiveView, Timeline {
+  readonly channel: string;
+  readonly renditions: readonly Rendition[];
+  readonly timeline: Timeline = this;
+  readonly broadcastId: string;
+  readonly grid: Grid;
+  readonly firstNumber: number;
+  readonly runs: Run[];
+  readonly gaps: Set<number>;
+  readonly titles: Title[];
+  readonly progress: Partial<Record<Codec, Progress>> = {};
+  ended = false;
+  version = 1;
+
+  readonly #segments = new Map<string, Map<number, SegmentBytes>>();
+  readonly #inits = new Map<string, LiveMedia>();
+  readonly #listeners = new Set<() => void>();
+  /** Numbers that could not be stored, in some rendition at least. */
+  readonly #lost = new Set<number>();
+
+  /** A new broadcast, or one resumed from its snapshot. A run must be begun before it is shown to anybody. */
+  constructor(channel: string, renditions: readonly Rendition[], from: Omit<TimelineSnapshot, 'openNumber'>) {
+    this.channel = channel;
+    this.renditions = renditions;
+    this.broadcastId = from.broadcastId;
+    this.grid = from.grid;
+    this.firstNumber = from.firstNumber;
+    this.runs = [...from.runs];
+    this.gaps = new Set(from.gaps);
+    this.titles = [...from.titles];
+    for (const rendition of renditions) {
+      this.#segments.set(rendition.name, new Map());
+      if (rendition.codec !== 'mp3') this.#inits.set(rendition.name, finished('audio/mp4', initSegment(rendition)));
+    }
+  }
+
+  get run(): Run {
+    const run = this.runs.at(-1);
+    if (!run) throw new Error('no run has begun');
+    return run;
+  }
+
+  /** The lowest number that some codec has not finished. */
+  get openNumber(): number {
+    return Math.min(...Object.values(this.progress).map((progress) => progress.openNumber));
+  }
+
+  /** Every number from here to `run.firstNumber` that is unfinished becomes a gap. */
+  beginRun(run: Run): void {
+    if (this.runs.length > 0) {
+      const codecs = Object.values(this.progress);
+      const from = codecs.length > 0 ? this.openNumber : run.firstNumber;
+      for (let number = from; number < run.firstNumber; number += 1) {
+        this.gaps.add(number);
+        this.#abort(number);
+      }
+    }
+    this.runs.push(run);
+    for (const rendition of this.renditions) this.progress[rendition.codec] = { openNumber: run.firstNumber, openParts: 0 };
+    this.#changed();
+  }
+
+  markGap(number: number): void {
+    this.gaps.add(number);
+    this.#changed();
+  }
+
+  /** Publishes part `part` of segment `number` in these renditions, in one step. */
+  appendPart(codecs: readonly Codec[], number: number, part: number, chunks: ReadonlyMap<Rendition, Uint8Array>): void {
+    for (const [rendition, chunk] of chunks) {
+      const segment = this.#segment(rendition, number);
+      segment.append(chunk, rendition.codec === 'mp3' || part === partsPerSegment(this.grid, rendition.codec) - 1);
+    }
+    for (const codec of codecs) {
+      const complete = codec === 'mp3' || part === partsPerSegment(this.grid, codec) - 1;
+      this.progress[codec] = complete ? { openNumber: number + 1, openParts: 0 } : { openNumber: number, openParts: part + 1 };
+    }
+    for (const lost of this.#lost) if (lost < number - LISTED_SEGMENTS) this.#release(lost);
+    this.#changed();
+  }
+
+  /**
+   * The store will never have it. It stays in memory for as long as a live playlist may list it; for rewind and recording it is
+   * a gap after that.
+   */
+  markLost(number: number): void {
+    this.#lost.add(number);
+  }
+
+  /** The bytes of a finished segment. */
+  segmentBytes(rendition: Rendition, number: number): Buffer {
+    return Buffer.concat(this.#segment(rendition, number).chunks);
+  }
+
+  /** The store has it: it need not stay in memory for that. */
+  markStored(rendition: Rendition, number: number): void {
+    const segments = this.#segments.get(rendition.name);
+    const segment = segments?.get(number);
+    if (!segments || !segment) return;
+    segment.stored = true;
+    for (const [old, bytes] of segments) {
+      if (old > number - MEMORY_SEGMENTS) break;
+      if (bytes.stored) segments.delete(old);
+    }
+  }
+
+  addTitle(title: Title): void {
+    this.titles.push(title);
+    if (this.titles.length > MAX_TITLES) this.titles.shift();
+    this.#changed();
+  }
+
+  end(): void {
+    this.ended = true;
+    this.#changed();
+  }
+
+  /** Lets go of everybody who waits; their responses are destroyed where they were in the middle of a segment. */
+  close(): void {
+    for (const segments of this.#segments.values()) for (const segment of segments.values()) segment.abort();
+    this.#changed();
+  }
+
+  snapshot(openNumber: number): TimelineSnapshot {
+    const { broadcastId, grid, firstNumber, runs, titles } = this;
+    return { broadcastId, grid, firstNumber, runs, gaps: [...this.gaps], titles, openNumber };
+  }
+
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  media(renditionName: string, name: string): LiveMedia | undefined {
+    const rendition = this.renditions.find((candidate) => candidate.name === renditionName);
+    if (!rendition) return undefined;
+    const match = /^([0-9a-z]+)-(?:(init)\.mp4|(\d{1,15})(?:\.(\d{1,4}))?\.(m4s|mp3))$/.exec(name);
+    if (!match) return undefined;
+    const [, run = '', init, number, part] = match;
+    if (init) return this.runs.some((candidate) => name === initName(candidate.id)) ? this.#inits.get(rendition.name) : undefined;
+    const segment = this.#segments.get(rendition.name)?.get(Number(number));
+    if (!segment || runOf(this, Number(number)).id !== run) return undefined;
+    if (part === undefined) return name === segmentName(run, Number(number), rendition.codec) ? segment : undefined;
+    const chunk = rendition.lowLatency ? segment.chunks[Number(part)] : undefined;
+    return chunk && finished(segment.contentType, chunk);
+  }
+
+  #segment(rendition: Rendition, number: number): SegmentBytes {
+    const segments = this.#segments.get(rendition.name);
+    if (!segments) throw new Error(`no rendition ${rendition.name}`);
+    let segment = segments.get(number);
+    if (!segment) {
+      segment = new SegmentBytes(CONTENT_TYPE[rendition.codec]);
+      segments.set(number, segment);
+    }
+    return segment;
+  }
+
+  #release(lost: number): void {
+    this.#lost.delete(lost);
+    this.gaps.add(lost);
+    for (const segments of this.#segments.values()) segments.delete(lost);
+  }
+
+  #abort(number: number): void {
+    for (const segments of this.#segments.values()) {
+      const segment = segments.get(number);
+      if (segment && !segment.complete) {
+        segment.abort();
+        segments.delete(number);
+      }
+    }
+  }
+
+  #changed(): void {
+    this.version += 1;
+    if (this.#listeners.size === 0) return;
+    const listeners = [...this.#listeners];
+    this.#listeners.clear();
+    for (const listener of listeners) listener();
+  }
+}
+
+function finished(contentType: string, bytes: Uint8Array): LiveMedia {
+  return { contentType, chunks: [bytes], complete: true, follow: () => () => undefined };
+}
