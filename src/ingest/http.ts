@@ -1,0 +1,459 @@
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import type { Clock } from '../runtime/clock.js';
+import { messageOf, VezaError } from '../runtime/errors.js';
+import type { Log } from '../runtime/log.js';
+import { POST_DONE, postFraming, postKey, postRefusal } from './http-post.js';
+import {
+  type Answer,
+  BodyReader,
+  type ChunkLimits,
+  type Framing,
+  framingOf,
+  type HeadLimits,
+  HeadParser,
+  HttpRefusal,
+  type HttpVersion,
+  type RequestHead,
+  refusalFor,
+  renderAnswer,
+} from './http-wire.js';
+import { icecastKey, icecastRefusal, METADATA_DONE, readMetadataCall } from './icecast.js';
+import { Publication } from './publication.js';
+import { type SniffLimits, TAKEN } from './sniff.js';
+import type { Gate, Protocol, PublishRequest, SourceEnd } from './source.js';
+
+export interface IngestHttpLimits extends HeadLimits, ChunkLimits, SniffLimits {
+  /** From accepting a connection to the end of its head. */
+  headMs: number;
+  /** For the gate's answer about a key. */
+  admitMs: number;
+  /** From the key to a container that was recognised. */
+  sniffMs: number;
+  /** Without a byte while we are reading. Time in which back-pressure keeps us from reading does not count. */
+  idleMs: number;
+  /** Connections of one address, and of all, whose key was not accepted yet. What is on air is limited by the gate. */
+  connectionsPerAddress: number;
+  connections: number;
+  /** After an answer, for the client to close; what it still sends is read and thrown away so that it sees the answer. */
+  lingerMs: number;
+  lingerBytes: number;
+}
+
+export const INGEST_HTTP_LIMITS: Readonly<IngestHttpLimits> = {
+  headBytes: 16 * 1024,
+  headers: 100,
+  headMs: 5_000,
+  admitMs: 10_000,
+  sniffBytes: 64 * 1024,
+  id3Bytes: 16 * 1024 * 1024,
+  sniffMs: 10_000,
+  chunkBytes: 64 * 1024 * 1024,
+  chunkLineBytes: 256,
+  chunkExtraBytes: 16 * 1024,
+  idleMs: 10_000,
+  connectionsPerAddress: 100,
+  connections: 1_000,
+  lingerMs: 2_000,
+  lingerBytes: 1024 * 1024,
+};
+
+/** Every deadline is looked at this often: one timer for all connections, not one a connection and a read. */
+const SWEEP_MS = 500;
+/** Characters of a User-Agent that are kept. */
+const CLIENT_CHARS = 200;
+const CHANNEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
+
+export interface IngestHttpOptions {
+  gate: Gate;
+  clock: Clock;
+  log: Log;
+  /** 0 takes any free one; `port` tells which. */
+  port: number;
+  host: string;
+  limits?: Partial<IngestHttpLimits>;
+}
+
+/** The `INGEST_PORT`: Icecast sources, their metadata calls, and `POST /ingest/{channel}`. */
+export class IngestHttpServer {
+  readonly name = 'ingest-http';
+  readonly #options: IngestHttpOptions;
+  readonly #context: Context;
+  readonly #connections = new Set<Connection>();
+  /** Connections without an accepted key, by address. */
+  readonly #waiting = new Map<string, number>();
+  #waitingTotal = 0;
+  #turnedAway = 0;
+  #server: Server | undefined;
+  #cancelSweep: (() => void) | undefined;
+  #port = 0;
+
+  constructor(options: IngestHttpOptions) {
+    this.#options = options;
+    this.#context = { gate: options.gate, clock: options.clock, log: options.log, limits: { ...INGEST_HTTP_LIMITS, ...options.limits } };
+  }
+
+  /** The port that is listened on, after `start`. */
+  get port(): number {
+    return this.#port;
+  }
+
+  async start(): Promise<void> {
+    // Half-open: a client that has finished sending still gets its answer.
+    const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket));
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(this.#options.port, this.#options.host, () => {
+        server.off('error', reject);
+        resolve();
+      });
+    });
+    server.on('error', (error) => this.#context.log.error({ error: messageOf(error) }, 'ingest listener'));
+    this.#server = server;
+    this.#port = (server.address() as AddressInfo).port;
+    this.#cancelSweep = this.#context.clock.every(SWEEP_MS, () => this.#sweep());
+  }
+
+  /** Sources end as lost, so that their broadcasters find the next process within the reconnect window. */
+  async stop(): Promise<void> {
+    const server = this.#server;
+    if (!server) return;
+    this.#server = undefined;
+    this.#cancelSweep?.();
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    for (const connection of this.#connections) connection.shutDown();
+    await closed;
+  }
+
+  #accept(socket: Socket): void {
+    const { limits, clock } = this.#context;
+    const address = plainAddress(socket.remoteAddress);
+    const fromAddress = this.#waiting.get(address) ?? 0;
+    if (fromAddress >= limits.connectionsPerAddress || this.#waitingTotal >= limits.connections || !this.#server) {
+      this.#turnedAway++;
+      socket.on('error', () => socket.destroy());
+      socket.end(renderAnswer(icecastRefusal(refusalFor(new VezaError('busy', 'too many connections'))), 'HTTP/1.0'));
+      socket.destroySoon();
+      return;
+    }
+    this.#waiting.set(address, fromAddress + 1);
+    this.#waitingTotal++;
+    let waiting = true;
+    const settle = () => {
+      if (!waiting) return;
+      waiting = false;
+      this.#waitingTotal--;
+      const left = (this.#waiting.get(address) ?? 1) - 1;
+      if (left > 0) this.#waiting.set(address, left);
+      else this.#waiting.delete(address);
+    };
+    const connection = new Connection(socket, address, this.#context, clock.monotonicMs(), settle);
+    this.#connections.add(connection);
+    socket.once('close', () => {
+      settle();
+      this.#connections.delete(connection);
+    });
+  }
+
+  #sweep(): void {
+    const nowMs = this.#context.clock.monotonicMs();
+    for (const connection of this.#connections) connection.checkDeadline(nowMs);
+    // One line for all: those who open hundreds of connections do not fill the log.
+    if (this.#turnedAway > 0) this.#context.log.warn({ connections: this.#turnedAway }, 'ingest connections turned away: too many');
+    this.#turnedAway = 0;
+  }
+}
+
+interface Context {
+  readonly gate: Gate;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly limits: IngestHttpLimits;
+}
+
+/**
+ * What a connection is waiting for; only `#enter` changes it.
+ *
+ * head → deciding (the gate; the socket is not read) → sniffing → streaming → closing. Every one but `closing` may go to
+ * `closing` by a refusal; `closing` has been answered, or has nothing to be told, and reads only to throw away.
+ */
+type Phase = 'head' | 'deciding' | 'sniffing' | 'streaming' | 'closing';
+
+class Connection {
+  readonly #socket: Socket;
+  readonly #address: string;
+  readonly #context: Context;
+  readonly #settle: () => void;
+  readonly #parser: HeadParser;
+  #phase: Phase = 'head';
+  /** Monotonic time at which the phase ends by force. While streaming it moves with every byte. */
+  #deadlineMs: number;
+  #head: RequestHead | undefined;
+  #protocol: Protocol = 'icecast';
+  #channel: string | undefined;
+  #body: BodyReader | undefined;
+  #publication: Publication | undefined;
+  /** A SOURCE has had its 200 and can be told nothing more. */
+  #answered = false;
+  #held = false;
+  #lingerBytes = 0;
+
+  constructor(socket: Socket, address: string, context: Context, nowMs: number, settle: () => void) {
+    this.#socket = socket;
+    this.#address = address;
+    this.#context = context;
+    this.#settle = settle;
+    this.#parser = new HeadParser(context.limits);
+    this.#deadlineMs = nowMs + context.limits.headMs;
+    socket.on('data', (bytes) => this.#guard(() => this.#onData(bytes)));
+    socket.on('end', () => this.#guard(() => this.#onEnd()));
+    socket.on('error', (error) => this.#onGone(error.message));
+    socket.on('close', () => this.#onGone('closed'));
+  }
+
+  checkDeadline(nowMs: number): void {
+    if (nowMs < this.#deadlineMs || (this.#held && this.#phase === 'streaming')) return;
+    const { limits } = this.#context;
+    switch (this.#phase) {
+      case 'closing':
+        this.#socket.destroy();
+        break;
+      case 'deciding':
+        this.#refuse(refusalFor(new VezaError('unavailable', 'the key could not be checked in time')));
+        break;
+      case 'head':
+        // Says nothing: nobody to answer, nothing to log.
+        if (this.#parser.begun)
+          this.#refuse(new HttpRefusal(408, 'timeout', `the request's head took longer than ${limits.headMs / 1000} s`));
+        else this.#socket.destroy();
+        break;
+      case 'sniffing':
+        this.#refuse(new HttpRefusal(408, 'timeout', `no audio was recognised in ${limits.sniffMs / 1000} s; taken are ${TAKEN}`));
+        break;
+      case 'streaming':
+        this.#refuse(new HttpRefusal(408, 'timeout', `nothing was sent for ${limits.idleMs / 1000} s`));
+        break;
+    }
+  }
+
+  /** The server stops. */
+  shutDown(): void {
+    if (this.#phase !== 'closing' && this.#parser.begun) this.#refuse(refusalFor(new VezaError('unavailable', 'shutting down')));
+    this.#socket.destroySoon();
+    this.#socket.resume();
+  }
+
+  #enter(phase: Phase, timeMs: number): void {
+    this.#phase = phase;
+    this.#deadlineMs = this.#context.clock.monotonicMs() + timeMs;
+  }
+
+  #guard(step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      this.#refuse(error);
+    }
+  }
+
+  #onData(bytes: Buffer): void {
+    const { limits, clock } = this.#context;
+    if (this.#phase === 'head') {
+      const parsed = this.#parser.push(bytes);
+      if (!parsed) return;
+      // The body stays in the socket until somebody is there to take it.
+      this.#socket.pause();
+      if (parsed.used < bytes.length) this.#socket.unshift(bytes.subarray(parsed.used));
+      this.#head = parsed.head;
+      this.#enter('deciding', limits.admitMs);
+      this.#route(parsed.head).catch((error: unknown) => this.#refuse(error));
+    } else if (this.#phase === 'sniffing' || this.#phase === 'streaming') {
+      const publication = this.#publication!;
+      this.#body!.push(bytes, (data) => publication.push(data));
+      // A source that was closed on the way has answered already.
+      if ((this.#phase as Phase) === 'closing') return;
+      if (this.#body!.done) {
+        this.#finish('finished');
+        return;
+      }
+      if (this.#phase === 'sniffing' && publication.format) {
+        this.#enter('streaming', limits.idleMs);
+        this.#context.log.info({ ...this.#who(), format: publication.format }, 'ingest recognised');
+      }
+      if (this.#phase === 'streaming') this.#deadlineMs = clock.monotonicMs() + limits.idleMs;
+      if (!publication.writable) {
+        this.#held = true;
+        this.#socket.pause();
+      }
+    } else {
+      this.#lingerBytes += bytes.length;
+      if (this.#lingerBytes > limits.lingerBytes) this.#socket.destroy();
+    }
+  }
+
+  /** The client has closed its side. Only `closing` and a body until close may meet that in peace. */
+  #onEnd(): void {
+    if (this.#phase === 'sniffing' || this.#phase === 'streaming') {
+      if (!this.#body!.untilClose) throw new HttpRefusal(400, 'bad_request', 'the connection was closed before the end of the body');
+      // Stopping and a line that broke look the same here: it is held for the broadcaster to come back.
+      this.#finish('lost');
+    } else if (this.#phase === 'head') {
+      if (this.#parser.begun) this.#refuse(new HttpRefusal(400, 'bad_request', 'the request ended before its head'));
+      else this.#socket.end();
+    }
+  }
+
+  #onGone(reason: string): void {
+    if (this.#publication && this.#phase !== 'closing') {
+      this.#context.log.info({ ...this.#who(), reason }, 'ingest connection lost');
+    }
+    this.#endPublication('lost');
+    this.#phase = 'closing';
+    this.#socket.destroy();
+  }
+
+  async #route(head: RequestHead): Promise<void> {
+    const { method, path } = head;
+    const post = path.startsWith('/ingest/') ? channelOf(path.slice('/ingest'.length)) : undefined;
+    if (post !== undefined) {
+      this.#protocol = 'post';
+      this.#channel = post;
+      allow(method, ['POST']);
+      return this.#publish(post, postKey(head), postFraming(framingOf(head), head));
+    }
+    if (path === '/admin/metadata') {
+      allow(method, ['GET']);
+      const key = icecastKey(head);
+      const { channel, update } = readMetadataCall(head.query, channelOf);
+      this.#channel = channel;
+      const request = this.#publishRequest(channel, key);
+      // Without a title the key is still checked: an empty call must not tell more than a full one.
+      if (update) await this.#context.gate.title(request, update);
+      else await this.#context.gate.admit(request);
+      if (this.#phase === 'deciding') this.#answer(METADATA_DONE);
+      return;
+    }
+    const mount = channelOf(path);
+    if (mount !== undefined && (method === 'PUT' || method === 'SOURCE')) {
+      this.#channel = mount;
+      const framing = framingOf(head);
+      // Encoders send without a length until they stop, which HTTP does not know.
+      return this.#publish(mount, icecastKey(head), framing.kind === 'none' ? { kind: 'close' } : framing);
+    }
+    if (method === 'OPTIONS') {
+      const options = path.startsWith('/ingest/') ? 'POST, OPTIONS' : 'PUT, SOURCE, GET, OPTIONS';
+      return this.#answer({ status: 204, headers: { Allow: options } });
+    }
+    if (path === '/' && method === 'GET') return this.#answer(text(`Veza takes broadcasters here. ${USAGE}`));
+    if (mount !== undefined) allow(method, ['PUT', 'SOURCE']);
+    throw new HttpRefusal(404, 'not_found', `there is nothing at this address. ${USAGE}`);
+  }
+
+  async #publish(channel: string, key: string, framing: Framing): Promise<void> {
+    const { gate, limits, log } = this.#context;
+    const head = this.#head!;
+    const expect = head.headers.get('expect')?.toLowerCase();
+    if (expect !== undefined && expect !== '100-continue')
+      throw new HttpRefusal(417, 'expectation_failed', 'only 100-continue may be expected');
+    const admission = await gate.admit(this.#publishRequest(channel, key));
+    if (this.#phase !== 'deciding') return;
+    this.#settle();
+    log.info(this.#who(), 'ingest accepted');
+    this.#body = new BodyReader(framing, limits);
+    this.#publication = new Publication({
+      admission,
+      contentType: head.headers.get('content-type') ?? '',
+      limits,
+      onDrain: () => this.#release(),
+      onClose: (error) => this.#refuse(refusalFor(error)),
+    });
+    this.#enter('sniffing', limits.sniffMs);
+    // RFC 9110 10.1.1: an expectation of an HTTP/1.0 client is ignored. Who sends until close without one waits for a
+    // whole answer before its first byte (libshout, darkice, liquidsoap) and cannot be told anything later.
+    const waits = expect !== undefined && head.version === 'HTTP/1.1';
+    if (waits) this.#socket.write(renderAnswer({ status: 100 }, head.version));
+    else if (framing.kind === 'close' && this.#protocol === 'icecast') {
+      this.#answered = true;
+      this.#socket.write(renderAnswer({ status: 200 }, head.version, true));
+    }
+    if (this.#body.done) this.#finish('finished');
+    else this.#socket.resume();
+  }
+
+  #publishRequest(channel: string, streamKey: string): PublishRequest {
+    return { protocol: this.#protocol, channel, streamKey, remoteAddress: this.#address, client: this.#client() };
+  }
+
+  #client(): string {
+    return (this.#head?.headers.get('user-agent') ?? '').slice(0, CLIENT_CHARS);
+  }
+
+  #who(): object {
+    return { protocol: this.#protocol, channel: this.#channel, remoteAddress: this.#address, client: this.#client() };
+  }
+
+  #release(): void {
+    if (!this.#held || this.#phase === 'closing') return;
+    this.#held = false;
+    this.#deadlineMs = this.#context.clock.monotonicMs() + this.#context.limits.idleMs;
+    this.#socket.resume();
+  }
+
+  #finish(how: SourceEnd): void {
+    const refusal = this.#publication!.unrecognised;
+    if (refusal) throw refusal;
+    this.#endPublication(how);
+    this.#context.log.info({ ...this.#who(), how }, 'ingest ended');
+    this.#answer(this.#protocol === 'post' ? POST_DONE : text('finished'));
+  }
+
+  /** The one place where a failure becomes bytes, a log line and the end of the source. */
+  #refuse(error: unknown): void {
+    if (this.#phase === 'closing') return;
+    const refusal = toRefusal(error);
+    const fields = { ...this.#who(), status: refusal.status, code: refusal.code, reason: refusal.message };
+    if (refusal.status === 500) this.#context.log.error({ ...fields, error: messageOf(error) }, 'ingest failed');
+    else this.#context.log.info(fields, 'ingest refused');
+    this.#endPublication('lost');
+    this.#answer(this.#protocol === 'post' ? postRefusal(refusal) : icecastRefusal(refusal));
+  }
+
+  #endPublication(how: SourceEnd): void {
+    const publication = this.#publication;
+    this.#publication = undefined;
+    publication?.end(how);
+  }
+
+  #answer(answer: Answer): void {
+    const version: HttpVersion = this.#head?.version ?? 'HTTP/1.0';
+    this.#enter('closing', this.#context.limits.lingerMs);
+    // Closing with unread bytes would send a reset, and the client might never see the answer.
+    this.#socket.end(this.#answered ? '' : renderAnswer(answer, version));
+    this.#socket.resume();
+  }
+}
+
+const USAGE =
+  'PUT or SOURCE /{channel} (Icecast), POST /ingest/{channel}, GET /admin/metadata. Listeners and statistics have the web port.';
+
+const text = (body: string): Answer => ({ status: 200, headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body: `${body}\n` });
+
+function allow(method: string, methods: readonly string[]): void {
+  if (!methods.includes(method)) throw new HttpRefusal(405, 'method_not_allowed', `this address takes ${methods.join(' and ')}`);
+}
+
+/** The channel of a path `/{channel}`; undefined when it is not one. */
+function channelOf(path: string): string | undefined {
+  const slug = path.startsWith('/') ? path.slice(1) : '';
+  return CHANNEL.test(slug) ? slug : undefined;
+}
+
+function toRefusal(error: unknown): HttpRefusal {
+  if (error instanceof HttpRefusal) return error;
+  if (error instanceof VezaError) return refusalFor(error);
+  return new HttpRefusal(500, 'internal', 'an error of the server');
+}
+
+/** An IPv4 address as such, also where the listener speaks IPv6 (`::ffff:192.0.2.1`). */
+export function plainAddress(address: string | undefined): string {
+  return (address ?? '').replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, '');
+}
