@@ -1,0 +1,150 @@
+import { createHash } from 'node:crypto';
+import { access, mkdir, realpath, rm, stat } from 'node:fs/promises';
+import { connect, createServer, type Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { VezaError } from '../runtime/errors.js';
+import type { Log } from '../runtime/log.js';
+import type { EmbeddedTask } from './database-worker.js';
+
+/**
+ * The embedded PostgreSQL: PGlite in a thread of its own, so that no query holds up the live path, behind a Unix socket
+ * that only this user can open. A thread that dies is replaced; what was committed is there again from the write-ahead log.
+ */
+export interface EmbeddedPostgres {
+  /** What libpq calls host when it is a directory. */
+  readonly socketDir: string;
+  readonly port: number;
+  stop(): Promise<void>;
+}
+
+const PORT = 5432;
+/** sun_path holds 104 bytes on the narrowest system; the rest is for the longest name that goes into it. */
+const MAX_SOCKET_DIR_BYTES = 85;
+
+export async function startEmbeddedPostgres(dataDir: string, log: Log): Promise<EmbeddedPostgres> {
+  const home = join(dataDir, 'database');
+  await mkdir(home, { recursive: true, mode: 0o700 });
+  const socketDir = await shortDir(await realpath(home));
+  const lock = await takeLock(join(socketDir, 'lock'), dataDir);
+  const cluster = join(home, 'cluster');
+  const socket = join(socketDir, `.s.PGSQL.${PORT}`);
+  let thread: EmbeddedThread | undefined;
+  let stopping: Promise<void> | undefined;
+
+  const serve = async () => {
+    await rm(socket, { force: true });
+    thread = runThread({ task: 'serve', cluster, socket });
+    await thread.ready;
+    thread.ended.then(async (error) => {
+      if (stopping) return;
+      log.error({ error: error?.message }, 'the embedded database died; starting it again');
+      await serve().catch((failure) => log.error({ error: failure.message }, 'the embedded database does not start'));
+    });
+  };
+
+  try {
+    const exists = await access(join(cluster, 'PG_VERSION')).then(
+      () => true,
+      () => false,
+    );
+    // In a thread that ends: it leaves 800 MB behind in its WebAssembly memory. One that merely serves takes 140 MB.
+    if (!exists) {
+      const creation = runThread({ task: 'create', cluster });
+      const error = await creation.ended;
+      if (error) throw error;
+    }
+    await serve();
+  } catch (error) {
+    lock.close();
+    throw error;
+  }
+
+  return {
+    socketDir,
+    port: PORT,
+    stop() {
+      stopping ??= (async () => {
+        thread?.stop();
+        await thread?.ended;
+        await new Promise((resolve) => lock.close(resolve));
+      })();
+      return stopping;
+    },
+  };
+}
+
+interface EmbeddedThread {
+  readonly ready: Promise<void>;
+  /** Resolves, with the error if it was one, when the thread is gone. */
+  readonly ended: Promise<Error | undefined>;
+  stop(): void;
+}
+
+function runThread(task: EmbeddedTask): EmbeddedThread {
+  const worker = threadOf(task);
+  let failure: Error | undefined;
+  const ended = new Promise<Error | undefined>((resolve) => {
+    worker.on('error', (error) => {
+      failure = error instanceof Error ? error : new Error(String(error));
+    });
+    worker.on('exit', (code) => resolve(failure ?? (code === 0 ? undefined : new Error(`the thread ended with code ${code}`))));
+  });
+  const ready = new Promise<void>((resolve, reject) => {
+    worker.once('message', () => resolve());
+    ended.then((error) => reject(error ?? new Error('the thread ended early')));
+  });
+  ready.catch(() => undefined);
+  return { ready, ended, stop: () => worker.postMessage('stop') };
+}
+
+/** Node 20 has no way to start a thread from TypeScript, so under tsx (tests) the thread registers it first. */
+function threadOf(task: EmbeddedTask): Worker {
+  if (import.meta.url.endsWith('.js')) return new Worker(new URL('./database-worker.js', import.meta.url), { workerData: task });
+  const entry = new URL('./database-worker.ts', import.meta.url).href;
+  return new Worker(`import('tsx/esm/api').then((tsx) => { tsx.register(); return import('${entry}'); })`, {
+    eval: true,
+    workerData: task,
+  });
+}
+
+/** `home`, or where it is too long for a socket's address, a directory of this user named after it. */
+async function shortDir(home: string): Promise<string> {
+  if (Buffer.byteLength(home) <= MAX_SOCKET_DIR_BYTES) return home;
+  const dir = join(tmpdir(), `veza-${createHash('sha256').update(home).digest('hex').slice(0, 16)}`);
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  const { uid, mode } = await stat(dir);
+  if (uid !== process.getuid?.() || (mode & 0o077) !== 0) throw new Error(`${dir} belongs to somebody else; choose a shorter DATA_DIR`);
+  return dir;
+}
+
+/**
+ * Two processes on one cluster would ruin it. A listening socket is a lock that a killed process cannot leave behind:
+ * its file stays, but nobody answers.
+ */
+async function takeLock(path: string, dataDir: string): Promise<Server> {
+  for (let attempt = 0; ; attempt++) {
+    const server = createServer((socket) => socket.destroy());
+    const taken = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
+      server.once('error', resolve);
+      server.listen(path, () => resolve(undefined));
+    });
+    if (!taken) return server.unref();
+    if (taken.code !== 'EADDRINUSE' || attempt > 0) throw taken;
+    const answered = await new Promise<boolean>((resolve) => {
+      const probe = connect(path, () => {
+        probe.destroy();
+        resolve(true);
+      });
+      probe.once('error', () => resolve(false));
+    });
+    if (answered) {
+      throw new VezaError(
+        'conflict',
+        `DATA_DIR ${dataDir} is in use by another Veza process; give it one of its own, or set DATABASE_URL.`,
+      );
+    }
+    await rm(path, { force: true });
+  }
+}

@@ -1,0 +1,140 @@
+import pg from 'pg';
+import { messageOf, VezaError } from '../runtime/errors.js';
+import type { Log } from '../runtime/log.js';
+import { startEmbeddedPostgres } from './database-embedded.js';
+import { MIGRATIONS } from './migrations/index.js';
+
+/**
+ * PostgreSQL: a server when there is a url, else one that is embedded and keeps its data in `dataDir`. Both are spoken to
+ * by the same client over the same protocol.
+ *
+ * Rejections: `conflict` (a unique value is taken), `unavailable` (not reachable, or slower than `timeoutMs`); anything else
+ * is a defect and comes through as it is.
+ */
+export interface Queryable {
+  /** `int8` comes as a number, `timestamptz` as a Date, `jsonb` parsed. */
+  query<Row extends object = Record<string, unknown>>(sql: string, values?: readonly unknown[]): Promise<{ rows: Row[]; rowCount: number }>;
+}
+
+export interface Database extends Queryable {
+  /** Commits when `work` resolves, rolls back when it rejects. Inside, use only the handed connection. */
+  transaction<T>(work: (connection: Queryable) => Promise<T>): Promise<T>;
+  /** Waits for what is under way. */
+  stop(): Promise<void>;
+}
+
+export interface DatabaseOptions {
+  url: string | undefined;
+  dataDir: string;
+  /** Connections. The embedded one has a single session and gets one whatever this says. */
+  poolSize: number;
+  /** Limit for a connection, and for a statement. */
+  timeoutMs: number;
+  log: Log;
+}
+
+/** Any number will do, as long as every version of Veza takes the same. */
+const MIGRATION_LOCK = 0x76657a61;
+
+/** Opens it, and brings its tables up to date; several processes may do so at once. */
+export async function openDatabase(options: DatabaseOptions): Promise<Database> {
+  const { url, timeoutMs, log } = options;
+  const embedded = url === undefined ? await startEmbeddedPostgres(options.dataDir, log) : undefined;
+  const pool = new pg.Pool({
+    ...(embedded ? { host: embedded.socketDir, port: embedded.port, user: 'postgres', database: 'postgres' } : { connectionString: url }),
+    // The embedded server interleaves the messages of its clients on one session, so that one's unnamed statement
+    // replaces another's ("unnamed prepared statement does not exist", seen with 8 connections). It runs one query at a
+    // time in any case.
+    max: embedded ? 1 : options.poolSize,
+    application_name: 'veza',
+    connectionTimeoutMillis: timeoutMs,
+    statement_timeout: timeoutMs,
+    // The server cancels first; this is for a server that is gone without a word.
+    query_timeout: timeoutMs + 1000,
+    types: {
+      getTypeParser: ((oid: number, format: 'text') =>
+        oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format)) as never,
+    },
+  });
+  // An idle connection that breaks is replaced at the next query.
+  pool.on('error', (error) => log.warn({ error: error.message }, 'a database connection broke'));
+
+  const query = async (on: { query(sql: string, values: unknown[]): Promise<pg.QueryResult> }, sql: string, values: readonly unknown[]) => {
+    try {
+      const { rows, rowCount } = await on.query(sql, [...values]);
+      return { rows, rowCount: rowCount ?? 0 };
+    } catch (error) {
+      throw translated(error);
+    }
+  };
+
+  let stopping: Promise<void> | undefined;
+  const database: Database = {
+    query: (sql, values = []) => query(pool, sql, values) as never,
+    async transaction(work) {
+      const client = await pool.connect().catch((error) => {
+        throw translated(error);
+      });
+      let broken: Error | undefined;
+      try {
+        await query(client, 'begin', []);
+        const result = await work({ query: (sql, values = []) => query(client, sql, values) as never });
+        await query(client, 'commit', []);
+        return result;
+      } catch (error) {
+        await client.query('rollback').catch((failure) => {
+          broken = failure;
+        });
+        throw error;
+      } finally {
+        client.release(broken);
+      }
+    },
+    stop() {
+      stopping ??= pool.end().then(() => embedded?.stop());
+      return stopping;
+    },
+  };
+
+  try {
+    await migrate(database, log);
+  } catch (error) {
+    await database.stop();
+    throw error;
+  }
+  return database;
+}
+
+async function migrate(database: Database, log: Log): Promise<void> {
+  await database.transaction(async (connection) => {
+    await connection.query('select pg_advisory_xact_lock($1)', [MIGRATION_LOCK]);
+    await connection.query(
+      'create table if not exists schema_migrations (name text primary key, applied_at timestamptz not null default now())',
+    );
+    const { rows } = await connection.query<{ name: string }>('select name from schema_migrations');
+    const applied = new Set(rows.map((row) => row.name));
+    for (const { name, sql } of MIGRATIONS) {
+      if (applied.delete(name)) continue;
+      // Several statements in one text go by the simple protocol, without values.
+      await connection.query(sql);
+      await connection.query('insert into schema_migrations (name) values ($1)', [name]);
+      log.info({ migration: name }, 'database migrated');
+    }
+    if (applied.size > 0) throw new Error(`the database is newer than this version of Veza: it has ${[...applied].join(', ')}`);
+  });
+}
+
+const UNAVAILABLE = /^(?:08...|57P0.|57014|53...|25P03|ECONN\w+|ENOENT|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH)$/;
+const UNAVAILABLE_TEXT = /timeout exceeded|Query read timeout|Connection terminated|not queryable|Cannot use a pool after/;
+
+function translated(error: unknown): unknown {
+  const code = (error as { code?: unknown } | undefined)?.code;
+  if (code === '23505') {
+    const { constraint } = error as { constraint?: string };
+    return new VezaError('conflict', 'This value is taken.', { cause: error, details: { constraint: constraint ?? '' } });
+  }
+  if ((typeof code === 'string' && UNAVAILABLE.test(code)) || UNAVAILABLE_TEXT.test(messageOf(error))) {
+    return new VezaError('unavailable', 'The database does not answer.', { cause: error });
+  }
+  return error;
+}

@@ -1,0 +1,139 @@
+import assert from 'node:assert/strict';
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { type Database, type DatabaseOptions, openDatabase } from '../../src/backing/database.js';
+import { MIGRATIONS } from '../../src/backing/migrations/index.js';
+import { VezaError } from '../../src/runtime/errors.js';
+import { silentLog } from '../../src/runtime/log.js';
+import { startPostgres } from '../support/postgres.js';
+
+const code = (expected: string) => (error: unknown) => error instanceof VezaError && error.code === expected;
+
+const makers = {
+  embedded: async () => {
+    const dataDir = await mkdtemp(join(tmpdir(), 'veza-db-'));
+    return { url: undefined, dataDir, release: () => rm(dataDir, { recursive: true }) };
+  },
+  'PostgreSQL of Debian': async () => {
+    const server = await startPostgres();
+    return { url: server.url, dataDir: '/nonexistent', release: server.stop };
+  },
+};
+
+for (const [name, make] of Object.entries(makers)) {
+  describe(`database: ${name}`, () => {
+    let options: DatabaseOptions;
+    let database: Database;
+    let release: () => Promise<void>;
+    before(async () => {
+      const made = await make();
+      release = made.release;
+      options = { url: made.url, dataDir: made.dataDir, poolSize: 8, timeoutMs: 10_000, log: silentLog };
+      database = await openDatabase(options);
+      await database.query('create table things (id int primary key, big int8, at timestamptz default now(), more jsonb)');
+    });
+    after(async () => {
+      await database.stop();
+      await release();
+    });
+
+    test('values come back as documented', async () => {
+      await database.query('insert into things (id, big, more) values ($1, $2, $3)', [1, 2 ** 40, { a: [1] }]);
+      const { rows, rowCount } = await database.query('select * from things where id = $1', [1]);
+      assert.equal(rowCount, 1);
+      assert.equal(rows[0]!.big, 2 ** 40);
+      assert.ok(rows[0]!.at instanceof Date);
+      assert.deepEqual(rows[0]!.more, { a: [1] });
+    });
+
+    test('a taken value is a conflict, a defect stays what it is, and both leave the database usable', async () => {
+      await assert.rejects(database.query('insert into things (id) values (1)'), code('conflict'));
+      await assert.rejects(database.query('select nonsense from things'), /nonsense/);
+      assert.equal((await database.query('select 1 as one')).rows[0]!.one, 1);
+    });
+
+    test('many at once: queries, errors, commits and rollbacks do not disturb each other', async () => {
+      const work = Array.from({ length: 300 }, async (_, i) => {
+        if (i % 4 === 0) {
+          assert.equal((await database.query('select $1::text as text, $2::int as n', [`t${i}`, i])).rows[0]!.text, `t${i}`);
+        } else if (i % 4 === 1) {
+          await assert.rejects(database.query('insert into things (id) values ($1)', [1]), code('conflict'));
+        } else {
+          const outcome = database.transaction(async (connection) => {
+            await connection.query('insert into things (id) values ($1)', [1000 + i]);
+            if (i % 4 === 3) throw new Error('changed my mind');
+          });
+          if (i % 4 === 3) await assert.rejects(outcome, /changed my mind/);
+          else await outcome;
+        }
+      });
+      await Promise.all(work);
+      assert.equal((await database.query('select count(*)::int as n from things where id >= 1000')).rows[0]!.n, 75);
+    });
+
+    test('opened again, migrations are not applied twice', async () => {
+      await database.stop();
+      database = await openDatabase(options);
+      const { rows } = await database.query('select name from schema_migrations order by name');
+      assert.deepEqual(
+        rows.map((row) => row.name),
+        MIGRATIONS.map((migration) => migration.name),
+      );
+    });
+
+    test('tables of a later version are refused', async () => {
+      await database.query("insert into schema_migrations (name) values ('9999-later')");
+      if (!options.url) await database.stop();
+      await assert.rejects(openDatabase(options), /newer than this version of Veza: it has 9999-later/);
+      if (options.url) await database.query("delete from schema_migrations where name = '9999-later'");
+    });
+  });
+}
+
+test('two processes may start on one PostgreSQL at once', async () => {
+  const server = await startPostgres();
+  const open = () => openDatabase({ url: server.url, dataDir: '/nonexistent', poolSize: 2, timeoutMs: 10_000, log: silentLog });
+  const databases = await Promise.all([open(), open(), open()]);
+  for (const database of databases) await database.stop();
+  await server.stop();
+});
+
+test('a statement that takes too long, and a database that is not there, are unavailable', async () => {
+  const server = await startPostgres();
+  const options = { url: server.url, dataDir: '/nonexistent', poolSize: 2, timeoutMs: 500, log: silentLog };
+  const database = await openDatabase(options);
+  await assert.rejects(database.query('select pg_sleep(60)'), code('unavailable'));
+  await server.stop();
+  await assert.rejects(database.query('select 1'), code('unavailable'));
+  await assert.rejects(
+    database.transaction(async () => undefined),
+    code('unavailable'),
+  );
+  await database.stop();
+  await assert.rejects(openDatabase(options), code('unavailable'));
+});
+
+test('embedded: kill -9 loses nothing that was committed, and the directory is not for two', async () => {
+  // Longer than a Unix socket's address.
+  const dataDir = join(await mkdtemp(join(tmpdir(), 'veza-db-')), 'a-directory-with-a-long-name'.repeat(4));
+  const child = fork(new URL('./database-child.ts', import.meta.url), [dataDir], { execArgv: ['--import', 'tsx'] });
+  const options = { url: undefined, dataDir, poolSize: 1, timeoutMs: 10_000, log: silentLog };
+  let committed = 0;
+  child.on('message', (n) => {
+    committed = n as number;
+  });
+  while (committed < 200) await once(child, 'message');
+  await assert.rejects(openDatabase(options), (error) => code('conflict')(error) && /in use by another Veza process/.test(String(error)));
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+  const database = await openDatabase(options);
+  const { rows } = await database.query<{ n: number; top: number }>('select count(*)::int as n, max(n)::int as top from counted');
+  assert.ok(rows[0]!.top >= committed, `${rows[0]!.top} of ${committed}`);
+  assert.equal(rows[0]!.n, rows[0]!.top);
+  await database.stop();
+  await rm(dataDir, { recursive: true });
+});

@@ -1,0 +1,43 @@
+import { execFile, spawn } from 'node:child_process';
+import { chown, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { ensurePackages } from './packages.js';
+
+const run = promisify(execFile);
+
+/** Debian's PostgreSQL as a server of this test alone, reached by a Unix socket. */
+export async function startPostgres(): Promise<{ url: string; stop(): Promise<void> }> {
+  await ensurePackages('postgresql');
+  const [version] = (await readdir('/usr/lib/postgresql')).sort((a, b) => Number(b) - Number(a));
+  const bin = `/usr/lib/postgresql/${version}/bin`;
+  const dir = await mkdtemp(join(tmpdir(), 'veza-pg-'));
+  // PostgreSQL refuses to run as root.
+  const root = process.getuid?.() === 0;
+  const [uid, gid] = root ? await Promise.all(['-u', '-g'].map(async (flag) => Number((await run('id', [flag, 'postgres'])).stdout))) : [];
+  const as = root ? { uid: uid!, gid: gid!, cwd: dir } : { cwd: dir };
+  if (root) await chown(dir, uid!, gid!);
+  await run(`${bin}/initdb`, ['-D', `${dir}/data`, '-U', 'postgres', '--auth=trust', '--no-sync', '-E', 'UTF8'], as);
+  const server = spawn(`${bin}/postgres`, ['-D', `${dir}/data`, '-k', dir, '-c', 'listen_addresses=', '-c', 'fsync=off'], {
+    ...as,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  const exited = new Promise<void>((resolve) => server.once('exit', () => resolve()));
+  await new Promise<void>((resolve, reject) => {
+    let text = '';
+    server.stderr.on('data', (chunk) => {
+      text += chunk;
+      if (text.includes('ready to accept connections')) resolve();
+    });
+    server.once('exit', () => reject(new Error(text)));
+  });
+  return {
+    url: `postgres:///postgres?host=${encodeURIComponent(dir)}&user=postgres`,
+    async stop() {
+      server.kill('SIGINT');
+      await exited;
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+}
