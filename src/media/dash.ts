@@ -1,0 +1,238 @@
+import { bandwidthOf, recordedRange } from './hls.js';
+import { CHANNELS, type Codec, type Rendition, SAMPLE_RATE_HZ } from './ladder.js';
+import { initName, mediaTimeOf, type Run, type Timeline, wallMsOf } from './timeline.js';
+
+/**
+ * DASH manifests (ISO/IEC 23009-1, DASH-IF low-latency live) as functions of the timeline. Segments are addressed by number,
+ * which is arithmetic on the clock, so a live MPD changes only when a run begins, a Period leaves the window, or it ends.
+ *
+ * `availabilityStartTime` is the start of the broadcast's first segment; so `timeline.runs[0]` must stay for as long as the
+ * broadcast does.
+ */
+
+/** Parts are out 75–107 ms after their nominal time; a player that trusts the MPD must never ask before. */
+const PUBLISH_MARGIN_MS = 200;
+/** A player looks for a new Period at least this often. */
+const UPDATE_PERIOD_MS = 2000;
+/** Latency = 3 parts in the player + what capture, encoder and transfer took in trials: dash.js held 1.5 s at 320 ms parts. */
+const LATENCY_BASE_MS = 540;
+
+const ID3_EVENTS = 'https://aomedia.org/emsg/ID3';
+/** Players prefer AAC when they can play both, as SCORE says in HLS. */
+const CODEC_PRIORITY: Readonly<Record<Codec, number>> = { aac: 2, opus: 1, mp3: 0 };
+/** AdaptationSet@id: never changes on update, whatever the ladder leaves out. */
+const CODEC_SET_ID: Readonly<Record<Codec, number>> = { aac: 1, opus: 2, mp3: 3 };
+
+/** A stretch of segments without a gap, all of one run: a Period. */
+interface Stretch {
+  readonly run: Run;
+  readonly from: number;
+  /** Inclusive; undefined while it grows. */
+  readonly to: number | undefined;
+}
+
+/** Milliseconds between microphone and ear that the MPD asks a player for. */
+export function targetLatencyMs(timeline: Timeline): number {
+  const partMs = (timeline.grid.partSamples * 1000) / SAMPLE_RATE_HZ;
+  return Math.round((partMs * 3 + LATENCY_BASE_MS) / 10) * 10;
+}
+
+/**
+ * The live MPD, `windowSamples` deep. Ended: the same with a fixed duration and no further update, as DASH-IF has it.
+ * `utcTimingUrl` answers an xs:dateTime.
+ */
+export function renderMpd(
+  timeline: Timeline,
+  renditions: readonly Rendition[],
+  options: { utcTimingUrl: string; windowSamples: number },
+): string {
+  const { grid } = timeline;
+  const openNumber = Math.max(timeline.firstNumber, ...Object.values(timeline.progress).map((progress) => progress.openNumber));
+  const oldest = openNumber - Math.floor(options.windowSamples / grid.segmentSamples);
+  const all = stretches(timeline, timeline.ended ? openNumber - 1 : undefined);
+  const kept = all.filter((stretch) => stretch.to === undefined || stretch.to >= oldest);
+  const startMs = Math.round(wallMsOf(timeline, timeline.firstNumber));
+  const partMs = (grid.partSamples * 1000) / SAMPLE_RATE_HZ;
+  const latencyMs = targetLatencyMs(timeline);
+  const last = all.at(-1);
+  const endMs =
+    last?.to === undefined ? undefined : wallMsOf(timeline, last.from) + samplesMs((last.to - last.from + 1) * grid.segmentSamples);
+  const publishMs = last === undefined ? startMs : wallMsOf(timeline, last.from);
+  return mpd(
+    {
+      type: 'dynamic',
+      availabilityStartTime: isoTime(startMs),
+      publishTime: isoTime(endMs ?? publishMs),
+      ...(timeline.ended
+        ? { mediaPresentationDuration: duration((endMs ?? startMs) - startMs) }
+        : { minimumUpdatePeriod: duration(UPDATE_PERIOD_MS) }),
+      timeShiftBufferDepth: duration((options.windowSamples * 1000) / SAMPLE_RATE_HZ),
+      suggestedPresentationDelay: duration(latencyMs),
+      minBufferTime: duration(partMs * 3),
+      maxSegmentDuration: segmentDuration(timeline),
+    },
+    `<ServiceDescription id="1"><Latency referenceId="1" target="${latencyMs}" min="${Math.round(latencyMs * 0.6)}" ` +
+      `max="${latencyMs + 2500}"/><PlaybackRate min="0.95" max="1.05"/></ServiceDescription>\n` +
+      kept
+        .map((stretch) =>
+          period(timeline, renditions, stretch, {
+            startMs: wallMsOf(timeline, stretch.from) - startMs,
+            uriPrefix: '',
+            live: { partMs, utcTimingUrl: options.utcTimingUrl },
+          }),
+        )
+        .join('') +
+      utcTiming('http-xsdate', options.utcTimingUrl) +
+      utcTiming('http-iso', options.utcTimingUrl),
+  );
+}
+
+/**
+ * A recording: segments `from`…`to` (inclusive) without what lies between runs, so its Periods follow each other without a
+ * hole. `uriPrefix` goes before the rendition's folder.
+ */
+export function renderVodMpd(
+  timeline: Timeline,
+  renditions: readonly Rendition[],
+  options: { from?: number | undefined; to?: number | undefined; uriPrefix: string },
+): string {
+  const shown = renditions.filter((rendition) => rendition.lowLatency);
+  const ranges = shown.map((rendition) => recordedRange(timeline, rendition.codec, options));
+  const from = Math.max(timeline.firstNumber, ...ranges.map((range) => range.from));
+  const to = ranges.length === 0 ? from - 1 : Math.min(...ranges.map((range) => range.to));
+  let startMs = 0;
+  let periods = '';
+  for (const stretch of stretches(timeline, to)) {
+    const cut = { run: stretch.run, from: Math.max(from, stretch.from), to: Math.min(to, stretch.to ?? to) };
+    if (cut.to < cut.from) continue;
+    periods += period(timeline, renditions, cut, { startMs, uriPrefix: options.uriPrefix, live: undefined });
+    startMs += samplesMs((cut.to - cut.from + 1) * timeline.grid.segmentSamples);
+  }
+  return mpd(
+    {
+      type: 'static',
+      mediaPresentationDuration: duration(startMs),
+      minBufferTime: segmentDuration(timeline),
+      maxSegmentDuration: segmentDuration(timeline),
+    },
+    periods,
+  );
+}
+
+/** Each run cut at its gaps, up to `last`; without `last` the newest is still growing. */
+function stretches(timeline: Timeline, last: number | undefined): Stretch[] {
+  const gaps = [...timeline.gaps].sort((a, b) => a - b);
+  const found: Stretch[] = [];
+  for (const [index, run] of timeline.runs.entries()) {
+    const next = timeline.runs[index + 1];
+    const end = next === undefined ? last : Math.min(next.firstNumber - 1, last ?? Number.POSITIVE_INFINITY);
+    let from = index === 0 ? timeline.firstNumber : run.firstNumber;
+    for (const gap of gaps) {
+      if (gap < from || (end !== undefined && gap > end)) continue;
+      if (gap > from) found.push({ run, from, to: gap - 1 });
+      from = gap + 1;
+    }
+    if (end === undefined || from <= end) found.push({ run, from, to: end });
+  }
+  return found;
+}
+
+interface PeriodOptions {
+  readonly startMs: number;
+  readonly uriPrefix: string;
+  readonly live: { readonly partMs: number; readonly utcTimingUrl: string } | undefined;
+}
+
+function period(timeline: Timeline, renditions: readonly Rendition[], stretch: Stretch, options: PeriodOptions): string {
+  const length = stretch.to === undefined ? undefined : duration(samplesMs((stretch.to - stretch.from + 1) * timeline.grid.segmentSamples));
+  // One AdaptationSet a codec: a player does not switch between codecs within one.
+  const codecs = [...new Set(renditions.filter((rendition) => rendition.lowLatency).map((rendition) => rendition.codec))];
+  const sets = codecs.map((codec) => adaptationSet(timeline, renditions, codec, stretch, options)).join('');
+  const attributes = { id: `${stretch.run.id}-${stretch.from}`, start: duration(options.startMs), duration: length };
+  return `<Period${attributesOf(attributes)}>\n${sets}</Period>\n`;
+}
+
+function adaptationSet(
+  timeline: Timeline,
+  renditions: readonly Rendition[],
+  codec: Codec,
+  stretch: Stretch,
+  { uriPrefix, live }: PeriodOptions,
+): string {
+  const mediaTime = mediaTimeOf(timeline, stretch.from);
+  const template = attributesOf({
+    timescale: SAMPLE_RATE_HZ,
+    duration: timeline.grid.segmentSamples,
+    startNumber: stretch.from,
+    presentationTimeOffset: mediaTime,
+    initialization: `${uriPrefix}$RepresentationID$/${initName(stretch.run.id)}`,
+    media: `${uriPrefix}$RepresentationID$/${stretch.run.id}-$Number$.m4s`,
+    ...(live && {
+      // The segment may be asked for when its first part is out; the rest follows as it is made.
+      availabilityTimeOffset: decimal(samplesMs(timeline.grid.segmentSamples) / 1000 - (live.partMs + PUBLISH_MARGIN_MS) / 1000),
+      availabilityTimeComplete: 'false',
+    }),
+  });
+  const producerReference =
+    live === undefined
+      ? ''
+      : // Shaka reads wallClockTime as NTP unless the scheme is named inside; dash.js wants a numeric id.
+        `<ProducerReferenceTime${attributesOf({
+          id: 1,
+          type: 'encoder',
+          wallClockTime: isoTime(wallMsOf(timeline, stretch.from)),
+          presentationTime: mediaTime,
+        })}>${utcTiming('http-xsdate', live.utcTimingUrl).trimEnd()}</ProducerReferenceTime>\n`;
+  const representations = renditions
+    .filter((rendition) => rendition.codec === codec && rendition.lowLatency)
+    .map(
+      (rendition) =>
+        `<Representation${attributesOf({ id: rendition.name, bandwidth: bandwidthOf(rendition).peakBps, codecs: rendition.codecs })}/>\n`,
+    )
+    .join('');
+  const attributes = attributesOf({
+    id: CODEC_SET_ID[codec],
+    contentType: 'audio',
+    mimeType: 'audio/mp4',
+    audioSamplingRate: SAMPLE_RATE_HZ,
+    segmentAlignment: 'true',
+    startWithSAP: 1,
+    selectionPriority: CODEC_PRIORITY[codec],
+  });
+  return (
+    `<AdaptationSet${attributes}>\n` +
+    `<AudioChannelConfiguration schemeIdUri="urn:mpeg:mpegB:cicp:ChannelConfiguration" value="${CHANNELS}"/>\n` +
+    `<InbandEventStream schemeIdUri="${ID3_EVENTS}" value=""/>\n` +
+    producerReference +
+    '<Role schemeIdUri="urn:mpeg:dash:role:2011" value="main"/>\n' +
+    `<SegmentTemplate${template}/>\n${representations}</AdaptationSet>\n`
+  );
+}
+
+type Attributes = Readonly<Record<string, string | number | undefined>>;
+
+function mpd(attributes: Attributes, content: string): string {
+  const all = { xmlns: 'urn:mpeg:dash:schema:mpd:2011', profiles: 'urn:mpeg:dash:profile:isoff-live:2011', ...attributes };
+  return `<?xml version="1.0" encoding="UTF-8"?>\n<MPD${attributesOf(all)}>\n${content}</MPD>\n`;
+}
+
+const utcTiming = (scheme: string, url: string) =>
+  `<UTCTiming${attributesOf({ schemeIdUri: `urn:mpeg:dash:utc:${scheme}:2014`, value: url })}/>\n`;
+
+function attributesOf(attributes: Attributes): string {
+  let text = '';
+  for (const [name, value] of Object.entries(attributes)) if (value !== undefined) text += ` ${name}="${escapeXml(String(value))}"`;
+  return text;
+}
+
+const ESCAPES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
+/** For attribute values; XML 1.0 §2.2 has no way to write a control character. */
+function escapeXml(text: string): string {
+  return text.replace(/\p{Cc}/gu, ' ').replace(/[&<>"]/g, (char) => ESCAPES[char] ?? '');
+}
+
+const segmentDuration = (timeline: Timeline) => duration(samplesMs(timeline.grid.segmentSamples));
+const samplesMs = (samples: number) => (samples * 1000) / SAMPLE_RATE_HZ;
+const decimal = (value: number) => String(Math.round(value * 1e5) / 1e5);
+const duration = (ms: number) => `PT${decimal(ms / 1000)}S`;
+const isoTime = (wallMs: number) => new Date(Math.round(wallMs)).toISOString();
