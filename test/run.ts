@@ -6,7 +6,9 @@
  * not end by itself (a leaked handle) and when it leaves a process behind.
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const UNIT_FOLDERS = [
@@ -26,15 +28,17 @@ const UNIT_FOLDERS = [
 ];
 const UNIT_TIMEOUT_MS = 180_000;
 const WHOLE_TIMEOUT_MS = 300_000;
-const BREACHES: readonly (readonly [file: string, imports: string])[] = [
-  ['src/runtime/breach.ts', '../media/ladder.js'],
-  ['src/media/breach.ts', '../live/edge.js'],
-  ['src/media/breach.ts', 'node:fs'],
-  ['src/backing/breach.ts', '../live/edge.js'],
-  ['src/ingest/breach.ts', '../live/edge.js'],
-  ['src/live/breach.ts', '../ingest/source.js'],
-  ['src/access/breach.ts', '../app/app.js'],
-  ['src/app/breach.ts', '../main.js'],
+const BREACHES: readonly (readonly [room: string, imports: string])[] = [
+  ['runtime', '../media/ladder.js'],
+  ['media', '../live/edge.js'],
+  ['media', 'node:fs'],
+  ['backing', '../live/edge.js'],
+  ['ingest', '../live/edge.js'],
+  ['live', '../ingest/source.js'],
+  ['vod', '../live/edge.js'],
+  ['access', '../app/app.js'],
+  ['chat', '../live/edge.js'],
+  ['app', '../main.js'],
 ];
 
 interface Count {
@@ -64,18 +68,23 @@ function check(name: string, command: string, args: readonly string[]): boolean 
   return good;
 }
 
-/** Each deliberate breach of the import rules must be reported, or the guard guards nothing. */
+/** Each deliberate breach of the import rules must be reported, or the guard guards nothing. They lie in a tree of their own. */
 function checkImportRules(): void {
-  for (const [file, imports] of BREACHES) {
-    const since = performance.now();
-    const { status, stdout, stderr } = spawnSync('npx', ['biome', 'lint', `--stdin-file-path=${file}`], {
-      encoding: 'utf8',
-      input: `import { thing } from '${imports}';\n\nexport const breach = thing;\n`,
-    });
-    const good = status !== 0 && `${stdout}${stderr}`.includes('noRestrictedImports');
+  const since = performance.now();
+  const tree = mkdtempSync(join(tmpdir(), 'veza-breach-'));
+  copyFileSync('biome.json', join(tree, 'biome.json'));
+  BREACHES.forEach(([room, imports], index) => {
+    mkdirSync(join(tree, 'src', room), { recursive: true });
+    writeFileSync(join(tree, 'src', room, `breach-${index}.ts`), `import { thing } from '${imports}';\n\nexport const breach = thing;\n`);
+  });
+  const args = ['lint', '--vcs-enabled=false', '--reporter=github', '--max-diagnostics=none'];
+  const { stdout } = spawnSync(resolve('node_modules/.bin/biome'), args, { encoding: 'utf8', cwd: tree });
+  rmSync(tree, { recursive: true });
+  BREACHES.forEach(([room, imports], index) => {
+    const good = stdout.split('\n').some((line) => line.includes(`breach-${index}.ts`) && line.includes('noRestrictedImports'));
     total[good ? 'passed' : 'failed']++;
-    report(good, `${file} that imports ${imports} is reported`, since);
-  }
+    report(good, `src/${room} that imports ${imports} is reported`, since);
+  });
 }
 
 function testFiles(folders: readonly string[]): string[] {
@@ -108,13 +117,13 @@ async function runFile(file: string, timeoutMs: number): Promise<void> {
     late = true;
     killGroup(child.pid);
   }, timeoutMs);
-  const code = await new Promise<number | null>((resolve) => child.once('exit', resolve));
+  const code = await new Promise<number | null>((done) => child.once('exit', done));
   clearTimeout(timer);
   const left = await leftBehind(child.pid);
   const count = (name: string) => Number(new RegExp(`^ℹ ${name} (\\d+)$`, 'm').exec(output)?.[1] ?? 0);
   const wrong: string[] = [];
   if (late) wrong.push(`did not end within ${timeoutMs / 1000} s (a test that hangs or a leaked handle)`);
-  if (count('tests') === 0) wrong.push('ran no test');
+  if (count('tests') === 0 && !late) wrong.push('ran no test');
   if (count('skipped') + count('todo') > 0) wrong.push(`${count('skipped')} skipped, ${count('todo')} to do: a test runs or is deleted`);
   if (left) wrong.push('left a process behind');
   const failed = count('fail') + count('cancelled');
