@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { renderMpd, renderVodMpd, targetLatencyMs } from '../../src/media/dash.js';
+import { LADDER } from '../../src/media/ladder.js';
+import { assertGolden } from './golden.js';
+import { rendition, World } from './manifest-world.js';
+
+const options = { utcTimingUrl: 'https://radio.example/time?a=1&b=2', windowSamples: 7200 * 48_000 };
+
+test('golden: live, two Periods after a crash, ended, recording', () => {
+  const world = new World().leadingGaps(6).segments(10).publish(640);
+  assertGolden('live.mpd', renderMpd(world.timeline(), LADDER, options));
+  world.crash(3000).segments(4);
+  assertGolden('two-periods.mpd', renderMpd(world.timeline(), LADDER, options));
+  world.end();
+  assertGolden('ended.mpd', renderMpd(world.timeline(), LADDER, options));
+  assertGolden('vod.mpd', renderVodMpd(world.timeline(), LADDER, { uriPrefix: '/live/radio/' }));
+  assertGolden('vod-range.mpd', renderVodMpd(world.timeline(), LADDER, { uriPrefix: '../', from: 1008, to: 1018 }));
+});
+
+test('an update changes nothing of what was said before', () => {
+  const world = new World().segments(10);
+  const periods = () => renderMpd(world.timeline(), LADDER, options).match(/<Period [^>]*>[\s\S]*?<\/Period>/g) ?? [];
+  const first = periods();
+  world.segments(7).publish(960);
+  assert.deepEqual(periods(), first, 'nothing at all within a run');
+  world.crash(5000).segments(2);
+  const second = periods();
+  assert.equal(second.length, 2);
+  // 17 whole segments; the eighteenth was lost.
+  assert.equal(second[0], first[0]!.replace('start="PT0S"', 'start="PT0S" duration="PT32.64S"'));
+});
+
+test('Periods that left the window are dropped, the rest keep their explicit start', () => {
+  const world = new World().segments(5).crash(1000).segments(50);
+  const text = renderMpd(world.timeline(), LADDER, { ...options, windowSamples: 60 * 48_000 });
+  assert.equal(text.match(/<Period /g)?.length, 1);
+  // 5 segments, then 1 s down.
+  assert.match(text, /<Period id="run1-1006" start="PT10\.6S">/);
+  assert.match(text, /startNumber="1006" presentationTimeOffset="552960"/);
+});
+
+test('latency and availability follow the part', () => {
+  assert.equal(targetLatencyMs(new World().timeline()), 1500);
+  assert.equal(targetLatencyMs(new World({ partMs: 107 }).timeline()), 860);
+  assert.match(renderMpd(new World({ partMs: 107 }).segments(1).timeline(), LADDER, options), /availabilityTimeOffset="1\.613"/);
+});
+
+test('mp3 is never in an MPD, and a ladder of nothing else gives one without media', () => {
+  const world = new World().segments(3).end();
+  assert.doesNotMatch(renderMpd(world.timeline(), LADDER, options), /mp3/);
+  assert.doesNotMatch(renderVodMpd(world.timeline(), [rendition('mp3-128')], { uriPrefix: '' }), /Period/);
+});
