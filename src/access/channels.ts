@@ -1,0 +1,182 @@
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import type { Database } from '../backing/database.js';
+import { VezaError } from '../runtime/errors.js';
+
+export const VISIBILITIES = ['public', 'unlisted', 'private'] as const;
+/** `unlisted` is in no list; `private` is found by nobody without a right to it. */
+export type Visibility = (typeof VISIBILITIES)[number];
+
+export const SLUG = /^[a-z0-9][a-z0-9-]{1,62}$/;
+/** Words that stand where a slug stands, in one of our addresses or on the Icecast port. */
+export const RESERVED_SLUGS: readonly string[] = [
+  'admin',
+  'api',
+  'assets',
+  'health',
+  'ingest',
+  'listen',
+  'live',
+  'metrics',
+  'status',
+  'studio',
+  'time',
+  'vod',
+];
+export const MAX_TITLE_CHARS = 200;
+
+export interface Channel {
+  readonly id: string;
+  readonly slug: string;
+  readonly title: string;
+  readonly visibility: Visibility;
+  /** Shows are kept when they end. */
+  readonly recording: boolean;
+  readonly createdAtMs: number;
+}
+
+export interface ChannelSettings {
+  title: string;
+  visibility: Visibility;
+  recording: boolean;
+}
+
+/** 26 letters of 32 carry 130 bits. No letter that looks like a digit, and all lower case: keys are typed by hand, too. */
+const KEY_ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
+const KEY_LENGTH = 26;
+const KEY = /^vz_[0-9a-hjkmnp-tv-z]{26}$/;
+
+/**
+ * Channels and their stream keys. Of a key only its SHA-256 is kept: with 130 random bits there is nothing to guess, so a
+ * slow hash would protect nothing and would let strangers spend our CPU; and since the lookup is by the hash, its timing
+ * tells about the hash only.
+ */
+export class Channels {
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    this.#database = database;
+  }
+
+  /** Rejects: `bad_request` (slug or title), `conflict` (the slug is taken or reserved). The key is never shown again. */
+  async create(slug: string, settings: ChannelSettings): Promise<{ channel: Channel; streamKey: string }> {
+    if (!SLUG.test(slug))
+      throw new VezaError('bad_request', 'A slug is 2 to 63 lower-case letters, digits and hyphens and does not begin with a hyphen.');
+    if (RESERVED_SLUGS.includes(slug)) throw new VezaError('conflict', `The slug "${slug}" is reserved.`);
+    checkTitle(settings.title);
+    const streamKey = makeStreamKey();
+    try {
+      const { rows } = await this.#database.query<ChannelRow>(
+        `insert into channels (id, slug, title, visibility, recording, stream_key_hash) values ($1, $2, $3, $4, $5, $6) returning *`,
+        [randomUUID(), slug, settings.title, settings.visibility, settings.recording, hashOf(streamKey)],
+      );
+      return { channel: channelOf(rows[0]!), streamKey };
+    } catch (error) {
+      if (error instanceof VezaError && error.code === 'conflict') {
+        throw new VezaError('conflict', `There is a channel "${slug}" already.`, { cause: error });
+      }
+      throw error;
+    }
+  }
+
+  async get(slug: string): Promise<Channel | undefined> {
+    const { rows } = await this.#database.query<ChannelRow>('select * from channels where slug = $1', [slug]);
+    return rows[0] && channelOf(rows[0]);
+  }
+
+  /** By slug, from the first after `after`; those of the given visibilities. */
+  async list(visibilities: readonly Visibility[], after: string, limit: number): Promise<Channel[]> {
+    const { rows } = await this.#database.query<ChannelRow>(
+      // Byte order, so that the order does not hang on how the database was set up.
+      `select * from channels where visibility = any($1) and slug collate "C" > $2 order by slug collate "C" limit $3`,
+      [visibilities, after, limit],
+    );
+    return rows.map(channelOf);
+  }
+
+  /** Rejects with `not_found`, `bad_request`. */
+  async update(slug: string, changes: Partial<ChannelSettings>): Promise<Channel> {
+    if (changes.title !== undefined) checkTitle(changes.title);
+    const { rows } = await this.#database.query<ChannelRow>(
+      `update channels set title = coalesce($2, title), visibility = coalesce($3, visibility), recording = coalesce($4, recording)
+       where slug = $1 returning *`,
+      [slug, changes.title ?? null, changes.visibility ?? null, changes.recording ?? null],
+    );
+    if (!rows[0]) throw noChannel(slug);
+    return channelOf(rows[0]);
+  }
+
+  /** With its broadcasts. Rejects with `not_found`. */
+  async delete(slug: string): Promise<void> {
+    const { rowCount } = await this.#database.query('delete from channels where slug = $1', [slug]);
+    if (rowCount === 0) throw noChannel(slug);
+  }
+
+  /**
+   * A new key. `onAir`: the key that the show was begun with stays good until the show ends, however often it is rotated
+   * meanwhile. Rejects with `not_found`.
+   */
+  async rotateKey(slug: string, onAir: boolean): Promise<string> {
+    const streamKey = makeStreamKey();
+    const { rowCount } = await this.#database.query(
+      `update channels set stream_key_hash = $2, previous_key_hash = case when $3 then coalesce(previous_key_hash, stream_key_hash) end
+       where slug = $1`,
+      [slug, hashOf(streamKey), onAir],
+    );
+    if (rowCount === 0) throw noChannel(slug);
+    return streamKey;
+  }
+
+  /** The channel whose key this is. A key that was replaced is good only while `isOnAir` says that its show goes on. */
+  async verifyKey(streamKey: string, isOnAir: (slug: string) => boolean): Promise<Channel | undefined> {
+    if (!KEY.test(streamKey)) return undefined;
+    const hash = hashOf(streamKey);
+    const { rows } = await this.#database.query<ChannelRow & { current: boolean; has_previous: boolean }>(
+      `select *, stream_key_hash = $1 as current, previous_key_hash is not null as has_previous
+       from channels where stream_key_hash = $1 or previous_key_hash = $1`,
+      [hash],
+    );
+    const row = rows[0];
+    if (!row) return undefined;
+    const onAir = isOnAir(row.slug);
+    // The show it belonged to is over: were it left, it would open the next show as well.
+    if (row.has_previous && !onAir) {
+      await this.#database.query('update channels set previous_key_hash = null where id = $1', [row.id]);
+    }
+    return row.current || onAir ? channelOf(row) : undefined;
+  }
+}
+
+interface ChannelRow {
+  id: string;
+  slug: string;
+  title: string;
+  visibility: Visibility;
+  recording: boolean;
+  created_at: Date;
+}
+
+const channelOf = (row: ChannelRow): Channel => ({
+  id: row.id,
+  slug: row.slug,
+  title: row.title,
+  visibility: row.visibility,
+  recording: row.recording,
+  createdAtMs: row.created_at.getTime(),
+});
+
+const noChannel = (slug: string) => new VezaError('not_found', `There is no channel "${slug}".`);
+
+function checkTitle(title: string): void {
+  if (title.trim() === '' || title.length > MAX_TITLE_CHARS || /\p{Cc}/u.test(title)) {
+    throw new VezaError('bad_request', `A title is 1 to ${MAX_TITLE_CHARS} characters on one line.`);
+  }
+}
+
+const hashOf = (streamKey: string) => createHash('sha256').update(streamKey).digest();
+
+function makeStreamKey(): string {
+  let key = 'vz_';
+  // 256 is a multiple of 32, so that no letter is more likely than another.
+  for (const byte of randomBytes(KEY_LENGTH)) key += KEY_ALPHABET[byte % KEY_ALPHABET.length];
+  return key;
+}

@@ -1,0 +1,33 @@
+import { randomUUID } from 'node:crypto';
+import { link, mkdir, open, readFile, unlink } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/**
+ * A secret that is made once and kept in a file that only this user can read (0600). Several processes may ask at once:
+ * all get the same one.
+ */
+export async function keptSecret(path: string, make: () => string): Promise<string> {
+  await mkdir(dirname(path), { recursive: true });
+  for (;;) {
+    try {
+      const kept = (await readFile(path, 'utf8')).trim();
+      if (kept === '') throw new Error(`${path} is empty; remove it, and a new secret is made`);
+      return kept;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+    // A link appears with its content or not at all, and fails where there is one already.
+    const unfinished = `${path}.${randomUUID()}`;
+    const file = await open(unfinished, 'wx', 0o600);
+    try {
+      await file.writeFile(`${make()}\n`);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await link(unfinished, path).catch((error) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
+    await unlink(unfinished);
+  }
+}

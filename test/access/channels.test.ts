@@ -1,0 +1,169 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { adminTokenPath, loadAdminToken } from '../../src/access/admin-token.js';
+import { Channels, MAX_TITLE_CHARS, RESERVED_SLUGS, VISIBILITIES } from '../../src/access/channels.js';
+import { type Database, openDatabase } from '../../src/backing/database.js';
+import { VezaError } from '../../src/runtime/errors.js';
+import { silentLog } from '../../src/runtime/log.js';
+import { Broadcasts } from '../../src/vod/broadcasts.js';
+
+const code = (expected: string) => (error: unknown) => error instanceof VezaError && error.code === expected;
+const settings = { title: 'Radio', visibility: 'public', recording: true } as const;
+const offAir = () => false;
+const onAir = () => true;
+
+let dataDir: string;
+let database: Database;
+let channels: Channels;
+before(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), 'veza-channels-'));
+  database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  channels = new Channels(database);
+});
+after(async () => {
+  await database.stop();
+  await rm(dataDir, { recursive: true });
+});
+
+test('a channel is created, changed, found, listed and deleted', async () => {
+  const { channel } = await channels.create('life', settings);
+  assert.deepEqual(await channels.get('life'), channel);
+  assert.equal((await channels.update('life', { visibility: 'private' })).title, 'Radio');
+  assert.equal((await channels.update('life', { title: 'New', recording: false })).visibility, 'private');
+  assert.deepEqual({ ...channel, title: 'New', recording: false, visibility: 'private' }, await channels.get('life'));
+  await channels.delete('life');
+  assert.equal(await channels.get('life'), undefined);
+  for (const gone of [channels.delete('life'), channels.update('life', {}), channels.rotateKey('life', false)]) {
+    await assert.rejects(gone, code('not_found'));
+  }
+});
+
+test('slugs and titles have their limits', async () => {
+  for (const slug of ['', 'a', '-a', 'A1', 'a_b', 'ä1', 'a b', 'a/b', 'a.b', 'x'.repeat(64)]) {
+    await assert.rejects(channels.create(slug, settings), code('bad_request'), slug);
+  }
+  for (const slug of RESERVED_SLUGS) await assert.rejects(channels.create(slug, settings), code('conflict'), slug);
+  for (const title of ['', '  ', 'a\nb', 'x'.repeat(MAX_TITLE_CHARS + 1)]) {
+    await assert.rejects(channels.create('titles', { ...settings, title }), code('bad_request'));
+  }
+  await channels.create('x'.repeat(63), { ...settings, title: 'x'.repeat(MAX_TITLE_CHARS) });
+  await assert.rejects(channels.create('x'.repeat(63), settings), code('conflict'));
+  await channels.delete('x'.repeat(63));
+});
+
+test('the key opens its channel and no other, and is nowhere in the database', async () => {
+  const one = await channels.create('key-one', settings);
+  const two = await channels.create('key-two', settings);
+  assert.match(one.streamKey, /^vz_[0-9a-z]{26}$/);
+  assert.equal((await channels.verifyKey(one.streamKey, offAir))?.slug, 'key-one');
+  assert.equal((await channels.verifyKey(two.streamKey, offAir))?.slug, 'key-two');
+  for (const wrong of [
+    '',
+    'vz_',
+    `${one.streamKey}0`,
+    one.streamKey.toUpperCase(),
+    `vz_${'0'.repeat(26)}`,
+    `${'x'.repeat(1e6)}`,
+    "'; drop table channels",
+  ]) {
+    assert.equal(await channels.verifyKey(wrong, onAir), undefined);
+  }
+  const { rows } = await database.query('select channels::text as row from channels');
+  assert.ok(rows.every((row) => !String(row.row).includes(one.streamKey)));
+});
+
+test('a replaced key is good for the show that it began, and for no later one', async () => {
+  const { streamKey: first } = await channels.create('rotated', settings);
+  const second = await channels.rotateKey('rotated', true);
+  const third = await channels.rotateKey('rotated', true);
+  assert.ok(await channels.verifyKey(first, onAir), 'the encoder on air may reconnect');
+  assert.ok(await channels.verifyKey(third, onAir), 'and may be taken over with the new key');
+  assert.equal(await channels.verifyKey(second, onAir), undefined, 'a key in between began nothing');
+  assert.ok(await channels.verifyKey(third, offAir), 'the next show');
+  assert.equal(await channels.verifyKey(first, onAir), undefined, 'the first key is over');
+
+  const fourth = await channels.rotateKey('rotated', false);
+  assert.equal(await channels.verifyKey(third, onAir), undefined, 'off air a rotation takes effect at once');
+  assert.ok(await channels.verifyKey(fourth, onAir));
+});
+
+test('lists are by slug, from where the last ended, of the visibilities asked for', async () => {
+  await database.query('delete from channels');
+  for (const [slug, visibility] of [
+    ['b2', 'public'],
+    ['a1', 'private'],
+    ['b-1', 'public'],
+    ['c3', 'unlisted'],
+  ] as const) {
+    await channels.create(slug, { ...settings, visibility });
+  }
+  const slugs = async (...args: Parameters<Channels['list']>) => (await channels.list(...args)).map((channel) => channel.slug);
+  assert.deepEqual(await slugs(['public'], '', 10), ['b-1', 'b2']);
+  assert.deepEqual(await slugs(VISIBILITIES, '', 2), ['a1', 'b-1']);
+  assert.deepEqual(await slugs(VISIBILITIES, 'b-1', 2), ['b2', 'c3']);
+});
+
+test('a broadcast is begun, ended, listed newest first, and goes with its channel', async () => {
+  const broadcasts = new Broadcasts(database);
+  const { channel } = await channels.create('shows', settings);
+  const startedAtMs = Date.UTC(2030, 0, 1);
+  for (const [i, id] of ['one', 'two', 'three'].entries()) {
+    const recording = id !== 'two';
+    await broadcasts.insert({
+      id,
+      channelId: channel.id,
+      title: id,
+      recording,
+      startedAtMs: startedAtMs + i,
+      firstNumber: 100 * i,
+      details: { a: 1 },
+    });
+  }
+  const start = { channelId: channel.id, title: '', recording: true, startedAtMs, firstNumber: 0 };
+  await assert.rejects(broadcasts.insert({ id: 'one', ...start }), code('conflict'));
+  await broadcasts.end('one', { endedAtMs: startedAtMs + 5000, durationMs: 4999.6, lastNumber: 2, details: { b: [2] } });
+  await broadcasts.end('two', { endedAtMs: startedAtMs + 5000, durationMs: 1, lastNumber: 102 });
+  await assert.rejects(broadcasts.end('none', { endedAtMs: 0, durationMs: 1, lastNumber: 1 }), code('not_found'));
+  assert.deepEqual(await broadcasts.get('one'), {
+    id: 'one',
+    channel: 'shows',
+    channelId: channel.id,
+    visibility: 'public',
+    title: 'one',
+    recording: true,
+    startedAtMs,
+    endedAtMs: startedAtMs + 5000,
+    durationMs: 5000,
+    firstNumber: 0,
+    lastNumber: 2,
+    details: { a: 1, b: [2] },
+  });
+  const ids = async (...args: Parameters<Broadcasts['list']>) => (await broadcasts.list(...args)).map((broadcast) => broadcast.id);
+  assert.deepEqual(await ids({ channel: 'shows' }, 2), ['three', 'two']);
+  assert.deepEqual(await ids({ channel: 'shows', after: { startedAtMs: startedAtMs + 1, id: 'two' } }, 2), ['one']);
+  assert.deepEqual(await ids({ recorded: true, visibilities: ['public'] }, 9), ['one']);
+  assert.deepEqual(await ids({ visibilities: ['private'] }, 9), []);
+  assert.deepEqual(
+    (await broadcasts.unfinished()).map((broadcast) => broadcast.id),
+    ['three'],
+  );
+  assert.equal(await broadcasts.delete('three'), true);
+  assert.equal(await broadcasts.delete('three'), false);
+  await channels.delete('shows');
+  assert.equal(await broadcasts.get('one'), undefined);
+});
+
+test('the admin token is made once, by whoever comes first, and only its owner can read it', async () => {
+  const tokens = await Promise.all([loadAdminToken(dataDir), loadAdminToken(dataDir), loadAdminToken(dataDir)]);
+  const text = (await readFile(adminTokenPath(dataDir), 'utf8')).trim();
+  assert.match(text, /^[\w-]{43}$/);
+  assert.equal((await stat(adminTokenPath(dataDir))).mode & 0o777, 0o600);
+  for (const token of tokens) {
+    assert.ok(token.matches(text));
+    assert.ok(!token.matches(''));
+    assert.ok(!token.matches(`${text}x`));
+  }
+});
