@@ -1,0 +1,142 @@
+import { availableParallelism, totalmem } from 'node:os';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Clock } from './clock.js';
+
+/** Read when somebody scrapes. */
+const GAUGES = {
+  streams_active: 'Broadcasts on air here (live or held).',
+  listeners_active: 'Listeners of all channels, estimated from who asked for playlists, plus open progressive streams.',
+  ingest_bitrate_bits: 'Bits a second that broadcasters send, of all channels.',
+  segment_upload_backlog: 'Finished segments that the object store does not have yet.',
+  stream_quality_degraded_percent: 'Players that reported a stall in the last minute, of those that reported (CMCD).',
+} as const;
+
+const DURATIONS = {
+  part_publish_delay_seconds: {
+    help: 'From the time a part should be out (its end on the timeline) to the time it is.',
+    buckets: [0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5],
+  },
+  segment_upload_seconds: {
+    help: 'From a finished segment to its confirmation by the object store.',
+    buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60],
+  },
+} as const;
+
+export type GaugeName = keyof typeof GAUGES;
+export type DurationName = keyof typeof DURATIONS;
+
+export interface MetricsOptions {
+  clock: Clock;
+  service: string;
+  version: string;
+  /** What `memory_usage_percent` is a percentage of; undefined: the container's or the machine's memory. */
+  memoryLimitMb: number | undefined;
+}
+
+/**
+ * What operators see of this process (`/metrics`). The names are part of the public surface. No label has a value that
+ * comes from outside.
+ */
+export class Metrics {
+  readonly #registry = new Registry();
+  readonly #httpSeconds: Histogram<'route' | 'method'>;
+  readonly #httpTotal: Counter<'status'>;
+  readonly #httpErrors: Counter;
+  readonly #durations: Record<DurationName, Histogram>;
+  readonly #readers = new Map<GaugeName, () => number>();
+  readonly #counters = new Map<string, Counter>();
+  readonly contentType = this.#registry.contentType;
+
+  constructor(options: MetricsOptions) {
+    const registers = [this.#registry];
+    this.#registry.setDefaultLabels({ service: options.service });
+    collectDefaultMetrics({ register: this.#registry });
+    new Gauge({ name: 'veza_info', help: 'Always 1; the version is in its label.', labelNames: ['version'], registers }).set(
+      { version: options.version },
+      1,
+    );
+
+    this.#httpSeconds = new Histogram({
+      name: 'http_request_duration_seconds',
+      help: 'From the request to the last byte of the answer. Playlist requests that wait for a part are under routes of their own.',
+      labelNames: ['route', 'method'],
+      buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10],
+      registers,
+    });
+    this.#httpTotal = new Counter({ name: 'http_requests_total', help: 'Answered requests.', labelNames: ['status'], registers });
+    this.#httpErrors = new Counter({ name: 'http_errors_total', help: 'Answers with a status of 500 and above.', registers });
+
+    this.#durations = Object.fromEntries(
+      Object.entries(DURATIONS).map(([name, { help, buckets }]) => [name, new Histogram({ name, help, buckets: [...buckets], registers })]),
+    ) as unknown as Record<DurationName, Histogram>;
+    const readers = this.#readers;
+    for (const [name, help] of Object.entries(GAUGES)) {
+      const collect = function (this: Gauge) {
+        this.set(readers.get(name as GaugeName)?.() ?? 0);
+      };
+      new Gauge({ name, help, registers, collect });
+    }
+
+    const { clock } = options;
+    let last = { cpu: process.cpuUsage(), atMs: clock.monotonicMs() };
+    new Gauge({
+      name: 'cpu_usage_percent',
+      help: 'Of this process since the last scrape; 100 is all cores it may use.',
+      registers,
+      collect() {
+        const now = { cpu: process.cpuUsage(), atMs: clock.monotonicMs() };
+        const usedMs = (now.cpu.user - last.cpu.user + now.cpu.system - last.cpu.system) / 1000;
+        const passedMs = now.atMs - last.atMs;
+        if (passedMs < 100) return;
+        this.set((usedMs / passedMs / availableParallelism()) * 100);
+        last = now;
+      },
+    });
+    const limitBytes = options.memoryLimitMb === undefined ? machineMemoryBytes() : options.memoryLimitMb * 1e6;
+    new Gauge({
+      name: 'memory_usage_percent',
+      help: 'Resident memory of this process, of what it may use.',
+      registers,
+      collect() {
+        this.set((process.memoryUsage.rss() / limitBytes) * 100);
+      },
+    });
+  }
+
+  /** One answered request. `route` is a pattern out of our own, never a path that somebody sent. */
+  request(route: string, method: string, status: number, seconds: number): void {
+    this.#httpSeconds.observe({ route, method }, seconds);
+    this.#httpTotal.inc({ status });
+    if (status >= 500) this.#httpErrors.inc();
+  }
+
+  duration(name: DurationName, seconds: number): void {
+    this.#durations[name].observe(seconds);
+  }
+
+  /** Where a gauge's value comes from; the last call wins. */
+  provide(name: GaugeName, read: () => number): void {
+    this.#readers.set(name, read);
+  }
+
+  /** Counts what a room drops, cuts or refuses. Asked twice for one name, it is the same counter. `name` ends in `_total`. */
+  counter(name: string, help: string): { add(count?: number): void } {
+    let counter = this.#counters.get(name);
+    if (!counter) {
+      counter = new Counter({ name, help, registers: [this.#registry] });
+      this.#counters.set(name, counter);
+    }
+    return { add: (count = 1) => counter.inc(count) };
+  }
+
+  /** In Prometheus' text format. */
+  text(): Promise<string> {
+    return this.#registry.metrics();
+  }
+}
+
+/** A container's limit where there is one: Node reports none as 0 or as a number beyond any machine. */
+function machineMemoryBytes(): number {
+  const limit = process.constrainedMemory?.() ?? 0;
+  return limit > 0 && limit < totalmem() ? limit : totalmem();
+}
