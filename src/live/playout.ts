@@ -38,6 +38,11 @@ export class Playout {
     return this.#current;
   }
 
+  /** The source that waits to be put on. */
+  get next(): PlayoutSource | undefined {
+    return this.#next;
+  }
+
   /** Puts a source on as soon as it is ready. One that was waiting before it is given up, and returned. */
   put(source: PlayoutSource): PlayoutSource | undefined {
     const given = this.#next;

@@ -121,16 +121,23 @@ export class LiveWindow implements LiveView, Timeline {
 
   /** Every number from here to `run.firstNumber` that is unfinished becomes a gap. */
   beginRun(run: Run): void {
-    if (this.runs.length > 0) {
-      const codecs = Object.values(this.progress);
-      const from = codecs.length > 0 ? this.openNumber : run.firstNumber;
-      for (let number = from; number < run.firstNumber; number += 1) {
+    this.runs.push(run);
+    this.giveUpBelow(run.firstNumber);
+  }
+
+  /** Every number below `next` that is unfinished becomes a gap; `next` is the one that is open. */
+  giveUpBelow(next: number): void {
+    for (const rendition of this.renditions) {
+      const open = this.progress[rendition.codec]?.openNumber ?? next;
+      for (let number = open; number < next; number += 1) {
         this.gaps.add(number);
         this.#abort(number);
       }
     }
-    this.runs.push(run);
-    for (const rendition of this.renditions) this.progress[rendition.codec] = { openNumber: run.firstNumber, openParts: 0 };
+    for (const rendition of this.renditions) {
+      const open = this.progress[rendition.codec]?.openNumber ?? 0;
+      if (open < next) this.progress[rendition.codec] = { openNumber: next, openParts: 0 };
+    }
     this.#changed();
   }
 

@@ -18,6 +18,9 @@ export function makeGrid(segmentMs: number, partMs: number): Grid {
   return { segmentSamples: (segmentMs * SAMPLE_RATE_HZ) / 1000, partSamples: (partMs * SAMPLE_RATE_HZ) / 1000 };
 }
 
+/** Milliseconds in a sample. */
+export const SAMPLES_TO_MS = 1000 / SAMPLE_RATE_HZ;
+
 /** Frames of the codec in a full part: the most whole frames that fit in the part target (at least one). */
 export function framesPerPart(grid: Grid, codec: Codec): number {
   return Math.max(1, Math.floor(grid.partSamples / FRAME_SAMPLES[codec]));

@@ -1,0 +1,602 @@
+import { randomBytes } from 'node:crypto';
+import type { DecodableFormat, Ffmpeg } from '../backing/ffmpeg.js';
+import type { Registry } from '../backing/registry.js';
+import { initSegment } from '../media/cmaf.js';
+import { type Codec, FRAME_SAMPLES, type Rendition, SAMPLE_RATE_HZ } from '../media/ladder.js';
+import { initName, makeGrid, type Run, segmentName, wallMsOf } from '../media/timeline.js';
+import type { Clock } from '../runtime/clock.js';
+import { messageOf, VezaError } from '../runtime/errors.js';
+import type { Log } from '../runtime/log.js';
+import { RunEncoder } from './encoder.js';
+import { Packager } from './packager.js';
+import { BLOCK_SAMPLES, Playout, type PlayoutSource } from './playout.js';
+import { SourceDecoder } from './source-decoder.js';
+import type { Uploader } from './uploader.js';
+import { LiveWindow, type TimelineSnapshot } from './window.js';
+
+/** After OBS's Stop the broadcast is held this long, in case it was only a change of settings. */
+const FINISHED_WINDOW_S = 5;
+/** How long listing a segment waits for its number to be durable; beyond, the stream goes on and the fault is named. */
+const RESERVE_DEADLINE_MS = 250;
+const FLUSH_DEADLINE_MS = 5000;
+/** A process that slept longer than this does not make up for it: what it would encode nobody waits for. */
+const MAX_CATCH_UP_MS = 10_000;
+/** A displaced publisher is refused while the winner has sent something within this time. */
+const SENDING_MS = 3000;
+/** RTMP arrives frame by frame; its buffer can be short. Other sources are followed. */
+const RTMP_TARGET_MS = 100;
+
+export interface ChannelInfo {
+  readonly id: string;
+  readonly slug: string;
+  readonly title: string;
+  readonly recording: boolean;
+}
+
+export interface MediaSettings {
+  readonly segmentMs: number;
+  readonly partMs: number;
+  readonly reconnectWindowS: number;
+  readonly recordingMaxH: number;
+  readonly ladder: readonly Rendition[];
+}
+
+export interface LiveMetrics {
+  partPublishDelaySeconds(seconds: number): void;
+  ingestBytes(channel: string, bytes: number): void;
+  cut(removedMs: number): void;
+  decoderRestarted(): void;
+  encoderRestarted(): void;
+  timelineNotDurable(): void;
+}
+
+/** One recording: a stretch of a broadcast's segments. */
+export interface Recording {
+  readonly assetId: string;
+  readonly channel: ChannelInfo;
+  readonly window: LiveWindow;
+  readonly from: number;
+  /** Inclusive; below `from` when nothing was heard. */
+  readonly to: number;
+}
+
+export interface BroadcastDeps {
+  readonly ffmpeg: Ffmpeg;
+  readonly registry: Registry;
+  readonly uploader: Uploader;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: LiveMetrics;
+  /** A recording begins: on the first call, the broadcast itself. */
+  readonly onRecordingStarted: (recording: { assetId: string; channel: ChannelInfo; startedMs: number; firstNumber: number }) => void;
+  /** It is complete and stored, as far as it could be. */
+  readonly onRecordingEnded: (recording: Recording) => void;
+  /** The last segment is out and the end is told; the window is shown for a while yet. */
+  readonly onEnded: (broadcast: Broadcast) => void;
+}
+
+/** The document in the registry. `numbers` go on for the channel's life, whatever becomes of broadcasts. */
+export interface ChannelDocument {
+  readonly version: 1;
+  readonly channelId: string;
+  readonly nextNumber: number;
+  readonly nextDiscontinuity: number;
+  readonly onAir?: {
+    readonly timeline: TimelineSnapshot;
+    readonly renditions: readonly string[];
+    readonly assetId: string;
+    readonly assetFrom: number;
+    readonly lastSound: number;
+    /** The process ended in order: every number below `nextNumber` is finished. */
+    readonly clean: boolean;
+    readonly savedMs: number;
+  };
+}
+
+export interface ConnectionInfo {
+  readonly protocol: string;
+  readonly remoteAddress: string;
+  readonly client: string;
+}
+
+export interface ConnectionEvents {
+  onDrain(): void;
+  onClose(error: { code: string; message: string }): void;
+}
+
+type SourceEnd = 'finished' | 'lost';
+
+interface Connection extends PlayoutSource {
+  readonly decoder: SourceDecoder;
+  readonly identity: string;
+  /** One connection of a broadcaster; it may bring several sources, one after the other. */
+  readonly admission: object;
+  readonly events: ConnectionEvents;
+  end: SourceEnd | undefined;
+  closed: boolean;
+}
+
+/**
+ * Modes, changed in `#enter` alone:
+ *   waiting   the first source is being decoded; nobody sees anything yet, and if it fails nobody will.
+ *   live      a source is on air.
+ *   holding   there is none; fill plays until one comes or the time is up.
+ *   ending    plays to the end of the segment, then flushes the encoder.
+ *   ended     the end is told.
+ */
+type Mode = 'waiting' | 'live' | 'holding' | 'ending' | 'ended';
+
+/** One broadcast: from the first publisher's first byte to the end that is told to the listeners. */
+export class Broadcast {
+  readonly channel: ChannelInfo;
+  readonly window: LiveWindow;
+  readonly #deps: BroadcastDeps;
+  readonly #settings: MediaSettings;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #playout = new Playout();
+  #connections = new Set<Connection>();
+  /** Identities that lost their place to the one that is on air. */
+  #displaced = new Set<string>();
+  #mode: Mode = 'waiting';
+  #deadline: (() => void) | undefined;
+  #encoder: RunEncoder | undefined;
+  #packager: Packager | undefined;
+  /** `playout.rendered` when the run began. */
+  #runBase = 0;
+  #endAt = Number.POSITIVE_INFINITY;
+  #reserved: number;
+  #nextDiscontinuity: number;
+  #assetId: string;
+  #assetFrom: number;
+  #lastSound: number;
+  #finishing: Promise<void> | undefined;
+  #suspended = false;
+  #tellOver = () => {};
+  readonly #over = new Promise<void>((resolve) => {
+    this.#tellOver = resolve;
+  });
+
+  /** A new broadcast, or with `resume` one whose process is gone. `start` puts it on air. */
+  constructor(
+    channel: ChannelInfo,
+    settings: MediaSettings,
+    deps: BroadcastDeps,
+    from: { nextNumber: number; nextDiscontinuity: number; resume?: NonNullable<ChannelDocument['onAir']> },
+  ) {
+    this.channel = channel;
+    this.#deps = deps;
+    this.#settings = settings;
+    this.#clock = deps.clock;
+    const { resume } = from;
+    const broadcastId = resume?.timeline.broadcastId ?? randomId(12);
+    this.#log = deps.log.child({ channel: channel.slug, broadcast: broadcastId });
+    this.window = new LiveWindow(
+      channel.slug,
+      settings.ladder,
+      resume?.timeline ?? {
+        broadcastId,
+        grid: makeGrid(settings.segmentMs, settings.partMs),
+        firstNumber: from.nextNumber,
+        runs: [],
+        gaps: [],
+        titles: [],
+      },
+    );
+    this.#reserved = from.nextNumber - 1;
+    this.#nextDiscontinuity = from.nextDiscontinuity;
+    this.#assetId = resume?.assetId ?? broadcastId;
+    this.#assetFrom = resume?.assetFrom ?? from.nextNumber;
+    this.#lastSound = resume?.lastSound ?? from.nextNumber - 1;
+    if (resume) {
+      // What was open when the process died was never finished; the window learns of it as a gap when the run begins.
+      for (const rendition of settings.ladder) {
+        this.window.progress[rendition.codec] = { openNumber: resume.clean ? from.nextNumber : resume.timeline.openNumber, openParts: 0 };
+      }
+    }
+  }
+
+  get mode(): Mode {
+    return this.#mode;
+  }
+
+  get state(): 'live' | 'holding' {
+    return this.#mode === 'live' ? 'live' : 'holding';
+  }
+
+  /** Process ids of its decoders and its encoder, for tests of what their death does. */
+  get pids(): { encoder: number | undefined; decoders: (number | undefined)[] } {
+    return { encoder: this.#encoder?.pid, decoders: [...this.#connections].map((connection) => connection.decoder.pid) };
+  }
+
+  /** Whether listeners can see it. */
+  get visible(): boolean {
+    return this.window.runs.length > 0;
+  }
+
+  /** Wall-clock milliseconds at which it went on air. */
+  get startedMs(): number | undefined {
+    return this.window.runs[0]?.startWallMs;
+  }
+
+  /** Goes on with a broadcast whose process is gone: fill plays until its broadcaster is back. */
+  resume(): void {
+    this.#beginRun();
+    this.#enter('holding', this.#settings.reconnectWindowS);
+    this.#log.info({ number: this.window.run.firstNumber }, 'back on air after a restart');
+  }
+
+  /** It is too late to go on: ends it where the dead process left it. */
+  async abandon(): Promise<void> {
+    this.#log.info({}, 'the show broke off when the server died; it ends there');
+    this.window.giveUpBelow(this.#reserved + 1);
+    await this.#tellEnd();
+  }
+
+  /** Where the channel's next broadcast goes on. */
+  get nextNumbers(): { nextNumber: number; nextDiscontinuity: number } {
+    return { nextNumber: this.#reserved + 1, nextDiscontinuity: this.#nextDiscontinuity };
+  }
+
+  #goOnAir(): void {
+    this.#beginRun();
+    this.#enter('live');
+    this.#deps.onRecordingStarted({
+      assetId: this.#assetId,
+      channel: this.channel,
+      startedMs: this.window.run.startWallMs,
+      firstNumber: this.#assetFrom,
+    });
+    this.#log.info({ number: this.window.run.firstNumber }, 'on air');
+  }
+
+  /** Throws `displaced` for one that would throw out the publisher that threw it out. */
+  checkPublisher(info: ConnectionInfo): void {
+    if (!this.#displaced.has(identityOf(info))) return;
+    const nowMs = this.#clock.monotonicMs();
+    const sending = [...this.#connections].some((connection) => nowMs - connection.decoder.lastBytesMs < SENDING_MS);
+    if (sending) throw new VezaError('displaced', 'another encoder took over this show and is sending; stop that one first');
+  }
+
+  /** A source that is put on as soon as it can be heard. */
+  connect(info: ConnectionInfo, admission: object, format: DecodableFormat, events: ConnectionEvents) {
+    if (this.#mode === 'ending' || this.#mode === 'ended') throw new VezaError('unavailable', 'the show is ending; try again');
+    const decoder = new SourceDecoder({
+      ffmpeg: this.#deps.ffmpeg,
+      format,
+      targetMs: info.protocol.startsWith('rtmp') ? RTMP_TARGET_MS : undefined,
+      clock: this.#clock,
+      log: this.#log,
+      events: {
+        onDrain: () => {
+          if (!connection.closed) events.onDrain();
+        },
+        onFailed: (reason) => this.#failed(connection, reason),
+        onCut: (removedMs) => {
+          this.#deps.metrics.cut(removedMs);
+          this.#log.info({ removedMs: Math.round(removedMs) }, 'the broadcaster caught up after a stall; the surplus was cut');
+        },
+        onRestart: () => this.#deps.metrics.decoderRestarted(),
+      },
+    });
+    const connection: Connection = {
+      decoder,
+      buffer: decoder.buffer,
+      identity: identityOf(info),
+      admission,
+      events,
+      end: undefined,
+      closed: false,
+      onAir: (displaced) => {
+        if (displaced) this.#displace(displaced as Connection, connection);
+        this.#enter('live');
+        this.#log.info({ protocol: info.protocol, format, client: info.client, from: info.remoteAddress }, 'a source is on air');
+      },
+      onDrained: () => this.#drained(connection),
+    };
+    this.#connections.add(connection);
+    const given = this.#playout.put(connection) as Connection | undefined;
+    if (given) this.#displace(given, connection);
+    return {
+      write: (bytes: Uint8Array) => {
+        this.#deps.metrics.ingestBytes(this.channel.slug, bytes.length);
+        return connection.closed || decoder.write(bytes);
+      },
+      title: (update: { title: string; artist?: string }) => this.title(update, connection),
+      end: (how: SourceEnd) => {
+        if (connection.end !== undefined) return;
+        connection.end = how;
+        decoder.end();
+      },
+    };
+  }
+
+  /** A title is shown when it is heard: it begins behind what is waiting in the source's buffer. */
+  title(update: { title: string; artist?: string }, connection?: PlayoutSource): void {
+    const source = connection ?? this.#playout.current;
+    const last = this.window.titles.at(-1);
+    if (last && last.title === update.title && last.artist === update.artist) return;
+    const startWallMs = Math.round(this.#wallMsAt(this.#playout.rendered) + (source?.buffer.levelMs ?? 0));
+    this.window.addTitle({ id: randomId(8), startWallMs: Math.max(startWallMs, (last?.startWallMs ?? 0) + 1), ...update });
+  }
+
+  /** What is due by the clock is rendered and encoded. Called every 20 ms. */
+  tick(): void {
+    if (this.#mode === 'ended' || this.#finishing) return;
+    const nowMs = this.#clock.monotonicMs();
+    if (this.#mode === 'waiting') {
+      if (!this.#playout.next?.buffer.ready(nowMs)) return;
+      this.#goOnAir();
+    }
+    const wallMs = this.#clock.wallMs();
+    const due = this.#runBase + Math.floor(((wallMs - this.window.run.startWallMs) * SAMPLE_RATE_HZ) / 1000);
+    if (due - this.#playout.rendered > (MAX_CATCH_UP_MS * SAMPLE_RATE_HZ) / 1000) {
+      this.#log.error(
+        { behindMs: Math.round(((due - this.#playout.rendered) * 1000) / SAMPLE_RATE_HZ) },
+        'the process slept; a new run begins',
+      );
+      this.#beginRun();
+      return;
+    }
+    while (this.#playout.rendered + BLOCK_SAMPLES <= due && this.#playout.rendered < this.#endAt) {
+      this.#encoder?.write(this.#playout.render(nowMs));
+    }
+    if (this.#playout.soundEnd > this.#runBase) {
+      const number =
+        this.window.run.firstNumber + Math.floor((this.#playout.soundEnd - 1 - this.#runBase) / this.window.grid.segmentSamples);
+      if (number > this.#lastSound) this.#lastSound = number;
+    }
+    if (this.#playout.rendered >= this.#endAt) this.#finishing = this.#finish();
+  }
+
+  /** Ends the broadcast: to the end of the segment, at most 2 s or so. Resolves when that is told. */
+  async end(reason: string): Promise<void> {
+    if (this.#mode !== 'ending' && this.#mode !== 'ended') {
+      this.#log.info({ reason }, 'the broadcast ends');
+      this.#stopAtSegmentEnd();
+    }
+    await this.#over;
+  }
+
+  /** The process ends, the broadcast does not: finishes the segment, so that nothing is missing when another goes on. */
+  async suspend(): Promise<void> {
+    if (this.#mode !== 'ending' && this.#mode !== 'ended') {
+      this.#suspended = true;
+      this.#stopAtSegmentEnd();
+    }
+    await this.#over;
+  }
+
+  #enter(mode: Mode, windowS?: number): void {
+    this.#deadline?.();
+    this.#deadline = undefined;
+    this.#mode = mode;
+    if (mode === 'holding' && windowS !== undefined) {
+      this.#deadline = this.#clock.after(windowS * 1000, () => void this.end(`no source for ${windowS} s`));
+    }
+    if (mode === 'ending' || mode === 'ended') {
+      const message = this.#suspended ? 'the server restarts; connect again' : 'the broadcast was ended';
+      for (const connection of this.#connections) this.#close(connection, 'unavailable', message);
+    }
+    if (mode === 'ended') this.#tellOver();
+  }
+
+  #wallMsAt(position: number): number {
+    return this.window.run.startWallMs + ((position - this.#runBase) * 1000) / SAMPLE_RATE_HZ;
+  }
+
+  #stopAtSegmentEnd(): void {
+    if (this.#mode === 'waiting') {
+      this.#enter('ended');
+      this.#deps.onEnded(this);
+      return;
+    }
+    this.#enter('ending');
+    const { segmentSamples } = this.window.grid;
+    const inRun = this.#playout.rendered - this.#runBase;
+    this.#endAt = this.#runBase + Math.max(1, Math.ceil(inRun / segmentSamples)) * segmentSamples;
+  }
+
+  #beginRun(): void {
+    this.#encoder?.close();
+    this.#packager?.close();
+    this.#runBase = this.#playout.rendered;
+    const run: Run = {
+      id: randomId(6),
+      firstNumber: this.#reserved + 1,
+      discontinuity: this.#nextDiscontinuity,
+      startWallMs: this.#clock.wallMs(),
+    };
+    this.#nextDiscontinuity += 1;
+    this.window.beginRun(run);
+    for (const rendition of this.window.renditions) {
+      if (rendition.lowLatency) this.#deps.uploader.put(this.#key(rendition, initName(run.id)), initSegment(rendition), 'audio/mp4');
+    }
+    const packager = new Packager(this.window, run, {
+      reserve: (number) => this.#reserve(number),
+      onPart: (number, codecs) => this.#published(number, codecs),
+      onSegment: (rendition, number) => this.#segmentDone(rendition, run, number),
+    });
+    this.#packager = packager;
+    this.#encoder = new RunEncoder({
+      ffmpeg: this.#deps.ffmpeg,
+      renditions: this.window.renditions,
+      clock: this.#clock,
+      log: this.#log,
+      events: {
+        onFrame: (rendition, _index, frame) => packager.frame(rendition, frame),
+        onRestart: (reason) => {
+          this.#deps.metrics.encoderRestarted();
+          this.#log.warn({ reason }, 'the encoder died; another goes on in the same run');
+        },
+        onBroken: (reason) => {
+          this.#deps.metrics.encoderRestarted();
+          this.#log.error({ reason }, 'the encoder cannot catch up; a new run begins');
+          this.#beginRun();
+        },
+      },
+    });
+  }
+
+  async #reserve(number: number): Promise<void> {
+    this.#reserved = Math.max(this.#reserved, number);
+    try {
+      await this.#withDeadline(RESERVE_DEADLINE_MS, () => this.#save(false));
+    } catch (error) {
+      this.#deps.metrics.timelineNotDurable();
+      this.#log.error({ number, error: messageOf(error) }, 'the place on the timeline is not durable; a crash now would repeat numbers');
+    }
+  }
+
+  async #withDeadline(ms: number, task: () => Promise<void>): Promise<void> {
+    let cancel = () => {};
+    const deadline = new Promise<never>((_resolve, reject) => {
+      cancel = this.#clock.after(ms, () => reject(new Error(`not done in ${ms} ms`)));
+    });
+    await Promise.race([task(), deadline]).finally(cancel);
+  }
+
+  #save(clean: boolean): Promise<void> {
+    const document: ChannelDocument = {
+      version: 1,
+      channelId: this.channel.id,
+      nextNumber: this.#reserved + 1,
+      nextDiscontinuity: this.#nextDiscontinuity,
+      onAir: {
+        timeline: this.window.snapshot(this.#reserved),
+        renditions: this.window.renditions.map((rendition) => rendition.name),
+        assetId: this.#assetId,
+        assetFrom: this.#assetFrom,
+        lastSound: this.#lastSound,
+        clean,
+        savedMs: this.#clock.wallMs(),
+      },
+    };
+    return this.#deps.registry.save(this.channel.slug, document);
+  }
+
+  #published(number: number, codecs: readonly Codec[]): void {
+    const [codec] = codecs;
+    if (!codec || codec === 'mp3') return;
+    const progress = this.window.progress[codec];
+    if (!progress || progress.openNumber !== number) return;
+    const partSamples = Math.max(1, Math.floor(this.window.grid.partSamples / FRAME_SAMPLES[codec])) * FRAME_SAMPLES[codec];
+    const endedMs = wallMsOf(this.window, number) + (progress.openParts * partSamples * 1000) / SAMPLE_RATE_HZ;
+    this.#deps.metrics.partPublishDelaySeconds(Math.max(0, this.#clock.wallMs() - endedMs) / 1000);
+  }
+
+  #segmentDone(rendition: Rendition, run: Run, number: number): void {
+    const bytes = this.window.segmentBytes(rendition, number);
+    const type = rendition.codec === 'mp3' ? 'audio/mpeg' : 'audio/mp4';
+    this.#deps.uploader.put(
+      this.#key(rendition, segmentName(run.id, number, rendition.codec)),
+      bytes,
+      type,
+      () => this.window.markStored(rendition, number),
+      () => this.window.markLost(number),
+    );
+    if (rendition !== this.window.renditions[0]) return;
+    const maxSegments = (this.#settings.recordingMaxH * 3600 * SAMPLE_RATE_HZ) / this.window.grid.segmentSamples;
+    if (number + 1 - this.#assetFrom >= maxSegments) this.#cutRecording(number);
+  }
+
+  /** A station that never stops: the recording ends here and another begins, on the same timeline. */
+  #cutRecording(to: number): void {
+    this.#deps.onRecordingEnded({ assetId: this.#assetId, channel: this.channel, window: this.window, from: this.#assetFrom, to });
+    this.#assetId = randomId(12);
+    this.#assetFrom = to + 1;
+    this.#deps.onRecordingStarted({
+      assetId: this.#assetId,
+      channel: this.channel,
+      startedMs: wallMsOf(this.window, to + 1),
+      firstNumber: this.#assetFrom,
+    });
+  }
+
+  async #finish(): Promise<void> {
+    await this.#withDeadline(FLUSH_DEADLINE_MS, async () => {
+      await this.#encoder?.flush();
+      await this.#packager?.settled();
+    }).catch((error) => this.#log.error({ error: messageOf(error) }, 'the last segment is not finished'));
+    this.window.giveUpBelow(this.#reserved + 1);
+    this.#encoder?.close();
+    this.#packager?.close();
+    if (!this.#suspended) {
+      await this.#tellEnd();
+      return;
+    }
+    await this.#save(true).catch((error) => this.#log.error({ error: messageOf(error) }, 'the place on the timeline is not durable'));
+    this.#enter('ended');
+    this.window.close();
+  }
+
+  async #tellEnd(): Promise<void> {
+    const document: ChannelDocument = { version: 1, channelId: this.channel.id, ...this.nextNumbers };
+    await this.#deps.registry.save(this.channel.slug, document).catch((error) => {
+      this.#deps.metrics.timelineNotDurable();
+      this.#log.error({ error: messageOf(error) }, 'the end of the broadcast is not durable');
+    });
+    this.#enter('ended');
+    this.window.end();
+    this.#log.info({ segments: this.window.openNumber - this.window.firstNumber }, 'off air');
+    const { channel, window } = this;
+    this.#deps.onRecordingEnded({ assetId: this.#assetId, channel, window, from: this.#assetFrom, to: this.#lastSound });
+    this.#deps.onEnded(this);
+  }
+
+  #displace(loser: Connection, winner: Connection): void {
+    // A new source of the same connection (a change of format) displaces nobody.
+    if (loser.admission !== winner.admission && loser.end === undefined) {
+      this.#displaced.add(loser.identity);
+      if (loser.identity !== winner.identity) this.#displaced.delete(winner.identity);
+      this.#close(loser, 'displaced', 'another encoder took over this show');
+    }
+    loser.decoder.close();
+    this.#connections.delete(loser);
+  }
+
+  #failed(connection: Connection, reason: string): void {
+    this.#log.warn({ reason }, 'a source cannot be decoded');
+    connection.end ??= 'lost';
+    this.#close(connection, 'unsupported_media', `this audio cannot be decoded: ${reason}`);
+    if (connection.buffer.drained) {
+      this.#playout.remove(connection);
+      this.#drained(connection);
+    }
+  }
+
+  #drained(connection: Connection): void {
+    if (!this.#connections.delete(connection)) return;
+    connection.decoder.close();
+    if (this.#connections.size > 0 || this.#mode === 'ending' || this.#mode === 'ended') return;
+    this.#displaced.clear();
+    if (this.#mode === 'waiting') {
+      this.#enter('ended');
+      this.#deps.onEnded(this);
+      return;
+    }
+    const windowS =
+      connection.end === 'finished' ? Math.min(FINISHED_WINDOW_S, this.#settings.reconnectWindowS) : this.#settings.reconnectWindowS;
+    this.#log.info({ how: connection.end, windowS }, 'the source is gone; fill plays');
+    this.#enter('holding', windowS);
+  }
+
+  #close(connection: Connection, code: string, message: string): void {
+    if (connection.closed) return;
+    connection.closed = true;
+    connection.events.onClose({ code, message });
+  }
+
+  #key(rendition: Rendition, name: string): string {
+    return `live/${this.channel.slug}/${rendition.name}/${name}`;
+  }
+}
+
+const identityOf = (info: ConnectionInfo) => `${info.remoteAddress}|${info.client}`;
+
+/** Lower-case letters and digits, so that it can stand in any name. */
+export function randomId(length: number): string {
+  let id = '';
+  while (id.length < length) id += BigInt(`0x${randomBytes(16).toString('hex')}`).toString(36);
+  return id.slice(-length);
+}

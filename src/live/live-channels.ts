@@ -1,0 +1,247 @@
+import type { DecodableFormat, Ffmpeg } from '../backing/ffmpeg.js';
+import type { ObjectStore } from '../backing/object-store.js';
+import type { Registry } from '../backing/registry.js';
+import { LIVE_WINDOW_SEGMENTS } from '../media/hls.js';
+import { LADDER } from '../media/ladder.js';
+import { runOf, SAMPLES_TO_MS, segmentName } from '../media/timeline.js';
+import type { Clock } from '../runtime/clock.js';
+import { messageOf, VezaError } from '../runtime/errors.js';
+import type { Log } from '../runtime/log.js';
+import {
+  Broadcast,
+  type ChannelDocument,
+  type ChannelInfo,
+  type ConnectionEvents,
+  type ConnectionInfo,
+  type LiveMetrics,
+  type MediaSettings,
+  type Recording,
+} from './broadcast.js';
+import type { Edge, LiveView } from './edge.js';
+import type { Uploader } from './uploader.js';
+
+const TICK_MS = 20;
+/** A server that was away longer than this does not go on with the show; it ends it where it broke off. */
+const RESUME_WITHIN_MS = 10 * 60_000;
+/** Segments before the open one that are looked for in the store after a crash: those that may have been on their way. */
+const CHECKED_SEGMENTS = 12;
+
+export interface LiveChannelsOptions {
+  readonly ffmpeg: Ffmpeg;
+  readonly registry: Registry;
+  readonly store: ObjectStore;
+  readonly uploader: Uploader;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: LiveMetrics;
+  readonly media: MediaSettings;
+  /** Streams at one time; undefined: no limit. */
+  readonly maxStreams: number | undefined;
+  /** Whose key it is, or undefined. An old key is good while `isOnAir`. */
+  readonly verifyKey: (streamKey: string, isOnAir: (slug: string) => boolean) => Promise<ChannelInfo | undefined>;
+  readonly channelBySlug: (slug: string) => Promise<ChannelInfo | undefined>;
+  readonly onRecordingStarted: (recording: { assetId: string; channel: ChannelInfo; startedMs: number; firstNumber: number }) => void;
+  readonly onRecordingEnded: (recording: Recording) => void;
+}
+
+export interface ChannelStatus {
+  readonly state: 'offline' | 'live' | 'holding';
+  readonly startedMs: number | undefined;
+  readonly nowPlaying: { title: string; artist?: string } | undefined;
+}
+
+interface PublishRequest extends ConnectionInfo {
+  readonly channel: string | undefined;
+  readonly streamKey: string;
+}
+
+/**
+ * Every channel that is on air in this process. It admits publishers, drives all playouts with one tick, and shows the windows
+ * to the app. After a crash it goes on with what the registry says was on air.
+ */
+export class LiveChannels implements Edge {
+  readonly name = 'live';
+  readonly #options: LiveChannelsOptions;
+  readonly #onAir = new Map<string, Broadcast>();
+  /** Windows of broadcasts that have ended, shown for their own duration. */
+  readonly #ended = new Map<string, { view: LiveView; cancel: () => void }>();
+  /** Where each channel's numbers go on. */
+  readonly #numbers = new Map<string, { nextNumber: number; nextDiscontinuity: number }>();
+  #cancelTick: (() => void) | undefined;
+  #stopping = false;
+
+  constructor(options: LiveChannelsOptions) {
+    this.#options = options;
+  }
+
+  /** Ready once resumed shows are back on air. */
+  async start(): Promise<void> {
+    for (const [slug, document] of await this.#options.registry.load()) {
+      try {
+        await this.#restore(slug, document as ChannelDocument);
+      } catch (error) {
+        this.#options.log.error({ channel: slug, error: messageOf(error) }, 'a show cannot be gone on with');
+      }
+    }
+    this.#cancelTick = this.#options.clock.every(TICK_MS, () => {
+      for (const broadcast of this.#onAir.values()) broadcast.tick();
+    });
+  }
+
+  /** Every show finishes its segment, so that the next process goes on without a gap in the numbers. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    await Promise.all([...this.#onAir.values()].map((broadcast) => broadcast.suspend()));
+    this.#cancelTick?.();
+    this.#cancelTick = undefined;
+    for (const { cancel } of this.#ended.values()) cancel();
+    await this.#options.uploader.drained();
+  }
+
+  view(channel: string): LiveView | undefined {
+    const broadcast = this.#onAir.get(channel);
+    if (broadcast?.visible) return broadcast.window;
+    return this.#ended.get(channel)?.view;
+  }
+
+  channels(): string[] {
+    return [...new Set([...this.#onAir].filter(([, broadcast]) => broadcast.visible).map(([slug]) => slug)), ...this.#ended.keys()];
+  }
+
+  /** Broadcasts that are on air (or held) now. */
+  get streams(): number {
+    return this.#onAir.size;
+  }
+
+  broadcast(slug: string): Broadcast | undefined {
+    return this.#onAir.get(slug);
+  }
+
+  status(slug: string): ChannelStatus {
+    const broadcast = this.#onAir.get(slug);
+    if (!broadcast?.visible) return { state: 'offline', startedMs: undefined, nowPlaying: undefined };
+    const nowMs = this.#options.clock.wallMs();
+    const heard = broadcast.window.titles.findLast((title) => title.startWallMs <= nowMs);
+    const nowPlaying = heard && { title: heard.title, ...(heard.artist === undefined ? {} : { artist: heard.artist }) };
+    return { state: broadcast.state, startedMs: broadcast.startedMs, nowPlaying };
+  }
+
+  /** Ends a channel's broadcast; resolves when that is told to the listeners. False when it is off air. */
+  async end(slug: string, reason: string): Promise<boolean> {
+    const broadcast = this.#onAir.get(slug);
+    if (!broadcast) return false;
+    await broadcast.end(reason);
+    return true;
+  }
+
+  /** False when the channel is off air. */
+  setTitle(slug: string, update: { title: string; artist?: string }): boolean {
+    const broadcast = this.#onAir.get(slug);
+    if (!broadcast?.visible) return false;
+    broadcast.title(update);
+    return true;
+  }
+
+  /** Checks the key; nothing is decoded before. Rejects with `unauthorized`, `not_found`, `displaced`, `busy`, `unavailable`. */
+  async admit(request: PublishRequest) {
+    const channel = await this.#check(request);
+    const existing = this.#onAir.get(channel.slug);
+    existing?.checkPublisher(request);
+    this.#checkRoom(existing);
+    const admission = {};
+    return {
+      channel: channel.slug,
+      open: (format: DecodableFormat, events: ConnectionEvents) => {
+        const broadcast = this.#onAir.get(channel.slug) ?? this.#create(channel);
+        return broadcast.connect(request, admission, format, events);
+      },
+    };
+  }
+
+  /** A title by key. Rejects as `admit` does. */
+  async title(request: PublishRequest, update: { title: string; artist?: string }): Promise<void> {
+    const channel = await this.#check(request);
+    if (!this.setTitle(channel.slug, update)) throw new VezaError('not_found', 'the channel is off air');
+  }
+
+  async #check(request: PublishRequest): Promise<ChannelInfo> {
+    if (this.#stopping) throw new VezaError('unavailable', 'the server is stopping; try again');
+    const channel = await this.#options.verifyKey(request.streamKey, (slug) => this.#onAir.has(slug));
+    // A good key at another channel's address tells nothing about that channel.
+    if (!channel || (request.channel !== undefined && request.channel !== channel.slug)) {
+      throw new VezaError('unauthorized', 'the stream key is not right for this channel');
+    }
+    return channel;
+  }
+
+  #checkRoom(existing: Broadcast | undefined): void {
+    const { maxStreams } = this.#options;
+    if (!existing && maxStreams !== undefined && this.#onAir.size >= maxStreams) {
+      throw new VezaError('busy', `${maxStreams} streams are on air, which is the limit here`);
+    }
+  }
+
+  #create(channel: ChannelInfo, resume?: NonNullable<ChannelDocument['onAir']>): Broadcast {
+    if (this.#stopping) throw new VezaError('unavailable', 'the server is stopping; try again');
+    const numbers = this.#numbers.get(channel.slug) ?? { nextNumber: 1, nextDiscontinuity: 0 };
+    const ladder = resume ? LADDER.filter((rendition) => resume.renditions.includes(rendition.name)) : this.#options.media.ladder;
+    const broadcast = new Broadcast(
+      channel,
+      { ...this.#options.media, ladder },
+      {
+        ...this.#options,
+        onEnded: (ended) => this.#retire(ended),
+      },
+      resume ? { ...numbers, resume } : numbers,
+    );
+    this.#onAir.set(channel.slug, broadcast);
+    return broadcast;
+  }
+
+  #retire(broadcast: Broadcast): void {
+    const { slug } = broadcast.channel;
+    if (this.#onAir.get(slug) === broadcast) this.#onAir.delete(slug);
+    this.#numbers.set(slug, broadcast.nextNumbers);
+    if (!broadcast.visible) return;
+    const { window } = broadcast;
+    const listed = Math.min(LIVE_WINDOW_SEGMENTS, window.openNumber - window.firstNumber);
+    this.#ended.get(slug)?.cancel();
+    const cancel = this.#options.clock.after(listed * window.grid.segmentSamples * SAMPLES_TO_MS, () => {
+      this.#ended.delete(slug);
+      window.close();
+    });
+    this.#ended.set(slug, { view: window, cancel });
+  }
+
+  async #restore(slug: string, document: ChannelDocument): Promise<void> {
+    if (document.version !== 1) throw new Error(`written by another version (${String(document.version)})`);
+    const { nextNumber, nextDiscontinuity, onAir } = document;
+    this.#numbers.set(slug, { nextNumber, nextDiscontinuity });
+    if (!onAir) return;
+    const channel = await this.#options.channelBySlug(slug);
+    if (!channel || channel.id !== document.channelId) {
+      await this.#options.registry.remove(slug);
+      this.#numbers.delete(slug);
+      return;
+    }
+    const broadcast = this.#create(channel, onAir);
+    await this.#findMissing(broadcast, onAir.timeline.openNumber);
+    if (this.#options.clock.wallMs() - onAir.savedMs < RESUME_WITHIN_MS) broadcast.resume();
+    else await broadcast.abandon();
+  }
+
+  /** What was finished but not stored when the process died is missing now. */
+  async #findMissing(broadcast: Broadcast, openNumber: number): Promise<void> {
+    const { window } = broadcast;
+    for (let number = Math.max(window.firstNumber, openNumber - CHECKED_SEGMENTS); number < openNumber; number += 1) {
+      if (window.gaps.has(number)) continue;
+      const run = runOf(window, number);
+      const sizes = await Promise.all(
+        window.renditions.map((rendition) =>
+          this.#options.store.head(`live/${window.channel}/${rendition.name}/${segmentName(run.id, number, rendition.codec)}`),
+        ),
+      );
+      if (sizes.includes(undefined)) window.markGap(number);
+    }
+  }
+}
