@@ -1,0 +1,76 @@
+/** What the page needs of `/api/v1/channels`; unknown members are ignored. */
+export interface Channel {
+  readonly slug: string;
+  readonly title: string;
+  readonly state: 'offline' | 'live' | 'holding';
+  readonly listeners: number;
+  readonly nowPlaying: { readonly title: string; readonly artist?: string | null } | null;
+}
+
+export class ApiError extends Error {
+  readonly status: number;
+  constructor(status: number, path: string) {
+    super(`${path}: ${status === 0 ? 'no answer' : status}`);
+    this.status = status;
+  }
+}
+
+const ANSWER_WITHIN_MS = 8_000;
+
+async function getJson<T>(path: string): Promise<T> {
+  let response: Response;
+  try {
+    response = await fetch(path, { headers: { accept: 'application/json' }, signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
+  } catch {
+    throw new ApiError(0, path);
+  }
+  if (!response.ok) throw new ApiError(response.status, path);
+  return (await response.json()) as T;
+}
+
+/** Every public channel; follows the pages to a bound of 10. */
+export async function listChannels(): Promise<Channel[]> {
+  const found: Channel[] = [];
+  let cursor: string | null = null;
+  for (let page = 0; page < 10; page++) {
+    const path: string = `/api/v1/channels${cursor ? `?cursor=${encodeURIComponent(cursor)}` : ''}`;
+    const answer: { items: Channel[]; next: string | null } = await getJson(path);
+    found.push(...answer.items);
+    cursor = answer.next;
+    if (!cursor) break;
+  }
+  return found;
+}
+
+export const getChannel = (slug: string): Promise<Channel> => getJson(`/api/v1/channels/${encodeURIComponent(slug)}`);
+
+/** Server clock minus ours, in milliseconds: the median of three exchanges with half the round trip taken off. */
+export async function measureClockOffset(): Promise<number> {
+  const offsets: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    const askedAt = Date.now();
+    const response = await fetch('/time', { cache: 'no-store', signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
+    const answeredAt = Date.now();
+    const server = Date.parse((await response.text()).trim());
+    if (response.ok && Number.isFinite(server)) offsets.push(server - (askedAt + answeredAt) / 2);
+  }
+  if (offsets.length === 0) throw new ApiError(0, '/time');
+  return offsets.sort((a, b) => a - b)[Math.floor(offsets.length / 2)]!;
+}
+
+/**
+ * Calls `task` again and again; it returns the wait until the next call, in milliseconds. Ends when the returned function is called.
+ */
+export function repeat(task: () => Promise<number>): () => void {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let ended = false;
+  const turn = async () => {
+    const waitMs = await task();
+    if (!ended) timer = setTimeout(turn, waitMs);
+  };
+  void turn();
+  return () => {
+    ended = true;
+    clearTimeout(timer);
+  };
+}

@@ -1,0 +1,89 @@
+import type Hls from 'hls.js';
+import type { HlsConfig, LoaderResponse, RetryConfig } from 'hls.js';
+
+/**
+ * hls.js settings for Veza, for this page and for whoever embeds a player of their own:
+ *
+ *     const hls = new Hls(liveConfig());
+ *     followLiveEdge(hls);
+ *     hls.loadSource('https://radio.example/live/channel/master.m3u8');
+ *
+ * With its own defaults hls.js gives up 1–2 s after the server stops answering: a refused connection is status 0, and
+ * status 0 is never retried, because it might be a CORS mistake. A server that restarts refuses connections for longer.
+ */
+
+/** Waits of 0.25, 0.5, 1, 2, 2, … s: 45 of them last 85 s, so 60 s without a server are survived with room to spare. */
+const PATIENT_ATTEMPTS = 45;
+const FIRST_RETRY_MS = 250;
+/** Also how long after the server's return a listener hears it again, at most. */
+const SLOWEST_RETRY_MS = 2_000;
+
+/** Answers that no repetition changes: no right to listen (401, 403), gone for good (410). */
+const FINAL_STATUS = new Set([401, 403, 410]);
+
+function patient(giveUpOn404 = false): RetryConfig {
+  return {
+    maxNumRetry: PATIENT_ATTEMPTS,
+    retryDelayMs: FIRST_RETRY_MS,
+    maxRetryDelayMs: SLOWEST_RETRY_MS,
+    backoff: 'exponential',
+    shouldRetry: (config, attempt, _isTimeout, response: LoaderResponse | undefined) => {
+      if (!config || attempt >= config.maxNumRetry) return false;
+      const status = response?.code ?? 0;
+      return !FINAL_STATUS.has(status) && !(giveUpOn404 && status === 404);
+    },
+  };
+}
+
+/** The live edge, low latency. The delay itself is the server's: PART-HOLD-BACK, three parts, unless a stall adds to it. */
+export function liveConfig(): Partial<HlsConfig> {
+  return {
+    ...loadPolicies(),
+    lowLatencyMode: true,
+    // Above 1, or a slow start is never caught up. 5 % is the smallest step that hls.js takes, and few ears notice it.
+    maxLiveSyncPlaybackRate: 1.05,
+    // After a stall the delay grows by this much (default: 1 s, most of what low latency has won).
+    liveSyncOnStallIncrease: 0.32,
+    // What was heard is not needed again: rewind is a presentation of its own. The default keeps it all, for days.
+    backBufferLength: 30,
+    // iPhone (17.1 and later): ManagedMediaSource instead of the native player, so that all of this holds there too.
+    preferManagedMediaSource: true,
+    // The first guess decides what a listener hears first; a guess of 500 kbit/s starts at the best AAC rung.
+    abrEwmaDefaultEstimate: 500_000,
+    // A rung that failed once may be chosen again (default: never), or an outage leaves a listener at 64 kbit/s.
+    errorPenaltyExpireMs: 10_000,
+  };
+}
+
+/** Rewind (`dvr.m3u8`): whole segments, its own pace, and no pull towards the live edge. */
+export function rewindConfig(): Partial<HlsConfig> {
+  return { ...liveConfig(), lowLatencyMode: false, maxLiveSyncPlaybackRate: 1 };
+}
+
+/** How far behind a live listener may fall before the player jumps instead of playing on behind. */
+const MAX_BEHIND_S = 12;
+
+/**
+ * After an outage, jump to the live edge instead of playing on a minute behind. Not part of the settings object: given there,
+ * hls.js asks for `liveSyncDuration` too, and that would overrule the server's PART-HOLD-BACK.
+ */
+export function followLiveEdge(hls: Hls): void {
+  hls.config.liveMaxLatencyDuration = MAX_BEHIND_S;
+}
+
+function loadPolicies(): Partial<HlsConfig> {
+  return {
+    // 404 here means off air: the page asks the API when that changes instead of hammering the playlist.
+    manifestLoadPolicy: {
+      default: { maxTimeToFirstByteMs: 8_000, maxLoadTimeMs: 10_000, timeoutRetry: patient(), errorRetry: patient(true) },
+    },
+    // A blocked reload is answered within three target durations (6 s), with 503 at the latest; later is a dead line.
+    playlistLoadPolicy: {
+      default: { maxTimeToFirstByteMs: 8_000, maxLoadTimeMs: 12_000, timeoutRetry: patient(), errorRetry: patient() },
+    },
+    // A part of a run that died is 404 for ever, but the next playlist names others: the retry looks there first.
+    fragLoadPolicy: {
+      default: { maxTimeToFirstByteMs: 8_000, maxLoadTimeMs: 20_000, timeoutRetry: patient(), errorRetry: patient() },
+    },
+  };
+}
