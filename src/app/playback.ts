@@ -58,7 +58,7 @@ const AUDIENCE_WINDOW_MS = 6000;
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$/;
 const RENDITION = /^(aac|opus|mp3)-\d{1,4}$/;
-const MEDIA_NAME = /^([A-Za-z0-9]{1,64})-(?:init\.mp4|(\d{1,15})(?:\.(\d{1,6}))?\.(?:m4s|mp3))$/;
+const MEDIA_NAME = /^([A-Za-z0-9]{1,64})-(?:init\.mp4|(0|[1-9]\d{0,14})(?:\.(0|[1-9]\d{0,5})\.m4s|\.m4s|\.mp3))$/;
 const CMCD_SESSION = /(?:%2C|,|=|^)sid(?:%3D|=)(?:%22|")([A-Za-z0-9._~-]{1,64})(?:%22|")/i;
 
 interface Query {
