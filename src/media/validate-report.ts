@@ -1,0 +1,108 @@
+/** What the validator saw and what it says: shared by the HLS, DASH and CMAF rules. */
+
+/** One request and its whole answer. */
+export interface Observation {
+  /** Absolute. */
+  readonly url: string;
+  /** Milliseconds on one clock: when it was sent, and when the last byte of the answer was there. */
+  readonly sentMs: number;
+  readonly atMs: number;
+  readonly status: number;
+  /** Names in lower case. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Uint8Array;
+  /** The validator itself hung up while it waited: there is no answer. */
+  readonly abandoned?: boolean;
+}
+
+export interface Breach {
+  /** 1–33 of the HLS rules, D1… of the DASH rules, H1… of the headers. */
+  readonly rule: string;
+  readonly text: string;
+  readonly where: string;
+}
+
+/** Breaches beyond it are counted, not kept. */
+const MAX_BREACHES = 1000;
+
+export class Report {
+  readonly breaches: Breach[] = [];
+  /** Breaches that were not kept: the same again, or past the limit. */
+  repeated = 0;
+  readonly #seen = new Set<string>();
+  /** What was looked at, for the summary. */
+  readonly checked = new Map<string, number>();
+
+  breach(rule: number | string, where: string, text: string): void {
+    const key = `${rule} ${text} ${where}`;
+    if (this.#seen.has(key) || this.breaches.length >= MAX_BREACHES) {
+      this.repeated += 1;
+      return;
+    }
+    this.#seen.add(key);
+    this.breaches.push({ rule: String(rule), text, where });
+  }
+
+  count(what: string, by = 1): void {
+    this.checked.set(what, (this.checked.get(what) ?? 0) + by);
+  }
+}
+
+export const textOf = (observation: Observation) => new TextDecoder().decode(observation.body);
+
+/** The address without its query, as breaches name it. */
+export const pathOf = (url: string) => {
+  try {
+    return new URL(url).pathname;
+  } catch {
+    return url;
+  }
+};
+
+type Kind = 'media' | 'multivariant' | 'playlist' | 'manifest';
+
+const TYPES: Readonly<Record<Kind, RegExp>> = {
+  media: /^audio\/(mp4|mpeg|aac)$/,
+  multivariant: /^application\/vnd\.apple\.mpegurl$/i,
+  playlist: /^application\/vnd\.apple\.mpegurl$/i,
+  manifest: /^application\/dash\+xml$/,
+};
+
+/**
+ * H1 Cache-Control of each kind of answer; H2 `Access-Control-Allow-Origin: *`; H3 Content-Type; H4 a compressed or
+ * compressible playlist says `Vary: Accept-Encoding` when it is compressed.
+ */
+export function checkHeaders(observation: Observation, kind: Kind, report: Report): void {
+  if (observation.abandoned) return;
+  const { headers, status, url } = observation;
+  const where = pathOf(url);
+  const cacheControl = headers['cache-control'] ?? '';
+  const directives = new Map(
+    cacheControl.split(',').map((directive): [string, string] => {
+      const [name = '', value = ''] = directive.trim().toLowerCase().split('=');
+      return [name, value];
+    }),
+  );
+  report.count('headers');
+  if (headers['access-control-allow-origin'] !== '*') report.breach('H2', where, 'Access-Control-Allow-Origin is not *');
+  if (status >= 400) {
+    if (!directives.has('no-store')) report.breach('H1', where, `status ${status} with Cache-Control "${cacheControl}"`);
+    return;
+  }
+  const maxAge = Number(directives.get('max-age') ?? Number.NaN);
+  const blocked = url.includes('_HLS_msn=');
+  const wrong =
+    kind === 'media'
+      ? !(maxAge >= 86_400 && directives.has('immutable'))
+      : kind === 'multivariant'
+        ? !(maxAge <= 60)
+        : kind === 'playlist' && blocked
+          ? !(maxAge <= 60)
+          : !(maxAge <= 2) && !where.includes('/vod/');
+  if (wrong) report.breach('H1', where, `Cache-Control "${cacheControl}" does not suit a ${kind}${blocked ? ' that was waited for' : ''}`);
+  const type = (headers['content-type'] ?? '').split(';', 1)[0]!.trim();
+  if (!TYPES[kind].test(type)) report.breach('H3', where, `Content-Type "${type}" for a ${kind}`);
+  if (headers['content-encoding'] !== undefined && !/accept-encoding/i.test(headers.vary ?? '')) {
+    report.breach('H4', where, 'compressed without Vary: Accept-Encoding');
+  }
+}
