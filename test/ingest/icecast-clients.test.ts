@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { ensurePackages } from '../support/packages.js';
+import { assertTone, BUNDLED_FFMPEG, DEBIAN_FFMPEG, makeTone, runClient, setUp, temporaryFolder } from './http-support.js';
+
+const SINE = ['-re', '-f', 'lavfi', '-i', 'sine=frequency=1000:sample_rate=48000:duration=3', '-ac', '2'];
+
+const FFMPEG_OUTPUTS = [
+  { name: 'MP3', args: ['-c:a', 'libmp3lame', '-content_type', 'audio/mpeg', '-f', 'mp3'], format: 'mp3' },
+  { name: 'Ogg Opus', args: ['-c:a', 'libopus', '-content_type', 'application/ogg', '-f', 'ogg'], format: 'ogg' },
+] as const;
+
+for (const [build, ffmpeg] of [
+  ['Debian', DEBIAN_FFMPEG],
+  ['bundled', BUNDLED_FFMPEG],
+] as const) {
+  for (const output of FFMPEG_OUTPUTS) {
+    for (const legacy of [0, 1]) {
+      test(`icecast clients: ffmpeg (${build}), icecast:// with ${output.name}, ${legacy ? 'SOURCE' : 'PUT'}`, async (t) => {
+        await ensurePackages('ffmpeg');
+        const { gate, port } = await setUp(t);
+        const address = `icecast://source:secret@127.0.0.1:${port}/radio`;
+        const client = runClient(t, ffmpeg, ['-v', 'error', ...SINE, ...output.args, '-legacy_icecast', `${legacy}`, address]);
+        const source = await gate.source();
+        // It closes the connection when its input ends; a broken line looks the same.
+        assert.equal(await source.ended(), 'lost', client.output());
+        assert.equal(await client.ended, 0, client.output());
+        await assertTone(source, output.format, { atLeast: 2.9, atMost: 3.2 });
+        assert.match(gate.requests[0]!.client, /^Lavf\//);
+        assert.equal(gate.requests[0]!.protocol, 'icecast');
+      });
+    }
+  }
+}
+
+test('icecast clients: GStreamer shout2send', async (t) => {
+  await ensurePackages('gstreamer1.0-tools', 'gstreamer1.0-plugins-base', 'gstreamer1.0-plugins-good');
+  const { gate, port } = await setUp(t);
+  const pipeline =
+    'audiotestsrc is-live=true num-buffers=150 samplesperbuffer=960 freq=1000 volume=0.125 ! audio/x-raw,rate=48000,channels=2 ! ' +
+    `audioconvert ! lamemp3enc ! shout2send ip=127.0.0.1 port=${port} mount=radio username=source password=secret`;
+  const client = runClient(t, 'gst-launch-1.0', ['-q', ...pipeline.split(' ')]);
+  const source = await gate.source();
+  await source.ended();
+  assert.equal(await client.ended, 0, client.output());
+  await assertTone(source, 'mp3', { atLeast: 2.7, atMost: 3.3 });
+  assert.match(gate.requests[0]!.client, /GStreamer/);
+});
+
+test('icecast clients: ezstream sends a file and its titles', async (t) => {
+  await ensurePackages('ezstream');
+  const { gate, port } = await setUp(t);
+  const folder = await temporaryFolder(t);
+  const song = join(folder, 'song.mp3');
+  await writeFile(song, await makeTone('libmp3lame', 'mp3', { more: ['-metadata', 'title=Séance', '-metadata', 'artist=The Encoders'] }));
+  const config = join(folder, 'ezstream.xml');
+  await writeFile(
+    config,
+    `<ezstream><servers><server><hostname>127.0.0.1</hostname><port>${port}</port><password>secret</password></server></servers>
+     <streams><stream><mountpoint>/radio</mountpoint><format>MP3</format></stream></streams>
+     <intakes><intake><type>file</type><filename>${song}</filename><stream_once>yes</stream_once></intake></intakes></ezstream>`,
+    { mode: 0o600 },
+  );
+  const client = runClient(t, 'ezstream', ['-c', config]);
+  const source = await gate.source();
+  await source.ended();
+  await client.ended;
+  await assertTone(source, 'mp3', { atLeast: 2.9, atMost: 3.3 });
+  assert.deepEqual(gate.titles.at(-1)?.update, { artist: 'The Encoders', title: 'Séance' }, client.output());
+});
+
+test('icecast clients: liquidsoap sends and updates its title', async (t) => {
+  await ensurePackages('liquidsoap');
+  const { gate, port } = await setUp(t);
+  const script = `settings.init.allow_root.set(true)
+    s = once(sine(duration=4., amplitude=0.125, 1000.))
+    s = insert_metadata(s)
+    thread.run(delay=1., { s.insert_metadata([("title", "Café del Mar"), ("artist", "Näme")]) })
+    output.icecast(%mp3(bitrate=128), host="127.0.0.1", port=${port}, user="source", password="secret", mount="radio", fallible=true, on_stop=shutdown, s)`;
+  const client = runClient(t, 'liquidsoap', [script]);
+  const source = await gate.source();
+  await gate.until(() => gate.titles.length > 0);
+  await source.ended();
+  await client.ended;
+  await assertTone(source, 'mp3', { atLeast: 2.5, atMost: 4.5 });
+  assert.deepEqual(gate.titles.at(-1)?.update, { artist: 'Näme', title: 'Café del Mar' }, client.output());
+});
