@@ -142,7 +142,6 @@ class Broadcaster {
   readonly #head: Buffer | undefined;
   /** Oldest first; `#nextPiece` is the number of the one that comes next. */
   #pieces: Piece[] = [];
-  #piecesMs = 0;
   #nextPiece = 0;
   #granule = 0;
   #timeline: Timeline;
@@ -178,7 +177,7 @@ class Broadcaster {
   }
 
   add(listener: Listener): void {
-    listener.nextPiece = this.#nextPiece - this.#pieces.length;
+    listener.nextPiece = this.#nextPiece - this.#burstPieces();
     this.#listeners.add(listener);
     listener.res.once('close', () => {
       this.#listeners.delete(listener);
@@ -266,8 +265,6 @@ class Broadcaster {
     const durationMs = (made.samples * 1000) / SAMPLE_RATE_HZ;
     this.#pieces.push({ bytes: made.bytes, startWallMs, durationMs });
     this.#nextPiece++;
-    this.#piecesMs += durationMs;
-    while (this.#piecesMs - this.#pieces[0]!.durationMs >= BURST_MS) this.#piecesMs -= this.#pieces.shift()!.durationMs;
     if (this.#writing) return;
     this.#writing = true;
     // The packager, which calls this, does not wait for the writing.
@@ -297,6 +294,15 @@ class Broadcaster {
       this.#feed(listeners[i]!);
     }
     this.#writing = false;
+    // Only now, when everybody has been given them, are the older pieces let go.
+    this.#pieces.splice(0, this.#pieces.length - this.#burstPieces());
+  }
+
+  /** How many of the newest pieces hold two seconds. */
+  #burstPieces(): number {
+    let count = 0;
+    for (let ms = 0; ms < BURST_MS && count < this.#pieces.length; count++) ms += this.#pieces.at(-1 - count)!.durationMs;
+    return count;
   }
 
   #feed(listener: Listener): void {
