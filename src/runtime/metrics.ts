@@ -129,6 +129,15 @@ export class Metrics {
     return { add: (count = 1) => counter.inc(count) };
   }
 
+  /** A count that a room keeps itself, read at each scrape; it never falls. `name` ends in `_total`. */
+  provideCount(name: string, help: string, read: () => number): void {
+    const collect = function (this: Counter) {
+      this.reset();
+      this.inc(read());
+    };
+    new Counter({ name, help, registers: [this.#registry], collect });
+  }
+
   /** In Prometheus' text format. */
   text(): Promise<string> {
     return this.#registry.metrics();

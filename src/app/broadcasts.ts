@@ -1,0 +1,138 @@
+import { z } from 'zod';
+import type { Channels } from '../access/channels.js';
+import { VezaError } from '../runtime/errors.js';
+import type { Broadcast, Broadcasts } from '../vod/broadcasts.js';
+import { isoOf, slugParams, visibleChannel } from './channels.js';
+import { cursorOf, type Operation, operation, pageOf, pageQuery, positionOf } from './openapi.js';
+
+const broadcastSchema = z.strictObject({
+  id: z.string(),
+  channel: z.string(),
+  title: z.string(),
+  startedAt: z.iso.datetime(),
+  endedAt: z.iso.datetime().nullable().meta({ description: 'Null while it is on air.' }),
+  durationMs: z.number().min(0).nullable(),
+  asset: z.string().nullable().meta({ description: 'Id of its recording, when there is one.' }),
+});
+
+const assetSchema = z.strictObject({
+  id: z.string().meta({ description: 'Of a recording: the id of its broadcast.' }),
+  kind: z.literal('recording'),
+  channel: z.string(),
+  title: z.string(),
+  createdAt: z.iso.datetime(),
+  durationMs: z.number().min(0),
+  urls: z.strictObject({ hls: z.url(), dash: z.url() }),
+});
+
+const assetParams = z.strictObject({ id: z.string().regex(/^[\w-]{1,64}$/) });
+const position = z.tuple([z.number(), z.string().max(64)]);
+
+export interface BroadcastOperationsOptions {
+  channels: Channels;
+  broadcasts: Broadcasts;
+  /** Where media is fetched from, without a slash at the end. */
+  mediaUrl: string;
+}
+
+/** Shows and their recordings. */
+export function broadcastOperations({ channels, broadcasts, mediaUrl }: BroadcastOperationsOptions): Operation[] {
+  const isRecorded = (broadcast: Broadcast) => broadcast.recording && broadcast.endedAtMs !== undefined;
+  const asset = (broadcast: Broadcast): z.infer<typeof assetSchema> => ({
+    id: broadcast.id,
+    kind: 'recording',
+    channel: broadcast.channel,
+    title: broadcast.title,
+    createdAt: isoOf(broadcast.startedAtMs),
+    durationMs: broadcast.durationMs ?? 0,
+    urls: { hls: `${mediaUrl}/vod/${broadcast.id}/master.m3u8`, dash: `${mediaUrl}/vod/${broadcast.id}/manifest.mpd` },
+  });
+
+  const page = async <T>(
+    query: { cursor?: string | undefined; limit: number },
+    filter: Parameters<Broadcasts['list']>[0],
+    shown: (broadcast: Broadcast) => T,
+  ): Promise<{ items: T[]; next: string | null }> => {
+    if (query.cursor !== undefined) {
+      const [startedAtMs, id] = positionOf(query.cursor, position);
+      filter.after = { startedAtMs, id };
+    }
+    const found = await broadcasts.list(filter, query.limit + 1);
+    const items = found.slice(0, query.limit);
+    const last = items.at(-1);
+    return { items: items.map(shown), next: found.length > query.limit && last ? cursorOf([last.startedAtMs, last.id]) : null };
+  };
+
+  const visibleRecording = async (id: string, admin: boolean): Promise<Broadcast> => {
+    const broadcast = await broadcasts.get(id);
+    if (!broadcast || !isRecorded(broadcast) || (broadcast.visibility === 'private' && !admin)) {
+      throw new VezaError('not_found', 'There is no such recording.');
+    }
+    return broadcast;
+  };
+
+  return [
+    operation({
+      id: 'listBroadcasts',
+      method: 'get',
+      path: '/channels/{slug}/broadcasts',
+      summary: 'Shows of a channel, newest first.',
+      access: 'anyone',
+      params: slugParams,
+      query: z.strictObject(pageQuery),
+      status: 200,
+      answer: pageOf(broadcastSchema),
+      errors: ['not_found'],
+      async handle({ params, query, admin }) {
+        await visibleChannel(channels, params.slug, admin);
+        return page(query, { channel: params.slug }, (broadcast) => ({
+          id: broadcast.id,
+          channel: broadcast.channel,
+          title: broadcast.title,
+          startedAt: isoOf(broadcast.startedAtMs),
+          endedAt: broadcast.endedAtMs === undefined ? null : isoOf(broadcast.endedAtMs),
+          durationMs: broadcast.durationMs ?? null,
+          asset: isRecorded(broadcast) ? broadcast.id : null,
+        }));
+      },
+    }),
+    operation({
+      id: 'listAssets',
+      method: 'get',
+      path: '/assets',
+      summary: 'Recordings of public channels, newest first; with the admin token of every channel.',
+      access: 'anyone',
+      query: z.strictObject(pageQuery),
+      status: 200,
+      answer: pageOf(assetSchema),
+      errors: [],
+      handle: ({ query, admin }) => page(query, admin ? { recorded: true } : { recorded: true, visibilities: ['public'] }, asset),
+    }),
+    operation({
+      id: 'getAsset',
+      method: 'get',
+      path: '/assets/{id}',
+      summary: 'One recording.',
+      access: 'anyone',
+      params: assetParams,
+      status: 200,
+      answer: assetSchema,
+      errors: ['not_found'],
+      handle: async ({ params, admin }) => asset(await visibleRecording(params.id, admin)),
+    }),
+    operation({
+      id: 'deleteAsset',
+      method: 'delete',
+      path: '/assets/{id}',
+      summary: 'Deletes a recording. Its files go with the next sweep.',
+      access: 'admin',
+      params: assetParams,
+      status: 204,
+      errors: ['not_found'],
+      async handle({ params }) {
+        await visibleRecording(params.id, true);
+        await broadcasts.delete(params.id);
+      },
+    }),
+  ];
+}

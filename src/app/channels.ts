@@ -1,0 +1,255 @@
+import { z } from 'zod';
+import { type Channel, type Channels, MAX_TITLE_CHARS, SLUG, VISIBILITIES } from '../access/channels.js';
+import { VezaError } from '../runtime/errors.js';
+import { cursorOf, type Operation, operation, pageOf, pageQuery, positionOf } from './openapi.js';
+
+/** What the API asks of the live room. */
+export interface LiveStatus {
+  status(slug: string): ChannelStatus;
+  /** Ends the show for good, whoever is connected. False: there was none. */
+  end(slug: string): Promise<boolean>;
+  /** What listeners are told is playing, from now on. False: the channel is off air. */
+  nowPlaying(slug: string, update: { title: string; artist?: string }): boolean;
+}
+
+export interface ChannelStatus {
+  /** `holding`: the broadcaster's connection is lost, and listeners hear the fill. */
+  readonly state: 'offline' | 'live' | 'holding';
+  /** An estimate. */
+  readonly listeners: number;
+  readonly nowPlaying: { readonly title: string; readonly artist?: string; readonly startWallMs: number } | undefined;
+  /** Of the show; undefined when offline. */
+  readonly startWallMs?: number | undefined;
+  readonly broadcastId?: string | undefined;
+}
+
+/** Where broadcasters and listeners find this service. */
+export interface Addresses {
+  /** Without a slash at the end. */
+  publicUrl: string;
+  /** Where media is fetched from; `publicUrl` unless a CDN stands before it. */
+  mediaUrl: string;
+  rtmpPort: number;
+  rtmpsPort: number | undefined;
+  ingestPort: number;
+}
+
+export const slugParams = z.strictObject({ slug: z.string().regex(SLUG) });
+const titleSchema = z
+  .string()
+  .trim()
+  .min(1)
+  .max(MAX_TITLE_CHARS)
+  .regex(/^\P{Cc}*$/u);
+const visibilitySchema = z.enum(VISIBILITIES).meta({ description: '`unlisted`: in no list; `private`: found only by those who may.' });
+
+const channelSchema = z.strictObject({
+  slug: z.string(),
+  title: z.string(),
+  visibility: visibilitySchema,
+  recording: z.boolean(),
+  createdAt: z.iso.datetime(),
+  state: z.enum(['offline', 'live', 'holding']).meta({ description: '`holding`: the broadcaster is gone for a moment.' }),
+  listeners: z.int().min(0),
+  startedAt: z.iso.datetime().nullable().meta({ description: 'Of the show that is on air.' }),
+  broadcastId: z.string().nullable(),
+  nowPlaying: z.strictObject({ title: z.string(), artist: z.string().nullable(), startedAt: z.iso.datetime() }).nullable(),
+  urls: z.strictObject({ page: z.url(), hls: z.url(), dash: z.url(), listen: z.url() }),
+});
+
+const ingestSchema = z.strictObject({
+  rtmp: z.string().meta({ description: 'The server in OBS; the stream key goes into its own field.' }),
+  rtmps: z.string().nullable(),
+  icecast: z.string().meta({ description: 'User `source`, password the stream key.' }),
+  post: z.string().meta({ description: '`Authorization: Bearer {stream key}`.' }),
+});
+
+const withKeySchema = z.strictObject({
+  channel: channelSchema,
+  streamKey: z.string().meta({ description: 'Shown once.' }),
+  ingest: ingestSchema,
+});
+
+export interface ChannelOperationsOptions {
+  channels: Channels;
+  live: LiveStatus;
+  addresses: Addresses;
+}
+
+export function channelOperations({ channels, live, addresses }: ChannelOperationsOptions): Operation[] {
+  const { publicUrl, mediaUrl } = addresses;
+  const shown = (channel: Channel): z.infer<typeof channelSchema> => {
+    const { slug } = channel;
+    const { state, listeners, nowPlaying, startWallMs, broadcastId } = live.status(slug);
+    return {
+      slug,
+      title: channel.title,
+      visibility: channel.visibility,
+      recording: channel.recording,
+      createdAt: isoOf(channel.createdAtMs),
+      state,
+      listeners,
+      startedAt: startWallMs === undefined ? null : isoOf(startWallMs),
+      broadcastId: broadcastId ?? null,
+      nowPlaying: nowPlaying
+        ? { title: nowPlaying.title, artist: nowPlaying.artist ?? null, startedAt: isoOf(nowPlaying.startWallMs) }
+        : null,
+      urls: {
+        page: `${publicUrl}/c/${slug}`,
+        hls: `${mediaUrl}/live/${slug}/master.m3u8`,
+        dash: `${mediaUrl}/live/${slug}/manifest.mpd`,
+        listen: `${publicUrl}/listen/${slug}.mp3`,
+      },
+    };
+  };
+  const ingestOf = (slug: string): z.infer<typeof ingestSchema> => {
+    const { hostname } = new URL(publicUrl);
+    return {
+      rtmp: `rtmp://${hostname}:${addresses.rtmpPort}/live`,
+      rtmps: addresses.rtmpsPort === undefined ? null : `rtmps://${hostname}:${addresses.rtmpsPort}/live`,
+      icecast: `http://${hostname}:${addresses.ingestPort}/${slug}`,
+      post: `http://${hostname}:${addresses.ingestPort}/ingest/${slug}`,
+    };
+  };
+  const isOnAir = (slug: string) => live.status(slug).state !== 'offline';
+
+  return [
+    operation({
+      id: 'listChannels',
+      method: 'get',
+      path: '/channels',
+      summary: 'Public channels, by slug; with the admin token every channel.',
+      access: 'anyone',
+      query: z.strictObject(pageQuery),
+      status: 200,
+      answer: pageOf(channelSchema),
+      errors: [],
+      async handle({ query, admin }) {
+        const after = query.cursor === undefined ? '' : positionOf(query.cursor, z.tuple([z.string().max(63)]))[0];
+        const found = await channels.list(admin ? VISIBILITIES : ['public'], after, query.limit + 1);
+        const items = found.slice(0, query.limit);
+        return { items: items.map(shown), next: found.length > query.limit ? cursorOf([items.at(-1)!.slug]) : null };
+      },
+    }),
+    operation({
+      id: 'createChannel',
+      method: 'post',
+      path: '/channels',
+      summary: 'A new channel and its stream key.',
+      access: 'admin',
+      body: z.strictObject({
+        slug: z.string().regex(SLUG).meta({ description: 'Part of every address; for good.' }),
+        title: titleSchema.optional().meta({ description: 'The slug unless given.' }),
+        visibility: visibilitySchema.default('public'),
+        recording: z.boolean().default(true).meta({ description: 'Whether shows are kept when they end.' }),
+      }),
+      status: 201,
+      answer: withKeySchema,
+      errors: ['conflict'],
+      async handle({ body }) {
+        const { slug, visibility, recording } = body;
+        const { channel, streamKey } = await channels.create(slug, { title: body.title ?? slug, visibility, recording });
+        return { channel: shown(channel), streamKey, ingest: ingestOf(slug) };
+      },
+    }),
+    operation({
+      id: 'getChannel',
+      method: 'get',
+      path: '/channels/{slug}',
+      summary: 'One channel, and what is on.',
+      access: 'anyone',
+      params: slugParams,
+      status: 200,
+      answer: channelSchema,
+      errors: ['not_found'],
+      handle: async ({ params, admin }) => shown(await visibleChannel(channels, params.slug, admin)),
+    }),
+    operation({
+      id: 'updateChannel',
+      method: 'patch',
+      path: '/channels/{slug}',
+      summary: 'Changes what is given. `recording` counts from the next show.',
+      access: 'admin',
+      params: slugParams,
+      body: z.strictObject({
+        title: titleSchema.optional(),
+        visibility: z.enum(VISIBILITIES).optional(),
+        recording: z.boolean().optional(),
+      }),
+      status: 200,
+      answer: channelSchema,
+      errors: ['not_found'],
+      handle: async ({ params, body }) => shown(await channels.update(params.slug, body as Partial<Channel>)),
+    }),
+    operation({
+      id: 'deleteChannel',
+      method: 'delete',
+      path: '/channels/{slug}',
+      summary: 'Ends its show and deletes the channel with its recordings.',
+      access: 'admin',
+      params: slugParams,
+      status: 204,
+      errors: ['not_found'],
+      async handle({ params }) {
+        await visibleChannel(channels, params.slug, true);
+        await live.end(params.slug);
+        await channels.delete(params.slug);
+      },
+    }),
+    operation({
+      id: 'rotateStreamKey',
+      method: 'post',
+      path: '/channels/{slug}/stream-key',
+      summary: 'A new stream key. The old one stays good for a show that is on air.',
+      access: 'admin',
+      params: slugParams,
+      status: 201,
+      answer: z.strictObject({ streamKey: z.string(), ingest: ingestSchema }),
+      errors: ['not_found'],
+      handle: async ({ params }) => ({
+        streamKey: await channels.rotateKey(params.slug, isOnAir(params.slug)),
+        ingest: ingestOf(params.slug),
+      }),
+    }),
+    operation({
+      id: 'endBroadcast',
+      method: 'post',
+      path: '/channels/{slug}/end',
+      summary: 'Ends the show that is on air.',
+      access: 'admin',
+      params: slugParams,
+      status: 204,
+      errors: ['not_found', 'conflict'],
+      async handle({ params }) {
+        await visibleChannel(channels, params.slug, true);
+        if (!(await live.end(params.slug))) throw new VezaError('conflict', 'The channel is off air.');
+      },
+    }),
+    operation({
+      id: 'setNowPlaying',
+      method: 'post',
+      path: '/channels/{slug}/now-playing',
+      summary: 'What is playing, shown to a listener when it is heard.',
+      access: 'admin',
+      params: slugParams,
+      body: z.strictObject({ title: titleSchema, artist: titleSchema.optional() }),
+      status: 204,
+      errors: ['not_found', 'conflict'],
+      async handle({ params, body }) {
+        await visibleChannel(channels, params.slug, true);
+        const update = body.artist === undefined ? { title: body.title } : { title: body.title, artist: body.artist };
+        if (!live.nowPlaying(params.slug, update)) throw new VezaError('conflict', 'The channel is off air.');
+      },
+    }),
+  ];
+}
+
+/** Rejects with `not_found`; a private channel is not there for those who may not see it. */
+export async function visibleChannel(channels: Channels, slug: string, admin: boolean): Promise<Channel> {
+  const channel = await channels.get(slug);
+  if (!channel || (channel.visibility === 'private' && !admin)) throw new VezaError('not_found', `There is no channel "${slug}".`);
+  return channel;
+}
+
+/** RFC 3339, UTC, milliseconds. */
+export const isoOf = (wallMs: number) => new Date(wallMs).toISOString();

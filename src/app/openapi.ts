@@ -1,0 +1,136 @@
+import { z } from 'zod';
+import { ERROR_CODES, type ErrorCode, VezaError } from '../runtime/errors.js';
+
+/**
+ * The API as a table of operations. The same schemas check what comes in, describe what goes out and are printed as
+ * `/api/v1/openapi.json`, so that none of the three can say something else than the others.
+ */
+export interface Operation<P = unknown, Q = unknown, B = unknown> {
+  /** camelCase verb and noun; generated clients name their methods after it. */
+  readonly id: string;
+  readonly method: 'get' | 'post' | 'patch' | 'delete';
+  /** Below `/api/v1`; parameters in braces. */
+  readonly path: string;
+  readonly summary: string;
+  /** `admin`: only with the token. `anyone`: the token may show more. */
+  readonly access: 'anyone' | 'admin';
+  readonly params?: z.ZodType<P>;
+  readonly query?: z.ZodType<Q>;
+  readonly body?: z.ZodType<B>;
+  readonly status: 200 | 201 | 202 | 204;
+  /** What is answered; undefined with 204. */
+  readonly answer?: z.ZodType;
+  /** Beyond `bad_request`, `internal` and `unavailable`, which every operation may meet. */
+  readonly errors: readonly ErrorCode[];
+  handle(request: { params: P; query: Q; body: B; admin: boolean }): Promise<unknown>;
+}
+
+/** For the types only: an operation's handler knows its schemas. */
+export const operation = <P, Q, B>(given: Operation<P, Q, B>): Operation => given as unknown as Operation;
+
+/** RFC 9457. */
+export const problemSchema = z.strictObject({
+  type: z.literal('about:blank'),
+  title: z.string(),
+  status: z.int(),
+  code: z.enum(Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]]).meta({ description: 'Stable; what a program decides by.' }),
+  detail: z.string().meta({ description: 'For people; may change.' }),
+  requestId: z.string().optional(),
+  details: z.record(z.string(), z.unknown()).optional(),
+});
+
+/** Every list is paged. `next` goes into `cursor` of the next request; null at the end. */
+export const pageOf = (item: z.ZodType) => z.strictObject({ items: z.array(item), next: z.string().nullable() });
+
+export const MAX_PAGE = 200;
+export const pageQuery = {
+  cursor: z.string().max(512).optional().meta({ description: '`next` of the page before.' }),
+  limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(50).meta({ description: 'Items a page.' }),
+};
+
+/** A cursor is where a list goes on, and nobody else's business. */
+export const cursorOf = (position: readonly (string | number)[]): string => Buffer.from(JSON.stringify(position)).toString('base64url');
+
+export function positionOf<T extends z.ZodType>(cursor: string, shape: T): z.infer<T> {
+  try {
+    return shape.parse(JSON.parse(Buffer.from(cursor, 'base64url').toString()));
+  } catch {
+    throw new VezaError('bad_request', 'This cursor is not one of ours.');
+  }
+}
+
+/** Rejects with `bad_request` and says which member is wrong. */
+export function checked<T>(schema: z.ZodType<T> | undefined, given: unknown, where: string): T {
+  if (!schema) return undefined as T;
+  const parsed = schema.safeParse(given);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  const at = [where, ...issue.path].join('.');
+  throw new VezaError('bad_request', `${at}: ${issue.message}`, { details: { at } });
+}
+
+const RESPONSE_TO: Readonly<Record<number, string>> = { 200: 'Done.', 201: 'Created.', 202: 'Accepted.', 204: 'Done.' };
+const ALWAYS: readonly ErrorCode[] = ['bad_request', 'internal', 'unavailable'];
+
+/** The document; OpenAPI 3.1, whose schemas are JSON Schema 2020-12. */
+export function openApiDocument(operations: readonly Operation[], info: { version: string; publicUrl: string }): object {
+  const paths: Record<string, Record<string, unknown>> = {};
+  for (const given of operations) {
+    const codes = new Set<ErrorCode>([...ALWAYS, ...given.errors]);
+    if (given.access === 'admin') codes.add('unauthorized');
+    const responses: Record<string, unknown> = {
+      [given.status]: {
+        description: RESPONSE_TO[given.status],
+        ...(given.answer && { content: { 'application/json': { schema: schemaOf(given.answer, 'output') } } }),
+      },
+    };
+    for (const code of codes) {
+      const status = ERROR_CODES[code];
+      const before = responses[status] as { description: string } | undefined;
+      responses[status] = {
+        description: before ? `${before.description}, \`${code}\`` : `\`${code}\``,
+        content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
+      };
+    }
+    const path = paths[given.path] ?? {};
+    paths[given.path] = path;
+    path[given.method] = {
+      operationId: given.id,
+      summary: given.summary,
+      security: given.access === 'admin' ? [{ adminToken: [] }] : [{}, { adminToken: [] }],
+      parameters: [...parametersOf(given.params, 'path'), ...parametersOf(given.query, 'query')],
+      ...(given.body && { requestBody: { required: true, content: { 'application/json': { schema: schemaOf(given.body, 'input') } } } }),
+      responses,
+    };
+  }
+  return {
+    openapi: '3.1.0',
+    info: { title: 'Veza', version: info.version, description: 'Errors are RFC 9457 problem documents with a stable `code`.' },
+    servers: [{ url: `${info.publicUrl}/api/v1` }],
+    paths,
+    components: {
+      schemas: { Problem: schemaOf(problemSchema, 'output') },
+      securitySchemes: { adminToken: { type: 'http', scheme: 'bearer', description: 'The token in `DATA_DIR/admin-token`.' } },
+    },
+  };
+}
+
+function schemaOf(schema: z.ZodType, io: 'input' | 'output'): Record<string, unknown> {
+  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io, target: 'draft-2020-12' });
+  return rest;
+}
+
+function parametersOf(schema: z.ZodType | undefined, where: 'path' | 'query'): object[] {
+  if (!schema) return [];
+  const { properties = {}, required = [] } = schemaOf(schema, 'input') as {
+    properties?: Record<string, { description?: string }>;
+    required?: string[];
+  };
+  return Object.entries(properties).map(([name, { description, ...rest }]) => ({
+    name,
+    in: where,
+    required: required.includes(name),
+    ...(description !== undefined && { description }),
+    schema: rest,
+  }));
+}

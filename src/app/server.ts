@@ -1,0 +1,275 @@
+import { randomUUID } from 'node:crypto';
+import { STATUS_CODES } from 'node:http';
+import Router from '@koa/router';
+import Koa from 'koa';
+import type { AdminToken } from '../access/admin-token.js';
+import type { Channels } from '../access/channels.js';
+import type { Clock } from '../runtime/clock.js';
+import { ERROR_CODES, type ErrorCode, VezaError } from '../runtime/errors.js';
+import type { Log } from '../runtime/log.js';
+import type { Metrics } from '../runtime/metrics.js';
+import type { Broadcasts } from '../vod/broadcasts.js';
+import { broadcastOperations } from './broadcasts.js';
+import { type Addresses, channelOperations, type LiveStatus } from './channels.js';
+import { type HealthCheck, readiness } from './health.js';
+import { checked, type Operation, openApiDocument } from './openapi.js';
+import { readJson } from './request-body.js';
+import type { Pages } from './static.js';
+
+export interface AppOptions {
+  clock: Clock;
+  log: Log;
+  metrics: Metrics;
+  version: string;
+  addresses: Addresses;
+  channels: Channels;
+  broadcasts: Broadcasts;
+  live: LiveStatus;
+  adminToken: AdminToken;
+  /** What `/health/ready` asks, by name. */
+  health: Readonly<Record<string, HealthCheck>>;
+  /** Origins whose pages may call the API; empty: none; `*`: all. No cookie is ever accepted, so that `*` gives nothing away. */
+  allowedOrigins: readonly string[];
+  /** Reverse proxies before this process whose `X-Forwarded-For` entries are believed. */
+  trustProxyHops: number;
+  /** Undefined: no pages, the API alone. */
+  pages: Pages | undefined;
+  /** Comes before everything else, without request id and log line: playback answers thousands of requests a second. */
+  playback?: Koa.Middleware;
+}
+
+/** Every operation of the API. */
+export function apiOperations(options: Pick<AppOptions, 'channels' | 'broadcasts' | 'live' | 'addresses'>): Operation[] {
+  const { channels, broadcasts, live, addresses } = options;
+  return [
+    ...channelOperations({ channels, live, addresses }),
+    ...broadcastOperations({ channels, broadcasts, mediaUrl: addresses.mediaUrl }),
+  ];
+}
+
+/** The HTTP application: playback, API, health, pages; and one sink that turns every error into bytes. */
+export function createApp(options: AppOptions): Koa {
+  const { log, clock } = options;
+  // Koa takes that many entries from the right of X-Forwarded-For.
+  const app = new Koa({ proxy: options.trustProxyHops > 0, maxIpsCount: options.trustProxyHops });
+  app.context.onerror = function (this: Koa.Context, error: Error | null) {
+    if (error) answerError(this, error, log);
+  };
+  // Koa's own listener would print to stderr what the sink has logged.
+  app.on('error', () => undefined);
+
+  if (options.playback) app.use(observedPlayback(options.playback, options));
+  app.use(requestRecord(options));
+  app.use(unanswered);
+  app.use(healthEndpoints(options));
+  app.use(cors(options.allowedOrigins));
+
+  const router = new Router({ prefix: '/api/v1' });
+  const operations = apiOperations(options);
+  for (const operation of operations) mount(router, operation, options.adminToken);
+  const document = JSON.stringify(openApiDocument(operations, { version: options.version, publicUrl: options.addresses.publicUrl }));
+  router.get('/openapi.json', (ctx) => {
+    ctx.state.route = '/api/v1/openapi.json';
+    ctx.type = 'application/json';
+    ctx.set('Cache-Control', 'public, max-age=300');
+    ctx.body = document;
+  });
+  app.use(router.routes());
+  app.use(router.allowedMethods());
+  if (options.pages) app.use(options.pages.middleware);
+
+  /** Playback is counted, and its duration measured, but not logged. */
+  function observedPlayback(playback: Koa.Middleware, { metrics }: AppOptions): Koa.Middleware {
+    return (ctx, next) => {
+      const startMs = clock.monotonicMs();
+      let passed = false;
+      const done = playback(ctx, () => {
+        passed = true;
+        return next();
+      });
+      if (!passed) {
+        const { res } = ctx;
+        // A request that waits for a part is slow on purpose.
+        const route = ctx.req.url?.includes('_HLS_msn') ? 'playback-blocking' : 'playback';
+        const method = methodLabel(ctx.method);
+        res.once('finish', () => metrics.request(route, method, res.statusCode, (clock.monotonicMs() - startMs) / 1000));
+      }
+      return done;
+    };
+  }
+
+  return app;
+}
+
+const REQUEST_ID = /^[\w.-]{1,64}$/;
+
+/** Request id, log line, metrics. */
+function requestRecord({ clock, log, metrics }: AppOptions): Koa.Middleware {
+  return (ctx, next) => {
+    const startMs = clock.monotonicMs();
+    const given = ctx.get('x-request-id');
+    const requestId = REQUEST_ID.test(given) ? given : randomUUID();
+    ctx.state.requestId = requestId;
+    ctx.set('X-Request-Id', requestId);
+    ctx.set('X-Content-Type-Options', 'nosniff');
+    const { res } = ctx;
+    // The socket has forgotten it by the time it is closed.
+    const client = ctx.ip;
+    res.once('close', () => {
+      const durationMs = clock.monotonicMs() - startMs;
+      const route = (ctx.state.route as string | undefined) ?? 'none';
+      // 499, as nginx has it: nobody was there any more.
+      const status = res.writableFinished ? res.statusCode : 499;
+      metrics.request(route, methodLabel(ctx.method), status, durationMs / 1000);
+      const fields = {
+        requestId,
+        method: ctx.method,
+        path: ctx.path.slice(0, 200),
+        status,
+        durationMs: Math.round(durationMs * 10) / 10,
+        client,
+      };
+      // Health checks and page files would bury the rest.
+      if (route.startsWith('/api') || status >= 500) log.info(fields, 'request');
+      else log.debug(fields, 'request');
+    });
+    return next();
+  };
+}
+
+/** What nobody answered is an error, too: an unknown path must never become an empty 200. */
+const unanswered: Koa.Middleware = async (ctx, next) => {
+  await next();
+  if (ctx.body !== undefined && ctx.body !== null) return;
+  if (ctx.status === 404) throw new VezaError('not_found', 'There is nothing at this address.');
+  // By `allowedMethods`, which has set the Allow header.
+  if (ctx.status === 405 || ctx.status === 501) throw methodNotAllowed(ctx.method);
+};
+
+const methodNotAllowed = (method: string) => Object.assign(new Error(`${method} is not possible here.`), { status: 405 });
+
+const METHODS = new Set(['GET', 'HEAD', 'POST', 'PATCH', 'PUT', 'DELETE', 'OPTIONS']);
+/** A label must not have values that strangers choose. */
+const methodLabel = (method: string) => (METHODS.has(method) ? method : 'other');
+
+function healthEndpoints({ clock, log, health }: AppOptions): Koa.Middleware {
+  return async (ctx, next) => {
+    if (ctx.path !== '/health/live' && ctx.path !== '/health/ready') return next();
+    if (ctx.method !== 'GET' && ctx.method !== 'HEAD') throw methodNotAllowed(ctx.method);
+    ctx.state.route = ctx.path;
+    ctx.set('Cache-Control', 'no-store');
+    const answer = ctx.path === '/health/live' ? { status: 'ok', failing: [] } : await readiness(health, clock, log);
+    ctx.status = answer.status === 'ok' ? 200 : 503;
+    ctx.body = answer;
+  };
+}
+
+function cors(allowedOrigins: readonly string[]): Koa.Middleware {
+  const everyone = allowedOrigins.includes('*');
+  return (ctx, next) => {
+    const origin = ctx.get('origin');
+    if (!ctx.path.startsWith('/api/') || allowedOrigins.length === 0) return next();
+    if (!everyone) ctx.vary('Origin');
+    if (origin === '' || !(everyone || allowedOrigins.includes(origin))) return next();
+    ctx.set('Access-Control-Allow-Origin', everyone ? '*' : origin);
+    ctx.set('Access-Control-Expose-Headers', 'X-Request-Id, Retry-After');
+    if (ctx.method !== 'OPTIONS' || ctx.get('access-control-request-method') === '') return next();
+    ctx.state.route = 'preflight';
+    ctx.set('Access-Control-Allow-Methods', 'GET, POST, PATCH, DELETE');
+    ctx.set('Access-Control-Allow-Headers', 'Authorization, Content-Type, X-Request-Id');
+    ctx.set('Access-Control-Max-Age', '600');
+    ctx.status = 204;
+    return undefined;
+  };
+}
+
+function mount(router: Router, operation: Operation, adminToken: AdminToken): void {
+  const route = `/api/v1${operation.path}`;
+  router[operation.method](
+    operation.path.replaceAll(/\{(\w+)\}/g, ':$1'),
+    async (ctx: Koa.Context & { params: Record<string, string> }) => {
+      ctx.state.route = route;
+      ctx.set('Cache-Control', 'no-store');
+      const admin = isAdmin(ctx, adminToken);
+      if (operation.access === 'admin' && !admin) throw new VezaError('unauthorized', 'This needs the admin token.');
+      const params = checked(operation.params, ctx.params, 'path');
+      const query = checked(operation.query, { ...ctx.query }, 'query');
+      // Read in any case, so that the connection can be used again.
+      const given = operation.method === 'get' ? undefined : await readJson(ctx.req);
+      const body = checked(operation.body, operation.body ? (given ?? {}) : undefined, 'body');
+      const answer = await operation.handle({ params, query, body, admin });
+      ctx.status = operation.status;
+      if (operation.answer) ctx.body = answer;
+    },
+  );
+}
+
+/** A wrong token is an error even where none is needed: whoever sends one believes that it works. */
+function isAdmin(ctx: Koa.Context, adminToken: AdminToken): boolean {
+  const header = ctx.get('authorization');
+  if (header === '') return false;
+  const token = /^Bearer ([\w.~+/=-]{1,512})$/i.exec(header)?.[1];
+  if (token !== undefined && adminToken.matches(token)) return true;
+  throw new VezaError('unauthorized', 'The token is not valid.');
+}
+
+const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = Object.fromEntries(
+  (['bad_request', 'unauthorized', 'forbidden', 'not_found', 'payload_too_large', 'unsupported_media', 'unavailable'] as const).map(
+    (code) => [ERROR_CODES[code], code],
+  ),
+);
+
+/** The one place where an error becomes an answer: an RFC 9457 problem document. */
+function answerError(ctx: Koa.Context, error: Error, log: Log): void {
+  const { res } = ctx;
+  const { requestId } = ctx.state as { requestId?: string };
+  const { status, code, detail, details } = problemOf(error);
+  if (code === 'internal' && !isDisconnect(error))
+    log.error({ requestId, path: ctx.path.slice(0, 200), error: error.message, stack: error.stack }, 'a request failed');
+  else if (status >= 500)
+    log.warn({ requestId, path: ctx.path.slice(0, 200), code, error: error.message, cause: String(error.cause ?? '') }, 'a request failed');
+  if (res.headersSent || res.writableEnded || res.destroyed) {
+    res.destroy();
+    return;
+  }
+  for (const name of ['content-type', 'content-length', 'content-encoding', 'etag', 'last-modified']) res.removeHeader(name);
+  const body = Buffer.from(
+    JSON.stringify({
+      type: 'about:blank',
+      title: STATUS_CODES[status] ?? 'Error',
+      status,
+      code,
+      detail,
+      ...(requestId && { requestId }),
+      ...(details && { details }),
+    }),
+  );
+  res.statusCode = status;
+  res.setHeader('Content-Type', 'application/problem+json');
+  res.setHeader('Content-Length', body.length);
+  res.setHeader('Cache-Control', 'no-store');
+  if (status === 401) res.setHeader('WWW-Authenticate', 'Bearer realm="veza"');
+  if (status === 503 || status === 429) res.setHeader('Retry-After', '1');
+  // What was not read of the request would be taken for the next one.
+  if (!ctx.req.complete) res.setHeader('Connection', 'close');
+  res.end(ctx.method === 'HEAD' ? undefined : body);
+}
+
+function problemOf(error: Error): {
+  status: number;
+  code: ErrorCode;
+  detail: string;
+  details?: Readonly<Record<string, unknown>> | undefined;
+} {
+  if (error instanceof VezaError) return { status: error.status, code: error.code, detail: error.message, details: error.details };
+  // Koa's and the router's own: a path that cannot be decoded, a method that is not there.
+  const { status } = error as { status?: unknown };
+  if (typeof status === 'number' && status >= 400 && status < 500) {
+    return { status, code: CODE_OF_STATUS[status] ?? 'bad_request', detail: error.message };
+  }
+  // What went wrong inside is for the log only.
+  return { status: 500, code: 'internal', detail: 'Something went wrong here. The request id finds it in the log.' };
+}
+
+const isDisconnect = (error: Error) =>
+  ['ECONNRESET', 'EPIPE', 'ECONNABORTED', 'ERR_STREAM_PREMATURE_CLOSE'].includes((error as NodeJS.ErrnoException).code ?? '');

@@ -1,0 +1,92 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { adminTokenPath, loadAdminToken } from '../../src/access/admin-token.js';
+import { Channels } from '../../src/access/channels.js';
+import type { ChannelStatus, LiveStatus } from '../../src/app/channels.js';
+import { type HttpListener, listenHttp } from '../../src/app/http-listener.js';
+import { type AppOptions, apiOperations, createApp } from '../../src/app/server.js';
+import { type Database, openDatabase } from '../../src/backing/database.js';
+import { SystemClock } from '../../src/runtime/clock.js';
+import { silentLog } from '../../src/runtime/log.js';
+import { Metrics } from '../../src/runtime/metrics.js';
+import { Broadcasts } from '../../src/vod/broadcasts.js';
+
+/** A live room in which a test says what is on air. */
+export class FakeLive implements LiveStatus {
+  readonly shows = new Map<string, ChannelStatus>();
+  readonly titles: { slug: string; title: string; artist?: string }[] = [];
+  status(slug: string): ChannelStatus {
+    return this.shows.get(slug) ?? { state: 'offline', listeners: 0, nowPlaying: undefined };
+  }
+  async end(slug: string): Promise<boolean> {
+    return this.shows.delete(slug);
+  }
+  nowPlaying(slug: string, update: { title: string; artist?: string }): boolean {
+    this.titles.push({ slug, ...update });
+    return this.shows.has(slug);
+  }
+}
+
+export interface TestApp {
+  readonly url: string;
+  readonly token: string;
+  readonly dataDir: string;
+  readonly live: FakeLive;
+  readonly database: Database;
+  readonly broadcasts: Broadcasts;
+  readonly channels: Channels;
+  readonly metrics: Metrics;
+  readonly operations: ReturnType<typeof apiOperations>;
+  readonly listener: HttpListener;
+  stop(): Promise<void>;
+}
+
+/** The whole app on an embedded database and a free port, with a fake live room. */
+export async function startApp(overrides: Partial<AppOptions> = {}): Promise<TestApp> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'veza-app-'));
+  const clock = new SystemClock();
+  const database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  const metrics = new Metrics({ clock, service: 'veza', version: 'test', memoryLimitMb: undefined });
+  const live = new FakeLive();
+  const options: AppOptions = {
+    clock,
+    log: silentLog,
+    metrics,
+    version: 'test',
+    addresses: {
+      publicUrl: 'http://radio.example:8080',
+      mediaUrl: 'https://cdn.example',
+      rtmpPort: 1935,
+      rtmpsPort: undefined,
+      ingestPort: 8000,
+    },
+    channels: new Channels(database),
+    broadcasts: new Broadcasts(database),
+    live,
+    adminToken: await loadAdminToken(dataDir),
+    health: { database: () => database.query('select 1') },
+    allowedOrigins: ['*'],
+    trustProxyHops: 0,
+    pages: undefined,
+    ...overrides,
+  };
+  const listener = await listenHttp(createApp(options).callback(), { host: '127.0.0.1', port: 0 }, clock);
+  return {
+    url: `http://127.0.0.1:${listener.port}`,
+    token: (await readFile(adminTokenPath(dataDir), 'utf8')).trim(),
+    dataDir,
+    live,
+    database,
+    broadcasts: options.broadcasts,
+    channels: options.channels,
+    metrics,
+    operations: apiOperations(options),
+    listener,
+    async stop() {
+      await listener.stop(1000);
+      await database.stop();
+      await rm(dataDir, { recursive: true });
+    },
+  };
+}
