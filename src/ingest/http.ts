@@ -85,6 +85,7 @@ export class IngestHttpServer {
   #turnedAway = 0;
   #server: Server | undefined;
   #cancelSweep: (() => void) | undefined;
+  #stopped: Promise<void> = Promise.resolve();
   #port = 0;
 
   constructor(options: IngestHttpOptions) {
@@ -114,14 +115,15 @@ export class IngestHttpServer {
   }
 
   /** Sources end as lost, so that their broadcasters find the next process within the reconnect window. */
-  async stop(): Promise<void> {
+  stop(): Promise<void> {
     const server = this.#server;
-    if (!server) return;
-    this.#server = undefined;
-    this.#cancelSweep?.();
-    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-    for (const connection of this.#connections) connection.shutDown();
-    await closed;
+    if (server) {
+      this.#server = undefined;
+      this.#cancelSweep?.();
+      this.#stopped = new Promise((resolve) => server.close(() => resolve()));
+      for (const connection of this.#connections) connection.shutDown();
+    }
+    return this.#stopped;
   }
 
   #accept(socket: Socket): void {

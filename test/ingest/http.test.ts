@@ -1,0 +1,369 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { before, test } from 'node:test';
+import { plainAddress } from '../../src/ingest/http.js';
+import { FakeClock } from '../../src/runtime/clock.js';
+import { VezaError } from '../../src/runtime/errors.js';
+import { type Log, silentLog } from '../../src/runtime/log.js';
+import { ensurePackages } from '../support/packages.js';
+import { BASIC, BEARER, makeTone, RawClient, setUp } from './http-support.js';
+
+let mp3: Buffer;
+let opus: Buffer;
+
+before(async () => {
+  await ensurePackages('ffmpeg');
+  mp3 = await makeTone('libmp3lame', 'mp3', { more: ['-id3v2_version', '0'] });
+  opus = await makeTone('libopus', 'ogg', { more: ['-metadata', 'title=One'] });
+});
+
+const chunk = (bytes: Uint8Array) => Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, Buffer.from('\r\n')]);
+const LAST_CHUNK = '0\r\n\r\n';
+const PUT = `PUT /radio HTTP/1.1\r\n${BASIC}`;
+const SOURCE = `SOURCE /radio HTTP/1.0\r\n${BASIC}`;
+const POST = `POST /ingest/radio HTTP/1.1\r\n${BEARER}`;
+const CHUNKED = 'Transfer-Encoding: chunked\r\n';
+
+test('http: POST in chunks ends as finished, with 200 after the last one', async (t) => {
+  const { gate, port } = await setUp(t);
+  const client = new RawClient(port).send(`${POST}User-Agent: studio/1\r\n${CHUNKED}\r\n`).send(chunk(mp3.subarray(0, 9000)));
+  const source = await gate.source();
+  assert.equal(client.text, '');
+  client.send(chunk(mp3.subarray(9000))).send(LAST_CHUNK);
+  assert.match(await client.answer(), /^HTTP\/1\.1 200 OK\r\n.*"finished"/s);
+  assert.equal(source.how, 'finished');
+  assert.equal(source.format, 'mp3');
+  assert.deepEqual(source.bytes, mp3);
+  assert.deepEqual(gate.requests, [
+    { protocol: 'post', channel: 'radio', streamKey: 'secret', remoteAddress: '127.0.0.1', client: 'studio/1' },
+  ]);
+});
+
+test('http: POST and PUT with a length end as finished; the answer waits for neither close nor half-close', async (t) => {
+  for (const start of [POST, PUT]) {
+    const { gate, port } = await setUp(t);
+    const client = new RawClient(port).send(`${start}Content-Length: ${mp3.length}\r\n\r\n`).send(mp3);
+    assert.match(await client.answer(), /^HTTP\/1\.1 200 OK/);
+    assert.equal(gate.sources[0]!.how, 'finished');
+    assert.deepEqual(gate.sources[0]!.bytes, mp3);
+  }
+});
+
+test('http: a body that arrives byte by byte, head included', async (t) => {
+  const { gate, port } = await setUp(t);
+  const client = new RawClient(port);
+  const request = Buffer.concat([Buffer.from(`${POST}${CHUNKED}\r\n`), chunk(mp3.subarray(0, 3000)), Buffer.from(LAST_CHUNK)]);
+  for (const byte of request) client.send(Buffer.of(byte));
+  assert.match(await client.answer(), /^HTTP\/1\.1 200 OK/);
+  assert.deepEqual(gate.sources[0]!.bytes, mp3.subarray(0, 3000));
+});
+
+test('http: a body cut short is a lost source and an answer of 400', async (t) => {
+  for (const body of [`${POST}Content-Length: ${mp3.length + 1}\r\n\r\n`, `${POST}${CHUNKED}\r\n${mp3.length.toString(16)}\r\n`]) {
+    const { gate, port } = await setUp(t);
+    const client = new RawClient(port).send(body).send(mp3);
+    const source = await gate.source();
+    client.socket.end();
+    assert.match(await client.answer(), /^HTTP\/1\.1 400 .*"code":"bad_request"/s);
+    assert.equal(source.how, 'lost');
+  }
+});
+
+test('http: POST until close only when the client says so', async (t) => {
+  const { gate, port } = await setUp(t);
+  assert.match(await new RawClient(port).send(`${POST}\r\n`).answer(), /^HTTP\/1\.1 411 .*length_required/s);
+  const client = new RawClient(port).send(`${POST}Connection: Close\r\n\r\n`).send(mp3);
+  const source = await gate.source();
+  client.socket.end();
+  assert.match(await client.answer(), /^HTTP\/1\.1 200 OK/);
+  assert.equal(source.how, 'lost');
+});
+
+test('http: SOURCE is answered at once; a close, a half-close and a reset are all a lost line', async (t) => {
+  for (const [version, how] of [
+    ['HTTP/1.0', 'end'],
+    ['ICE/1.0', 'destroy'],
+    ['HTTP/1.0', 'resetAndDestroy'],
+  ] as const) {
+    const { gate, port } = await setUp(t);
+    const client = new RawClient(port).send(`SOURCE /radio ${version}\r\n${BASIC}ice-name: My Radio\r\n\r\n`);
+    await client.until('\r\n\r\n');
+    assert.match(client.text, /^HTTP\/1\.0 200 OK\r\n/);
+    client.send(mp3);
+    const source = await gate.source();
+    await source.until(() => source.sizeBytes === mp3.length);
+    client.socket[how]();
+    assert.equal(await source.ended(), 'lost');
+  }
+});
+
+test('http: 100 Continue comes after the key, never before a refusal', async (t) => {
+  const { gate, port } = await setUp(t);
+  const good = new RawClient(port).send(`${PUT}Expect: 100-continue\r\n\r\n`);
+  await good.until('\r\n\r\n');
+  assert.equal(good.text, 'HTTP/1.1 100 Continue\r\n\r\n');
+  good.send(mp3);
+  const source = await gate.source();
+  await source.until(() => source.sizeBytes === mp3.length);
+  good.socket.destroy();
+  const bad = new RawClient(port).send(`PUT /radio HTTP/1.1\r\nAuthorization: Basic c291cmNlOndyb25n\r\nExpect: 100-continue\r\n\r\n`);
+  assert.match(await bad.answer(), /^HTTP\/1\.1 401 .*\r\nWWW-Authenticate: Basic realm/s);
+  assert.match(await new RawClient(port).send(`${PUT}Expect: a-miracle\r\n\r\n`).answer(), /^HTTP\/1\.1 417 /);
+});
+
+const REFUSALS: readonly [name: string, request: string, expected: RegExp][] = [
+  ['no key', 'PUT /radio HTTP/1.1\r\n\r\n', /^HTTP\/1\.1 401 .*WWW-Authenticate: Basic/s],
+  ['a key that is not base64', 'PUT /radio HTTP/1.1\r\nAuthorization: Basic ###\r\n\r\n', /^HTTP\/1\.1 401 /],
+  ['an empty password', 'PUT /radio HTTP/1.1\r\nAuthorization: Basic c291cmNlOg==\r\n\r\n', /^HTTP\/1\.1 401 /],
+  [
+    'POST without a key',
+    `POST /ingest/radio HTTP/1.1\r\n${CHUNKED}\r\n`,
+    /^HTTP\/1\.1 401 .*WWW-Authenticate: Bearer.*"code":"unauthorized"/s,
+  ],
+  ['an unknown channel', `PUT /elsewhere HTTP/1.1\r\n${BASIC}\r\n`, /^HTTP\/1\.1 404 /],
+  ['both framings', `${POST}${CHUNKED}Content-Length: 3\r\n\r\nabc`, /^HTTP\/1\.1 400 .*"code":"bad_request"/s],
+  ['an unknown coding', `${POST}Transfer-Encoding: gzip\r\n\r\n`, /^HTTP\/1\.1 501 /],
+  ['PUT to the POST address', `PUT /ingest/radio HTTP/1.1\r\n${BASIC}\r\n`, /^HTTP\/1\.1 405 /],
+  ['a listener', 'GET /radio HTTP/1.1\r\n\r\n', /^HTTP\/1\.1 405 .*PUT and SOURCE/s],
+  ['a statistics probe', 'GET /admin/stats HTTP/1.0\r\n\r\n', /^HTTP\/1\.0 404 .*web port/s],
+  ['another address', 'GET /a/b HTTP/1.1\r\n\r\n', /^HTTP\/1\.1 404 /],
+  ['a broken head', 'GET\r\n\r\n', /^HTTP\/1\.0 400 /],
+  ['TLS', '\x16\x03\x01\x02\x00\x01\x00', /^HTTP\/1\.0 400 .*TLS/s],
+  [
+    'an MP4 file',
+    `${POST}Content-Length: 16\r\n\r\n\0\0\0\x20ftypisom\0\0\0\0`,
+    /^HTTP\/1\.1 415 .*"code":"unsupported_media".*MP4; taken are MP3/s,
+  ],
+  ['text that ends', `${PUT}Content-Length: 5\r\n\r\nhello`, /^HTTP\/1\.1 415 .*taken are MP3/s],
+  ['an empty body', `${POST}Content-Length: 0\r\n\r\n`, /^HTTP\/1\.1 415 /],
+  ['a huge chunk', `${POST}${CHUNKED}\r\n4000001\r\n`, /^HTTP\/1\.1 413 .*chunk_too_large/s],
+  ['many headers', `${POST}${'A: b\r\n'.repeat(100)}\r\n`, /^HTTP\/1\.0 431 /],
+  ['a long head', `${POST}A: ${'b'.repeat(16 * 1024)}\r\n\r\n`, /^HTTP\/1\.0 431 /],
+];
+
+for (const [name, request, expected] of REFUSALS) {
+  test(`http: ${name} is refused clearly, with one line in the log`, async (t) => {
+    const lines: object[] = [];
+    const log: Log = { ...silentLog, info: (fields) => lines.push(fields) };
+    const { gate, port } = await setUp(t, { log });
+    assert.match(await new RawClient(port).send(Buffer.from(request, 'latin1')).answer(), expected);
+    assert.equal(lines.filter((fields) => 'status' in fields).length, 1);
+    assert.ok(!JSON.stringify(lines).includes('secret'));
+    assert.equal(gate.sources.length, 0);
+  });
+}
+
+test('http: OPTIONS and the front page say what this port is', async (t) => {
+  const { port } = await setUp(t);
+  assert.match(
+    await new RawClient(port).send('OPTIONS * HTTP/1.1\r\n\r\n').answer(),
+    /^HTTP\/1\.1 204 .*\r\nAllow: PUT, SOURCE, GET, OPTIONS/s,
+  );
+  assert.match(await new RawClient(port).send('GET / HTTP/1.1\r\n\r\n').answer(), /^HTTP\/1\.1 200 .*broadcasters/s);
+});
+
+test('http: what the gate says becomes a status', async (t) => {
+  const { gate, port } = await setUp(t);
+  for (const [error, status] of [
+    [new VezaError('displaced', 'another encoder is on air'), 409],
+    [new VezaError('busy', 'MAX_STREAMS reached'), 503],
+    [new Error('the database is gone'), 500],
+  ] as const) {
+    gate.error = error;
+    const answer = await new RawClient(port).send(`${POST}${CHUNKED}\r\n`).answer();
+    assert.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `));
+    assert.equal(answer.includes('database'), false);
+  }
+});
+
+test('http: a source that Veza closes is told why, where it can still be told', async (t) => {
+  const { gate, port } = await setUp(t);
+  const post = new RawClient(port).send(`${POST}${CHUNKED}\r\n`).send(chunk(mp3));
+  (await gate.source(0)).events.onClose({ code: 'displaced', message: 'taken over' });
+  assert.match(await post.answer(), /^HTTP\/1\.1 409 .*"code":"displaced","detail":"taken over"/s);
+  const icecast = new RawClient(port).send(`${SOURCE}\r\n`).send(mp3);
+  (await gate.source(1)).events.onClose({ code: 'unsupported_media', message: 'not decodable' });
+  assert.match(await icecast.answer(), /^HTTP\/1\.0 200 OK\r\n.*\r\n\r\n$/s);
+});
+
+test('http: Ogg titles reach the source, and another channel count gets a new one on the same admission', async (t) => {
+  const { gate, port } = await setUp(t);
+  const mono = await makeTone('libopus', 'ogg', { channels: 1, more: ['-metadata', 'title=Two'] });
+  const client = new RawClient(port)
+    .send(`${POST}${CHUNKED}\r\n`)
+    .send(chunk(Buffer.concat([opus, mono])))
+    .send(LAST_CHUNK);
+  assert.match(await client.answer(), /^HTTP\/1\.1 200 OK/);
+  assert.deepEqual(
+    gate.sources.map((source) => [source.format, source.bytes.length, source.how, source.titles]),
+    [
+      ['ogg', opus.length, 'finished', [{ title: 'One' }]],
+      ['ogg', mono.length, 'finished', [{ title: 'Two' }]],
+    ],
+  );
+  assert.equal(gate.requests.length, 1);
+});
+
+test('http: a slow source stops the reading, and the idle deadline with it', async (t) => {
+  const clock = new FakeClock();
+  const { gate, port } = await setUp(t, { clock });
+  gate.slow = true;
+  const file = Buffer.concat(Array.from({ length: 1000 }, () => mp3));
+  const client = new RawClient(port).send(`${POST}Content-Length: ${file.length}\r\n\r\n`).send(file);
+  const source = await gate.source();
+  await source.until(() => source.sizeBytes > 0);
+  let drains = 0;
+  while (source.how === undefined) {
+    const before = source.sizeBytes;
+    // Far longer than the deadline: it does not count while the source is the one who waits.
+    clock.advance(60_000);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(source.sizeBytes, before, 'nothing is read while the source is full');
+    source.events.onDrain();
+    drains++;
+    await source.until(() => source.sizeBytes > before);
+    assert.ok(source.sizeBytes - before <= 128 * 1024, `${source.sizeBytes - before} bytes at once`);
+  }
+  assert.ok(drains > 100, `${drains} drains`);
+  assert.match(await client.answer(), /^HTTP\/1\.1 200 OK/);
+  assert.ok(source.bytes.equals(file));
+});
+
+/** Deadlines are looked at every half second. */
+const STEP_MS = 500;
+
+test('http: deadlines of the head, the key, the container and the silence', async (t) => {
+  const clock = new FakeClock();
+  const { gate, port } = await setUp(t, { clock });
+  const open = async (request: string | Buffer) => {
+    const client = new RawClient(port).send(request);
+    await once(client.socket, 'connect');
+    return client;
+  };
+  /** The server has read what was sent before: it has answered somebody who came later. */
+  const settled = () => new RawClient(port).send('GET / HTTP/1.1\r\n\r\n').answer();
+
+  const head = await open('PUT /radio HT');
+  await settled();
+  clock.advance(5_000 - STEP_MS);
+  assert.equal(head.closed, false);
+  clock.advance(STEP_MS);
+  assert.match(await head.answer(), /^HTTP\/1\.0 408 /);
+
+  gate.hold = new Promise(() => undefined);
+  const key = await open(`${POST}${CHUNKED}\r\n`);
+  await settled();
+  clock.advance(10_000);
+  assert.match(await key.answer(), /^HTTP\/1\.1 503 /);
+  gate.hold = undefined;
+
+  const garbage = await open(Buffer.concat([Buffer.from(`${POST}${CHUNKED}\r\n`), chunk(Buffer.alloc(1000, 'x'))]));
+  await settled();
+  clock.advance(10_000);
+  assert.match(await garbage.answer(), /^HTTP\/1\.1 408 .*taken are MP3/s);
+
+  const silent = await open(Buffer.concat([Buffer.from(`${POST}${CHUNKED}\r\n`), chunk(mp3)]));
+  const source = await gate.source();
+  await source.until(() => source.sizeBytes === mp3.length);
+  clock.advance(10_000 - STEP_MS);
+  silent.send(chunk(mp3));
+  await source.until(() => source.sizeBytes === 2 * mp3.length);
+  clock.advance(10_000 - STEP_MS);
+  assert.equal(source.how, undefined);
+  clock.advance(STEP_MS);
+  assert.equal(source.how, 'lost');
+  assert.match(await silent.answer(), /^HTTP\/1\.1 408 .*"code":"timeout"/s);
+});
+
+test('http: 500 connections that say nothing: bounded, then dropped; a source on air stays', async (t) => {
+  const clock = new FakeClock();
+  const warnings: object[] = [];
+  const { gate, port } = await setUp(t, { clock, log: { ...silentLog, warn: (fields) => warnings.push(fields) } });
+  const onAir = new RawClient(port).send(`${SOURCE}\r\n`).send(mp3);
+  const source = await gate.source();
+  const crowd = Array.from({ length: 500 }, () => new RawClient(port));
+  const refused = await Promise.all(crowd.slice(100).map((client) => client.answer()));
+  for (const text of refused) assert.match(text, /^(HTTP\/1\.0 503 .*too many connections\n)?$/s);
+  assert.equal(crowd.slice(0, 100).filter((client) => client.closed).length, 0);
+  clock.advance(4_500);
+  assert.deepEqual(warnings, [{ connections: 400 }]);
+  onAir.send(mp3);
+  await source.until(() => source.sizeBytes === 2 * mp3.length);
+  clock.advance(500);
+  for (const client of crowd.slice(0, 100)) assert.equal(await client.answer(), '');
+  assert.equal(source.how, undefined);
+  assert.match(await new RawClient(port).send('GET / HTTP/1.1\r\n\r\n').answer(), /^HTTP\/1\.1 200/);
+});
+
+test('http: the limit of all connections holds over addresses, and those on air do not count', async (t) => {
+  const { gate, port } = await setUp(t, { limits: { connections: 2, connectionsPerAddress: 1 } });
+  for (let index = 0; index < 3; index++) {
+    new RawClient(port).send(`${SOURCE}\r\n`).send(mp3);
+    await gate.source(index);
+  }
+  const waiting = new RawClient(port);
+  await once(waiting.socket, 'connect');
+  assert.match(await new RawClient(port).answer(), /^HTTP\/1\.0 503 /);
+  waiting.send('GET / HTTP/1.1\r\n\r\n');
+  assert.match(await waiting.answer(), /^HTTP\/1\.1 200/);
+});
+
+/** After the server's end of sending, only a write shows that the connection is gone. */
+async function sendUntilClosed(client: RawClient, bytes: Buffer): Promise<void> {
+  while (!client.socket.closed) {
+    client.send(bytes);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+test('http: after a refusal the rest is read, up to a limit and a time, so that the answer arrives', async (t) => {
+  const clock = new FakeClock();
+  const { port } = await setUp(t, { clock, limits: { lingerBytes: 100_000 } });
+  const client = new RawClient(port).send(`PUT /radio HTTP/1.1\r\nContent-Length: 90000\r\n\r\n`).send(Buffer.alloc(90_000));
+  assert.match(await client.answer(), /^HTTP\/1\.1 401 /);
+  const stubborn = new RawClient(port).send('PUT /radio HTTP/1.1\r\n\r\n');
+  await stubborn.until('401');
+  await sendUntilClosed(stubborn, Buffer.alloc(10_000));
+  const holding = new RawClient(port).send('PUT /radio HTTP/1.1\r\n\r\n');
+  await holding.until('401');
+  clock.advance(2_000);
+  await sendUntilClosed(holding, Buffer.of(0));
+});
+
+test('http: stop ends what is on air as lost, closes every connection, and is harmless twice', async (t) => {
+  const { gate, server, port } = await setUp(t);
+  const silent = new RawClient(port);
+  await once(silent.socket, 'connect');
+  const post = new RawClient(port).send(`${POST}${CHUNKED}\r\n`).send(chunk(mp3));
+  const source = await gate.source();
+  await Promise.all([server.stop(), server.stop()]);
+  await server.stop();
+  assert.equal(source.how, 'lost');
+  assert.match(await post.answer(), /^HTTP\/1\.1 503 .*shutting down/s);
+  assert.equal(await silent.answer(), '');
+});
+
+test('http: a client that leaves while its key is checked leaves nothing behind', async (t) => {
+  const { gate, server, port } = await setUp(t);
+  let admit = () => {};
+  gate.hold = new Promise((resolve) => {
+    admit = resolve;
+  });
+  const client = new RawClient(port).send(`${SOURCE}\r\n`).send(mp3);
+  while (gate.requests.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  client.socket.resetAndDestroy();
+  await server.stop();
+  admit();
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(gate.sources.length, 0);
+});
+
+test('http: IPv4 addresses are written as such on an IPv6 listener', async (t) => {
+  assert.equal(plainAddress('::ffff:192.0.2.1'), '192.0.2.1');
+  assert.equal(plainAddress('2001:db8::ffff:1'), '2001:db8::ffff:1');
+  assert.equal(plainAddress(undefined), '');
+  const { gate, port } = await setUp(t, { host: '::' });
+  new RawClient(port).send(`${SOURCE}\r\n`).send(mp3);
+  await gate.source();
+  assert.equal(gate.requests[0]!.remoteAddress, '127.0.0.1');
+});
