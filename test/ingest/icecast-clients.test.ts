@@ -87,3 +87,29 @@ test('icecast clients: liquidsoap sends and updates its title', async (t) => {
   await assertTone(source, 'mp3', { atLeast: 2.5, atMost: 4.5 });
   assert.deepEqual(gate.titles.at(-1)?.update, { artist: 'Näme', title: 'Café del Mar' }, client.output());
 });
+
+test('icecast clients: darkice reads a sound device and sends', async (t) => {
+  await ensurePackages('darkice', 'libasound2-data');
+  const { gate, port } = await setUp(t);
+  const folder = await temporaryFolder(t);
+  const tone = join(folder, 'tone.raw');
+  await writeFile(tone, await makeTone('pcm_s16le', 's16le', { seconds: 10, rateHz: 44_100 }));
+  const alsa = join(folder, 'alsa.conf');
+  await writeFile(
+    alsa,
+    `</usr/share/alsa/alsa.conf>\npcm.tone { type file slave.pcm "null" file "/dev/null" infile "${tone}" format "raw" }\n`,
+  );
+  const config = join(folder, 'darkice.cfg');
+  await writeFile(
+    config,
+    `[general]\nduration = 4\nbufferSecs = 1\nreconnect = no\nrealtime = no
+[input]\ndevice = tone\nsampleRate = 44100\nbitsPerSample = 16\nchannel = 2
+[icecast2-0]\nbitrateMode = cbr\nformat = mp3\nbitrate = 128\nserver = 127.0.0.1\nport = ${port}\npassword = secret\nmountPoint = radio\n`,
+  );
+  const client = runClient(t, 'darkice', ['-c', config], { env: { ...process.env, ALSA_CONFIG_PATH: alsa } });
+  const source = await gate.source();
+  await source.ended();
+  assert.equal(await client.ended, 0, client.output());
+  await assertTone(source, 'mp3', { atLeast: 3.8, atMost: 4.3 });
+  assert.match(gate.requests[0]!.client, /DarkIce/);
+});
