@@ -70,11 +70,11 @@ export class Server {
 
   /** Starts the service (again) on the same data and ports; resolves when `/health/ready` says so. */
   async restart(env: Readonly<Record<string, string>> = {}): Promise<void> {
-    const [command, ...args] = [...(this.#options.under ?? []), process.execPath, 'dist/src/main.js'] as [string, ...string[]];
+    const [command = '', ...args] = [...(this.#options.under ?? []), process.execPath, 'dist/src/main.js'];
     const running = start(command, args, {
       env: {
-        PATH: process.env['PATH'],
-        HOME: process.env['HOME'],
+        PATH: process.env.PATH,
+        HOME: process.env.HOME,
         HOST: '127.0.0.1',
         LOG_LEVEL: 'info',
         RATE_LIMIT_PER_MINUTE: '100000',
