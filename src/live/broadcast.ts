@@ -405,7 +405,8 @@ export class Broadcast {
       id: randomId(6),
       firstNumber: this.#reserved + 1,
       discontinuity: this.#nextDiscontinuity,
-      startWallMs: this.#clock.wallMs(),
+      // Whole milliseconds: what PROGRAM-DATE-TIME and the MPD can say.
+      startWallMs: Math.round(this.#clock.wallMs()),
     };
     this.#nextDiscontinuity += 1;
     this.window.beginRun(run);
