@@ -3,7 +3,7 @@ import type { ObjectStore } from '../backing/object-store.js';
 import type { Registry } from '../backing/registry.js';
 import { LIVE_WINDOW_SEGMENTS } from '../media/hls.js';
 import { LADDER } from '../media/ladder.js';
-import { runOf, SAMPLES_TO_MS, segmentName } from '../media/timeline.js';
+import { runOf, SAMPLES_TO_MS, segmentName, type Title } from '../media/timeline.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
@@ -46,8 +46,10 @@ export interface LiveChannelsOptions {
 
 export interface ChannelStatus {
   readonly state: 'offline' | 'live' | 'holding';
-  readonly startedMs: number | undefined;
-  readonly nowPlaying: { title: string; artist?: string } | undefined;
+  readonly startWallMs?: number | undefined;
+  readonly broadcastId?: string | undefined;
+  /** What is heard now, not what was announced last. */
+  readonly nowPlaying: Title | undefined;
 }
 
 interface PublishRequest extends ConnectionInfo {
@@ -119,11 +121,10 @@ export class LiveChannels implements Edge {
 
   status(slug: string): ChannelStatus {
     const broadcast = this.#onAir.get(slug);
-    if (!broadcast?.visible) return { state: 'offline', startedMs: undefined, nowPlaying: undefined };
+    if (!broadcast?.visible) return { state: 'offline', nowPlaying: undefined };
     const nowMs = this.#options.clock.wallMs();
-    const heard = broadcast.window.titles.findLast((title) => title.startWallMs <= nowMs);
-    const nowPlaying = heard && { title: heard.title, ...(heard.artist === undefined ? {} : { artist: heard.artist }) };
-    return { state: broadcast.state, startedMs: broadcast.startedMs, nowPlaying };
+    const nowPlaying = broadcast.window.titles.findLast((title) => title.startWallMs <= nowMs);
+    return { state: broadcast.state, startWallMs: broadcast.startedMs, broadcastId: broadcast.window.broadcastId, nowPlaying };
   }
 
   /** Ends a channel's broadcast; resolves when that is told to the listeners. False when it is off air. */

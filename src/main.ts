@@ -1,0 +1,244 @@
+import { readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { loadAdminToken } from './access/admin-token.js';
+import { Channels } from './access/channels.js';
+import { type HttpListener, listenHttp } from './app/http-listener.js';
+import { startMetricsServer } from './app/metrics-server.js';
+import { Playback } from './app/playback.js';
+import { createApp } from './app/server.js';
+import { loadPages } from './app/static.js';
+import { openDatabase } from './backing/database.js';
+import { Ffmpeg } from './backing/ffmpeg.js';
+import { createFileStore } from './backing/object-store-files.js';
+import { FileRegistry } from './backing/registry-files.js';
+import { type Config, ConfigError, loadConfig } from './config.js';
+import { IngestHttpServer } from './ingest/http.js';
+import { RtmpServer } from './ingest/rtmp/server.js';
+import { LiveChannels } from './live/live-channels.js';
+import { Uploader } from './live/uploader.js';
+import { chooseLadder } from './media/ladder.js';
+import { type Clock, SystemClock } from './runtime/clock.js';
+import { messageOf } from './runtime/errors.js';
+import { type Component, Lifecycle } from './runtime/lifecycle.js';
+import { createLog, type Log } from './runtime/log.js';
+import { Metrics } from './runtime/metrics.js';
+import { Broadcasts } from './vod/broadcasts.js';
+import { Recordings } from './vod/recordings.js';
+
+/** How long answers under way may take when the process ends; a playlist that waits for a part takes up to 6 s. */
+const HTTP_GRACE_MS = 7000;
+
+export interface Service {
+  /** Resolves to true when every part ended within `SHUTDOWN_TIMEOUT_S`. Twice is harmless. */
+  stop(): Promise<boolean>;
+}
+
+/** Builds what `ROLES` asks for, starts it in order, and hands out what stops it in reverse. Rejects when a part cannot start. */
+export async function startService(config: Config, log: Log, clock: Clock = new SystemClock()): Promise<Service> {
+  for (const warning of config.warnings) log.warn({}, warning);
+  const metrics = new Metrics({ clock, service: config.serviceName, version: config.version, memoryLimitMb: config.memoryLimitMb });
+
+  const ffmpeg = new Ffmpeg(config.ffmpegPath);
+  const registry = new FileRegistry(join(config.dataDir, 'timelines'), log);
+  const store = await createFileStore(join(config.dataDir, 'objects'));
+  const adminToken = await loadAdminToken(config.dataDir);
+  const database = await openDatabase({
+    url: config.databaseUrl,
+    dataDir: config.dataDir,
+    poolSize: config.databasePoolSize,
+    timeoutMs: config.databaseTimeoutMs,
+    log,
+  });
+  const channels = new Channels(database);
+  const broadcasts = new Broadcasts(database);
+
+  const uploader = new Uploader({ store, clock, log, metrics: uploadMetrics(metrics) });
+  const recordings = new Recordings({ store, broadcasts, clock, log, dvrWindowS: config.dvrWindowS });
+  const ingest = new IngestMeter(clock);
+  const live = new LiveChannels({
+    ffmpeg,
+    registry,
+    store,
+    uploader,
+    clock,
+    log,
+    metrics: { ...liveMetrics(metrics), ingestBytes: (_channel, bytes) => ingest.add(bytes) },
+    media: {
+      segmentMs: config.segmentMs,
+      partMs: config.partMs,
+      reconnectWindowS: config.reconnectWindowS,
+      recordingMaxH: config.recordingMaxH,
+      ladder: chooseLadder({ codecs: config.codecsEnabled, adaptive: config.adaptiveBitrate, defaultKbps: config.defaultBitrateKbps }),
+    },
+    maxStreams: config.maxStreams,
+    verifyKey: (streamKey, isOnAir) => channels.verifyKey(streamKey, isOnAir),
+    channelBySlug: (slug) => channels.get(slug),
+    onRecordingStarted: (recording) => recordings.started(recording),
+    onRecordingEnded: (recording) => recordings.ended(recording),
+  });
+
+  const playback = new Playback({
+    edge: live,
+    store,
+    clock,
+    log,
+    dvrWindowS: config.dvrWindowS,
+    ...(config.maxListenersPerStream === undefined ? {} : { maxListenersPerStream: config.maxListenersPerStream }),
+  });
+  metrics.provide('streams_active', () => live.streams);
+  metrics.provide('listeners_active', () => live.channels().reduce((sum, channel) => sum + playback.listeners(channel), 0));
+  metrics.provide('ingest_bitrate_bits', () => ingest.bitsPerSecond());
+
+  const mediaUrl = config.cdnBaseUrl ?? config.publicUrl;
+  const { publicUrl, rtmpPort, rtmpsPort, ingestPort } = config;
+  const addresses = { publicUrl, mediaUrl, rtmpPort, rtmpsPort, ingestPort };
+  const pagesDir = join(dirname(fileURLToPath(import.meta.url)), '..', 'player-demo');
+  const app = createApp({
+    clock,
+    log,
+    metrics,
+    version: config.version,
+    addresses: addresses,
+    channels,
+    broadcasts,
+    live: {
+      status: (slug) => ({ ...live.status(slug), listeners: playback.listeners(slug) }),
+      end: (slug) => live.end(slug, 'asked for by an administrator'),
+      nowPlaying: (slug, update) => live.setTitle(slug, update),
+    },
+    adminToken,
+    health: {
+      database: () => database.query('select 1'),
+      objects: () => store.head('health/none'),
+    },
+    allowedOrigins: config.corsEnabled ? config.allowedOrigins : [],
+    trustProxyHops: config.trustProxyHops,
+    pages: await loadPages({ dir: pagesDir, mediaOrigins: config.cdnBaseUrl ? [new URL(config.cdnBaseUrl).origin] : [] }),
+    playback: playback.middleware,
+  });
+
+  const address = { gate: live, clock, log, host: config.host };
+  const parts: Component[] = [
+    { name: 'database', stop: () => database.stop() },
+    recordings,
+    live,
+    listener('metrics', config.metricsEnabled, () =>
+      startMetricsServer({ host: config.host, port: config.prometheusPort, metrics, clock, log }),
+    ),
+    listener('http', config.roles.includes('app'), () => listenHttp(app.callback(), { host: config.host, port: config.port }, clock)),
+    ...(config.roles.includes('ingest')
+      ? [new IngestHttpServer({ ...address, port: config.ingestPort }), new RtmpServer({ ...address, port: config.rtmpPort })]
+      : []),
+    ...(config.roles.includes('ingest') && config.rtmpsPort !== undefined && config.tlsCertFile && config.tlsKeyFile
+      ? [
+          new RtmpServer({
+            ...address,
+            port: config.rtmpsPort,
+            tls: { cert: await readFile(config.tlsCertFile), key: await readFile(config.tlsKeyFile) },
+          }),
+        ]
+      : []),
+  ];
+  const lifecycle = new Lifecycle(clock, log);
+  try {
+    await lifecycle.start(parts);
+  } catch (error) {
+    await lifecycle.stop(config.shutdownTimeoutS * 1000);
+    throw error;
+  }
+  log.info({ publicUrl, rtmpPort, ingestPort }, 'ready');
+  return { stop: () => lifecycle.stop(config.shutdownTimeoutS * 1000) };
+}
+
+function listener(name: string, wanted: boolean, open: () => Promise<HttpListener>): Component {
+  let opened: HttpListener | undefined;
+  return {
+    name,
+    start: async () => {
+      if (wanted) opened = await open();
+    },
+    stop: () => opened?.stop(HTTP_GRACE_MS),
+  };
+}
+
+/** Bytes from broadcasters over the last whole seconds. */
+class IngestMeter {
+  readonly #clock: Clock;
+  #bytes = 0;
+  #sinceMs: number;
+  #bitsPerSecond = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+    this.#sinceMs = clock.monotonicMs();
+  }
+
+  add(bytes: number): void {
+    this.#bytes += bytes;
+  }
+
+  bitsPerSecond(): number {
+    const passedMs = this.#clock.monotonicMs() - this.#sinceMs;
+    if (passedMs >= 1000) {
+      this.#bitsPerSecond = (this.#bytes * 8000) / passedMs;
+      this.#bytes = 0;
+      this.#sinceMs += passedMs;
+    }
+    return this.#bitsPerSecond;
+  }
+}
+
+function uploadMetrics(metrics: Metrics) {
+  const lost = metrics.counter('segments_lost_total', 'Segments that the object store could not be given; gaps in rewind and recording.');
+  let backlog = 0;
+  metrics.provide('segment_upload_backlog', () => backlog);
+  return {
+    segmentUploadSeconds: (seconds: number) => metrics.duration('segment_upload_seconds', seconds),
+    segmentUploadBacklog: (count: number) => {
+      backlog = count;
+    },
+    segmentLost: () => lost.add(),
+  };
+}
+
+function liveMetrics(metrics: Metrics) {
+  const cuts = metrics.counter('source_cuts_total', 'Surpluses cut out after a broadcaster stalled and caught up.');
+  const decoders = metrics.counter('decoder_restarts_total', 'Decoders that died and were replaced.');
+  const encoders = metrics.counter('encoder_restarts_total', 'Encoders that died and were replaced.');
+  const undurable = metrics.counter('timeline_not_durable_total', 'Segments listed though their number could not be written down.');
+  return {
+    partPublishDelaySeconds: (seconds: number) => metrics.duration('part_publish_delay_seconds', seconds),
+    cut: () => cuts.add(),
+    decoderRestarted: () => decoders.add(),
+    encoderRestarted: () => encoders.add(),
+    timelineNotDurable: () => undurable.add(),
+  };
+}
+
+async function main(): Promise<void> {
+  let config: Config;
+  try {
+    config = loadConfig();
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exit(2);
+  }
+  const log = createLog({ level: config.logLevel, service: config.serviceName, version: config.version });
+  let service: Service;
+  try {
+    service = await startService(config, log);
+  } catch (error) {
+    log.error({ error: messageOf(error) }, 'cannot start');
+    process.exit(1);
+  }
+  const stop = async (signal: string) => {
+    log.info({ signal }, 'stopping');
+    process.exit((await service.stop()) ? 0 : 1);
+  };
+  process.on('SIGTERM', (signal) => void stop(signal));
+  process.on('SIGINT', (signal) => void stop(signal));
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await main();
