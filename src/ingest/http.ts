@@ -346,6 +346,8 @@ class Connection {
       return this.#answer({ status: 204, headers: { Allow: options } });
     }
     if (path === '/' && method === 'GET') return this.#answer(text(`Veza takes broadcasters here. ${USAGE}`));
+    // BUTT asks every second how many listen. They are counted elsewhere; without the number it shows none.
+    if (path === '/status-json.xsl' && method === 'GET') return this.#answer(STATUS);
     if (mount !== undefined) allow(method, ['PUT', 'SOURCE']);
     throw new HttpRefusal(404, 'not_found', `there is nothing at this address. ${USAGE}`);
   }
@@ -436,6 +438,8 @@ class Connection {
 
 const USAGE =
   'PUT or SOURCE /{channel} (Icecast), POST /ingest/{channel}, GET /admin/metadata. Listeners and statistics have the web port.';
+
+const STATUS: Answer = { status: 200, headers: { 'Content-Type': 'application/json' }, body: '{"icestats":{"server_id":"Veza"}}\n' };
 
 const text = (body: string): Answer => ({ status: 200, headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body: `${body}\n` });
 

@@ -160,6 +160,7 @@ test('http: OPTIONS and the front page say what this port is', async (t) => {
     /^HTTP\/1\.1 204 .*\r\nAllow: PUT, SOURCE, GET, OPTIONS/s,
   );
   assert.match(await new RawClient(port).send('GET / HTTP/1.1\r\n\r\n').answer(), /^HTTP\/1\.1 200 .*broadcasters/s);
+  assert.match(await new RawClient(port).send('GET /status-json.xsl HTTP/1.1\r\n\r\n').answer(), /^HTTP\/1\.1 200 .*\{"icestats":/s);
 });
 
 test('http: what the gate says becomes a status', async (t) => {

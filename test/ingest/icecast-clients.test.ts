@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { freePorts } from '../support/free-port.js';
 import { ensurePackages } from '../support/packages.js';
-import { assertTone, BUNDLED_FFMPEG, DEBIAN_FFMPEG, makeTone, runClient, setUp, temporaryFolder } from './http-support.js';
+import { assertTone, BUNDLED_FFMPEG, DEBIAN_FFMPEG, hear, makeTone, runClient, setUp, temporaryFolder } from './http-support.js';
 
 const SINE = ['-re', '-f', 'lavfi', '-i', 'sine=frequency=1000:sample_rate=48000:duration=3', '-ac', '2'];
 
@@ -112,4 +114,43 @@ test('icecast clients: darkice reads a sound device and sends', async (t) => {
   assert.equal(await client.ended, 0, client.output());
   await assertTone(source, 'mp3', { atLeast: 3.8, atMost: 4.3 });
   assert.match(gate.requests[0]!.client, /DarkIce/);
+});
+
+test('icecast clients: butt sends from a sound device and updates its title', async (t) => {
+  await ensurePackages('butt', 'xvfb', 'libasound2-data');
+  const { gate, port } = await setUp(t);
+  const folder = await temporaryFolder(t);
+  const tone = join(folder, 'tone.raw');
+  await writeFile(tone, await makeTone('pcm_s16le', 's16le', { seconds: 30, rateHz: 44_100 }));
+  const alsa = join(folder, 'alsa.conf');
+  await writeFile(
+    alsa,
+    `</usr/share/alsa/alsa.conf>\npcm.tone { type file slave.pcm "null" file "/dev/null" infile "${tone}" format "raw" }
+pcm.!default { type plug slave { pcm "tone" format S16_LE rate 44100 channels 2 } }\n`,
+  );
+  const config = join(folder, 'buttrc');
+  await writeFile(
+    config,
+    `[main]\nserver = veza\nnum_of_srv = 1\nnum_of_icy = 0\nsrv_ent = veza\nconnect_at_startup = 1\ngain = 1.0
+[audio]\ndevice = default\nsamplerate = 44100\nbitrate = 128\nchannel = 2\ncodec = mp3\nbuffer_ms = 50
+[veza]\naddress = 127.0.0.1\nport = ${port}\npassword = secret\ntype = 1\ntls = 0\nmount = radio\nusr = source\n`,
+  );
+  // The display picks a free number and says which on its fd 1.
+  const display = runClient(t, 'Xvfb', ['-displayfd', '1', '-screen', '0', '640x480x24']);
+  await once(display.process.stdout!, 'data');
+  const env = { ...process.env, DISPLAY: `:${display.output().trim().split('\n').at(-1)}`, ALSA_CONFIG_PATH: alsa, HOME: folder };
+  const control = `${(await freePorts(1))[0]}`;
+  const client = runClient(t, 'butt', ['-c', config, '-p', control], { env });
+  const source = await gate.source();
+  await source.until(() => source.sizeBytes > 64_000);
+  const update = runClient(t, 'butt', ['-p', control, '-u', 'Füße - Song 2'], { env });
+  assert.equal(await update.ended, 0, update.output());
+  await gate.until(() => gate.titles.length > 0);
+  assert.deepEqual(gate.titles[0]!.update, { artist: 'Füße', title: 'Song 2' });
+  assert.match(gate.titles[0]!.request.client, /^butt/);
+  await runClient(t, 'butt', ['-p', control, '-d'], { env }).ended;
+  assert.equal(await source.ended(), 'lost', client.output());
+  // The sound device of this test delivers faster than real time, and then its file is over.
+  const heard = await hear(source.bytes.subarray(0, 64_000), 'mp3');
+  assert.ok(Math.abs(heard.level(1000, 0.5, 3.5) - 0.088) < 0.005);
 });
