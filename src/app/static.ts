@@ -78,10 +78,10 @@ export async function loadPages(options: PagesOptions): Promise<Pages | undefine
       ctx.status = 304;
       return undefined;
     }
-    const encoding = ctx.acceptsEncodings('br', 'gzip', 'identity');
-    const body = encoding === 'br' ? file.br : encoding === 'gzip' ? file.gzip : undefined;
-    if (body && encoding) ctx.set('Content-Encoding', encoding);
-    ctx.body = body ?? file.plain;
+    // Asked one by one, since browsers name gzip first without liking it better.
+    const encoding = (['br', 'gzip'] as const).find((name) => file[name] && ctx.acceptsEncodings(name) === name);
+    if (encoding) ctx.set('Content-Encoding', encoding);
+    ctx.body = encoding ? file[encoding] : file.plain;
     return undefined;
   };
   return { middleware };
