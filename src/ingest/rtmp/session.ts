@@ -1,0 +1,531 @@
+import { randomBytes } from 'node:crypto';
+import type { Socket } from 'node:net';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf, VezaError } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import type { Admission, Gate, Protocol, Source, SourceEnd, SourceFormat, TitleUpdate } from '../source.js';
+import { splitSong, titleUpdate } from '../titles.js';
+import { type Amf, type AmfInput, type AmfLimits, decodeAmf0, encodeAmf0 } from './amf0.js';
+import { AUDIO_FOURCCS, AudioUnwrapper } from './audio.js';
+import { type ChunkLimits, ChunkReader, encodeMessage, MESSAGE, type RtmpMessage } from './chunk.js';
+import { RtmpRefusal, type RtmpStatusCode, violation } from './errors.js';
+
+export interface SessionLimits extends ChunkLimits, AmfLimits {
+  /** From accepting a connection (TLS included) to the end of the RTMP handshake. */
+  handshakeMs: number;
+  /** From the handshake, or from the end of a stream, to `publish`. */
+  publishMs: number;
+  /** For the gate's answer about a key. */
+  admitMs: number;
+  /** On air without a byte. Time in which back-pressure keeps us from reading does not count. */
+  idleMs: number;
+  /** On air without audio, whatever else is sent: a video without a sound track. */
+  audioMs: number;
+  /** After a refusal, for the client to close; what it still sends is thrown away so that it sees the refusal. */
+  lingerMs: number;
+  lingerBytes: number;
+  /** Characters of a stream key. */
+  keyChars: number;
+  /** What we have sent and the client has not read. */
+  unreadBytes: number;
+}
+
+export interface SessionContext {
+  readonly gate: Gate;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly limits: SessionLimits;
+  readonly protocol: Protocol;
+}
+
+const APP = 'live';
+const HANDSHAKE_BYTES = 1536;
+const STREAM_ID = 1;
+const OUT_CHUNK_BYTES = 4096;
+/** What we ask the client to acknowledge by, and how often we do until it has said. */
+const WINDOW_BYTES = 2_500_000;
+const CLIENT_CHARS = 200;
+const PING_REQUEST = 6;
+const PING_RESPONSE = 7;
+const STREAM_BEGIN = 0;
+/** Enhanced RTMP v2: a codec that is decoded here (CanDecode); messages that are understood (Multitrack, ModEx). */
+const CAN_DECODE = 1;
+const CAPS_EX = 2 | 4;
+
+/**
+ * What a connection is waiting for; only `#enter` changes it.
+ *
+ * version → hello → echo (the handshake, RTMP 1.0 5.2) → connect → idle → deciding (the gate; nothing is read) → onAir → idle …
+ * Every one may go to `closing`, which has said what there was to say and reads only to throw away.
+ */
+type Phase = 'version' | 'hello' | 'echo' | 'connect' | 'idle' | 'deciding' | 'onAir' | 'closing';
+
+/** One RTMP connection. Everything that goes wrong inside ends it, with a status for the client and one line in the log. */
+export class RtmpSession {
+  readonly #socket: Socket;
+  readonly #address: string;
+  readonly #context: SessionContext;
+  readonly #admitted: () => void;
+  readonly #reader: ChunkReader;
+  #phase: Phase = 'version';
+  /** Monotonic time at which the phase ends by force. On air it moves with every byte. */
+  #deadlineMs: number;
+  #audioDeadlineMs = 0;
+  /** What is left of C1, then of C2. */
+  #helloLeft = HANDSHAKE_BYTES;
+  #hello: Buffer | undefined;
+  /** Read from the socket and not yet parsed, while the gate decides. */
+  #rest: Buffer = Buffer.alloc(0);
+  #client = '';
+  #channel: string | undefined;
+  #admission: Admission | undefined;
+  #audio: AudioUnwrapper | undefined;
+  #source: Source | undefined;
+  /** Rises with each source: events of a former one are nobody's. */
+  #sourceNumber = 0;
+  /** The decoder does not take more; the socket is not read. */
+  #held = false;
+  #title: TitleUpdate | undefined;
+  #receivedBytes = 0;
+  #acknowledgedBytes = 0;
+  #ackWindowBytes = WINDOW_BYTES;
+  #lingerBytes = 0;
+
+  /** `admitted` is called at most once, when a key was accepted. */
+  constructor(socket: Socket, address: string, context: SessionContext, admitted: () => void) {
+    this.#socket = socket;
+    this.#address = address;
+    this.#context = context;
+    this.#admitted = admitted;
+    this.#reader = new ChunkReader(context.limits, (message) => this.#onMessage(message));
+    this.#deadlineMs = context.clock.monotonicMs() + context.limits.handshakeMs;
+    socket.on('data', (bytes: Buffer) => this.#guard(() => this.#onData(bytes)));
+    socket.on('end', () => this.#onGone('closed by the client'));
+    socket.on('error', (error) => this.#onGone(error.message));
+    socket.on('close', () => this.#onGone('closed'));
+  }
+
+  /** To be called every now and then. */
+  checkDeadline(nowMs: number): void {
+    if (this.#phase === 'onAir' && this.#held) return;
+    const { limits } = this.#context;
+    const audioLate = this.#phase === 'onAir' && nowMs >= this.#audioDeadlineMs;
+    if (nowMs < this.#deadlineMs && !audioLate) return;
+    switch (this.#phase) {
+      case 'closing':
+      case 'version':
+        // Says nothing, or has been told: nothing to log.
+        this.#socket.destroy();
+        break;
+      case 'hello':
+      case 'echo':
+        this.#refuse(violation(`the handshake took longer than ${limits.handshakeMs / 1000} s`));
+        break;
+      case 'connect':
+      case 'idle':
+        this.#refuse(violation(`no publish in ${limits.publishMs / 1000} s`));
+        break;
+      case 'deciding':
+        this.#refuse(new RtmpRefusal('NetStream.Failed', 'the key could not be checked in time'));
+        break;
+      case 'onAir':
+        if (audioLate) this.#refuse(new RtmpRefusal('NetStream.Publish.Rejected', `no audio in ${limits.audioMs / 1000} s`));
+        else this.#refuse(violation(`nothing was sent for ${limits.idleMs / 1000} s`));
+        break;
+    }
+  }
+
+  /** The server stops. What is on air is lost, not finished: the broadcaster finds the next process. */
+  shutDown(): void {
+    if (this.#phase === 'onAir' || this.#phase === 'deciding') {
+      this.#refuse(new RtmpRefusal('NetConnection.Connect.AppShutdown', 'the server is shutting down'));
+    }
+    this.#phase = 'closing';
+    this.#socket.resume();
+    this.#socket.destroySoon();
+  }
+
+  #enter(phase: Phase, timeMs: number): void {
+    this.#phase = phase;
+    this.#deadlineMs = this.#context.clock.monotonicMs() + timeMs;
+  }
+
+  #guard(step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      this.#refuse(error);
+    }
+  }
+
+  #onData(bytes: Buffer): void {
+    const { limits, clock } = this.#context;
+    if (this.#phase === 'closing') {
+      this.#lingerBytes += bytes.length;
+      if (this.#lingerBytes > limits.lingerBytes) this.#socket.destroy();
+      return;
+    }
+    this.#receivedBytes += bytes.length;
+    if (this.#phase === 'onAir') this.#deadlineMs = clock.monotonicMs() + limits.idleMs;
+    if (this.#phase === 'deciding') this.#rest = Buffer.concat([this.#rest, bytes]);
+    else this.#parse(this.#shakeHands(bytes));
+    this.#acknowledge();
+  }
+
+  /** 5.2, the simple handshake; those who offer a digest take it as well (S1 has version 0). Returns what follows it. */
+  #shakeHands(bytes: Buffer): Buffer {
+    let rest = bytes;
+    if (this.#phase === 'version' && rest.length > 0) {
+      if (rest[0] !== 3) throw violation(`RTMP version ${rest[0]}; 3 is spoken`);
+      rest = rest.subarray(1);
+      this.#hello = Buffer.allocUnsafe(HANDSHAKE_BYTES);
+      this.#phase = 'hello';
+    }
+    if (this.#phase === 'hello') {
+      const take = Math.min(this.#helloLeft, rest.length);
+      rest.copy(this.#hello!, HANDSHAKE_BYTES - this.#helloLeft, 0, take);
+      this.#helloLeft -= take;
+      rest = rest.subarray(take);
+      if (this.#helloLeft > 0) return rest;
+      this.#send(Buffer.concat([Buffer.from([3]), Buffer.alloc(8), randomBytes(HANDSHAKE_BYTES - 8), this.#hello!]));
+      this.#hello = undefined;
+      this.#helloLeft = HANDSHAKE_BYTES;
+      this.#phase = 'echo';
+    }
+    if (this.#phase === 'echo') {
+      const take = Math.min(this.#helloLeft, rest.length);
+      this.#helloLeft -= take;
+      rest = rest.subarray(take);
+      if (this.#helloLeft === 0) this.#enter('connect', this.#context.limits.publishMs);
+    }
+    return rest;
+  }
+
+  #parse(bytes: Buffer): void {
+    const used = this.#reader.push(bytes);
+    if (used < bytes.length) this.#rest = Buffer.from(bytes.subarray(used));
+  }
+
+  /** 5.4.3. At most once a read, however small a window the client asks for. */
+  #acknowledge(): void {
+    if (this.#phase === 'closing' || this.#receivedBytes - this.#acknowledgedBytes < this.#ackWindowBytes) return;
+    this.#acknowledgedBytes = this.#receivedBytes;
+    this.#sendControl(MESSAGE.acknowledgement, uint32(this.#receivedBytes));
+  }
+
+  #onMessage(message: RtmpMessage): void {
+    // The rest of a read after the one that closed the connection.
+    if (this.#phase === 'closing') return;
+    const { payload } = message;
+    switch (message.type) {
+      case MESSAGE.audio:
+        if (this.#phase !== 'onAir') return;
+        if (payload.length > 0) this.#audioDeadlineMs = this.#context.clock.monotonicMs() + this.#context.limits.audioMs;
+        this.#audio!.push(payload);
+        return;
+      case MESSAGE.data:
+        this.#onMetadata(payload);
+        return;
+      case MESSAGE.dataAmf3:
+        this.#onMetadata(payload.subarray(1));
+        return;
+      case MESSAGE.command:
+        this.#onCommand(message.streamId, payload);
+        return;
+      case MESSAGE.commandAmf3:
+        // AMF 0 behind one byte, as those send it who were offered AMF 3.
+        this.#onCommand(message.streamId, payload.subarray(1));
+        return;
+      case MESSAGE.windowAckSize:
+        if (payload.length >= 4) this.#ackWindowBytes = Math.max(1, payload.readUInt32BE());
+        return;
+      case MESSAGE.userControl:
+        if (payload.length >= 6 && payload.readUInt16BE() === PING_REQUEST) {
+          this.#sendControl(MESSAGE.userControl, Buffer.concat([uint16(PING_RESPONSE), payload.subarray(2, 6)]));
+        }
+        return;
+    }
+  }
+
+  #onCommand(streamId: number, payload: Buffer): void {
+    const [name, transaction, ...args] = decodeAmf0(payload, this.#context.limits);
+    if (typeof name !== 'string' || typeof transaction !== 'number') throw violation('a command without a name or a number');
+    if (name === 'connect') {
+      this.#onConnect(transaction, args[0]);
+      return;
+    }
+    if (this.#phase === 'connect') throw violation(`${name.slice(0, 40)} before connect`);
+    switch (name) {
+      case 'publish':
+        this.#onPublish(streamId, args[1]);
+        break;
+      case 'play':
+      case 'play2':
+        throw new RtmpRefusal('NetStream.Play.Failed', 'this address takes broadcasts; listeners use HLS, DASH or /listen');
+      case 'createStream':
+        this.#reply('_result', transaction, null, STREAM_ID);
+        break;
+      case 'FCUnpublish':
+      case 'deleteStream':
+      case 'closeStream':
+        // OBS and librtmp send the first two, ffmpeg too; whichever comes first ends it.
+        this.#finish();
+        break;
+      case '_result':
+      case '_error':
+        // Answers to what we have never asked.
+        return;
+    }
+    if (transaction === 0 || name === 'publish' || name === 'createStream') return;
+    const known = ['releaseStream', 'FCPublish', 'FCUnpublish', 'deleteStream', 'closeStream', '_checkbw'].includes(name);
+    if (known) this.#reply('_result', transaction, null, undefined);
+    else this.#reply('_error', transaction, null, status('error', 'NetConnection.Call.Failed', 'no such command'));
+  }
+
+  #onConnect(transaction: number, object: Amf): void {
+    if (this.#phase !== 'connect') throw violation('connect twice');
+    const fields: ReadonlyMap<string, Amf> = object instanceof Map ? object : new Map();
+    const app = textOf(fields.get('app'));
+    const flashVersion = textOf(fields.get('flashVer'));
+    this.#client = flashVersion.slice(0, CLIENT_CHARS);
+    if (app.replace(/\?.*$/s, '').replace(/\/+$/, '') !== APP) {
+      const refusal = new RtmpRefusal(
+        'NetConnection.Connect.InvalidApp',
+        `the address ends in /${APP}, and the stream key is the stream name`,
+      );
+      this.#reply('_error', transaction, null, status('error', refusal.code, refusal.message));
+      this.#close(refusal);
+      return;
+    }
+    this.#enter('idle', this.#deadlineMs - this.#context.clock.monotonicMs());
+    this.#sendControl(MESSAGE.windowAckSize, uint32(WINDOW_BYTES));
+    this.#sendControl(MESSAGE.setPeerBandwidth, Buffer.concat([uint32(WINDOW_BYTES), Buffer.from([2])]));
+    this.#sendControl(MESSAGE.setChunkSize, uint32(OUT_CHUNK_BYTES));
+    this.#reply(
+      '_result',
+      transaction,
+      { fmsVer: 'FMS/3,0,1,123', capabilities: 31 },
+      {
+        ...status('status', 'NetConnection.Connect.Success', 'connected'),
+        objectEncoding: 0,
+        capsEx: CAPS_EX,
+        fourCcList: [...AUDIO_FOURCCS],
+        audioFourCcInfoMap: Object.fromEntries(AUDIO_FOURCCS.map((fourCc) => [fourCc, CAN_DECODE])),
+        videoFourCcInfoMap: {},
+      },
+    );
+  }
+
+  #onPublish(streamId: number, name: Amf): void {
+    const { limits, gate, protocol } = this.#context;
+    if (this.#phase !== 'idle') throw violation('publish while on air');
+    const streamKey = textOf(name).replace(/\?.*$/s, '');
+    if (streamKey === '') throw new RtmpRefusal('NetStream.Publish.Denied', 'no stream key: it is the stream name');
+    if (streamKey.length > limits.keyChars) throw new RtmpRefusal('NetStream.Publish.Denied', 'no such stream key');
+    this.#enter('deciding', limits.admitMs);
+    // What follows waits for the gate: some encoders send their sequence header without waiting for an answer.
+    this.#reader.pause();
+    this.#socket.pause();
+    gate
+      .admit({ protocol, channel: undefined, streamKey, remoteAddress: this.#address, client: this.#client })
+      .then((admission) => this.#onAdmitted(streamId, admission))
+      .catch((error: unknown) => this.#refuse(error));
+  }
+
+  #onAdmitted(streamId: number, admission: Admission): void {
+    const { limits, clock, log } = this.#context;
+    if (this.#phase !== 'deciding') return;
+    this.#admission = admission;
+    this.#channel = admission.channel;
+    this.#admitted();
+    this.#enter('onAir', limits.idleMs);
+    this.#audioDeadlineMs = clock.monotonicMs() + limits.audioMs;
+    this.#audio = new AudioUnwrapper({ begin: (format) => this.#begin(format), write: (bytes) => this.#write(bytes) });
+    this.#sendControl(MESSAGE.userControl, Buffer.concat([uint16(STREAM_BEGIN), uint32(streamId)]));
+    this.#reply('onStatus', 0, null, status('status', 'NetStream.Publish.Start', `${admission.channel} is on air`), streamId);
+    log.info(this.#who(), 'ingest publishing');
+    const rest = this.#rest;
+    this.#rest = Buffer.alloc(0);
+    this.#guard(() => this.#parse(rest));
+    // Parsing may have ended the connection, or met a decoder that is full.
+    if (!this.#held && (this.#phase as Phase) !== 'deciding') this.#socket.resume();
+  }
+
+  #begin(format: SourceFormat): void {
+    this.#source?.end('finished');
+    const number = ++this.#sourceNumber;
+    this.#source = this.#admission!.open(format, {
+      onDrain: () => {
+        if (number !== this.#sourceNumber || !this.#held) return;
+        this.#release();
+      },
+      onClose: (error) => {
+        if (number !== this.#sourceNumber || this.#phase !== 'onAir') return;
+        this.#refuse(new RtmpRefusal(statusCodeOf(error.code), error.message));
+      },
+    });
+    this.#context.log.info({ ...this.#who(), format }, 'ingest recognised');
+    if (this.#title) this.#source.title(this.#title);
+    this.#title = undefined;
+  }
+
+  #write(bytes: Buffer): void {
+    if (this.#phase !== 'onAir' || this.#source!.write(bytes) || this.#held) return;
+    this.#held = true;
+    this.#socket.pause();
+  }
+
+  #release(): void {
+    const { clock, limits } = this.#context;
+    this.#held = false;
+    if (this.#phase === 'onAir') {
+      const nowMs = clock.monotonicMs();
+      this.#deadlineMs = nowMs + limits.idleMs;
+      this.#audioDeadlineMs = nowMs + limits.audioMs;
+    }
+    if (this.#phase !== 'deciding') this.#socket.resume();
+  }
+
+  /** `onMetaData`, with or without `@setDataFrame`, and whatever else carries a title. Malformed metadata is no reason to end a show. */
+  #onMetadata(payload: Buffer): void {
+    if (this.#phase !== 'onAir') return;
+    let values: Amf[];
+    try {
+      values = decodeAmf0(payload, this.#context.limits);
+    } catch (error) {
+      this.#context.log.debug({ ...this.#who(), error: messageOf(error) }, 'ingest metadata is malformed');
+      return;
+    }
+    for (const value of values) {
+      if (!(value instanceof Map)) continue;
+      const streamTitle = textOf(value.get('StreamTitle'));
+      const update = streamTitle ? splitSong(streamTitle) : titleUpdate(textOf(value.get('title')), textOf(value.get('artist')));
+      if (!update) continue;
+      if (this.#source) this.#source.title(update);
+      else this.#title = update;
+    }
+  }
+
+  /** The broadcaster says that it is over. The connection may be used again. */
+  #finish(): void {
+    if (this.#phase !== 'onAir') return;
+    this.#context.log.info(this.#who(), 'ingest finished');
+    this.#endSource('finished');
+    this.#enter('idle', this.#context.limits.publishMs);
+    if (this.#held) this.#release();
+  }
+
+  #endSource(how: SourceEnd): void {
+    this.#sourceNumber++;
+    this.#source?.end(how);
+    this.#source = undefined;
+    this.#admission = undefined;
+    this.#audio = undefined;
+    this.#title = undefined;
+  }
+
+  /** The connection ended without a word: it may be a broken line. */
+  #onGone(reason: string): void {
+    if (this.#phase !== 'closing') {
+      if (this.#phase === 'onAir') this.#context.log.info({ ...this.#who(), reason }, 'ingest connection lost');
+      this.#endSource('lost');
+      this.#phase = 'closing';
+    }
+    this.#socket.destroy();
+  }
+
+  #refuse(error: unknown): void {
+    if (this.#phase === 'closing') return;
+    const refusal = refusalOf(error);
+    const spoken = this.#phase !== 'version' && this.#phase !== 'hello' && this.#phase !== 'echo';
+    if (!(error instanceof RtmpRefusal) && !(error instanceof VezaError)) {
+      this.#context.log.error({ ...this.#who(), error: messageOf(error) }, 'ingest failed');
+    }
+    if (spoken) this.#reply('onStatus', 0, null, status('error', refusal.code, refusal.message), STREAM_ID);
+    this.#close(refusal);
+    if (!spoken) this.#socket.destroy();
+  }
+
+  #close(refusal: RtmpRefusal): void {
+    this.#context.log.warn({ ...this.#who(), code: refusal.code, reason: refusal.message }, 'ingest refused');
+    this.#endSource('lost');
+    this.#enter('closing', this.#context.limits.lingerMs);
+    this.#held = false;
+    this.#rest = Buffer.alloc(0);
+    this.#socket.end();
+    this.#socket.resume();
+  }
+
+  #reply(command: string, transaction: number, object: AmfInput, info: AmfInput, streamId = 0): void {
+    const payload = encodeAmf0(command, transaction, object, info);
+    this.#send(encodeMessage(3, { type: MESSAGE.command, streamId, payload }, OUT_CHUNK_BYTES));
+  }
+
+  #sendControl(type: number, payload: Buffer): void {
+    this.#send(encodeMessage(2, { type, streamId: 0, payload }, OUT_CHUNK_BYTES));
+  }
+
+  #send(bytes: Buffer): void {
+    if (this.#phase === 'closing' || !this.#socket.writable) return;
+    this.#socket.write(bytes);
+    if (this.#socket.writableLength > this.#context.limits.unreadBytes) {
+      this.#onGoneUnread();
+    }
+  }
+
+  #onGoneUnread(): void {
+    this.#close(violation(`more than ${this.#context.limits.unreadBytes} bytes of answers were not read`));
+    this.#socket.destroy();
+  }
+
+  #who(): Record<string, unknown> {
+    return {
+      protocol: this.#context.protocol,
+      remoteAddress: this.#address,
+      ...(this.#client ? { client: this.#client } : {}),
+      ...(this.#channel ? { channel: this.#channel } : {}),
+    };
+  }
+}
+
+function status(level: 'status' | 'error', code: string, description: string): { level: string; code: string; description: string } {
+  return { level, code, description };
+}
+
+function refusalOf(error: unknown): RtmpRefusal {
+  if (error instanceof RtmpRefusal) return error;
+  if (error instanceof VezaError) return new RtmpRefusal(statusCodeOf(error.code), error.message);
+  return new RtmpRefusal('NetStream.Failed', 'an internal error');
+}
+
+/** Veza's codes in RTMP's terms. */
+function statusCodeOf(code: string): RtmpStatusCode {
+  switch (code) {
+    case 'unauthorized':
+    case 'forbidden':
+    case 'not_found':
+      return 'NetStream.Publish.Denied';
+    case 'displaced':
+    case 'conflict':
+      return 'NetStream.Publish.BadName';
+    case 'unsupported_media':
+    case 'bad_request':
+      return 'NetStream.Publish.Rejected';
+    case 'unavailable':
+      return 'NetConnection.Connect.AppShutdown';
+    default:
+      return 'NetStream.Failed';
+  }
+}
+
+const textOf = (value: Amf): string => (typeof value === 'string' ? value : '');
+
+function uint16(value: number): Buffer {
+  return Buffer.from([value >> 8, value & 0xff]);
+}
+
+function uint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value >>> 0);
+  return bytes;
+}
