@@ -5,7 +5,7 @@ import { bindKeys } from './keys';
 import { createRibbon } from './meter';
 import { Player, type PlayerState, type Quality } from './player';
 
-const HISTORY_ROWS = 6;
+const HISTORY_ROWS = 5;
 const ON_AIR_POLL_MS = 8_000;
 /** Off air: asked again after 2 s, then less and less often, to 10 s. */
 const OFF_AIR_POLL_MS = { first: 2_000, factor: 1.4, most: 10_000 };
@@ -61,7 +61,11 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: { sta
     { 'aria-label': 'Quality', onchange: () => player.setQuality(quality.value as Quality) },
     ...QUALITIES.filter(([value]) => value !== 'opus-96' || player.canOpus).map(([value, label]) => h('option', { value }, label)),
   );
-  const history = Array.from({ length: HISTORY_ROWS }, () => ({ time: h('time'), text: h('span') }));
+  const history = Array.from({ length: HISTORY_ROWS }, () => ({
+    time: h('time'),
+    title: h('span', { class: 'title-line' }),
+    artist: h('span', { class: 'artist-line' }),
+  }));
   const keys = bindKeys({
     toggle: () => gesture(() => player.toggle()),
     seekBy: (seconds) => gesture(() => seekBy(seconds)),
@@ -106,7 +110,8 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: { sta
           'section',
           { class: 'history', 'aria-label': 'Played before' },
           h('h2', {}, 'Played before'),
-          h('ol', {}, ...history.map((row) => h('li', {}, row.time, row.text))),
+          h('p', { class: 'none-yet' }, 'Titles are kept here once they were heard.'),
+          h('ol', {}, ...history.map((row) => h('li', {}, row.time, row.title, row.artist))),
         ),
         h(
           'section',
@@ -189,8 +194,13 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: { sta
     const past = dateMs === undefined ? [] : player.titles.before(dateMs, HISTORY_ROWS);
     history.forEach((row, i) => {
       const played = past[i];
-      setText(row.time, played ? new Date(played.startMs).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' }) : '');
-      setText(row.text, played ? [played.artist, played.title].filter(Boolean).join(' – ') : '');
+      setText(
+        row.time,
+        played ? new Date(played.startMs).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' }) : '',
+      );
+      setText(row.title, played?.title ?? '');
+      setText(row.artist, played?.artist ?? '');
+      row.time.parentElement?.classList.toggle('empty', !played);
     });
 
     const name = busy ? 'Pause' : 'Play';
@@ -201,7 +211,7 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: { sta
     const delayS = player.delayS;
     setText(delay, sounding && delayS !== undefined && delayS > 0 ? (delayS < 100 ? `${delayS.toFixed(1)} s` : clockText(delayS)) : '–');
     setText(buffer, sounding ? `${player.bufferS.toFixed(1)} s` : '–');
-    setText(heard, sounding ? (player.rendition ?? '–') : '–');
+    setText(heard, sounding ? renditionText(player.rendition) : '–');
 
     const behindS = player.isLive ? 0 : Math.max(0, delayS ?? 0);
     const reachS = Math.max(windowS, Math.ceil(behindS));
@@ -309,6 +319,11 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: { sta
       return 10_000;
     }
   });
+}
+
+/** `aac-256` → "256 kbit/s AAC", as the choice of quality says it. */
+function renditionText(name: string | undefined): string {
+  return QUALITIES.find(([value]) => value === name)?.[1] ?? '–';
 }
 
 function remember(name: string, value: string): void {

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -15,7 +15,7 @@ const run = promisify(execFile);
  * are a function of the time since the broadcast began. No low latency: the page against the real service tests that.
  */
 const SEGMENT_S = 1;
-const PREPARED_S = 240;
+const PREPARED_S = 200;
 const LIVE_SEGMENTS = 12;
 const RENDITIONS = [
   { name: 'aac-64', codec: 'aac', kbps: 64, codecs: 'mp4a.40.2' },
@@ -58,29 +58,29 @@ export async function preparePageFiles(): Promise<PageFiles> {
   const mediaDir = join(dir, 'media');
   await build({ root: new URL('../../player-demo', import.meta.url).pathname, logLevel: 'warn', build: { outDir: pageDir } });
   await run('mkdir', ['-p', ...RENDITIONS.map(({ name }) => join(mediaDir, name))]);
-  // A chord that swells, so that a level meter has something to show.
-  const sound = `aevalsrc='0.3*(sin(2*PI*220*t)+sin(2*PI*277*t)+sin(2*PI*330*t))/1.5*(0.35+0.65*abs(sin(2*PI*0.7*t))*abs(sin(2*PI*0.23*t)))':s=48000:d=${PREPARED_S}`;
-  for (const { name, codec, kbps } of RENDITIONS) {
+  // A chord that swells, so that a level meter has something to show; all renditions from one run of the encoder.
+  const swell = 'tremolo=f=0.7:d=0.6,tremolo=f=0.23:d=0.5,volume=5';
+  const chord = [220, 277, 330].flatMap((frequency) => [
+    '-f',
+    'lavfi',
+    '-i',
+    `sine=frequency=${frequency}:sample_rate=48000:duration=${PREPARED_S}`,
+  ]);
+  const outputs = RENDITIONS.flatMap(({ name, codec, kbps }, i) => {
     const out = join(mediaDir, name);
     const muxing = ['-f', 'hls', '-hls_time', String(SEGMENT_S), '-hls_list_size', '0', '-hls_segment_type', 'fmp4'];
     const names = ['-hls_fmp4_init_filename', 'init.mp4', '-hls_segment_filename', join(out, '%d.m4s'), join(out, 'all.m3u8')];
-    await run('ffmpeg', [
-      '-loglevel',
-      'error',
-      '-f',
-      'lavfi',
-      '-i',
-      sound,
-      '-ac',
-      '2',
-      '-c:a',
-      codec,
-      '-b:a',
-      `${kbps}k`,
-      ...muxing,
-      ...names,
-    ]);
-  }
+    return ['-map', `[out${i}]`, '-ac', '2', '-c:a', codec, '-b:a', `${kbps}k`, ...muxing, ...names];
+  });
+  const split = RENDITIONS.map((_, i) => `[out${i}]`).join('');
+  await run('ffmpeg', [
+    '-loglevel',
+    'error',
+    ...chord,
+    '-filter_complex',
+    `amix=inputs=3,${swell},asplit=${RENDITIONS.length}${split}`,
+    ...outputs,
+  ]);
   return { pageDir, mediaDir, remove: () => rm(dir, { recursive: true, force: true }) };
 }
 
@@ -108,7 +108,6 @@ export class PageServer {
         name,
         [...list.matchAll(/#EXTINF:([\d.]+)/g)].map((match) => Number(match[1])),
       );
-      await readdir(join(files.mediaDir, name));
     }
     await server.accept();
     return server;
