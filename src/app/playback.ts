@@ -55,6 +55,7 @@ export interface PlaybackCounters {
 const DEFAULT_MAX_WAITING = 100_000;
 /** How long a listener is remembered after a manifest request: three segments of the default length. */
 const AUDIENCE_WINDOW_MS = 6000;
+const SWEEP_MS = 10_000;
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$/;
 const RENDITION = /^(aac|opus|mp3)-\d{1,4}$/;
@@ -93,6 +94,7 @@ export class Playback {
   readonly #stored: StoredMedia;
   readonly #listen: Listen;
   readonly #maxWaiting: number;
+  #sweptMs = 0;
 
   constructor(options: PlaybackOptions) {
     this.#options = options;
@@ -225,16 +227,22 @@ export class Playback {
       channel.refresh(view);
       return channel;
     }
-    // Channels that went off air without a further request are forgotten when another comes.
-    for (const [other, state] of this.#channels) {
-      if (state.waiting.isEmpty && !this.#options.edge.view(other)) {
-        this.#channels.delete(other);
-        this.#audience.forget(other);
-      }
-    }
+    this.#sweep();
     channel = new LiveChannel(view, this.#options, this.counters);
     this.#channels.set(name, channel);
     return channel;
+  }
+
+  /** Forgets channels that went off air without a further request. */
+  #sweep(): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    if (nowMs - this.#sweptMs < SWEEP_MS) return;
+    this.#sweptMs = nowMs;
+    for (const [name, channel] of this.#channels) {
+      if (!channel.waiting.isEmpty || this.#options.edge.view(name)) continue;
+      this.#channels.delete(name);
+      this.#audience.forget(name);
+    }
   }
 
   #seen(req: IncomingMessage, channel: string, query: Query): void {
