@@ -39,12 +39,10 @@ export class FakeChannel {
   /** Next AAC part; Opus parts of the same number go with it. */
   nextPart = 0;
   #runs = 0;
-  readonly #clock: FakeClock;
   readonly #frames: FrameSource;
   readonly #firstWallMs: number;
 
   constructor(channel: string, clock: FakeClock, options: FakeChannelOptions = {}) {
-    this.#clock = clock;
     this.#frames = options.frames ?? plainFrames;
     this.number = options.firstNumber ?? 10;
     this.window = new LiveWindow(channel, options.renditions ?? LADDER, {
@@ -138,7 +136,6 @@ export class FakeChannel {
       discontinuity: this.#runs - 1,
       startWallMs: this.#firstWallMs + ((this.number - firstNumber) * grid.segmentSamples * 1000) / SAMPLE_RATE_HZ,
     });
-    void this.#clock;
   }
 }
 
