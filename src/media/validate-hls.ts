@@ -287,33 +287,42 @@ function partAfter(before: MediaPlaylist, after: MediaPlaylist): string | undefi
   return listed(after).find((candidate) => candidate.number === msn + 1 && segment.parts.length > 0)?.parts[0]?.uri;
 }
 
-/** Rule 7, and rule 21's comparison of what deltas stood for with the next whole playlist. */
+/** Rule 7. Only a reload that waited for the very next part shows when it came. */
 function checkTrack(track: Track, report: Report): void {
   const where = pathOf(track.url);
-  let newest: { msn: number; part: number; atMs: number } | undefined;
+  let newest: { playlist: MediaPlaylist; atMs: number } | undefined;
   let newestSegment: { msn: number; atMs: number } | undefined;
   for (const { observation, playlist } of track.states) {
-    // Only blocking reloads show when something came.
-    const followed = observation.url.includes('_HLS_msn=');
-    const at = positionOf(playlist);
     const complete = playlist.segments.at(-1)?.number ?? -1;
     const gapped = playlist.segments.at(-1)?.gap === true;
-    if (followed && newest && !playlist.ended && playlist.partTargetS !== undefined) {
-      const moved = at.msn > newest.msn || at.part > newest.part;
-      const limitMs = playlist.partTargetS * 1000 * ARRIVAL_FACTOR + EXCHANGE_MS;
-      if (moved && !gapped && observation.atMs - newest.atMs > limitMs) {
-        report.breach(7, where, `${Math.round(observation.atMs - newest.atMs)} ms without a new part before ${at.msn}.${at.part}`);
+    if (playlist.ended || playlist.partTargetS === undefined || gapped || !waitedForNext(observation, newest?.playlist)) {
+      newestSegment = undefined;
+    } else {
+      const lateMs = observation.atMs - Math.max(newest?.atMs ?? 0, observation.sentMs);
+      if (lateMs > playlist.partTargetS * 1000 * ARRIVAL_FACTOR + EXCHANGE_MS) {
+        const end = positionOf(playlist);
+        report.breach(7, where, `${Math.round(lateMs)} ms without a new part before ${end.msn}.${end.part}`);
       }
+      if (newestSegment && complete > newestSegment.msn) {
+        const waitedMs = observation.atMs - newestSegment.atMs;
+        if (waitedMs > playlist.targetDurationS * 1500 * ARRIVAL_FACTOR) {
+          report.breach(7, where, `${Math.round(waitedMs)} ms without segment ${complete}`);
+        }
+      }
+      if (!newestSegment || complete > newestSegment.msn) newestSegment = { msn: complete, atMs: observation.atMs };
     }
-    if (newestSegment && !playlist.ended && complete > newestSegment.msn && !gapped) {
-      const waitedMs = observation.atMs - newestSegment.atMs;
-      const segments = complete - newestSegment.msn;
-      const limitMs = (playlist.targetDurationS * (segments + 0.5) * ARRIVAL_FACTOR + 1) * 1000;
-      if (followed && waitedMs > limitMs) report.breach(7, where, `${Math.round(waitedMs)} ms without segment ${complete}`);
-    }
-    if (!newest || at.msn !== newest.msn || at.part !== newest.part) newest = { ...at, atMs: observation.atMs };
-    if (!newestSegment || complete > newestSegment.msn) newestSegment = { msn: complete, atMs: observation.atMs };
+    const [before, now] = [newest && positionOf(newest.playlist), positionOf(playlist)];
+    if (!before || before.msn !== now.msn || before.part !== now.part) newest = { playlist, atMs: observation.atMs };
   }
+}
+
+function waitedForNext(observation: Observation, before: MediaPlaylist | undefined): boolean {
+  if (!before || !observation.url.includes('_HLS_part=')) return false;
+  const query = new URL(observation.url).searchParams;
+  const end = positionOf(before);
+  const [msn, part] = before.open ? [end.msn, end.part + 1] : [end.msn + 1, 0];
+  const asked = [Number(query.get('_HLS_msn')), Number(query.get('_HLS_part'))];
+  return (asked[0] === msn && asked[1] === part) || (asked[0] === end.msn && asked[1] === end.part + 1);
 }
 
 /** Rules 9, 15, 20, 23: what the renditions of one presentation say of the same thing. */

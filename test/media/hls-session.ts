@@ -123,7 +123,7 @@ export function cleanSession(): Observation[] {
 
 const ok = (text: string) => ({ status: 200, body: new TextEncoder().encode(text) });
 
-function mediaBytes(world: World, rung: Rendition, name: string): Uint8Array {
+export function mediaBytes(world: World, rung: Rendition, name: string): Uint8Array {
   if (name.endsWith('-init.mp4')) return initSegment(rung);
   const [, number = 0, part] = /^\w+-(\d+)(?:\.(\d+))?\.m/.exec(name)?.map(Number) ?? [];
   const timeline = world.timeline();
