@@ -43,6 +43,8 @@ export interface ChannelSettings {
 /** 26 letters of 32 carry 130 bits. No letter that looks like a digit, and all lower case: keys are typed by hand, too. */
 const KEY_ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
 const KEY_LENGTH = 26;
+/** Encoders that are remembered in case the database goes away. */
+const MAX_KNOWN = 10_000;
 const KEY = /^vz_[0-9a-hjkmnp-tv-z]{26}$/;
 
 /**
@@ -52,6 +54,10 @@ const KEY = /^vz_[0-9a-hjkmnp-tv-z]{26}$/;
  */
 export class Channels {
   readonly #database: Database;
+  /** Reads under way, by what they read: a thousand pages that ask for one channel at once cost one query. */
+  readonly #reading = new Map<string, Promise<ChannelRow[]>>();
+  /** Whose key it was when the database was last there, by the key's hash. */
+  readonly #known = new Map<string, Channel>();
 
   constructor(database: Database) {
     this.#database = database;
@@ -65,7 +71,7 @@ export class Channels {
     checkTitle(settings.title);
     const streamKey = makeStreamKey();
     try {
-      const { rows } = await this.#database.query<ChannelRow>(
+      const { rows } = await this.#write<ChannelRow>(
         `insert into channels (id, slug, title, visibility, recording, stream_key_hash) values ($1, $2, $3, $4, $5, $6) returning *`,
         [randomUUID(), slug, settings.title, settings.visibility, settings.recording, hashOf(streamKey)],
       );
@@ -79,15 +85,15 @@ export class Channels {
   }
 
   async get(slug: string): Promise<Channel | undefined> {
-    const { rows } = await this.#database.query<ChannelRow>('select * from channels where slug = $1', [slug]);
-    return rows[0] && channelOf(rows[0]);
+    const [row] = await this.#read('select * from channels where slug = $1', [slug]);
+    return row && channelOf(row);
   }
 
   /** By slug, from the first after `after`; those of the given visibilities. */
   async list(visibilities: readonly Visibility[], after: string, limit: number): Promise<Channel[]> {
-    const { rows } = await this.#database.query<ChannelRow>(
-      // Byte order, so that the order does not hang on how the database was set up.
-      `select * from channels where visibility = any($1) and slug collate "C" > $2 order by slug collate "C" limit $3`,
+    // Byte order, so that the order does not hang on how the database was set up.
+    const rows = await this.#read(
+      'select * from channels where visibility = any($1) and slug collate "C" > $2 order by slug collate "C" limit $3',
       [visibilities, after, limit],
     );
     return rows.map(channelOf);
@@ -96,7 +102,7 @@ export class Channels {
   /** Rejects with `not_found`, `bad_request`. */
   async update(slug: string, changes: Partial<ChannelSettings>): Promise<Channel> {
     if (changes.title !== undefined) checkTitle(changes.title);
-    const { rows } = await this.#database.query<ChannelRow>(
+    const { rows } = await this.#write<ChannelRow>(
       `update channels set title = coalesce($2, title), visibility = coalesce($3, visibility), recording = coalesce($4, recording)
        where slug = $1 returning *`,
       [slug, changes.title ?? null, changes.visibility ?? null, changes.recording ?? null],
@@ -107,7 +113,7 @@ export class Channels {
 
   /** With its broadcasts. Rejects with `not_found`. */
   async delete(slug: string): Promise<void> {
-    const { rowCount } = await this.#database.query('delete from channels where slug = $1', [slug]);
+    const { rowCount } = await this.#write('delete from channels where slug = $1', [slug]);
     if (rowCount === 0) throw noChannel(slug);
   }
 
@@ -126,10 +132,28 @@ export class Channels {
     return streamKey;
   }
 
-  /** The channel whose key this is. A key that was replaced is good only while `isOnAir` says that its show goes on. */
+  /**
+   * The channel whose key this is. A key that was replaced is good only while `isOnAir` says that its show goes on. While the
+   * database is away, only an encoder that is known already may come back to its show; for others it rejects with `unavailable`.
+   */
   async verifyKey(streamKey: string, isOnAir: (slug: string) => boolean): Promise<Channel | undefined> {
     if (!KEY.test(streamKey)) return undefined;
     const hash = hashOf(streamKey);
+    const name = hash.toString('base64');
+    try {
+      const channel = await this.#verify(hash, isOnAir);
+      this.#known.delete(name);
+      if (channel) this.#known.set(name, channel);
+      if (this.#known.size > MAX_KNOWN) this.#known.delete(this.#known.keys().next().value!);
+      return channel;
+    } catch (error) {
+      const known = this.#known.get(name);
+      if (known && isOnAir(known.slug) && error instanceof VezaError && error.code === 'unavailable') return known;
+      throw error;
+    }
+  }
+
+  async #verify(hash: Buffer, isOnAir: (slug: string) => boolean): Promise<Channel | undefined> {
     const { rows } = await this.#database.query<ChannelRow & { current: boolean; has_previous: boolean }>(
       `select *, stream_key_hash = $1 as current, previous_key_hash is not null as has_previous
        from channels where stream_key_hash = $1 or previous_key_hash = $1`,
@@ -143,6 +167,31 @@ export class Channels {
       await this.#database.query('update channels set previous_key_hash = null where id = $1', [row.id]);
     }
     return row.current || onAir ? channelOf(row) : undefined;
+  }
+
+  #read(sql: string, values: readonly unknown[]): Promise<ChannelRow[]> {
+    const name = JSON.stringify([sql, values]);
+    let reading = this.#reading.get(name);
+    if (!reading) {
+      const begun = this.#database
+        .query<ChannelRow>(sql, values)
+        .then(({ rows }) => rows)
+        .finally(() => {
+          if (this.#reading.get(name) === begun) this.#reading.delete(name);
+        });
+      reading = begun;
+      this.#reading.set(name, begun);
+    }
+    return reading;
+  }
+
+  /** Who reads after a write must not be given the answer to an earlier reader. */
+  async #write<Row extends object>(sql: string, values: readonly unknown[]): Promise<{ rows: Row[]; rowCount: number }> {
+    try {
+      return await this.#database.query<Row>(sql, values);
+    } finally {
+      this.#reading.clear();
+    }
   }
 }
 

@@ -90,6 +90,42 @@ test('a replaced key is good for the show that it began, and for no later one', 
   assert.ok(await channels.verifyKey(fourth, onAir));
 });
 
+test('the database is away: an encoder may come back to its show, nobody else gets in', async () => {
+  const { streamKey } = await channels.create('away', settings);
+  const { streamKey: stranger } = await channels.create('stranger', settings);
+  let away = false;
+  const flaky = new Channels({
+    ...database,
+    query: (sql, values) => (away ? Promise.reject(new VezaError('unavailable', 'x')) : database.query(sql, values)),
+  });
+  assert.ok(await flaky.verifyKey(streamKey, offAir));
+  away = true;
+  assert.equal((await flaky.verifyKey(streamKey, onAir))?.slug, 'away');
+  await assert.rejects(flaky.verifyKey(streamKey, offAir), code('unavailable'));
+  await assert.rejects(flaky.verifyKey(stranger, onAir), code('unavailable'));
+});
+
+test('readers at once share a query, and a reader after a write sees it', async () => {
+  let queries = 0;
+  const counted = new Channels({
+    ...database,
+    query: (sql, values) => {
+      queries++;
+      return database.query(sql, values);
+    },
+  });
+  await counted.create('shared', settings);
+  queries = 0;
+  const found = await Promise.all(Array.from({ length: 100 }, () => counted.get('shared')));
+  assert.equal(queries, 1);
+  assert.ok(found.every((channel) => channel?.title === 'Radio'));
+  const early = counted.get('shared');
+  await counted.update('shared', { title: 'Later' });
+  const late = counted.get('shared');
+  assert.equal((await late)?.title, 'Later');
+  await early;
+});
+
 test('lists are by slug, from where the last ended, of the visibilities asked for', async () => {
   await database.query('delete from channels');
   for (const [slug, visibility] of [
