@@ -95,6 +95,7 @@ export class Playback {
   readonly #listen: Listen;
   readonly #maxWaiting: number;
   #sweptMs = 0;
+  #stopped = false;
 
   constructor(options: PlaybackOptions) {
     this.#options = options;
@@ -146,6 +147,7 @@ export class Playback {
         if (!this.#admits(asset, token)) throw new VezaError('forbidden', 'this recording is private');
         void this.#stored.vod(req, res, path.slice(1));
       } else if (kind === 'listen') {
+        if (this.#stopped) throw new VezaError('unavailable', 'stopping');
         this.#listen.handle(req, res, path.slice('/listen/'.length));
       } else {
         this.#time(res);
@@ -162,8 +164,9 @@ export class Playback {
     return this.#audience.count(channel);
   }
 
-  /** Ends what is endless (`/listen`) and releases what waits, for a graceful stop. */
+  /** Ends what is endless (`/listen`) and releases what waits with 503, for a graceful stop; what needs no waiting is answered on. */
   stop(): void {
+    this.#stopped = true;
     this.#listen.stop();
     for (const channel of this.#channels.values()) channel.waiting.releaseAll(({ res }) => sendProblem(res, 'unavailable', 'stopping'));
   }
@@ -321,6 +324,7 @@ export class Playback {
   }
 
   #wait(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, key: string, settle: () => Answer | undefined): void {
+    if (this.#stopped) throw new VezaError('unavailable', 'stopping');
     if (this.counters.waiting >= this.#maxWaiting) {
       this.counters.refused++;
       throw new VezaError('busy', 'too many requests are waiting');

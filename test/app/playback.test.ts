@@ -563,4 +563,7 @@ test('stopping releases who waits, and is harmless twice', async (t) => {
   s.playback.stop();
   s.playback.stop();
   await problem(blocked, 503, 'unavailable');
+  await problem(ask(`${s.url}/live/radio/aac-128/index.m3u8?_HLS_msn=12&_HLS_part=0`), 503, 'unavailable');
+  await problem(ask(`${s.url}/listen/radio.mp3`), 503, 'unavailable');
+  assert.equal((await ask(`${s.url}/live/radio/aac-128/index.m3u8`)).status, 200);
 });
