@@ -23,7 +23,7 @@ const CODEC_PRIORITY: Readonly<Record<Codec, number>> = { aac: 2, opus: 1, mp3: 
 /** AdaptationSet@id: never changes on update, whatever the ladder leaves out. */
 const CODEC_SET_ID: Readonly<Record<Codec, number>> = { aac: 1, opus: 2, mp3: 3 };
 
-/** A stretch of segments without a gap, all of one run: a Period. */
+/** Segments of one run, in a row: a Period. */
 interface Stretch {
   readonly run: Run;
   readonly from: number;
@@ -49,7 +49,7 @@ export function renderMpd(
   const { grid } = timeline;
   const openNumber = Math.max(timeline.firstNumber, ...Object.values(timeline.progress).map((progress) => progress.openNumber));
   const oldest = openNumber - Math.floor(options.windowSamples / grid.segmentSamples);
-  const all = stretches(timeline, timeline.ended ? openNumber - 1 : undefined);
+  const all = runStretches(timeline, timeline.ended ? openNumber - 1 : undefined);
   const kept = all.filter((stretch) => stretch.to === undefined || stretch.to >= oldest);
   const startMs = Math.round(wallMsOf(timeline, timeline.firstNumber));
   const partMs = (grid.partSamples * 1000) / SAMPLE_RATE_HZ;
@@ -102,7 +102,7 @@ export function renderVodMpd(
   const to = ranges.length === 0 ? from - 1 : Math.min(...ranges.map((range) => range.to));
   let startMs = 0;
   let periods = '';
-  for (const stretch of stretches(timeline, to)) {
+  for (const stretch of wholeStretches(timeline, to)) {
     const cut = { run: stretch.run, from: Math.max(from, stretch.from), to: Math.min(to, stretch.to ?? to) };
     if (cut.to < cut.from) continue;
     periods += period(timeline, renditions, cut, { startMs, uriPrefix: options.uriPrefix, live: undefined });
@@ -119,20 +119,34 @@ export function renderVodMpd(
   );
 }
 
-/** Each run cut at its gaps, up to `last`; without `last` the newest is still growing. */
-function stretches(timeline: Timeline, last: number | undefined): Stretch[] {
-  const gaps = [...timeline.gaps].sort((a, b) => a - b);
+/**
+ * The runs up to `last` without the gaps at their ends; without `last` the newest is still growing. Nothing is cut at a gap
+ * within a run: one that is found later (a segment that could not be stored) would change Periods that players are in.
+ */
+function runStretches(timeline: Timeline, last: number | undefined): Stretch[] {
   const found: Stretch[] = [];
   for (const [index, run] of timeline.runs.entries()) {
     const next = timeline.runs[index + 1];
-    const end = next === undefined ? last : Math.min(next.firstNumber - 1, last ?? Number.POSITIVE_INFINITY);
+    let to = next === undefined ? last : Math.min(next.firstNumber - 1, last ?? Number.POSITIVE_INFINITY);
     let from = index === 0 ? timeline.firstNumber : run.firstNumber;
-    for (const gap of gaps) {
-      if (gap < from || (end !== undefined && gap > end)) continue;
-      if (gap > from) found.push({ run, from, to: gap - 1 });
-      from = gap + 1;
+    while (timeline.gaps.has(from)) from++;
+    while (to !== undefined && to >= from && timeline.gaps.has(to)) to--;
+    if (to === undefined || from <= to) found.push({ run, from, to });
+  }
+  return found;
+}
+
+/** For a recording, to which nothing happens any more: cut at every gap. */
+function wholeStretches(timeline: Timeline, last: number): Stretch[] {
+  const found: Stretch[] = [];
+  for (const { run, from, to = last } of runStretches(timeline, last)) {
+    let start = from;
+    for (let number = from; number <= to; number++) {
+      if (!timeline.gaps.has(number)) continue;
+      if (number > start) found.push({ run, from: start, to: number - 1 });
+      start = number + 1;
     }
-    if (end === undefined || from <= end) found.push({ run, from, to: end });
+    found.push({ run, from: start, to });
   }
   return found;
 }

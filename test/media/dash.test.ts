@@ -31,6 +31,19 @@ test('an update changes nothing of what was said before', () => {
   assert.equal(second[0], first[0]!.replace('start="PT0S"', 'start="PT0S" duration="PT32.64S"'));
 });
 
+test('a segment that was lost after all cuts a recording, but no Period that players are in', () => {
+  const world = new World().segments(20);
+  const before = renderMpd(world.timeline(), LADDER, options);
+  world.gaps.add(1005);
+  assert.equal(renderMpd(world.timeline(), LADDER, options), before);
+  world.end();
+  const recording = renderVodMpd(world.timeline(), LADDER, { uriPrefix: '' });
+  assert.deepEqual(recording.match(/<Period [^>]*>/g), [
+    '<Period id="run0-1000" start="PT0S" duration="PT9.6S">',
+    '<Period id="run0-1006" start="PT9.6S" duration="PT26.88S">',
+  ]);
+});
+
 test('Periods that left the window are dropped, the rest keep their explicit start', () => {
   const world = new World().segments(5).crash(1000).segments(50);
   const text = renderMpd(world.timeline(), LADDER, { ...options, windowSamples: 60 * 48_000 });
