@@ -306,7 +306,8 @@ class AggregateReader {
       }
       // The four bytes of the back pointer are read past with the body.
       const take = Math.min(this.#lengthBytes + 4 - this.#haveBytes, data.length - at);
-      this.#payload?.set(data.subarray(at, at + Math.max(0, Math.min(take, this.#lengthBytes - this.#haveBytes))), this.#haveBytes);
+      const body = Math.min(take, this.#lengthBytes - this.#haveBytes);
+      if (body > 0) this.#payload?.set(data.subarray(at, at + body), this.#haveBytes);
       this.#haveBytes += take;
       at += take;
       if (this.#haveBytes < this.#lengthBytes + 4) continue;
