@@ -75,8 +75,8 @@ export class SourceDecoder {
     if (this.#ended || this.#closed) return true;
     this.lastBytesMs = this.#clock.monotonicMs();
     this.#bytes += bytes.length;
-    this.#head.push(bytes);
-    return this.#transform.write(bytes);
+    const rest = this.#head.push(bytes);
+    return rest.length === 0 || this.#transform.write(rest);
   }
 
   /** No more bytes; what came is decoded and stays in the buffer. */
