@@ -1,7 +1,7 @@
 import type { DecodableFormat, Ffmpeg } from '../backing/ffmpeg.js';
 import type { ObjectStore } from '../backing/object-store.js';
 import type { Registry } from '../backing/registry.js';
-import { LIVE_WINDOW_SEGMENTS } from '../media/hls.js';
+import { LIVE_WINDOW_SEGMENTS, MIN_SEGMENTS } from '../media/hls.js';
 import { LADDER } from '../media/ladder.js';
 import { runOf, SAMPLES_TO_MS, segmentName, type Title } from '../media/timeline.js';
 import type { Clock } from '../runtime/clock.js';
@@ -184,7 +184,7 @@ export class LiveChannels implements Edge {
 
   #create(channel: ChannelInfo, resume?: NonNullable<ChannelDocument['onAir']>): Broadcast {
     if (this.#stopping) throw new VezaError('unavailable', 'the server is stopping; try again');
-    const numbers = this.#numbers.get(channel.slug) ?? { nextNumber: 1, nextDiscontinuity: 0 };
+    const numbers = this.#numbers.get(channel.slug) ?? { nextNumber: MIN_SEGMENTS, nextDiscontinuity: 0 };
     const ladder = resume ? LADDER.filter((rendition) => resume.renditions.includes(rendition.name)) : this.#options.media.ladder;
     const broadcast = new Broadcast(
       channel,

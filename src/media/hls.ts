@@ -21,6 +21,13 @@ import {
 /** Complete segments in a live media playlist. A longer one costs every reload; rewind has a playlist of its own. */
 export const LIVE_WINDOW_SEGMENTS = 30;
 
+/**
+ * A player may refuse a list with fewer segments, or start behind its beginning (rule 6): a young broadcast is preceded by
+ * gaps. The numbers before its first belong to an earlier one, whose list ended with them, so MEDIA-SEQUENCE still rises; a
+ * channel's very first number is this one.
+ */
+export const MIN_SEGMENTS = 6;
+
 /** CLASS of the DATERANGE of a title, whose X-TITLE and X-ARTIST carry what is heard. */
 export const TITLE_CLASS = 'veza.now-playing';
 
@@ -77,7 +84,7 @@ export function renderMedia(
   options: { skip: boolean },
 ): string {
   const progress = progressOf(timeline, rendition.codec);
-  const first = Math.max(timeline.firstNumber, progress.openNumber - LIVE_WINDOW_SEGMENTS);
+  const first = firstListed(timeline, progress.openNumber, LIVE_WINDOW_SEGMENTS);
   const titles = titleLines(timeline, liveWindow(timeline, LIVE_WINDOW_SEGMENTS));
   if (!rendition.lowLatency) {
     const header = headerLines(timeline, first, 3) + titles;
@@ -108,7 +115,7 @@ export function renderMedia(
     if (open && progress.openParts === 0) break;
     const run = runOf(timeline, number);
     text += beginLines(timeline, rendition, run, number, '', first);
-    if (!timeline.gaps.has(number)) {
+    if (!isGap(timeline, number)) {
       text += partLines(timeline, rendition.codec, run, number, open ? progress.openParts : partsPerSegment(grid, rendition.codec));
     }
     if (!open) text += mediaLines(timeline, rendition, run, number, '');
@@ -130,7 +137,7 @@ export function renderMedia(
 export function renderDvr(timeline: Timeline, rendition: Rendition, windowSamples: number): string {
   const { openNumber } = progressOf(timeline, rendition.codec);
   const segments = Math.max(LIVE_WINDOW_SEGMENTS, Math.floor(windowSamples / timeline.grid.segmentSamples));
-  const first = Math.max(timeline.firstNumber, openNumber - segments);
+  const first = firstListed(timeline, openNumber, segments);
   return (
     headerLines(timeline, first, rendition.lowLatency ? 6 : 3) +
     titleLines(timeline, liveWindow(timeline, segments)) +
@@ -226,6 +233,13 @@ function integerOf(text: string): number | undefined {
   return /^\d{1,15}$/.test(text) ? Number(text) : undefined;
 }
 
+/** Number of the first segment of a list that slides. */
+function firstListed(timeline: Timeline, openNumber: number, segments: number): number {
+  return Math.max(0, openNumber - segments, Math.min(timeline.firstNumber, openNumber - MIN_SEGMENTS));
+}
+
+const isGap = (timeline: Timeline, number: number) => number < timeline.firstNumber || timeline.gaps.has(number);
+
 function progressOf(timeline: Timeline, codec: Codec): Progress {
   return timeline.progress[codec] ?? { openNumber: timeline.firstNumber, openParts: 0 };
 }
@@ -279,7 +293,7 @@ function beginLines(timeline: Timeline, rendition: Rendition, run: Run, number: 
 }
 
 function mediaLines(timeline: Timeline, rendition: Rendition, run: Run, number: number, uriPrefix: string): string {
-  const gap = timeline.gaps.has(number) ? '#EXT-X-GAP\n' : '';
+  const gap = isGap(timeline, number) ? '#EXT-X-GAP\n' : '';
   return `${gap}#EXTINF:${seconds(timeline.grid.segmentSamples)},\n${uriPrefix}${segmentName(run.id, number, rendition.codec)}\n`;
 }
 
@@ -295,7 +309,7 @@ function partLines(timeline: Timeline, codec: Codec, run: Run, number: number, p
 function reportLine(timeline: Timeline, other: Rendition): string {
   const { openNumber, openParts } = progressOf(timeline, other.codec);
   const [msn, part] = openParts > 0 ? [openNumber, openParts - 1] : [openNumber - 1, partsPerSegment(timeline.grid, other.codec) - 1];
-  if (msn < timeline.firstNumber) return '';
+  if (msn < 0) return '';
   return `#EXT-X-RENDITION-REPORT:URI="../${other.name}/index.m3u8",LAST-MSN=${msn},LAST-PART=${part}\n`;
 }
 

@@ -22,10 +22,25 @@ test('golden: multivariant playlists', () => {
   assertGolden('master-dvr.m3u8', renderMultivariant(renditions, { playlist: 'dvr.m3u8' }));
 });
 
-test('golden: first part, alone and after the gaps of a first playlist', () => {
+test('golden: first part, which gaps precede', () => {
   assertGolden('nothing-yet.m3u8', media(new World(), 'aac-128'));
   assertGolden('first-part.m3u8', media(new World().publish(320), 'aac-128'));
-  assertGolden('first-part-gaps.m3u8', media(new World().leadingGaps(6).publish(320), 'aac-128'));
+  assertGolden('first-part-mp3.m3u8', media(new World().publish(320), 'mp3-128'));
+});
+
+test('a young broadcast is preceded by gaps, and goes on where the one before it ended', () => {
+  const before = new World({ firstNumber: 100 }).segments(1).end();
+  const after = new World({ firstNumber: 101 });
+  const sequence = (world: World) => Number(/MEDIA-SEQUENCE:(\d+)/.exec(media(world, 'aac-128'))?.[1]);
+  for (let last = sequence(before), step = 0; step < 40; step++) {
+    const text = media(after, 'aac-128');
+    assert.ok(text.match(/#EXTINF/g)!.length >= 6);
+    assert.equal(text.match(/#EXT-X-GAP/g)?.length ?? 0, Math.max(0, 6 - step));
+    assert.ok(sequence(after) >= last);
+    last = sequence(after);
+    after.segments(1);
+  }
+  assert.equal(sequence(new World({ firstNumber: 2 }).publish(320)), 0, 'numbers begin at 0');
 });
 
 test('golden: rollover, delta, end', () => {
