@@ -127,6 +127,8 @@ export async function startService(config: Config, log: Log, clock: Clock = new 
       startMetricsServer({ host: config.host, port: config.prometheusPort, metrics, clock, log }),
     ),
     listener('http', config.roles.includes('app'), () => listenHttp(app.callback(), { host: config.host, port: config.port }, clock)),
+    // Before the listener, which waits for those who listen to an endless stream.
+    { name: 'playback', stop: () => playback.stop() },
     ...(config.roles.includes('ingest')
       ? [new IngestHttpServer({ ...address, port: config.ingestPort }), new RtmpServer({ ...address, port: config.rtmpPort })]
       : []),

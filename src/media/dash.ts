@@ -57,6 +57,8 @@ export function renderMpd(
   const last = all.at(-1);
   const endMs =
     last?.to === undefined ? undefined : wallMsOf(timeline, last.from) + samplesMs((last.to - last.from + 1) * grid.segmentSamples);
+  // Not deeper than the show is old: ffmpeg's demuxer reckons the oldest segment without a sign, and plays in circles otherwise.
+  const shownMs = Math.floor(wallMsOf(timeline, openNumber)) - startMs;
   const publishMs = last === undefined ? startMs : wallMsOf(timeline, last.from);
   return mpd(
     {
@@ -66,7 +68,7 @@ export function renderMpd(
       ...(timeline.ended
         ? { mediaPresentationDuration: duration((endMs ?? startMs) - startMs) }
         : { minimumUpdatePeriod: duration(UPDATE_PERIOD_MS) }),
-      timeShiftBufferDepth: duration((options.windowSamples * 1000) / SAMPLE_RATE_HZ),
+      timeShiftBufferDepth: duration(Math.max(partMs, Math.min((options.windowSamples * 1000) / SAMPLE_RATE_HZ, shownMs))),
       suggestedPresentationDelay: duration(latencyMs),
       minBufferTime: duration(partMs * 3),
       maxSegmentDuration: segmentDuration(timeline),
