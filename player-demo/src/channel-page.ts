@@ -6,6 +6,8 @@ import { createRibbon } from './meter';
 import { Player, type PlayerState, type Quality } from './player';
 
 const HISTORY_ROWS = 5;
+/** How long an answer about the reach of rewind stands. */
+const WINDOW_STALE_MS = 60_000;
 const ON_AIR_POLL_MS = 8_000;
 /** Off air: asked again after 2 s, then less and less often, to 10 s. */
 const OFF_AIR_POLL_MS = { first: 2_000, factor: 1.4, most: 10_000 };
@@ -23,7 +25,8 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: { sta
   const player = new Player(first.slug);
   const ribbon = createRibbon(player.audio);
   let channel = first;
-  let windowS = 0;
+  /** Wall clock of the oldest that can be heard. */
+  let reachesBackToMs: number | undefined;
   let windowAskedMs = 0;
 
   // Every text has a place of fixed size: what changes, changes inside it.
@@ -131,7 +134,7 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: { sta
   }
 
   function seekBy(seconds: number): void {
-    player.rewindTo(Math.min(Math.max(windowS, 10), Math.max(0, (player.delayS ?? 0) - seconds)));
+    player.rewindTo(Math.min(Math.max(reach(), 10), Math.max(0, (player.delayS ?? 0) - seconds)));
   }
 
   function setVolume(value: number, muted: boolean): void {
@@ -147,10 +150,15 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: { sta
   /** How far back one can go; asked at the start of play and when somebody reaches for the control. */
   async function measureWindow(): Promise<void> {
     const nowMs = performance.now();
-    if (nowMs - windowAskedMs < 30_000 && windowAskedMs > 0) return;
+    if (nowMs - windowAskedMs < WINDOW_STALE_MS && windowAskedMs > 0) return;
     windowAskedMs = nowMs;
-    windowS = (await player.rewindWindowS()) ?? 0;
+    reachesBackToMs = await player.rewindStartMs();
     show();
+  }
+
+  /** Seconds. */
+  function reach(): number {
+    return reachesBackToMs === undefined ? 0 : Math.max(0, (player.serverNowMs - reachesBackToMs) / 1000);
   }
 
   function statusText(state: PlayerState): string {
@@ -214,7 +222,7 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: { sta
     setText(heard, sounding ? renditionText(player.rendition) : '–');
 
     const behindS = player.isLive ? 0 : Math.max(0, delayS ?? 0);
-    const reachS = Math.max(windowS, Math.ceil(behindS));
+    const reachS = Math.max(reach(), Math.ceil(behindS));
     const canRewind = onAir && reachS > 10;
     position.disabled = !canRewind;
     back.disabled = !canRewind;

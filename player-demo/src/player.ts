@@ -165,11 +165,11 @@ export class Player {
 
   setQuality(quality: Quality): void {
     if (quality === this.#quality) return;
-    const acrossCodecs = (quality === 'opus-96') !== (this.#quality === 'opus-96');
     this.#quality = quality;
     if (!this.#wanted || this.#state === 'offAir') return;
-    if (this.#hls && !acrossCodecs) this.#applyLevel(this.#hls);
-    else this.#load();
+    // From nothing: 0.2 s of silence. A switch inside hls.js runs a low-latency buffer of 1 s dry instead, for 1–2 s.
+    this.#keepPlace();
+    this.#load();
   }
 
   /** Hear what was said `seconds` before now; 0, or nearly, is live. */
@@ -194,15 +194,15 @@ export class Player {
     this.rewindTo(0);
   }
 
-  /** Seconds back from now that the rewind playlist reaches, or undefined when it cannot be had. */
-  async rewindWindowS(): Promise<number | undefined> {
+  /** Wall clock of the oldest sample that rewind reaches, or undefined when it cannot be had. */
+  async rewindStartMs(): Promise<number | undefined> {
     try {
       const master = await text(`${this.#base}/dvr.m3u8`);
       const variant = master.split('\n').find((line) => line.trim() !== '' && !line.startsWith('#'));
       if (!variant) return undefined;
       const media = await text(new URL(variant.trim(), new URL(`${this.#base}/dvr.m3u8`, location.href)).href);
       const first = /#EXT-X-PROGRAM-DATE-TIME:(.+)/.exec(media)?.[1];
-      return first === undefined ? undefined : Math.max(0, (this.serverNowMs - Date.parse(first)) / 1000);
+      return first === undefined ? undefined : Date.parse(first);
     } catch {
       return undefined;
     }
@@ -282,6 +282,11 @@ export class Player {
     );
   }
 
+  /** In rewind, the next load begins at what is heard now, not where the rewind began. */
+  #keepPlace(): void {
+    if (!this.isLive) this.#rewindToMs = this.playingDateMs ?? this.#rewindToMs;
+  }
+
   #unload(): void {
     clearTimeout(this.#restartTimer);
     this.#details = undefined;
@@ -345,6 +350,7 @@ export class Player {
 
   /** A new hls.js from nothing, later each time: what it could not repair itself. */
   #restart(): void {
+    this.#keepPlace();
     this.#unload();
     this.#mediaRecovered = false;
     this.#enter('reconnecting');
