@@ -134,7 +134,7 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: { sta
   }
 
   function seekBy(seconds: number): void {
-    player.rewindTo(Math.min(Math.max(reach(), 10), Math.max(0, (player.delayS ?? 0) - seconds)));
+    player.rewindTo(Math.min(Math.max(reach(), 10), Math.max(0, player.placeS - seconds)));
   }
 
   function setVolume(value: number, muted: boolean): void {
@@ -221,7 +221,7 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: { sta
     setText(buffer, sounding ? `${player.bufferS.toFixed(1)} s` : '–');
     setText(heard, sounding ? renditionText(player.rendition) : '–');
 
-    const behindS = player.isLive ? 0 : Math.max(0, delayS ?? 0);
+    const behindS = player.isLive ? 0 : Math.max(0, player.placeS);
     const reachS = Math.max(reach(), Math.ceil(behindS));
     const canRewind = onAir && reachS > 10;
     position.disabled = !canRewind;

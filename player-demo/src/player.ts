@@ -21,6 +21,8 @@ export type Quality = 'auto' | 'aac-64' | 'aac-128' | 'aac-256' | 'opus-96';
 const LIVE_WITHIN_S = 6;
 /** Silent for this long while the server answers: the media pipeline is stuck, and a new one helps. */
 const STUCK_AFTER_MS = 12_000;
+/** Time in which the element may still tell the place before a seek. */
+const AIM_STANDS_MS = 1_500;
 /** A hiccup shorter than this is not worth a word to the listener. */
 const TROUBLE_SHOWN_AFTER_MS = 700;
 const RESTART_WAITS_MS = [500, 1_000, 2_000, 4_000, 5_000];
@@ -40,6 +42,7 @@ export class Player {
   #quality: Quality = 'auto';
   /** Undefined: the live edge. Otherwise the wall-clock moment to start from. */
   #rewindToMs: number | undefined;
+  #aimedAtMs = 0;
   #hls: Hls | undefined;
   #native = false;
   #details: LevelDetails | undefined;
@@ -104,6 +107,14 @@ export class Player {
     return heard === undefined ? undefined : (this.serverNowMs - heard) / 1000;
   }
 
+  /** Where the next step of a rewind counts from: while the last one is on its way, its aim, so that quick steps add up. */
+  get placeS(): number {
+    const aimed = this.#rewindToMs;
+    const onItsWay = this.#state !== 'playing' || performance.now() - this.#aimedAtMs < AIM_STANDS_MS;
+    if (aimed !== undefined && onItsWay) return (this.serverNowMs - aimed) / 1000;
+    return this.delayS ?? 0;
+  }
+
   get bufferS(): number {
     const { buffered, currentTime } = this.audio;
     for (let i = 0; i < buffered.length; i++) {
@@ -136,6 +147,7 @@ export class Player {
 
   /** Live radio does not wait: after a pause, `play` is at the live edge again. In rewind it goes on where it was. */
   pause(): void {
+    this.#keepPlace();
     this.#wanted = false;
     clearTimeout(this.#restartTimer);
     this.#troubleSinceMs = undefined;
@@ -179,6 +191,7 @@ export class Player {
     if (toLive && this.isLive && this.#wanted) return;
     const wasRewound = !this.isLive;
     this.#rewindToMs = toLive ? undefined : this.serverNowMs - seconds * 1000;
+    this.#aimedAtMs = performance.now();
     this.#wanted = true;
     if (!toLive && wasRewound && this.#hls && this.#details) {
       if (this.#state === 'stopped') this.#hls.startLoad(-1);
@@ -284,7 +297,7 @@ export class Player {
 
   /** In rewind, the next load begins at what is heard now, not where the rewind began. */
   #keepPlace(): void {
-    if (!this.isLive) this.#rewindToMs = this.playingDateMs ?? this.#rewindToMs;
+    if (!this.isLive && this.#state === 'playing') this.#rewindToMs = this.playingDateMs ?? this.#rewindToMs;
   }
 
   #unload(): void {
