@@ -1,13 +1,9 @@
 /** Encoders that people use, against the RTMP ports; what arrived is decoded again. */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { test } from 'node:test';
-import { promisify } from 'node:util';
 import { ensurePackages } from '../support/packages.js';
-import { assertTone, BUNDLED_FFMPEG, DEBIAN_FFMPEG, runClient, temporaryFolder } from './http-support.js';
-import { setUpRtmp } from './rtmp-support.js';
+import { assertTone, BUNDLED_FFMPEG, DEBIAN_FFMPEG, runClient } from './http-support.js';
+import { selfSigned, setUpRtmp } from './rtmp-support.js';
 
 const TONE = ['-f', 'lavfi', '-i', 'sine=frequency=1000:sample_rate=48000:duration=3'];
 const PICTURE = ['-f', 'lavfi', '-i', 'testsrc=size=640x360:rate=25:duration=3'];
@@ -152,23 +148,8 @@ for (const [name, ffmpeg] of [
   ['ffmpeg of 2018', BUNDLED_FFMPEG],
 ] as const) {
   test(`RTMPS: ${name}, with a certificate of our own`, async (t) => {
-    await ensurePackages('ffmpeg', 'openssl');
-    const folder = await temporaryFolder(t);
-    const [keyFile, certFile] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
-    const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1', '-days', '2'];
-    await promisify(execFile)('openssl', [
-      'req',
-      '-x509',
-      '-newkey',
-      'rsa:2048',
-      '-nodes',
-      '-keyout',
-      keyFile,
-      '-out',
-      certFile,
-      ...subject,
-    ]);
-    const { gate, port, log } = await setUpRtmp(t, { tls: { key: await readFile(keyFile), cert: await readFile(certFile) } });
+    await ensurePackages('ffmpeg');
+    const { gate, port, log } = await setUpRtmp(t, { tls: await selfSigned(t) });
     const output = ['-c:a', 'aac', '-f', 'flv', `rtmps://127.0.0.1:${port}/live/secret`];
     const client = runClient(t, ffmpeg, ['-v', 'error', '-re', ...TONE, '-ac', '2', ...output]);
     const source = await gate.source();

@@ -1,10 +1,15 @@
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { promisify } from 'node:util';
 import { type RtmpLimits, type RtmpOptions, RtmpServer } from '../../src/ingest/rtmp/server.js';
 import type { Admission, Gate, PublishRequest, TitleUpdate } from '../../src/ingest/source.js';
 import { type Clock, SystemClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import type { Log } from '../../src/runtime/log.js';
-import { FakeSource } from './http-support.js';
+import { ensurePackages } from '../support/packages.js';
+import { FakeSource, temporaryFolder } from './http-support.js';
 
 /** Knows the key `secret`. */
 export class RtmpGate implements Gate {
@@ -104,4 +109,14 @@ export async function setUpRtmp(
   await server.start();
   t.after(() => server.stop());
   return { gate, log, server, port: server.port };
+}
+
+/** A certificate for localhost that nobody has signed. */
+export async function selfSigned(t: TestContext): Promise<{ key: Buffer; cert: Buffer }> {
+  await ensurePackages('openssl');
+  const folder = await temporaryFolder(t);
+  const [keyFile, certFile] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
+  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1', '-days', '2'];
+  await promisify(execFile)('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', keyFile, '-out', certFile, ...subject]);
+  return { key: await readFile(keyFile), cert: await readFile(certFile) };
 }

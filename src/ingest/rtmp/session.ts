@@ -89,6 +89,8 @@ export class RtmpSession {
   #receivedBytes = 0;
   #acknowledgedBytes = 0;
   #ackWindowBytes = WINDOW_BYTES;
+  /** 128 until the client has been told another (5.4.1). */
+  #outChunkBytes = 128;
   #lingerBytes = 0;
 
   /** `admitted` is called at most once, when a key was accepted. */
@@ -301,6 +303,7 @@ export class RtmpSession {
     this.#sendControl(MESSAGE.windowAckSize, uint32(WINDOW_BYTES));
     this.#sendControl(MESSAGE.setPeerBandwidth, Buffer.concat([uint32(WINDOW_BYTES), Buffer.from([2])]));
     this.#sendControl(MESSAGE.setChunkSize, uint32(OUT_CHUNK_BYTES));
+    this.#outChunkBytes = OUT_CHUNK_BYTES;
     this.#reply(
       '_result',
       transaction,
@@ -352,9 +355,10 @@ export class RtmpSession {
   }
 
   #begin(format: SourceFormat): void {
+    if (this.#phase !== 'onAir') return;
     this.#source?.end('finished');
     const number = ++this.#sourceNumber;
-    this.#source = this.#admission!.open(format, {
+    const source = this.#admission!.open(format, {
       onDrain: () => {
         if (number !== this.#sourceNumber || !this.#held) return;
         this.#release();
@@ -364,8 +368,14 @@ export class RtmpSession {
         this.#refuse(new RtmpRefusal(statusCodeOf(error.code), error.message));
       },
     });
+    if ((this.#phase as Phase) !== 'onAir') {
+      // It was closed while it was opened.
+      source.end('lost');
+      return;
+    }
+    this.#source = source;
     this.#context.log.info({ ...this.#who(), format }, 'ingest recognised');
-    if (this.#title) this.#source.title(this.#title);
+    if (this.#title) source.title(this.#title);
     this.#title = undefined;
   }
 
@@ -458,11 +468,11 @@ export class RtmpSession {
 
   #reply(command: string, transaction: number, object: AmfInput, info: AmfInput, streamId = 0): void {
     const payload = encodeAmf0(command, transaction, object, info);
-    this.#send(encodeMessage(3, { type: MESSAGE.command, streamId, payload }, OUT_CHUNK_BYTES));
+    this.#send(encodeMessage(3, { type: MESSAGE.command, streamId, payload }, this.#outChunkBytes));
   }
 
   #sendControl(type: number, payload: Buffer): void {
-    this.#send(encodeMessage(2, { type, streamId: 0, payload }, OUT_CHUNK_BYTES));
+    this.#send(encodeMessage(2, { type, streamId: 0, payload }, this.#outChunkBytes));
   }
 
   #send(bytes: Buffer): void {
