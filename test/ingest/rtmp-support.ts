@@ -70,7 +70,7 @@ export class MemoryLog implements Log {
   of(level: string): string[] {
     return this.lines
       .filter((line) => line.level === level)
-      .map((line) => `${line.message}: ${line.fields['reason'] ?? line.fields['error'] ?? ''}`);
+      .map((line) => `${line.message}: ${line.fields.reason ?? line.fields.error ?? ''}`);
   }
 
   async until(condition: () => boolean): Promise<void> {
