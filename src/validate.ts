@@ -329,7 +329,7 @@ export async function main(args: readonly string[], print: (line: string) => voi
     for (const { rule, text, where } of breaches) print(printable(`rule ${rule}: ${text} (${where})`));
     if (repeated > 0) print(`and ${repeated} more of the same`);
     const what = [...checked].map(([name, count]) => `${count} ${name}`).join(', ');
-    print(breaches.length === 0 ? `no rule broken; checked ${what}` : `${breaches.length} breaches; checked ${what}`);
+    print(breaches.length === 0 ? `no rule broken; checked ${what}` : `rules broken: ${breaches.length} times; checked ${what}`);
   }
   return breaches.length === 0 ? 0 : 1;
 }

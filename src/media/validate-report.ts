@@ -91,14 +91,9 @@ export function checkHeaders(observation: Observation, kind: Kind, report: Repor
   }
   const maxAge = Number(directives.get('max-age') ?? Number.NaN);
   const blocked = url.includes('_HLS_msn=');
-  const wrong =
-    kind === 'media'
-      ? !(maxAge >= 86_400 && directives.has('immutable'))
-      : kind === 'multivariant'
-        ? !(maxAge <= 60)
-        : kind === 'playlist' && blocked
-          ? !(maxAge <= 60)
-          : !(maxAge <= 2) && !where.includes('/vod/');
+  // A recording's playlists change no more, or only when it is deleted.
+  const longestS = where.includes('/vod/') ? 86_400 : kind === 'multivariant' || (kind === 'playlist' && blocked) ? 60 : 2;
+  const wrong = kind === 'media' ? !(maxAge >= 86_400 && directives.has('immutable')) : !(maxAge <= longestS);
   if (wrong) report.breach('H1', where, `Cache-Control "${cacheControl}" does not suit a ${kind}${blocked ? ' that was waited for' : ''}`);
   const type = (headers['content-type'] ?? '').split(';', 1)[0]!.trim();
   if (!TYPES[kind].test(type)) report.breach('H3', where, `Content-Type "${type}" for a ${kind}`);
