@@ -84,8 +84,10 @@ export async function startService(config: Config, log: Log, clock: Clock = new 
     clock,
     log,
     dvrWindowS: config.dvrWindowS,
+    titleOf: (slug) => live.broadcast(slug)?.channel.title ?? slug,
     ...(config.maxListenersPerStream === undefined ? {} : { maxListenersPerStream: config.maxListenersPerStream }),
   });
+  providePlaybackCounts(metrics, playback);
   metrics.provide('streams_active', () => live.streams);
   metrics.provide('listeners_active', () => live.channels().reduce((sum, channel) => sum + playback.listeners(channel), 0));
   metrics.provide('ingest_bitrate_bits', () => ingest.bitsPerSecond());
@@ -189,6 +191,28 @@ class IngestMeter {
     }
     return this.#bitsPerSecond;
   }
+}
+
+function providePlaybackCounts(metrics: Metrics, { counters }: Playback): void {
+  metrics.provideCount('playback_requests_total', 'Requests for media and manifests.', () => counters.requests);
+  metrics.provideCount(
+    'manifests_rendered_total',
+    'Manifests made; the other requests for one were answered from memory.',
+    () => counters.renders,
+  );
+  metrics.provideCount(
+    'playback_timeouts_total',
+    'Requests that waited three target durations for a part in vain.',
+    () => counters.timeouts,
+  );
+  metrics.provideCount('playback_refused_total', 'Requests refused because too many waited or listened.', () => counters.refused);
+  metrics.provideCount('playback_aborted_total', 'Responses destroyed because the run ended under them.', () => counters.aborted);
+  metrics.provideCount('object_reads_total', 'Objects read from the store for listeners.', () => counters.objectReads);
+  metrics.provideCount(
+    'slow_listeners_total',
+    'Listeners of endless streams disconnected for reading too slowly.',
+    () => counters.slowListeners,
+  );
 }
 
 function uploadMetrics(metrics: Metrics) {
