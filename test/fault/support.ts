@@ -1,8 +1,9 @@
 import { readlinkSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
+import { setPriority } from 'node:os';
 import { decode, findClicks, findHoles, RATE_HZ, type Sound } from '../support/audio.js';
-import { eventually, run } from '../support/process.js';
-import { readPlaylist, type Server } from '../support/server.js';
+import { eventually, type Running } from '../support/process.js';
+import { readPlaylist, Server } from '../support/server.js';
 
 /** One line of a media playlist: where it is, and what stands before it. */
 export interface Listed {
@@ -31,14 +32,35 @@ export function listed(text: string): Listed[] {
   return segments;
 }
 
-/** Waits until `count` more segments than now are out; what a length of time is to somebody who listens. */
-export async function moreSegments(server: Server, slug: string, count: number, rendition = 'aac-128'): Promise<void> {
+/** Waits until so many segments with sound are listed (a broadcast begins with gaps), and gives the playlist. */
+export function sounding(server: Server, slug: string, count = 1, rendition = 'aac-128'): Promise<string> {
+  return eventually(`${slug} has ${count} segments`, async () => {
+    const text = await server.text(`/live/${slug}/${rendition}/index.m3u8`);
+    return text && listed(text).filter(({ gap }) => !gap).length >= count ? text : undefined;
+  });
+}
+
+/** Discontinuities, and gaps other than those before the first sound, that a playlist lists. */
+export function breaksOf(text: string): { discontinuities: number[]; gaps: number[] } {
+  const segments = listed(text);
+  const first = segments.find(({ gap }) => !gap)?.number ?? 0;
+  return {
+    discontinuities: segments.filter(({ discontinuity }) => discontinuity).map(({ number }) => number),
+    gaps: segments.filter(({ gap, number }) => gap && number > first).map(({ number }) => number),
+  };
+}
+
+export const UNBROKEN = { discontinuities: [], gaps: [] } as const;
+
+/** Waits until `count` more segments than now are out, what a length of time is to somebody who listens; gives the number of the open one. */
+export async function moreSegments(server: Server, slug: string, count: number, rendition = 'aac-128'): Promise<number> {
   const now = readPlaylist(await server.onAir(slug, 0, rendition)).openNumber;
-  await eventually(
+  return eventually(
     `${count} more segments of ${slug}`,
     async () => {
       const text = await server.text(`/live/${slug}/${rendition}/index.m3u8`);
-      return text !== undefined && readPlaylist(text).openNumber >= now + count ? true : undefined;
+      const open = text === undefined ? 0 : readPlaylist(text).openNumber;
+      return open >= now + count ? open : undefined;
     },
     count * 1920 + 20_000,
   );
@@ -51,16 +73,17 @@ export function reachesState(server: Server, slug: string, state: 'offline' | 'l
 export interface Recorded {
   readonly text: string;
   readonly segments: Listed[];
+  /** Decoded from `segments[0]` on. */
   readonly sound: Sound;
 }
 
 /** Fetches every segment that a playlist lists, and decodes them as one. A gap is left out; a segment that is not there fails. */
-export async function hearPlaylist(base: string, path: string): Promise<Recorded> {
+export async function hearPlaylist(base: string, path: string, from = 0): Promise<Recorded> {
   const url = new URL(path, base);
   const response = await fetch(url);
   const text = await response.text();
   if (!response.ok) throw new Error(`${path}: ${response.status} ${text.slice(0, 200)}`);
-  const segments = listed(text);
+  const segments = listed(text).filter(({ number }) => number >= from);
   const pieces: Uint8Array[] = [];
   const get = async (uri: string) => {
     const answer = await fetch(new URL(uri, url));
@@ -78,9 +101,12 @@ export async function hearPlaylist(base: string, path: string): Promise<Recorded
   return { text, segments, sound: await decode(Buffer.concat(pieces), { inputArgs: ['-f', map === undefined ? 'mp3' : 'mp4'] }) };
 }
 
-/** What a listener of a rendition heard since the broadcast began. */
-export function hear(server: Server, slug: string, rendition: string): Promise<Recorded> {
-  return hearPlaylist(server.url, `/live/${slug}/${rendition}/${rendition.startsWith('mp3') ? 'index' : 'dvr'}.m3u8`);
+/** How many runs made these segments. Names of gaps before the first sound do not count. */
+export const runsOf = (segments: readonly Listed[]) => new Set(segments.filter(({ gap }) => !gap).map(({ run }) => run)).size;
+
+/** What a listener of a rendition heard since the broadcast began, or since segment `from`. */
+export function hear(server: Server, slug: string, rendition: string, from?: number): Promise<Recorded> {
+  return hearPlaylist(server.url, `/live/${slug}/${rendition}/${rendition.startsWith('mp3') ? 'index' : 'dvr'}.m3u8`, from);
 }
 
 function withoutId3(bytes: Uint8Array): Uint8Array {
@@ -143,4 +169,32 @@ export async function residentBytes(pid: number): Promise<number> {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) * 1024;
 }
 
-export { run };
+// What is tested here is what the service does, not how late a busy machine lets it, its publishers and its listeners run. So this process and
+// what it starts go before others, and the service and the publishers before the players. Without the right to do so they stay as they are.
+const raise = (pid: number, priority: number) => {
+  try {
+    setPriority(pid, priority);
+  } catch {
+    // Not root, or gone already.
+  }
+};
+raise(0, -5);
+const UNDER = ['nice', '-n', '-10'];
+
+export const startServer = (env: Readonly<Record<string, string>> = {}): Promise<Server> => Server.start({ env, under: UNDER });
+
+/** A publisher whose lateness would be taken for a fault of the service. */
+export function punctual(publisher: Running): Running {
+  raise(publisher.child.pid ?? 0, -16);
+  return publisher;
+}
+
+/** Runs the body of a test; when it fails, the last words of the service go with it. */
+export async function told(server: Server, body: () => Promise<void>): Promise<void> {
+  try {
+    await body();
+  } catch (error) {
+    console.log(server.logTail(40));
+    throw error;
+  }
+}
