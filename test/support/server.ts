@@ -161,8 +161,7 @@ export class Server {
 
   /** Makes a channel and a stream key for it. */
   async createChannel(slug: string): Promise<string> {
-    await this.api('POST', '/channels', { slug, title: slug, visibility: 'public' });
-    return (await this.api<{ streamKey: string }>('POST', `/channels/${slug}/stream-key`)).streamKey;
+    return (await this.api<{ streamKey: string }>('POST', '/channels', { slug, title: slug, visibility: 'public' })).streamKey;
   }
 
   channel(slug: string): Promise<{ state: 'offline' | 'live' | 'holding'; nowPlaying: { title: string; artist?: string } | null }> {
