@@ -108,6 +108,12 @@ export class FakeClock implements Clock {
     this.#nowMs = untilMs;
   }
 
+  /** The time passes and no timer runs, as for a process that is suspended; those that fell due meanwhile run with the next step. */
+  sleep(ms: number): void {
+    this.#nowMs += ms;
+    for (const timer of this.#timers) if (timer.atMs < this.#nowMs) timer.atMs = this.#nowMs;
+  }
+
   #add(timer: FakeTimer): () => void {
     this.#timers.add(timer);
     return () => this.#timers.delete(timer);

@@ -1,0 +1,396 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { ObjectStore } from '../../src/backing/object-store.js';
+import type { Registry } from '../../src/backing/registry.js';
+import type { Recording } from '../../src/live/broadcast.js';
+import { LiveChannels } from '../../src/live/live-channels.js';
+import { Uploader } from '../../src/live/uploader.js';
+import { MIN_SEGMENTS } from '../../src/media/hls.js';
+import { LADDER } from '../../src/media/ladder.js';
+import { wallMsOf } from '../../src/media/timeline.js';
+import { FakeClock } from '../../src/runtime/clock.js';
+import { VezaError } from '../../src/runtime/errors.js';
+import { silentLog } from '../../src/runtime/log.js';
+import { FakeFfmpeg } from '../support/fake-ffmpeg.js';
+
+/** Of a channel that was never on air: a first playlist has room for six segments. */
+const FIRST = MIN_SEGMENTS;
+const CHANNEL = { id: 'c1', slug: 'radio', title: 'Radio', recording: true };
+
+/** What outlives a process. */
+class Disk {
+  readonly documents = new Map<string, unknown>();
+  readonly objects = new Set<string>();
+  failing = false;
+
+  readonly registry: Registry = {
+    load: async () => new Map(this.documents),
+    save: async (channel, document) => {
+      if (this.failing) throw new Error('no space left');
+      this.documents.set(channel, structuredClone(document));
+    },
+    remove: async (channel) => {
+      this.documents.delete(channel);
+    },
+  };
+
+  readonly store = {
+    put: async (key: string) => {
+      this.objects.add(key);
+    },
+    head: async (key: string) => (this.objects.has(key) ? 1 : undefined),
+  } as unknown as ObjectStore;
+}
+
+class World {
+  readonly ffmpeg = new FakeFfmpeg();
+  readonly recordings: Recording[] = [];
+  readonly delaysS: number[] = [];
+  readonly counts = { cuts: 0, undurable: 0, encoderRestarts: 0 };
+  readonly clock: FakeClock;
+  readonly live: LiveChannels;
+
+  constructor(
+    readonly disk = new Disk(),
+    clock = new FakeClock(),
+    media: { recordingMaxH?: number; partMs?: number } = {},
+  ) {
+    this.clock = clock;
+    const common = { clock, log: silentLog, store: disk.store };
+    const nothing = () => undefined;
+    const uploader = new Uploader({
+      ...common,
+      metrics: { segmentUploadSeconds: nothing, segmentUploadBacklog: nothing, segmentLost: nothing },
+    });
+    this.live = new LiveChannels({
+      ...common,
+      ffmpeg: this.ffmpeg.asFfmpeg,
+      registry: disk.registry,
+      uploader,
+      metrics: {
+        partPublishDelaySeconds: (seconds) => this.delaysS.push(seconds),
+        ingestBytes: nothing,
+        cut: () => {
+          this.counts.cuts += 1;
+        },
+        decoderRestarted: nothing,
+        encoderRestarted: () => {
+          this.counts.encoderRestarts += 1;
+        },
+        timelineNotDurable: () => {
+          this.counts.undurable += 1;
+        },
+      },
+      media: { segmentMs: 1920, partMs: 320, reconnectWindowS: 60, recordingMaxH: 12, ladder: LADDER, ...media },
+      maxStreams: 2,
+      verifyKey: async (key) => (key === 'key' ? CHANNEL : undefined),
+      channelBySlug: async () => CHANNEL,
+      onRecordingStarted: nothing,
+      onRecordingEnded: (recording) => this.recordings.push(recording),
+    });
+  }
+
+  /** The next process over the same disk; this one is dead from now on, since its clock stands still. */
+  after(ms: number): World {
+    return new World(this.disk, new FakeClock(this.clock.wallMs() + ms));
+  }
+
+  /** Lets what was started by time passing come to its end. */
+  async settle(): Promise<void> {
+    for (let turn = 0; turn < 10; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  async pass(ms: number, step = 20): Promise<void> {
+    for (let passed = 0; passed < ms; passed += step) {
+      this.clock.advance(step);
+      if (passed % 320 === 0) await this.settle();
+    }
+    await this.settle();
+  }
+
+  async connect(client = 'obs', channel: string | undefined = undefined) {
+    const admission = await this.live.admit({ protocol: 'rtmp', channel, streamKey: 'key', remoteAddress: '127.0.0.1', client });
+    const closed: { code: string; message: string }[] = [];
+    return { source: admission.open('adts', { onDrain: () => undefined, onClose: (error) => closed.push(error) }), closed };
+  }
+
+  /** A broadcaster whose clock is off by `ppm` sends for `ms`. */
+  async send(source: { write(bytes: Uint8Array): boolean }, ms: number, ppm = 0): Promise<void> {
+    let sent = 0;
+    for (let passed = 20; passed <= ms; passed += 20) {
+      this.clock.advance(20);
+      const due = Math.floor(passed * 48 * (1 + ppm / 1e6));
+      source.write(new Uint8Array((due - sent) * 4).fill(1));
+      sent = due;
+      // One turn is enough for the promises of a segment's number, which its first part waits for.
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await this.settle();
+  }
+
+  view() {
+    const view = this.live.view('radio');
+    assert.ok(view, 'the channel is off air');
+    return view;
+  }
+}
+
+for (const ppm of [0, 200, -200]) {
+  test(`half an hour from a broadcaster whose clock is off by ${ppm} ppm: numbers and dates are true to 50 ms, nothing is cut`, async () => {
+    const world = new World();
+    await world.live.start();
+    const { source } = await world.connect();
+    await world.send(source, 1_800_000, ppm);
+    const { timeline } = world.view();
+    const open = timeline.progress.aac?.openNumber ?? 0;
+    const openParts = timeline.progress.aac?.openParts ?? 0;
+    const dateMs = wallMsOf(timeline, open) + openParts * 320;
+    assert.ok(Math.abs(world.clock.wallMs() - dateMs) <= 320 + 50, `the edge is ${world.clock.wallMs() - dateMs} ms away`);
+    assert.ok(Math.max(...world.delaysS) <= 0.05, `a part came ${Math.max(...world.delaysS)} s late`);
+    assert.equal(timeline.runs.length, 1);
+    assert.equal(timeline.gaps.size, 0);
+    assert.equal(world.counts.cuts, 0);
+    await Promise.all([world.live.end('radio', 'test'), world.pass(3000)]);
+  });
+}
+
+test('a source that cannot be decoded never puts the channel on air, and is told why', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source, closed } = await world.connect();
+  source.write(Buffer.alloc(2));
+  world.ffmpeg.decoders[0]?.crash();
+  await world.pass(2000);
+  assert.equal(world.live.view('radio'), undefined);
+  assert.equal(closed[0]?.code, 'unsupported_media');
+  assert.equal(world.disk.documents.size, 0);
+  assert.equal(world.live.streams, 0);
+});
+
+test("OBS's Stop ends the show after 5 s; a lost line is held for the reconnect window, then it ends; 404 after its own duration", async () => {
+  for (const [how, windowMs] of [
+    ['finished', 5000],
+    ['lost', 60_000],
+  ] as const) {
+    const world = new World();
+    await world.live.start();
+    const { source } = await world.connect();
+    await world.send(source, 10_000);
+    source.end(how);
+    await world.pass(windowMs - 1000);
+    assert.equal(world.live.status('radio').state, 'holding');
+    assert.equal(world.view().timeline.ended, false);
+    await world.pass(4000);
+    assert.equal(world.view().timeline.ended, true);
+    assert.equal(world.live.status('radio').state, 'offline');
+    // 10 s of sound began 0.2 s after the first byte: six segments; the fill behind them is not in the recording.
+    assert.deepEqual(
+      world.recordings.map(({ from, to }) => [from, to]),
+      [[FIRST, FIRST + 5]],
+    );
+    await world.pass(58_000);
+    assert.equal(world.live.view('radio'), undefined);
+  }
+});
+
+test('numbers rise for the life of the channel: the next show begins where the last ended', async () => {
+  const world = new World();
+  await world.live.start();
+  for (const expected of [FIRST, FIRST + 6]) {
+    const { source } = await world.connect();
+    await world.send(source, 10_000);
+    assert.equal(world.view().timeline.firstNumber, expected);
+    await Promise.all([world.live.end('radio', 'test'), world.pass(3000)]);
+  }
+});
+
+test('a takeover keeps the run; the displaced encoder is told, and refused while the other is sending', async () => {
+  const world = new World();
+  await world.live.start();
+  const first = await world.connect('obs');
+  await world.send(first.source, 5000);
+  const second = await world.connect('butt');
+  await world.send(second.source, 2000);
+  assert.equal(first.closed[0]?.code, 'displaced');
+  await assert.rejects(world.connect('obs'), (error) => error instanceof VezaError && error.code === 'displaced');
+  // Once the winner has stopped sending, it may come back.
+  await world.pass(4000);
+  const third = await world.connect('obs');
+  await world.send(third.source, 2000);
+  assert.equal(second.closed[0]?.code, 'displaced');
+  assert.equal(world.view().timeline.runs.length, 1);
+  assert.equal(world.view().timeline.gaps.size, 0);
+});
+
+test('two encoders of one name that both reconnect at once change places once, not for ever', async () => {
+  const world = new World();
+  await world.live.start();
+  let onAir = await world.connect('obs');
+  await world.send(onAir.source, 3000);
+  let takeovers = 0;
+  for (let second = 0; second < 20; second += 1) {
+    const other = await world.connect('obs').catch(() => undefined);
+    if (other) {
+      takeovers += 1;
+      await world.send(other.source, 1000);
+      onAir = other;
+    } else await world.send(onAir.source, 1000);
+  }
+  assert.equal(takeovers, 1);
+});
+
+test('a wrong key, and a right one at another channel, are the same refusal; streams above MAX_STREAMS are refused as busy', async () => {
+  const world = new World();
+  await world.live.start();
+  const request = { protocol: 'icecast', remoteAddress: '127.0.0.1', client: '' };
+  const code = (expected: string) => (error: unknown) => error instanceof VezaError && error.code === expected;
+  await assert.rejects(world.live.admit({ ...request, channel: 'radio', streamKey: 'wrong' }), code('unauthorized'));
+  await assert.rejects(world.live.admit({ ...request, channel: 'other', streamKey: 'key' }), code('unauthorized'));
+});
+
+test('killed on air and started again: same show, higher numbers, the open segment a gap, one discontinuity', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 10_000);
+  const before = world.view();
+  const open = before.timeline.progress.aac?.openNumber ?? 0;
+  await world.settle();
+
+  const next = world.after(8000);
+  await next.live.start();
+  const { timeline } = next.view();
+  assert.equal(timeline.broadcastId, before.timeline.broadcastId);
+  assert.deepEqual([...timeline.gaps], [open]);
+  assert.deepEqual(
+    timeline.runs.map((run) => [run.firstNumber, run.discontinuity]),
+    [
+      [FIRST, 0],
+      [open + 1, 1],
+    ],
+  );
+  assert.equal(timeline.runs[1]?.startWallMs, next.clock.wallMs());
+  assert.equal(next.live.status('radio').state, 'holding');
+  const again = await next.connect();
+  await next.send(again.source, 4000);
+  assert.equal(next.live.status('radio').state, 'live');
+  assert.ok((next.view().timeline.progress.aac?.openNumber ?? 0) > open + 1);
+});
+
+test('what was finished but not stored when the process died is a gap, too', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 10_000);
+  await world.settle();
+  for (const key of world.disk.objects) if (key.includes('aac-64') && key.endsWith(`-${FIRST + 2}.m4s`)) world.disk.objects.delete(key);
+  const next = world.after(1000);
+  await next.live.start();
+  assert.ok(next.view().timeline.gaps.has(FIRST + 2));
+});
+
+test('stopped in order: no gap, and the show goes on after it', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source, closed } = await world.connect();
+  await world.send(source, 10_000);
+  await Promise.all([world.live.stop(), world.pass(3000)]);
+  assert.equal(closed[0]?.code, 'unavailable');
+  const next = world.after(1000);
+  await next.live.start();
+  assert.equal(next.view().timeline.gaps.size, 0);
+  assert.equal(next.view().timeline.runs.length, 2);
+  assert.deepEqual(world.recordings, []);
+});
+
+test('a server that was away for an hour ends the show where it broke off, and keeps the recording', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 20_000);
+  await world.settle();
+  const next = world.after(3_600_000);
+  await next.live.start();
+  assert.equal(next.view().timeline.ended, true);
+  assert.equal(next.recordings.length, 1);
+  assert.equal(next.live.status('radio').state, 'offline');
+});
+
+test('an encoder that dies: the same run, every frame once and in order', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 7000);
+  world.ffmpeg.encoders[0]?.crash();
+  await world.send(source, 7000);
+  assert.equal(world.ffmpeg.encoders.length, 2);
+  assert.equal(world.counts.encoderRestarts, 1);
+  const view = world.view();
+  assert.equal(view.timeline.runs.length, 1);
+  assert.equal(view.timeline.gaps.size, 0);
+  assert.equal(view.timeline.progress.aac?.openNumber, FIRST + 7);
+  // Each chunk holds as many frames as its part: an index that came twice or never would shift them.
+  for (let number = FIRST + 2; number < FIRST + 7; number += 1) {
+    const media = view.media('aac-128', `${view.timeline.runs[0]?.id}-${number}.m4s`);
+    assert.equal(media?.chunks.length, 6);
+  }
+});
+
+test('the disk is full: segments are listed all the same, and each is counted as not durable', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 4000);
+  world.disk.failing = true;
+  await world.send(source, 8000);
+  assert.ok(world.counts.undurable >= 3);
+  assert.equal(world.view().timeline.progress.aac?.openNumber, FIRST + 6);
+});
+
+test('a process that slept begins a new run instead of making up for it', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 7000);
+  const tickless = world.clock.monotonicMs();
+  // The clock jumps over the timers, as it does over a suspended process.
+  world.clock.sleep(60_000);
+  assert.equal(world.clock.monotonicMs(), tickless + 60_000);
+  await world.send(source, 6000);
+  const { timeline } = world.view();
+  assert.equal(timeline.runs.length, 2);
+  assert.equal(timeline.runs[1]?.firstNumber, ([...timeline.gaps].at(-1) ?? 0) + 1);
+});
+
+test('a station that never stops is cut into recordings; its timeline goes on', async () => {
+  const world = new World(undefined, undefined, { recordingMaxH: 1 });
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 3_700_000);
+  assert.deepEqual(
+    world.recordings.map(({ from, to }) => [from, to]),
+    [[FIRST, FIRST + 1874]],
+  );
+  assert.equal(world.view().timeline.runs.length, 1);
+});
+
+test('a title begins when it is heard, once, and is told in the media from then on', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 6000);
+  const announcedMs = world.clock.wallMs();
+  source.title({ title: 'A song', artist: 'Somebody' });
+  source.title({ title: 'A song', artist: 'Somebody' });
+  const [title, ...more] = world.view().timeline.titles;
+  assert.deepEqual(more, []);
+  const waitsMs = (title?.startWallMs ?? 0) - announcedMs;
+  assert.ok(waitsMs > 50 && waitsMs < 250, `heard ${waitsMs} ms later`);
+  assert.equal(world.live.status('radio').nowPlaying, undefined);
+  await world.send(source, 4000);
+  assert.equal(world.live.status('radio').nowPlaying?.title, 'A song');
+  const { timeline } = world.view();
+  const last = (timeline.progress.aac?.openNumber ?? 0) - 1;
+  const media = world.view().media('aac-64', `${timeline.runs[0]?.id}-${last}.m4s`);
+  assert.ok(Buffer.from(media?.chunks[0] ?? []).includes('A song'));
+});

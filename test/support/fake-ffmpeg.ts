@@ -1,0 +1,100 @@
+import type { Ffmpeg, Transform, TransformEvents } from '../../src/backing/ffmpeg.js';
+import { FRAME_SAMPLES, type Rendition } from '../../src/media/ladder.js';
+
+/**
+ * Stands in for ffmpeg where only time, order and numbers matter. A decoder takes its input for PCM. An encoder makes a frame of
+ * each rendition as soon as the codec's frame is full, one byte of it its position's checksum, without delay and without sound.
+ */
+export class FakeFfmpeg {
+  readonly path = 'fake';
+  readonly decoders: FakeTransform[] = [];
+  readonly encoders: FakeTransform[] = [];
+
+  decoder(_format: string, events: TransformEvents): Transform {
+    const transform: FakeTransform = new FakeTransform(events, (bytes) => events.onData(Buffer.from(bytes)));
+    this.decoders.push(transform);
+    return transform;
+  }
+
+  encoder(renditions: readonly Rendition[], events: TransformEvents): Transform {
+    let samples = 0;
+    const made = renditions.map(() => 0);
+    const put = (final: boolean) => {
+      for (const [index, rendition] of renditions.entries()) {
+        const frame = FRAME_SAMPLES[rendition.codec];
+        // A real one gives what is in it at the end, filled up.
+        while (((made[index] ?? 0) + (final ? 0 : 1)) * frame <= samples) {
+          events.onData(simpleBlock(index + 1, made[index] ?? 0));
+          made[index] = (made[index] ?? 0) + 1;
+        }
+      }
+    };
+    const transform = new FakeTransform(
+      events,
+      (bytes) => {
+        samples += bytes.length / 4;
+        put(false);
+      },
+      () => put(true),
+    );
+    this.encoders.push(transform);
+    return transform;
+  }
+
+  get asFfmpeg(): Ffmpeg {
+    return this as unknown as Ffmpeg;
+  }
+}
+
+export class FakeTransform implements Transform {
+  readonly pid = undefined;
+  readonly backlogBytes = 0;
+  dead = false;
+  readonly #events: TransformEvents;
+  readonly #take: (bytes: Uint8Array) => void;
+  readonly #flush: () => void;
+
+  constructor(events: TransformEvents, take: (bytes: Uint8Array) => void, flush: () => void = () => undefined) {
+    this.#events = events;
+    this.#take = take;
+    this.#flush = flush;
+  }
+
+  write(bytes: Uint8Array): boolean {
+    if (!this.dead) this.#take(bytes);
+    return true;
+  }
+
+  end(): void {
+    if (this.dead) return;
+    this.#flush();
+    this.#exit(undefined);
+  }
+
+  kill(): void {
+    if (!this.dead) this.#exit('killed');
+  }
+
+  /** It dies by itself, as by a bug or the kernel. */
+  crash(): void {
+    this.#exit('crashed');
+  }
+
+  pause(): void {}
+  resume(): void {}
+
+  #exit(error: string | undefined): void {
+    this.dead = true;
+    queueMicrotask(() => this.#events.onExit(error));
+  }
+}
+
+/** A Matroska SimpleBlock with four bytes of payload: the frame's place in its encoder's output. */
+function simpleBlock(track: number, index: number): Buffer {
+  const block = Buffer.alloc(10);
+  block[0] = 0xa3;
+  block[1] = 0x88;
+  block[2] = 0x80 | track;
+  block.writeUInt32BE(index, 6);
+  return block;
+}
