@@ -5,7 +5,20 @@ import { findSlips } from '../support/audio.js';
 import { eventually, type Running } from '../support/process.js';
 import { encodeTone, POST_FORMATS, type PostFormat, publishRtmp } from '../support/publishers.js';
 import type { Server } from '../support/server.js';
-import { breaksOf, clicksIn, ffmpegsOf, hear, moreSegments, runsOf, sounding, soundStretches, told, UNBROKEN } from './support.js';
+import {
+  breaksOf,
+  clicksIn,
+  ffmpegsOf,
+  hear,
+  moreSegments,
+  punctual,
+  runsOf,
+  sounding,
+  soundStretches,
+  startServer,
+  told,
+  UNBROKEN,
+} from './support.js';
 
 const HZ = 997;
 const RENDITIONS = ['aac-128', 'opus-96', 'mp3-128'] as const;
@@ -90,8 +103,9 @@ for (const formats of PAIRS) {
       for (const slug of shows.keys()) {
         for (const rendition of RENDITIONS) {
           const holes = await check(slug, rendition);
-          // What the dead decoder had taken is lost; more than a second is not.
-          assert.ok(holes.length <= 1 && (holes[0] ?? 0) < 1000, `${slug}, ${rendition}: holes of ${holes} ms`);
+          // What the dead decoder had taken is lost: for FLAC, whose parser holds ten frames, a second, and it takes as long to fill again.
+          const most = slug === 'flac' ? 3000 : 1000;
+          assert.ok(holes.length <= 1 && (holes[0] ?? 0) < most, `${slug}, ${rendition}: holes of ${holes} ms`);
         }
       }
       await Promise.all(publishers.splice(0).map((publisher) => publisher.kill('SIGKILL')));

@@ -4,7 +4,19 @@ import { findHoles, listen, RATE_HZ, toneShare } from '../support/audio.js';
 import { Players } from '../support/players.js';
 import { publishIcecast, publishRtmp } from '../support/publishers.js';
 import type { Server } from '../support/server.js';
-import { breaksOf, clicksIn, hear, moreSegments, reachesState, runsOf, sounding, soundStretches, UNBROKEN } from './support.js';
+import {
+  breaksOf,
+  clicksIn,
+  hear,
+  moreSegments,
+  punctual,
+  reachesState,
+  runsOf,
+  sounding,
+  soundStretches,
+  startServer,
+  UNBROKEN,
+} from './support.js';
 
 let server: Server;
 let players: Players;
