@@ -49,6 +49,9 @@ const FULL_CORRECTION_MS = 30;
 /** Within this the ratio stays exactly 1, and nothing is resampled. */
 const DEAD_BAND_MS = 4;
 
+/** 1 in the gains of a seam. */
+const FULL_GAIN = 32_767;
+
 type Mode = 'filling' | 'playing' | 'drained';
 
 export class PcmBuffer {
@@ -75,6 +78,8 @@ export class PcmBuffer {
   #ratio = 1;
   #phase = 0;
   #history = new Int16Array(CHANNELS);
+  /** Samples of what comes next that are faded in yet. */
+  #fadeIn = 0;
 
   constructor(options: PcmBufferOptions) {
     this.#options = options;
@@ -108,6 +113,7 @@ export class PcmBuffer {
     if (this.#firstArrivalMs === undefined) this.#firstArrivalMs = nowMs;
     else if (nowMs - this.#lastArrivalMs > 5) this.#rememberGap(nowMs);
     this.#lastArrivalMs = nowMs;
+    if (this.#fadeIn > 0) this.#soften(pcm);
     this.#chunks.push(pcm);
     this.#level += pcm.length / CHANNELS;
     this.#received += pcm.length / CHANNELS;
@@ -115,6 +121,20 @@ export class PcmBuffer {
       this.#paused = true;
       this.#options.onPressure(true);
     }
+  }
+
+  /** What is pushed from now on does not continue what is here: both edges are softened over 5 ms. */
+  seam(): void {
+    let left = Math.min(this.#level, EDGE_FADE);
+    const edge = new Int16Array(left * CHANNELS).fill(FULL_GAIN);
+    fade(edge, 'out');
+    for (let index = this.#chunks.length - 1; index >= 0 && left > 0; index -= 1) {
+      const chunk = this.#chunks[index]!;
+      const now = Math.min(left, chunk.length / CHANNELS);
+      left -= now;
+      scale(chunk.subarray(chunk.length - now * CHANNELS), edge.subarray(left * CHANNELS));
+    }
+    this.#fadeIn = EDGE_FADE;
   }
 
   /** The decoder has given its last. What is here is still played. */
@@ -174,6 +194,14 @@ export class PcmBuffer {
       this.#phase = 0;
       this.#history.fill(0);
     }
+  }
+
+  /** A decoder's chunks may be shorter than the fade. */
+  #soften(pcm: Int16Array): void {
+    const edge = new Int16Array(EDGE_FADE * CHANNELS).fill(FULL_GAIN);
+    fade(edge, 'in');
+    scale(pcm, edge.subarray((EDGE_FADE - this.#fadeIn) * CHANNELS));
+    this.#fadeIn = Math.max(0, this.#fadeIn - pcm.length / CHANNELS);
   }
 
   #rememberGap(nowMs: number): void {
@@ -285,4 +313,9 @@ export class PcmBuffer {
       left -= there;
     }
   }
+}
+
+function scale(pcm: Int16Array, gains: Int16Array): void {
+  const length = Math.min(pcm.length, gains.length);
+  for (let at = 0; at < length; at += 1) pcm[at] = Math.round((pcm[at]! * gains[at]!) / FULL_GAIN);
 }

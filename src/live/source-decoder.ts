@@ -131,6 +131,8 @@ export class SourceDecoder {
       this.#decoded = 0;
       this.#log.warn({ reason }, 'the decoder died; another goes on');
       this.#events.onRestart(reason);
+      // What the dead one had taken is lost.
+      this.buffer.seam();
       this.#transform = this.#start();
       const head = this.#head.resume();
       if (head.length > 0) this.#transform.write(head);
