@@ -3,7 +3,7 @@ import type { ObjectStore } from '../backing/object-store.js';
 import type { Registry } from '../backing/registry.js';
 import { LIVE_WINDOW_SEGMENTS, MIN_SEGMENTS } from '../media/hls.js';
 import { LADDER } from '../media/ladder.js';
-import { runOf, SAMPLES_TO_MS, segmentName, type Title } from '../media/timeline.js';
+import { type Run, runOf, SAMPLES_TO_MS, segmentName, type Title } from '../media/timeline.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
@@ -225,8 +225,12 @@ export class LiveChannels implements Edge {
       this.#numbers.delete(slug);
       return;
     }
-    const broadcast = this.#create(channel, onAir);
-    await this.#findMissing(broadcast, onAir.timeline.openNumber);
+    // It may have died between the last part of a segment and the first of the next.
+    const { openNumber, runs } = onAir.timeline;
+    const run = runs.at(-1);
+    const finished = run !== undefined && (await this.#isStored(slug, onAir.renditions, run, openNumber));
+    const broadcast = this.#create(channel, { ...onAir, clean: onAir.clean || finished });
+    await this.#findMissing(broadcast, openNumber);
     if (this.#options.clock.wallMs() - onAir.savedMs < RESUME_WITHIN_MS) broadcast.resume();
     else await broadcast.abandon();
   }
@@ -236,13 +240,17 @@ export class LiveChannels implements Edge {
     const { window } = broadcast;
     for (let number = Math.max(window.firstNumber, openNumber - CHECKED_SEGMENTS); number < openNumber; number += 1) {
       if (window.gaps.has(number)) continue;
-      const run = runOf(window, number);
-      const sizes = await Promise.all(
-        window.renditions.map((rendition) =>
-          this.#options.store.head(`live/${window.channel}/${rendition.name}/${segmentName(run.id, number, rendition.codec)}`),
-        ),
-      );
-      if (sizes.includes(undefined)) window.markGap(number);
+      const names = window.renditions.map((rendition) => rendition.name);
+      if (!(await this.#isStored(window.channel, names, runOf(window, number), number))) window.markGap(number);
     }
+  }
+
+  async #isStored(slug: string, renditions: readonly string[], run: Run, number: number): Promise<boolean> {
+    const sizes = await Promise.all(
+      LADDER.filter((rendition) => renditions.includes(rendition.name)).map((rendition) =>
+        this.#options.store.head(`live/${slug}/${rendition.name}/${segmentName(run.id, number, rendition.codec)}`),
+      ),
+    );
+    return !sizes.includes(undefined);
   }
 }

@@ -252,7 +252,7 @@ test('killed on air and started again: same show, higher numbers, the open segme
   const world = new World();
   await world.live.start();
   const { source } = await world.connect();
-  await world.send(source, 10_000);
+  await world.send(source, 11_000);
   const before = world.view();
   const open = before.timeline.progress.aac?.openNumber ?? 0;
   await world.settle();
@@ -275,6 +275,18 @@ test('killed on air and started again: same show, higher numbers, the open segme
   await next.send(again.source, 4000);
   assert.equal(next.live.status('radio').state, 'live');
   assert.ok((next.view().timeline.progress.aac?.openNumber ?? 0) > open + 1);
+});
+
+test('killed between two segments: the one that was finished is no gap', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 10_000);
+  assert.deepEqual(world.view().timeline.progress.aac, { openNumber: FIRST + 5, openParts: 0 });
+  const next = world.after(1000);
+  await next.live.start();
+  assert.equal(next.view().timeline.gaps.size, 0);
+  assert.equal(next.view().timeline.runs[1]?.firstNumber, FIRST + 5);
 });
 
 test('what was finished but not stored when the process died is a gap, too', async () => {
