@@ -1,14 +1,55 @@
-// npm run bench -- live|origin [--only NAME] [--long]
+// npm run bench -- live|origin [--only NAME] [--long] [--runs N]
 //
-// Each bench is one file that exports its measurements; this one chooses, runs and reports them.
+// Each bench is a file of its own; this one chooses, runs and reports. Without --long, what takes many minutes is shortened or left out.
 import { parseArgs } from 'node:util';
+import { measureLatency } from './latency.js';
+import { measureCpu, measureMemory, measureStalls } from './load.js';
+import { measureBlocked, measurePlaylist } from './origin.js';
+import { type Figure, printTable, say, writeResults } from './report.js';
 
-const { positionals } = parseArgs({
+const { positionals, values } = parseArgs({
   allowPositionals: true,
-  options: { only: { type: 'string' }, long: { type: 'boolean' }, runs: { type: 'string' } },
+  options: { only: { type: 'string' }, long: { type: 'boolean', default: false }, runs: { type: 'string' } },
 });
-const name = positionals[0];
-if (name !== 'live' && name !== 'origin') {
-  console.error('usage: npm run bench -- live|origin [--only NAME] [--long] [--runs N]');
+const { only, long } = values;
+const runs = Number(values.runs ?? (long ? 3 : 1));
+
+interface Part {
+  readonly name: string;
+  readonly run: (detail: string | undefined) => Promise<Figure[]>;
+  readonly longOnly?: boolean;
+}
+
+const cpu = { seconds: long ? 60 : 30, rounds: long ? 5 : 3 };
+const BENCHES: Readonly<Record<string, readonly Part[]>> = {
+  live: [
+    { name: 'latency', run: (detail) => measureLatency({ beeps: 32, runs }, detail) },
+    { name: 'cpu', run: async () => [...(await measureCpu(4, 1.15, cpu)), ...(await measureCpu(1, 1.3, cpu))] },
+    { name: 'stalls', run: () => measureStalls(long ? 10 : 1) },
+    { name: 'memory', run: () => measureMemory(30), longOnly: true },
+  ],
+  origin: [
+    { name: 'playlist', run: () => measurePlaylist({ seconds: 10, rounds: long ? 5 : 3 }) },
+    { name: 'blocked', run: () => measureBlocked({ clients: 10_000, parts: long ? 30 : 10 }) },
+  ],
+};
+
+const [name = ''] = positionals;
+const parts = BENCHES[name];
+// `--only latency:Shaka` is a part of a part.
+const [wanted, detail] = only?.split(':', 2) ?? [];
+const chosen = parts?.filter((part) => (wanted === undefined ? long || !part.longOnly : part.name === wanted));
+if (!chosen || chosen.length === 0) {
+  const known = Object.entries(BENCHES).map(([bench, list]) => `${bench} (${list.map((part) => part.name).join(', ')})`);
+  console.error(`usage: npm run bench -- NAME [--only PART] [--long] [--runs N]\nknown: ${known.join('; ')}`);
   process.exit(2);
 }
+
+const figures: Figure[] = [];
+for (const part of chosen) {
+  say(`— ${name}: ${part.name}`);
+  figures.push(...(await part.run(detail)));
+}
+printTable(figures);
+say(`written to ${await writeResults(wanted === undefined ? name : `${name}-${wanted}`, figures)}`);
+process.exit(figures.every(({ holds }) => holds) ? 0 : 1);

@@ -75,6 +75,8 @@ export function prepareMusic(seconds: number): Promise<PreparedSound> {
 export interface PreparedBeeps extends PreparedSound {
   /** Samples, in what the frames decode to, at which beeps begin. */
   readonly onsets: readonly Onset[];
+  /** Length of one turn of the file. */
+  readonly samples: number;
 }
 
 export async function prepareBeeps(seconds: number): Promise<PreparedBeeps> {
@@ -84,7 +86,7 @@ export async function prepareBeeps(seconds: number): Promise<PreparedBeeps> {
     await run('/usr/bin/ffmpeg', ['-v', 'error', '-nostdin', '-y', '-f', 's16le', '-ar', '48000', '-ac', '2', '-i', raw, ...ENCODE, path]);
   });
   const { left } = await decode(sound.path);
-  return { ...sound, onsets: findBeeps(left) };
+  return { ...sound, onsets: findBeeps(left), samples: left.length };
 }
 
 export interface Onset {

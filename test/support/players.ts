@@ -176,6 +176,13 @@ export class Players {
     await new Promise((resolve) => this.#server.close(resolve));
   }
 
+  /** A page with nothing on but the tap's code (`listen`, `take`, `media`). */
+  async blank(): Promise<Page> {
+    const page = await (await this.#browser.newContext()).newPage();
+    await page.goto(this.#address);
+    return page;
+  }
+
   /** Opens a page of its own and begins to play; resolves when the media element plays. `settings` are the player's own. */
   async play(kind: PlayerKind, url: string, settings: object = {}): Promise<Player> {
     const context = await this.#browser.newContext();
