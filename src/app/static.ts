@@ -97,7 +97,7 @@ function policy(mediaOrigins: readonly string[], frameAncestors: string): string
     "img-src 'self' data:",
     "font-src 'self'",
     "manifest-src 'self'",
-    `media-src ${media} blob:`,
+    `media-src ${media} blob: data:`,
     `connect-src ${media} ws: wss:`,
     "worker-src 'self' blob:",
     "base-uri 'none'",

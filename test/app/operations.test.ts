@@ -228,7 +228,7 @@ describe('pages', () => {
     const { get, stop } = await built({ 'index.html': '<p>player' });
     const player = (await get('/c/radio')).headers.get('content-security-policy')!;
     assert.match(player, /script-src 'self';/);
-    assert.match(player, /media-src 'self' https:\/\/cdn\.example blob:/);
+    assert.match(player, /media-src 'self' https:\/\/cdn\.example blob: data:/);
     assert.match(player, /worker-src 'self' blob:/);
     assert.match(player, /frame-ancestors \*/);
     const studio = await get('/studio');
