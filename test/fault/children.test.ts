@@ -6,6 +6,7 @@ import { eventually, type Running } from '../support/process.js';
 import { encodeTone, POST_FORMATS, type PostFormat, publishRtmp } from '../support/publishers.js';
 import type { Server } from '../support/server.js';
 import {
+  bePunctual,
   breaksOf,
   clicksIn,
   ffmpegsOf,
@@ -27,6 +28,7 @@ let server: Server;
 const publishers: Running[] = [];
 
 before(async () => {
+  bePunctual();
   // One rung a codec: that is what differs when an encoder starts again, and it is half of the work.
   server = await startServer({ ADAPTIVE_BITRATE: 'false' });
 });

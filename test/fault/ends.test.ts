@@ -4,7 +4,7 @@ import { decode, loudnessDbfs, RATE_HZ } from '../support/audio.js';
 import { eventually } from '../support/process.js';
 import { publishRtmp, type RtmpPublisher, type RtmpStatusError, toneFrames } from '../support/rtmp-publisher.js';
 import { readPlaylist, type Server } from '../support/server.js';
-import { clicksIn, hearPlaylist, moreSegments, reachesState, sounding, soundStretches, startServer, told } from './support.js';
+import { bePunctual, clicksIn, hearPlaylist, moreSegments, reachesState, sounding, soundStretches, startServer, told } from './support.js';
 
 const RECONNECT_WINDOW_S = 6;
 const SEGMENT_S = 1.92;
@@ -12,6 +12,7 @@ const HZ = 997;
 
 let server: Server;
 before(async () => {
+  bePunctual();
   server = await startServer({ RECONNECT_WINDOW_S: String(RECONNECT_WINDOW_S), ADAPTIVE_BITRATE: 'false' });
 });
 after(() => server?.stop());

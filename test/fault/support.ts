@@ -187,6 +187,11 @@ export function punctual(publisher: Running): Running {
   return publisher;
 }
 
+/** For a test that is the publisher itself; what it starts from then on is scheduled like it. */
+export function bePunctual(): void {
+  if (realTime) spawnSync('chrt', ['-r', '-p', '1', String(process.pid)]);
+}
+
 /** Runs the body of a test; when it fails, the last words of the service go with it. */
 export async function told(server: Server, body: () => Promise<void>): Promise<void> {
   try {

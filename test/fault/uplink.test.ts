@@ -8,10 +8,11 @@ import { findSlips, fitTone, RATE_HZ, tonePcm } from '../support/audio.js';
 import { eventually, run } from '../support/process.js';
 import { type Frames, publishRtmp, toneFrames } from '../support/rtmp-publisher.js';
 import { readPlaylist, type Server } from '../support/server.js';
-import { breaksOf, clicksIn, hear, runsOf, soundStretches, startServer, told, UNBROKEN } from './support.js';
+import { bePunctual, breaksOf, clicksIn, hear, runsOf, soundStretches, startServer, told, UNBROKEN } from './support.js';
 
 let server: Server;
 before(async () => {
+  bePunctual();
   server = await startServer({ ADAPTIVE_BITRATE: 'false' });
 });
 after(() => server?.stop());
