@@ -1,4 +1,4 @@
-import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
@@ -18,6 +18,7 @@ import {
   renderAnswer,
 } from './http-wire.js';
 import { icecastKey, icecastRefusal, METADATA_DONE, readMetadataCall } from './icecast.js';
+import { IngestListener } from './listener.js';
 import { Publication } from './publication.js';
 import { type SniffLimits, TAKEN } from './sniff.js';
 import type { Gate, Protocol, PublishRequest, SourceEnd } from './source.js';
@@ -57,8 +58,6 @@ export const INGEST_HTTP_LIMITS: Readonly<IngestHttpLimits> = {
   lingerBytes: 1024 * 1024,
 };
 
-/** Every deadline is looked at this often: one timer for all connections, not one a connection and a read. */
-const SWEEP_MS = 500;
 /** Characters of a User-Agent that are kept. */
 const CLIENT_CHARS = 200;
 const CHANNEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
@@ -76,92 +75,53 @@ export interface IngestHttpOptions {
 /** The `INGEST_PORT`: Icecast sources, their metadata calls, and `POST /ingest/{channel}`. */
 export class IngestHttpServer {
   readonly name = 'ingest-http';
-  readonly #options: IngestHttpOptions;
   readonly #context: Context;
+  readonly #listener: IngestListener;
   readonly #connections = new Set<Connection>();
-  /** Connections without an accepted key, by address. */
-  readonly #waiting = new Map<string, number>();
-  #waitingTotal = 0;
-  #turnedAway = 0;
-  #server: Server | undefined;
-  #cancelSweep: (() => void) | undefined;
-  #stopped: Promise<void> = Promise.resolve();
-  #port = 0;
 
   constructor(options: IngestHttpOptions) {
-    this.#options = options;
-    this.#context = { gate: options.gate, clock: options.clock, log: options.log, limits: { ...INGEST_HTTP_LIMITS, ...options.limits } };
+    const { gate, clock, log, host, port } = options;
+    const limits = { ...INGEST_HTTP_LIMITS, ...options.limits };
+    this.#context = { gate, clock, log, limits };
+    this.#listener = new IngestListener({
+      protocol: 'http',
+      host,
+      port,
+      // A client that has finished sending still gets its answer.
+      socketOptions: { allowHalfOpen: true },
+      limits,
+      clock,
+      log,
+      onConnection: (socket, address, admitted) => {
+        const connection = new Connection(socket, address, this.#context, clock.monotonicMs(), admitted);
+        this.#connections.add(connection);
+        socket.once('close', () => this.#connections.delete(connection));
+      },
+      onTurnedAway: (socket) => {
+        socket.end(renderAnswer(icecastRefusal(refusalFor(new VezaError('busy', 'too many connections'))), 'HTTP/1.0'));
+        socket.destroySoon();
+      },
+      onSweep: (nowMs) => {
+        for (const connection of this.#connections) connection.checkDeadline(nowMs);
+      },
+    });
   }
 
   /** The port that is listened on, after `start`. */
   get port(): number {
-    return this.#port;
+    return this.#listener.port;
   }
 
-  async start(): Promise<void> {
-    // Half-open: a client that has finished sending still gets its answer.
-    const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket));
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(this.#options.port, this.#options.host, () => {
-        server.off('error', reject);
-        resolve();
-      });
-    });
-    server.on('error', (error) => this.#context.log.error({ error: messageOf(error) }, 'ingest listener'));
-    this.#server = server;
-    this.#port = (server.address() as AddressInfo).port;
-    this.#cancelSweep = this.#context.clock.every(SWEEP_MS, () => this.#sweep());
+  /** Rejects when the port is taken. */
+  start(): Promise<void> {
+    return this.#listener.start();
   }
 
   /** Sources end as lost, so that their broadcasters find the next process within the reconnect window. */
-  stop(): Promise<void> {
-    const server = this.#server;
-    if (server) {
-      this.#server = undefined;
-      this.#cancelSweep?.();
-      this.#stopped = new Promise((resolve) => server.close(() => resolve()));
-      for (const connection of this.#connections) connection.shutDown();
-    }
-    return this.#stopped;
-  }
-
-  #accept(socket: Socket): void {
-    const { limits, clock } = this.#context;
-    const address = plainAddress(socket.remoteAddress);
-    const fromAddress = this.#waiting.get(address) ?? 0;
-    if (fromAddress >= limits.connectionsPerAddress || this.#waitingTotal >= limits.connections || !this.#server) {
-      this.#turnedAway++;
-      socket.on('error', () => socket.destroy());
-      socket.end(renderAnswer(icecastRefusal(refusalFor(new VezaError('busy', 'too many connections'))), 'HTTP/1.0'));
-      socket.destroySoon();
-      return;
-    }
-    this.#waiting.set(address, fromAddress + 1);
-    this.#waitingTotal++;
-    let waiting = true;
-    const settle = () => {
-      if (!waiting) return;
-      waiting = false;
-      this.#waitingTotal--;
-      const left = (this.#waiting.get(address) ?? 1) - 1;
-      if (left > 0) this.#waiting.set(address, left);
-      else this.#waiting.delete(address);
-    };
-    const connection = new Connection(socket, address, this.#context, clock.monotonicMs(), settle);
-    this.#connections.add(connection);
-    socket.once('close', () => {
-      settle();
-      this.#connections.delete(connection);
-    });
-  }
-
-  #sweep(): void {
-    const nowMs = this.#context.clock.monotonicMs();
-    for (const connection of this.#connections) connection.checkDeadline(nowMs);
-    // One line for all: those who open hundreds of connections do not fill the log.
-    if (this.#turnedAway > 0) this.#context.log.warn({ connections: this.#turnedAway }, 'ingest connections turned away: too many');
-    this.#turnedAway = 0;
+  async stop(): Promise<void> {
+    const closed = this.#listener.stop();
+    for (const connection of this.#connections) connection.shutDown();
+    await closed;
   }
 }
 
@@ -457,9 +417,4 @@ function toRefusal(error: unknown): HttpRefusal {
   if (error instanceof HttpRefusal) return error;
   if (error instanceof VezaError) return refusalFor(error);
   return new HttpRefusal(500, 'internal', 'an error of the server');
-}
-
-/** An IPv4 address as such, also where the listener speaks IPv6 (`::ffff:192.0.2.1`). */
-export function plainAddress(address: string | undefined): string {
-  return (address ?? '').replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, '');
 }

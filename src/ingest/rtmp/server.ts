@@ -1,8 +1,8 @@
-import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { createSecureContext, type SecureContext, TLSSocket } from 'node:tls';
 import type { Clock } from '../../runtime/clock.js';
-import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
+import { IngestListener } from '../listener.js';
 import type { Gate } from '../source.js';
 import { RtmpSession, type SessionContext, type SessionLimits } from './session.js';
 
@@ -34,9 +34,6 @@ export const RTMP_LIMITS: Readonly<RtmpLimits> = {
   connections: 1_000,
 };
 
-/** Every deadline is looked at this often: one timer for all connections. */
-const SWEEP_MS = 500;
-
 export interface RtmpOptions {
   gate: Gate;
   clock: Clock;
@@ -52,102 +49,68 @@ export interface RtmpOptions {
 /** `rtmp://host:port/live` with the stream key as the stream name; `rtmps` when it is given a certificate. */
 export class RtmpServer {
   readonly name: string;
-  readonly #options: RtmpOptions;
+  readonly #tls: RtmpOptions['tls'];
   readonly #limits: RtmpLimits;
-  readonly #context: SessionContext;
+  readonly #clock: Clock;
+  readonly #listener: IngestListener;
   readonly #sessions = new Map<Socket, RtmpSession>();
-  /** Connections without an accepted key, by address. */
-  readonly #waiting = new Map<string, number>();
-  #waitingTotal = 0;
-  #turnedAway = 0;
-  #server: Server | undefined;
   #secure: SecureContext | undefined;
-  #cancelSweep: (() => void) | undefined;
-  #port = 0;
 
   constructor(options: RtmpOptions) {
-    const protocol = options.tls ? 'rtmps' : 'rtmp';
+    const { gate, clock, log, host, port, tls } = options;
+    const protocol = tls ? 'rtmps' : 'rtmp';
+    const limits = { ...RTMP_LIMITS, ...options.limits };
+    const context: SessionContext = { gate, clock, log, limits, protocol };
     this.name = protocol;
-    this.#options = options;
-    this.#limits = { ...RTMP_LIMITS, ...options.limits };
-    this.#context = { gate: options.gate, clock: options.clock, log: options.log, limits: this.#limits, protocol };
+    this.#tls = tls;
+    this.#limits = limits;
+    this.#clock = clock;
+    this.#listener = new IngestListener({
+      protocol,
+      host,
+      port,
+      socketOptions: {},
+      limits,
+      clock,
+      log,
+      onConnection: (raw, address, admitted) => this.#accept(raw, address, context, admitted),
+      onTurnedAway: (raw) => raw.destroy(),
+      onSweep: (nowMs) => {
+        for (const session of this.#sessions.values()) session.checkDeadline(nowMs);
+      },
+    });
   }
 
   /** The port that is listened on, after `start`. */
   get port(): number {
-    return this.#port;
+    return this.#listener.port;
   }
 
   /** Rejects when the port is taken or the certificate cannot be used. */
   async start(): Promise<void> {
-    if (this.#options.tls) this.#secure = createSecureContext({ ...this.#options.tls, minVersion: 'TLSv1.2' });
-    const server = createServer({ noDelay: true }, (socket) => this.#accept(socket));
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(this.#options.port, this.#options.host, () => {
-        server.off('error', reject);
-        resolve();
-      });
-    });
-    server.on('error', (error) => this.#context.log.error({ error: messageOf(error) }, 'ingest listener'));
-    this.#server = server;
-    this.#port = (server.address() as AddressInfo).port;
-    this.#cancelSweep = this.#context.clock.every(SWEEP_MS, () => this.#sweep());
+    if (this.#tls) this.#secure = createSecureContext({ ...this.#tls, minVersion: 'TLSv1.2' });
+    await this.#listener.start();
   }
 
   /** Sources end as lost, so that their broadcasters find the next process within the reconnect window. */
   async stop(): Promise<void> {
-    const server = this.#server;
-    if (!server) return;
-    this.#server = undefined;
-    this.#cancelSweep?.();
-    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    const closed = this.#listener.stop();
     for (const session of this.#sessions.values()) session.shutDown();
     // A client that does not read its last word is not waited for.
-    const force = this.#context.clock.after(this.#limits.lingerMs, () => {
+    const force = this.#clock.after(this.#limits.lingerMs, () => {
       for (const socket of this.#sessions.keys()) socket.destroy();
     });
     await closed;
     force();
   }
 
-  #accept(raw: Socket): void {
-    const address = (raw.remoteAddress ?? '').replace(/^::ffff:/, '');
-    const fromAddress = this.#waiting.get(address) ?? 0;
-    if (fromAddress >= this.#limits.connectionsPerAddress || this.#waitingTotal >= this.#limits.connections || !this.#server) {
-      this.#turnedAway++;
-      raw.on('error', () => undefined);
-      raw.destroy();
-      return;
-    }
-    this.#waiting.set(address, fromAddress + 1);
-    this.#waitingTotal++;
-    let waiting = true;
-    const settle = () => {
-      if (!waiting) return;
-      waiting = false;
-      this.#waitingTotal--;
-      const left = (this.#waiting.get(address) ?? 1) - 1;
-      if (left > 0) this.#waiting.set(address, left);
-      else this.#waiting.delete(address);
-    };
+  #accept(raw: Socket, address: string, context: SessionContext, admitted: () => void): void {
     // TLS over the accepted socket, and not a TLS server: so the limits and the handshake's deadline hold from the first byte.
     const socket = this.#secure ? new TLSSocket(raw, { isServer: true, secureContext: this.#secure }) : raw;
-    this.#sessions.set(socket, new RtmpSession(socket, address, this.#context, settle));
+    this.#sessions.set(socket, new RtmpSession(socket, address, context, admitted));
     raw.once('close', () => {
-      settle();
       this.#sessions.delete(socket);
       socket.destroy();
     });
-  }
-
-  #sweep(): void {
-    const nowMs = this.#context.clock.monotonicMs();
-    for (const session of this.#sessions.values()) session.checkDeadline(nowMs);
-    // One line for all: those who open hundreds of connections do not fill the log.
-    if (this.#turnedAway > 0) {
-      this.#context.log.warn({ protocol: this.name, connections: this.#turnedAway }, 'ingest connections turned away: too many');
-    }
-    this.#turnedAway = 0;
   }
 }

@@ -1,0 +1,114 @@
+import { type AddressInfo, createServer, type Server, type ServerOpts, type Socket } from 'node:net';
+import type { Clock } from '../runtime/clock.js';
+import { messageOf } from '../runtime/errors.js';
+import type { Log } from '../runtime/log.js';
+
+/** Every deadline is looked at this often: one timer for all connections, not one a connection and a read. */
+const SWEEP_MS = 500;
+
+export interface ListenerLimits {
+  /** Connections of one address whose key is not accepted yet. */
+  readonly connectionsPerAddress: number;
+  /** The same of all addresses. */
+  readonly connections: number;
+}
+
+export interface ListenerOptions {
+  readonly protocol: string;
+  readonly host: string;
+  /** 0 takes any free one; `port` tells which. */
+  readonly port: number;
+  readonly socketOptions: ServerOpts;
+  readonly limits: ListenerLimits;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** `admitted` is to be called once its key is accepted: from then on it no longer counts. */
+  readonly onConnection: (socket: Socket, address: string, admitted: () => void) => void;
+  /** Too many wait: it may be told, and is to be destroyed. */
+  readonly onTurnedAway: (socket: Socket) => void;
+  /** Twice a second, for deadlines. */
+  readonly onSweep: (nowMs: number) => void;
+}
+
+/** A TCP port for broadcasters. Whoever has not shown a good key is counted and limited, in all and by address. */
+export class IngestListener {
+  readonly #options: ListenerOptions;
+  readonly #waiting = new Map<string, number>();
+  #waitingTotal = 0;
+  #turnedAway = 0;
+  #server: Server | undefined;
+  #cancelSweep: (() => void) | undefined;
+  #port = 0;
+
+  constructor(options: ListenerOptions) {
+    this.#options = options;
+  }
+
+  /** The port that is listened on, after `start`. */
+  get port(): number {
+    return this.#port;
+  }
+
+  /** Rejects when the port is taken. */
+  async start(): Promise<void> {
+    const { host, port, socketOptions, clock, log, protocol } = this.#options;
+    const server = createServer({ noDelay: true, ...socketOptions }, (socket) => this.#accept(socket));
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(port, host, () => {
+        server.off('error', reject);
+        resolve();
+      });
+    });
+    server.on('error', (error) => log.error({ protocol, error: messageOf(error) }, 'ingest listener'));
+    this.#server = server;
+    this.#port = (server.address() as AddressInfo).port;
+    this.#cancelSweep = clock.every(SWEEP_MS, () => this.#sweep());
+  }
+
+  /** No new connection; resolves when the last one is closed, which is for the caller to see to. Twice is harmless. */
+  stop(): Promise<void> {
+    const server = this.#server;
+    this.#server = undefined;
+    this.#cancelSweep?.();
+    return server ? new Promise((resolve) => server.close(() => resolve())) : Promise.resolve();
+  }
+
+  #accept(socket: Socket): void {
+    const { limits } = this.#options;
+    const address = plainAddress(socket.remoteAddress);
+    const fromAddress = this.#waiting.get(address) ?? 0;
+    if (fromAddress >= limits.connectionsPerAddress || this.#waitingTotal >= limits.connections || !this.#server) {
+      this.#turnedAway++;
+      socket.on('error', () => socket.destroy());
+      this.#options.onTurnedAway(socket);
+      return;
+    }
+    this.#waiting.set(address, fromAddress + 1);
+    this.#waitingTotal++;
+    let waiting = true;
+    const admitted = () => {
+      if (!waiting) return;
+      waiting = false;
+      this.#waitingTotal--;
+      const left = (this.#waiting.get(address) ?? 1) - 1;
+      if (left > 0) this.#waiting.set(address, left);
+      else this.#waiting.delete(address);
+    };
+    socket.once('close', admitted);
+    this.#options.onConnection(socket, address, admitted);
+  }
+
+  #sweep(): void {
+    const { clock, log, protocol, onSweep } = this.#options;
+    onSweep(clock.monotonicMs());
+    // One line for all: those who open hundreds of connections do not fill the log.
+    if (this.#turnedAway > 0) log.warn({ protocol, connections: this.#turnedAway }, 'ingest connections turned away: too many');
+    this.#turnedAway = 0;
+  }
+}
+
+/** An IPv4 address as such, also where the listener speaks IPv6 (`::ffff:192.0.2.1`). */
+export function plainAddress(address: string | undefined): string {
+  return (address ?? '').replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, '');
+}
