@@ -1,0 +1,33 @@
+# The whole service in one image: `docker build -t veza .`
+# syntax=docker/dockerfile:1
+
+FROM node:20-bookworm-slim AS build
+WORKDIR /app
+# Apart from the sources, so that a change of code installs nothing again. No scripts: `prepare` would build what is not here yet.
+COPY package.json package-lock.json ./
+RUN npm ci --ignore-scripts
+COPY tsconfig.json ./
+COPY src ./src
+COPY workers* ./workers
+COPY player-demo ./player-demo
+RUN npm run build
+
+FROM node:20-bookworm-slim
+WORKDIR /app
+COPY package.json package-lock.json ./
+# ffmpeg is among the optional packages of @ffmpeg-installer, one a platform: do not leave out optional ones.
+RUN npm ci --omit=dev --ignore-scripts && npm cache clean --force
+COPY --from=build /app/dist ./dist
+COPY LICENSE ./
+
+RUN mkdir /data && chown node:node /data
+ENV NODE_ENV=production DATA_DIR=/data
+VOLUME /data
+USER node
+
+# Pages, API and playback; Icecast and POST; RTMP; metrics (not for the public).
+EXPOSE 8080 8000 1935 9090
+HEALTHCHECK --interval=10s --timeout=4s --start-period=60s --retries=3 \
+  CMD ["node", "-e", "fetch('http://127.0.0.1:'+(process.env.PORT||8080)+'/health/ready').then((r)=>process.exit(r.ok?0:1),()=>process.exit(1))"]
+# Not through npm, which would not hand on SIGTERM.
+CMD ["node", "dist/src/main.js"]
