@@ -72,13 +72,6 @@ async function check(slug: string, rendition: string): Promise<number[]> {
   assert.deepEqual([runsOf(segments), breaksOf(text)], [1, UNBROKEN], `${slug}, ${rendition}: one run`);
   const stretches = soundStretches(sound.left);
   const holes = stretches.slice(1).map(({ from }, index) => (from - stretches[index]!.to) / 48);
-  console.log(
-    slug,
-    rendition,
-    holes,
-    stretches.flatMap((s) => clicksIn(sound.left, [HZ], s, 3)),
-    findSlips(sound.left, HZ),
-  );
   for (const stretch of stretches) assert.deepEqual(clicksIn(sound.left, [HZ], stretch), [], `${slug}, ${rendition}: clicks`);
   return holes;
 }

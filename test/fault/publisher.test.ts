@@ -78,14 +78,9 @@ test('a publisher is killed, returns after 5 s by RTMP and after 20 s by Icecast
     assert.deepEqual(breaksOf(text), UNBROKEN, rendition);
     const left = sound.left.subarray(RATE_HZ / 10);
     const stretches = soundStretches(left);
-    console.log(
-      rendition,
-      stretches.map(({ from, to }) => [(from / 48000).toFixed(3), (to / 48000).toFixed(3)]),
-    );
     assert.equal(stretches.length, 3, `${rendition}: two fills and nothing else`);
     const tones = [[TONES[0]], [TONES[1]], [TONES[2], TONES[3]]];
     stretches.forEach((stretch, index) => {
-      console.log(clicksIn(left, tones[index]!, stretch, 2));
       assert.deepEqual(clicksIn(left, tones[index]!, stretch), [], `${rendition}: clicks in stretch ${index}`);
     });
   }
