@@ -39,6 +39,8 @@ const OBSERVE_MS = 200;
 const FAST_SURPLUS_MS = 1000;
 const HIGH_WATER = samplesOf(3000);
 const LOW_WATER = samplesOf(2500);
+/** A connection that is silent for longer is closed by its protocol: 2 MB of PCM at most. */
+const MAX_LATE = samplesOf(10_000);
 const LEVEL_WINDOW_MS = 5000;
 const SURPLUS_MS = 250;
 const MAX_DRIFT = 500e-6;
@@ -75,6 +77,7 @@ export class PcmBuffer {
   #starved = false;
   #windowStartMs = 0;
   #windowMin = Number.POSITIVE_INFINITY;
+  #postponed = false;
   #ratio = 1;
   #phase = 0;
   #history = new Int16Array(CHANNELS);
@@ -117,7 +120,7 @@ export class PcmBuffer {
     this.#chunks.push(pcm);
     this.#level += pcm.length / CHANNELS;
     this.#received += pcm.length / CHANNELS;
-    if (!this.#paused && this.#level > HIGH_WATER) {
+    if (!this.#paused && this.#level > this.#highWater) {
       this.#paused = true;
       this.#options.onPressure(true);
     }
@@ -196,6 +199,11 @@ export class PcmBuffer {
     }
   }
 
+  /** What a stalled real-time source sends late is taken in whole, so that one cut can remove it. */
+  get #highWater(): number {
+    return HIGH_WATER + (this.#fast ? 0 : Math.min(this.#debt, MAX_LATE));
+  }
+
   /** A decoder's chunks may be shorter than the fade. */
   #soften(pcm: Int16Array): void {
     const edge = new Int16Array(EDGE_FADE * CHANNELS).fill(FULL_GAIN);
@@ -251,6 +259,12 @@ export class PcmBuffer {
     if (this.#fast || this.#ended) return;
     const target = samplesOf(this.targetMs(nowMs));
     if (lowest > target + samplesOf(SURPLUS_MS) && this.#debt > 0) {
+      // What was sent late came within this window: the next one sees all of it, and one cut is enough.
+      if (this.#level > lowest + samplesOf(SURPLUS_MS) && !this.#postponed) {
+        this.#postponed = true;
+        return;
+      }
+      this.#postponed = false;
       this.#cut(Math.min(lowest - target, this.#debt));
       return;
     }
