@@ -1,21 +1,18 @@
-# The whole service in one image: `docker build -t veza .`
-# syntax=docker/dockerfile:1
+# The whole service in one image: docker build -t veza .
 
 FROM node:20-bookworm-slim AS build
 WORKDIR /app
 # Apart from the sources, so that a change of code installs nothing again. No scripts: `prepare` would build what is not here yet.
 COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts
-COPY tsconfig.json ./
-COPY src ./src
-COPY workers* ./workers
-COPY player-demo ./player-demo
+# What there is, .dockerignore says.
+COPY . .
 RUN npm run build
 
 FROM node:20-bookworm-slim
 WORKDIR /app
 COPY package.json package-lock.json ./
-# ffmpeg is among the optional packages of @ffmpeg-installer, one a platform: do not leave out optional ones.
+# ffmpeg is among the optional packages of @ffmpeg-installer, one a platform: optional ones are not left out.
 RUN npm ci --omit=dev --ignore-scripts && npm cache clean --force
 COPY --from=build /app/dist ./dist
 COPY LICENSE ./
@@ -29,5 +26,5 @@ USER node
 EXPOSE 8080 8000 1935 9090
 HEALTHCHECK --interval=10s --timeout=4s --start-period=60s --retries=3 \
   CMD ["node", "-e", "fetch('http://127.0.0.1:'+(process.env.PORT||8080)+'/health/ready').then((r)=>process.exit(r.ok?0:1),()=>process.exit(1))"]
-# Not through npm, which would not hand on SIGTERM.
+# Not through npm, which would stand between the service and its signals.
 CMD ["node", "dist/src/main.js"]
