@@ -175,11 +175,13 @@ export class Server {
     return response.status === 200 ? text : undefined;
   }
 
-  /** Waits until the channel has at least so many whole segments, and gives its playlist. */
+  /** Waits until the channel has at least so many whole segments with sound, and gives its playlist. */
   onAir(slug: string, segments = 1, rendition = 'aac-128'): Promise<string> {
     return eventually(`${slug} is on air with ${segments} segments`, async () => {
       const playlist = await this.text(`/live/${slug}/${rendition}/index.m3u8`);
-      return playlist && (playlist.match(/^#EXTINF/gm) ?? []).length >= segments ? playlist : undefined;
+      if (!playlist) return undefined;
+      const { segments: listed, gaps } = readPlaylist(playlist);
+      return listed.length - gaps.length >= segments ? playlist : undefined;
     });
   }
 
