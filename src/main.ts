@@ -112,7 +112,7 @@ export async function startService(config: Config, log: Log, clock: Clock = new 
     adminToken,
     health: {
       database: () => database.query('select 1'),
-      objects: () => store.head('health/none'),
+      objects: () => Promise.all([store.head('health/none'), uploader.check()]),
     },
     allowedOrigins: config.corsEnabled ? config.allowedOrigins : [],
     trustProxyHops: config.trustProxyHops,

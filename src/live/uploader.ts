@@ -67,6 +67,11 @@ export class Uploader {
     this.#pump();
   }
 
+  /** For readiness: rejects while the store refuses what it is given. Nothing is lost by that yet, and whoever listens goes on. */
+  async check(): Promise<void> {
+    if (this.#failing) throw new Error(`the object store does not take segments; ${this.#backlog} wait in memory`);
+  }
+
   /** Resolves when nothing waits any more. */
   async drained(): Promise<void> {
     if (this.#backlog > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
