@@ -58,7 +58,8 @@ test('the disk is full: the live edge goes on, what waits is named and counted, 
     assert.equal((await fetch(`${server.url}/health/live`)).status, 200);
     const { left } = await follower.stop();
     const heard = left.subarray(4800);
-    assert.equal(soundStretches(heard, 5).length, 1, 'no hole');
+    const stretches = soundStretches(heard, 5);
+    assert.equal(stretches.length, 1, `no hole: ${JSON.stringify(stretches)}`);
     assert.deepEqual(findSlips(heard, HZ), []);
 
     await run('mount', ['-o', 'remount,size=50m', objects]);

@@ -99,7 +99,11 @@ test('kill −9 of the server: stock hls.js survives the restart; the page and d
     const stock = await players.play('hls.js', `${address}/master.m3u8`);
     const page = await openPage(slug);
     const dash = await players.play('dash.js', `${address}/manifest.mpd`, PATIENT_DASH);
-    await moreSegments(server, slug, 1);
+    const open = await moreSegments(server, slug, 1);
+    await eventually('a part of the open segment is listed', async () => {
+      const text = await server.text(`/live/${slug}/aac-128/index.m3u8`);
+      return text && new RegExp(`EXT-X-PART:.*-${open}\\.1\\.m4s`).test(text) ? true : undefined;
+    });
 
     await server.kill9();
     await server.restart();
