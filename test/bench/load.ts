@@ -80,6 +80,8 @@ async function bareFfmpeg(sound: PreparedSound, streams: number, seconds: number
     ...[`-b:a:${stream}`, `${bitrateKbps}k`],
   ]);
   const args = [
+    '-progress',
+    'pipe:2',
     '-v',
     'error',
     '-nostdin',
@@ -103,11 +105,23 @@ async function bareFfmpeg(sound: PreparedSound, streams: number, seconds: number
     await sleep(3000);
     const gone = children.find(({ child }) => child.exitCode !== null);
     if (gone) throw new Error(`the bare ffmpeg ended: ${gone.stderr()}`);
-    const [used] = await usedMs(seconds * 1000, [() => children.reduce((sum, { child }) => sum + cpuSeconds(child.pid!), 0)]);
-    return used!;
+    const fromS = children.map(encodedS);
+    const [usedMsPerS] = await usedMs(seconds * 1000, [() => children.reduce((sum, { child }) => sum + cpuSeconds(child.pid!), 0)]);
+    const share = children.reduce((sum, child, index) => sum + encodedS(child) - fromS[index]!, 0) / streams / seconds;
+    // On a machine that is too busy `-re` falls behind, and would look cheap.
+    if (share < 0.95)
+      say(`the bare ffmpeg kept up with ${(share * 100).toFixed(0)} % of real time only: this machine is too busy to measure on`);
+    return usedMsPerS! / share;
   } finally {
     await Promise.all(children.map((child) => child.kill()));
   }
+}
+
+/** Seconds of audio that an ffmpeg has put out, by its `-progress`. */
+function encodedS(ffmpeg: Running): number {
+  const [time] = [...ffmpeg.stderr().matchAll(/out_time_ms=(\d+)/g)].slice(-1);
+  // Microseconds, in spite of its name.
+  return Number(time?.[1] ?? 0) / 1e6;
 }
 
 /** What a listener would notice in so many minutes: stalls, jumps, restarts. Both players at once, on one stream. */

@@ -58,7 +58,7 @@ async function wrk(url: string, seconds: number, cpuS: () => number): Promise<Lo
   const text = stdout.toString();
   const rate = /Requests\/sec:\s+([\d.]+)/.exec(text)?.[1];
   const p99 = /99%\s+([\d.]+)(us|ms|s)/.exec(text);
-  if (!rate || !p99 || /Non-2xx|Socket errors/.test(text)) throw new Error(`wrk: ${text}`);
+  if (!rate || !p99 || /Non-2xx|connect [1-9]|read [1-9]|write [1-9]/.test(text)) throw new Error(`wrk: ${text}`);
   const busy = ((cpuS() - beforeS) * 1000) / (performance.now() - beforeMs);
   return {
     perSecond: Number(rate),
