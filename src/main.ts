@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { loadAdminToken } from './access/admin-token.js';
 import { Channels } from './access/channels.js';
-import { type HttpListener, listenHttp } from './app/http-listener.js';
+import { clientAddress, type HttpListener, listenHttp } from './app/http-listener.js';
 import { startMetricsServer } from './app/metrics-server.js';
 import { Playback } from './app/playback.js';
 import { createApp } from './app/server.js';
@@ -85,6 +85,7 @@ export async function startService(config: Config, log: Log, clock: Clock = new 
     log,
     dvrWindowS: config.dvrWindowS,
     titleOf: (slug) => live.broadcast(slug)?.channel.title ?? slug,
+    addressOf: (req) => clientAddress(req, config.trustProxyHops),
     ...(config.maxListenersPerStream === undefined ? {} : { maxListenersPerStream: config.maxListenersPerStream }),
   });
   providePlaybackCounts(metrics, playback);
