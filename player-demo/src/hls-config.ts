@@ -1,5 +1,5 @@
 import type Hls from 'hls.js';
-import type { HlsConfig, LoaderResponse, RetryConfig } from 'hls.js';
+import type { Events, HlsConfig, LevelDetails, LoaderResponse, RetryConfig } from 'hls.js';
 
 /**
  * hls.js settings for Veza, for this page and for whoever embeds a player of their own:
@@ -69,6 +69,24 @@ const MAX_BEHIND_S = 12;
  */
 export function followLiveEdge(hls: Hls): void {
   hls.config.liveMaxLatencyDuration = MAX_BEHIND_S;
+  // The type of the enum without its value: this file asks nothing of hls.js at run time.
+  hls.on('hlsLevelUpdated' as Events.LEVEL_UPDATED, (_event, { details }) => passMissedParts(details));
+}
+
+/**
+ * A switch in the middle of a segment leaves parts of the new rung that are never loaded. hls.js (1.7.4) then goes on from that segment
+ * only when the buffer reaches its end to the last bit, and a browser stays short of it: by 21 ms for the edit list of the encoder's
+ * delay, and by 1 µs without one, because it counts in whole microseconds. So the buffer ran dry, and after an underflow Chromium
+ * wants up to 3 s of sound before it plays on. Parts that are marked as a gap are not waited for.
+ */
+function passMissedParts(details: LevelDetails): void {
+  const parts = details.partList ?? [];
+  for (let index = parts.length - 1; index > 0; index--) {
+    const part = parts[index]!;
+    const before = parts[index - 1]!;
+    const follows = before.fragment.sn === part.fragment.sn;
+    if (follows && (part.loaded || part.gap) && !before.loaded) Object.assign(before, { gap: true });
+  }
 }
 
 function loadPolicies(): Partial<HlsConfig> {
