@@ -38,7 +38,7 @@ test('the disk is full: the live edge goes on, what waits is named and counted, 
 
     publisher = punctual(publishRtmp(server.rtmpUrl(key), { hz: HZ }));
     await sounding(server, slug, 2);
-    const player = await players.play('hls.js', `${server.url}/live/${slug}/master.m3u8`);
+    const player = await players.play('hls.js', `${server.url}/live/${slug}/master.m3u8`, { lowLatencyMode: false });
     const named = (msg: RegExp) => eventually(`${msg}`, () => server.log().find((line) => msg.test(line.msg)), 60_000);
     const line = await named(/^the object store does not take a segment/);
     assert.match(String(line.error), /ENOSPC|no space/i);

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { decode, loudnessDbfs, RATE_HZ } from '../support/audio.js';
 import { eventually } from '../support/process.js';
 import { publishRtmp, type RtmpPublisher, type RtmpStatusError, toneFrames } from '../support/rtmp-publisher.js';
@@ -59,81 +59,83 @@ async function checkRecording(asset: string, live: string): Promise<void> {
   }
 }
 
-test("OBS's Stop: the broadcast ends after 5 s, the recording is there, the live address is gone in its time", async () => {
-  await told(server, async () => {
-    const slug = 'stopped';
-    const { publisher, played } = await onAir(slug);
-    publisher.unpublish();
-    await played;
-    await reachesState(server, slug, 'holding');
-    const atHold = readPlaylist(await sounding(server, slug)).openNumber;
-    const { text, asset } = await ended(slug);
-    const heldS = (readPlaylist(text).openNumber - atHold) * SEGMENT_S;
-    assert.ok(heldS > 5 - SEGMENT_S && heldS < 5 + 2 * SEGMENT_S, `held ${heldS} s`);
-    await eventually('the recording', () => server.text(`/vod/${asset}/master.m3u8`));
-    await checkRecording(asset, text);
-    await eventually(
-      '404',
-      async () => ((await fetch(`${server.url}/live/${slug}/master.m3u8`)).status === 404 ? true : undefined),
-      60_000,
-    );
-    assert.equal((await fetch(`${server.url}/live/${slug}/aac-128/index.m3u8`)).status, 404);
-  });
-});
-
-test('a lost line: the show is held, and ends when nobody comes; the fill is not in the recording', async () => {
-  await told(server, async () => {
-    const slug = 'lost';
-    const { publisher, played } = await onAir(slug);
-    publisher.drop();
-    await played;
-    await reachesState(server, slug, 'holding');
-    const atHold = readPlaylist(await sounding(server, slug)).openNumber;
-    const { text, asset } = await ended(slug);
-    const heldS = (readPlaylist(text).openNumber - atHold) * SEGMENT_S;
-    assert.ok(heldS > RECONNECT_WINDOW_S - SEGMENT_S && heldS < RECONNECT_WINDOW_S + 2 * SEGMENT_S, `held ${heldS} s`);
-    await eventually('the recording', () => server.text(`/vod/${asset}/master.m3u8`));
-    await checkRecording(asset, text);
-  });
-});
-
-for (const [name, flashVers] of [
-  ['two of the same kind', ['FMLE/3.0 (same)', 'FMLE/3.0 (same)']],
-  ['two kinds', ['FMLE/3.0 (one)', 'FMLE/3.0 (other)']],
-] as const) {
-  test(`two encoders with one key that reconnect by themselves: ${name}`, async () => {
+describe('the end of a broadcast', { concurrency: true }, () => {
+  test("OBS's Stop: the broadcast ends after 5 s, the recording is there, the live address is gone in its time", async () => {
     await told(server, async () => {
-      const slug = `rivals-${name.length}`;
-      const [key, sound] = [await server.createChannel(slug), await toneFrames('aac', { seconds: 60, hz: HZ })];
-      let stopping = false;
-      const connected: RtmpPublisher[] = [];
-      const refusals: (RtmpStatusError | undefined)[] = [];
-      // What OBS does: connects again a moment after it was thrown out or refused, for ever.
-      const rival = async (flashVer: string) => {
-        while (!stopping) {
-          try {
-            const publisher = await publishRtmp({ port: server.rtmpPort, key, flashVer });
-            connected.push(publisher);
-            await publisher.play(sound, { realTime: true });
-            refusals.push(await publisher.ended());
-          } catch (error) {
-            refusals.push(error as RtmpStatusError);
-          }
-          await new Promise((resolve) => setTimeout(resolve, 500));
-        }
-      };
-      const first = rival(flashVers[0]);
-      await sounding(server, slug);
-      const second = rival(flashVers[1]);
-      await moreSegments(server, slug, 8);
-      stopping = true;
-      for (const publisher of connected) publisher.drop();
-      await Promise.all([first, second]);
-      const onAir = server.log().filter(({ channel, msg }) => channel === slug && msg === 'a source is on air');
-      assert.ok(onAir.length >= 2 && onAir.length <= 3, `${onAir.length - 1} takeovers`);
-      assert.ok(refusals.length > 5, 'the loser goes on trying');
-      const codes = new Set(refusals.slice(1, -2).map((refusal) => refusal?.code));
-      assert.deepEqual([...codes], ['NetStream.Publish.BadName'], 'and is told why it may not');
+      const slug = 'stopped';
+      const { publisher, played } = await onAir(slug);
+      publisher.unpublish();
+      await played;
+      await reachesState(server, slug, 'holding');
+      const atHold = readPlaylist(await sounding(server, slug)).openNumber;
+      const { text, asset } = await ended(slug);
+      const heldS = (readPlaylist(text).openNumber - atHold) * SEGMENT_S;
+      assert.ok(heldS > 5 - SEGMENT_S && heldS < 5 + 2 * SEGMENT_S, `held ${heldS} s`);
+      await eventually('the recording', () => server.text(`/vod/${asset}/master.m3u8`));
+      await checkRecording(asset, text);
+      await eventually(
+        '404',
+        async () => ((await fetch(`${server.url}/live/${slug}/master.m3u8`)).status === 404 ? true : undefined),
+        60_000,
+      );
+      assert.equal((await fetch(`${server.url}/live/${slug}/aac-128/index.m3u8`)).status, 404);
     });
   });
-}
+
+  test('a lost line: the show is held, and ends when nobody comes; the fill is not in the recording', async () => {
+    await told(server, async () => {
+      const slug = 'lost';
+      const { publisher, played } = await onAir(slug);
+      publisher.drop();
+      await played;
+      await reachesState(server, slug, 'holding');
+      const atHold = readPlaylist(await sounding(server, slug)).openNumber;
+      const { text, asset } = await ended(slug);
+      const heldS = (readPlaylist(text).openNumber - atHold) * SEGMENT_S;
+      assert.ok(heldS > RECONNECT_WINDOW_S - SEGMENT_S && heldS < RECONNECT_WINDOW_S + 2 * SEGMENT_S, `held ${heldS} s`);
+      await eventually('the recording', () => server.text(`/vod/${asset}/master.m3u8`));
+      await checkRecording(asset, text);
+    });
+  });
+
+  for (const [name, flashVers] of [
+    ['two of the same kind', ['FMLE/3.0 (same)', 'FMLE/3.0 (same)']],
+    ['two kinds', ['FMLE/3.0 (one)', 'FMLE/3.0 (other)']],
+  ] as const) {
+    test(`two encoders with one key that reconnect by themselves: ${name}`, async () => {
+      await told(server, async () => {
+        const slug = `rivals-${name.length}`;
+        const [key, sound] = [await server.createChannel(slug), await toneFrames('aac', { seconds: 60, hz: HZ })];
+        let stopping = false;
+        const connected: RtmpPublisher[] = [];
+        const refusals: (RtmpStatusError | undefined)[] = [];
+        // What OBS does: connects again a moment after it was thrown out or refused, for ever.
+        const rival = async (flashVer: string) => {
+          while (!stopping) {
+            try {
+              const publisher = await publishRtmp({ port: server.rtmpPort, key, flashVer });
+              connected.push(publisher);
+              await publisher.play(sound, { realTime: true });
+              refusals.push(await publisher.ended());
+            } catch (error) {
+              refusals.push(error as RtmpStatusError);
+            }
+            await new Promise((resolve) => setTimeout(resolve, 500));
+          }
+        };
+        const first = rival(flashVers[0]);
+        await sounding(server, slug);
+        const second = rival(flashVers[1]);
+        await moreSegments(server, slug, 8);
+        stopping = true;
+        for (const publisher of connected) publisher.drop();
+        await Promise.all([first, second]);
+        const onAir = server.log().filter(({ channel, msg }) => channel === slug && msg === 'a source is on air');
+        assert.ok(onAir.length >= 2 && onAir.length <= 3, `${onAir.length - 1} takeovers`);
+        assert.ok(refusals.length > 5, 'the loser goes on trying');
+        const codes = new Set(refusals.slice(1, -2).map((refusal) => refusal?.code));
+        assert.deepEqual([...codes], ['NetStream.Publish.BadName'], 'and is told why it may not');
+      });
+    });
+  }
+});

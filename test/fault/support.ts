@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { readlinkSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
+import { setPriority } from 'node:os';
 import { decode, findClicks, findHoles, RATE_HZ, type Sound } from '../support/audio.js';
 import { eventually, type Running } from '../support/process.js';
 import { readPlaylist, Server } from '../support/server.js';
@@ -178,12 +179,19 @@ export async function residentBytes(pid: number): Promise<number> {
  */
 const realTime = spawnSync('chrt', ['-r', '1', 'true']).status === 0;
 
+// Players, which inherit it, come next.
+try {
+  setPriority(-10);
+} catch {
+  // Not root.
+}
+
 export const startServer = (env: Readonly<Record<string, string>> = {}): Promise<Server> =>
-  Server.start({ env, under: realTime ? ['chrt', '-r', '1'] : [] });
+  Server.start({ env, under: realTime ? ['chrt', '-r', '2'] : [] });
 
 /** A publisher whose lateness would be taken for a fault of the service. */
 export function punctual(publisher: Running): Running {
-  if (realTime) spawnSync('chrt', ['-r', '-p', '1', String(publisher.child.pid)]);
+  if (realTime) spawnSync('chrt', ['-r', '-p', '2', String(publisher.child.pid)]);
   return publisher;
 }
 
