@@ -24,7 +24,8 @@ USER node
 
 # Pages, API and playback; Icecast and POST; RTMP; metrics (not for the public).
 EXPOSE 8080 8000 1935 9090
+# Not `ready`: an orchestrator would kill a show that is on air because the disk is full.
 HEALTHCHECK --interval=10s --timeout=4s --start-period=60s --retries=3 \
-  CMD ["node", "-e", "fetch('http://127.0.0.1:'+(process.env.PORT||8080)+'/health/ready').then((r)=>process.exit(r.ok?0:1),()=>process.exit(1))"]
+  CMD ["node", "-e", "fetch('http://127.0.0.1:'+(process.env.PORT||8080)+'/health/live').then((r)=>process.exit(r.ok?0:1),()=>process.exit(1))"]
 # Not through npm, which would stand between the service and its signals.
 CMD ["node", "dist/src/main.js"]
