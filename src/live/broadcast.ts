@@ -10,7 +10,7 @@ import type { Log } from '../runtime/log.js';
 import { RunEncoder } from './encoder.js';
 import { Packager } from './packager.js';
 import { BLOCK_SAMPLES, Playout, type PlayoutSource } from './playout.js';
-import { SourceDecoder } from './source-decoder.js';
+import { type ConnectedSource, type ConnectionEvents, type ConnectionInfo, type SourceEnd, Sources } from './sources.js';
 import type { Uploader } from './uploader.js';
 import { LiveWindow, type TimelineSnapshot } from './window.js';
 
@@ -21,10 +21,6 @@ const RESERVE_DEADLINE_MS = 250;
 const FLUSH_DEADLINE_MS = 5000;
 /** A process that slept longer than this does not make up for it: what it would encode nobody waits for. */
 const MAX_CATCH_UP_MS = 10_000;
-/** A displaced publisher is refused while the winner has sent something within this time. */
-const SENDING_MS = 3000;
-/** RTMP arrives frame by frame; its buffer can be short. Other sources are followed. */
-const RTMP_TARGET_MS = 100;
 
 export interface ChannelInfo {
   readonly id: string;
@@ -93,29 +89,6 @@ export interface ChannelDocument {
   };
 }
 
-export interface ConnectionInfo {
-  readonly protocol: string;
-  readonly remoteAddress: string;
-  readonly client: string;
-}
-
-export interface ConnectionEvents {
-  onDrain(): void;
-  onClose(error: { code: string; message: string }): void;
-}
-
-type SourceEnd = 'finished' | 'lost';
-
-interface Connection extends PlayoutSource {
-  readonly decoder: SourceDecoder;
-  readonly identity: string;
-  /** One connection of a broadcaster; it may bring several sources, one after the other. */
-  readonly admission: object;
-  readonly events: ConnectionEvents;
-  end: SourceEnd | undefined;
-  closed: boolean;
-}
-
 /**
  * Modes, changed in `#enter` alone:
  *   waiting   the first source is being decoded; nobody sees anything yet, and if it fails nobody will.
@@ -135,9 +108,7 @@ export class Broadcast {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #playout = new Playout();
-  #connections = new Set<Connection>();
-  /** Identities that lost their place to the one that is on air. */
-  #displaced = new Set<string>();
+  readonly #sources: Sources;
   #mode: Mode = 'waiting';
   #deadline: (() => void) | undefined;
   #encoder: RunEncoder | undefined;
@@ -183,6 +154,17 @@ export class Broadcast {
         titles: [],
       },
     );
+    this.#sources = new Sources({
+      playout: this.#playout,
+      ffmpeg: deps.ffmpeg,
+      clock: deps.clock,
+      log: this.#log,
+      metrics: deps.metrics,
+      channel: channel.slug,
+      onAir: () => this.#enter('live'),
+      onGone: (how) => this.#sourceGone(how),
+      onTitle: (update, source) => this.title(update, source),
+    });
     this.#reserved = from.nextNumber - 1;
     this.#nextDiscontinuity = from.nextDiscontinuity;
     this.#assetId = resume?.assetId ?? broadcastId;
@@ -206,7 +188,7 @@ export class Broadcast {
 
   /** Process ids of its decoders and its encoder, for tests of what their death does. */
   get pids(): { encoder: number | undefined; decoders: (number | undefined)[] } {
-    return { encoder: this.#encoder?.pid, decoders: [...this.#connections].map((connection) => connection.decoder.pid) };
+    return { encoder: this.#encoder?.pid, decoders: this.#sources.pids };
   }
 
   /** Whether listeners can see it. */
@@ -252,63 +234,13 @@ export class Broadcast {
 
   /** Throws `displaced` for one that would throw out the publisher that threw it out. */
   checkPublisher(info: ConnectionInfo): void {
-    if (!this.#displaced.has(identityOf(info))) return;
-    const nowMs = this.#clock.monotonicMs();
-    const sending = [...this.#connections].some((connection) => nowMs - connection.decoder.lastBytesMs < SENDING_MS);
-    if (sending) throw new VezaError('displaced', 'another encoder took over this show and is sending; stop that one first');
+    this.#sources.check(info);
   }
 
   /** A source that is put on as soon as it can be heard. */
-  connect(info: ConnectionInfo, admission: object, format: DecodableFormat, events: ConnectionEvents) {
+  connect(info: ConnectionInfo, admission: object, format: DecodableFormat, events: ConnectionEvents): ConnectedSource {
     if (this.#mode === 'ending' || this.#mode === 'ended') throw new VezaError('unavailable', 'the show is ending; try again');
-    const decoder = new SourceDecoder({
-      ffmpeg: this.#deps.ffmpeg,
-      format,
-      targetMs: info.protocol.startsWith('rtmp') ? RTMP_TARGET_MS : undefined,
-      clock: this.#clock,
-      log: this.#log,
-      events: {
-        onDrain: () => {
-          if (!connection.closed) events.onDrain();
-        },
-        onFailed: (reason) => this.#failed(connection, reason),
-        onCut: (removedMs) => {
-          this.#deps.metrics.cut(removedMs);
-          this.#log.info({ removedMs: Math.round(removedMs) }, 'the broadcaster caught up after a stall; the surplus was cut');
-        },
-        onRestart: () => this.#deps.metrics.decoderRestarted(),
-      },
-    });
-    const connection: Connection = {
-      decoder,
-      buffer: decoder.buffer,
-      identity: identityOf(info),
-      admission,
-      events,
-      end: undefined,
-      closed: false,
-      onAir: (displaced) => {
-        if (displaced) this.#displace(displaced as Connection, connection);
-        this.#enter('live');
-        this.#log.info({ protocol: info.protocol, format, client: info.client, from: info.remoteAddress }, 'a source is on air');
-      },
-      onDrained: () => this.#drained(connection),
-    };
-    this.#connections.add(connection);
-    const given = this.#playout.put(connection) as Connection | undefined;
-    if (given) this.#displace(given, connection);
-    return {
-      write: (bytes: Uint8Array) => {
-        this.#deps.metrics.ingestBytes(this.channel.slug, bytes.length);
-        return connection.closed || decoder.write(bytes);
-      },
-      title: (update: { title: string; artist?: string }) => this.title(update, connection),
-      end: (how: SourceEnd) => {
-        if (connection.end !== undefined) return;
-        connection.end = how;
-        decoder.end();
-      },
-    };
+    return this.#sources.connect(info, admission, format, events);
   }
 
   /** A title is shown when it is heard: it begins behind what is waiting in the source's buffer. */
@@ -376,7 +308,7 @@ export class Broadcast {
     }
     if (mode === 'ending' || mode === 'ended') {
       const message = this.#suspended ? 'the server restarts; connect again' : 'the broadcast was ended';
-      for (const connection of this.#connections) this.#close(connection, 'unavailable', message);
+      this.#sources.closeAll('unavailable', message);
     }
     if (mode === 'ended') this.#tellOver();
   }
@@ -545,55 +477,22 @@ export class Broadcast {
     this.#deps.onEnded(this);
   }
 
-  #displace(loser: Connection, winner: Connection): void {
-    // A new source of the same connection (a change of format) displaces nobody.
-    if (loser.admission !== winner.admission && loser.end === undefined) {
-      this.#displaced.add(loser.identity);
-      if (loser.identity !== winner.identity) this.#displaced.delete(winner.identity);
-      this.#close(loser, 'displaced', 'another encoder took over this show');
-    }
-    loser.decoder.close();
-    this.#connections.delete(loser);
-  }
-
-  #failed(connection: Connection, reason: string): void {
-    this.#log.warn({ reason }, 'a source cannot be decoded');
-    connection.end ??= 'lost';
-    this.#close(connection, 'unsupported_media', `this audio cannot be decoded: ${reason}`);
-    if (connection.buffer.drained) {
-      this.#playout.remove(connection);
-      this.#drained(connection);
-    }
-  }
-
-  #drained(connection: Connection): void {
-    if (!this.#connections.delete(connection)) return;
-    connection.decoder.close();
-    if (this.#connections.size > 0 || this.#mode === 'ending' || this.#mode === 'ended') return;
-    this.#displaced.clear();
+  #sourceGone(how: SourceEnd | undefined): void {
+    if (this.#mode === 'ending' || this.#mode === 'ended') return;
     if (this.#mode === 'waiting') {
       this.#enter('ended');
       this.#deps.onEnded(this);
       return;
     }
-    const windowS =
-      connection.end === 'finished' ? Math.min(FINISHED_WINDOW_S, this.#settings.reconnectWindowS) : this.#settings.reconnectWindowS;
-    this.#log.info({ how: connection.end, windowS }, 'the source is gone; fill plays');
+    const windowS = how === 'finished' ? Math.min(FINISHED_WINDOW_S, this.#settings.reconnectWindowS) : this.#settings.reconnectWindowS;
+    this.#log.info({ how, windowS }, 'the source is gone; fill plays');
     this.#enter('holding', windowS);
-  }
-
-  #close(connection: Connection, code: string, message: string): void {
-    if (connection.closed) return;
-    connection.closed = true;
-    connection.events.onClose({ code, message });
   }
 
   #key(rendition: Rendition, name: string): string {
     return `live/${this.channel.slug}/${rendition.name}/${name}`;
   }
 }
-
-const identityOf = (info: ConnectionInfo) => `${info.remoteAddress}|${info.client}`;
 
 /** Lower-case letters and digits, so that it can stand in any name. */
 export function randomId(length: number): string {

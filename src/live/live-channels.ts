@@ -7,17 +7,9 @@ import { type Run, runOf, SAMPLES_TO_MS, segmentName, type Title } from '../medi
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
-import {
-  Broadcast,
-  type ChannelDocument,
-  type ChannelInfo,
-  type ConnectionEvents,
-  type ConnectionInfo,
-  type LiveMetrics,
-  type MediaSettings,
-  type Recording,
-} from './broadcast.js';
+import { Broadcast, type ChannelDocument, type ChannelInfo, type LiveMetrics, type MediaSettings, type Recording } from './broadcast.js';
 import type { Edge, LiveView } from './edge.js';
+import type { ConnectionEvents, ConnectionInfo } from './sources.js';
 import type { Uploader } from './uploader.js';
 
 const TICK_MS = 20;
