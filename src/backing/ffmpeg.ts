@@ -20,7 +20,9 @@ const ENCODER_OPTIONS: Readonly<Record<Codec, (stream: number) => string[]>> = {
   aac: (stream) => [`-c:a:${stream}`, 'aac'],
   opus: (stream) => {
     const delay = PRIMING_SAMPLES - OPUS_LOOKAHEAD_SAMPLES;
-    return [`-c:a:${stream}`, 'libopus', `-frame_duration:a:${stream}`, '20', `-filter:a:${stream}`, `adelay=${delay}S|${delay}S`];
+    // Unconstrained it makes 128 kbit/s of music at a nominal 96; the multivariant playlist promises less (rule 29).
+    const rate = [`-vbr:a:${stream}`, 'constrained', `-frame_duration:a:${stream}`, '20'];
+    return [`-c:a:${stream}`, 'libopus', ...rate, `-filter:a:${stream}`, `adelay=${delay}S|${delay}S`];
   },
   // Without a reservoir every frame stands alone: a segment's first frame would otherwise be silent by itself.
   mp3: (stream) => [`-c:a:${stream}`, 'libmp3lame', `-reservoir:a:${stream}`, '0', `-abr:a:${stream}`, '0'],
