@@ -118,7 +118,7 @@ export async function startService(config: Config, log: Log, clock: Clock = new 
     allowedOrigins: config.corsEnabled ? config.allowedOrigins : [],
     trustProxyHops: config.trustProxyHops,
     pages: await loadPages({ dir: pagesDir, mediaOrigins: config.cdnBaseUrl ? [new URL(config.cdnBaseUrl).origin] : [] }),
-    playback: playback.middleware,
+    playback,
   });
 
   const address = { gate: live, clock, log, host: config.host };

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { STATUS_CODES } from 'node:http';
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import Router from '@koa/router';
 import Koa from 'koa';
 import type { AdminToken } from '../access/admin-token.js';
@@ -34,8 +34,13 @@ export interface AppOptions {
   trustProxyHops: number;
   /** Undefined: no pages, the API alone. */
   pages: Pages | undefined;
-  /** Comes before everything else, without request id and log line: playback answers thousands of requests a second. */
-  playback?: Koa.Middleware;
+  /** Comes before everything else, and before Koa's own bookkeeping: playback answers thousands of requests a second. */
+  playback?: PlaybackHandler;
+}
+
+/** Answers the request (at once or later) and returns true, or returns false when the path is not one of playback's. Never throws. */
+export interface PlaybackHandler {
+  handle(req: IncomingMessage, res: ServerResponse): boolean;
 }
 
 /** Every operation of the API. */
@@ -58,7 +63,6 @@ export function createApp(options: AppOptions): Koa {
   // Koa's own listener would print to stderr what the sink has logged.
   app.on('error', () => undefined);
 
-  if (options.playback) app.use(observedPlayback(options.playback, options));
   app.use(requestRecord(options));
   app.use(unanswered);
   app.use(healthEndpoints(options));
@@ -78,27 +82,29 @@ export function createApp(options: AppOptions): Koa {
   app.use(router.allowedMethods());
   if (options.pages) app.use(options.pages.middleware);
 
-  /** Playback is counted, and its duration measured, but not logged. */
-  function observedPlayback(playback: Koa.Middleware, { metrics }: AppOptions): Koa.Middleware {
-    return (ctx, next) => {
-      const startMs = clock.monotonicMs();
-      let passed = false;
-      const done = playback(ctx, () => {
-        passed = true;
-        return next();
-      });
-      if (!passed) {
-        const { res } = ctx;
-        // A request that waits for a part is slow on purpose.
-        const route = ctx.req.url?.includes('_HLS_msn') ? 'playback-blocking' : 'playback';
-        const method = methodLabel(ctx.method);
-        res.once('finish', () => metrics.request(route, method, res.statusCode, (clock.monotonicMs() - startMs) / 1000));
-      }
-      return done;
-    };
-  }
-
+  if (options.playback) putFirst(app, options.playback, options);
   return app;
+}
+
+/**
+ * Playback is counted, and its duration measured, but not logged. It has no use for a context, and takes a live playlist 40 % more often in
+ * a second of CPU time without one (and without a listener for the end of an answer that has been written already).
+ */
+function putFirst(app: Koa, playback: PlaybackHandler, { clock, metrics }: AppOptions): void {
+  const others = app.callback();
+  const answered = Promise.resolve();
+  app.callback = () => (req, res) => {
+    const startMs = clock.monotonicMs();
+    if (!playback.handle(req, res)) return others(req, res);
+    const record = () => {
+      // A request that waits for a part is slow on purpose.
+      const route = req.url?.includes('_HLS_msn') ? 'playback-blocking' : 'playback';
+      metrics.request(route, methodLabel(req.method ?? ''), res.statusCode, (clock.monotonicMs() - startMs) / 1000);
+    };
+    if (res.writableEnded) record();
+    else res.once('finish', record);
+    return answered;
+  };
 }
 
 const REQUEST_ID = /^[\w.-]{1,64}$/;

@@ -44,9 +44,11 @@ test('health over HTTP, and errors of the inside stay inside', async () => {
         if (broken) throw new Error('secret reason');
       },
     },
-    playback: (ctx, next) => {
-      if (ctx.path === '/live/broken') throw new Error('secret reason');
-      return next();
+    pages: {
+      middleware: (ctx, next) => {
+        if (ctx.path === '/broken') throw new Error('secret reason');
+        return next();
+      },
     },
   });
   assert.equal((await fetch(`${app.url}/health/live`)).status, 200);
@@ -57,11 +59,11 @@ test('health over HTTP, and errors of the inside stay inside', async () => {
   assert.deepEqual(await ready.json(), { status: 'unavailable', failing: ['ingest'] });
   assert.equal((await fetch(`${app.url}/health/ready`, { method: 'POST' })).status, 405);
 
-  for (const path of ['/live/broken', '/api/v1/channels']) {
-    if (path !== '/live/broken') await app.database.stop();
+  for (const path of ['/broken', '/api/v1/channels']) {
+    if (path !== '/broken') await app.database.stop();
     const response = await fetch(app.url + path);
     const text = await response.text();
-    assert.equal(JSON.parse(text).code, path === '/live/broken' ? 'internal' : 'unavailable', text);
+    assert.equal(JSON.parse(text).code, path === '/broken' ? 'internal' : 'unavailable', text);
     assert.doesNotMatch(text, /secret|postgres/);
     assert.equal(response.headers.get('content-type'), 'application/problem+json');
   }
