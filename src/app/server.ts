@@ -54,7 +54,7 @@ export function apiOperations(options: Pick<AppOptions, 'channels' | 'broadcasts
 
 /** The HTTP application: playback, API, health, pages; and one sink that turns every error into bytes. */
 export function createApp(options: AppOptions): Koa {
-  const { log, clock } = options;
+  const { log } = options;
   // Koa takes that many entries from the right of X-Forwarded-For.
   const app = new Koa({ proxy: options.trustProxyHops > 0, maxIpsCount: options.trustProxyHops });
   app.context.onerror = function (this: Koa.Context, error: Error | null) {
@@ -93,7 +93,7 @@ export function createApp(options: AppOptions): Koa {
 function putFirst(app: Koa, playback: PlaybackHandler, { clock, metrics }: AppOptions): void {
   const others = app.callback();
   const answered = Promise.resolve();
-  app.callback = () => (req, res) => {
+  const listener = (req: IncomingMessage, res: ServerResponse): Promise<void> => {
     const startMs = clock.monotonicMs();
     if (!playback.handle(req, res)) return others(req, res);
     const record = () => {
@@ -105,6 +105,8 @@ function putFirst(app: Koa, playback: PlaybackHandler, { clock, metrics }: AppOp
     else res.once('finish', record);
     return answered;
   };
+  // Koa's type is HTTP/2's as well.
+  app.callback = () => listener as ReturnType<Koa['callback']>;
 }
 
 const REQUEST_ID = /^[\w.-]{1,64}$/;
