@@ -84,6 +84,8 @@ export async function startService(config: Config, log: Log, clock: Clock = new 
     clock,
     log,
     dvrWindowS: config.dvrWindowS,
+    // Nobody has a right to a private channel yet: closed is the safe side.
+    admits: (slug) => !channels.isPrivate(slug),
     titleOf: (slug) => live.broadcast(slug)?.channel.title ?? slug,
     addressOf: (req) => clientAddress(req, config.trustProxyHops),
     ...(config.maxListenersPerStream === undefined ? {} : { maxListenersPerStream: config.maxListenersPerStream }),
@@ -124,6 +126,7 @@ export async function startService(config: Config, log: Log, clock: Clock = new 
   const address = { gate: live, clock, log, host: config.host };
   const parts: Component[] = [
     { name: 'database', stop: () => database.stop() },
+    { name: 'channels', start: () => channels.start() },
     recordings,
     live,
     listener('metrics', config.metricsEnabled, () =>

@@ -54,6 +54,8 @@ const KEY = /^vz_[0-9a-hjkmnp-tv-z]{26}$/;
  */
 export class Channels {
   readonly #database: Database;
+  /** Slugs of private channels, as last read: asked at every media request, so they are kept here. */
+  readonly #private = new Set<string>();
   /** Reads under way, by what they read: a thousand pages that ask for one channel at once cost one query. */
   readonly #reading = new Map<string, Promise<ChannelRow[]>>();
   /** Whose key it was when the database was last there, by the key's hash. */
@@ -75,7 +77,7 @@ export class Channels {
         `insert into channels (id, slug, title, visibility, recording, stream_key_hash) values ($1, $2, $3, $4, $5, $6) returning *`,
         [randomUUID(), slug, settings.title, settings.visibility, settings.recording, hashOf(streamKey)],
       );
-      return { channel: channelOf(rows[0]!), streamKey };
+      return { channel: this.#seen(channelOf(rows[0]!)), streamKey };
     } catch (error) {
       if (error instanceof VezaError && error.code === 'conflict') {
         throw new VezaError('conflict', `There is a channel "${slug}" already.`, { cause: error });
@@ -86,7 +88,7 @@ export class Channels {
 
   async get(slug: string): Promise<Channel | undefined> {
     const [row] = await this.#read('select * from channels where slug = $1', [slug]);
-    return row && channelOf(row);
+    return row && this.#seen(channelOf(row));
   }
 
   /** By slug, from the first after `after`; those of the given visibilities. */
@@ -96,7 +98,7 @@ export class Channels {
       'select * from channels where visibility = any($1) and slug collate "C" > $2 order by slug collate "C" limit $3',
       [visibilities, after, limit],
     );
-    return rows.map(channelOf);
+    return rows.map((row) => this.#seen(channelOf(row)));
   }
 
   /** Rejects with `not_found`, `bad_request`. */
@@ -108,7 +110,7 @@ export class Channels {
       [slug, changes.title ?? null, changes.visibility ?? null, changes.recording ?? null],
     );
     if (!rows[0]) throw noChannel(slug);
-    return channelOf(rows[0]);
+    return this.#seen(channelOf(rows[0]));
   }
 
   /** With its broadcasts. Rejects with `not_found`. */
@@ -166,7 +168,7 @@ export class Channels {
     if (row.has_previous && !onAir) {
       await this.#database.query('update channels set previous_key_hash = null where id = $1', [row.id]);
     }
-    return row.current || onAir ? channelOf(row) : undefined;
+    return row.current || onAir ? this.#seen(channelOf(row)) : undefined;
   }
 
   #read(sql: string, values: readonly unknown[]): Promise<ChannelRow[]> {
@@ -192,6 +194,23 @@ export class Channels {
     } finally {
       this.#reading.clear();
     }
+  }
+
+  /** Reads which channels are private; before the first media request. */
+  async start(): Promise<void> {
+    const { rows } = await this.#database.query<{ slug: string }>(`select slug from channels where visibility = 'private'`);
+    for (const { slug } of rows) this.#private.add(slug);
+  }
+
+  /** Whether the channel's media is closed to everybody without a right to it. */
+  isPrivate(slug: string): boolean {
+    return this.#private.has(slug);
+  }
+
+  #seen(channel: Channel): Channel {
+    if (channel.visibility === 'private') this.#private.add(channel.slug);
+    else this.#private.delete(channel.slug);
+    return channel;
   }
 }
 

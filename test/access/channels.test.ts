@@ -28,6 +28,20 @@ after(async () => {
   await rm(dataDir, { recursive: true });
 });
 
+test('private channels are known without asking the database, also to the next process', async () => {
+  await channels.create('closed', { ...settings, visibility: 'private' });
+  await channels.create('open', settings);
+  assert.deepEqual([channels.isPrivate('closed'), channels.isPrivate('open')], [true, false]);
+  const next = new Channels(database);
+  await next.start();
+  assert.deepEqual([next.isPrivate('closed'), next.isPrivate('open')], [true, false]);
+  await channels.update('closed', { visibility: 'unlisted' });
+  await channels.update('open', { visibility: 'private' });
+  assert.deepEqual([channels.isPrivate('closed'), channels.isPrivate('open')], [false, true]);
+  await channels.delete('closed');
+  await channels.delete('open');
+});
+
 test('a channel is created, changed, found, listed and deleted', async () => {
   const { channel } = await channels.create('life', settings);
   assert.deepEqual(await channels.get('life'), channel);
