@@ -9,7 +9,7 @@ import { MUSIC_SECONDS, renderMusic } from './demo-music.js';
 import { startService } from './main.js';
 import { type Clock, SystemClock } from './runtime/clock.js';
 import { messageOf } from './runtime/errors.js';
-import { createLog } from './runtime/log.js';
+import { createLog, type Log } from './runtime/log.js';
 
 /**
  * `npm run demo`: the service on its embedded defaults with a show on air. The music goes the way a broadcaster's does, out of an encoder
@@ -146,6 +146,19 @@ async function onAir(api: Api, publisher: Publisher, clock: Clock): Promise<void
   }
 }
 
+/** Ctrl-C reaches every child of this terminal at once; that encoders end by it is no news to whoever pressed it. */
+function hushed(log: Log, stopping: () => boolean): Log {
+  return {
+    debug: (fields, message) => log.debug(fields, message),
+    info: (fields, message) => log.info(fields, message),
+    warn: (fields, message) => {
+      if (!stopping()) log.warn(fields, message);
+    },
+    error: (fields, message) => log.error(fields, message),
+    child: (fields) => hushed(log.child(fields), stopping),
+  };
+}
+
 function framed(lines: readonly string[]): string {
   const width = Math.max(...lines.map((line) => line.length));
   const edge = '─'.repeat(width + 4);
@@ -156,11 +169,9 @@ async function demo(config: Config): Promise<void> {
   const clock = new SystemClock();
   const say = (line: string) => process.stdout.write(`${line}\n`);
   // The frame below is what a newcomer should read; the log keeps quiet unless something is wrong.
-  const log = createLog({
-    level: config.logLevel === 'info' ? 'warn' : config.logLevel,
-    service: config.serviceName,
-    version: config.version,
-  });
+  let signals = 0;
+  const level = config.logLevel === 'info' ? 'warn' : config.logLevel;
+  const log = hushed(createLog({ level, service: config.serviceName, version: config.version }), () => signals > 0);
 
   say('Making two minutes of music …');
   const music = await musicFile(config.dataDir);
@@ -168,7 +179,6 @@ async function demo(config: Config): Promise<void> {
   const service = await startService(config, log, clock);
   let publisher: Publisher | undefined;
   let cancelTitles = () => {};
-  let signals = 0;
   const stop = async (code: number) => {
     if (++signals > 1) process.exit(1);
     say('\nStopping …');
