@@ -115,7 +115,10 @@ test('kill −9 of the server: stock hls.js survives the restart; the page and d
     await server.kill9();
     await server.restart();
     publish(key);
-    await stock.playedOn(8);
+    await stock.playedOn(8).catch(async (error: Error) => {
+      const events = (await stock.events()).slice(-12).map(({ type, detail, mediaS }) => `${type} ${detail} @${mediaS.toFixed(1)}`);
+      throw new Error(`stock hls.js: ${error.message}: ${events.join(', ')}`);
+    });
     const fatal = (await stock.events()).filter(({ type }) => type === 'fatal');
     assert.deepEqual(fatal, [], 'stock hls.js');
     await stock.close();
