@@ -91,7 +91,7 @@ async function heardWhole(server: Server, slug: string, publish: Case[1]): Promi
       const heard = trimSilence(samples);
       // What arrives before it is known that a source is ahead is treated as a live one's: trimmed to the target of the buffer.
       const heardS = heard.length / RATE_HZ;
-      assert.ok(heardS > SENT_S - 0.8 && heardS < SENT_S + 0.1, `${rendition}: ${heardS} s heard of ${SENT_S}`);
+      assert.ok(heardS > SENT_S - 1 && heardS < SENT_S + 0.1, `${rendition}: ${heardS} s heard of ${SENT_S}`);
       // Its first and last moments are the source codec's own beginning and end.
       const tone = heard.subarray(RATE_HZ / 4, -RATE_HZ / 4);
       assert.ok(toneShare(tone, HZ) > 0.99, `${rendition}: ${toneShare(tone, HZ)} of it is the tone`);
@@ -101,48 +101,24 @@ async function heardWhole(server: Server, slug: string, publish: Case[1]): Promi
   }
 }
 
-async function atOnce(cases: readonly (() => Promise<unknown>)[]): Promise<void> {
-  const waiting = [...cases];
-  await Promise.all(
-    Array.from({ length: AT_ONCE }, async () => {
-      for (let next = waiting.shift(); next; next = waiting.shift()) await next();
-    }),
-  );
+function checkAll(name: string, env: Readonly<Record<string, string>>, ways: readonly Case[]): void {
+  test(name, { concurrency: AT_ONCE }, async (t) => {
+    const server = await startServer({ ...ENV, ...env });
+    try {
+      await told(server, async () => {
+        await Promise.all(ways.map(([way, publish], index) => t.test(way, () => heardWhole(server, `way-${index}`, publish))));
+      });
+    } finally {
+      await server.stop();
+    }
+  });
 }
 
-test('every encoder is heard whole in every rendition, with the ffmpeg from npm', async (t) => {
-  const server = await startServer(ENV);
-  try {
-    await told(server, () =>
-      atOnce(
-        EVERY_WAY.map(
-          ([name, publish], index) =>
-            () =>
-              t.test(name, () => heardWhole(server, `way-${index}`, publish)),
-        ),
-      ),
-    );
-  } finally {
-    await server.stop();
-  }
-});
+checkAll('every encoder is heard whole in every rendition, with the ffmpeg from npm', {}, EVERY_WAY);
 
-test('the same with FFMPEG_PATH=/usr/bin/ffmpeg', async (t) => {
-  const server = await startServer({ ...ENV, FFMPEG_PATH: '/usr/bin/ffmpeg' });
-  const some = EVERY_WAY.filter(([name]) =>
-    ['RTMP, AAC', 'RTMP, MP3', 'Icecast, MP3', 'POST, adts', 'POST, ogg opus', 'POST, flac'].includes(name),
-  );
-  try {
-    await told(server, () =>
-      atOnce(
-        some.map(
-          ([name, publish], index) =>
-            () =>
-              t.test(name, () => heardWhole(server, `way-${index}`, publish)),
-        ),
-      ),
-    );
-  } finally {
-    await server.stop();
-  }
-});
+const SOME = ['RTMP, AAC', 'RTMP, MP3', 'Icecast, MP3', 'POST, adts', 'POST, ogg opus', 'POST, flac'];
+checkAll(
+  'the same with FFMPEG_PATH=/usr/bin/ffmpeg',
+  { FFMPEG_PATH: '/usr/bin/ffmpeg' },
+  EVERY_WAY.filter(([way]) => SOME.includes(way)),
+);

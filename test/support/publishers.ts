@@ -29,7 +29,7 @@ const source = (options: ToneOptions) => [
     '-i',
     `sine=frequency=${options.hz ?? 997}:sample_rate=48000:samples_per_frame=480,volume=12dB,aformat=channel_layouts=stereo`,
   ],
-  ...(options.video ? ['-re', '-f', 'lavfi', '-i', 'testsrc=size=160x90:rate=10'] : []),
+  ...(options.video ? [...(options.unpaced ? [] : ['-re']), '-f', 'lavfi', '-i', 'testsrc=size=160x90:rate=10'] : []),
   ...(options.seconds === undefined ? [] : ['-t', String(options.seconds)]),
 ];
 
