@@ -1,5 +1,5 @@
 import type Hls from 'hls.js';
-import type { Events, HlsConfig, LevelDetails, LoaderResponse, RetryConfig } from 'hls.js';
+import type { Events, HlsConfig, LevelDetails, LoaderResponse, Part, RetryConfig } from 'hls.js';
 
 /**
  * hls.js settings for Veza, for this page and for whoever embeds a player of their own:
@@ -71,7 +71,46 @@ export function followLiveEdge(hls: Hls): void {
   hls.config.liveMaxLatencyDuration = MAX_BEHIND_S;
   // The type of the enum without its value: this file asks nothing of hls.js at run time.
   hls.on('hlsLevelUpdated' as Events.LEVEL_UPDATED, (_event, { details }) => passMissedParts(details));
+  keepUp(hls);
 }
+
+/** A rung is tried again only when its parts would come in this share of their own time. */
+const ROOM_TO_RISE = 0.6;
+const STAY_DOWN_MS = 10_000;
+
+/**
+ * The rung that the network can carry, from one part to the next. hls.js's estimate changes once a segment and remembers faster days:
+ * when a line fell to 150 kbit/s it took 5–8 s to leave 256, with the second of sound in the buffer gone after two parts. Here a part
+ * that takes longer than it lasts lowers the cap at once, and the cap rises by one rung at a time.
+ */
+function keepUp(hls: Hls): void {
+  let stayUntilMs = 0;
+  hls.on('hlsFragLoaded' as Events.FRAG_LOADED, (_event, { frag, part }) => {
+    const loaded = hls.levels[frag.level];
+    if (!part || !loaded || !hls.autoLevelEnabled) return;
+    const tookMs = loadMs(part);
+    const lastsMs = part.duration * 1000;
+    const nowMs = performance.now();
+    const rungs = hls.levels.flatMap((level, index) => (level.codecSet === loaded.codecSet ? [index] : []));
+    const lasts = (index: number) => (tookMs * hls.levels[index]!.averageBitrate) / loaded.averageBitrate;
+    if (tookMs > lastsMs) {
+      stayUntilMs = nowMs + STAY_DOWN_MS;
+      const cap = rungs.findLast((index) => index < frag.level && lasts(index) < lastsMs) ?? rungs[0]!;
+      if (cap >= frag.level || cap >= hls.loadLevel) return;
+      hls.autoLevelCapping = cap;
+      hls.nextLoadLevel = cap;
+    } else if (hls.autoLevelCapping >= 0 && nowMs > stayUntilMs) {
+      const next = rungs.find((index) => index > hls.autoLevelCapping);
+      if (next === undefined) hls.autoLevelCapping = -1;
+      else if (frag.level >= hls.autoLevelCapping && lasts(next) < ROOM_TO_RISE * lastsMs) {
+        hls.autoLevelCapping = next;
+        stayUntilMs = nowMs + STAY_DOWN_MS;
+      }
+    }
+  });
+}
+
+const loadMs = ({ stats }: Part) => stats.loading.end - stats.loading.start;
 
 /**
  * A switch in the middle of a segment leaves parts of the new rung that are never loaded. hls.js (1.7.4) then goes on from that segment
