@@ -29,8 +29,8 @@ after(async () => {
   await server?.stop();
 });
 
-/** Low latency with three times the usual distance from the edge: a busy machine must not look like a fault of the stream. */
-const PATIENT = { liveSyncDuration: 3, liveMaxLatencyDuration: 30 };
+/** Low latency with six times the usual distance from the edge: a busy machine must not look like a fault of the stream. */
+const PATIENT = { liveSyncDuration: 6, liveMaxLatencyDuration: 30 };
 const TONES = [440, 1000, 1700, 2600] as const;
 
 test('a publisher is killed, returns after 5 s by RTMP and after 20 s by Icecast, and is taken over: one unbroken stream', async () => {
@@ -41,6 +41,7 @@ test('a publisher is killed, returns after 5 s by RTMP and after 20 s by Icecast
   const player = await players.play('hls.js', `${server.url}/live/${slug}/master.m3u8`, PATIENT);
   // What a machine does that starts a browser is not what is tested: it counts from here.
   const settled = await moreSegments(server, slug, 1);
+  const before = (await player.events()).length;
   const follower = listen(`${server.url}/live/${slug}/aac-128/index.m3u8`);
   await moreSegments(server, slug, 1);
 
@@ -70,7 +71,7 @@ test('a publisher is killed, returns after 5 s by RTMP and after 20 s by Icecast
   await fourth.kill('SIGKILL');
 
   assert.deepEqual(
-    events.slice(events.findIndex(({ type }) => type === 'playing') + 1).filter(({ type }) => type !== 'level' && type !== 'ratechange'),
+    events.slice(before).filter(({ type }) => type !== 'level' && type !== 'ratechange'),
     [],
     'the player notices nothing',
   );
