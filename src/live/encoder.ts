@@ -18,6 +18,8 @@ const STUCK_SAMPLES = 192_000;
 /** PCM kept for a restart: two segments of the default length and the grid. */
 const HISTORY_SAMPLES = 2 * 92_160 + RESTART_GRID_SAMPLES;
 const RESTART_PAUSE_MS = 1000;
+/** PCM that the encoder has not taken yet at which it is given up: ten seconds. It would never catch up, and listeners are that late. */
+const MAX_BACKLOG_BYTES = 10 * 48_000 * 4;
 
 export interface EncoderEvents {
   /** Frame `index` of a rendition, counted from the start of the run, without a gap or repetition. */
@@ -78,6 +80,9 @@ export class RunEncoder {
       this.#lastFrameAt = this.#written;
       this.#log.error({}, 'the encoder takes audio but gives none; it is started again');
       this.#transform.kill();
+    } else if ((this.#transform?.backlogBytes ?? 0) > MAX_BACKLOG_BYTES) {
+      this.#log.error({}, 'the encoder takes longer than real time; it is started again');
+      this.#transform?.kill();
     }
   }
 

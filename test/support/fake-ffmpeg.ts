@@ -48,7 +48,7 @@ export class FakeFfmpeg {
 
 export class FakeTransform implements Transform {
   readonly pid = undefined;
-  readonly backlogBytes = 0;
+  backlogBytes = 0;
   dead = false;
   readonly #events: TransformEvents;
   readonly #take: (bytes: Uint8Array) => void;
