@@ -15,8 +15,10 @@ import type { Uploader } from './uploader.js';
 const TICK_MS = 20;
 /** A server that was away longer than this does not go on with the show; it ends it where it broke off. */
 const RESUME_WITHIN_MS = 10 * 60_000;
-/** Segments before the open one that are looked for in the store after a crash: those that may have been on their way. */
-const CHECKED_SEGMENTS = 12;
+/** A clock that is behind by more than this when the process starts would have the show go on before it broke off. */
+const MAX_CLOCK_BEHIND_MS = 10_000;
+/** After a crash segments are looked for in the store, backwards, until so many in a row are there: what was on its way is newer. */
+const STORED_IN_A_ROW = 12;
 
 export interface LiveChannelsOptions {
   readonly ffmpeg: Ffmpeg;
@@ -145,6 +147,8 @@ export class LiveChannels implements Edge {
     return {
       channel: channel.slug,
       open: (format: DecodableFormat, events: ConnectionEvents) => {
+        // Others may have been let in since.
+        this.#checkRoom(this.#onAir.get(channel.slug));
         const broadcast = this.#onAir.get(channel.slug) ?? this.#create(channel);
         return broadcast.connect(request, admission, format, events);
       },
@@ -223,17 +227,22 @@ export class LiveChannels implements Edge {
     const finished = run !== undefined && (await this.#isStored(slug, onAir.renditions, run, openNumber));
     const broadcast = this.#create(channel, { ...onAir, clean: onAir.clean || finished });
     await this.#findMissing(broadcast, openNumber);
-    if (this.#options.clock.wallMs() - onAir.savedMs < RESUME_WITHIN_MS) broadcast.resume();
+    const awayMs = this.#options.clock.wallMs() - onAir.savedMs;
+    if (awayMs > -MAX_CLOCK_BEHIND_MS && awayMs < RESUME_WITHIN_MS) broadcast.resume();
     else await broadcast.abandon();
   }
 
   /** What was finished but not stored when the process died is missing now. */
   async #findMissing(broadcast: Broadcast, openNumber: number): Promise<void> {
     const { window } = broadcast;
-    for (let number = Math.max(window.firstNumber, openNumber - CHECKED_SEGMENTS); number < openNumber; number += 1) {
+    const names = window.renditions.map((rendition) => rendition.name);
+    let inARow = 0;
+    for (let number = openNumber - 1; number >= window.firstNumber && inARow < STORED_IN_A_ROW; number -= 1) {
       if (window.gaps.has(number)) continue;
-      const names = window.renditions.map((rendition) => rendition.name);
-      if (!(await this.#isStored(window.channel, names, runOf(window, number), number))) window.markGap(number);
+      inARow += 1;
+      if (await this.#isStored(window.channel, names, runOf(window, number), number)) continue;
+      window.markGap(number);
+      inARow = 0;
     }
   }
 
