@@ -19,6 +19,8 @@ const FINISHED_WINDOW_S = 5;
 /** How long listing a segment waits for its number to be durable; beyond, the stream goes on and the fault is named. */
 const RESERVE_DEADLINE_MS = 250;
 const FLUSH_DEADLINE_MS = 5000;
+/** A disk that does not answer must not keep the channel from its next show. */
+const SAVE_DEADLINE_MS = 5000;
 /** A process that slept longer than this does not make up for it: what it would encode nobody waits for. */
 const MAX_CATCH_UP_MS = 10_000;
 
@@ -123,6 +125,8 @@ export class Broadcast {
   #lastSound: number;
   #finishing: Promise<void> | undefined;
   #suspended = false;
+  /** Announced before anything was heard; shown with the first sound. */
+  #firstTitle: { title: string; artist?: string } | undefined;
   #tellOver = () => {};
   readonly #over = new Promise<void>((resolve) => {
     this.#tellOver = resolve;
@@ -223,6 +227,7 @@ export class Broadcast {
   #goOnAir(): void {
     this.#beginRun();
     this.#enter('live');
+    if (this.#firstTitle) this.window.addTitle({ id: randomId(8), startWallMs: this.window.run.startWallMs, ...this.#firstTitle });
     this.#deps.onRecordingStarted({
       assetId: this.#assetId,
       channel: this.channel,
@@ -245,6 +250,10 @@ export class Broadcast {
 
   /** A title is shown when it is heard: it begins behind what is waiting in the source's buffer. */
   title(update: { title: string; artist?: string }, connection?: PlayoutSource): void {
+    if (this.#mode === 'waiting') {
+      this.#firstTitle = update;
+      return;
+    }
     const source = connection ?? this.#playout.current;
     const last = this.window.titles.at(-1);
     if (last && last.title === update.title && last.artist === update.artist) return;
@@ -310,7 +319,10 @@ export class Broadcast {
       const message = this.#suspended ? 'the server restarts; connect again' : 'the broadcast was ended';
       this.#sources.closeAll('unavailable', message);
     }
-    if (mode === 'ended') this.#tellOver();
+    if (mode === 'ended') {
+      this.#sources.dispose();
+      this.#tellOver();
+    }
   }
 
   #wallMsAt(position: number): number {
@@ -333,14 +345,20 @@ export class Broadcast {
     this.#encoder?.close();
     this.#packager?.close();
     this.#runBase = this.#playout.rendered;
+    const firstNumber = this.#reserved + 1;
+    const { runs, openNumber } = this.window;
+    // One in which nothing was listed is replaced. The first one stays in any case: it is where the presentation begins.
+    const unheard = runs.length > 1 && runs.at(-1)?.firstNumber === firstNumber ? runs.at(-1) : undefined;
+    // A clock that was set back a little while no process ran: the runs must not overlap.
+    const earliestMs = runs.length > 0 ? wallMsOf(this.window, openNumber) : 0;
     const run: Run = {
       id: randomId(6),
-      firstNumber: this.#reserved + 1,
-      discontinuity: this.#nextDiscontinuity,
+      firstNumber,
+      discontinuity: unheard?.discontinuity ?? this.#nextDiscontinuity,
       // Whole milliseconds: what PROGRAM-DATE-TIME and the MPD can say.
-      startWallMs: Math.round(this.#clock.wallMs()),
+      startWallMs: Math.round(Math.max(this.#clock.wallMs(), earliestMs)),
     };
-    this.#nextDiscontinuity += 1;
+    if (!unheard) this.#nextDiscontinuity += 1;
     this.window.beginRun(run);
     for (const rendition of this.window.renditions) {
       if (rendition.lowLatency) this.#deps.uploader.put(this.#key(rendition, initName(run.id)), initSegment(rendition), 'audio/mp4');
@@ -364,8 +382,9 @@ export class Broadcast {
         },
         onBroken: (reason) => {
           this.#deps.metrics.encoderRestarted();
-          this.#log.error({ reason }, 'the encoder cannot catch up; a new run begins');
-          this.#beginRun();
+          this.#log.error({ reason }, 'the encoder cannot catch up; its run is over');
+          if (this.#finishing) this.#encoder?.close();
+          else this.#beginRun();
         },
       },
     });
@@ -428,9 +447,10 @@ export class Broadcast {
       () => this.window.markStored(rendition, number),
       () => this.window.markLost(number),
     );
-    if (rendition !== this.window.renditions[0]) return;
     const maxSegments = (this.#settings.recordingMaxH * 3600 * SAMPLE_RATE_HZ) / this.window.grid.segmentSamples;
-    if (number + 1 - this.#assetFrom >= maxSegments) this.#cutRecording(number);
+    // Not before every rendition has finished it: one that has not would lack it in the recording.
+    const complete = this.window.openNumber - 1;
+    if (complete + 1 - this.#assetFrom >= maxSegments) this.#cutRecording(complete);
   }
 
   /** A station that never stops: the recording ends here and another begins, on the same timeline. */
@@ -458,14 +478,16 @@ export class Broadcast {
       await this.#tellEnd();
       return;
     }
-    await this.#save(true).catch((error) => this.#log.error({ error: messageOf(error) }, 'the place on the timeline is not durable'));
+    await this.#withDeadline(SAVE_DEADLINE_MS, () => this.#save(true)).catch((error) =>
+      this.#log.error({ error: messageOf(error) }, 'the place on the timeline is not durable'),
+    );
     this.#enter('ended');
     this.window.close();
   }
 
   async #tellEnd(): Promise<void> {
     const document: ChannelDocument = { version: 1, channelId: this.channel.id, ...this.nextNumbers };
-    await this.#deps.registry.save(this.channel.slug, document).catch((error) => {
+    await this.#withDeadline(SAVE_DEADLINE_MS, () => this.#deps.registry.save(this.channel.slug, document)).catch((error) => {
       this.#deps.metrics.timelineNotDurable();
       this.#log.error({ error: messageOf(error) }, 'the end of the broadcast is not durable');
     });
@@ -484,6 +506,8 @@ export class Broadcast {
       this.#deps.onEnded(this);
       return;
     }
+    // One that was never heard changes nothing: connections that fail one after the other would hold the show for ever.
+    if (this.#mode === 'holding') return;
     const windowS = how === 'finished' ? Math.min(FINISHED_WINDOW_S, this.#settings.reconnectWindowS) : this.#settings.reconnectWindowS;
     this.#log.info({ how, windowS }, 'the source is gone; fill plays');
     this.#enter('holding', windowS);

@@ -141,6 +141,12 @@ export class Sources {
     for (const connection of this.#connections) this.#close(connection, code, message);
   }
 
+  /** The show is over: nothing is played any more, and no decoder stays. */
+  dispose(): void {
+    for (const connection of this.#connections) connection.decoder.close();
+    this.#connections.clear();
+  }
+
   #displace(loser: Connection, winner: Connection): void {
     // A new source of the same connection (a change of format) displaces nobody.
     if (loser.admission !== winner.admission && loser.end === undefined) {

@@ -119,8 +119,9 @@ export class LiveWindow implements LiveView, Timeline {
     return Math.min(...Object.values(this.progress).map((progress) => progress.openNumber));
   }
 
-  /** Every number from here to `run.firstNumber` that is unfinished becomes a gap. */
+  /** Every number from here to `run.firstNumber` that is unfinished becomes a gap. A run without a segment of its own is replaced. */
   beginRun(run: Run): void {
+    if (this.runs.length > 1 && this.runs.at(-1)?.firstNumber === run.firstNumber) this.runs.pop();
     this.runs.push(run);
     this.giveUpBelow(run.firstNumber);
   }

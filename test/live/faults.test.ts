@@ -1,0 +1,142 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { FIRST, World } from './live-world.js';
+
+test('a title that comes before the first sound is shown with it', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect();
+  source.title({ title: 'Opening' });
+  await world.send(source, 3000);
+  assert.equal(world.live.status('radio').nowPlaying?.title, 'Opening');
+});
+
+test('no decoder outlives the show that it was started for', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 5000);
+  await Promise.all([world.live.end('radio', 'test'), world.pass(3000)]);
+  assert.deepEqual(
+    world.ffmpeg.decoders.map(({ dead }) => dead),
+    [true],
+  );
+  await world.connect();
+  await world.live.end('radio', 'before it was heard');
+  assert.ok(world.ffmpeg.decoders.every(({ dead }) => dead));
+});
+
+test('connections that are never heard do not hold a show for longer than the reconnect window', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 5000);
+  source.end('lost');
+  await world.pass(20_000);
+  for (let attempt = 0; attempt < 4; attempt += 1) {
+    const { source } = await world.connect();
+    source.write(Buffer.alloc(2));
+    world.ffmpeg.decoders.at(-1)?.crash();
+    await world.pass(11_000);
+  }
+  assert.equal(world.live.status('radio').state, 'offline');
+});
+
+test('a registry that does not answer does not keep a show from ending, nor the next from beginning', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 5000);
+  world.disk.registry.save = () => new Promise(() => undefined);
+  await Promise.all([world.live.end('radio', 'test'), world.pass(8000)]);
+  assert.equal(world.view().timeline.ended, true);
+  const { source: next } = await world.connect();
+  await world.send(next, 5000);
+  assert.equal(world.live.status('radio').state, 'live');
+});
+
+test('a recording is cut where every rendition is complete', async () => {
+  const world = new World(undefined, undefined, { recordingMaxH: 0.02 });
+  const finished: boolean[] = [];
+  world.onRecordingEnded = ({ window, to }) => {
+    finished.push(Object.values(window.progress).every((progress) => progress.openNumber > to));
+  };
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 160_000);
+  assert.deepEqual(finished, [true, true]);
+});
+
+test('runs that end before their first segment leave no trace: one discontinuity, one step of its number', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 7000);
+  for (let failure = 0; failure < 3; failure += 1) {
+    world.clock.sleep(60_000);
+    await world.send(source, 60);
+  }
+  await world.send(source, 6000);
+  const { runs } = world.view().timeline;
+  assert.deepEqual(
+    runs.map(({ discontinuity }) => discontinuity),
+    [0, 1],
+  );
+  assert.ok((runs[1]?.firstNumber ?? 0) > FIRST);
+});
+
+test('an encoder that takes longer than real time is given up before its queue fills the memory', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 3000);
+  const [slow] = world.ffmpeg.encoders;
+  assert.ok(slow);
+  slow.backlogBytes = 64 * 1024 * 1024;
+  await world.send(source, 1000);
+  assert.equal(slow.dead, true);
+  assert.equal(world.ffmpeg.encoders.length, 2);
+});
+
+test('MAX_STREAMS holds for publishers that were let in at the same moment', async () => {
+  const world = new World();
+  await world.live.start();
+  const admissions = await Promise.all(
+    ['key', 'key-2', 'key-3'].map((streamKey) =>
+      world.live.admit({ protocol: 'rtmp', channel: undefined, streamKey, remoteAddress: '127.0.0.1', client: 'obs' }),
+    ),
+  );
+  const open = () => admissions.map((admission) => admission.open('adts', { onDrain: () => undefined, onClose: () => undefined }));
+  assert.throws(open, { code: 'busy' });
+  assert.equal(world.live.streams, 2);
+});
+
+test('a machine whose clock was behind when it started does not put a run before the one that it follows', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 10_000);
+  for (const backMs of [2000, 3_600_000]) {
+    const next = world.after(-backMs);
+    await next.live.start();
+    const { runs, ended } = next.view().timeline;
+    for (const run of runs) assert.ok(run.startWallMs >= (runs[0]?.startWallMs ?? 0) + (run.firstNumber - FIRST) * 1920 - 1920);
+    assert.equal(ended, backMs > 60_000);
+  }
+});
+
+test('what waited for the store for minutes when the process died is a gap, too', async () => {
+  const world = new World();
+  const { put } = world.disk.store;
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 10_000);
+  world.disk.store.put = () => Promise.reject(new Error('away'));
+  await world.send(source, 60_000);
+  world.disk.store.put = put;
+  const next = world.after(1000);
+  await next.live.start();
+  const { gaps } = next.view().timeline;
+  assert.ok(gaps.has(FIRST + 6) && gaps.has(FIRST + 20), `gaps: ${[...gaps]}`);
+  assert.ok(!gaps.has(FIRST + 3));
+});
