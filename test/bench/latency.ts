@@ -1,4 +1,6 @@
-import { followLiveEdge, liveConfig } from '../../player-demo/src/hls-config.js';
+import { readFile } from 'node:fs/promises';
+import { transformWithOxc } from 'vite';
+import { liveConfig } from '../../player-demo/src/hls-config.js';
 import { percentile, RATE_HZ } from '../support/audio.js';
 import { type Heard, type Player, type PlayerKind, Players } from '../support/players.js';
 import { eventually } from '../support/process.js';
@@ -7,10 +9,10 @@ import { type Figure, figure, say, sleep } from './report.js';
 import { BEEP_HZ, BEEP_PERIOD_S, beepPcm, encoderDelay, findBeeps, type PreparedBeeps, prepareBeeps, publish } from './sound.js';
 
 /** Seconds of beeps; a multiple of the pitches, so that the row of them goes on where the file begins again. */
-const FILE_S = 60;
+const FILE_S = 64;
 /** From `playing` to the first beep that counts: what was late at the start has been caught up, code is compiled. */
 const WARM_UP_S = 20;
-/** No stream is heard sooner than this after it was sent; a beep is looked for from here to four periods later. */
+/** No stream is heard sooner than this after it was sent; a beep is looked for from here to eight periods later. */
 const LEAST_MS = 150;
 
 export interface LatencyOptions {
@@ -35,20 +37,20 @@ const CASES: readonly Case[] = [
   { name: 'Shaka', player: 'shaka', path: 'manifest.mpd', env: {}, p95MostMs: 2000 },
 ];
 
-/** The settings of our own page as far as they can be handed to another one; what is left out says when to try again. */
+/** What each player is told; hls.js the settings of our own page. Its retry policies are functions, which do not go into a page. */
 export function playerSettings(kind: PlayerKind): object {
-  if (kind === 'hls.js') return JSON.parse(JSON.stringify({ ...liveConfig(), ...NO_POLICIES })) as object;
+  if (kind === 'hls.js') return JSON.parse(JSON.stringify(liveConfig())) as object;
   return kind === 'shaka' ? { streaming: { lowLatencyMode: true, liveSync: { enabled: true } } } : {};
 }
-const NO_POLICIES = { manifestLoadPolicy: undefined, playlistLoadPolicy: undefined, fragLoadPolicy: undefined };
+
+const HLS_CONFIG = new URL('../../player-demo/src/hls-config.ts', import.meta.url);
 
 /** A player as our page would set it up. */
 export async function listenWith(players: Players, kind: PlayerKind, url: string): Promise<Player> {
   const player = await players.play(kind, url, playerSettings(kind));
   if (kind === 'hls.js') {
-    const hls = { config: {} as { liveMaxLatencyDuration?: number } };
-    followLiveEdge(hls as Parameters<typeof followLiveEdge>[0]);
-    await player.page.evaluate(`player.config.liveMaxLatencyDuration = ${hls.config.liveMaxLatencyDuration}`);
+    const { code } = await transformWithOxc(await readFile(HLS_CONFIG, 'utf8'), HLS_CONFIG.pathname);
+    await player.page.addScriptTag({ type: 'module', content: `${code}\nfollowLiveEdge(player);` });
   }
   return player;
 }

@@ -11,8 +11,8 @@ import { type Running, run, start } from '../support/process.js';
  * broadcaster's own encoder is not in the figures; `encoderDelay` measures it beside them.
  */
 
-/** Beeps a second apart; the pitch tells which one it is, so a delay is certain up to four seconds. */
-export const BEEP_HZ = [1000, 2500, 4500, 7000] as const;
+/** Beeps a second apart; the pitch tells which one it is, so a delay is certain up to eight seconds. */
+export const BEEP_HZ = [800, 1200, 1700, 2400, 3300, 4500, 6000, 7800] as const;
 export const BEEP_PERIOD_S = 1;
 const BEEP_S = 0.08;
 export const AAC_FRAME = 1024;
