@@ -129,6 +129,8 @@ export async function startService(config: Config, log: Log, clock: Clock = new 
     { name: 'channels', start: () => channels.start() },
     recordings,
     live,
+    // What the live room has found after a crash it sees to itself.
+    { name: 'broadcasts', start: () => recordings.closeOrphans((assetId) => live.knows(assetId)) },
     listener('metrics', config.metricsEnabled, () =>
       startMetricsServer({ host: config.host, port: config.prometheusPort, metrics, clock, log }),
     ),

@@ -67,10 +67,24 @@ export interface BroadcastDeps {
   readonly metrics: LiveMetrics;
   /** A recording begins: on the first call, the broadcast itself. */
   readonly onRecordingStarted: (recording: { assetId: string; channel: ChannelInfo; startedMs: number; firstNumber: number }) => void;
-  /** It is complete and stored, as far as it could be. */
+  /** Every rendition of it is complete. */
   readonly onRecordingEnded: (recording: Recording) => void;
+  /** Of this channel, with those that `onRecordingEnded` was just told of. */
+  readonly unwritten: () => readonly UnwrittenRecording[];
   /** The last segment is out and the end is told; the window is shown for a while yet. */
   readonly onEnded: (broadcast: Broadcast) => void;
+}
+
+/** A recording that is not written down yet: enough to do it in another process, should this one die first. */
+export interface UnwrittenRecording {
+  readonly assetId: string;
+  readonly title: string;
+  readonly recording: boolean;
+  readonly from: number;
+  readonly to: number;
+  /** Its `openNumber` is the first that was not finished. */
+  readonly timeline: TimelineSnapshot;
+  readonly renditions: readonly string[];
 }
 
 /** The document in the registry. `numbers` go on for the channel's life, whatever becomes of broadcasts. */
@@ -79,6 +93,7 @@ export interface ChannelDocument {
   readonly channelId: string;
   readonly nextNumber: number;
   readonly nextDiscontinuity: number;
+  readonly unwritten?: readonly UnwrittenRecording[];
   readonly onAir?: {
     readonly timeline: TimelineSnapshot;
     readonly renditions: readonly string[];
@@ -209,6 +224,8 @@ export class Broadcast {
   resume(): void {
     this.#beginRun();
     this.#enter('holding', this.#settings.reconnectWindowS);
+    // Harmless when it is known already; the dead process may not have come to it.
+    this.#recordingStarted(wallMsOf(this.window, this.#assetFrom));
     this.#log.info({ number: this.window.run.firstNumber }, 'back on air after a restart');
   }
 
@@ -228,12 +245,7 @@ export class Broadcast {
     this.#beginRun();
     this.#enter('live');
     if (this.#firstTitle) this.window.addTitle({ id: randomId(8), startWallMs: this.window.run.startWallMs, ...this.#firstTitle });
-    this.#deps.onRecordingStarted({
-      assetId: this.#assetId,
-      channel: this.channel,
-      startedMs: this.window.run.startWallMs,
-      firstNumber: this.#assetFrom,
-    });
+    this.#recordingStarted(this.window.run.startWallMs);
     this.#log.info({ number: this.window.run.firstNumber }, 'on air');
   }
 
@@ -414,6 +426,7 @@ export class Broadcast {
       channelId: this.channel.id,
       nextNumber: this.#reserved + 1,
       nextDiscontinuity: this.#nextDiscontinuity,
+      unwritten: this.#deps.unwritten(),
       onAir: {
         timeline: this.window.snapshot(this.#reserved),
         renditions: this.window.renditions.map((rendition) => rendition.name),
@@ -458,12 +471,11 @@ export class Broadcast {
     this.#deps.onRecordingEnded({ assetId: this.#assetId, channel: this.channel, window: this.window, from: this.#assetFrom, to });
     this.#assetId = randomId(12);
     this.#assetFrom = to + 1;
-    this.#deps.onRecordingStarted({
-      assetId: this.#assetId,
-      channel: this.channel,
-      startedMs: wallMsOf(this.window, to + 1),
-      firstNumber: this.#assetFrom,
-    });
+    this.#recordingStarted(wallMsOf(this.window, to + 1));
+  }
+
+  #recordingStarted(startedMs: number): void {
+    this.#deps.onRecordingStarted({ assetId: this.#assetId, channel: this.channel, startedMs, firstNumber: this.#assetFrom });
   }
 
   async #finish(): Promise<void> {
@@ -486,7 +498,11 @@ export class Broadcast {
   }
 
   async #tellEnd(): Promise<void> {
-    const document: ChannelDocument = { version: 1, channelId: this.channel.id, ...this.nextNumbers };
+    const { channel, window } = this;
+    // First, so that the document below has it: the recording may not be written when the process dies.
+    this.#deps.onRecordingEnded({ assetId: this.#assetId, channel, window, from: this.#assetFrom, to: this.#lastSound });
+    const unwritten = this.#deps.unwritten();
+    const document: ChannelDocument = { version: 1, channelId: channel.id, ...this.nextNumbers, unwritten };
     await this.#withDeadline(SAVE_DEADLINE_MS, () => this.#deps.registry.save(this.channel.slug, document)).catch((error) => {
       this.#deps.metrics.timelineNotDurable();
       this.#log.error({ error: messageOf(error) }, 'the end of the broadcast is not durable');
@@ -494,8 +510,6 @@ export class Broadcast {
     this.#enter('ended');
     this.window.end();
     this.#log.info({ segments: this.window.openNumber - this.window.firstNumber }, 'off air');
-    const { channel, window } = this;
-    this.#deps.onRecordingEnded({ assetId: this.#assetId, channel, window, from: this.#assetFrom, to: this.#lastSound });
     this.#deps.onEnded(this);
   }
 

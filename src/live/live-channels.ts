@@ -7,10 +7,19 @@ import { type Run, runOf, SAMPLES_TO_MS, segmentName, type Title } from '../medi
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
-import { Broadcast, type ChannelDocument, type ChannelInfo, type LiveMetrics, type MediaSettings, type Recording } from './broadcast.js';
+import {
+  Broadcast,
+  type ChannelDocument,
+  type ChannelInfo,
+  type LiveMetrics,
+  type MediaSettings,
+  type Recording,
+  type UnwrittenRecording,
+} from './broadcast.js';
 import type { Edge, LiveView } from './edge.js';
 import type { ConnectionEvents, ConnectionInfo } from './sources.js';
 import type { Uploader } from './uploader.js';
+import { LiveWindow } from './window.js';
 
 const TICK_MS = 20;
 /** A server that was away longer than this does not go on with the show; it ends it where it broke off. */
@@ -19,6 +28,10 @@ const RESUME_WITHIN_MS = 10 * 60_000;
 const MAX_CLOCK_BEHIND_MS = 10_000;
 /** After a crash segments are looked for in the store, backwards, until so many in a row are there: what was on its way is newer. */
 const STORED_IN_A_ROW = 12;
+/** How long the end of the process waits for a store that does not take what is left. */
+const DRAIN_DEADLINE_MS = 10_000;
+/** Recordings of a channel that a database away for days may leave to be written down later. */
+const MAX_UNWRITTEN = 50;
 
 export interface LiveChannelsOptions {
   readonly ffmpeg: Ffmpeg;
@@ -35,7 +48,8 @@ export interface LiveChannelsOptions {
   readonly verifyKey: (streamKey: string, isOnAir: (slug: string) => boolean) => Promise<ChannelInfo | undefined>;
   readonly channelBySlug: (slug: string) => Promise<ChannelInfo | undefined>;
   readonly onRecordingStarted: (recording: { assetId: string; channel: ChannelInfo; startedMs: number; firstNumber: number }) => void;
-  readonly onRecordingEnded: (recording: Recording) => void;
+  /** Resolves to true when it is written down, false when that was given up; it is brought again at the next start. */
+  readonly onRecordingEnded: (recording: Recording) => Promise<boolean>;
 }
 
 export interface ChannelStatus {
@@ -63,6 +77,10 @@ export class LiveChannels implements Edge {
   readonly #ended = new Map<string, { view: LiveView; cancel: () => void }>();
   /** Where each channel's numbers go on. */
   readonly #numbers = new Map<string, { nextNumber: number; nextDiscontinuity: number }>();
+  /** Recordings by slug that are not written down yet. */
+  readonly #unwritten = new Map<string, readonly UnwrittenRecording[]>();
+  /** Assets that the registry knew at start. */
+  readonly #found = new Set<string>();
   #cancelTick: (() => void) | undefined;
   #stopping = false;
 
@@ -72,9 +90,11 @@ export class LiveChannels implements Edge {
 
   /** Ready once resumed shows are back on air. */
   async start(): Promise<void> {
-    for (const [slug, document] of await this.#options.registry.load()) {
+    for (const [slug, loaded] of await this.#options.registry.load()) {
+      const document = loaded as ChannelDocument;
+      for (const { assetId } of [...(document.unwritten ?? []), ...(document.onAir ? [document.onAir] : [])]) this.#found.add(assetId);
       try {
-        await this.#restore(slug, document as ChannelDocument);
+        await this.#restore(slug, document);
       } catch (error) {
         this.#options.log.error({ channel: slug, error: messageOf(error) }, 'a show cannot be gone on with');
       }
@@ -91,7 +111,19 @@ export class LiveChannels implements Edge {
     this.#cancelTick?.();
     this.#cancelTick = undefined;
     for (const { cancel } of this.#ended.values()) cancel();
-    await this.#options.uploader.drained();
+    let cancel = () => {};
+    const late = new Promise<boolean>((resolve) => {
+      cancel = this.#options.clock.after(DRAIN_DEADLINE_MS, () => resolve(true));
+    });
+    if (await Promise.race([this.#options.uploader.drained(), late])) {
+      this.#options.log.error({}, 'the object store does not take what is left; the next start marks it as missing');
+    }
+    cancel();
+  }
+
+  /** Whether a recording was on air here, or not written down yet, when the process began: its end is seen to. */
+  knows(assetId: string): boolean {
+    return this.#found.has(assetId);
   }
 
   view(channel: string): LiveView | undefined {
@@ -187,6 +219,8 @@ export class LiveChannels implements Edge {
       { ...this.#options.media, ladder },
       {
         ...this.#options,
+        onRecordingEnded: (recording) => this.#recordingEnded(recording),
+        unwritten: () => this.#unwritten.get(channel.slug) ?? [],
         onEnded: (ended) => this.#retire(ended),
       },
       resume ? { ...numbers, resume } : numbers,
@@ -201,6 +235,8 @@ export class LiveChannels implements Edge {
     this.#numbers.set(slug, broadcast.nextNumbers);
     if (!broadcast.visible) return;
     const { window } = broadcast;
+    // What was written down in the meantime must not be brought again.
+    this.#saveOffAir(broadcast.channel);
     const listed = Math.min(LIVE_WINDOW_SEGMENTS, window.openNumber - window.firstNumber);
     this.#ended.get(slug)?.cancel();
     const cancel = this.#options.clock.after(listed * window.grid.segmentSamples * SAMPLES_TO_MS, () => {
@@ -210,31 +246,82 @@ export class LiveChannels implements Edge {
     this.#ended.set(slug, { view: window, cancel });
   }
 
+  #recordingEnded(recording: Recording): void {
+    const { assetId, channel, window, from, to } = recording;
+    const unwritten: UnwrittenRecording = {
+      assetId,
+      title: channel.title,
+      recording: channel.recording,
+      from,
+      to,
+      timeline: window.snapshot(window.openNumber),
+      renditions: window.renditions.map((rendition) => rendition.name),
+    };
+    const before = (this.#unwritten.get(channel.slug) ?? []).filter((other) => other.assetId !== assetId);
+    this.#unwritten.set(channel.slug, [...before, unwritten].slice(-MAX_UNWRITTEN));
+    void this.#options.onRecordingEnded(recording).then((written) => {
+      if (!written) return;
+      const left = (this.#unwritten.get(channel.slug) ?? []).filter((other) => other !== unwritten);
+      if (left.length > 0) this.#unwritten.set(channel.slug, left);
+      else this.#unwritten.delete(channel.slug);
+      this.#saveOffAir(channel);
+    });
+  }
+
+  /** On air the next segment does it. */
+  #saveOffAir(channel: ChannelInfo): void {
+    const numbers = this.#numbers.get(channel.slug);
+    if (!numbers || this.#onAir.has(channel.slug)) return;
+    const unwritten = this.#unwritten.get(channel.slug) ?? [];
+    const document: ChannelDocument = { version: 1, channelId: channel.id, ...numbers, unwritten };
+    this.#options.registry.save(channel.slug, document).catch((error) => {
+      this.#options.metrics.timelineNotDurable();
+      this.#options.log.error({ channel: channel.slug, error: messageOf(error) }, 'where the numbers go on is not durable');
+    });
+  }
+
   async #restore(slug: string, document: ChannelDocument): Promise<void> {
     if (document.version !== 1) throw new Error(`written by another version (${String(document.version)})`);
-    const { nextNumber, nextDiscontinuity, onAir } = document;
+    const { nextNumber, nextDiscontinuity, onAir, unwritten = [] } = document;
     this.#numbers.set(slug, { nextNumber, nextDiscontinuity });
-    if (!onAir) return;
+    if (!onAir && unwritten.length === 0) return;
     const channel = await this.#options.channelBySlug(slug);
     if (!channel || channel.id !== document.channelId) {
       await this.#options.registry.remove(slug);
       this.#numbers.delete(slug);
       return;
     }
+    // All at once, so that one that is written down does not save the channel without the others.
+    this.#unwritten.set(slug, unwritten);
+    if (onAir) await this.#goOn(channel, onAir);
+    for (const recording of unwritten) await this.#bringAgain(channel, recording);
+  }
+
+  /** A recording that the dead process had not written down. */
+  async #bringAgain(channel: ChannelInfo, unwritten: UnwrittenRecording): Promise<void> {
+    const { assetId, title, recording, from, to, timeline } = unwritten;
+    const renditions = LADDER.filter((rendition) => unwritten.renditions.includes(rendition.name));
+    const window = new LiveWindow(channel.slug, renditions, timeline);
+    for (const { codec } of renditions) window.progress[codec] = { openNumber: timeline.openNumber, openParts: 0 };
+    await this.#findMissing(window, timeline.openNumber);
+    this.#recordingEnded({ assetId, channel: { ...channel, title, recording }, window, from, to });
+  }
+
+  async #goOn(channel: ChannelInfo, onAir: NonNullable<ChannelDocument['onAir']>): Promise<void> {
+    const { slug } = channel;
     // It may have died between the last part of a segment and the first of the next.
     const { openNumber, runs } = onAir.timeline;
     const run = runs.at(-1);
     const finished = run !== undefined && (await this.#isStored(slug, onAir.renditions, run, openNumber));
     const broadcast = this.#create(channel, { ...onAir, clean: onAir.clean || finished });
-    await this.#findMissing(broadcast, openNumber);
+    await this.#findMissing(broadcast.window, openNumber);
     const awayMs = this.#options.clock.wallMs() - onAir.savedMs;
     if (awayMs > -MAX_CLOCK_BEHIND_MS && awayMs < RESUME_WITHIN_MS) broadcast.resume();
     else await broadcast.abandon();
   }
 
   /** What was finished but not stored when the process died is missing now. */
-  async #findMissing(broadcast: Broadcast, openNumber: number): Promise<void> {
-    const { window } = broadcast;
+  async #findMissing(window: LiveWindow, openNumber: number): Promise<void> {
     const names = window.renditions.map((rendition) => rendition.name);
     let inARow = 0;
     for (let number = openNumber - 1; number >= window.firstNumber && inARow < STORED_IN_A_ROW; number -= 1) {

@@ -61,12 +61,14 @@ export class Broadcasts {
     this.#database = database;
   }
 
-  /** Rejects with `conflict` when the id is taken. */
+  /** Nothing happens when the id is there already. Rejects with `not_found` when the channel is not there (any more). */
   async insert(start: BroadcastStart): Promise<void> {
-    await this.#database.query(
-      `insert into broadcasts (id, channel_id, title, recording, started_at, first_number, details) values ($1, $2, $3, $4, $5, $6, $7)`,
+    const { rowCount } = await this.#database.query(
+      `insert into broadcasts (id, channel_id, title, recording, started_at, first_number, details)
+       select $1, id, $3, $4, $5, $6, $7 from channels where id = $2 on conflict (id) do nothing`,
       [start.id, start.channelId, start.title, start.recording, new Date(start.startedAtMs), start.firstNumber, start.details ?? {}],
     );
+    if (rowCount === 0 && !(await this.get(start.id))) throw new VezaError('not_found', 'There is no such channel.');
   }
 
   /** Rejects with `not_found` when it is not there (any more: its channel was deleted). The last call wins. */

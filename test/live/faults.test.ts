@@ -140,3 +140,61 @@ test('what waited for the store for minutes when the process died is a gap, too'
   assert.ok(gaps.has(FIRST + 6) && gaps.has(FIRST + 20), `gaps: ${[...gaps]}`);
   assert.ok(!gaps.has(FIRST + 3));
 });
+
+test('killed after the end of a show and before its recording was written: the next process brings it again, until it is', async () => {
+  const world = new World();
+  world.written = new Promise(() => undefined);
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 10_000);
+  await Promise.all([world.live.end('radio', 'test'), world.pass(3000)]);
+  const [recording] = world.recordings;
+  assert.ok(recording);
+
+  const next = world.after(1000);
+  await next.live.start();
+  await next.settle();
+  assert.equal(next.live.knows(recording.assetId), true);
+  assert.equal(next.live.status('radio').state, 'offline');
+  assert.deepEqual(
+    next.recordings.map(({ assetId, from, to, window }) => [assetId, from, to, window.runs, window.openNumber, [...window.gaps]]),
+    [[recording.assetId, recording.from, recording.to, recording.window.runs, recording.window.openNumber, []]],
+  );
+
+  const last = next.after(1000);
+  await last.live.start();
+  await last.settle();
+  assert.deepEqual(last.recordings, []);
+});
+
+test('a recording that is not written yet is remembered through the next show on the channel', async () => {
+  const world = new World();
+  world.written = new Promise(() => undefined);
+  await world.live.start();
+  for (let show = 0; show < 2; show += 1) {
+    const { source } = await world.connect();
+    await world.send(source, 6000);
+    if (show === 0) await Promise.all([world.live.end('radio', 'test'), world.pass(3000)]);
+  }
+  const next = world.after(1000);
+  await next.live.start();
+  await next.settle();
+  assert.deepEqual(
+    next.recordings.map(({ assetId }) => assetId),
+    world.recordings.map(({ assetId }) => assetId),
+  );
+  assert.equal(next.live.status('radio').state, 'holding');
+});
+
+test('a store that takes nothing does not keep the process from ending', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 4000);
+  world.disk.store.put = () => Promise.reject(new Error('away'));
+  await world.send(source, 4000);
+  await Promise.all([world.live.stop(), world.pass(15_000)]);
+  const next = world.after(1000);
+  await next.live.start();
+  assert.ok(next.view().timeline.gaps.size >= 2);
+});

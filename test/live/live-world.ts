@@ -45,6 +45,8 @@ export class World {
   readonly delaysS: number[] = [];
   readonly counts = { cuts: 0, undurable: 0, encoderRestarts: 0 };
   onRecordingEnded: (recording: Recording) => void = () => undefined;
+  /** What the recordings answer to each that ends. */
+  written: Promise<boolean> = Promise.resolve(true);
   readonly clock: FakeClock;
   readonly live: LiveChannels;
 
@@ -90,6 +92,7 @@ export class World {
       onRecordingEnded: (recording) => {
         this.recordings.push(recording);
         this.onRecordingEnded(recording);
+        return this.written;
       },
     });
   }
