@@ -192,8 +192,9 @@ export function channelOperations({ channels, live, addresses }: ChannelOperatio
       errors: ['not_found'],
       async handle({ params }) {
         await visibleChannel(channels, params.slug, true);
-        await live.end(params.slug);
+        // In this order: an encoder that is thrown out comes back at once, and finds no channel.
         await channels.delete(params.slug);
+        await live.end(params.slug);
       },
     }),
     operation({
