@@ -80,7 +80,7 @@ const STAY_DOWN_MS = 10_000;
 
 /**
  * The rung that the network can carry, from one part to the next. hls.js's estimate changes once a segment and remembers faster days:
- * when a line fell to 150 kbit/s it took 5–8 s to leave 256, with the second of sound in the buffer gone after two parts. Here a part
+ * when a line fell to 150 kbit/s it took 2 to 8 s to leave 256, with the second of sound in the buffer gone after two parts. Here a part
  * that takes longer than it lasts lowers the cap at once, and the cap rises by one rung at a time.
  */
 function keepUp(hls: Hls): void {
