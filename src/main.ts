@@ -39,7 +39,9 @@ export async function startService(config: Config, log: Log, clock: Clock = new 
   for (const warning of config.warnings) log.warn({}, warning);
   const metrics = new Metrics({ clock, service: config.serviceName, version: config.version, memoryLimitMb: config.memoryLimitMb });
 
+  const ladder = chooseLadder({ codecs: config.codecsEnabled, adaptive: config.adaptiveBitrate, defaultKbps: config.defaultBitrateKbps });
   const ffmpeg = new Ffmpeg(config.ffmpegPath);
+  await ffmpeg.check(ladder, clock);
   const registry = new FileRegistry(join(config.dataDir, 'timelines'), log);
   const store = await createFileStore(join(config.dataDir, 'objects'));
   const adminToken = await loadAdminToken(config.dataDir);
@@ -69,7 +71,7 @@ export async function startService(config: Config, log: Log, clock: Clock = new 
       partMs: config.partMs,
       reconnectWindowS: config.reconnectWindowS,
       recordingMaxH: config.recordingMaxH,
-      ladder: chooseLadder({ codecs: config.codecsEnabled, adaptive: config.adaptiveBitrate, defaultKbps: config.defaultBitrateKbps }),
+      ladder,
     },
     maxStreams: config.maxStreams,
     verifyKey: (streamKey, isOnAir) => channels.verifyKey(streamKey, isOnAir),

@@ -2,6 +2,7 @@ import { Readable, Writable } from 'node:stream';
 import installer from '@ffmpeg-installer/ffmpeg';
 import fluent from 'fluent-ffmpeg';
 import { CHANNELS, type Codec, PRIMING_SAMPLES, type Rendition, SAMPLE_RATE_HZ } from '../media/ladder.js';
+import type { Clock } from '../runtime/clock.js';
 
 /**
  * The only file that knows ffmpeg. A decoder turns a broadcaster's bytes into PCM, an encoder turns PCM into every rung of
@@ -15,6 +16,9 @@ export type DecodableFormat = keyof typeof DEMUXERS;
 
 /** libopus looks ahead 312 samples at 48 kHz; the rest is added so that every CMAF rendition has the same delay. */
 const OPUS_LOOKAHEAD_SAMPLES = 312;
+
+/** A first start reads the binary from a cold disk. */
+const CHECK_DEADLINE_MS = 20_000;
 
 const ENCODER_OPTIONS: Readonly<Record<Codec, (stream: number) => string[]>> = {
   aac: (stream) => [`-c:a:${stream}`, 'aac'],
@@ -62,19 +66,35 @@ export class Ffmpeg {
     this.path = path ?? installer.path;
   }
 
+  /** Encodes a second of silence in every rung. Rejects with what is wrong with the ffmpeg that is configured. */
+  async check(renditions: readonly Rendition[], clock: Clock): Promise<void> {
+    let bytes = 0;
+    const error = await new Promise<string | undefined>((resolve) => {
+      let cancel = () => {};
+      const encoder = this.encoder(renditions, {
+        onData: (data) => {
+          bytes += data.length;
+        },
+        onExit: (reason) => {
+          cancel();
+          resolve(reason ?? (bytes > 0 ? undefined : 'it puts nothing out'));
+        },
+      });
+      cancel = clock.after(CHECK_DEADLINE_MS, () => {
+        encoder.kill();
+        resolve(`a second of silence is not encoded after ${CHECK_DEADLINE_MS / 1000} s`);
+      });
+      encoder.write(new Uint8Array(SAMPLE_RATE_HZ * CHANNELS * 2));
+      encoder.end();
+    });
+    if (error === undefined) return;
+    throw new Error(`FFMPEG_PATH: ${this.path} does not work (${error}); it must be ffmpeg 4.1 or later with libopus and libmp3lame`);
+  }
+
   /** Broadcaster's bytes → PCM s16le, 48 kHz, stereo. */
   decoder(format: DecodableFormat, events: TransformEvents): Transform {
     return this.#run(
-      [
-        '-fflags',
-        '+nobuffer',
-        '-probesize',
-        format === 'matroska' || format === 'ogg' ? '65536' : '2048',
-        '-analyzeduration',
-        '0',
-        '-f',
-        DEMUXERS[format],
-      ],
+      ['-probesize', format === 'matroska' || format === 'ogg' ? '65536' : '2048', '-analyzeduration', '0', '-f', DEMUXERS[format]],
       [
         '-map',
         '0:a:0',
@@ -135,7 +155,8 @@ export class Ffmpeg {
     const exit = (error: string | undefined) => {
       if (exited) return;
       exited = true;
-      events.onExit(error);
+      // Never before the caller has the transform, though a child that cannot be started is known of at once.
+      queueMicrotask(() => events.onExit(error));
     };
     const command = fluent({ logger: undefined })
       .setFfmpegPath(this.path)
@@ -154,6 +175,7 @@ export class Ffmpeg {
       });
     // A child that dies breaks the pipe; its exit is what is reported.
     stdout.on('error', () => undefined);
+    surviveSpawnFailure(command);
     command.run();
     const child = command as unknown as { ffmpegProc?: { pid?: number } };
 
@@ -188,6 +210,25 @@ export class Ffmpeg {
       },
     };
   }
+}
+
+/**
+ * fluent-ffmpeg 2.1 takes it for granted that a child could be started, and throws out of an event handler when it could not (no more
+ * processes or descriptors, the file replaced): that would end every stream of the process. It is told as any other exit instead.
+ */
+function surviveSpawnFailure(command: object): void {
+  const inner = command as { _spawnFfmpeg(...args: unknown[]): void };
+  const spawn = inner._spawnFfmpeg;
+  const noLines = { get: () => '' };
+  inner._spawnFfmpeg = (...args) => {
+    const ended = args.at(-1) as (...results: unknown[]) => void;
+    const end = (error: unknown, stdout: unknown = noLines, stderr: unknown = noLines) => ended(error, stdout, stderr);
+    try {
+      spawn.apply(command, [...args.slice(0, -1), end]);
+    } catch (error) {
+      end(error);
+    }
+  };
 }
 
 function lastWords(stderr: string | null): string | undefined {
