@@ -35,6 +35,8 @@ const ARRIVAL_MARGIN_MS = 50;
 const ARRIVAL_WINDOW_MS = 10_000;
 /** Time from the first PCM to the decision whether the source is faster than real time. */
 const OBSERVE_MS = 200;
+/** The same for a source whose gaps decide the target: in less it has shown none, and runs dry at its first. */
+const OBSERVE_FOLLOWED_MS = 1000;
 /** More than this above the time observed, and it is a file. */
 const FAST_SURPLUS_MS = 1000;
 const HIGH_WATER = samplesOf(3000);
@@ -152,7 +154,8 @@ export class PcmBuffer {
     if (this.#mode === 'drained' || this.#firstArrivalMs === undefined) return false;
     if (this.#fast === undefined) {
       const observedMs = nowMs - this.#firstArrivalMs;
-      if (observedMs < OBSERVE_MS && !this.#ended) return false;
+      const neededMs = this.#options.targetMs === undefined ? OBSERVE_FOLLOWED_MS : OBSERVE_MS;
+      if (observedMs < neededMs && !this.#ended) return false;
       this.#fast = this.#ended || msOf(this.#received) > observedMs + FAST_SURPLUS_MS;
     }
     const target = samplesOf(this.targetMs(nowMs));
