@@ -41,7 +41,9 @@ export async function startService(config: Config, log: Log, clock: Clock = new 
 
   const ladder = chooseLadder({ codecs: config.codecsEnabled, adaptive: config.adaptiveBitrate, defaultKbps: config.defaultBitrateKbps });
   const ffmpeg = new Ffmpeg(config.ffmpegPath);
-  await ffmpeg.check(ladder, clock);
+  // Beside what else takes its time at start: every moment counts when a show waits to go on.
+  const ffmpegWorks = ffmpeg.check(ladder, clock);
+  ffmpegWorks.catch(() => undefined);
   const registry = new FileRegistry(join(config.dataDir, 'timelines'), log);
   const store = await createFileStore(join(config.dataDir, 'objects'));
   const adminToken = await loadAdminToken(config.dataDir);
@@ -154,6 +156,7 @@ export async function startService(config: Config, log: Log, clock: Clock = new 
   ];
   const lifecycle = new Lifecycle(clock, log);
   try {
+    await ffmpegWorks;
     await lifecycle.start(parts);
   } catch (error) {
     await lifecycle.stop(config.shutdownTimeoutS * 1000);

@@ -66,7 +66,7 @@ export class Ffmpeg {
     this.path = path ?? installer.path;
   }
 
-  /** Encodes a second of silence in every rung. Rejects with what is wrong with the ffmpeg that is configured. */
+  /** Encodes a fifth of a second of silence in every rung. Rejects with what is wrong with the ffmpeg that is configured. */
   async check(renditions: readonly Rendition[], clock: Clock): Promise<void> {
     let bytes = 0;
     const error = await new Promise<string | undefined>((resolve) => {
@@ -82,9 +82,9 @@ export class Ffmpeg {
       });
       cancel = clock.after(CHECK_DEADLINE_MS, () => {
         encoder.kill();
-        resolve(`a second of silence is not encoded after ${CHECK_DEADLINE_MS / 1000} s`);
+        resolve(`a fifth of a second of silence is not encoded after ${CHECK_DEADLINE_MS / 1000} s`);
       });
-      encoder.write(new Uint8Array(SAMPLE_RATE_HZ * CHANNELS * 2));
+      encoder.write(new Uint8Array((SAMPLE_RATE_HZ / 5) * CHANNELS * 2));
       encoder.end();
     });
     if (error === undefined) return;
