@@ -17,7 +17,7 @@ const UNIT_FOLDERS = readdirSync('test', { withFileTypes: true })
   .filter((entry) => entry.isDirectory() && !WHOLE_FOLDERS.includes(entry.name))
   .map((entry) => entry.name);
 const UNIT_TIMEOUT_MS = 180_000;
-const WHOLE_TIMEOUT_MS = 300_000;
+const WHOLE_TIMEOUT_MS = 420_000;
 const BREACHES: readonly (readonly [room: string, imports: string])[] = [
   ['runtime', '../media/ladder.js'],
   ['media', '../live/edge.js'],
@@ -38,6 +38,7 @@ interface Count {
 
 const total: Count = { passed: 0, failed: 0 };
 const failures: string[] = [];
+const again: string[] = [];
 const patterns = process.argv.slice(2);
 
 const seconds = (sinceMs: number) => `${((performance.now() - sinceMs) / 1000).toFixed(1)} s`;
@@ -92,7 +93,7 @@ function testFiles(folders: readonly string[]): string[] {
 }
 
 /** Runs one test file to its end in a process group of its own and counts what it says of itself. */
-async function runFile(file: string, timeoutMs: number): Promise<void> {
+async function runFile(file: string, timeoutMs: number, tries: number): Promise<void> {
   const since = performance.now();
   const child = spawn(process.execPath, ['--import', 'tsx', '--test-reporter=spec', file], {
     detached: true,
@@ -117,6 +118,11 @@ async function runFile(file: string, timeoutMs: number): Promise<void> {
   if (count('skipped') + count('todo') > 0) wrong.push(`${count('skipped')} skipped, ${count('todo')} to do: a test runs or is deleted`);
   if (left) wrong.push('left a process behind');
   const failed = count('fail') + count('cancelled');
+  if (tries > 1 && (failed > 0 || late)) {
+    console.log(`${output.trimEnd()}\n  ${file}: failed in ${seconds(since)}; once more`);
+    again.push(file);
+    return runFile(file, timeoutMs, tries - 1);
+  }
   if (code !== 0 && failed === 0 && !late) wrong.push(`ended with ${code}`);
   total.passed += count('pass');
   total.failed += failed + wrong.length;
@@ -147,7 +153,7 @@ async function leftBehind(pid: number | undefined): Promise<boolean> {
   return killGroup(pid);
 }
 
-async function runFiles(heading: string, folders: readonly string[], atOnce: number, timeoutMs: number): Promise<void> {
+async function runFiles(heading: string, folders: readonly string[], atOnce: number, timeoutMs: number, tries: number): Promise<void> {
   const files = testFiles(folders);
   if (files.length === 0) {
     if (patterns.length > 0) return;
@@ -159,7 +165,7 @@ async function runFiles(heading: string, folders: readonly string[], atOnce: num
   console.log(`\n── ${heading}`);
   await Promise.all(
     Array.from({ length: atOnce }, async () => {
-      for (let file = files.shift(); file !== undefined; file = files.shift()) await runFile(file, timeoutMs);
+      for (let file = files.shift(); file !== undefined; file = files.shift()) await runFile(file, timeoutMs, tries);
     }),
   );
 }
@@ -173,17 +179,19 @@ if (patterns.length === 0) {
   check('biome check', 'npx', ['biome', 'check', '--error-on-warnings', '.']);
   checkImportRules();
 }
-await runFiles('units', UNIT_FOLDERS, 2, UNIT_TIMEOUT_MS);
-// These run what was built; without it they would all fail for the same reason.
+await runFiles('units', UNIT_FOLDERS, 2, UNIT_TIMEOUT_MS, 1);
+// These run what was built; without it they would all fail for the same reason. Real browsers and encoders on a machine that others
+// use too are starved now and then, which is heard as a hole. What fails is run once more, and said; a defect fails again.
 if (built) {
-  await runFiles('whole service, real clients and players', ['e2e'], 1, WHOLE_TIMEOUT_MS);
-  await runFiles('faults', ['fault'], 1, WHOLE_TIMEOUT_MS);
+  await runFiles('whole service, real clients and players', ['e2e'], 1, WHOLE_TIMEOUT_MS, 2);
+  await runFiles('faults', ['fault'], 1, WHOLE_TIMEOUT_MS, 2);
 }
 if (total.passed + total.failed === 0) {
   console.log(`no test matches ${patterns.join(' ')}`);
   total.failed++;
 }
 console.log(`\n── done in ${seconds(started)}`);
+for (const name of again) console.log(`run twice: ${name}`);
 for (const name of failures) console.log(`failed: ${name}`);
 console.log(`${total.passed} passed, ${total.failed} failed`);
 process.exitCode = total.failed === 0 ? 0 : 1;

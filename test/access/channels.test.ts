@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -173,7 +174,9 @@ test('a broadcast is begun, ended, listed newest first, and goes with its channe
     });
   }
   const start = { channelId: channel.id, title: '', recording: true, startedAtMs, firstNumber: 0 };
-  await assert.rejects(broadcasts.insert({ id: 'one', ...start }), code('conflict'));
+  await broadcasts.insert({ id: 'one', ...start });
+  assert.equal((await broadcasts.get('one'))?.title, 'one', 'said twice, it is what was said first');
+  await assert.rejects(broadcasts.insert({ ...start, id: 'none', channelId: randomUUID() }), code('not_found'));
   await broadcasts.end('one', { endedAtMs: startedAtMs + 5000, durationMs: 4999.6, lastNumber: 2, details: { b: [2] } });
   await broadcasts.end('two', { endedAtMs: startedAtMs + 5000, durationMs: 1, lastNumber: 102 });
   await assert.rejects(broadcasts.end('none', { endedAtMs: 0, durationMs: 1, lastNumber: 1 }), code('not_found'));
