@@ -1,256 +1,49 @@
-import { readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import type { RequestListener } from 'node:http';
 import { fileURLToPath } from 'node:url';
-import { loadAdminToken } from './access/admin-token.js';
-import { Channels } from './access/channels.js';
-import { clientAddress, type HttpListener, listenHttp } from './app/http-listener.js';
-import { startMetricsServer } from './app/metrics-server.js';
-import { Playback } from './app/playback.js';
-import { createApp } from './app/server.js';
-import { loadPages } from './app/static.js';
-import { openDatabase } from './backing/database.js';
-import { Ffmpeg } from './backing/ffmpeg.js';
-import { createFileStore } from './backing/object-store-files.js';
-import { FileRegistry } from './backing/registry-files.js';
+import { listenHttp } from './app/http-listener.js';
 import { type Config, ConfigError, loadConfig } from './config.js';
-import { IngestHttpServer } from './ingest/http.js';
-import { RtmpServer } from './ingest/rtmp/server.js';
-import { LiveChannels } from './live/live-channels.js';
-import { Uploader } from './live/uploader.js';
-import { chooseLadder } from './media/ladder.js';
 import { type Clock, SystemClock } from './runtime/clock.js';
 import { messageOf } from './runtime/errors.js';
-import { type Component, Lifecycle } from './runtime/lifecycle.js';
 import { createLog, type Log } from './runtime/log.js';
-import { Metrics } from './runtime/metrics.js';
-import { Broadcasts } from './vod/broadcasts.js';
-import { Recordings } from './vod/recordings.js';
+import type { Service } from './service.js';
 
-/** How long answers under way may take when the process ends; a playlist that waits for a part takes up to 6 s. */
-const HTTP_GRACE_MS = 7000;
-
-export interface Service {
-  /** Resolves to true when every part ended within `SHUTDOWN_TIMEOUT_S`. Twice is harmless. */
-  stop(): Promise<boolean>;
-}
-
-/** Builds what `ROLES` asks for, starts it in order, and hands out what stops it in reverse. Rejects when a part cannot start. */
+/** Starts the service. Rejects when a part cannot start. */
 export async function startService(config: Config, log: Log, clock: Clock = new SystemClock()): Promise<Service> {
   for (const warning of config.warnings) log.warn({}, warning);
-  const metrics = new Metrics({ clock, service: config.serviceName, version: config.version, memoryLimitMb: config.memoryLimitMb });
-
-  const ladder = chooseLadder({ codecs: config.codecsEnabled, adaptive: config.adaptiveBitrate, defaultKbps: config.defaultBitrateKbps });
-  const ffmpeg = new Ffmpeg(config.ffmpegPath);
-  // Beside what else takes its time at start: every moment counts when a show waits to go on.
-  const ffmpegWorks = ffmpeg.check(ladder, clock);
-  ffmpegWorks.catch(() => undefined);
-  const registry = new FileRegistry(join(config.dataDir, 'timelines'), log);
-  const store = await createFileStore(join(config.dataDir, 'objects'));
-  const adminToken = await loadAdminToken(config.dataDir);
-  const database = await openDatabase({
-    url: config.databaseUrl,
-    dataDir: config.dataDir,
-    poolSize: config.databasePoolSize,
-    timeoutMs: config.databaseTimeoutMs,
-    log,
-  });
-  const channels = new Channels(database);
-  const broadcasts = new Broadcasts(database);
-
-  const uploader = new Uploader({ store, clock, log, metrics: uploadMetrics(metrics) });
-  const recordings = new Recordings({ store, broadcasts, clock, log, dvrWindowS: config.dvrWindowS });
-  const ingest = new IngestMeter(clock);
-  const live = new LiveChannels({
-    ffmpeg,
-    registry,
-    store,
-    uploader,
-    clock,
-    log,
-    metrics: { ...liveMetrics(metrics), ingestBytes: (_channel, bytes) => ingest.add(bytes) },
-    media: {
-      segmentMs: config.segmentMs,
-      partMs: config.partMs,
-      reconnectWindowS: config.reconnectWindowS,
-      recordingMaxH: config.recordingMaxH,
-      ladder,
-    },
-    maxStreams: config.maxStreams,
-    verifyKey: (streamKey, isOnAir) => channels.verifyKey(streamKey, isOnAir),
-    channelBySlug: (slug) => channels.get(slug),
-    onRecordingStarted: (recording) => recordings.started(recording),
-    onRecordingEnded: (recording) => recordings.ended(recording),
-  });
-
-  const playback = new Playback({
-    edge: live,
-    store,
-    clock,
-    log,
-    dvrWindowS: config.dvrWindowS,
-    // Nobody has a right to a private channel yet: closed is the safe side.
-    admits: (slug) => !channels.isPrivate(slug),
-    titleOf: (slug) => live.broadcast(slug)?.channel.title ?? slug,
-    addressOf: (req) => clientAddress(req, config.trustProxyHops),
-    ...(config.maxListenersPerStream === undefined ? {} : { maxListenersPerStream: config.maxListenersPerStream }),
-  });
-  providePlaybackCounts(metrics, playback);
-  metrics.provide('streams_active', () => live.streams);
-  metrics.provide('listeners_active', () => live.channels().reduce((sum, channel) => sum + playback.listeners(channel), 0));
-  metrics.provide('ingest_bitrate_bits', () => ingest.bitsPerSecond());
-
-  const mediaUrl = config.cdnBaseUrl ?? config.publicUrl;
-  const { publicUrl, rtmpPort, rtmpsPort, ingestPort } = config;
-  const addresses = { publicUrl, mediaUrl, rtmpPort, rtmpsPort, ingestPort };
-  const pagesDir = join(dirname(fileURLToPath(import.meta.url)), '..', 'player-demo');
-  const app = createApp({
-    clock,
-    log,
-    metrics,
-    version: config.version,
-    addresses: addresses,
-    channels,
-    broadcasts,
-    live: {
-      status: (slug) => ({ ...live.status(slug), listeners: playback.listeners(slug) }),
-      end: (slug) => live.end(slug, 'asked for by an administrator'),
-      nowPlaying: (slug, update) => live.setTitle(slug, update),
-    },
-    adminToken,
-    health: {
-      database: () => database.query('select 1'),
-      objects: () => Promise.all([store.head('health/none'), uploader.check()]),
-    },
-    allowedOrigins: config.corsEnabled ? config.allowedOrigins : [],
-    trustProxyHops: config.trustProxyHops,
-    pages: await loadPages({ dir: pagesDir, mediaOrigins: config.cdnBaseUrl ? [new URL(config.cdnBaseUrl).origin] : [] }),
-    playback,
-  });
-
-  const address = { gate: live, clock, log, host: config.host };
-  const parts: Component[] = [
-    { name: 'database', stop: () => database.stop() },
-    { name: 'channels', start: () => channels.start() },
-    recordings,
-    live,
-    // What the live room has found after a crash it sees to itself.
-    { name: 'broadcasts', start: () => recordings.closeOrphans((assetId) => live.knows(assetId)) },
-    listener('metrics', config.metricsEnabled, () =>
-      startMetricsServer({ host: config.host, port: config.prometheusPort, metrics, clock, log }),
-    ),
-    listener('http', config.roles.includes('app'), () => listenHttp(app.callback(), { host: config.host, port: config.port }, clock)),
-    // Before the listener, which waits for those who listen to an endless stream.
-    { name: 'playback', stop: () => playback.stop() },
-    ...(config.roles.includes('ingest')
-      ? [new IngestHttpServer({ ...address, port: config.ingestPort }), new RtmpServer({ ...address, port: config.rtmpPort })]
-      : []),
-    ...(config.roles.includes('ingest') && config.rtmpsPort !== undefined && config.tlsCertFile && config.tlsKeyFile
-      ? [
-          new RtmpServer({
-            ...address,
-            port: config.rtmpsPort,
-            tls: { cert: await readFile(config.tlsCertFile), key: await readFile(config.tlsKeyFile) },
-          }),
-        ]
-      : []),
-  ];
-  const lifecycle = new Lifecycle(clock, log);
+  // The port is opened before anything else is even loaded: a player that is refused a connection gives up after a second or two; one
+  // that is let in waits.
+  const door = new Door();
+  const http = config.roles.includes('app') ? await listenHttp(door.handle, { host: config.host, port: config.port }, clock) : undefined;
   try {
-    await ffmpegWorks;
-    await lifecycle.start(parts);
+    const { composeService } = await import('./service.js');
+    return await composeService(config, log, clock, http, (handler) => door.open(handler));
   } catch (error) {
-    await lifecycle.stop(config.shutdownTimeoutS * 1000);
+    door.close();
+    await http?.stop(0);
     throw error;
   }
-  log.info({ publicUrl, rtmpPort, ingestPort }, 'ready');
-  return { stop: () => lifecycle.stop(config.shutdownTimeoutS * 1000) };
 }
 
-function listener(name: string, wanted: boolean, open: () => Promise<HttpListener>): Component {
-  let opened: HttpListener | undefined;
-  return {
-    name,
-    start: async () => {
-      if (wanted) opened = await open();
-    },
-    stop: () => opened?.stop(HTTP_GRACE_MS),
+/** Requests that come before the service is ready wait here, at most as many as there may be connections. */
+class Door {
+  #handler: RequestListener | undefined;
+  #waiting: Parameters<RequestListener>[] = [];
+
+  readonly handle: RequestListener = (req, res) => {
+    if (this.#handler) this.#handler(req, res);
+    else if (req.url?.startsWith('/health/')) res.writeHead(503, { 'Cache-Control': 'no-store' }).end();
+    else this.#waiting.push([req, res]);
   };
-}
 
-/** Bytes from broadcasters over the last whole seconds. */
-class IngestMeter {
-  readonly #clock: Clock;
-  #bytes = 0;
-  #sinceMs: number;
-  #bitsPerSecond = 0;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-    this.#sinceMs = clock.monotonicMs();
+  open(handler: RequestListener): void {
+    this.#handler = handler;
+    for (const [req, res] of this.#waiting.splice(0)) if (!res.destroyed) handler(req, res);
   }
 
-  add(bytes: number): void {
-    this.#bytes += bytes;
+  /** The service cannot start. */
+  close(): void {
+    for (const [req] of this.#waiting.splice(0)) req.destroy();
   }
-
-  bitsPerSecond(): number {
-    const passedMs = this.#clock.monotonicMs() - this.#sinceMs;
-    if (passedMs >= 1000) {
-      this.#bitsPerSecond = (this.#bytes * 8000) / passedMs;
-      this.#bytes = 0;
-      this.#sinceMs += passedMs;
-    }
-    return this.#bitsPerSecond;
-  }
-}
-
-function providePlaybackCounts(metrics: Metrics, { counters }: Playback): void {
-  metrics.provideCount('playback_requests_total', 'Requests for media and manifests.', () => counters.requests);
-  metrics.provideCount(
-    'manifests_rendered_total',
-    'Manifests made; the other requests for one were answered from memory.',
-    () => counters.renders,
-  );
-  metrics.provideCount(
-    'playback_timeouts_total',
-    'Requests that waited three target durations for a part in vain.',
-    () => counters.timeouts,
-  );
-  metrics.provideCount('playback_refused_total', 'Requests refused because too many waited or listened.', () => counters.refused);
-  metrics.provideCount('playback_aborted_total', 'Responses destroyed because the run ended under them.', () => counters.aborted);
-  metrics.provideCount('object_reads_total', 'Objects read from the store for listeners.', () => counters.objectReads);
-  metrics.provideCount(
-    'slow_listeners_total',
-    'Listeners of endless streams disconnected for reading too slowly.',
-    () => counters.slowListeners,
-  );
-}
-
-function uploadMetrics(metrics: Metrics) {
-  const lost = metrics.counter('segments_lost_total', 'Segments that the object store could not be given; gaps in rewind and recording.');
-  let backlog = 0;
-  metrics.provide('segment_upload_backlog', () => backlog);
-  return {
-    segmentUploadSeconds: (seconds: number) => metrics.duration('segment_upload_seconds', seconds),
-    segmentUploadBacklog: (count: number) => {
-      backlog = count;
-    },
-    segmentLost: () => lost.add(),
-  };
-}
-
-function liveMetrics(metrics: Metrics) {
-  const cuts = metrics.counter('source_cuts_total', 'Surpluses cut out after a broadcaster stalled and caught up.');
-  const decoders = metrics.counter('decoder_restarts_total', 'Decoders that died and were replaced.');
-  const encoders = metrics.counter('encoder_restarts_total', 'Encoders that died and were replaced.');
-  const undurable = metrics.counter('timeline_not_durable_total', 'Segments listed though their number could not be written down.');
-  return {
-    partPublishDelaySeconds: (seconds: number) => metrics.duration('part_publish_delay_seconds', seconds),
-    cut: () => cuts.add(),
-    decoderRestarted: () => decoders.add(),
-    encoderRestarted: () => encoders.add(),
-    timelineNotDurable: () => undurable.add(),
-  };
 }
 
 async function main(): Promise<void> {

@@ -50,7 +50,7 @@ export function resample(input: Int16Array, phase: number, ratio: number, output
       const b = before - 2.5 * here + 2 * next - 0.5 * after;
       const c = 0.5 * (next - before);
       const value = Math.round(((a * t + b) * t + c) * t + here);
-      output[sample * CHANNELS + channel] = value > 32767 ? 32767 : value < -32768 ? -32768 : value;
+      output[sample * CHANNELS + channel] = Math.max(-32768, Math.min(32767, value));
     }
     position += ratio;
   }
