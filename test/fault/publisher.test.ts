@@ -62,7 +62,8 @@ test('a publisher is killed, returns after 5 s by RTMP and after 20 s by Icecast
 
   const fourth = punctual(publishRtmp(server.rtmpUrl(key), { hz: TONES[3] }));
   await third.ended;
-  await moreSegments(server, slug, 4);
+  // ffmpeg plays three segments behind the edge and up to one more.
+  await moreSegments(server, slug, 7);
   await player.playedOn(4);
 
   const events = await player.events();
