@@ -278,6 +278,8 @@ export class PcmBuffer {
   }
 
   #cut(samples: number): void {
+    // What was played last stays what interpolation sees before the next sample.
+    const played = this.#history.slice();
     const from = new Int16Array(CUT_FADE * CHANNELS);
     this.#copy(from, CUT_FADE);
     this.#skip(samples);
@@ -293,6 +295,7 @@ export class PcmBuffer {
       this.#offset = 0;
     }
     this.#level += CUT_FADE;
+    this.#history.set(played);
     this.#debt = Math.max(0, this.#debt - samples);
     this.#options.onCut?.(msOf(samples));
   }

@@ -45,15 +45,21 @@ describe('a source that is not in step', { concurrency: true }, () => {
     await told(server, async () => {
       const slug = 'stalled';
       const key = await server.createChannel(slug);
-      const [low, high] = [await toneFrames('aac', { seconds: 20, hz: LOW_HZ }), await toneFrames('aac', { seconds: 20, hz: HIGH_HZ })];
+      const [low, high] = [await toneFrames('aac', { seconds: 45, hz: LOW_HZ }), await toneFrames('aac', { seconds: 12, hz: HIGH_HZ })];
       const publisher = await publishRtmp({ port: server.rtmpPort, key });
       publisher.begin(low);
       const startMs = performance.now();
       let sent = 0;
+      // Each tone goes on where it was: begun anew in itself it would click.
+      const used = new Map<Frames, number>();
       /** Sends so much sound in real time, and gives the wall-clock time at which it began. */
       const send = async (sound: Frames, seconds: number): Promise<number> => {
         const beganMs = Date.now();
-        for (const frame of sound.frames.slice(0, Math.round((seconds * 1000) / sound.frameMs))) {
+        const from = used.get(sound) ?? 0;
+        const to = from + Math.round((seconds * 1000) / sound.frameMs);
+        assert.ok(to <= sound.frames.length, 'the tone is long enough');
+        used.set(sound, to);
+        for (const frame of sound.frames.slice(from, to)) {
           publisher.frame(sound, frame);
           sent++;
           await sleep(Math.max(0, startMs + sent * sound.frameMs - performance.now()));
@@ -151,7 +157,8 @@ describe('a source that is not in step', { concurrency: true }, () => {
             [],
             `${rendition}: nothing is missing or repeated`,
           );
-          assert.deepEqual(clicksIn(sound.left, [LOW_HZ], { from, to }), [], rendition);
+          // The tone begins hard in the file, and is faded in over 20 ms: what a codec makes of that is not looked at.
+          assert.deepEqual(clicksIn(sound.left, [LOW_HZ], { from: from + RATE_HZ / 20, to }), [], rendition);
         }
       } finally {
         await rm(folder, { recursive: true });
