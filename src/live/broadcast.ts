@@ -197,17 +197,8 @@ export class Broadcast {
     }
   }
 
-  get mode(): Mode {
-    return this.#mode;
-  }
-
   get state(): 'live' | 'holding' {
     return this.#mode === 'live' ? 'live' : 'holding';
-  }
-
-  /** Process ids of its decoders and its encoder, for tests of what their death does. */
-  get pids(): { encoder: number | undefined; decoders: (number | undefined)[] } {
-    return { encoder: this.#encoder?.pid, decoders: this.#sources.pids };
   }
 
   /** Whether listeners can see it. */

@@ -1,22 +1,17 @@
 import type { Ffmpeg, Transform } from '../backing/ffmpeg.js';
-import { FRAME_SAMPLES, type Rendition } from '../media/ladder.js';
+import { COMMON_FRAME_SAMPLES, FRAME_SAMPLES, type Rendition } from '../media/ladder.js';
 import { MatroskaFrames } from '../media/matroska.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 
-/**
- * 960 ms: the shortest time that is a whole number of AAC, Opus and MP3 frames (45, 48 and 40). 320 ms, which is common to AAC
- * and Opus, falls into the middle of an MP3 frame.
- */
-const RESTART_GRID_SAMPLES = 46_080;
 /** Frames that a fresh encoder needs before what it puts out equals what the dead one would have: with 2 there is a click. */
 const WARM_UP_FRAMES = 4;
 const WARM_UP_SAMPLES = WARM_UP_FRAMES * 1152;
 /** Samples fed without a frame coming out after which the encoder is taken for stuck: four seconds. */
 const STUCK_SAMPLES = 192_000;
 /** PCM kept for a restart: two segments of the default length and the grid. */
-const HISTORY_SAMPLES = 2 * 92_160 + RESTART_GRID_SAMPLES;
+const HISTORY_SAMPLES = 2 * 92_160 + COMMON_FRAME_SAMPLES;
 const RESTART_PAUSE_MS = 1000;
 /** PCM that the encoder has not taken yet at which it is given up: ten seconds. It would never catch up, and listeners are that late. */
 const MAX_BACKLOG_BYTES = 10 * 48_000 * 4;
@@ -59,11 +54,6 @@ export class RunEncoder {
     this.#events = options.events;
     this.#next = options.renditions.map(() => 0);
     this.#start(0);
-  }
-
-  /** Process id of the ffmpeg that is running. */
-  get pid(): number | undefined {
-    return this.#transform?.pid;
   }
 
   write(pcm: Int16Array): void {
@@ -151,7 +141,7 @@ export class RunEncoder {
       this.#flushed?.();
       return;
     }
-    const from = Math.max(0, Math.floor((missing - WARM_UP_SAMPLES) / RESTART_GRID_SAMPLES) * RESTART_GRID_SAMPLES);
+    const from = Math.max(0, Math.floor((missing - WARM_UP_SAMPLES) / COMMON_FRAME_SAMPLES) * COMMON_FRAME_SAMPLES);
     // One that dies at once again is not started more than once a second.
     const waitMs = this.#clock.monotonicMs() - this.#startedMs < RESTART_PAUSE_MS ? RESTART_PAUSE_MS : 0;
     const restart = () => {

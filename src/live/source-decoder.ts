@@ -67,10 +67,6 @@ export class SourceDecoder {
     this.#transform = this.#start();
   }
 
-  get pid(): number | undefined {
-    return this.#transform.pid;
-  }
-
   write(bytes: Uint8Array): boolean {
     if (this.#ended || this.#closed) return true;
     this.lastBytesMs = this.#clock.monotonicMs();

@@ -71,11 +71,6 @@ export class Sources {
     this.#options = options;
   }
 
-  /** Process ids of the decoders. */
-  get pids(): (number | undefined)[] {
-    return [...this.#connections].map((connection) => connection.decoder.pid);
-  }
-
   /** Throws `displaced` for one that would throw out the publisher that threw it out. */
   check(info: ConnectionInfo): void {
     if (!this.#displaced.has(identityOf(info))) return;

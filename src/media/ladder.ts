@@ -4,11 +4,14 @@ export const CHANNELS = 2;
 
 export type Codec = 'aac' | 'opus' | 'mp3';
 
-/** Samples in one frame of the codec at 48 kHz. 320 ms is the shortest time that is a whole number of frames of each. */
+/** Samples in one frame of the codec at 48 kHz. */
 export const FRAME_SAMPLES: Readonly<Record<Codec, number>> = { aac: 1024, opus: 960, mp3: 1152 };
 
-/** 320 ms: 15 AAC = 16 Opus frames, and 13⅓ MP3 frames; a frame boundary of all three comes every 960 ms. */
-export const COMMON_FRAME_SAMPLES: Readonly<Record<'aac+opus' | 'all', number>> = { 'aac+opus': 15_360, all: 46_080 };
+/**
+ * 960 ms: the shortest time that is a whole number of AAC, Opus and MP3 frames (45, 48 and 40). 320 ms, which is common to AAC
+ * and Opus, falls into the middle of an MP3 frame.
+ */
+export const COMMON_FRAME_SAMPLES = 46_080;
 
 /**
  * Samples of encoder delay at the start of a run, the same in every CMAF rendition (AAC has 1,024 by nature, Opus 312
