@@ -40,7 +40,8 @@ export function liveConfig(): Partial<HlsConfig> {
   return {
     ...loadPolicies(),
     lowLatencyMode: true,
-    // Above 1, or a slow start is never caught up. 5 % is the smallest step that hls.js takes, and few ears notice it.
+    // Above 1, or a slow start is never caught up. 5 % is the smallest step that hls.js takes, and few ears notice it. `followLiveEdge`
+    // steers finer; this is then the fastest that it plays, and 1 turns it off.
     maxLiveSyncPlaybackRate: 1.05,
     // After a stall the delay grows by this much (default: 1 s, most of what low latency has won).
     liveSyncOnStallIncrease: 0.32,
@@ -61,7 +62,7 @@ export function rewindConfig(): Partial<HlsConfig> {
 }
 
 /** How far behind a live listener may fall before the player jumps instead of playing on behind. */
-const MAX_BEHIND_S = 12;
+const MAX_BEHIND_S = 5;
 
 /**
  * After an outage, jump to the live edge instead of playing on a minute behind. Not part of the settings object: given there,
@@ -71,7 +72,51 @@ export function followLiveEdge(hls: Hls): void {
   hls.config.liveMaxLatencyDuration = MAX_BEHIND_S;
   // The type of the enum without its value: this file asks nothing of hls.js at run time.
   hls.on('hlsLevelUpdated' as Events.LEVEL_UPDATED, (_event, { details }) => passMissedParts(details));
+  keepPace(hls);
   keepUp(hls);
+}
+
+/** Behind the target by this much: 2 % faster, which nobody hears; by more than FAR_BEHIND_S as fast as the settings allow. */
+const BEHIND_S = 0.06;
+const CAUGHT_UP_S = 0.02;
+const FAR_BEHIND_S = 0.5;
+const GENTLY = 1.02;
+/** Never faster with less than so many parts in the buffer: the next is one part away, and may be late. */
+const SAFE_PARTS = 1.25;
+
+/**
+ * hls.js (1.7.4) catches up only while more than 1 s is buffered, whatever the part's length: with parts of 214 ms, where 0.64 s is the
+ * place to be, it stays 0.3 s behind for good. So its own steering is put aside for one that measures the buffer in parts.
+ */
+function keepPace(hls: Hls): void {
+  const fastest = hls.config.maxLiveSyncPlaybackRate;
+  if (fastest <= 1) return;
+  hls.config.maxLiveSyncPlaybackRate = 1;
+  const steer = () => {
+    const { media, targetLatency, latestLevelDetails: details } = hls;
+    if (!media || media.paused || media.seeking || !details?.live || targetLatency === null) return;
+    const behindS = hls.latency - targetLatency;
+    const isFast = media.playbackRate > 1;
+    let rate = 1;
+    if (bufferAheadS(media) > SAFE_PARTS * (details.partTarget || details.targetduration) && behindS > (isFast ? CAUGHT_UP_S : BEHIND_S)) {
+      rate = behindS > FAR_BEHIND_S ? fastest : Math.min(fastest, GENTLY);
+    }
+    if (media.playbackRate !== rate) media.playbackRate = rate;
+  };
+  const attach = (media: HTMLMediaElement) => media.addEventListener('timeupdate', steer);
+  if (hls.media) attach(hls.media);
+  hls.on('hlsMediaAttached' as Events.MEDIA_ATTACHED, (_event, { media }) => attach(media));
+  hls.on('hlsMediaDetaching' as Events.MEDIA_DETACHING, () => {
+    hls.media?.removeEventListener('timeupdate', steer);
+    if (hls.media) hls.media.playbackRate = 1;
+  });
+}
+
+function bufferAheadS({ buffered, currentTime }: HTMLMediaElement): number {
+  for (let i = 0; i < buffered.length; i++) {
+    if (buffered.start(i) <= currentTime && buffered.end(i) > currentTime) return buffered.end(i) - currentTime;
+  }
+  return 0;
 }
 
 /** A rung is tried again only when its parts would come in this share of their own time. */
