@@ -17,6 +17,13 @@ const UPDATE_PERIOD_MS = 2000;
 /** Latency = 3 parts in the player + what capture, encoder and transfer took in trials: dash.js held 1.5 s at 320 ms parts. */
 const LATENCY_BASE_MS = 540;
 
+/**
+ * Ticks a second in SegmentTemplate: a power of two, so that a player's arithmetic in binary fractions is exact. 92160/48000 s is not
+ * one: eleven of them are 21.119999999999997, and Shaka (5.1–5.2, 4.16), which divides that by 1.92 and rounds down, looks for the
+ * segment before, does not find it, and waits for ever. One segment is 1.8 ns longer in ticks than in samples: 30 ms in a year.
+ */
+const TIMESCALE = 2 ** 26;
+
 const ID3_EVENTS = 'https://aomedia.org/emsg/ID3';
 /** Players prefer AAC when they can play both, as SCORE says in HLS. */
 const CODEC_PRIORITY: Readonly<Record<Codec, number>> = { aac: 2, opus: 1, mp3: 0 };
@@ -78,7 +85,7 @@ export function renderMpd(
       kept
         .map((stretch) =>
           period(timeline, renditions, stretch, {
-            startMs: wallMsOf(timeline, stretch.from) - startMs,
+            startTicks: Math.round(((wallMsOf(timeline, stretch.from) - startMs) / 1000) * TIMESCALE),
             uriPrefix: '',
             live: { partMs, utcTimingUrl: options.utcTimingUrl },
           }),
@@ -102,18 +109,18 @@ export function renderVodMpd(
   const ranges = shown.map((rendition) => recordedRange(timeline, rendition.codec, options));
   const from = Math.max(timeline.firstNumber, ...ranges.map((range) => range.from));
   const to = ranges.length === 0 ? from - 1 : Math.min(...ranges.map((range) => range.to));
-  let startMs = 0;
+  let startTicks = 0;
   let periods = '';
   for (const stretch of wholeStretches(timeline, to)) {
     const cut = { run: stretch.run, from: Math.max(from, stretch.from), to: Math.min(to, stretch.to ?? to) };
     if (cut.to < cut.from) continue;
-    periods += period(timeline, renditions, cut, { startMs, uriPrefix: options.uriPrefix, live: undefined });
-    startMs += samplesMs((cut.to - cut.from + 1) * timeline.grid.segmentSamples);
+    periods += period(timeline, renditions, cut, { startTicks, uriPrefix: options.uriPrefix, live: undefined });
+    startTicks += (cut.to - cut.from + 1) * ticks(timeline.grid.segmentSamples);
   }
   return mpd(
     {
       type: 'static',
-      mediaPresentationDuration: duration(startMs),
+      mediaPresentationDuration: exactDuration(startTicks),
       minBufferTime: segmentDuration(timeline),
       maxSegmentDuration: segmentDuration(timeline),
     },
@@ -154,17 +161,18 @@ function wholeStretches(timeline: Timeline, last: number): Stretch[] {
 }
 
 interface PeriodOptions {
-  readonly startMs: number;
+  readonly startTicks: number;
   readonly uriPrefix: string;
   readonly live: { readonly partMs: number; readonly utcTimingUrl: string } | undefined;
 }
 
 function period(timeline: Timeline, renditions: readonly Rendition[], stretch: Stretch, options: PeriodOptions): string {
-  const length = stretch.to === undefined ? undefined : duration(samplesMs((stretch.to - stretch.from + 1) * timeline.grid.segmentSamples));
+  const segmentTicks = ticks(timeline.grid.segmentSamples);
+  const length = stretch.to === undefined ? undefined : exactDuration((stretch.to - stretch.from + 1) * segmentTicks);
   // One AdaptationSet a codec: a player does not switch between codecs within one.
   const codecs = [...new Set(renditions.filter((rendition) => rendition.lowLatency).map((rendition) => rendition.codec))];
   const sets = codecs.map((codec) => adaptationSet(timeline, renditions, codec, stretch, options)).join('');
-  const attributes = { id: `${stretch.run.id}-${stretch.from}`, start: duration(options.startMs), duration: length };
+  const attributes = { id: `${stretch.run.id}-${stretch.from}`, start: exactDuration(options.startTicks), duration: length };
   return `<Period${attributesOf(attributes)}>\n${sets}</Period>\n`;
 }
 
@@ -175,10 +183,10 @@ function adaptationSet(
   stretch: Stretch,
   { uriPrefix, live }: PeriodOptions,
 ): string {
-  const mediaTime = mediaTimeOf(timeline, stretch.from);
+  const mediaTime = ticks(mediaTimeOf(timeline, stretch.from));
   const template = attributesOf({
-    timescale: SAMPLE_RATE_HZ,
-    duration: timeline.grid.segmentSamples,
+    timescale: TIMESCALE,
+    duration: ticks(timeline.grid.segmentSamples),
     startNumber: stretch.from,
     presentationTimeOffset: mediaTime,
     initialization: `${uriPrefix}$RepresentationID$/${initName(stretch.run.id)}`,
@@ -249,6 +257,9 @@ function escapeXml(text: string): string {
 
 const segmentDuration = (timeline: Timeline) => duration(samplesMs(timeline.grid.segmentSamples));
 const samplesMs = (samples: number) => (samples * 1000) / SAMPLE_RATE_HZ;
+const ticks = (samples: number) => Math.round((samples * TIMESCALE) / SAMPLE_RATE_HZ);
+/** As many digits as it takes to be read as the same number again. */
+const exactDuration = (count: number) => `PT${count / TIMESCALE}S`;
 const decimal = (value: number) => String(Math.round(value * 1e5) / 1e5);
 const duration = (ms: number) => `PT${decimal(ms / 1000)}S`;
 const isoTime = (wallMs: number) => new Date(Math.round(wallMs)).toISOString();

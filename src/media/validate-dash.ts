@@ -23,6 +23,7 @@ export interface DashSegment {
   /** Media time of its start, in `timescale` units, and its duration. */
   readonly mediaTime: number;
   readonly duration: number;
+  readonly timescale: number;
 }
 
 const number = (element: XmlElement | undefined, name: string): number => Number(element?.attributes.get(name) ?? Number.NaN);
@@ -123,7 +124,8 @@ function checkAdaptationSet(set: XmlElement, context: { live: boolean; startMs: 
   if (Number.isNaN(number(template, 'startNumber'))) breach('D4', 'no startNumber');
   if (!context.live) return;
   const offsetS = number(template, 'availabilityTimeOffset');
-  if (!(offsetS > 0 && offsetS < duration / timescale))
+  // To the millisecond: a duration in binary ticks is a hair longer than it is meant.
+  if (!(offsetS > 0 && offsetS < duration / timescale - 0.001))
     breach('D5', `availabilityTimeOffset is ${text(template, 'availabilityTimeOffset')}`);
   if (text(template, 'availabilityTimeComplete') !== 'false') breach('D5', 'availabilityTimeComplete is not false');
   const reference = childOf(set, 'ProducerReferenceTime') ?? childOf(representations[0], 'ProducerReferenceTime');
@@ -270,6 +272,7 @@ function segmentAt(addressing: Addressing, position: number): DashSegment {
     representation: addressing.representation,
     mediaTime: addressing.mediaTime + position * duration,
     duration,
+    timescale: addressing.timescale,
   };
 }
 
@@ -321,10 +324,14 @@ function checkSegments(
       report.breach('D13', where, `announced, but answered ${file.status}`);
       continue;
     }
-    const span = checkMedia(file.body, inits.get(segment.initUrl), where, report);
-    if (!span) continue;
-    if (span.start !== segment.mediaTime) report.breach('D13', where, `tfdt is ${span.start}, its number says ${segment.mediaTime}`);
-    if (span.end - span.start !== segment.duration) report.breach(33, where, `lasts ${span.end - span.start}, not ${segment.duration}`);
+    const init = inits.get(segment.initUrl);
+    const span = checkMedia(file.body, init, where, report);
+    if (!span || !init) continue;
+    // The MPD may count in ticks of its own; to the nearest sample the two must agree.
+    const samples = (mpdTicks: number) => Math.round((mpdTicks * init.timescale) / segment.timescale);
+    const [start, duration] = [samples(segment.mediaTime), samples(segment.duration)];
+    if (span.start !== start) report.breach('D13', where, `tfdt is ${span.start}, its number says ${start}`);
+    if (span.end - span.start !== duration) report.breach(33, where, `lasts ${span.end - span.start}, not ${duration}`);
   }
 }
 

@@ -94,7 +94,7 @@ const BROKEN: readonly (readonly [rule: string, how: string, edit: Edit])[] = [
   [
     'D7',
     'it is a second off',
-    edit((mpd) => mpd.replaceAll(/presentationTime="(\d+)"/g, (_, time) => `presentationTime="${Number(time) + 48_000}"`)),
+    edit((mpd) => mpd.replaceAll(/presentationTime="(\d+)"/g, (_, time) => `presentationTime="${Number(time) + 2 ** 26}"`)),
   ],
   ['D8', 'live without updates', edit((mpd) => mpd.replace(/minimumUpdatePeriod="[^"]*"/, ''))],
   [
@@ -119,7 +119,7 @@ const BROKEN: readonly (readonly [rule: string, how: string, edit: Edit])[] = [
   ['D13', 'a segment answers 404', change('run1-10', () => ({ status: 404, headers: {} }))],
   ['D13', 'an init segment answers 404', change('run1-init', () => ({ status: 404, headers: {} }))],
   ['D13', 'tfdt is elsewhere', edit((mpd) => mpd.replaceAll('presentationTimeOffset="', 'presentationTimeOffset="1'))],
-  ['33', 'shorter than announced', edit((mpd) => mpd.replaceAll('duration="92160"', 'duration="92161"'))],
+  ['33', 'shorter than announced', edit((mpd) => mpd.replaceAll('duration="128849019"', 'duration="128850417"'))],
   ['H1', 'an MPD that is cached for an hour', change('.mpd', (o) => ({ headers: { ...o.headers, 'cache-control': 'max-age=3600' } }))],
   ['H3', 'a wrong type', change('.mpd', (o) => ({ headers: { ...o.headers, 'content-type': 'text/xml' } }))],
 ];
