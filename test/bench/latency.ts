@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { transformWithOxc } from 'vite';
 import { liveConfig } from '../../player-demo/src/hls-config.js';
 import { percentile, RATE_HZ } from '../support/audio.js';
-import { type Heard, type Player, type PlayerKind, Players } from '../support/players.js';
+import { type Heard, type Player, type PlayerKind, Players, SHAKA_LOW_LATENCY } from '../support/players.js';
 import { eventually } from '../support/process.js';
 import { Server } from '../support/server.js';
 import { type Figure, figure, say, sleep } from './report.js';
@@ -37,18 +37,10 @@ const CASES: readonly Case[] = [
   { name: 'Shaka', player: 'shaka', path: 'manifest.mpd', env: {}, p95MostMs: 2000 },
 ];
 
-/**
- * Shaka counts from the end of what is available, 0.52 s behind the clock, and adds the delay to that; README says the same to embedders.
- */
-const SHAKA = {
-  streaming: { lowLatencyMode: true, liveSync: { enabled: true, targetLatency: 0.1, targetLatencyTolerance: 0.1 } },
-  manifest: { defaultPresentationDelay: 1, dash: { ignoreSuggestedPresentationDelay: true } },
-};
-
 /** What each player is told; hls.js the settings of our own page. Its retry policies are functions, which do not go into a page. */
 export function playerSettings(kind: PlayerKind): object {
   if (kind === 'hls.js') return JSON.parse(JSON.stringify(liveConfig())) as object;
-  return kind === 'shaka' ? SHAKA : {};
+  return kind === 'shaka' ? SHAKA_LOW_LATENCY : {};
 }
 
 const HLS_CONFIG = new URL('../../player-demo/src/hls-config.ts', import.meta.url);

@@ -7,7 +7,7 @@ import { liveConfig } from '../../player-demo/src/hls-config.js';
 import { bePunctual, sounding, startServer, told } from '../fault/support.js';
 import { findClicks, findHoles, findSlips, RATE_HZ, toneShare } from '../support/audio.js';
 import { launchChromium } from '../support/chromium.js';
-import { type Player, Players } from '../support/players.js';
+import { type Player, Players, SHAKA_LOW_LATENCY } from '../support/players.js';
 import { eventually, type Running } from '../support/process.js';
 import { publishRtmp } from '../support/publishers.js';
 import type { Server } from '../support/server.js';
@@ -99,6 +99,62 @@ test('hls.js: each AAC rung to each other, and nothing is heard of it', () =>
     }
     const now = await player.state();
     assert.ok(now.latencyS < before.latencyS + 0.2, `the delay was ${before.latencyS} s and is ${now.latencyS} s`);
+    await player.close();
+  }));
+
+const BY_HAND = {
+  'dash.js': {
+    settings: { streaming: { abr: { autoSwitchBitrate: { audio: false } } } },
+    to: (rung: string) => `player.setRepresentationForTypeById('audio', '${rung}')`,
+    rung: `player.getCurrentRepresentationForType('audio').id`,
+  },
+  shaka: {
+    settings: { ...SHAKA_LOW_LATENCY, abr: { enabled: false } },
+    to: (rung: string) => `player.selectVariantTrack(player.getVariantTracks().find((track) => track.originalAudioId === '${rung}'))`,
+    rung: 'player.getVariantTracks().find((track) => track.active).originalAudioId',
+  },
+} as const;
+
+for (const kind of ['dash.js', 'shaka'] as const) {
+  test(`${kind}: each AAC rung to each other, in low latency, without a stall or a hole`, () =>
+    told(server, async () => {
+      const { settings, to, rung: current } = BY_HAND[kind];
+      const player = await players.play(kind, mpd(), settings);
+      const assertUndisturbed = await settle(player);
+      await player.take();
+      for (const rung of ['aac-64', 'aac-256', 'aac-128', 'aac-64', 'aac-128', 'aac-256']) {
+        await player.page.evaluate(to(rung));
+        // Past the end of the segment in which the switch fell, and of the next.
+        await player.playedOn(4.5);
+        assert.equal(await player.page.evaluate(current), rung);
+        await assertUndisturbed();
+        const { samples } = await player.take();
+        assert.deepEqual(findHoles(samples.subarray(RATE_HZ / 10)), [], `to ${rung}`);
+      }
+      const { latencyS } = await player.state();
+      assert.ok(latencyS < 2.2, `${latencyS} s behind`);
+      await player.close();
+    }));
+}
+
+test('hls.js: a listener who fell behind catches up at 5 % at most, down to the distance that the server asks for', () =>
+  told(server, async () => {
+    const settings = JSON.parse(JSON.stringify(liveConfig())) as object;
+    const player = await players.play('hls.js', master(), settings);
+    await player.page.addScriptTag({ type: 'module', content: `${hlsConfigScript}\nfollowLiveEdge(player);` });
+    await player.playedOn(3);
+    await player.page.evaluate('media.currentTime -= 0.6');
+    const behindS = () => player.page.evaluate('player.latency - player.targetLatency') as Promise<number>;
+    await eventually('it is behind', async () => ((await behindS()) > 0.3 ? true : undefined));
+    const seen = (await player.events()).length;
+    await eventually('it has caught up', async () => ((await behindS()) < 0.06 ? true : undefined), 60_000);
+    const later = (await player.events()).slice(seen);
+    const rates = later.filter(({ type }) => type === 'ratechange').map(({ detail }) => Number(detail));
+    assert.ok(rates.length > 0 && Math.max(...rates) <= 1.05, `rates ${rates}`);
+    assert.deepEqual(
+      later.filter(({ type }) => ['waiting', 'seeking'].includes(type)),
+      [],
+    );
     await player.close();
   }));
 

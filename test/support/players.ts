@@ -19,6 +19,14 @@ const SCRIPTS: Readonly<Record<string, string>> = {
   '/shaka.js': new URL('../../node_modules/shaka-player/dist/shaka-player.compiled.js', import.meta.url).pathname,
 };
 
+/**
+ * Shaka counts from the end of what is available, 0.52 s behind the clock, and adds the delay to that; README says the same to embedders.
+ */
+export const SHAKA_LOW_LATENCY = {
+  streaming: { lowLatencyMode: true, liveSync: { enabled: true, targetLatency: 0.1, targetLatencyTolerance: 0.1 } },
+  manifest: { defaultPresentationDelay: 1, dash: { ignoreSuggestedPresentationDelay: true } },
+};
+
 export interface PlayerEvent {
   /** Of the media element (`waiting`, `playing`, …), or `fatal`, `error`, `buffering` of the player itself. */
   readonly type: string;
