@@ -6,7 +6,7 @@
  * not end by itself (a leaked handle) and when it leaves a process behind.
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -92,8 +92,11 @@ function testFiles(folders: readonly string[]): string[] {
     .sort();
 }
 
-/** Runs one test file to its end in a process group of its own and counts what it says of itself. */
-async function runFile(file: string, timeoutMs: number, tries: number): Promise<void> {
+/**
+ * Runs one test file to its end in a process group of its own and counts what it says of itself. With `again` a failure is not counted: the
+ * file is put on that list.
+ */
+async function runFile(file: string, timeoutMs: number, again?: string[]): Promise<void> {
   const since = performance.now();
   const child = spawn(process.execPath, ['--import', 'tsx', '--test-reporter=spec', file], {
     detached: true,
@@ -118,10 +121,10 @@ async function runFile(file: string, timeoutMs: number, tries: number): Promise<
   if (count('skipped') + count('todo') > 0) wrong.push(`${count('skipped')} skipped, ${count('todo')} to do: a test runs or is deleted`);
   if (left) wrong.push('left a process behind');
   const failed = count('fail') + count('cancelled');
-  if (tries > 1 && (failed > 0 || late)) {
-    console.log(`${output.trimEnd()}\n  ${file}: failed in ${seconds(since)}; once more`);
+  if (again && (failed > 0 || late)) {
+    console.log(`${output.trimEnd()}\n  ${file}: failed in ${seconds(since)}; once more at the end`);
     again.push(file);
-    return runFile(file, timeoutMs, tries - 1);
+    return;
   }
   if (code !== 0 && failed === 0 && !late) wrong.push(`ended with ${code}`);
   total.passed += count('pass');
@@ -153,9 +156,9 @@ async function leftBehind(pid: number | undefined): Promise<boolean> {
   return killGroup(pid);
 }
 
-async function runFiles(heading: string, folders: readonly string[], atOnce: number, timeoutMs: number, tries: number): Promise<void> {
-  const files = testFiles(folders);
-  if (files.length === 0) {
+/** Each lane runs its files one after the other, beside the other lanes; of a list that two lanes have, each takes the next. */
+async function runLanes(heading: string, lanes: readonly string[][], timeoutMs: number, again?: string[]): Promise<void> {
+  if (lanes.every((files) => files.length === 0)) {
     if (patterns.length > 0) return;
     console.log(`\n── ${heading}\n✖ no test file`);
     total.failed++;
@@ -164,11 +167,14 @@ async function runFiles(heading: string, folders: readonly string[], atOnce: num
   }
   console.log(`\n── ${heading}`);
   await Promise.all(
-    Array.from({ length: atOnce }, async () => {
-      for (let file = files.shift(); file !== undefined; file = files.shift()) await runFile(file, timeoutMs, tries);
+    lanes.map(async (files) => {
+      for (let file = files.shift(); file !== undefined; file = files.shift()) await runFile(file, timeoutMs, again);
     }),
   );
 }
+
+/** By what it imports. Two browsers at once starve each other on two cores; a browser and an encoder do not. */
+const usesBrowser = (file: string) => /support\/(players|chromium)\.js'/.test(readFileSync(file, 'utf8'));
 
 const started = performance.now();
 console.log('── build');
@@ -179,12 +185,16 @@ if (patterns.length === 0) {
   check('biome check', 'npx', ['biome', 'check', '--error-on-warnings', '.']);
   checkImportRules();
 }
-await runFiles('units', UNIT_FOLDERS, 2, UNIT_TIMEOUT_MS, 1);
-// These run what was built; without it they would all fail for the same reason. Real browsers and encoders on a machine that others
-// use too are starved now and then, which is heard as a hole. What fails is run once more, and said; a defect fails again.
+const units = testFiles(UNIT_FOLDERS);
+await runLanes('units', [units, units], UNIT_TIMEOUT_MS);
+// These run what was built; without it they would all fail for the same reason.
 if (built) {
-  await runFiles('whole service, real clients and players', ['e2e'], 1, WHOLE_TIMEOUT_MS, 2);
-  await runFiles('faults', ['fault'], 1, WHOLE_TIMEOUT_MS, 2);
+  const whole = testFiles(WHOLE_FOLDERS);
+  const lanes = [whole.filter(usesBrowser), whole.filter((file) => !usesBrowser(file))];
+  await runLanes('whole service, real clients and players, faults', lanes, WHOLE_TIMEOUT_MS, again);
+  // Real browsers and encoders on a machine that others use too are starved now and then, which is heard as a hole. What failed is
+  // run once more with nothing beside it, and said; a defect fails again.
+  if (again.length > 0) await runLanes('once more, alone', [[...again]], WHOLE_TIMEOUT_MS);
 }
 if (total.passed + total.failed === 0) {
   console.log(`no test matches ${patterns.join(' ')}`);

@@ -177,9 +177,15 @@ export class Player {
 
   setQuality(quality: Quality): void {
     if (quality === this.#quality) return;
+    const otherPlaylist = quality === 'opus-96' || this.#quality === 'opus-96';
     this.#quality = quality;
     if (!this.#wanted || this.#state === 'offAir') return;
-    // From nothing: 0.2 s of silence. A switch inside hls.js runs a low-latency buffer of 1 s dry instead, for 1–2 s.
+    const hls = this.#hls;
+    if (hls && hls.levels.length > 0 && !otherPlaylist) {
+      // From one part to the next, and nothing is heard of it.
+      hls.nextLevel = levelOf(hls, quality);
+      return;
+    }
     this.#keepPlace();
     this.#load();
   }
@@ -310,8 +316,7 @@ export class Player {
   }
 
   #applyLevel(hls: Hls): void {
-    const index = hls.levels.findIndex((level) => renditionOf(level.url[0]) === this.#quality);
-    hls.loadLevel = this.#quality === 'opus-96' ? -1 : index;
+    hls.loadLevel = this.#quality === 'opus-96' ? -1 : levelOf(hls, this.#quality);
   }
 
   #sound(): void {
@@ -403,6 +408,11 @@ async function text(url: string): Promise<string> {
 /** `…/aac-128/index.m3u8` → `aac-128`. */
 function renditionOf(url: string | undefined): string | undefined {
   return url === undefined ? undefined : /\/([a-z0-9]+-\d+)\/[^/]+$/.exec(url)?.[1];
+}
+
+/** hls.js's index of a rung; −1, its own choice, for `auto` and for a rung that is not on air. */
+function levelOf(hls: Hls, quality: Quality): number {
+  return hls.levels.findIndex((level) => renditionOf(level.url[0]) === quality);
 }
 
 /** Media position of a wall-clock moment; the nearest that is listed. */

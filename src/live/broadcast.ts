@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { DecodableFormat, Ffmpeg } from '../backing/ffmpeg.js';
 import type { Registry } from '../backing/registry.js';
 import { initSegment } from '../media/cmaf.js';
-import { type Codec, FRAME_SAMPLES, type Rendition, SAMPLE_RATE_HZ } from '../media/ladder.js';
+import { CHANNELS, type Codec, FRAME_SAMPLES, type Rendition, SAMPLE_RATE_HZ } from '../media/ladder.js';
 import { initName, makeGrid, type Run, segmentName, wallMsOf } from '../media/timeline.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
@@ -264,7 +264,7 @@ export class Broadcast {
     this.window.addTitle({ id: randomId(8), startWallMs: Math.max(startWallMs, (last?.startWallMs ?? 0) + 1), ...update });
   }
 
-  /** What is due by the clock is rendered and encoded. Called every 20 ms. */
+  /** What is due by the clock is rendered and encoded. Called every RENDER_STEP_MS. */
   tick(): void {
     if (this.#mode === 'ended' || this.#finishing) return;
     const nowMs = this.#clock.monotonicMs();
@@ -282,9 +282,11 @@ export class Broadcast {
       this.#beginRun();
       return;
     }
+    const blocks: Int16Array[] = [];
     while (this.#playout.rendered + BLOCK_SAMPLES <= due && this.#playout.rendered < this.#endAt) {
-      this.#encoder?.write(this.#playout.render(nowMs));
+      blocks.push(this.#playout.render(nowMs));
     }
+    if (blocks.length > 0) this.#encoder?.write(joined(blocks));
     if (this.#playout.soundEnd > this.#runBase) {
       const number =
         this.window.run.firstNumber + Math.floor((this.#playout.soundEnd - 1 - this.#runBase) / this.window.grid.segmentSamples);
@@ -528,4 +530,10 @@ export function randomId(length: number): string {
   let id = '';
   while (id.length < length) id += BigInt(`0x${randomBytes(16).toString('hex')}`).toString(36);
   return id.slice(-length);
+}
+
+function joined(blocks: readonly Int16Array[]): Int16Array {
+  const pcm = new Int16Array(blocks.length * BLOCK_SAMPLES * CHANNELS);
+  for (const [index, block] of blocks.entries()) pcm.set(block, index * BLOCK_SAMPLES * CHANNELS);
+  return pcm;
 }

@@ -17,11 +17,11 @@ import {
   type UnwrittenRecording,
 } from './broadcast.js';
 import type { Edge, LiveView } from './edge.js';
+import { RENDER_STEP_MS } from './playout.js';
 import type { ConnectionEvents, ConnectionInfo } from './sources.js';
 import type { Uploader } from './uploader.js';
 import { LiveWindow } from './window.js';
 
-const TICK_MS = 20;
 /** A server that was away longer than this does not go on with the show; it ends it where it broke off. */
 const RESUME_WITHIN_MS = 10 * 60_000;
 /** A clock that is behind by more than this when the process starts would have the show go on before it broke off. */
@@ -99,7 +99,7 @@ export class LiveChannels implements Edge {
         this.#options.log.error({ channel: slug, error: messageOf(error) }, 'a show cannot be gone on with');
       }
     }
-    this.#cancelTick = this.#options.clock.every(TICK_MS, () => {
+    this.#cancelTick = this.#options.clock.every(RENDER_STEP_MS, () => {
       for (const broadcast of this.#onAir.values()) broadcast.tick();
     });
   }

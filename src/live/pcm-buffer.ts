@@ -18,6 +18,8 @@ import { crossfade, fade, resample } from '../media/pcm.js';
 export interface PcmBufferOptions {
   /** The level to hold; undefined follows the largest gap between arrivals of the last 10 s + 50 ms, at most 2 s. */
   readonly targetMs: number | undefined;
+  /** By how much a fixed target is exceeded between a batch that comes and the last read before the next; the target is the lowest level. */
+  readonly swingMs?: number;
   /** Stop or go on reading the decoder. */
   readonly onPressure: (pause: boolean) => void;
   /** A standing surplus was cut out of what is heard. */
@@ -158,7 +160,8 @@ export class PcmBuffer {
       if (observedMs < neededMs && !this.#ended) return false;
       this.#fast = this.#ended || msOf(this.#received) > observedMs + FAST_SURPLUS_MS;
     }
-    const target = samplesOf(this.targetMs(nowMs));
+    const swingMs = this.#options.targetMs === undefined ? 0 : (this.#options.swingMs ?? 0);
+    const target = samplesOf(this.targetMs(nowMs) + swingMs);
     if (this.#level < target && !this.#ended) return false;
     if (!this.#fast && !this.#starved) this.#skip(Math.max(0, this.#level - target));
     this.#enter('playing', nowMs);

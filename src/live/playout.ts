@@ -5,6 +5,9 @@ import type { PcmBuffer } from './pcm-buffer.js';
 /** 20 ms: the step of the clock and the length of a crossfade. */
 export const BLOCK_SAMPLES = SAMPLE_RATE_HZ / 50;
 
+/** Rendered and encoded at once: a step of 20 ms woke each encoder and this process three times as often, for 60 ms less delay. */
+export const RENDER_STEP_MS = 60;
+
 export interface PlayoutSource {
   readonly buffer: PcmBuffer;
   /** It is heard from now on; the one before it (if any) is not heard again. */

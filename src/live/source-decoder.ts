@@ -4,12 +4,21 @@ import { StreamHead } from '../media/stream-head.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/log.js';
 import { PcmBuffer } from './pcm-buffer.js';
+import { RENDER_STEP_MS } from './playout.js';
 
 const BYTES_PER_SAMPLE = CHANNELS * 2;
 /** A decoder that dies again and again on what it is fed is not started more often than this in a row. */
 const MAX_RESTARTS_IN_A_ROW = 3;
 /** After this much sound a decoder has proven that it can. */
 const PROVEN_SAMPLES = 48_000;
+
+/**
+ * What comes within this time is handed to the decoder at once: a write to a child costs Node and the child a wake-up each, and an
+ * encoder sends a message every 21 ms.
+ */
+const DECODER_BATCH_MS = 60;
+/** As much is handed on without waiting. */
+const BATCH_BYTES = 8192;
 
 export interface SourceDecoderEvents {
   /** The decoder takes bytes again after `write` returned false. */
@@ -31,6 +40,10 @@ export class SourceDecoder {
   readonly #head: StreamHead;
   #transform: Transform;
   #carry: Buffer = Buffer.alloc(0);
+  #batch: Uint8Array[] = [];
+  #batchBytes = 0;
+  #cancelBatch: (() => void) | undefined;
+  #full = false;
   #decoded = 0;
   #restarts = 0;
   #bytes = 0;
@@ -57,6 +70,7 @@ export class SourceDecoder {
     this.lastBytesMs = options.clock.monotonicMs();
     this.buffer = new PcmBuffer({
       targetMs: options.targetMs,
+      swingMs: DECODER_BATCH_MS + RENDER_STEP_MS,
       onPressure: (pause) => {
         this.#paused = pause;
         if (pause) this.#transform.pause();
@@ -72,19 +86,36 @@ export class SourceDecoder {
     this.lastBytesMs = this.#clock.monotonicMs();
     this.#bytes += bytes.length;
     const rest = this.#head.push(bytes);
-    return rest.length === 0 || this.#transform.write(rest);
+    if (rest.length === 0) return !this.#full;
+    this.#batch.push(rest);
+    this.#batchBytes += rest.length;
+    if (this.#batchBytes >= BATCH_BYTES) this.#flush();
+    else this.#cancelBatch ??= this.#clock.after(DECODER_BATCH_MS, () => this.#flush());
+    return !this.#full;
+  }
+
+  #flush(): void {
+    this.#cancelBatch?.();
+    this.#cancelBatch = undefined;
+    if (this.#batchBytes === 0) return;
+    const bytes = this.#batch.length === 1 ? this.#batch[0]! : Buffer.concat(this.#batch);
+    this.#batch = [];
+    this.#batchBytes = 0;
+    this.#full = !this.#transform.write(bytes);
   }
 
   /** No more bytes; what came is decoded and stays in the buffer. */
   end(): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#flush();
     this.#transform.end();
   }
 
   /** Away with it and with what it holds. */
   close(): void {
     this.#closed = true;
+    this.#cancelBatch?.();
     this.#transform.kill();
     this.buffer.end();
   }
@@ -93,11 +124,16 @@ export class SourceDecoder {
     this.#carry = Buffer.alloc(0);
     const transform = this.#ffmpeg.decoder(this.#format, {
       onData: (bytes) => this.#pcm(bytes),
-      onDrain: () => this.#events.onDrain(),
+      onDrain: () => this.#drained(),
       onExit: (error) => this.#exited(error),
     });
     if (this.#paused) transform.pause();
     return transform;
+  }
+
+  #drained(): void {
+    this.#full = false;
+    this.#events.onDrain();
   }
 
   #pcm(bytes: Buffer): void {
@@ -127,12 +163,14 @@ export class SourceDecoder {
       this.#decoded = 0;
       this.#log.warn({ reason }, 'the decoder died; another goes on');
       this.#events.onRestart(reason);
-      // What the dead one had taken is lost.
+      // What the dead one had taken is lost, and what waited for it: it would begin in the middle of a frame.
+      this.#batch = [];
+      this.#batchBytes = 0;
       this.buffer.seam();
       this.#transform = this.#start();
       const head = this.#head.resume();
       if (head.length > 0) this.#transform.write(head);
-      this.#events.onDrain();
+      this.#drained();
       return;
     }
     this.#closed = true;

@@ -70,7 +70,7 @@ export class Server {
 
   /** Starts the service (again) on the same data and ports; resolves when `/health/ready` says so. */
   async restart(env: Readonly<Record<string, string>> = {}): Promise<void> {
-    const [command = '', ...args] = [...(this.#options.under ?? []), process.execPath, 'dist/src/main.js'];
+    const [command = '', ...args] = [...(this.#options.under ?? []), process.execPath, '--min-semi-space-size=16', 'dist/src/main.js'];
     const running = start(command, args, {
       env: {
         PATH: process.env.PATH,
