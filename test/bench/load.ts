@@ -2,7 +2,7 @@ import { Ffmpeg } from '../../src/backing/ffmpeg.js';
 import { LADDER } from '../../src/media/ladder.js';
 import { median } from '../support/audio.js';
 import { type PlayerKind, Players } from '../support/players.js';
-import { eventually, type Running, start } from '../support/process.js';
+import { type Running, start } from '../support/process.js';
 import { Server } from '../support/server.js';
 import { cpuSeconds, ownCpuSeconds, rssBytes } from './cpu.js';
 import { listenWith } from './latency.js';
@@ -21,7 +21,8 @@ export interface CpuOptions {
 
 /**
  * CPU of the whole service (Node, decoders, encoders) with so many streams on air, beside as many bare ffmpegs with `-re` that decode the same
- * AAC and encode the same five rungs. In turn on the same machine: service, ffmpeg, service, …; the median of the ratios.
+ * AAC and encode the same five rungs. Both at the same time: what one and the same encoder costs changes by a fifth from one minute to
+ * the next on a machine that is shared, and by as much with what its other half of a core is doing. The median of the ratios.
  */
 export async function measureCpu(streams: number, most: number, options: CpuOptions): Promise<Figure[]> {
   const sound = await prepareMusic(SOUND_S);
@@ -29,21 +30,29 @@ export async function measureCpu(streams: number, most: number, options: CpuOpti
   try {
     const channels = Array.from({ length: streams }, (_, index) => `bench-${index + 1}`);
     const keys = await Promise.all(channels.map((channel) => server.createChannel(channel)));
+    const publishing = await publish(server.rtmpPort, keys, sound);
+    await Promise.all(channels.map((channel) => server.onAir(channel, 3)));
+    const bare = startBare(sound, streams);
     const rounds: { service: number; node: number; bare: number }[] = [];
-    for (let round = 0; round < options.rounds; round++) {
-      const publishing = await publish(server.rtmpPort, keys, sound);
-      await Promise.all(channels.map((channel) => server.onAir(channel, 3)));
+    try {
       await sleep(WARM_UP_S * 1000);
-      const [service, node] = await usedMs(options.seconds * 1000, [() => cpuSeconds(server.pid), () => ownCpuSeconds(server.pid)]);
+      for (let round = 0; round < options.rounds; round++) {
+        const encodedFrom = bare.encodedS();
+        const used = await usedMs(options.seconds * 1000, [() => cpuSeconds(server.pid), () => ownCpuSeconds(server.pid), bare.cpuS]);
+        const [service = 0, node = 0, ffmpeg = 0] = used.map((ms) => ms / streams);
+        // On a machine that is too busy `-re` falls behind, and would look cheap.
+        const share = (bare.encodedS() - encodedFrom) / streams / options.seconds;
+        if (share < 0.95)
+          say(`the bare ffmpeg kept up with ${(share * 100).toFixed(0)} % of real time only: this machine is too busy to measure on`);
+        rounds.push({ service, node, bare: ffmpeg / share });
+        say(
+          `${streams} streams, round ${round + 1}: service ${service.toFixed(1)} ms a stream-second, of it Node ${node.toFixed(1)}; ` +
+            `ffmpeg ${(ffmpeg / share).toFixed(1)}; ratio ${((service / ffmpeg) * share).toFixed(3)}`,
+        );
+      }
+    } finally {
+      await bare.stop();
       await publishing.stop();
-      await eventually('all are off air', async () => ((await server.metric('streams_active')) === 0 ? true : undefined));
-      const bare = await bareFfmpeg(sound, streams, options.seconds);
-      const perStream = { service: service! / streams, node: node! / streams, bare: bare / streams };
-      rounds.push(perStream);
-      say(
-        `${streams} streams, round ${round + 1}: service ${perStream.service.toFixed(1)} ms a stream-second, of it Node ${perStream.node.toFixed(1)}; ` +
-          `ffmpeg ${perStream.bare.toFixed(1)}; ratio ${(perStream.service / perStream.bare).toFixed(3)}`,
-      );
     }
     const of = (key: 'service' | 'node' | 'bare') => median(rounds.map((round) => round[key]));
     const ratio = median(rounds.map(({ service, bare }) => service / bare));
@@ -74,7 +83,15 @@ const BARE_ENCODERS = {
   mp3: (stream: number) => ['libmp3lame', `-reservoir:a:${stream}`, '0'],
 } as const;
 
-async function bareFfmpeg(sound: PreparedSound, streams: number, seconds: number): Promise<number> {
+interface Bare {
+  /** CPU seconds of all of them. */
+  cpuS(): number;
+  /** Seconds of audio that they have put out, added up. */
+  encodedS(): number;
+  stop(): Promise<void>;
+}
+
+function startBare(sound: PreparedSound, streams: number): Bare {
   const rungs = LADDER.flatMap(({ codec, bitrateKbps }, stream) => [
     ...['-map', '0:a', `-c:a:${stream}`, ...BARE_ENCODERS[codec](stream)],
     ...[`-b:a:${stream}`, `${bitrateKbps}k`],
@@ -101,20 +118,16 @@ async function bareFfmpeg(sound: PreparedSound, streams: number, seconds: number
   const children: Running[] = Array.from({ length: streams }, () =>
     start(new Ffmpeg(undefined).path, args, { stdio: ['ignore', 'ignore', 'pipe'] }),
   );
-  try {
-    await sleep(3000);
+  const running = () => {
     const gone = children.find(({ child }) => child.exitCode !== null);
     if (gone) throw new Error(`the bare ffmpeg ended: ${gone.stderr()}`);
-    const fromS = children.map(encodedS);
-    const [usedMsPerS] = await usedMs(seconds * 1000, [() => children.reduce((sum, { child }) => sum + cpuSeconds(child.pid!), 0)]);
-    const share = children.reduce((sum, child, index) => sum + encodedS(child) - fromS[index]!, 0) / streams / seconds;
-    // On a machine that is too busy `-re` falls behind, and would look cheap.
-    if (share < 0.95)
-      say(`the bare ffmpeg kept up with ${(share * 100).toFixed(0)} % of real time only: this machine is too busy to measure on`);
-    return usedMsPerS! / share;
-  } finally {
-    await Promise.all(children.map((child) => child.kill()));
-  }
+    return children;
+  };
+  return {
+    cpuS: () => running().reduce((sum, { child }) => sum + cpuSeconds(child.pid!), 0),
+    encodedS: () => running().reduce((sum, child) => sum + encodedS(child), 0),
+    stop: async () => void (await Promise.all(children.map((child) => child.kill()))),
+  };
 }
 
 /** Seconds of audio that an ffmpeg has put out, by its `-progress`. */
@@ -124,7 +137,7 @@ function encodedS(ffmpeg: Running): number {
   return Number(time?.[1] ?? 0) / 1e6;
 }
 
-/** What a listener would notice in so many minutes: stalls, jumps, restarts. Both players at once, on one stream. */
+/** What a listener would notice in so many minutes: stalls, jumps, restarts. All players at once, on one stream. */
 export async function measureStalls(minutes: number): Promise<Figure[]> {
   const sound = await prepareMusic(SOUND_S);
   const server = await Server.start();
@@ -136,6 +149,7 @@ export async function measureStalls(minutes: number): Promise<Figure[]> {
     const kinds: readonly (readonly [PlayerKind, string])[] = [
       ['hls.js', 'master.m3u8'],
       ['dash.js', 'manifest.mpd'],
+      ['shaka', 'manifest.mpd'],
     ];
     const listeners = await Promise.all(kinds.map(([kind, path]) => listenWith(players, kind, `${server.url}/live/bench/${path}`)));
     // A player that finds its place is not yet one that stalls.
