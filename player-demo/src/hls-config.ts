@@ -79,8 +79,12 @@ export function followLiveEdge(hls: Hls): void {
 /** Behind the target by this much: 2 % faster, which nobody hears; by more than FAR_BEHIND_S as fast as the settings allow. */
 const BEHIND_S = 0.06;
 const CAUGHT_UP_S = 0.02;
-const FAR_BEHIND_S = 0.5;
+const FAR_BEHIND_S = 0.25;
 const GENTLY = 1.02;
+/** What a stall adds to the distance (hls.js: a second, for good), at most, and after how long without another it is taken back. */
+const STALL_S = 0.32;
+const MOST_STALLS_S = 2;
+const FORGIVEN_AFTER_MS = 30_000;
 /** Never faster with less than so many parts in the buffer: the next is one part away, and may be late. */
 const SAFE_PARTS = 1.25;
 
@@ -92,10 +96,23 @@ function keepPace(hls: Hls): void {
   const fastest = hls.config.maxLiveSyncPlaybackRate;
   if (fastest <= 1) return;
   hls.config.maxLiveSyncPlaybackRate = 1;
+  hls.config.liveSyncOnStallIncrease = 0;
+  let stallsS = 0;
+  let calmSinceMs = 0;
+  const stalled = () => {
+    // Not before it has played, and of an empty buffer alone: a machine that froze says so too, and no distance helps it.
+    if (!hls.media || hls.media.seeking || hls.media.played.length === 0 || bufferAheadS(hls.media) > STALL_S) return;
+    stallsS = Math.min(MOST_STALLS_S, stallsS + STALL_S);
+    calmSinceMs = performance.now();
+  };
   const steer = () => {
     const { media, targetLatency, latestLevelDetails: details } = hls;
     if (!media || media.paused || media.seeking || !details?.live || targetLatency === null) return;
-    const behindS = hls.latency - targetLatency;
+    if (stallsS > 0 && performance.now() - calmSinceMs > FORGIVEN_AFTER_MS) {
+      stallsS = Math.max(0, stallsS - STALL_S);
+      calmSinceMs = performance.now();
+    }
+    const behindS = hls.latency - targetLatency - stallsS;
     const isFast = media.playbackRate > 1;
     let rate = 1;
     if (bufferAheadS(media) > SAFE_PARTS * (details.partTarget || details.targetduration) && behindS > (isFast ? CAUGHT_UP_S : BEHIND_S)) {
@@ -103,11 +120,15 @@ function keepPace(hls: Hls): void {
     }
     if (media.playbackRate !== rate) media.playbackRate = rate;
   };
-  const attach = (media: HTMLMediaElement) => media.addEventListener('timeupdate', steer);
+  const attach = (media: HTMLMediaElement) => {
+    media.addEventListener('timeupdate', steer);
+    media.addEventListener('waiting', stalled);
+  };
   if (hls.media) attach(hls.media);
   hls.on('hlsMediaAttached' as Events.MEDIA_ATTACHED, (_event, { media }) => attach(media));
   hls.on('hlsMediaDetaching' as Events.MEDIA_DETACHING, () => {
     hls.media?.removeEventListener('timeupdate', steer);
+    hls.media?.removeEventListener('waiting', stalled);
     if (hls.media) hls.media.playbackRate = 1;
   });
 }

@@ -18,8 +18,8 @@ import { crossfade, fade, resample } from '../media/pcm.js';
 export interface PcmBufferOptions {
   /** The level to hold; undefined follows the largest gap between arrivals of the last 10 s + 50 ms, at most 2 s. */
   readonly targetMs: number | undefined;
-  /** By how much a fixed target is exceeded between a batch that comes and the last read before the next; the target is the lowest level. */
-  readonly swingMs?: number;
+  /** How far apart arrivals are. A fixed target is what the level does not go below until the next: what it starts at is that much above. */
+  readonly arrivalMs?: number;
   /** Stop or go on reading the decoder. */
   readonly onPressure: (pause: boolean) => void;
   /** A standing surplus was cut out of what is heard. */
@@ -47,6 +47,11 @@ const LOW_WATER = samplesOf(2500);
 const MAX_LATE = samplesOf(10_000);
 const LEVEL_WINDOW_MS = 5000;
 const SURPLUS_MS = 250;
+/**
+ * After fill was played, what came late is cut from this much on: the glitch has been heard, and left to the drift's 500 ppm it would be
+ * delay for minutes.
+ */
+const LATE_SURPLUS_MS = 60;
 const MAX_DRIFT = 500e-6;
 /** Samples that interpolation looks at past its last position. */
 const RESAMPLE_REACH = 3;
@@ -160,8 +165,9 @@ export class PcmBuffer {
       if (observedMs < neededMs && !this.#ended) return false;
       this.#fast = this.#ended || msOf(this.#received) > observedMs + FAST_SURPLUS_MS;
     }
-    const swingMs = this.#options.targetMs === undefined ? 0 : (this.#options.swingMs ?? 0);
-    const target = samplesOf(this.targetMs(nowMs) + swingMs);
+    const followed = this.#options.targetMs === undefined;
+    const nextArrivalMs = followed ? 0 : Math.max(0, this.#lastArrivalMs + (this.#options.arrivalMs ?? 0) - nowMs);
+    const target = samplesOf(this.targetMs(nowMs) + nextArrivalMs);
     if (this.#level < target && !this.#ended) return false;
     if (!this.#fast && !this.#starved) this.#skip(Math.max(0, this.#level - target));
     this.#enter('playing', nowMs);
@@ -264,7 +270,7 @@ export class PcmBuffer {
     this.#windowMin = Number.POSITIVE_INFINITY;
     if (this.#fast || this.#ended) return;
     const target = samplesOf(this.targetMs(nowMs));
-    if (lowest > target + samplesOf(SURPLUS_MS) && this.#debt > 0) {
+    if (lowest > target + samplesOf(LATE_SURPLUS_MS) && this.#debt > 0) {
       // What was sent late came within this window: the next one sees all of it, and one cut is enough.
       if (this.#level > lowest + samplesOf(SURPLUS_MS) && !this.#postponed) {
         this.#postponed = true;

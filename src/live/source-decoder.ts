@@ -4,7 +4,6 @@ import { StreamHead } from '../media/stream-head.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/log.js';
 import { PcmBuffer } from './pcm-buffer.js';
-import { RENDER_STEP_MS } from './playout.js';
 
 const BYTES_PER_SAMPLE = CHANNELS * 2;
 /** A decoder that dies again and again on what it is fed is not started more often than this in a row. */
@@ -70,7 +69,7 @@ export class SourceDecoder {
     this.lastBytesMs = options.clock.monotonicMs();
     this.buffer = new PcmBuffer({
       targetMs: options.targetMs,
-      swingMs: DECODER_BATCH_MS + RENDER_STEP_MS,
+      arrivalMs: DECODER_BATCH_MS,
       onPressure: (pause) => {
         this.#paused = pause;
         if (pause) this.#transform.pause();

@@ -128,19 +128,32 @@ test('what a real-time source sent before it was put on is trimmed to the target
   assert.ok(heard.maxLevelMs <= 100 + 40, `held ${heard.maxLevelMs} ms`);
 });
 
-test('an uplink that stalls 3 s and catches up: fill, all of it back, and one cut brings the latency back', () => {
+/** In real time but for one stall at 12 s, after which all that was held back comes at once. */
+function stalling(ms: number): (nowMs: number) => number {
   const steady = realTime(0);
   let held = 0;
-  const heard = simulate(60, 100, (nowMs) => {
+  return (nowMs) => {
     const samples = steady(nowMs);
-    if (nowMs >= 12_000 && nowMs < 15_000) {
+    if (nowMs >= 12_000 && nowMs < 12_000 + ms) {
       held += samples;
       return 0;
     }
     const all = samples + held;
     held = 0;
     return all;
-  });
+  };
+}
+
+test('an uplink that hiccups: what the buffer covers leaves nothing, and what it does not is cut, not carried as delay', () => {
+  const covered = simulate(60, 100, stalling(60));
+  assert.deepEqual([covered.starvedBlocks, covered.cuts], [0, []]);
+  const heard = simulate(60, 100, stalling(250));
+  assert.equal(heard.cuts.length, 1);
+  assert.ok(Math.abs((heard.cuts[0] ?? 0) - 150) < 60, `cut ${heard.cuts[0]} ms`);
+});
+
+test('an uplink that stalls 3 s and catches up: fill, all of it back, and one cut brings the latency back', () => {
+  const heard = simulate(60, 100, stalling(3000));
   assert.equal(heard.cuts.length, 1);
   assert.ok(Math.abs((heard.cuts[0] ?? 0) - 2900) < 200, `cut ${heard.cuts[0]} ms`);
   const steadyAfter = simulate(60, 100, realTime(0));
