@@ -11,7 +11,7 @@ import { BEEP_HZ, BEEP_PERIOD_S, beepPcm, encoderDelay, findBeeps, type Prepared
 /** Seconds of beeps; a multiple of the pitches, so that the row of them goes on where the file begins again. */
 const FILE_S = 64;
 /** From `playing` to the first beep that counts: what was late at the start has been caught up, code is compiled. */
-const WARM_UP_S = 20;
+const WARM_UP_S = 40;
 /** No stream is heard sooner than this after it was sent; a beep is looked for from here to eight periods later. */
 const LEAST_MS = 150;
 

@@ -24,7 +24,7 @@ const SCRIPTS: Readonly<Record<string, string>> = {
  */
 export const SHAKA_LOW_LATENCY = {
   streaming: { lowLatencyMode: true, liveSync: { enabled: true, targetLatency: 0.1, targetLatencyTolerance: 0.1 } },
-  manifest: { defaultPresentationDelay: 1, dash: { ignoreSuggestedPresentationDelay: true } },
+  manifest: { defaultPresentationDelay: 0.9, dash: { ignoreSuggestedPresentationDelay: true } },
 };
 
 export interface PlayerEvent {
