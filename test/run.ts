@@ -93,10 +93,10 @@ function testFiles(folders: readonly string[]): string[] {
 }
 
 /**
- * Runs one test file to its end in a process group of its own and counts what it says of itself. With `again` a failure is not counted: the
+ * Runs one test file to its end in a process group of its own and counts what it says of itself. With `retry` a failure is not counted: the
  * file is put on that list.
  */
-async function runFile(file: string, timeoutMs: number, again?: string[]): Promise<void> {
+async function runFile(file: string, timeoutMs: number, retry?: string[]): Promise<void> {
   const since = performance.now();
   const child = spawn(process.execPath, ['--import', 'tsx', '--test-reporter=spec', file], {
     detached: true,
@@ -121,9 +121,9 @@ async function runFile(file: string, timeoutMs: number, again?: string[]): Promi
   if (count('skipped') + count('todo') > 0) wrong.push(`${count('skipped')} skipped, ${count('todo')} to do: a test runs or is deleted`);
   if (left) wrong.push('left a process behind');
   const failed = count('fail') + count('cancelled');
-  if (again && (failed > 0 || late)) {
+  if (retry && (failed > 0 || late)) {
     console.log(`${output.trimEnd()}\n  ${file}: failed in ${seconds(since)}; once more at the end`);
-    again.push(file);
+    retry.push(file);
     return;
   }
   if (code !== 0 && failed === 0 && !late) wrong.push(`ended with ${code}`);
@@ -156,9 +156,8 @@ async function leftBehind(pid: number | undefined): Promise<boolean> {
   return killGroup(pid);
 }
 
-/** Each lane runs its files one after the other, beside the other lanes; of a list that two lanes have, each takes the next. */
-async function runLanes(heading: string, lanes: readonly string[][], timeoutMs: number, again?: string[]): Promise<void> {
-  if (lanes.every((files) => files.length === 0)) {
+async function runFiles(heading: string, files: string[], atOnce: number, timeoutMs: number, retry?: string[]): Promise<void> {
+  if (files.length === 0) {
     if (patterns.length > 0) return;
     console.log(`\n── ${heading}\n✖ no test file`);
     total.failed++;
@@ -167,8 +166,8 @@ async function runLanes(heading: string, lanes: readonly string[][], timeoutMs: 
   }
   console.log(`\n── ${heading}`);
   await Promise.all(
-    lanes.map(async (files) => {
-      for (let file = files.shift(); file !== undefined; file = files.shift()) await runFile(file, timeoutMs, again);
+    Array.from({ length: atOnce }, async () => {
+      for (let file = files.shift(); file !== undefined; file = files.shift()) await runFile(file, timeoutMs, retry);
     }),
   );
 }
@@ -182,15 +181,14 @@ if (patterns.length === 0) {
   check('biome check', 'npx', ['biome', 'check', '--error-on-warnings', '.']);
   checkImportRules();
 }
-const units = testFiles(UNIT_FOLDERS);
-await runLanes('units', [units, units], UNIT_TIMEOUT_MS);
+await runFiles('units', testFiles(UNIT_FOLDERS), 2, UNIT_TIMEOUT_MS);
 // These run what was built; without it they would all fail for the same reason.
 if (built) {
   // One after the other: two at once starve each other's encoders on two cores, which is heard.
-  await runLanes('whole service, real clients and players, faults', [testFiles(WHOLE_FOLDERS)], WHOLE_TIMEOUT_MS, again);
+  await runFiles('whole service, real clients and players, faults', testFiles(WHOLE_FOLDERS), 1, WHOLE_TIMEOUT_MS, again);
   // Real browsers and encoders on a machine that others use too are starved now and then, which is heard as a hole. What failed is
   // run once more with nothing beside it, and said; a defect fails again.
-  if (again.length > 0) await runLanes('once more, alone', [[...again]], WHOLE_TIMEOUT_MS);
+  if (again.length > 0) await runFiles('once more, alone', [...again], 1, WHOLE_TIMEOUT_MS);
 }
 if (total.passed + total.failed === 0) {
   console.log(`no test matches ${patterns.join(' ')}`);

@@ -21,6 +21,9 @@ const SLOWEST_RETRY_MS = 2_000;
 /** Answers that no repetition changes: no right to listen (401, 403), gone for good (410). */
 const FINAL_STATUS = new Set([401, 403, 410]);
 
+/** What a stall adds to the distance; hls.js's own is a second. */
+const STALL_S = 0.32;
+
 function patient(giveUpOn404 = false): RetryConfig {
   return {
     maxNumRetry: PATIENT_ATTEMPTS,
@@ -44,7 +47,7 @@ export function liveConfig(): Partial<HlsConfig> {
     // steers finer; this is then the fastest that it plays, and 1 turns it off.
     maxLiveSyncPlaybackRate: 1.05,
     // After a stall the delay grows by this much (default: 1 s, most of what low latency has won).
-    liveSyncOnStallIncrease: 0.32,
+    liveSyncOnStallIncrease: STALL_S,
     // What was heard is not needed again: rewind is a presentation of its own. The default keeps it all, for days.
     backBufferLength: 30,
     // iPhone (17.1 and later): ManagedMediaSource instead of the native player, so that all of this holds there too.
@@ -81,8 +84,7 @@ const BEHIND_S = 0.06;
 const CAUGHT_UP_S = 0.02;
 const FAR_BEHIND_S = 0.25;
 const GENTLY = 1.02;
-/** What a stall adds to the distance (hls.js: a second, for good), at most, and after how long without another it is taken back. */
-const STALL_S = 0.32;
+/** What stalls add to the distance at most, and after how long without another one is taken back. */
 const MOST_STALLS_S = 2;
 const FORGIVEN_AFTER_MS = 30_000;
 /** Never faster with less than so many parts in the buffer: the next is one part away, and may be late. */
@@ -127,9 +129,11 @@ function keepPace(hls: Hls): void {
   if (hls.media) attach(hls.media);
   hls.on('hlsMediaAttached' as Events.MEDIA_ATTACHED, (_event, { media }) => attach(media));
   hls.on('hlsMediaDetaching' as Events.MEDIA_DETACHING, () => {
-    hls.media?.removeEventListener('timeupdate', steer);
-    hls.media?.removeEventListener('waiting', stalled);
-    if (hls.media) hls.media.playbackRate = 1;
+    const { media } = hls;
+    if (!media) return;
+    media.removeEventListener('timeupdate', steer);
+    media.removeEventListener('waiting', stalled);
+    media.playbackRate = 1;
   });
 }
 

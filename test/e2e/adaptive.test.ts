@@ -41,10 +41,10 @@ after(async () => {
 const master = () => `${server.url}/live/${SLUG}/master.m3u8`;
 const mpd = () => `${server.url}/live/${SLUG}/manifest.mpd`;
 
-/** hls.js as the page sets it up. At its own speed: a catch-up stretches the tone, which sounds like a splice to a test. */
-async function playOurs(): Promise<Player> {
+/** hls.js as the page sets it up. Unless asked for, without its catch-up: that stretches the tone, which sounds like a splice to a test. */
+async function playOurs(changes: object = { maxLiveSyncPlaybackRate: 1 }): Promise<Player> {
   // Its retry policies are functions, which do not go into a page.
-  const settings = JSON.parse(JSON.stringify({ ...liveConfig(), maxLiveSyncPlaybackRate: 1 })) as object;
+  const settings = JSON.parse(JSON.stringify({ ...liveConfig(), ...changes })) as object;
   const player = await players.play('hls.js', master(), settings);
   await player.page.addScriptTag({ type: 'module', content: `${hlsConfigScript}\nfollowLiveEdge(player);` });
   return player;
@@ -139,9 +139,7 @@ for (const kind of ['dash.js', 'shaka'] as const) {
 
 test('hls.js: a listener who fell behind catches up at 5 % at most, down to the distance that the server asks for', () =>
   told(server, async () => {
-    const settings = JSON.parse(JSON.stringify(liveConfig())) as object;
-    const player = await players.play('hls.js', master(), settings);
-    await player.page.addScriptTag({ type: 'module', content: `${hlsConfigScript}\nfollowLiveEdge(player);` });
+    const player = await playOurs({});
     await player.playedOn(3);
     await player.page.evaluate('media.currentTime -= 0.6');
     const behindS = () => player.page.evaluate('player.latency - player.targetLatency') as Promise<number>;
