@@ -9,7 +9,7 @@ import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { RunEncoder } from './encoder.js';
 import { Packager } from './packager.js';
-import { BLOCK_SAMPLES, Playout, type PlayoutSource } from './playout.js';
+import { BLOCK_SAMPLES, Playout, type PlayoutSource, RENDER_STEP_MS } from './playout.js';
 import { type ConnectedSource, type ConnectionEvents, type ConnectionInfo, type SourceEnd, Sources } from './sources.js';
 import type { Uploader } from './uploader.js';
 import { LiveWindow, type TimelineSnapshot } from './window.js';
@@ -23,6 +23,8 @@ const FLUSH_DEADLINE_MS = 5000;
 const SAVE_DEADLINE_MS = 5000;
 /** A process that slept longer than this does not make up for it: what it would encode nobody waits for. */
 const MAX_CATCH_UP_MS = 10_000;
+/** What is missing is waited for this long before fill takes its place, or three quarters of a part where that is less. */
+const PATIENCE_MS = 120;
 
 export interface ChannelInfo {
   readonly id: string;
@@ -130,6 +132,8 @@ export class Broadcast {
   #deadline: (() => void) | undefined;
   #encoder: RunEncoder | undefined;
   #packager: Packager | undefined;
+  /** How far the playout may be behind the clock while it waits for sound that is late. */
+  readonly #patienceSamples: number;
   /** `playout.rendered` when the run began. */
   #runBase = 0;
   #endAt = Number.POSITIVE_INFINITY;
@@ -157,6 +161,7 @@ export class Broadcast {
     this.channel = channel;
     this.#deps = deps;
     this.#settings = settings;
+    this.#patienceSamples = ((RENDER_STEP_MS + Math.min(PATIENCE_MS, settings.partMs * 0.75)) * SAMPLE_RATE_HZ) / 1000;
     this.#clock = deps.clock;
     const { resume } = from;
     const broadcastId = resume?.timeline.broadcastId ?? randomId(12);
@@ -284,6 +289,8 @@ export class Broadcast {
     }
     const blocks: Int16Array[] = [];
     while (this.#playout.rendered + BLOCK_SAMPLES <= due && this.#playout.rendered < this.#endAt) {
+      // A part that comes a little later is not heard by players, which hold three back; a hole is.
+      if (due - this.#playout.rendered < this.#patienceSamples && this.#playout.short(nowMs)) break;
       blocks.push(this.#playout.render(nowMs));
     }
     if (blocks.length > 0) this.#encoder?.write(joined(blocks));

@@ -174,6 +174,11 @@ export class PcmBuffer {
     return true;
   }
 
+  /** Whether reading `samples` now would end in fill though more may come. */
+  short(samples: number): boolean {
+    return this.#mode === 'playing' && !this.#ended && this.#level < samples + EDGE_FADE + RESAMPLE_REACH;
+  }
+
   /**
    * Fills `out` with the next samples; what is missing is silence, with soft edges. Returns how many samples of `out` hold
    * sound. Call it for as long as the source is on, also while it is starved: it begins again by itself.
@@ -188,7 +193,7 @@ export class PcmBuffer {
     }
     this.#steer(nowMs);
     // While more may come, 5 ms are held back, so that a shortage can always be faded into.
-    const runsDry = this.#ended ? this.#level <= wanted : this.#level < wanted + EDGE_FADE + RESAMPLE_REACH;
+    const runsDry = this.#ended ? this.#level <= wanted : this.short(wanted);
     const got = runsDry ? this.#takeLast(out, wanted) : this.#take(out, wanted);
     if (resumes && this.#starved) fade(out.subarray(0, Math.min(EDGE_FADE, got) * CHANNELS), 'in');
     this.#starved = runsDry;

@@ -59,6 +59,11 @@ export class Playout {
     if (this.#current === source) this.#current = undefined;
   }
 
+  /** Whether the next block would have a hole that a little patience may fill. */
+  short(nowMs: number): boolean {
+    return this.#current?.buffer.short(BLOCK_SAMPLES) === true && this.#next?.buffer.ready(nowMs) !== true;
+  }
+
   /** The next block of `BLOCK_SAMPLES`; a fresh array each time. */
   render(nowMs: number): Int16Array {
     const out = new Int16Array(BLOCK_SAMPLES * CHANNELS);

@@ -89,7 +89,8 @@ test('a publisher is killed, returns after 5 s by RTMP and after 20 s by Icecast
     assert.deepEqual(breaksOf(text), UNBROKEN, rendition);
     const left = sound.left.subarray(RATE_HZ / 10);
     const stretches = soundStretches(left);
-    assert.equal(stretches.length, 3, `${rendition}: two fills and nothing else`);
+    const inSeconds = stretches.map(({ from, to }) => `${(from / RATE_HZ).toFixed(2)}–${(to / RATE_HZ).toFixed(2)} s`).join(', ');
+    assert.equal(stretches.length, 3, `${rendition}: two fills and nothing else: ${inSeconds}`);
     const tones = [[TONES[0]], [TONES[1]], [TONES[2], TONES[3]]];
     stretches.forEach((stretch, index) => {
       assert.deepEqual(clicksIn(left, tones[index]!, stretch), [], `${rendition}: clicks in stretch ${index}`);

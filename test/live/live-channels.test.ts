@@ -197,6 +197,24 @@ test('a server that was away for an hour ends the show where it broke off, and k
   assert.equal(next.live.status('radio').state, 'offline');
 });
 
+test('sound that is a little late is waited for; what comes later than that leaves a hole of what it is later', async () => {
+  for (const [stallMs, heardMs] of [
+    [200, 0],
+    [500, 320],
+  ] as const) {
+    const world = new World();
+    await world.live.start();
+    const { source } = await world.connect();
+    await world.send(source, 7000);
+    world.ffmpeg.silentSamples = 0;
+    await world.pass(stallMs);
+    source.write(new Uint8Array(stallMs * 48 * 4).fill(1));
+    await world.send(source, 7000);
+    const silentMs = world.ffmpeg.silentSamples / 48;
+    assert.ok(Math.abs(silentMs - heardMs) <= (heardMs === 0 ? 0 : 100), `${stallMs} ms late: ${silentMs} ms of silence`);
+  }
+});
+
 test('an encoder that dies: the same run, every frame once and in order', async () => {
   const world = new World();
   await world.live.start();

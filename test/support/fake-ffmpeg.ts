@@ -9,6 +9,8 @@ export class FakeFfmpeg {
   readonly path = 'fake';
   readonly decoders: FakeTransform[] = [];
   readonly encoders: FakeTransform[] = [];
+  /** Samples of silence that encoders were given. */
+  silentSamples = 0;
 
   decoder(_format: string, events: TransformEvents): Transform {
     const transform: FakeTransform = new FakeTransform(events, (bytes) => events.onData(Buffer.from(bytes)));
@@ -33,6 +35,7 @@ export class FakeFfmpeg {
       events,
       (bytes) => {
         samples += bytes.length / 4;
+        for (let at = 0; at < bytes.length; at += 4) if (bytes[at] === 0 && bytes[at + 1] === 0) this.silentSamples += 1;
         put(false);
       },
       () => put(true),
