@@ -296,10 +296,20 @@ const VARIABLES = {
   authJwksUrl: unset('AUTH_JWKS_URL', 'access', webAddress, 'The keys of an identity provider.', { planned: true }),
   authIssuer: unset('AUTH_ISSUER', 'access', text(255), 'The issuer that its tokens must name.', { planned: true }),
   smtpUrl: unset('SMTP_URL', 'access', address('smtp', 'smtps'), 'The mail server.', { secret: true, planned: true }),
-  encryptionKey: unset('ENCRYPTION_KEY', 'access', key32, 'Encrypts secrets at rest. Required in production.', {
-    secret: true,
-    planned: true,
-  }),
+  encryptionKey: unset(
+    'ENCRYPTION_KEY',
+    'access',
+    key32,
+    'Encrypts secrets at rest. Required in production. Unset: one that is made once and kept in `DATA_DIR`.',
+    { secret: true },
+  ),
+  encryptionKeyPrevious: unset(
+    'ENCRYPTION_KEY_PREVIOUS',
+    'access',
+    key32,
+    'The one before, for the first start with a new `ENCRYPTION_KEY`; not needed after that.',
+    { secret: true },
+  ),
   rateLimitPerMinute: set(
     'RATE_LIMIT_PER_MINUTE',
     'access',

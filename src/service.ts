@@ -2,8 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { RequestListener } from 'node:http';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { loadAdminToken } from './access/admin-token.js';
-import { Channels } from './access/channels.js';
+import { openAccess } from './access/access.js';
 import { clientAddress, type HttpListener } from './app/http-listener.js';
 import { startMetricsServer } from './app/metrics-server.js';
 import { Playback } from './app/playback.js';
@@ -54,7 +53,6 @@ export async function composeService(
   ffmpegWorks.catch(() => undefined);
   const registry = new FileRegistry(join(config.dataDir, 'timelines'), log);
   const store = await createFileStore(join(config.dataDir, 'objects'));
-  const adminToken = await loadAdminToken(config.dataDir);
   const database = await openDatabase({
     url: config.databaseUrl,
     dataDir: config.dataDir,
@@ -62,7 +60,8 @@ export async function composeService(
     timeoutMs: config.databaseTimeoutMs,
     log,
   });
-  const channels = new Channels(database);
+  const access = await openAccess({ ...config, previousEncryptionKey: config.encryptionKeyPrevious, database, clock, log });
+  const { channels } = access;
   const broadcasts = new Broadcasts(database);
 
   const uploader = new Uploader({ store, clock, log, metrics: uploadMetrics(metrics) });
@@ -117,14 +116,13 @@ export async function composeService(
     metrics,
     version: config.version,
     addresses: addresses,
-    channels,
+    access,
     broadcasts,
     live: {
       status: (slug) => ({ ...live.status(slug), listeners: playback.listeners(slug) }),
       end: (slug) => live.end(slug, 'asked for by an administrator'),
       nowPlaying: (slug, update) => live.setTitle(slug, update),
     },
-    adminToken,
     health: {
       database: () => database.query('select 1'),
       objects: () => Promise.all([store.head('health/none'), uploader.check()]),
@@ -141,7 +139,7 @@ export async function composeService(
     // Stopped after the shows have finished their segments, and after playback has let go of whoever listens to an endless stream.
     { name: 'http', stop: () => http?.stop(HTTP_GRACE_MS) },
     { name: 'playback', stop: () => playback.stop() },
-    { name: 'channels', start: () => channels.start() },
+    { name: 'access', start: () => access.start(), stop: () => access.stop() },
     recordings,
     live,
     // What the live room has found after a crash it sees to itself.

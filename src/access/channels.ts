@@ -31,6 +31,8 @@ export interface Channel {
   readonly visibility: Visibility;
   /** Shows are kept when they end. */
   readonly recording: boolean;
+  /** The account that made it, or was given it; none for one that the admin token made. */
+  readonly ownerId: string | undefined;
   readonly createdAtMs: number;
 }
 
@@ -66,7 +68,7 @@ export class Channels {
   }
 
   /** Rejects: `bad_request` (slug or title), `conflict` (the slug is taken or reserved). The key is never shown again. */
-  async create(slug: string, settings: ChannelSettings): Promise<{ channel: Channel; streamKey: string }> {
+  async create(slug: string, settings: ChannelSettings, ownerId?: string): Promise<{ channel: Channel; streamKey: string }> {
     if (!SLUG.test(slug))
       throw new VezaError('bad_request', 'A slug is 2 to 63 lower-case letters, digits and hyphens and does not begin with a hyphen.');
     if (RESERVED_SLUGS.includes(slug)) throw new VezaError('conflict', `The slug "${slug}" is reserved.`);
@@ -74,8 +76,8 @@ export class Channels {
     const streamKey = makeStreamKey();
     try {
       const { rows } = await this.#write<ChannelRow>(
-        `insert into channels (id, slug, title, visibility, recording, stream_key_hash) values ($1, $2, $3, $4, $5, $6) returning *`,
-        [randomUUID(), slug, settings.title, settings.visibility, settings.recording, hashOf(streamKey)],
+        `insert into channels (id, slug, title, visibility, recording, stream_key_hash, owner_id) values ($1, $2, $3, $4, $5, $6, $7) returning *`,
+        [randomUUID(), slug, settings.title, settings.visibility, settings.recording, hashOf(streamKey), ownerId ?? null],
       );
       return { channel: this.#seen(channelOf(rows[0]!)), streamKey };
     } catch (error) {
@@ -196,6 +198,11 @@ export class Channels {
     }
   }
 
+  /** Somebody else has written to the table of channels. */
+  changed(): void {
+    this.#reading.clear();
+  }
+
   /** Reads which channels are private; before the first media request. */
   async start(): Promise<void> {
     const { rows } = await this.#database.query<{ slug: string }>(`select slug from channels where visibility = 'private'`);
@@ -220,6 +227,7 @@ interface ChannelRow {
   title: string;
   visibility: Visibility;
   recording: boolean;
+  owner_id: string | null;
   created_at: Date;
 }
 
@@ -229,6 +237,7 @@ const channelOf = (row: ChannelRow): Channel => ({
   title: row.title,
   visibility: row.visibility,
   recording: row.recording,
+  ownerId: row.owner_id ?? undefined,
   createdAtMs: row.created_at.getTime(),
 });
 

@@ -1,8 +1,9 @@
 import { z } from 'zod';
-import type { Channels } from '../access/channels.js';
+import type { Channel } from '../access/channels.js';
+import { may, type Principal } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Broadcast, Broadcasts } from '../vod/broadcasts.js';
-import { isoOf, slugParams, visibleChannel } from './channels.js';
+import { isoOf, slugParams } from './channels.js';
 import { cursorOf, type Operation, operation, pageOf, pageQuery, positionOf } from './openapi.js';
 
 const broadcastSchema = z.strictObject({
@@ -29,14 +30,15 @@ const assetParams = z.strictObject({ id: z.string().regex(/^[\w-]{1,64}$/) });
 const position = z.tuple([z.number(), z.string().max(64)]);
 
 export interface BroadcastOperationsOptions {
-  channels: Channels;
+  /** The channel, for those who may see it (as if it were private, when asked so); rejects with `not_found`. */
+  sees: (principal: Principal, slug: string, asPrivate?: boolean) => Promise<Channel>;
   broadcasts: Broadcasts;
   /** Where media is fetched from, without a slash at the end. */
   mediaUrl: string;
 }
 
 /** Shows and their recordings. */
-export function broadcastOperations({ channels, broadcasts, mediaUrl }: BroadcastOperationsOptions): Operation[] {
+export function broadcastOperations({ sees, broadcasts, mediaUrl }: BroadcastOperationsOptions): Operation[] {
   const isRecorded = (broadcast: Broadcast) => broadcast.recording && broadcast.endedAtMs !== undefined;
   const asset = (broadcast: Broadcast): z.infer<typeof assetSchema> => ({
     id: broadcast.id,
@@ -63,12 +65,10 @@ export function broadcastOperations({ channels, broadcasts, mediaUrl }: Broadcas
     return { items: items.map(shown), next: found.length > query.limit && last ? cursorOf([last.startedAtMs, last.id]) : null };
   };
 
-  const visibleRecording = async (id: string, admin: boolean): Promise<Broadcast> => {
+  const noRecording = () => new VezaError('not_found', 'There is no such recording.');
+  const recordingOf = async (id: string): Promise<Broadcast | undefined> => {
     const broadcast = await broadcasts.get(id);
-    if (!broadcast || !isRecorded(broadcast) || (broadcast.visibility === 'private' && !admin)) {
-      throw new VezaError('not_found', 'There is no such recording.');
-    }
-    return broadcast;
+    return broadcast && isRecorded(broadcast) ? broadcast : undefined;
   };
 
   return [
@@ -83,8 +83,8 @@ export function broadcastOperations({ channels, broadcasts, mediaUrl }: Broadcas
       status: 200,
       answer: pageOf(broadcastSchema),
       errors: ['not_found'],
-      async handle({ params, query, admin }) {
-        await visibleChannel(channels, params.slug, admin);
+      async handle({ params, query, principal }) {
+        await sees(principal, params.slug);
         return page(query, { channel: params.slug }, (broadcast) => ({
           id: broadcast.id,
           channel: broadcast.channel,
@@ -100,13 +100,14 @@ export function broadcastOperations({ channels, broadcasts, mediaUrl }: Broadcas
       id: 'listAssets',
       method: 'get',
       path: '/assets',
-      summary: 'Recordings of public channels, newest first; with the admin token of every channel.',
+      summary: 'Recordings of public channels, newest first; for moderators and administrators of every channel.',
       access: 'anyone',
       query: z.strictObject(pageQuery),
       status: 200,
       answer: pageOf(assetSchema),
       errors: [],
-      handle: ({ query, admin }) => page(query, admin ? { recorded: true } : { recorded: true, visibilities: ['public'] }, asset),
+      handle: ({ query, principal }) =>
+        page(query, may(principal, 'channel.list-all') ? { recorded: true } : { recorded: true, visibilities: ['public'] }, asset),
     }),
     operation({
       id: 'getAsset',
@@ -118,20 +119,26 @@ export function broadcastOperations({ channels, broadcasts, mediaUrl }: Broadcas
       status: 200,
       answer: assetSchema,
       errors: ['not_found'],
-      handle: async ({ params, admin }) => asset(await visibleRecording(params.id, admin)),
+      async handle({ params, principal }) {
+        const broadcast = await recordingOf(params.id);
+        if (!broadcast) throw noRecording();
+        if (broadcast.visibility === 'private') await sees(principal, broadcast.channel, true);
+        return asset(broadcast);
+      },
     }),
     operation({
       id: 'deleteAsset',
       method: 'delete',
       path: '/assets/{id}',
       summary: 'Deletes a recording. Its files go with the next sweep.',
-      access: 'admin',
+      access: 'channel.set-recordings',
       params: assetParams,
       status: 204,
       errors: ['not_found'],
-      async handle({ params }) {
-        await visibleRecording(params.id, true);
-        await broadcasts.delete(params.id);
+      channelOf: async ({ id }) => (await recordingOf(id))?.channel,
+      async handle({ params, audit }) {
+        audit({ target: `recording:${params.id}` });
+        if (!(await broadcasts.delete(params.id))) throw noRecording();
       },
     }),
   ];

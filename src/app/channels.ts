@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { type Channel, type Channels, MAX_TITLE_CHARS, SLUG, VISIBILITIES } from '../access/channels.js';
+import { may, type Principal } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import { cursorOf, type Operation, operation, pageOf, pageQuery, positionOf } from './openapi.js';
 
@@ -72,11 +73,13 @@ const withKeySchema = z.strictObject({
 
 export interface ChannelOperationsOptions {
   channels: Channels;
+  /** The channel, for those who may see it; rejects with `not_found`. */
+  sees: (principal: Principal, slug: string) => Promise<Channel>;
   live: LiveStatus;
   addresses: Addresses;
 }
 
-export function channelOperations({ channels, live, addresses }: ChannelOperationsOptions): Operation[] {
+export function channelOperations({ channels, sees, live, addresses }: ChannelOperationsOptions): Operation[] {
   const { publicUrl, mediaUrl } = addresses;
   const shown = (channel: Channel): z.infer<typeof channelSchema> => {
     const { slug } = channel;
@@ -118,15 +121,15 @@ export function channelOperations({ channels, live, addresses }: ChannelOperatio
       id: 'listChannels',
       method: 'get',
       path: '/channels',
-      summary: 'Public channels, by slug; with the admin token every channel.',
+      summary: 'Public channels, by slug; for moderators and administrators every channel.',
       access: 'anyone',
       query: z.strictObject(pageQuery),
       status: 200,
       answer: pageOf(channelSchema),
       errors: [],
-      async handle({ query, admin }) {
+      async handle({ query, principal }) {
         const after = query.cursor === undefined ? '' : positionOf(query.cursor, z.tuple([z.string().max(63)]))[0];
-        const found = await channels.list(admin ? VISIBILITIES : ['public'], after, query.limit + 1);
+        const found = await channels.list(may(principal, 'channel.list-all') ? VISIBILITIES : ['public'], after, query.limit + 1);
         const items = found.slice(0, query.limit);
         return { items: items.map(shown), next: found.length > query.limit ? cursorOf([items.at(-1)!.slug]) : null };
       },
@@ -136,7 +139,7 @@ export function channelOperations({ channels, live, addresses }: ChannelOperatio
       method: 'post',
       path: '/channels',
       summary: 'A new channel and its stream key.',
-      access: 'admin',
+      access: 'channel.create',
       body: z.strictObject({
         slug: z.string().regex(SLUG).meta({ description: 'Part of every address; for good.' }),
         title: titleSchema.optional().meta({ description: 'The slug unless given.' }),
@@ -146,9 +149,14 @@ export function channelOperations({ channels, live, addresses }: ChannelOperatio
       status: 201,
       answer: withKeySchema,
       errors: ['conflict'],
-      async handle({ body }) {
+      async handle({ body, principal, audit }) {
         const { slug, visibility, recording } = body;
-        const { channel, streamKey } = await channels.create(slug, { title: body.title ?? slug, visibility, recording });
+        const { channel, streamKey } = await channels.create(
+          slug,
+          { title: body.title ?? slug, visibility, recording },
+          principal.accountId,
+        );
+        audit({ target: `channel:${slug}`, details: { visibility } });
         return { channel: shown(channel), streamKey, ingest: ingestOf(slug) };
       },
     }),
@@ -162,14 +170,14 @@ export function channelOperations({ channels, live, addresses }: ChannelOperatio
       status: 200,
       answer: channelSchema,
       errors: ['not_found'],
-      handle: async ({ params, admin }) => shown(await visibleChannel(channels, params.slug, admin)),
+      handle: async ({ params, principal }) => shown(await sees(principal, params.slug)),
     }),
     operation({
       id: 'updateChannel',
       method: 'patch',
       path: '/channels/{slug}',
       summary: 'Changes what is given. `recording` counts from the next show.',
-      access: 'admin',
+      access: 'channel.update',
       params: slugParams,
       body: z.strictObject({
         title: titleSchema.optional(),
@@ -186,12 +194,11 @@ export function channelOperations({ channels, live, addresses }: ChannelOperatio
       method: 'delete',
       path: '/channels/{slug}',
       summary: 'Ends its show and deletes the channel with its recordings.',
-      access: 'admin',
+      access: 'channel.delete',
       params: slugParams,
       status: 204,
       errors: ['not_found'],
       async handle({ params }) {
-        await visibleChannel(channels, params.slug, true);
         // In this order: an encoder that is thrown out comes back at once, and finds no channel.
         await channels.delete(params.slug);
         await live.end(params.slug);
@@ -202,7 +209,7 @@ export function channelOperations({ channels, live, addresses }: ChannelOperatio
       method: 'post',
       path: '/channels/{slug}/stream-key',
       summary: 'A new stream key. The old one stays good for a show that is on air.',
-      access: 'admin',
+      access: 'channel.stream-key',
       params: slugParams,
       status: 201,
       answer: z.strictObject({ streamKey: z.string(), ingest: ingestSchema }),
@@ -217,12 +224,11 @@ export function channelOperations({ channels, live, addresses }: ChannelOperatio
       method: 'post',
       path: '/channels/{slug}/end',
       summary: 'Ends the show that is on air.',
-      access: 'admin',
+      access: 'channel.end',
       params: slugParams,
       status: 204,
       errors: ['not_found', 'conflict'],
       async handle({ params }) {
-        await visibleChannel(channels, params.slug, true);
         if (!(await live.end(params.slug))) throw new VezaError('conflict', 'The channel is off air.');
       },
     }),
@@ -231,25 +237,17 @@ export function channelOperations({ channels, live, addresses }: ChannelOperatio
       method: 'post',
       path: '/channels/{slug}/now-playing',
       summary: 'What is playing, shown to a listener when it is heard.',
-      access: 'admin',
+      access: 'channel.now-playing',
       params: slugParams,
       body: z.strictObject({ title: titleSchema, artist: titleSchema.optional() }),
       status: 204,
       errors: ['not_found', 'conflict'],
       async handle({ params, body }) {
-        await visibleChannel(channels, params.slug, true);
         const update = body.artist === undefined ? { title: body.title } : { title: body.title, artist: body.artist };
         if (!live.nowPlaying(params.slug, update)) throw new VezaError('conflict', 'The channel is off air.');
       },
     }),
   ];
-}
-
-/** Rejects with `not_found`; a private channel is not there for those who may not see it. */
-export async function visibleChannel(channels: Channels, slug: string, admin: boolean): Promise<Channel> {
-  const channel = await channels.get(slug);
-  if (!channel || (channel.visibility === 'private' && !admin)) throw new VezaError('not_found', `There is no channel "${slug}".`);
-  return channel;
 }
 
 /** RFC 3339, UTC, milliseconds. */

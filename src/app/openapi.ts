@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import type { Channel } from '../access/channels.js';
+import { type ChannelRole, PERMISSIONS, type Permission, type Principal } from '../access/roles.js';
 import { ERROR_CODES, type ErrorCode, VezaError } from '../runtime/errors.js';
 
 /**
@@ -8,12 +10,17 @@ import { ERROR_CODES, type ErrorCode, VezaError } from '../runtime/errors.js';
 export interface Operation<P = unknown, Q = unknown, B = unknown> {
   /** camelCase verb and noun; generated clients name their methods after it. */
   readonly id: string;
-  readonly method: 'get' | 'post' | 'patch' | 'delete';
+  readonly method: 'get' | 'post' | 'put' | 'patch' | 'delete';
   /** Below `/api/v1`; parameters in braces. */
   readonly path: string;
   readonly summary: string;
-  /** `admin`: only with the token. `anyone`: the token may show more. */
-  readonly access: 'anyone' | 'admin';
+  /**
+   * `anyone`: who one is may show more. `account`: somebody who is signed in, with a session of his own (no API key). Otherwise what one must be
+   * allowed to do; a permission about a channel is judged for the one that `channelOf` names.
+   */
+  readonly access: 'anyone' | 'account' | Permission;
+  /** The slug of the channel that it is about; that of the path unless given. Undefined: there is no such thing. */
+  channelOf?(params: P): Promise<string | undefined>;
   readonly params?: z.ZodType<P>;
   readonly query?: z.ZodType<Q>;
   readonly body?: z.ZodType<B>;
@@ -22,8 +29,33 @@ export interface Operation<P = unknown, Q = unknown, B = unknown> {
   readonly answer?: z.ZodType;
   /** Beyond `bad_request`, `internal` and `unavailable`, which every operation may meet. */
   readonly errors: readonly ErrorCode[];
-  handle(request: { params: P; query: Q; body: B; admin: boolean }): Promise<unknown>;
+  handle(request: Call<P, Q, B>): Promise<unknown>;
 }
+
+export interface Call<P = unknown, Q = unknown, B = unknown> {
+  readonly params: P;
+  readonly query: Q;
+  readonly body: B;
+  readonly principal: Principal;
+  /** What a permission about a channel was judged for; with other operations it throws. */
+  readonly channel: Channel;
+  /** Of the principal, in `channel`. */
+  readonly channelRole: ChannelRole | undefined;
+  readonly client: Client;
+  /** What the audit log says beside the operation, the channel and the path; never a secret. */
+  audit(more: { target?: string; details?: Readonly<Record<string, unknown>> }): void;
+}
+
+/** Where a request came from. */
+export interface Client {
+  readonly address: string;
+  readonly userAgent: string;
+  readonly requestId: string;
+}
+
+export const isPermission = (access: Operation['access']): access is Permission => access in PERMISSIONS;
+export const isAboutChannel = (access: Operation['access']): boolean =>
+  access.startsWith('channel.') && isPermission(access) && 'channelRoles' in PERMISSIONS[access];
 
 /** For the types only: an operation's handler knows its schemas. */
 export const operation = <P, Q, B>(given: Operation<P, Q, B>): Operation => given as unknown as Operation;
@@ -77,7 +109,9 @@ export function openApiDocument(operations: readonly Operation[], info: { versio
   const paths: Record<string, Record<string, unknown>> = {};
   for (const given of operations) {
     const codes = new Set<ErrorCode>([...ALWAYS, ...given.errors]);
-    if (given.access === 'admin') codes.add('unauthorized');
+    if (given.access !== 'anyone') codes.add('unauthorized');
+    if (given.access !== 'anyone' && given.access !== 'account') codes.add('forbidden').add('second_factor_missing');
+    if (isAboutChannel(given.access)) codes.add('not_found');
     const responses: Record<string, unknown> = {
       [given.status]: {
         description: RESPONSE_TO[given.status],
@@ -97,7 +131,8 @@ export function openApiDocument(operations: readonly Operation[], info: { versio
     path[given.method] = {
       operationId: given.id,
       summary: given.summary,
-      security: given.access === 'admin' ? [{ adminToken: [] }] : [{}, { adminToken: [] }],
+      ...(isPermission(given.access) && { 'x-permission': given.access, 'x-scope': PERMISSIONS[given.access].scope }),
+      security: given.access === 'anyone' ? [{}, { token: [] }] : [{ token: [] }],
       parameters: [...parametersOf(given.params, 'path'), ...parametersOf(given.query, 'query')],
       ...(given.body && { requestBody: { required: true, content: { 'application/json': { schema: schemaOf(given.body, 'input') } } } }),
       responses,
@@ -110,7 +145,13 @@ export function openApiDocument(operations: readonly Operation[], info: { versio
     paths,
     components: {
       schemas: { Problem: schemaOf(problemSchema, 'output') },
-      securitySchemes: { adminToken: { type: 'http', scheme: 'bearer', description: 'The token in `DATA_DIR/admin-token`.' } },
+      securitySchemes: {
+        token: {
+          type: 'http',
+          scheme: 'bearer',
+          description: 'An access token (`POST /auth/login`), an API key, or the token in `DATA_DIR/admin-token`.',
+        },
+      },
     },
   };
 }

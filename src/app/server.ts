@@ -2,17 +2,18 @@ import { randomUUID } from 'node:crypto';
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import Router from '@koa/router';
 import Koa from 'koa';
-import type { AdminToken } from '../access/admin-token.js';
-import type { Channels } from '../access/channels.js';
+import type { Access } from '../access/access.js';
+import type { Channel } from '../access/channels.js';
+import { type ChannelRole, judge, type Principal } from '../access/roles.js';
 import type { Clock } from '../runtime/clock.js';
-import { ERROR_CODES, type ErrorCode, VezaError } from '../runtime/errors.js';
+import { ERROR_CODES, type ErrorCode, messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import type { Metrics } from '../runtime/metrics.js';
 import type { Broadcasts } from '../vod/broadcasts.js';
 import { broadcastOperations } from './broadcasts.js';
 import { type Addresses, channelOperations, type LiveStatus } from './channels.js';
 import { type HealthCheck, readiness } from './health.js';
-import { checked, type Operation, openApiDocument } from './openapi.js';
+import { type Client, checked, isAboutChannel, type Operation, openApiDocument } from './openapi.js';
 import { readJson } from './request-body.js';
 import type { Pages } from './static.js';
 
@@ -22,10 +23,9 @@ export interface AppOptions {
   metrics: Metrics;
   version: string;
   addresses: Addresses;
-  channels: Channels;
+  access: Access;
   broadcasts: Broadcasts;
   live: LiveStatus;
-  adminToken: AdminToken;
   /** What `/health/ready` asks, by name. */
   health: Readonly<Record<string, HealthCheck>>;
   /** Origins whose pages may call the API; empty: none; `*`: all. No cookie is ever accepted, so that `*` gives nothing away. */
@@ -44,11 +44,13 @@ export interface PlaybackHandler {
 }
 
 /** Every operation of the API. */
-export function apiOperations(options: Pick<AppOptions, 'channels' | 'broadcasts' | 'live' | 'addresses'>): Operation[] {
-  const { channels, broadcasts, live, addresses } = options;
+export function apiOperations(options: Pick<AppOptions, 'access' | 'broadcasts' | 'live' | 'addresses'>): Operation[] {
+  const { access, broadcasts, live, addresses } = options;
+  const { channels, members } = access;
+  const sees = members.visible.bind(members);
   return [
-    ...channelOperations({ channels, live, addresses }),
-    ...broadcastOperations({ channels, broadcasts, mediaUrl: addresses.mediaUrl }),
+    ...channelOperations({ channels, sees, live, addresses }),
+    ...broadcastOperations({ sees, broadcasts, mediaUrl: addresses.mediaUrl }),
   ];
 }
 
@@ -70,7 +72,7 @@ export function createApp(options: AppOptions): Koa {
 
   const router = new Router({ prefix: '/api/v1' });
   const operations = apiOperations(options);
-  for (const operation of operations) mount(router, operation, options.adminToken);
+  for (const operation of operations) mount(router, operation, options);
   const document = JSON.stringify(openApiDocument(operations, { version: options.version, publicUrl: options.addresses.publicUrl }));
   router.get('/openapi.json', (ctx) => {
     ctx.state.route = '/api/v1/openapi.json';
@@ -183,7 +185,7 @@ function cors(allowedOrigins: readonly string[]): Koa.Middleware {
     ctx.set('Access-Control-Expose-Headers', 'X-Request-Id, Retry-After');
     if (ctx.method !== 'OPTIONS' || ctx.get('access-control-request-method') === '') return next();
     ctx.state.route = 'preflight';
-    ctx.set('Access-Control-Allow-Methods', 'GET, POST, PATCH, DELETE');
+    ctx.set('Access-Control-Allow-Methods', 'GET, POST, PUT, PATCH, DELETE');
     ctx.set('Access-Control-Allow-Headers', 'Authorization, Content-Type, X-Request-Id');
     ctx.set('Access-Control-Max-Age', '600');
     ctx.status = 204;
@@ -191,34 +193,86 @@ function cors(allowedOrigins: readonly string[]): Koa.Middleware {
   };
 }
 
-function mount(router: Router, operation: Operation, adminToken: AdminToken): void {
+function mount(router: Router, operation: Operation, { access, log }: AppOptions): void {
   const route = `/api/v1${operation.path}`;
   router[operation.method](
     operation.path.replaceAll(/\{(\w+)\}/g, ':$1'),
     async (ctx: Koa.Context & { params: Record<string, string> }) => {
       ctx.state.route = route;
       ctx.set('Cache-Control', 'no-store');
-      const admin = isAdmin(ctx, adminToken);
-      if (operation.access === 'admin' && !admin) throw new VezaError('unauthorized', 'This needs the admin token.');
+      const client: Client = {
+        address: ctx.ip,
+        userAgent: ctx.get('user-agent').slice(0, 300),
+        requestId: ctx.state.requestId as string,
+      };
+      const principal = await access.identity.ofHeader(ctx.get('authorization'));
+      if (operation.access !== 'anyone' && principal.kind === 'anonymous') throw new VezaError('unauthorized', 'Sign in first.');
       const params = checked(operation.params, ctx.params, 'path');
+      const admitted = await admit(operation, principal, params, access);
       const query = checked(operation.query, { ...ctx.query }, 'query');
       // Read in any case, so that the connection can be used again.
       const given = operation.method === 'get' ? undefined : await readJson(ctx.req);
       const body = checked(operation.body, operation.body ? (given ?? {}) : undefined, 'body');
-      const answer = await operation.handle({ params, query, body, admin });
+      let noted: { target?: string; details?: Readonly<Record<string, unknown>> } = {};
+      const answer = await operation.handle({
+        params,
+        query,
+        body,
+        principal,
+        client,
+        channelRole: admitted?.channelRole,
+        get channel(): Channel {
+          if (!admitted) throw new Error(`${operation.id} is not about a channel`);
+          return admitted.channel;
+        },
+        audit: (more) => {
+          noted = { ...noted, ...more };
+        },
+      });
+      if (operation.method !== 'get') {
+        const channel = admitted?.channel.slug;
+        const target = noted.target ?? (channel === undefined ? undefined : `channel:${channel}`);
+        const { address, requestId } = client;
+        await access.audit
+          .record({ principal, action: operation.id, address, requestId, channel, target, details: noted.details })
+          // It has been done: an error would say that it has not.
+          .catch((error) =>
+            log.error({ action: operation.id, actor: principal.id, target, requestId, error: messageOf(error) }, 'not in the audit log'),
+          );
+      }
       ctx.status = operation.status;
       if (operation.answer) ctx.body = answer;
     },
   );
 }
 
-/** A wrong token is an error even where none is needed: whoever sends one believes that it works. */
-function isAdmin(ctx: Koa.Context, adminToken: AdminToken): boolean {
-  const header = ctx.get('authorization');
-  if (header === '') return false;
-  const token = /^Bearer ([\w.~+/=-]{1,512})$/i.exec(header)?.[1];
-  if (token !== undefined && adminToken.matches(token)) return true;
-  throw new VezaError('unauthorized', 'The token is not valid.');
+/**
+ * Rejects with `forbidden`, `second_factor_missing`, or, where even that there is such a channel is not to be told, `not_found`. Resolves to the
+ * channel that the operation is about.
+ */
+async function admit(
+  { access: wanted, channelOf }: Operation,
+  principal: Principal,
+  params: unknown,
+  { members }: Access,
+): Promise<{ channel: Channel; channelRole: ChannelRole | undefined } | undefined> {
+  if (wanted === 'anyone') return undefined;
+  if (wanted === 'account') {
+    if (principal.kind === 'account') return undefined;
+    throw new VezaError('forbidden', 'This is for a person who is signed in, not for a key or a token.');
+  }
+  let about: { channel: Channel; channelRole: ChannelRole | undefined } | undefined;
+  if (isAboutChannel(wanted)) {
+    const slug = channelOf ? await channelOf(params) : (params as { slug: string }).slug;
+    if (slug === undefined) throw new VezaError('not_found', 'There is no such thing.');
+    const channel = await members.visible(principal, slug);
+    about = { channel, channelRole: await members.roleOf(channel, principal.accountId) };
+  }
+  const verdict = judge(principal, wanted, about?.channelRole);
+  if (verdict === 'second-factor')
+    throw new VezaError('second_factor_missing', 'This wants a second factor: set one up, or sign in with it.');
+  if (verdict === 'no') throw new VezaError('forbidden', `This needs the permission "${wanted}".`, { details: { permission: wanted } });
+  return about;
 }
 
 const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = Object.fromEntries(

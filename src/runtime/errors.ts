@@ -5,6 +5,12 @@
 export const ERROR_CODES = {
   bad_request: 400,
   unauthorized: 401,
+  /** The e-mail address or the password is wrong; which of them is not said. */
+  invalid_credentials: 401,
+  /** The password is right; send a code of the second factor with it. */
+  second_factor_required: 401,
+  /** What a moderator or administrator may wants a second factor: set one up, or sign in with it. */
+  second_factor_missing: 403,
   forbidden: 403,
   not_found: 404,
   conflict: 409,

@@ -51,7 +51,9 @@ export interface BroadcastFilter {
   after?: { startedAtMs: number; id: string };
 }
 
-const SELECT = 'select b.*, c.slug, c.visibility from broadcasts b join channels c on c.id = b.channel_id';
+// A recording's own visibility comes before its channel's; of two columns of one name the later counts.
+const SELECT =
+  'select b.*, c.slug, coalesce(b.visibility, c.visibility) as visibility from broadcasts b join channels c on c.id = b.channel_id';
 
 /** The table of broadcasts. */
 export class Broadcasts {
@@ -91,7 +93,7 @@ export class Broadcasts {
       `${SELECT}
        where ($1::text is null or c.slug = $1)
          and (not $2 or (b.recording and b.ended_at is not null))
-         and ($3::text[] is null or c.visibility = any($3))
+         and ($3::text[] is null or coalesce(b.visibility, c.visibility) = any($3))
          and ($4::timestamptz is null or (b.started_at, b.id) < ($4, $5::text))
        order by b.started_at desc, b.id desc limit $6`,
       [

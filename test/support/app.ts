@@ -1,8 +1,9 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { adminTokenPath, loadAdminToken } from '../../src/access/admin-token.js';
-import { Channels } from '../../src/access/channels.js';
+import { type Access, openAccess } from '../../src/access/access.js';
+import { adminTokenPath } from '../../src/access/admin-token.js';
+import type { Channels } from '../../src/access/channels.js';
 import type { ChannelStatus, LiveStatus } from '../../src/app/channels.js';
 import { type HttpListener, listenHttp } from '../../src/app/http-listener.js';
 import { type AppOptions, apiOperations, createApp } from '../../src/app/server.js';
@@ -36,6 +37,7 @@ export interface TestApp {
   readonly database: Database;
   readonly broadcasts: Broadcasts;
   readonly channels: Channels;
+  readonly access: Access;
   readonly metrics: Metrics;
   readonly operations: ReturnType<typeof apiOperations>;
   readonly listener: HttpListener;
@@ -49,6 +51,7 @@ export async function startApp(overrides: Partial<AppOptions> = {}): Promise<Tes
   const database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
   const metrics = new Metrics({ clock, service: 'veza', version: 'test', memoryLimitMb: undefined });
   const live = new FakeLive();
+  const access = await openAccess({ database, dataDir, clock, log: silentLog });
   const options: AppOptions = {
     clock,
     log: silentLog,
@@ -61,10 +64,9 @@ export async function startApp(overrides: Partial<AppOptions> = {}): Promise<Tes
       rtmpsPort: undefined,
       ingestPort: 8000,
     },
-    channels: new Channels(database),
+    access,
     broadcasts: new Broadcasts(database),
     live,
-    adminToken: await loadAdminToken(dataDir),
     health: { database: () => database.query('select 1') },
     allowedOrigins: ['*'],
     trustProxyHops: 0,
@@ -79,12 +81,14 @@ export async function startApp(overrides: Partial<AppOptions> = {}): Promise<Tes
     live,
     database,
     broadcasts: options.broadcasts,
-    channels: options.channels,
+    channels: options.access.channels,
+    access: options.access,
     metrics,
     operations: apiOperations(options),
     listener,
     async stop() {
       await listener.stop(1000);
+      await access.stop();
       await database.stop();
       await rm(dataDir, { recursive: true });
     },

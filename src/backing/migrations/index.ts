@@ -1,7 +1,11 @@
 import { channels } from './0001-channels.js';
+import { access } from './0002-access.js';
 
 /**
  * In order, each once, in one transaction together. One that has been released is never changed: what comes after it is
  * a new file. They are modules and not .sql files so that the build has nothing to copy.
  */
-export const MIGRATIONS: readonly { readonly name: string; readonly sql: string }[] = [{ name: '0001-channels', sql: channels }];
+export const MIGRATIONS: readonly { readonly name: string; readonly sql: string }[] = [
+  { name: '0001-channels', sql: channels },
+  { name: '0002-access', sql: access },
+];

@@ -1,0 +1,101 @@
+import type { Database } from '../backing/database.js';
+import { VezaError } from '../runtime/errors.js';
+import type { Channel, Channels } from './channels.js';
+import { type ChannelRole, judge, type Principal } from './roles.js';
+
+export interface Member {
+  readonly accountId: string;
+  readonly name: string;
+  readonly role: ChannelRole;
+  readonly addedAtMs: number;
+}
+
+/** Who has a role in which channel. The owner is a column of the channel; hosts and moderators are rows of their own. */
+export class Members {
+  readonly #database: Database;
+  readonly #channels: Channels;
+
+  constructor(database: Database, channels: Channels) {
+    this.#database = database;
+    this.#channels = channels;
+  }
+
+  async roleOf(channel: Channel, accountId: string | undefined): Promise<ChannelRole | undefined> {
+    if (accountId === undefined) return undefined;
+    if (channel.ownerId === accountId) return 'owner';
+    const { rows } = await this.#database.query<{ role: 'host' | 'moderator' }>(
+      'select role from channel_members where channel_id = $1 and account_id = $2',
+      [channel.id, accountId],
+    );
+    return rows[0]?.role;
+  }
+
+  /**
+   * The channel, for those who may know of it: a private one is not there for others. `asPrivate`: one of its recordings is private. Rejects
+   * with `not_found`.
+   */
+  async visible(principal: Principal, slug: string, asPrivate = false): Promise<Channel> {
+    const channel = await this.#channels.get(slug);
+    const open = channel && channel.visibility !== 'private' && !asPrivate;
+    if (channel && (open || judge(principal, 'channel.see-private', await this.roleOf(channel, principal.accountId)) === 'yes'))
+      return channel;
+    throw new VezaError('not_found', `There is no channel "${slug}".`);
+  }
+
+  /** The owner, then the others by name. */
+  async list(channel: Channel): Promise<Member[]> {
+    const { rows } = await this.#database.query<{ account_id: string; name: string; role: ChannelRole; added_at: Date }>(
+      `select a.id as account_id, a.name, 'owner' as role, c.created_at as added_at, 0 as place
+         from channels c join accounts a on a.id = c.owner_id where c.id = $1
+       union all
+       select a.id, a.name, m.role, m.added_at, 1 from channel_members m join accounts a on a.id = m.account_id where m.channel_id = $1
+       order by place, name, account_id`,
+      [channel.id],
+    );
+    return rows.map((row) => ({ accountId: row.account_id, name: row.name, role: row.role, addedAtMs: row.added_at.getTime() }));
+  }
+
+  /** `owner` hands the channel over; who owned it before is a host from then on. Rejects with `not_found` when there is no such account. */
+  async set(channel: Channel, accountId: string, role: ChannelRole): Promise<void> {
+    await this.#database.transaction(async (connection) => {
+      const { rowCount } = await connection.query('select 1 from accounts where id = $1 for share', [accountId]);
+      if (rowCount === 0) throw new VezaError('not_found', 'There is no such account.');
+      const put = (id: string, memberRole: string) =>
+        connection.query(
+          `insert into channel_members (channel_id, account_id, role) values ($1, $2, $3)
+           on conflict (channel_id, account_id) do update set role = excluded.role`,
+          [channel.id, id, memberRole],
+        );
+      if (role !== 'owner') {
+        if (channel.ownerId === accountId)
+          throw new VezaError('conflict', 'The owner hands the channel over by making somebody else the owner.');
+        await put(accountId, role);
+        return;
+      }
+      await connection.query('update channels set owner_id = $2 where id = $1', [channel.id, accountId]);
+      await connection.query('delete from channel_members where channel_id = $1 and account_id = $2', [channel.id, accountId]);
+      if (channel.ownerId !== undefined && channel.ownerId !== accountId) await put(channel.ownerId, 'host');
+    });
+    this.#channels.changed();
+  }
+
+  /** Rejects with `not_found`. */
+  async remove(channel: Channel, accountId: string): Promise<void> {
+    const { rowCount } = await this.#database.query('delete from channel_members where channel_id = $1 and account_id = $2', [
+      channel.id,
+      accountId,
+    ]);
+    if (rowCount === 0) throw new VezaError('not_found', 'This account has no role in the channel, or is its owner.');
+  }
+
+  /** Channels in which an account has a role, by slug. */
+  async channelsOf(accountId: string): Promise<{ slug: string; role: ChannelRole }[]> {
+    const { rows } = await this.#database.query<{ slug: string; role: ChannelRole }>(
+      `select slug, 'owner' as role from channels where owner_id = $1
+       union all select c.slug, m.role from channel_members m join channels c on c.id = m.channel_id where m.account_id = $1
+       order by slug`,
+      [accountId],
+    );
+    return rows;
+  }
+}

@@ -1,0 +1,169 @@
+import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import type { Database } from '../backing/database.js';
+import type { Clock } from '../runtime/clock.js';
+import { messageOf } from '../runtime/errors.js';
+import type { Log } from '../runtime/log.js';
+
+/**
+ * Secrets at rest: AES-256-GCM under data keys with ids, which are kept in the database sealed by `ENCRYPTION_KEY`. So the data keys can be
+ * replaced while the service runs (`rotate`), and `ENCRYPTION_KEY` by starting once with the old one as `ENCRYPTION_KEY_PREVIOUS`.
+ *
+ * A sealed value is: version (1 byte, 1), id of the data key (4, big-endian), nonce (12), tag (16), ciphertext. `purpose` is bound to
+ * it as associated data: what was sealed for one row opens for no other.
+ */
+export interface Vault {
+  seal(purpose: string, plain: Uint8Array | string): Buffer;
+  /** Rejects with `internal` when it was tampered with, is for another purpose, or its key is gone. */
+  open(purpose: string, sealed: Uint8Array): Promise<Buffer>;
+  /** A new data key, and everything that is sealed re-encrypted with it. Rows that change meanwhile are taken again. */
+  rotate(): Promise<{ keyId: number; reencrypted: number }>;
+  stop(): void;
+}
+
+/** Everything that is sealed: where it is, and what for. `rotate` walks it. */
+const SEALED: readonly { table: string; id: string; column: string; purpose: (id: string) => string }[] = [
+  { table: 'accounts', id: 'id::text', column: 'sealed_totp', purpose: (id) => `totp:${id}` },
+  { table: 'signing_keys', id: 'kid', column: 'sealed_private_jwk', purpose: (id) => `signing-key:${id}` },
+  { table: 'refresh_tokens', id: "encode(token_hash, 'hex')", column: 'sealed_successor', purpose: (id) => `refresh:${id}` },
+  { table: 'playback_keys', id: 'kid', column: 'sealed_secret', purpose: (id) => `playback-key:${id}` },
+  { table: 'mail_outbox', id: 'id::text', column: 'sealed_message', purpose: () => 'mail' },
+  { table: 'webhooks', id: 'id::text', column: 'sealed_secret', purpose: (id) => `webhook:${id}` },
+];
+
+const VERSION = 1;
+const HEADER_BYTES = 5;
+const NONCE_BYTES = 12;
+const TAG_BYTES = 16;
+const BATCH = 200;
+/** Another process may have made a key: it is used here from then on at the latest. */
+const RELOAD_MS = 60_000;
+
+export interface VaultOptions {
+  readonly database: Database;
+  /** 32 bytes. */
+  readonly masterKey: Uint8Array;
+  readonly previousMasterKey?: Uint8Array | undefined;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export async function openVault({ database, masterKey, previousMasterKey, clock, log }: VaultOptions): Promise<Vault> {
+  let keys = new Map<number, Buffer>();
+  let newest = 0;
+
+  const load = async () => {
+    const { rows } = await database.query<{ id: number; wrapped: Buffer }>('select id, wrapped from encryption_keys order by id');
+    const found = new Map<number, Buffer>();
+    for (const { id, wrapped } of rows) {
+      const purpose = `data-key:${id}`;
+      let key = decrypt(masterKey, purpose, wrapped);
+      if (!key && previousMasterKey) {
+        key = decrypt(previousMasterKey, purpose, wrapped);
+        if (key) {
+          await database.query('update encryption_keys set wrapped = $2 where id = $1', [id, encrypt(masterKey, 0, purpose, key)]);
+          log.info({ keyId: id }, 'a data key is sealed with the new ENCRYPTION_KEY');
+        }
+      }
+      if (!key) {
+        throw new Error(
+          'ENCRYPTION_KEY is not the one that this database was written with; start with that one, or with it as ENCRYPTION_KEY_PREVIOUS',
+        );
+      }
+      found.set(id, key);
+    }
+    keys = found;
+    newest = Math.max(0, ...found.keys());
+  };
+
+  const add = async (id: number) => {
+    const wrapped = encrypt(masterKey, 0, `data-key:${id}`, randomBytes(32));
+    await database.query('insert into encryption_keys (id, wrapped) values ($1, $2) on conflict do nothing', [id, wrapped]);
+    await load();
+  };
+
+  await load();
+  if (newest === 0) await add(1);
+  const cancelReload = clock.every(RELOAD_MS, () => {
+    load().catch((error) => log.warn({ error: messageOf(error) }, 'the data keys cannot be read; those known are used on'));
+  });
+
+  const seal = (purpose: string, plain: Uint8Array | string) =>
+    encrypt(keys.get(newest)!, newest, purpose, typeof plain === 'string' ? Buffer.from(plain) : plain);
+
+  const open = async (purpose: string, sealed: Uint8Array) => {
+    const keyId = keyIdOf(sealed);
+    if (!keys.has(keyId)) await load();
+    const key = keys.get(keyId);
+    const plain = key && decrypt(key, purpose, sealed);
+    if (!plain) throw new Error(`what is sealed for "${purpose}" does not open (data key ${keyId})`);
+    return plain;
+  };
+
+  const reencrypt = async ({ table, id, column, purpose }: (typeof SEALED)[number]): Promise<number> => {
+    let count = 0;
+    for (;;) {
+      const { rows } = await database.query<{ id: string; sealed: Buffer }>(
+        `select ${id} as id, ${column} as sealed from ${table}
+         where ${column} is not null and substring(${column} from 2 for 4) <> $1 limit ${BATCH}`,
+        [idBytes(newest)],
+      );
+      if (rows.length === 0) return count;
+      for (const row of rows) {
+        const again = seal(purpose(row.id), await open(purpose(row.id), row.sealed));
+        // Only if it is still what was read: a writer in between has sealed something newer.
+        const { rowCount } = await database.query(`update ${table} set ${column} = $2 where ${id} = $1 and ${column} = $3`, [
+          row.id,
+          again,
+          row.sealed,
+        ]);
+        count += rowCount;
+      }
+    }
+  };
+
+  return {
+    seal,
+    open,
+    async rotate() {
+      await load();
+      await add(newest + 1);
+      let reencrypted = 0;
+      for (const place of SEALED) reencrypted += await reencrypt(place);
+      // The one before stays until the next time: another process may seal with it for another minute.
+      await database.query('delete from encryption_keys where id < $1', [newest - 1]);
+      await load();
+      return { keyId: newest, reencrypted };
+    },
+    stop: () => cancelReload(),
+  };
+}
+
+function idBytes(id: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(id);
+  return bytes;
+}
+
+function keyIdOf(sealed: Uint8Array): number {
+  if (sealed.length < HEADER_BYTES + NONCE_BYTES + TAG_BYTES || sealed[0] !== VERSION) throw new Error('this is not a sealed value');
+  return Buffer.from(sealed.buffer, sealed.byteOffset, sealed.length).readUInt32BE(1);
+}
+
+function encrypt(key: Uint8Array, keyId: number, purpose: string, plain: Uint8Array): Buffer {
+  const nonce = randomBytes(NONCE_BYTES);
+  const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(Buffer.from(purpose));
+  const encrypted = Buffer.concat([cipher.update(plain), cipher.final()]);
+  return Buffer.concat([Buffer.of(VERSION), idBytes(keyId), nonce, cipher.getAuthTag(), encrypted]);
+}
+
+function decrypt(key: Uint8Array, purpose: string, sealed: Uint8Array): Buffer | undefined {
+  const bytes = Buffer.from(sealed);
+  const tagAt = HEADER_BYTES + NONCE_BYTES;
+  try {
+    const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(HEADER_BYTES, tagAt), { authTagLength: TAG_BYTES });
+    decipher.setAAD(Buffer.from(purpose)).setAuthTag(bytes.subarray(tagAt, tagAt + TAG_BYTES));
+    return Buffer.concat([decipher.update(bytes.subarray(tagAt + TAG_BYTES)), decipher.final()]);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,219 @@
+/**
+ * Accounts and what proves them, rights on channels, what is remembered of who did what, and what is told to other systems.
+ *
+ * Columns named `sealed_…` hold what `access/vault.ts` makes; `…_hash` is SHA-256 of a secret with at least 128 random bits, so that a
+ * slow hash would protect nothing. Passwords alone are argon2id.
+ */
+export const access = `
+create table accounts (
+  id uuid primary key,
+  -- As it was typed, and as it is compared.
+  email text not null,
+  email_key text not null unique,
+  name text not null,
+  role text not null default 'listener' check (role in ('listener', 'broadcaster', 'moderator', 'admin')),
+  -- Null: this account has none yet (made by the first start, or by an administrator) and is opened by a link.
+  password_hash text,
+  sealed_totp bytea,
+  -- Set when the first code was right: before that the secret counts for nothing.
+  totp_confirmed_at timestamptz,
+  -- The last time step whose code was taken: a code is good once.
+  totp_step bigint,
+  -- The address is known to be its holder's. Not asked for where no mail can be sent.
+  confirmed_at timestamptz,
+  banned_at timestamptz,
+  ban_reason text,
+  created_at timestamptz not null default now()
+);
+create index accounts_by_age on accounts (created_at desc, id desc);
+
+create table recovery_codes (
+  account_id uuid not null references accounts on delete cascade,
+  code_hash bytea not null,
+  used_at timestamptz,
+  primary key (account_id, code_hash)
+);
+
+create table passkeys (
+  -- The credential id.
+  id bytea primary key,
+  account_id uuid not null references accounts on delete cascade,
+  name text not null,
+  public_key bytea not null,
+  counter bigint not null,
+  transports text[] not null default '{}',
+  created_at timestamptz not null default now(),
+  last_used_at timestamptz
+);
+create index passkeys_by_account on passkeys (account_id);
+
+-- One sign-in on one device: a family of refresh tokens, and the \`sid\` of its access tokens.
+create table sessions (
+  id uuid primary key,
+  account_id uuid not null references accounts on delete cascade,
+  client text not null,
+  address text not null,
+  -- How its holder was proven (RFC 8176): pwd, otp, hwk, mfa.
+  amr text[] not null,
+  created_at timestamptz not null default now(),
+  last_used_at timestamptz not null default now(),
+  expires_at timestamptz not null,
+  ended_at timestamptz
+);
+create index sessions_by_account on sessions (account_id, created_at desc);
+create index sessions_ended on sessions (ended_at) where ended_at is not null;
+
+-- Tokens of accounts that are deleted or banned must stop working too, and their sessions are gone by then.
+create table ended_sessions (
+  session_id uuid primary key,
+  ended_at timestamptz not null default now()
+);
+create index ended_sessions_by_time on ended_sessions (ended_at);
+
+create table refresh_tokens (
+  token_hash bytea primary key,
+  session_id uuid not null references sessions on delete cascade,
+  created_at timestamptz not null default now(),
+  replaced_at timestamptz,
+  -- What it was replaced by, given again to whoever asks again at once (two tabs); emptied after that.
+  sealed_successor bytea
+);
+create index refresh_tokens_by_session on refresh_tokens (session_id);
+
+-- Of access tokens: published before it signs, kept until the last token it signed has expired.
+create table signing_keys (
+  kid text primary key,
+  public_jwk jsonb not null,
+  sealed_private_jwk bytea not null,
+  signs_from timestamptz not null,
+  signs_until timestamptz not null,
+  kept_until timestamptz not null
+);
+
+-- Data keys: what seals everything else, sealed themselves by ENCRYPTION_KEY.
+create table encryption_keys (
+  id int primary key check (id between 1 and 2147483647),
+  wrapped bytea not null,
+  created_at timestamptz not null default now()
+);
+
+create table api_keys (
+  id uuid primary key,
+  account_id uuid not null references accounts on delete cascade,
+  name text not null,
+  -- The first letters, so that its owner knows it again.
+  hint text not null,
+  key_hash bytea not null unique,
+  scopes text[] not null,
+  -- Made by somebody who had shown a second factor.
+  second_factor boolean not null,
+  expires_at timestamptz,
+  last_used_at timestamptz,
+  created_at timestamptz not null default now()
+);
+create index api_keys_by_account on api_keys (account_id, created_at desc);
+
+alter table channels add column owner_id uuid references accounts on delete set null;
+create index channels_by_owner on channels (owner_id);
+-- Two letters each (ISO 3166-1). Null: no rule. Not both at once.
+alter table channels add column countries_allowed text[];
+alter table channels add column countries_denied text[];
+alter table channels add constraint channels_one_country_rule check (countries_allowed is null or countries_denied is null);
+-- Null: as the channel.
+alter table broadcasts add column visibility text check (visibility in ('public', 'unlisted', 'private'));
+
+create table channel_members (
+  channel_id uuid not null references channels on delete cascade,
+  account_id uuid not null references accounts on delete cascade,
+  role text not null check (role in ('host', 'moderator')),
+  added_at timestamptz not null default now(),
+  primary key (channel_id, account_id)
+);
+create index channel_members_by_account on channel_members (account_id);
+
+-- What playback links are signed with: two at a time, so that links live through a change.
+create table playback_keys (
+  kid text primary key,
+  sealed_secret bytea not null,
+  created_at timestamptz not null default now()
+);
+
+-- What was issued for a channel and is still good: decides MAX_LISTENERS_PER_STREAM.
+create table playback_grants (
+  id text primary key,
+  scope text not null,
+  expires_at timestamptz not null
+);
+create index playback_grants_by_scope on playback_grants (scope, expires_at);
+
+-- One-time links: recovery of a password, the first sign-in, and that an address is one's own.
+create table one_time_links (
+  token_hash bytea primary key,
+  account_id uuid not null references accounts on delete cascade,
+  purpose text not null check (purpose in ('recovery', 'invitation', 'confirmation')),
+  expires_at timestamptz not null,
+  used_at timestamptz
+);
+create index one_time_links_by_account on one_time_links (account_id);
+
+create table mail_outbox (
+  id bigint generated always as identity primary key,
+  -- Holds the links of the mail.
+  sealed_message bytea not null,
+  attempts int not null default 0,
+  next_attempt_at timestamptz not null default now(),
+  created_at timestamptz not null default now()
+);
+
+create table audit_log (
+  id bigint generated always as identity primary key,
+  at timestamptz not null default now(),
+  -- 'account:{id}', 'api-key:{id}', 'gateway:{sub}', 'admin-token', 'anonymous', 'system'.
+  actor text not null,
+  actor_name text,
+  address text,
+  action text not null,
+  target text,
+  channel text,
+  request_id text,
+  details jsonb not null default '{}'
+);
+create index audit_log_by_actor on audit_log (actor, id desc);
+create index audit_log_by_action on audit_log (action, id desc);
+create index audit_log_by_target on audit_log (target, id desc);
+create function audit_log_is_append_only() returns trigger language plpgsql as $$
+begin
+  raise exception 'the audit log is append-only';
+end $$;
+create trigger audit_log_append_only before update or delete or truncate on audit_log
+  for each statement execute function audit_log_is_append_only();
+
+create table webhooks (
+  id uuid primary key,
+  -- Null: of the whole service.
+  channel_id uuid references channels on delete cascade,
+  url text not null,
+  events text[] not null,
+  sealed_secret bytea not null,
+  active boolean not null default true,
+  created_by text not null,
+  created_at timestamptz not null default now()
+);
+create index webhooks_by_channel on webhooks (channel_id);
+
+create table webhook_deliveries (
+  id uuid primary key,
+  webhook_id uuid not null references webhooks on delete cascade,
+  event text not null,
+  body text not null,
+  created_at timestamptz not null default now(),
+  attempts int not null default 0,
+  -- Null: delivered, or given up.
+  next_attempt_at timestamptz,
+  delivered_at timestamptz,
+  last_status int,
+  last_error text
+);
+create index webhook_deliveries_due on webhook_deliveries (next_attempt_at) where next_attempt_at is not null;
+create index webhook_deliveries_by_webhook on webhook_deliveries (webhook_id, created_at desc, id desc);
+`;
