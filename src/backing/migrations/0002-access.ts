@@ -194,26 +194,38 @@ create table webhooks (
   channel_id uuid references channels on delete cascade,
   url text not null,
   events text[] not null,
+  -- JSON: the secret, and for a while the one before.
   sealed_secret bytea not null,
   active boolean not null default true,
+  -- Why it was turned off without being asked.
+  note text,
+  -- Since when nothing was taken; null while things are.
+  failing_since timestamptz,
   created_by text not null,
   created_at timestamptz not null default now()
 );
 create index webhooks_by_channel on webhooks (channel_id);
 
 create table webhook_deliveries (
+  -- Made of the event's id and the webhook's: written twice, it is one.
   id uuid primary key,
   webhook_id uuid not null references webhooks on delete cascade,
+  sequence bigint generated always as identity,
+  -- What has one order_key goes to a webhook in the order of sequence.
+  order_key text not null default '',
   event text not null,
   body text not null,
-  created_at timestamptz not null default now(),
+  created_at timestamptz not null,
+  -- Counted when it is claimed.
   attempts int not null default 0,
-  -- Null: delivered, or given up.
+  -- Null: delivered, or given up. Of one that is claimed: when another may claim it, should its process have died.
   next_attempt_at timestamptz,
   delivered_at timestamptz,
   last_status int,
   last_error text
 );
 create index webhook_deliveries_due on webhook_deliveries (next_attempt_at) where next_attempt_at is not null;
-create index webhook_deliveries_by_webhook on webhook_deliveries (webhook_id, created_at desc, id desc);
+create index webhook_deliveries_pending on webhook_deliveries (webhook_id, sequence) where next_attempt_at is not null;
+create index webhook_deliveries_by_webhook on webhook_deliveries (webhook_id, sequence desc);
+create index webhook_deliveries_by_age on webhook_deliveries (created_at);
 `;
