@@ -19,7 +19,7 @@ create table accounts (
   totp_confirmed_at timestamptz,
   -- The last time step whose code was taken: a code is good once.
   totp_step bigint,
-  -- The address is known to be its holder's. Not asked for where no mail can be sent.
+  -- Null: it waits for the link in the mail, and may not sign in. Where no mail can be sent it is set at once.
   confirmed_at timestamptz,
   banned_at timestamptz,
   ban_reason text,
@@ -46,6 +46,12 @@ create table passkeys (
   last_used_at timestamptz
 );
 create index passkeys_by_account on passkeys (account_id);
+
+-- Challenges hold their own end, and are written down when they are used: each is good once.
+create table used_challenges (
+  challenge_hash bytea primary key,
+  expires_at timestamptz not null
+);
 
 -- One sign-in on one device: a family of refresh tokens, and the \`sid\` of its access tokens.
 create table sessions (
@@ -151,19 +157,25 @@ create table one_time_links (
   token_hash bytea primary key,
   account_id uuid not null references accounts on delete cascade,
   purpose text not null check (purpose in ('recovery', 'invitation', 'confirmation')),
+  created_at timestamptz not null,
   expires_at timestamptz not null,
   used_at timestamptz
 );
 create index one_time_links_by_account on one_time_links (account_id);
+create index one_time_links_by_time on one_time_links (expires_at);
 
 create table mail_outbox (
   id bigint generated always as identity primary key,
+  -- Whom it is about: what waits goes with the account.
+  account_id uuid references accounts on delete cascade,
   -- Holds the links of the mail.
   sealed_message bytea not null,
   attempts int not null default 0,
-  next_attempt_at timestamptz not null default now(),
-  created_at timestamptz not null default now()
+  next_attempt_at timestamptz not null,
+  created_at timestamptz not null
 );
+create index mail_outbox_due on mail_outbox (next_attempt_at);
+create index mail_outbox_by_account on mail_outbox (account_id);
 
 create table audit_log (
   id bigint generated always as identity primary key,
