@@ -10,6 +10,8 @@ export interface Member {
   readonly addedAtMs: number;
 }
 
+export const MAX_MEMBERS = 1000;
+
 /** Who has a role in which channel. The owner is a column of the channel; hosts and moderators are rows of their own. */
 export class Members {
   readonly #database: Database;
@@ -42,39 +44,55 @@ export class Members {
     throw new VezaError('not_found', `There is no channel "${slug}".`);
   }
 
-  /** The owner, then the others by name. */
-  async list(channel: Channel): Promise<Member[]> {
+  /** The owner, then the others by name; from the first after `after`. */
+  async list(channel: Channel, after: { place: number; name: string; accountId: string } | undefined, limit: number): Promise<Member[]> {
     const { rows } = await this.#database.query<{ account_id: string; name: string; role: ChannelRole; added_at: Date }>(
-      `select a.id as account_id, a.name, 'owner' as role, c.created_at as added_at, 0 as place
+      `select * from (
+         select a.id as account_id, a.name, 'owner' as role, c.created_at as added_at, 0 as place
          from channels c join accounts a on a.id = c.owner_id where c.id = $1
-       union all
-       select a.id, a.name, m.role, m.added_at, 1 from channel_members m join accounts a on a.id = m.account_id where m.channel_id = $1
-       order by place, name, account_id`,
-      [channel.id],
+         union all
+         select a.id, a.name, m.role, m.added_at, 1 from channel_members m join accounts a on a.id = m.account_id where m.channel_id = $1
+       ) as members
+       where $2::int is null or (place, name collate "C", account_id) > ($2::int, $3::text collate "C", $4::uuid)
+       order by place, name collate "C", account_id limit $5`,
+      [channel.id, after?.place ?? null, after?.name ?? null, after?.accountId ?? null, limit],
     );
     return rows.map((row) => ({ accountId: row.account_id, name: row.name, role: row.role, addedAtMs: row.added_at.getTime() }));
   }
 
-  /** `owner` hands the channel over; who owned it before is a host from then on. Rejects with `not_found` when there is no such account. */
+  /**
+   * `owner` hands the channel over; who owned it before is a host from then on. Rejects: `not_found` (no such account, or the channel is gone),
+   * `conflict` (the owner is to be less, `MAX_MEMBERS`).
+   */
   async set(channel: Channel, accountId: string, role: ChannelRole): Promise<void> {
     await this.#database.transaction(async (connection) => {
+      // Held, and read again: of two who hand it over at once, the second hands over what the first has given away.
+      const { rows: channels } = await connection.query<{ owner_id: string | null }>(
+        'select owner_id from channels where id = $1 for update',
+        [channel.id],
+      );
+      if (!channels[0]) throw new VezaError('not_found', `There is no channel "${channel.slug}".`);
+      const ownerId = channels[0].owner_id ?? undefined;
+      if (ownerId !== channel.ownerId) throw new VezaError('conflict', 'The channel was handed over meanwhile.');
       const { rowCount } = await connection.query('select 1 from accounts where id = $1 for share', [accountId]);
       if (rowCount === 0) throw new VezaError('not_found', 'There is no such account.');
-      const put = (id: string, memberRole: string) =>
-        connection.query(
-          `insert into channel_members (channel_id, account_id, role) values ($1, $2, $3)
+      const put = async (id: string, memberRole: string) => {
+        const { rowCount } = await connection.query(
+          `insert into channel_members (channel_id, account_id, role) select $1, $2, $3
+           where (select count(*) from channel_members where channel_id = $1 and account_id <> $2) < ${MAX_MEMBERS}
            on conflict (channel_id, account_id) do update set role = excluded.role`,
           [channel.id, id, memberRole],
         );
+        if (rowCount === 0) throw new VezaError('conflict', `A channel has at most ${MAX_MEMBERS} hosts and moderators; remove one first.`);
+      };
       if (role !== 'owner') {
-        if (channel.ownerId === accountId)
-          throw new VezaError('conflict', 'The owner hands the channel over by making somebody else the owner.');
+        if (ownerId === accountId) throw new VezaError('conflict', 'The owner hands the channel over by making somebody else the owner.');
         await put(accountId, role);
         return;
       }
       await connection.query('update channels set owner_id = $2 where id = $1', [channel.id, accountId]);
       await connection.query('delete from channel_members where channel_id = $1 and account_id = $2', [channel.id, accountId]);
-      if (channel.ownerId !== undefined && channel.ownerId !== accountId) await put(channel.ownerId, 'host');
+      if (ownerId !== undefined && ownerId !== accountId) await put(ownerId, 'host');
     });
     this.#channels.changed();
   }
@@ -88,13 +106,15 @@ export class Members {
     if (rowCount === 0) throw new VezaError('not_found', 'This account has no role in the channel, or is its owner.');
   }
 
-  /** Channels in which an account has a role, by slug. */
-  async channelsOf(accountId: string): Promise<{ slug: string; role: ChannelRole }[]> {
+  /** Channels in which an account has a role, by slug; from the first after `after`. */
+  async channelsOf(accountId: string, after = '', limit = 1000): Promise<{ slug: string; role: ChannelRole }[]> {
     const { rows } = await this.#database.query<{ slug: string; role: ChannelRole }>(
-      `select slug, 'owner' as role from channels where owner_id = $1
-       union all select c.slug, m.role from channel_members m join channels c on c.id = m.channel_id where m.account_id = $1
-       order by slug`,
-      [accountId],
+      `select * from (
+         select slug, 'owner' as role from channels where owner_id = $1
+         union all select c.slug, m.role from channel_members m join channels c on c.id = m.channel_id where m.account_id = $1
+       ) as found
+       where slug collate "C" > $2 order by slug collate "C" limit $3`,
+      [accountId, after, limit],
     );
     return rows;
   }

@@ -44,7 +44,7 @@ const titleSchema = z
   .regex(/^\P{Cc}*$/u);
 const visibilitySchema = z.enum(VISIBILITIES).meta({ description: '`unlisted`: in no list; `private`: found only by those who may.' });
 
-const channelSchema = z.strictObject({
+export const channelSchema = z.strictObject({
   slug: z.string(),
   title: z.string(),
   visibility: visibilitySchema,
@@ -79,9 +79,10 @@ export interface ChannelOperationsOptions {
   addresses: Addresses;
 }
 
-export function channelOperations({ channels, sees, live, addresses }: ChannelOperationsOptions): Operation[] {
+/** How a channel is shown, with what is on air. */
+export function channelView({ live, addresses }: Pick<ChannelOperationsOptions, 'live' | 'addresses'>) {
   const { publicUrl, mediaUrl } = addresses;
-  const shown = (channel: Channel): z.infer<typeof channelSchema> => {
+  return (channel: Channel): z.infer<typeof channelSchema> => {
     const { slug } = channel;
     const { state, listeners, nowPlaying, startWallMs, broadcastId } = live.status(slug);
     return {
@@ -105,6 +106,11 @@ export function channelOperations({ channels, sees, live, addresses }: ChannelOp
       },
     };
   };
+}
+
+export function channelOperations({ channels, sees, live, addresses }: ChannelOperationsOptions): Operation[] {
+  const { publicUrl } = addresses;
+  const shown = channelView({ live, addresses });
   const ingestOf = (slug: string): z.infer<typeof ingestSchema> => {
     const { hostname } = new URL(publicUrl);
     return {

@@ -27,6 +27,8 @@ export interface Operation<P = unknown, Q = unknown, B = unknown> {
   readonly status: 200 | 201 | 202 | 204;
   /** What is answered; undefined with 204. */
   readonly answer?: z.ZodType;
+  /** Of an answer that is not JSON: `handle` resolves to an `AsyncIterable<string>`, read as fast as the client reads. `answer` is a line of it. */
+  readonly contentType?: 'application/jsonl';
   /** Beyond `bad_request`, `internal` and `unavailable`, which every operation may meet. */
   readonly errors: readonly ErrorCode[];
   handle(request: Call<P, Q, B>): Promise<unknown>;
@@ -85,7 +87,9 @@ export const cursorOf = (position: readonly (string | number)[]): string => Buff
 
 export function positionOf<T extends z.ZodType>(cursor: string, shape: T): z.infer<T> {
   try {
-    return shape.parse(JSON.parse(Buffer.from(cursor, 'base64url').toString()));
+    const position: unknown = JSON.parse(Buffer.from(cursor, 'base64url').toString());
+    if (uncleanIn(position)) throw new Error('not clean');
+    return shape.parse(position);
   } catch {
     throw new VezaError('bad_request', 'This cursor is not one of ours.');
   }
@@ -94,11 +98,26 @@ export function positionOf<T extends z.ZodType>(cursor: string, shape: T): z.inf
 /** Rejects with `bad_request` and says which member is wrong. */
 export function checked<T>(schema: z.ZodType<T> | undefined, given: unknown, where: string): T {
   if (!schema) return undefined as T;
+  const unclean = uncleanIn(given);
+  if (unclean) throw new VezaError('bad_request', `${[where, ...unclean].join('.')}: text must be well-formed and without U+0000`);
   const parsed = schema.safeParse(given);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
   const at = [where, ...issue.path].join('.');
   throw new VezaError('bad_request', `${at}: ${issue.message}`, { details: { at } });
+}
+
+/** Where there is text that PostgreSQL refuses, or that changes on its way: U+0000, half a surrogate pair. A body is no deeper than `MAX_JSON_DEPTH`. */
+function uncleanIn(given: unknown): string[] | undefined {
+  const isUnclean = (text: string) => text.includes('\0') || /\p{Cs}/u.test(text);
+  if (typeof given === 'string') return isUnclean(given) ? [] : undefined;
+  if (typeof given !== 'object' || given === null) return undefined;
+  for (const [name, value] of Object.entries(given)) {
+    if (isUnclean(name)) return [];
+    const within = uncleanIn(value);
+    if (within) return [name, ...within];
+  }
+  return undefined;
 }
 
 const RESPONSE_TO: Readonly<Record<number, string>> = { 200: 'Done.', 201: 'Created.', 202: 'Accepted.', 204: 'Done.' };
@@ -115,7 +134,7 @@ export function openApiDocument(operations: readonly Operation[], info: { versio
     const responses: Record<string, unknown> = {
       [given.status]: {
         description: RESPONSE_TO[given.status],
-        ...(given.answer && { content: { 'application/json': { schema: schemaOf(given.answer, 'output') } } }),
+        ...(given.answer && { content: { [given.contentType ?? 'application/json']: { schema: schemaOf(given.answer, 'output') } } }),
       },
     };
     for (const code of codes) {

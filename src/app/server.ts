@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import { Readable } from 'node:stream';
 import Router from '@koa/router';
 import Koa from 'koa';
 import type { Access } from '../access/access.js';
@@ -13,8 +14,11 @@ import type { Broadcasts } from '../vod/broadcasts.js';
 import { broadcastOperations } from './broadcasts.js';
 import { type Addresses, channelOperations, type LiveStatus } from './channels.js';
 import { type HealthCheck, readiness } from './health.js';
+import { clientAddress } from './http-listener.js';
+import { ApiLimits } from './limits.js';
 import { type Client, checked, isAboutChannel, type Operation, openApiDocument } from './openapi.js';
 import { readJson } from './request-body.js';
+import { securityHeaders } from './security-headers.js';
 import type { Pages } from './static.js';
 
 export interface AppOptions {
@@ -65,14 +69,17 @@ export function createApp(options: AppOptions): Koa {
   // Koa's own listener would print to stderr what the sink has logged.
   app.on('error', () => undefined);
 
+  const limits = new ApiLimits(options.access.limits);
   app.use(requestRecord(options));
+  app.use(securityHeaders(options.trustProxyHops));
   app.use(unanswered);
   app.use(healthEndpoints(options));
   app.use(cors(options.allowedOrigins));
+  app.use(limits.middleware);
 
   const router = new Router({ prefix: '/api/v1' });
   const operations = apiOperations(options);
-  for (const operation of operations) mount(router, operation, options);
+  for (const operation of operations) mount(router, operation, options, limits);
   const document = JSON.stringify(openApiDocument(operations, { version: options.version, publicUrl: options.addresses.publicUrl }));
   router.get('/openapi.json', (ctx) => {
     ctx.state.route = '/api/v1/openapi.json';
@@ -114,14 +121,14 @@ function putFirst(app: Koa, playback: PlaybackHandler, { clock, metrics }: AppOp
 const REQUEST_ID = /^[\w.-]{1,64}$/;
 
 /** Request id, log line, metrics. */
-function requestRecord({ clock, log, metrics }: AppOptions): Koa.Middleware {
+function requestRecord({ clock, log, metrics, trustProxyHops }: AppOptions): Koa.Middleware {
   return (ctx, next) => {
+    ctx.request.ip = clientAddress(ctx.req, trustProxyHops);
     const startMs = clock.monotonicMs();
     const given = ctx.get('x-request-id');
     const requestId = REQUEST_ID.test(given) ? given : randomUUID();
     ctx.state.requestId = requestId;
     ctx.set('X-Request-Id', requestId);
-    ctx.set('X-Content-Type-Options', 'nosniff');
     const { res } = ctx;
     // The socket has forgotten it by the time it is closed.
     const client = ctx.ip;
@@ -182,7 +189,7 @@ function cors(allowedOrigins: readonly string[]): Koa.Middleware {
     if (!everyone) ctx.vary('Origin');
     if (origin === '' || !(everyone || allowedOrigins.includes(origin))) return next();
     ctx.set('Access-Control-Allow-Origin', everyone ? '*' : origin);
-    ctx.set('Access-Control-Expose-Headers', 'X-Request-Id, Retry-After');
+    ctx.set('Access-Control-Expose-Headers', 'X-Request-Id, RateLimit, RateLimit-Policy, Retry-After');
     if (ctx.method !== 'OPTIONS' || ctx.get('access-control-request-method') === '') return next();
     ctx.state.route = 'preflight';
     ctx.set('Access-Control-Allow-Methods', 'GET, POST, PUT, PATCH, DELETE');
@@ -193,7 +200,7 @@ function cors(allowedOrigins: readonly string[]): Koa.Middleware {
   };
 }
 
-function mount(router: Router, operation: Operation, { access, log }: AppOptions): void {
+function mount(router: Router, operation: Operation, { access, log }: AppOptions, limits: ApiLimits): void {
   const route = `/api/v1${operation.path}`;
   router[operation.method](
     operation.path.replaceAll(/\{(\w+)\}/g, ':$1'),
@@ -206,6 +213,7 @@ function mount(router: Router, operation: Operation, { access, log }: AppOptions
         requestId: ctx.state.requestId as string,
       };
       const principal = await access.identity.ofHeader(ctx.get('authorization'));
+      await limits.identified(ctx, principal);
       if (operation.access !== 'anyone' && principal.kind === 'anonymous') throw new VezaError('unauthorized', 'Sign in first.');
       const params = checked(operation.params, ctx.params, 'path');
       const admitted = await admit(operation, principal, params, access);
@@ -241,7 +249,10 @@ function mount(router: Router, operation: Operation, { access, log }: AppOptions
           );
       }
       ctx.status = operation.status;
-      if (operation.answer) ctx.body = answer;
+      if (operation.contentType) {
+        ctx.type = operation.contentType;
+        ctx.body = Readable.from(answer as AsyncIterable<string>);
+      } else if (operation.answer) ctx.body = answer;
     },
   );
 }
@@ -311,9 +322,9 @@ function answerError(ctx: Koa.Context, error: Error, log: Log): void {
   res.setHeader('Content-Length', body.length);
   res.setHeader('Cache-Control', 'no-store');
   if (status === 401) res.setHeader('WWW-Authenticate', 'Bearer realm="veza"');
-  if (status === 503 || status === 429) res.setHeader('Retry-After', '1');
-  // What was not read of the request would be taken for the next one.
-  if (!ctx.req.complete) res.setHeader('Connection', 'close');
+  if (status === 503 || status === 429) res.setHeader('Retry-After', String(details?.retryAfterS ?? 1));
+  // What was not read of the request would be taken for the next one; HTTP/2 keeps them apart.
+  if (!ctx.req.complete && ctx.req.httpVersionMajor < 2) res.setHeader('Connection', 'close');
   res.end(ctx.method === 'HEAD' ? undefined : body);
 }
 

@@ -137,20 +137,69 @@ create table channel_members (
 );
 create index channel_members_by_account on channel_members (account_id);
 
--- What playback links are signed with: two at a time, so that links live through a change.
+-- What playback links are signed with: two at a time, so that links live through a change. The one with the lower number is the older.
 create table playback_keys (
   kid text primary key,
+  number bigint generated always as identity,
   sealed_secret bytea not null,
-  created_at timestamptz not null default now()
+  -- A new one is known everywhere before it signs.
+  signs_from timestamptz not null,
+  created_at timestamptz not null
 );
 
--- What was issued for a channel and is still good: decides MAX_LISTENERS_PER_STREAM.
+-- Listeners with a link to a channel, as long as they are there: decides MAX_LISTENERS_PER_STREAM.
 create table playback_grants (
   id text primary key,
+  -- 'live/{slug}'.
   scope text not null,
-  expires_at timestamptz not null
+  expires_at timestamptz not null,
+  last_seen_at timestamptz not null
 );
-create index playback_grants_by_scope on playback_grants (scope, expires_at);
+create index playback_grants_by_scope on playback_grants (scope);
+
+-- What was deleted and must not be played on until its files are gone: 'live/{slug}' of a private channel, 'vod/{asset}'.
+create table playback_closed (
+  scope text primary key,
+  closed_at timestamptz not null default now()
+);
+
+-- Rises with everything that decides who may play what. Every process asks for it once a second, and reads again when it has risen.
+create table playback_changes (
+  one boolean primary key default true check (one),
+  version bigint not null
+);
+insert into playback_changes (version) values (1);
+create function playback_has_changed() returns trigger language plpgsql as $$
+begin
+  update playback_changes set version = version + 1;
+  return null;
+end $$;
+create trigger channels_change_playback after insert or delete or update of visibility, countries_allowed, countries_denied on channels
+  for each statement execute function playback_has_changed();
+create trigger broadcasts_change_playback after insert or delete or update of visibility, last_number on broadcasts
+  for each statement execute function playback_has_changed();
+create trigger keys_change_playback after insert or delete on playback_keys
+  for each statement execute function playback_has_changed();
+
+create function close_playback_of_broadcast() returns trigger language plpgsql as $$
+begin
+  insert into playback_closed (scope) values ('vod/' || old.id) on conflict do nothing;
+  return old;
+end $$;
+create trigger broadcasts_close_playback before delete on broadcasts for each row execute function close_playback_of_broadcast();
+create function close_playback_of_channel() returns trigger language plpgsql as $$
+begin
+  insert into playback_closed (scope) values ('live/' || old.slug) on conflict do nothing;
+  return old;
+end $$;
+create trigger channels_close_playback before delete on channels for each row when (old.visibility = 'private')
+  execute function close_playback_of_channel();
+create function open_playback_of_channel() returns trigger language plpgsql as $$
+begin
+  delete from playback_closed where scope = 'live/' || new.slug;
+  return null;
+end $$;
+create trigger channels_open_playback after insert on channels for each row execute function open_playback_of_channel();
 
 -- One-time links: recovery of a password, the first sign-in, and that an address is one's own.
 create table one_time_links (

@@ -1,0 +1,119 @@
+import { z } from 'zod';
+import { type ApiKey, type ApiKeys, MAX_KEY_NAME_CHARS } from '../access/api-keys.js';
+import { type Principal, SCOPES, type Scope } from '../access/roles.js';
+import { VezaError } from '../runtime/errors.js';
+import { isoOf } from './channels.js';
+import { type Call, type Operation, operation, pageOf } from './openapi.js';
+
+const scopeSchema = z.enum(Object.keys(SCOPES) as [Scope, ...Scope[]]);
+const apiKeySchema = z.strictObject({
+  id: z.uuid(),
+  name: z.string(),
+  hint: z.string().meta({ description: 'How the key begins.' }),
+  scopes: z.array(scopeSchema),
+  expiresAt: z.iso.datetime().nullable(),
+  lastUsedAt: z.iso.datetime().nullable().meta({ description: 'To the minute.' }),
+  createdAt: z.iso.datetime(),
+});
+const bodySchema = z.strictObject({
+  name: z
+    .string()
+    .trim()
+    .min(1)
+    .max(MAX_KEY_NAME_CHARS)
+    .regex(/^\P{Cc}*$/u),
+  scopes: z
+    .array(scopeSchema)
+    .min(1)
+    .max(Object.keys(SCOPES).length)
+    .meta({ description: 'All that it may be used for; within what the role of the account may.' }),
+  expiresAt: z.iso.datetime({ offset: true }).optional().meta({ description: 'Unset: it does not expire.' }),
+});
+const createdSchema = z.strictObject({ apiKey: apiKeySchema, secret: z.string().meta({ description: 'Shown once.' }) });
+
+const shown = (key: ApiKey): z.infer<typeof apiKeySchema> => ({
+  id: key.id,
+  name: key.name,
+  hint: key.hint,
+  scopes: [...key.scopes],
+  expiresAt: key.expiresAtMs === undefined ? null : isoOf(key.expiresAtMs),
+  lastUsedAt: key.lastUsedAtMs === undefined ? null : isoOf(key.lastUsedAtMs),
+  createdAt: isoOf(key.createdAtMs),
+});
+
+/** Keys for programs: of one's own account; an administrator makes one for another's. */
+export function apiKeyOperations({ apiKeys }: { apiKeys: ApiKeys }): Operation[] {
+  const create = async (
+    accountId: string,
+    principal: Principal,
+    body: z.infer<typeof bodySchema>,
+    audit: Call['audit'],
+  ): Promise<z.infer<typeof createdSchema>> => {
+    const { apiKey, secret } = await apiKeys.create(accountId, {
+      name: body.name,
+      scopes: body.scopes,
+      expiresAtMs: body.expiresAt === undefined ? undefined : Date.parse(body.expiresAt),
+      secondFactor: principal.secondFactor,
+    });
+    audit({ target: `api-key:${apiKey.id}`, details: { account: accountId, name: apiKey.name, scopes: apiKey.scopes } });
+    return { apiKey: shown(apiKey), secret };
+  };
+
+  return [
+    operation({
+      id: 'listApiKeys',
+      method: 'get',
+      path: '/me/api-keys',
+      summary: 'API keys of this account, newest first.',
+      access: 'account',
+      status: 200,
+      answer: pageOf(apiKeySchema),
+      errors: [],
+      handle: async ({ principal }) => ({ items: (await apiKeys.list(principal.accountId!)).map(shown), next: null }),
+    }),
+    operation({
+      id: 'createApiKey',
+      method: 'post',
+      path: '/me/api-keys',
+      summary:
+        'An API key for a program. It may what this account may, within its scopes; what wants a second factor, if this session has shown one.',
+      access: 'account',
+      body: bodySchema,
+      status: 201,
+      answer: createdSchema,
+      errors: ['conflict', 'not_found'],
+      handle: ({ principal, body, audit }) => create(principal.accountId!, principal, body, audit),
+    }),
+    operation({
+      id: 'deleteApiKey',
+      method: 'delete',
+      path: '/me/api-keys/{id}',
+      summary: 'The key is dead within 5 s.',
+      access: 'account',
+      params: z.strictObject({ id: z.uuid() }),
+      status: 204,
+      errors: ['not_found'],
+      async handle({ principal, params, audit }) {
+        audit({ target: `api-key:${params.id}` });
+        await apiKeys.delete(principal.accountId!, params.id);
+      },
+    }),
+    operation({
+      id: 'createApiKeyFor',
+      method: 'post',
+      path: '/accounts/{id}/api-keys',
+      summary: 'An API key for another account, as for a program that is set up on the server itself.',
+      access: 'accounts.manage',
+      params: z.strictObject({ id: z.uuid() }),
+      body: bodySchema,
+      status: 201,
+      answer: createdSchema,
+      errors: ['conflict', 'not_found'],
+      async handle({ principal, params, body, audit }) {
+        // It would be a way out of its scopes and past its expiry.
+        if (principal.kind === 'api-key') throw new VezaError('forbidden', 'An API key makes no keys.');
+        return create(params.id, principal, body, audit);
+      },
+    }),
+  ];
+}

@@ -1,0 +1,144 @@
+import { z } from 'zod';
+import { type Channel, type Channels, SLUG } from '../access/channels.js';
+import type { Members } from '../access/members.js';
+import { CHANNEL_ROLES, type ChannelRole } from '../access/roles.js';
+import { VezaError } from '../runtime/errors.js';
+import { isoOf, slugParams } from './channels.js';
+import { cursorOf, type Operation, operation, pageOf, pageQuery, positionOf } from './openapi.js';
+
+const roleSchema = z.enum(CHANNEL_ROLES).meta({ description: '`owner` hands the channel over; who owned it is a host from then on.' });
+const memberSchema = z.strictObject({
+  accountId: z.uuid(),
+  name: z.string(),
+  role: z.enum(CHANNEL_ROLES),
+  addedAt: z.iso.datetime(),
+});
+const memberParams = z.strictObject({ slug: z.string().regex(SLUG), accountId: z.uuid() });
+
+/** What is asked of accounts. */
+export interface MemberAccounts {
+  byEmail(email: string): Promise<{ id: string } | undefined>;
+}
+
+/** What is asked of the limits: an owner could otherwise try out whose addresses are known here. */
+export interface MemberLimits {
+  take(bucket: 'member-email', key: string): Promise<unknown>;
+}
+
+export interface MemberOperationsOptions {
+  channels: Channels;
+  members: Members;
+  accounts: MemberAccounts;
+  limits: MemberLimits;
+  /** As `GET /channels` shows a channel. */
+  channelSchema: z.ZodObject;
+  shownChannel: (channel: Channel) => object;
+}
+
+/** Who has a role in a channel, and in which channels one has a role. */
+export function memberOperations({
+  channels,
+  members,
+  accounts,
+  limits,
+  channelSchema,
+  shownChannel,
+}: MemberOperationsOptions): Operation[] {
+  return [
+    operation({
+      id: 'listMyChannels',
+      method: 'get',
+      path: '/me/channels',
+      summary: 'Channels in which this account has a role, by slug.',
+      access: 'account',
+      query: z.strictObject(pageQuery),
+      status: 200,
+      answer: pageOf(channelSchema.extend({ role: z.enum(CHANNEL_ROLES) })),
+      errors: [],
+      async handle({ query, principal }) {
+        const after = query.cursor === undefined ? '' : positionOf(query.cursor, z.tuple([z.string().max(63)]))[0];
+        const found = await members.channelsOf(principal.accountId!, after, query.limit + 1);
+        const page = found.slice(0, query.limit);
+        const shown = await Promise.all(page.map(async ({ slug, role }) => ({ role, channel: await channels.get(slug) })));
+        return {
+          // One that was deleted meanwhile is not there.
+          items: shown.flatMap(({ role, channel }) => (channel ? [{ ...shownChannel(channel), role }] : [])),
+          next: found.length > query.limit ? cursorOf([page.at(-1)!.slug]) : null,
+        };
+      },
+    }),
+    operation({
+      id: 'listMembers',
+      method: 'get',
+      path: '/channels/{slug}/members',
+      summary: 'Who has a role in the channel: the owner, then the others by name.',
+      access: 'channel.see-members',
+      params: slugParams,
+      query: z.strictObject(pageQuery),
+      status: 200,
+      answer: pageOf(memberSchema),
+      errors: [],
+      async handle({ query, channel }) {
+        const position =
+          query.cursor === undefined ? undefined : positionOf(query.cursor, z.tuple([z.int32(), z.string().max(500), z.uuid()]));
+        const after = position && { place: position[0], name: position[1], accountId: position[2] };
+        const found = await members.list(channel, after, query.limit + 1);
+        const page = found.slice(0, query.limit);
+        const last = page.at(-1);
+        return {
+          items: page.map(({ accountId, name, role, addedAtMs }) => ({ accountId, name, role, addedAt: isoOf(addedAtMs) })),
+          next: found.length > query.limit && last ? cursorOf([last.role === 'owner' ? 0 : 1, last.name, last.accountId]) : null,
+        };
+      },
+    }),
+    operation({
+      id: 'setMember',
+      method: 'put',
+      path: '/channels/{slug}/members/{accountId}',
+      summary: 'Gives an account a role in the channel, or another one.',
+      access: 'channel.set-members',
+      params: memberParams,
+      body: z.strictObject({ role: roleSchema }),
+      status: 204,
+      errors: ['not_found', 'conflict'],
+      async handle({ params, body, channel, audit }) {
+        audit({ target: `account:${params.accountId}`, details: { role: body.role } });
+        await members.set(channel, params.accountId, body.role);
+      },
+    }),
+    operation({
+      id: 'addMember',
+      method: 'post',
+      path: '/channels/{slug}/members',
+      summary: 'Gives the account with this e-mail address a role in the channel.',
+      access: 'channel.set-members',
+      params: slugParams,
+      body: z.strictObject({ email: z.string().min(3).max(254), role: roleSchema }),
+      status: 201,
+      answer: z.strictObject({ accountId: z.uuid(), role: z.enum(CHANNEL_ROLES) }),
+      errors: ['not_found', 'conflict', 'rate_limited'],
+      async handle({ body, channel, principal, audit }): Promise<{ accountId: string; role: ChannelRole }> {
+        await limits.take('member-email', principal.id);
+        const account = await accounts.byEmail(body.email);
+        if (!account) throw new VezaError('not_found', 'Nobody is registered here with this address.');
+        audit({ target: `account:${account.id}`, details: { role: body.role } });
+        await members.set(channel, account.id, body.role);
+        return { accountId: account.id, role: body.role };
+      },
+    }),
+    operation({
+      id: 'removeMember',
+      method: 'delete',
+      path: '/channels/{slug}/members/{accountId}',
+      summary: 'The account has no role in the channel any more.',
+      access: 'channel.set-members',
+      params: memberParams,
+      status: 204,
+      errors: ['not_found'],
+      async handle({ params, channel, audit }) {
+        audit({ target: `account:${params.accountId}` });
+        await members.remove(channel, params.accountId);
+      },
+    }),
+  ];
+}

@@ -1,0 +1,313 @@
+import type { AuthenticationResponseJSON, RegistrationResponseJSON } from '@simplewebauthn/server';
+import { z } from 'zod';
+import { MAX_PASSKEY_NAME_CHARS, type Passkey, type Passkeys } from '../access/passkeys.js';
+import type { Principal, Role } from '../access/roles.js';
+import { RECOVERY_CODES, type TwoFactor, wrongCode } from '../access/two-factor.js';
+import { VezaError } from '../runtime/errors.js';
+import { isoOf } from './channels.js';
+import { type Call, type Client, type Operation, operation, pageOf } from './openapi.js';
+
+/** What is asked of accounts. */
+export interface FactorAccounts {
+  get(id: string): Promise<{ id: string; email: string; name: string; role: Role; bannedAtMs?: number | undefined } | undefined>;
+  checkPassword(accountId: string, password: string): Promise<boolean>;
+}
+
+/** What is asked of sessions. `amr`: how the holder was proven (RFC 8176). */
+export interface FactorSessions {
+  begin(of: {
+    accountId: string;
+    amr: readonly string[];
+    client: Pick<Client, 'address' | 'userAgent'>;
+  }): Promise<{ accessToken: string; expiresIn: number; refreshToken: string }>;
+  upgrade(sessionId: string, amr: readonly string[]): Promise<{ accessToken: string; expiresIn: number }>;
+  endAll(accountId: string): Promise<unknown>;
+}
+
+/** What is asked of the limits. */
+export interface FactorLimits {
+  take(bucket: 'sign-in-address', key: string): Promise<unknown>;
+  reward(bucket: 'sign-in-address', key: string): Promise<unknown>;
+}
+
+/** A code of the app or a recovery code, as it is typed. */
+const codeSchema = z
+  .string()
+  .min(6)
+  .max(40)
+  .regex(/^[\w -]+$/)
+  .meta({ description: 'Six digits of the app, or a recovery code.' });
+const passwordSchema = z.string().min(1).max(1000);
+const recoveryCodesSchema = z.array(z.string()).length(RECOVERY_CODES).meta({ description: 'Shown once; each is good once.' });
+const tokenShape = { accessToken: z.string(), expiresIn: z.int().meta({ description: 'Seconds.' }) };
+
+const base64url = (maxChars: number) =>
+  z
+    .string()
+    .min(1)
+    .max(maxChars)
+    .regex(/^[\w-]+=*$/);
+const transportsSchema = z.array(z.enum(['ble', 'cable', 'hybrid', 'internal', 'nfc', 'smart-card', 'usb'])).max(8);
+/** `PublicKeyCredential.toJSON()`: browsers add members, so what is not known is dropped and not refused. */
+const registrationSchema = z.object({
+  id: base64url(1400),
+  rawId: base64url(1400),
+  type: z.literal('public-key'),
+  response: z.object({
+    clientDataJSON: base64url(8192),
+    attestationObject: base64url(16384),
+    transports: transportsSchema.optional().catch(undefined),
+  }),
+  clientExtensionResults: z.object({}).optional(),
+});
+const assertionSchema = z.object({
+  id: base64url(1400),
+  rawId: base64url(1400),
+  type: z.literal('public-key'),
+  response: z.object({
+    clientDataJSON: base64url(8192),
+    authenticatorData: base64url(8192),
+    signature: base64url(4096),
+    userHandle: base64url(128).nullish(),
+  }),
+  clientExtensionResults: z.object({}).optional(),
+});
+const webAuthnOptions = z.record(z.string(), z.unknown()).meta({ description: 'WebAuthn options in JSON, for `parse…OptionsFromJSON`.' });
+const passkeySchema = z.strictObject({
+  id: z.string(),
+  name: z.string(),
+  createdAt: z.iso.datetime(),
+  lastUsedAt: z.iso.datetime().nullable(),
+});
+const shownPasskey = (passkey: Passkey): z.infer<typeof passkeySchema> => ({
+  id: passkey.id,
+  name: passkey.name,
+  createdAt: isoOf(passkey.createdAtMs),
+  lastUsedAt: passkey.lastUsedAtMs === undefined ? null : isoOf(passkey.lastUsedAtMs),
+});
+
+export interface TwoFactorOperationsOptions {
+  twoFactor: TwoFactor;
+  passkeys: Passkeys;
+  accounts: FactorAccounts;
+  sessions: FactorSessions;
+  limits: FactorLimits;
+}
+
+/** The second factor of one's own account, and signing in with a passkey. */
+export function twoFactorOperations({ twoFactor, passkeys, accounts, sessions, limits }: TwoFactorOperationsOptions): Operation[] {
+  const self = async ({ principal }: Pick<Call, 'principal'>) => {
+    const account = await accounts.get(principal.accountId!);
+    if (!account) throw new VezaError('unauthorized', 'The account is gone.');
+    return account;
+  };
+  /** Who knows the password alone must not give himself a second factor beside the one that the account has. */
+  const provenAsFarAsPossible = async (principal: Principal) => {
+    if (principal.secondFactor) return;
+    if ((await twoFactor.isOn(principal.accountId!)) || (await passkeys.count(principal.accountId!)) > 0)
+      throw new VezaError('second_factor_missing', 'This account has a second factor: sign in with it, then change it.');
+  };
+  const codeOrRefuse = async (accountId: string, code: string) => {
+    if (!(await twoFactor.check(accountId, code))) throw wrongCode();
+  };
+
+  return [
+    operation({
+      id: 'beginTotp',
+      method: 'post',
+      path: '/me/totp',
+      summary: 'A secret for an authenticator app. It counts once a code of it was confirmed.',
+      access: 'account',
+      status: 200,
+      answer: z.strictObject({
+        secret: z.string().meta({ description: 'Base32, to be typed.' }),
+        uri: z.string().meta({ description: '`otpauth:`, to be shown as a QR code.' }),
+      }),
+      errors: ['conflict', 'second_factor_missing'],
+      async handle(call) {
+        const account = await self(call);
+        await provenAsFarAsPossible(call.principal);
+        return twoFactor.begin(account);
+      },
+    }),
+    operation({
+      id: 'confirmTotp',
+      method: 'post',
+      path: '/me/totp/confirm',
+      summary: 'The first code switches the second factor on. This session counts as signed in with it from now on.',
+      access: 'account',
+      body: z.strictObject({ code: codeSchema }),
+      status: 200,
+      answer: z.strictObject({ recoveryCodes: recoveryCodesSchema, ...tokenShape }),
+      errors: ['conflict', 'invalid_credentials', 'rate_limited', 'second_factor_missing'],
+      async handle({ principal, body }) {
+        await provenAsFarAsPossible(principal);
+        const recoveryCodes = await twoFactor.confirm(principal.accountId!, body.code);
+        const { accessToken, expiresIn } = await sessions.upgrade(principal.sessionId!, ['otp', 'mfa']);
+        return { recoveryCodes, accessToken, expiresIn };
+      },
+    }),
+    operation({
+      id: 'removeTotp',
+      method: 'post',
+      path: '/me/totp/remove',
+      summary: 'Switches the authenticator app off; its recovery codes go with it.',
+      access: 'account',
+      body: z.strictObject({ password: passwordSchema, code: codeSchema }),
+      status: 204,
+      errors: ['conflict', 'invalid_credentials', 'rate_limited'],
+      async handle({ principal, body }) {
+        const accountId = principal.accountId!;
+        if (!(await twoFactor.isOn(accountId))) throw new VezaError('conflict', 'There is no authenticator app to remove.');
+        if (!(await accounts.checkPassword(accountId, body.password)))
+          throw new VezaError('invalid_credentials', 'The password is not right.');
+        await codeOrRefuse(accountId, body.code);
+        await twoFactor.remove(accountId);
+      },
+    }),
+    operation({
+      id: 'renewRecoveryCodes',
+      method: 'post',
+      path: '/me/recovery-codes',
+      summary: 'New recovery codes; the old ones are void.',
+      access: 'account',
+      body: z.strictObject({ code: codeSchema }),
+      status: 200,
+      answer: z.strictObject({ recoveryCodes: recoveryCodesSchema }),
+      errors: ['conflict', 'invalid_credentials', 'rate_limited'],
+      async handle({ principal, body }) {
+        const accountId = principal.accountId!;
+        if (!(await twoFactor.isOn(accountId))) throw new VezaError('conflict', 'Set up an authenticator app first.');
+        await codeOrRefuse(accountId, body.code);
+        return { recoveryCodes: await twoFactor.renewRecoveryCodes(accountId) };
+      },
+    }),
+    operation({
+      id: 'listPasskeys',
+      method: 'get',
+      path: '/me/passkeys',
+      summary: 'Passkeys of this account, newest first.',
+      access: 'account',
+      status: 200,
+      answer: pageOf(passkeySchema),
+      errors: [],
+      handle: async ({ principal }) => ({ items: (await passkeys.list(principal.accountId!)).map(shownPasskey), next: null }),
+    }),
+    operation({
+      id: 'beginPasskey',
+      method: 'post',
+      path: '/me/passkeys/options',
+      summary: 'What `navigator.credentials.create` is given. Good for 5 minutes, once.',
+      access: 'account',
+      status: 200,
+      answer: webAuthnOptions,
+      errors: ['second_factor_missing'],
+      async handle(call) {
+        const account = await self(call);
+        await provenAsFarAsPossible(call.principal);
+        return passkeys.registration(account);
+      },
+    }),
+    operation({
+      id: 'createPasskey',
+      method: 'post',
+      path: '/me/passkeys',
+      summary: 'Registers what `navigator.credentials.create` has answered.',
+      access: 'account',
+      body: z.strictObject({
+        name: z
+          .string()
+          .trim()
+          .min(1)
+          .max(MAX_PASSKEY_NAME_CHARS)
+          .regex(/^\P{Cc}*$/u),
+        response: registrationSchema,
+      }),
+      status: 201,
+      answer: passkeySchema,
+      errors: ['conflict', 'not_found', 'second_factor_missing'],
+      async handle({ principal, body, audit }) {
+        await provenAsFarAsPossible(principal);
+        const response = { ...body.response, clientExtensionResults: {} } as RegistrationResponseJSON;
+        const passkey = await passkeys.register(principal.accountId!, body.name, response);
+        audit({ target: `passkey:${passkey.id.slice(0, 64)}` });
+        return shownPasskey(passkey);
+      },
+    }),
+    operation({
+      id: 'deletePasskey',
+      method: 'delete',
+      path: '/me/passkeys/{id}',
+      summary: 'This passkey opens the account no more.',
+      access: 'account',
+      params: z.strictObject({ id: base64url(1400) }),
+      status: 204,
+      errors: ['not_found', 'second_factor_missing'],
+      async handle({ principal, params, audit }) {
+        await provenAsFarAsPossible(principal);
+        audit({ target: `passkey:${params.id.slice(0, 64)}` });
+        await passkeys.delete(principal.accountId!, params.id);
+      },
+    }),
+    operation({
+      id: 'beginPasskeySignIn',
+      method: 'post',
+      path: '/auth/passkey/options',
+      summary: 'What `navigator.credentials.get` is given. Good for 5 minutes, once.',
+      access: 'anyone',
+      status: 200,
+      answer: z.strictObject({ options: webAuthnOptions, challengeId: z.uuid() }),
+      errors: ['rate_limited'],
+      handle: () => passkeys.signIn(),
+    }),
+    operation({
+      id: 'signInWithPasskey',
+      method: 'post',
+      path: '/auth/passkey',
+      summary: 'Signs in with what `navigator.credentials.get` has answered. It counts as a second factor.',
+      access: 'anyone',
+      body: z.strictObject({ challengeId: z.uuid(), response: assertionSchema }),
+      status: 200,
+      answer: z.strictObject({
+        ...tokenShape,
+        refreshToken: z.string(),
+        user: z.strictObject({ id: z.uuid(), email: z.string(), name: z.string(), role: z.string() }),
+      }),
+      errors: ['invalid_credentials', 'rate_limited'],
+      async handle({ body, client, audit }) {
+        await limits.take('sign-in-address', client.address);
+        const { userHandle, ...rest } = body.response.response;
+        const response = {
+          ...body.response,
+          response: userHandle == null ? rest : { ...rest, userHandle },
+          clientExtensionResults: {},
+        } as AuthenticationResponseJSON;
+        const accountId = await passkeys.verify(body.challengeId, response);
+        const account = accountId === undefined ? undefined : await accounts.get(accountId);
+        if (!account || account.bannedAtMs !== undefined) throw new VezaError('invalid_credentials', 'This passkey opens no account here.');
+        await limits.reward('sign-in-address', client.address);
+        const { id, email, name, role } = account;
+        const { accessToken, expiresIn, refreshToken } = await sessions.begin({ accountId: id, amr: ['hwk', 'mfa'], client });
+        audit({ target: `account:${id}` });
+        return { accessToken, expiresIn, refreshToken, user: { id, email, name, role } };
+      },
+    }),
+    operation({
+      id: 'removeSecondFactor',
+      method: 'delete',
+      path: '/accounts/{id}/second-factor',
+      summary: 'For somebody who has lost it: removes app, recovery codes and passkeys of an account, and ends its sessions.',
+      access: 'accounts.manage',
+      params: z.strictObject({ id: z.uuid() }),
+      status: 204,
+      errors: ['not_found'],
+      async handle({ params, audit }) {
+        audit({ target: `account:${params.id}` });
+        if (!(await accounts.get(params.id))) throw new VezaError('not_found', 'There is no such account.');
+        await twoFactor.remove(params.id);
+        await passkeys.deleteAll(params.id);
+        await sessions.endAll(params.id);
+      },
+    }),
+  ];
+}
