@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { OutboundPolicy } from './backing/outbound-address.js';
 import { type Codec, FRAME_SAMPLES, SAMPLE_RATE_HZ } from './media/ladder.js';
 
 /**
@@ -99,6 +100,20 @@ const origins: Kind<readonly string[]> = {
     .pipe(z.array(z.union([z.literal('*'), z.string().regex(/^https?:\/\/[^/,\s]+$/)])).max(200)),
   allowed: '* or a comma-separated list of origins such as https://radio.example',
 };
+const hostsOrRanges: Kind<readonly string[]> = {
+  schema: z
+    .string()
+    .transform((value) => value.split(',').map((part) => part.trim()))
+    .refine((entries) => {
+      try {
+        new OutboundPolicy(entries);
+        return entries.length <= 200;
+      } catch {
+        return false;
+      }
+    }) as unknown as z.ZodType<readonly string[], string>,
+  allowed: 'a comma-separated list of host names, addresses and ranges such as hooks.internal,10.1.0.0/16',
+};
 const key32: Kind<Uint8Array> = {
   schema: z
     .string()
@@ -166,8 +181,40 @@ const VARIABLES = {
     '9090',
     '`/metrics` and `/debug/pprof`. For operators: keep it away from the public.',
   ),
-  tlsCertFile: unset('TLS_CERT_FILE', 'network', text(), 'The certificate chain for `RTMPS_PORT`, PEM.'),
+  httpsPort: unset(
+    'HTTPS_PORT',
+    'network',
+    port,
+    'The same as `PORT` over TLS, with HTTP/2; needs `TLS_CERT_FILE` and `TLS_KEY_FILE`. Unset: off.',
+  ),
+  tlsCertFile: unset(
+    'TLS_CERT_FILE',
+    'network',
+    text(),
+    'The certificate chain for `HTTPS_PORT` and `RTMPS_PORT`, PEM. Read again when it changes.',
+  ),
   tlsKeyFile: unset('TLS_KEY_FILE', 'network', text(), 'Its private key, PEM.'),
+  tlsMinVersion: set(
+    'TLS_MIN_VERSION',
+    'network',
+    oneOf('1.2', '1.3'),
+    '1.3',
+    'The oldest TLS that `HTTPS_PORT` speaks. `RTMPS_PORT` takes 1.2, since broadcasters’ programs are older.',
+  ),
+  maxHttpConnections: set(
+    'MAX_HTTP_CONNECTIONS',
+    'network',
+    integer(1, 10_000_000),
+    '50000',
+    'Open connections of `PORT` and `HTTPS_PORT` together; more are closed at once. A listener who waits for a part has one, also behind a proxy.',
+  ),
+  maxHttpConnectionsPerAddress: set(
+    'MAX_HTTP_CONNECTIONS_PER_ADDRESS',
+    'network',
+    integer(1, 10_000_000),
+    '12000',
+    'The same of one address (IPv6: of one /64). High enough for a proxy with 10,000 listeners behind it; not used with `TRUST_PROXY`, where the proxy is to limit.',
+  ),
   publicUrl: unset('PUBLIC_URL', 'network', webAddress, 'Where listeners reach this service. Unset: `http://localhost:{PORT}`.'),
   cdnBaseUrl: unset(
     'CDN_BASE_URL',
@@ -199,7 +246,7 @@ const VARIABLES = {
     'REDIS_URL',
     'redis',
     address('redis', 'rediss'),
-    'Unset: everything stays in this process. Not supported yet: the start is refused.',
+    'Shares the rate limits between processes; chat and queues follow. Unset: counted in this process, as while Redis is away.',
     { secret: true },
   ),
   redisPoolSize: set('REDIS_POOL_SIZE', 'redis', integer(1, 1000), '10', 'Connections.', { planned: true }),
@@ -288,13 +335,36 @@ const VARIABLES = {
     { planned: true },
   ),
 
-  jwtSecret: unset('JWT_SECRET', 'access', secretText, 'The secret of a gateway whose tokens are accepted.', {
-    secret: true,
-    planned: true,
-  }),
-  jwtAudience: unset('JWT_AUDIENCE', 'access', text(255), 'The audience that its tokens must name.', { planned: true }),
-  authJwksUrl: unset('AUTH_JWKS_URL', 'access', webAddress, 'The keys of an identity provider.', { planned: true }),
-  authIssuer: unset('AUTH_ISSUER', 'access', text(255), 'The issuer that its tokens must name.', { planned: true }),
+  jwtSecret: unset(
+    'JWT_SECRET',
+    'access',
+    secretText,
+    'Shared with the platform’s own gateway, whose tokens (HS256, `iss` "gateway") are accepted. Unset: none are.',
+    { secret: true },
+  ),
+  jwtAudience: set('JWT_AUDIENCE', 'access', text(255), 'veza', 'The audience (`aud`) that the gateway’s tokens must name.'),
+  authJwksUrl: unset(
+    'AUTH_JWKS_URL',
+    'access',
+    address('http', 'https'),
+    'The key set of another issuer (an OpenID Connect provider), whose tokens are accepted; needs `AUTH_ISSUER` and `AUTH_AUDIENCE`.',
+  ),
+  authIssuer: unset('AUTH_ISSUER', 'access', text(255), 'The issuer (`iss`) that its tokens must name, letter by letter.'),
+  authAudience: unset('AUTH_AUDIENCE', 'access', text(255), 'The audience (`aud`) that they must name.'),
+  authRoleClaim: set(
+    'AUTH_ROLE_CLAIM',
+    'access',
+    text(255),
+    'role',
+    'Their claim that holds a role of ours, or a list with such in it. With dots: a member of a claim, such as `realm_access.roles`.',
+  ),
+  authPrivilegedRoles: set(
+    'AUTH_PRIVILEGED_ROLES',
+    'access',
+    flag,
+    'false',
+    'Moderators and administrators of the gateway and of the other issuer are such here, if `amr` names a second factor. Otherwise they are broadcasters.',
+  ),
   smtpUrl: unset('SMTP_URL', 'access', address('smtp', 'smtps'), 'The mail server.', { secret: true, planned: true }),
   encryptionKey: unset(
     'ENCRYPTION_KEY',
@@ -315,13 +385,28 @@ const VARIABLES = {
     'access',
     integer(1, 1_000_000),
     '1000',
-    'API requests a minute a client. Playback has its own limits.',
-    { planned: true },
+    'API requests a minute of an account or key, or of an address where nobody is known. The stricter limits for signing in grow and shrink with it (docs/limits.md). Playback has its own.',
+  ),
+  webhookAllowedHosts: unset(
+    'WEBHOOK_ALLOWED_HOSTS',
+    'access',
+    hostsOrRanges,
+    'Where webhooks may lead beside the public internet. Unset: nowhere.',
   ),
   corsEnabled: set('ENABLE_CORS', 'access', flag, 'true', 'Pages of other origins may call the API. Media may always be fetched.'),
   allowedOrigins: set('ALLOWED_ORIGINS', 'access', origins, '*', 'Which origins these are.'),
 
   metricsEnabled: set('METRICS_ENABLED', 'ops', flag, 'true', 'Listen on `PROMETHEUS_PORT`.'),
+  metricsTls: set(
+    'METRICS_TLS',
+    'ops',
+    flag,
+    'false',
+    '`PROMETHEUS_PORT` speaks TLS 1.3, and only with clients whose certificate `INTERNAL_CA_FILE` has signed.',
+  ),
+  internalCaFile: unset('INTERNAL_CA_FILE', 'ops', text(), 'The certificate of the authority for mutual TLS between our own processes, PEM.'),
+  internalCertFile: unset('INTERNAL_CERT_FILE', 'ops', text(), 'This process’s certificate from it, PEM. Read again when it changes.'),
+  internalKeyFile: unset('INTERNAL_KEY_FILE', 'ops', text(), 'Its private key, PEM.'),
   tracingEnabled: set('TRACING_ENABLED', 'ops', flag, 'false', 'Not supported yet: `true` refuses the start.'),
   otlpEndpoint: unset('OTEL_EXPORTER_OTLP_ENDPOINT', 'ops', webAddress, 'Where traces go.', { planned: true }),
   workerThreads: unset('WORKER_THREADS', 'ops', integer(1, 1024), 'Processes that answer requests. Unset: as many as there are cores.', {
@@ -406,9 +491,25 @@ function contradictions(values: Values): string[] {
   if (values.rtmpsPort !== undefined && !(values.tlsCertFile && values.tlsKeyFile)) {
     problems.push(`RTMPS_PORT is "${values.rtmpsPort}"; allowed: only together with TLS_CERT_FILE and TLS_KEY_FILE`);
   }
-  if (values.redisUrl !== undefined) problems.push('REDIS_URL is set; allowed: unset, because Redis is not supported yet');
+  if (values.httpsPort !== undefined && !(values.tlsCertFile && values.tlsKeyFile)) {
+    problems.push(`HTTPS_PORT is "${values.httpsPort}"; allowed: only together with TLS_CERT_FILE and TLS_KEY_FILE`);
+  }
+  if (values.metricsTls && !(values.internalCaFile && values.internalCertFile && values.internalKeyFile)) {
+    problems.push('METRICS_TLS is "true"; allowed: only together with INTERNAL_CA_FILE, INTERNAL_CERT_FILE and INTERNAL_KEY_FILE');
+  }
   if (values.s3Bucket !== undefined) problems.push('S3_BUCKET is set; allowed: unset, because S3 is not supported yet');
   if (values.tracingEnabled) problems.push('TRACING_ENABLED is "true"; allowed: false, because tracing is not supported yet');
+  const { authJwksUrl, authIssuer, authAudience } = values;
+  if (authJwksUrl !== undefined) {
+    // Without an audience, every token of the issuer for whatever service would be one for us.
+    if (authIssuer === undefined) problems.push('AUTH_ISSUER is unset; allowed with AUTH_JWKS_URL: the issuer that its tokens name');
+    if (authAudience === undefined) problems.push('AUTH_AUDIENCE is unset; allowed with AUTH_JWKS_URL: the audience that its tokens name');
+  } else if (authIssuer !== undefined || authAudience !== undefined) {
+    problems.push('AUTH_JWKS_URL is unset; allowed with AUTH_ISSUER or AUTH_AUDIENCE: the address of the issuer’s key set');
+  }
+  if (authIssuer !== undefined && ['gateway', values.publicUrl ?? `http://localhost:${values.port}`].includes(authIssuer)) {
+    problems.push(`AUTH_ISSUER is "${authIssuer}"; allowed: an issuer that is neither "gateway" nor this service (PUBLIC_URL)`);
+  }
   if (values.environment === 'production') {
     if (!values.encryptionKey) problems.push(`ENCRYPTION_KEY is unset; allowed with ENVIRONMENT=production: ${key32.allowed}`);
     if (!values.databaseUrl) problems.push(`DATABASE_URL is unset; allowed with ENVIRONMENT=production: ${VARIABLES.databaseUrl.allowed}`);

@@ -4,12 +4,28 @@ import type { Database } from '../backing/database.js';
 import { keptSecret } from '../backing/secret-file.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/log.js';
+import { AccessTokens } from './access-tokens.js';
 import { loadAdminToken } from './admin-token.js';
+import { ApiKeys } from './api-keys.js';
 import { Audit } from './audit.js';
 import { Channels } from './channels.js';
+import { EndedSessions } from './ended-sessions.js';
+import { GATEWAY_ISSUER, gatewayTokens, issuerTokens } from './gateway-tokens.js';
 import { Identity, type Verifier } from './identity.js';
+import { type IssuerVerifier, jwtVerifier } from './jwt.js';
 import { Members } from './members.js';
+import { Passkeys } from './passkeys.js';
+import { PlaybackGrants } from './playback-grants.js';
+import { PlaybackKeys } from './playback-keys.js';
+import { PlaybackLinks } from './playback-links.js';
+import { PlaybackRules } from './playback-rules.js';
+import { RateLimits } from './rate-limits.js';
+import { RemoteKeys } from './remote-keys.js';
+import { Sessions } from './sessions.js';
+import { SigningKeys } from './signing-keys.js';
+import { TwoFactor } from './two-factor.js';
 import { openVault, type Vault } from './vault.js';
+import { Webhooks } from './webhooks.js';
 
 export interface AccessOptions {
   readonly database: Database;
@@ -19,6 +35,24 @@ export interface AccessOptions {
   /** `ENCRYPTION_KEY`; undefined: one that is made once and kept in `dataDir`. */
   readonly encryptionKey?: Uint8Array | undefined;
   readonly previousEncryptionKey?: Uint8Array | undefined;
+  /** `PUBLIC_URL`, without a slash at the end: the issuer of our own tokens, and the host that passkeys are bound to. */
+  readonly publicUrl: string;
+  /** Of the platform's gateway (`JWT_SECRET`, `JWT_AUDIENCE`); without a secret its tokens are not accepted. */
+  readonly jwtSecret?: string | undefined;
+  readonly jwtAudience?: string | undefined;
+  /** Of another issuer (`AUTH_…`); accepted when address, issuer and audience are given. */
+  readonly authJwksUrl?: string | undefined;
+  readonly authIssuer?: string | undefined;
+  readonly authAudience?: string | undefined;
+  readonly authRoleClaim?: string | undefined;
+  readonly authPrivilegedRoles?: boolean | undefined;
+  /** `PLAYBACK_KEYS_FILE`: where an edge server reads the keys of playback links. */
+  readonly playbackKeysFile?: string | undefined;
+  /** Rate limits are shared through it between processes; undefined: counted in this one. */
+  readonly redisUrl?: string | undefined;
+  readonly rateLimitPerMinute?: number | undefined;
+  /** Where webhooks may lead beside the public internet: host names, addresses, ranges. */
+  readonly webhookAllowedHosts?: readonly string[] | undefined;
 }
 
 /** The room, composed: who is who, and who may do what. */
@@ -28,6 +62,16 @@ export interface Access {
   readonly identity: Identity;
   readonly audit: Audit;
   readonly vault: Vault;
+  readonly signingKeys: SigningKeys;
+  readonly sessions: Sessions;
+  readonly twoFactor: TwoFactor;
+  readonly passkeys: Passkeys;
+  readonly apiKeys: ApiKeys;
+  readonly playbackKeys: PlaybackKeys;
+  readonly playbackLinks: PlaybackLinks;
+  readonly playbackRules: PlaybackRules;
+  readonly webhooks: Webhooks;
+  readonly limits: RateLimits;
   /** Reads what has to be known before the first request. */
   start(): Promise<void>;
   /** Twice is harmless. */
@@ -44,12 +88,27 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   const channels = new Channels(database);
   const members = new Members(database, channels);
   const audit = new Audit(database);
+  const signingKeys = new SigningKeys({ database, vault, clock, log });
+  const ended = new EndedSessions({ database, clock, log });
+  const tokens = new AccessTokens({ keys: signingKeys, issuer: options.publicUrl, clock, isEnded: (id) => ended.has(id) });
+  const sessions = new Sessions({ database, vault, tokens, ended, audit, clock, log });
+  const playbackKeys = new PlaybackKeys({ database, vault, clock, log, file: options.playbackKeysFile });
+  const playbackGrants = new PlaybackGrants({ database, clock, log });
+  const playbackLinks = new PlaybackLinks({ keys: playbackKeys, grants: playbackGrants, clock });
+  const playbackRules = new PlaybackRules({ database, channels, clock, log, alsoReload: () => playbackKeys.load() });
+  const limits = new RateLimits({ clock, log, redisUrl: options.redisUrl, perMinute: options.rateLimitPerMinute });
+  const webhooks = new Webhooks({ database, vault, clock, log, allowedHosts: options.webhookAllowedHosts });
+
+  const twoFactor = new TwoFactor({ database, vault, clock, tries: limits, issuer: new URL(options.publicUrl).hostname });
+  const passkeys = new Passkeys({ database, vault, clock, log, publicUrl: options.publicUrl, serviceName: 'Veza' });
+  const apiKeys = new ApiKeys({ database, clock, log });
 
   const verifyAdminToken: Verifier = async (credential) =>
     adminToken.matches(credential)
       ? { kind: 'admin-token', id: 'admin-token', name: 'admin token', role: 'admin', secondFactor: true }
       : undefined;
-  const identity = new Identity([verifyAdminToken]);
+  const verifyJwt = jwtVerifier(issuersOf(options, tokens));
+  const identity = new Identity([verifyAdminToken, apiKeys.verify, verifyJwt]);
 
   return {
     channels,
@@ -57,9 +116,54 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     identity,
     audit,
     vault,
-    start: () => channels.start(),
+    signingKeys,
+    sessions,
+    twoFactor,
+    passkeys,
+    apiKeys,
+    playbackKeys,
+    playbackLinks,
+    playbackRules,
+    limits,
+    webhooks,
+    async start() {
+      await channels.start();
+      await signingKeys.start();
+      await ended.start();
+      sessions.start();
+      await playbackKeys.start();
+      await playbackRules.start();
+      playbackGrants.start();
+      webhooks.start();
+    },
     async stop() {
+      await playbackRules.stop();
+      await playbackGrants.stop();
+      await webhooks.stop();
+      sessions.stop();
+      ended.stop();
+      signingKeys.stop();
       vault.stop();
+      limits.stop();
     },
   };
+}
+
+/** Whose signed tokens are accepted, by `iss`. */
+function issuersOf(options: AccessOptions, tokens: AccessTokens): ReadonlyMap<string, IssuerVerifier> {
+  const { clock, log, publicUrl, jwtSecret, authJwksUrl, authIssuer, authAudience } = options;
+  const rules = { clock, privilegedRoles: options.authPrivilegedRoles ?? false };
+  const issuers = new Map<string, IssuerVerifier>();
+  if (authJwksUrl !== undefined && authIssuer !== undefined && authAudience !== undefined) {
+    const keys = new RemoteKeys({ url: authJwksUrl, clock, log });
+    issuers.set(
+      authIssuer,
+      issuerTokens({ ...rules, keys, issuer: authIssuer, audience: authAudience, roleClaim: options.authRoleClaim ?? 'role' }),
+    );
+  }
+  if (jwtSecret !== undefined)
+    issuers.set(GATEWAY_ISSUER, gatewayTokens({ ...rules, secret: jwtSecret, audience: options.jwtAudience ?? 'veza' }));
+  // Last, so that nobody's takes the place of our own.
+  issuers.set(publicUrl, (token) => tokens.verify(token));
+  return issuers;
 }

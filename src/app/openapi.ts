@@ -31,6 +31,10 @@ export interface Operation<P = unknown, Q = unknown, B = unknown> {
   readonly contentType?: 'application/jsonl';
   /** Beyond `bad_request`, `internal` and `unavailable`, which every operation may meet. */
   readonly errors: readonly ErrorCode[];
+  /** What proves the caller is in the body: a token in the header that is not good (it may have expired just now) counts as none. */
+  readonly provenByBody?: true;
+  /** Routine that would bury the rest of the audit log; what is not routine in it is recorded where it is found. */
+  readonly unaudited?: true;
   handle(request: Call<P, Q, B>): Promise<unknown>;
 }
 

@@ -5,21 +5,27 @@ import Router from '@koa/router';
 import Koa from 'koa';
 import type { Access } from '../access/access.js';
 import type { Channel } from '../access/channels.js';
-import { type ChannelRole, judge, type Principal } from '../access/roles.js';
+import { ANONYMOUS, type ChannelRole, judge, type Principal } from '../access/roles.js';
 import type { Clock } from '../runtime/clock.js';
 import { ERROR_CODES, type ErrorCode, messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import type { Metrics } from '../runtime/metrics.js';
 import type { Broadcasts } from '../vod/broadcasts.js';
+import { apiKeyOperations } from './api-keys.js';
+import { auditOperations } from './audit.js';
 import { broadcastOperations } from './broadcasts.js';
 import { type Addresses, channelOperations, type LiveStatus } from './channels.js';
+import { encryptionKeyOperations } from './encryption-keys.js';
 import { type HealthCheck, readiness } from './health.js';
 import { clientAddress } from './http-listener.js';
 import { ApiLimits } from './limits.js';
+import { keySetEndpoint } from './jwks.js';
 import { type Client, checked, isAboutChannel, type Operation, openApiDocument } from './openapi.js';
 import { readJson } from './request-body.js';
+import { sessionOperations } from './sessions.js';
 import { securityHeaders } from './security-headers.js';
 import type { Pages } from './static.js';
+import { webhookOperations } from './webhooks.js';
 
 export interface AppOptions {
   clock: Clock;
@@ -55,6 +61,11 @@ export function apiOperations(options: Pick<AppOptions, 'access' | 'broadcasts' 
   return [
     ...channelOperations({ channels, sees, live, addresses }),
     ...broadcastOperations({ sees, broadcasts, mediaUrl: addresses.mediaUrl }),
+    ...sessionOperations({ sessions: access.sessions, signingKeys: access.signingKeys }),
+    ...apiKeyOperations(access),
+    ...auditOperations(access),
+    ...encryptionKeyOperations(access),
+    ...webhookOperations(access.webhooks),
   ];
 }
 
@@ -74,6 +85,7 @@ export function createApp(options: AppOptions): Koa {
   app.use(securityHeaders(options.trustProxyHops));
   app.use(unanswered);
   app.use(healthEndpoints(options));
+  app.use(keySetEndpoint(() => options.access.signingKeys.keySet()));
   app.use(cors(options.allowedOrigins));
   app.use(limits.middleware);
 
@@ -212,7 +224,8 @@ function mount(router: Router, operation: Operation, { access, log }: AppOptions
         userAgent: ctx.get('user-agent').slice(0, 300),
         requestId: ctx.state.requestId as string,
       };
-      const principal = await access.identity.ofHeader(ctx.get('authorization'));
+      const asking = access.identity.ofHeader(ctx.get('authorization'));
+      const principal = await (operation.provenByBody ? asking.catch(() => ANONYMOUS) : asking);
       await limits.identified(ctx, principal);
       if (operation.access !== 'anyone' && principal.kind === 'anonymous') throw new VezaError('unauthorized', 'Sign in first.');
       const params = checked(operation.params, ctx.params, 'path');
@@ -237,7 +250,7 @@ function mount(router: Router, operation: Operation, { access, log }: AppOptions
           noted = { ...noted, ...more };
         },
       });
-      if (operation.method !== 'get') {
+      if (operation.method !== 'get' && !operation.unaudited) {
         const channel = admitted?.channel.slug;
         const target = noted.target ?? (channel === undefined ? undefined : `channel:${channel}`);
         const { address, requestId } = client;
@@ -321,7 +334,9 @@ function answerError(ctx: Koa.Context, error: Error, log: Log): void {
   res.setHeader('Content-Type', 'application/problem+json');
   res.setHeader('Content-Length', body.length);
   res.setHeader('Cache-Control', 'no-store');
-  if (status === 401) res.setHeader('WWW-Authenticate', 'Bearer realm="veza"');
+  // RFC 6750 3.1: a client that sent no token is told no more than that one is wanted.
+  const sentToken = code === 'unauthorized' && ctx.get('authorization') !== '';
+  if (status === 401) res.setHeader('WWW-Authenticate', `Bearer realm="veza"${sentToken ? ', error="invalid_token"' : ''}`);
   if (status === 503 || status === 429) res.setHeader('Retry-After', String(details?.retryAfterS ?? 1));
   // What was not read of the request would be taken for the next one; HTTP/2 keeps them apart.
   if (!ctx.req.complete && ctx.req.httpVersionMajor < 2) res.setHeader('Connection', 'close');

@@ -1,7 +1,7 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Access, openAccess } from '../../src/access/access.js';
+import { type Access, type AccessOptions, openAccess } from '../../src/access/access.js';
 import { adminTokenPath } from '../../src/access/admin-token.js';
 import type { Channels } from '../../src/access/channels.js';
 import type { ChannelStatus, LiveStatus } from '../../src/app/channels.js';
@@ -45,13 +45,14 @@ export interface TestApp {
 }
 
 /** The whole app on an embedded database and a free port, with a fake live room. */
-export async function startApp(overrides: Partial<AppOptions> = {}): Promise<TestApp> {
+export async function startApp(overrides: Partial<AppOptions> = {}, accessOptions: Partial<AccessOptions> = {}): Promise<TestApp> {
   const dataDir = await mkdtemp(join(tmpdir(), 'veza-app-'));
   const clock = new SystemClock();
   const database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
   const metrics = new Metrics({ clock, service: 'veza', version: 'test', memoryLimitMb: undefined });
   const live = new FakeLive();
-  const access = await openAccess({ database, dataDir, clock, log: silentLog });
+  const access = await openAccess({ database, dataDir, clock, log: silentLog, publicUrl: 'http://radio.example:8080', rateLimitPerMinute: 100_000, ...accessOptions });
+  await access.start();
   const options: AppOptions = {
     clock,
     log: silentLog,

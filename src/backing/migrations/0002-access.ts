@@ -68,6 +68,7 @@ create table sessions (
 );
 create index sessions_by_account on sessions (account_id, created_at desc);
 create index sessions_ended on sessions (ended_at) where ended_at is not null;
+create index sessions_by_expiry on sessions (expires_at);
 
 -- Tokens of accounts that are deleted or banned must stop working too, and their sessions are gone by then.
 create table ended_sessions (
@@ -85,6 +86,8 @@ create table refresh_tokens (
   sealed_successor bytea
 );
 create index refresh_tokens_by_session on refresh_tokens (session_id);
+create index refresh_tokens_replaced on refresh_tokens (replaced_at) where replaced_at is not null;
+create index refresh_tokens_sealed on refresh_tokens (replaced_at) where sealed_successor is not null;
 
 -- Of access tokens: published before it signs, kept until the last token it signed has expired.
 create table signing_keys (

@@ -1,0 +1,151 @@
+import { z } from 'zod';
+import type { Sessions } from '../access/sessions.js';
+import type { SigningKeys } from '../access/signing-keys.js';
+import { VezaError } from '../runtime/errors.js';
+import { isoOf } from './channels.js';
+import { type Operation, operation, pageOf } from './openapi.js';
+
+const refreshTokenSchema = z.string().min(1).max(512);
+
+const sessionSchema = z.strictObject({
+  id: z.uuid(),
+  client: z.string().meta({ description: 'The user agent that it was last refreshed by.' }),
+  address: z.string(),
+  createdAt: z.iso.datetime(),
+  lastUsedAt: z.iso.datetime().meta({ description: 'When its access token was last refreshed.' }),
+  expiresAt: z.iso.datetime().meta({ description: 'Unless it is refreshed before; never later than 90 days after it was begun.' }),
+  current: z.boolean().meta({ description: 'The one that asks.' }),
+});
+
+export interface SessionOperationsOptions {
+  sessions: Sessions;
+  signingKeys: SigningKeys;
+}
+
+/** Access tokens renewed, sessions listed and ended; the keys that access tokens are signed with. */
+export function sessionOperations({ sessions, signingKeys }: SessionOperationsOptions): Operation[] {
+  return [
+    operation({
+      id: 'refreshSession',
+      method: 'post',
+      path: '/auth/refresh',
+      summary:
+        'A new access token and a new refresh token. The old one is used up: used again, it ends the session, but for ten seconds in which it gives the same successor.',
+      access: 'anyone',
+      provenByBody: true,
+      unaudited: true,
+      body: z.strictObject({ refreshToken: refreshTokenSchema }),
+      status: 200,
+      answer: z.strictObject({
+        accessToken: z.string(),
+        expiresIn: z.int().meta({ description: 'Seconds.' }),
+        refreshToken: z.string(),
+      }),
+      errors: ['unauthorized'],
+      async handle({ body, client }) {
+        const { accessToken, expiresIn, refreshToken } = await sessions.refresh(body.refreshToken, client);
+        return { accessToken, expiresIn, refreshToken };
+      },
+    }),
+    operation({
+      id: 'logout',
+      method: 'post',
+      path: '/auth/logout',
+      summary:
+        'Ends the session that the refresh token, or without one the access token, belongs to. A session that is over already is no error.',
+      access: 'anyone',
+      provenByBody: true,
+      body: z.strictObject({ refreshToken: refreshTokenSchema.optional() }),
+      status: 204,
+      errors: ['unauthorized'],
+      async handle({ body, principal, audit }) {
+        if (body.refreshToken !== undefined) {
+          const found = await sessions.endByToken(body.refreshToken);
+          if (found) audit({ target: `account:${found.accountId}`, details: { sessionId: found.sessionId } });
+          return;
+        }
+        const { sessionId, accountId } = principal;
+        if (sessionId === undefined) throw new VezaError('unauthorized', 'Send the refresh token, or an access token that is good.');
+        await sessions.end(sessionId, accountId);
+        audit({ target: `account:${accountId}`, details: { sessionId } });
+      },
+    }),
+    operation({
+      id: 'listMySessions',
+      method: 'get',
+      path: '/me/sessions',
+      summary: 'Where I am signed in, the last used first.',
+      access: 'account',
+      status: 200,
+      answer: pageOf(sessionSchema),
+      errors: [],
+      async handle({ principal }) {
+        // An account has a hundred at most: one page.
+        const items = (await sessions.list(principal.accountId!)).map((session) => ({
+          id: session.id,
+          client: session.client,
+          address: session.address,
+          createdAt: isoOf(session.createdAtMs),
+          lastUsedAt: isoOf(session.lastUsedAtMs),
+          expiresAt: isoOf(session.expiresAtMs),
+          current: session.id === principal.sessionId,
+        }));
+        return { items, next: null };
+      },
+    }),
+    operation({
+      id: 'endMySessions',
+      method: 'delete',
+      path: '/me/sessions',
+      summary: 'Signs me out everywhere, here too.',
+      access: 'account',
+      status: 204,
+      errors: [],
+      async handle({ principal, audit }) {
+        const count = await sessions.endAll(principal.accountId!);
+        audit({ target: `account:${principal.accountId}`, details: { count } });
+      },
+    }),
+    operation({
+      id: 'endMySession',
+      method: 'delete',
+      path: '/me/sessions/{id}',
+      summary: 'Signs me out in one place.',
+      access: 'account',
+      params: z.strictObject({ id: z.uuid() }),
+      status: 204,
+      errors: ['not_found'],
+      async handle({ params, principal, audit }) {
+        if (!(await sessions.end(params.id, principal.accountId!))) throw new VezaError('not_found', 'You have no such session.');
+        audit({ target: `account:${principal.accountId}`, details: { sessionId: params.id } });
+      },
+    }),
+    operation({
+      id: 'rotateSigningKey',
+      method: 'post',
+      path: '/service/signing-keys',
+      summary: 'A new key to sign access tokens with, ahead of the daily change. It is published at once and signs twelve minutes later.',
+      access: 'service.keys',
+      body: z.strictObject({
+        revoke: z
+          .boolean()
+          .default(false)
+          .meta({
+            description: 'After a leak: the new key signs at once and the others are thrown away; every access token ends within a minute.',
+          }),
+      }),
+      status: 201,
+      answer: z.strictObject({
+        kid: z.string(),
+        signsFrom: z.iso.datetime(),
+        signsUntil: z.iso.datetime(),
+      }),
+      errors: [],
+      async handle({ body, audit }) {
+        const { kid, signsFromMs, signsUntilMs } = await signingKeys.rotate(body);
+        audit({ target: `signing-key:${kid}`, details: { revoke: body.revoke } });
+        return { kid, signsFrom: isoOf(signsFromMs), signsUntil: isoOf(signsUntilMs) };
+      },
+    }),
+  ];
+}
