@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import type { Database } from '../backing/database.js';
 import type { Clock } from '../runtime/clock.js';
-import { messageOf } from '../runtime/errors.js';
+import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 
 /**
@@ -15,8 +15,12 @@ export interface Vault {
   seal(purpose: string, plain: Uint8Array | string): Buffer;
   /** Rejects with `internal` when it was tampered with, is for another purpose, or its key is gone. */
   open(purpose: string, sealed: Uint8Array): Promise<Buffer>;
-  /** A new data key, and everything that is sealed re-encrypted with it. Rows that change meanwhile are taken again. */
-  rotate(): Promise<{ keyId: number; reencrypted: number }>;
+  /**
+   * A new data key, and everything that is sealed re-encrypted with it. What another process seals meanwhile with the key before is left to
+   * the next time: a key goes only when nothing is sealed with it any more and every process knows a newer one. `unreadable`: rows that do not
+   * open, damaged or of a lost key; they are left as they are.
+   */
+  rotate(): Promise<{ keyId: number; reencrypted: number; unreadable: number }>;
   stop(): void;
 }
 
@@ -37,6 +41,8 @@ const TAG_BYTES = 16;
 const BATCH = 200;
 /** Another process may have made a key: it is used here from then on at the latest. */
 const RELOAD_MS = 60_000;
+/** A key that was replaced so long ago is in no process's use any more, even of one that missed a few reloads. */
+const RETIRED_MS = 10 * RELOAD_MS;
 
 export interface VaultOptions {
   readonly database: Database;
@@ -77,7 +83,11 @@ export async function openVault({ database, masterKey, previousMasterKey, clock,
 
   const add = async (id: number) => {
     const wrapped = encrypt(masterKey, 0, `data-key:${id}`, randomBytes(32));
-    await database.query('insert into encryption_keys (id, wrapped) values ($1, $2) on conflict do nothing', [id, wrapped]);
+    await database.query('insert into encryption_keys (id, wrapped, created_at) values ($1, $2, $3) on conflict do nothing', [
+      id,
+      wrapped,
+      new Date(clock.wallMs()),
+    ]);
     await load();
   };
 
@@ -99,25 +109,49 @@ export async function openVault({ database, masterKey, previousMasterKey, clock,
     return plain;
   };
 
-  const reencrypt = async ({ table, id, column, purpose }: (typeof SEALED)[number]): Promise<number> => {
-    let count = 0;
-    for (;;) {
+  const reencrypt = async ({ table, id, column, purpose }: (typeof SEALED)[number]): Promise<{ done: number; unreadable: number }> => {
+    let done = 0;
+    let unreadable = 0;
+    for (let after = ''; ; ) {
       const { rows } = await database.query<{ id: string; sealed: Buffer }>(
         `select ${id} as id, ${column} as sealed from ${table}
-         where ${column} is not null and substring(${column} from 2 for 4) <> $1 limit ${BATCH}`,
-        [idBytes(newest)],
+         where ${column} is not null and substring(${column} from 2 for 4) <> $1 and ${id} collate "C" > $2
+         order by ${id} collate "C" limit ${BATCH}`,
+        [idBytes(newest), after],
       );
-      if (rows.length === 0) return count;
+      if (rows.length === 0) return { done, unreadable };
+      after = rows.at(-1)!.id;
+      const again: { id: string; was: Buffer; is: Buffer }[] = [];
       for (const row of rows) {
-        const again = seal(purpose(row.id), await open(purpose(row.id), row.sealed));
-        // Only if it is still what was read: a writer in between has sealed something newer.
-        const { rowCount } = await database.query(`update ${table} set ${column} = $2 where ${id} = $1 and ${column} = $3`, [
-          row.id,
-          again,
-          row.sealed,
-        ]);
-        count += rowCount;
+        try {
+          again.push({ id: row.id, was: row.sealed, is: seal(purpose(row.id), await open(purpose(row.id), row.sealed)) });
+        } catch (error) {
+          if (error instanceof VezaError) throw error;
+          unreadable++;
+          log.error({ table, id: row.id, error: messageOf(error) }, 'what is sealed here does not open, and keeps its old key');
+        }
       }
+      // Only what is still as it was read: a writer in between has sealed something newer.
+      const { rowCount } = await database.query(
+        `update ${table} set ${column} = v.sealed from unnest($1::text[], $2::bytea[], $3::bytea[]) as v (row_id, was, sealed)
+         where ${id} = v.row_id and ${column} = v.was`,
+        [again.map((row) => row.id), again.map((row) => row.was), again.map((row) => row.is)],
+      );
+      done += rowCount;
+    }
+  };
+
+  /** Deletes keys that nobody seals with and nothing is sealed with. */
+  const retire = async () => {
+    const { rows } = await database.query<{ id: number }>(
+      `select id from encryption_keys k where exists (select 1 from encryption_keys n where n.id > k.id and n.created_at <= $1) order by id`,
+      [new Date(clock.wallMs() - RETIRED_MS)],
+    );
+    for (const { id: keyId } of rows) {
+      const used = SEALED.map(({ table, column }) => `select 1 from ${table} where substring(${column} from 2 for 4) = $2`).join(
+        ' union all ',
+      );
+      await database.query(`delete from encryption_keys where id = $1 and not exists (${used})`, [keyId, idBytes(keyId)]);
     }
   };
 
@@ -128,11 +162,15 @@ export async function openVault({ database, masterKey, previousMasterKey, clock,
       await load();
       await add(newest + 1);
       let reencrypted = 0;
-      for (const place of SEALED) reencrypted += await reencrypt(place);
-      // The one before stays until the next time: another process may seal with it for another minute.
-      await database.query('delete from encryption_keys where id < $1', [newest - 1]);
+      let unreadable = 0;
+      for (const place of SEALED) {
+        const walked = await reencrypt(place);
+        reencrypted += walked.done;
+        unreadable += walked.unreadable;
+      }
+      await retire();
       await load();
-      return { keyId: newest, reencrypted };
+      return { keyId: newest, reencrypted, unreadable };
     },
     stop: () => cancelReload(),
   };
