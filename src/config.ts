@@ -404,7 +404,12 @@ const VARIABLES = {
     'false',
     '`PROMETHEUS_PORT` speaks TLS 1.3, and only with clients whose certificate `INTERNAL_CA_FILE` has signed.',
   ),
-  internalCaFile: unset('INTERNAL_CA_FILE', 'ops', text(), 'The certificate of the authority for mutual TLS between our own processes, PEM.'),
+  internalCaFile: unset(
+    'INTERNAL_CA_FILE',
+    'ops',
+    text(),
+    'The certificate of the authority for mutual TLS between our own processes, PEM.',
+  ),
   internalCertFile: unset('INTERNAL_CERT_FILE', 'ops', text(), 'This process’s certificate from it, PEM. Read again when it changes.'),
   internalKeyFile: unset('INTERNAL_KEY_FILE', 'ops', text(), 'Its private key, PEM.'),
   tracingEnabled: set('TRACING_ENABLED', 'ops', flag, 'false', 'Not supported yet: `true` refuses the start.'),

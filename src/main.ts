@@ -1,11 +1,13 @@
 import type { RequestListener } from 'node:http';
 import { fileURLToPath } from 'node:url';
-import { listenHttp } from './app/http-listener.js';
+import { ConnectionLimits } from './app/connection-limits.js';
+import { type HttpListener, listenHttp, useCertificate } from './app/http-listener.js';
 import { type Config, ConfigError, loadConfig } from './config.js';
 import { type Clock, SystemClock } from './runtime/clock.js';
 import { messageOf } from './runtime/errors.js';
 import { createLog, type Log } from './runtime/log.js';
-import type { Service } from './service.js';
+import { TlsFiles } from './runtime/tls-files.js';
+import type { PublicListeners, Service } from './service.js';
 
 /** Starts the service. Rejects when a part cannot start. */
 export async function startService(config: Config, log: Log, clock: Clock = new SystemClock()): Promise<Service> {
@@ -13,15 +15,45 @@ export async function startService(config: Config, log: Log, clock: Clock = new 
   // The port is opened before anything else is even loaded: a player that is refused a connection gives up after a second or two; one
   // that is let in waits.
   const door = new Door();
-  const http = config.roles.includes('app') ? await listenHttp(door.handle, { host: config.host, port: config.port }, clock) : undefined;
+  const http = await openListeners(config, door.handle, log, clock);
   try {
     const { composeService } = await import('./service.js');
     return await composeService(config, log, clock, http, (handler) => door.open(handler));
   } catch (error) {
     door.close();
-    await http?.stop(0);
+    await http.stop(0);
     throw error;
   }
+}
+
+/** `PORT` and `HTTPS_PORT`. Rejects when one is taken, or the certificate cannot be used. */
+async function openListeners(config: Config, handler: RequestListener, log: Log, clock: Clock): Promise<PublicListeners> {
+  const { host, port, httpsPort, tlsCertFile, tlsKeyFile, trustProxyHops } = config;
+  const connections = new ConnectionLimits({
+    total: config.maxHttpConnections,
+    perAddress: trustProxyHops > 0 ? undefined : config.maxHttpConnectionsPerAddress,
+  });
+  const tls = tlsCertFile && tlsKeyFile ? await TlsFiles.open({ certFile: tlsCertFile, keyFile: tlsKeyFile, clock, log }) : undefined;
+  const listeners: HttpListener[] = [];
+  const stop = async (graceMs: number) => {
+    tls?.stop();
+    await Promise.all(listeners.map((listener) => listener.stop(graceMs)));
+  };
+  try {
+    if (config.roles.includes('app')) {
+      listeners.push(await listenHttp(handler, { host, port, connections }, clock));
+      if (httpsPort !== undefined && tls) {
+        const minVersion = `TLSv${config.tlsMinVersion}` as const;
+        const https = await listenHttp(handler, { host, port: httpsPort, connections, tls: { ...tls.current, minVersion } }, clock);
+        tls.onChange((certificates) => useCertificate(https, { ...certificates, minVersion }));
+        listeners.push(https);
+      }
+    }
+  } catch (error) {
+    await stop(0);
+    throw error;
+  }
+  return { connections, tls, stop };
 }
 
 /** Requests that come before the service is ready wait here, at most as many as there may be connections. */

@@ -1,9 +1,11 @@
-import { readFile } from 'node:fs/promises';
 import type { RequestListener } from 'node:http';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openAccess } from './access/access.js';
-import { clientAddress, type HttpListener } from './app/http-listener.js';
+import type { Webhooks } from './access/webhooks.js';
+import { isoOf } from './app/channels.js';
+import type { ConnectionLimits } from './app/connection-limits.js';
+import { clientAddress, type HttpListener, useCertificate } from './app/http-listener.js';
 import { startMetricsServer } from './app/metrics-server.js';
 import { Playback } from './app/playback.js';
 import { createApp } from './app/server.js';
@@ -19,11 +21,22 @@ import { LiveChannels } from './live/live-channels.js';
 import { Uploader } from './live/uploader.js';
 import { chooseLadder } from './media/ladder.js';
 import type { Clock } from './runtime/clock.js';
+import { internalServerTls } from './runtime/internal-tls.js';
 import { type Component, Lifecycle } from './runtime/lifecycle.js';
 import type { Log } from './runtime/log.js';
 import { Metrics } from './runtime/metrics.js';
+import { TlsFiles } from './runtime/tls-files.js';
 import { Broadcasts } from './vod/broadcasts.js';
 import { Recordings } from './vod/recordings.js';
+
+/** What is open to everybody, and what it shares. */
+export interface PublicListeners {
+  readonly connections: ConnectionLimits;
+  /** What `TLS_CERT_FILE` and `TLS_KEY_FILE` hold. */
+  readonly tls: TlsFiles | undefined;
+  /** Twice is harmless. */
+  stop(graceMs: number): Promise<void>;
+}
 
 /** How long answers under way may take when the process ends; a playlist that waits for a part takes up to 6 s. */
 const HTTP_GRACE_MS = 7000;
@@ -41,7 +54,7 @@ export async function composeService(
   config: Config,
   log: Log,
   clock: Clock,
-  http: HttpListener | undefined,
+  http: PublicListeners,
   open: (handler: RequestListener) => void,
 ): Promise<Service> {
   const metrics = new Metrics({ clock, service: config.serviceName, version: config.version, memoryLimitMb: config.memoryLimitMb });
@@ -61,11 +74,32 @@ export async function composeService(
     log,
   });
   const access = await openAccess({ ...config, previousEncryptionKey: config.encryptionKeyPrevious, database, clock, log });
-  const { channels } = access;
+  const { channels, webhooks } = access;
+  provideWebhookCounts(metrics, webhooks);
   const broadcasts = new Broadcasts(database);
 
   const uploader = new Uploader({ store, clock, log, metrics: uploadMetrics(metrics) });
-  const recordings = new Recordings({ store, broadcasts, clock, log, dvrWindowS: config.dvrWindowS });
+  const mediaUrl = config.cdnBaseUrl ?? config.publicUrl;
+  const recordings = new Recordings({
+    store,
+    broadcasts,
+    clock,
+    log,
+    dvrWindowS: config.dvrWindowS,
+    onReady: ({ assetId, channel, startedAtMs, durationMs }, connection) =>
+      webhooks.emit(
+        'recording.ready',
+        channel,
+        {
+          asset: assetId,
+          title: channel.title,
+          startedAt: isoOf(startedAtMs),
+          durationMs: Math.round(durationMs),
+          urls: { hls: `${mediaUrl}/vod/${assetId}/master.m3u8`, dash: `${mediaUrl}/vod/${assetId}/manifest.mpd` },
+        },
+        connection,
+      ),
+  });
   const ingest = new IngestMeter(clock);
   const live = new LiveChannels({
     ffmpeg,
@@ -85,6 +119,10 @@ export async function composeService(
     maxStreams: config.maxStreams,
     verifyKey: (streamKey, isOnAir) => channels.verifyKey(streamKey, isOnAir),
     channelBySlug: (slug) => channels.get(slug),
+    onOnAir: ({ channel, broadcastId, startedMs }) =>
+      void webhooks.emit('channel.on_air', channel, { broadcastId, startedAt: isoOf(startedMs) }),
+    onOffAir: ({ channel, broadcastId, startedMs, endedMs }) =>
+      void webhooks.emit('channel.off_air', channel, { broadcastId, startedAt: isoOf(startedMs), endedAt: isoOf(endedMs) }),
     onRecordingStarted: (recording) => recordings.started(recording),
     onRecordingEnded: (recording) => recordings.ended(recording),
   });
@@ -102,11 +140,16 @@ export async function composeService(
     ...(config.maxListenersPerStream === undefined ? {} : { maxListenersPerStream: config.maxListenersPerStream }),
   });
   providePlaybackCounts(metrics, playback);
+  const { connections, tls } = http;
+  metrics.provideCount(
+    'http_connections_refused_total',
+    'Connections closed at once because there were too many, in all or of one address.',
+    () => connections.refused,
+  );
   metrics.provide('streams_active', () => live.streams);
   metrics.provide('listeners_active', () => live.channels().reduce((sum, channel) => sum + playback.listeners(channel), 0));
   metrics.provide('ingest_bitrate_bits', () => ingest.bitsPerSecond());
 
-  const mediaUrl = config.cdnBaseUrl ?? config.publicUrl;
   const { publicUrl, rtmpPort, rtmpsPort, ingestPort } = config;
   const addresses = { publicUrl, mediaUrl, rtmpPort, rtmpsPort, ingestPort };
   const pagesDir = join(dirname(fileURLToPath(import.meta.url)), '..', 'player-demo');
@@ -133,32 +176,39 @@ export async function composeService(
     playback,
   });
 
+  const { internalCertFile, internalKeyFile, internalCaFile, rtmpsPort: securePort } = config;
+  const internalTls =
+    config.metricsTls && internalCertFile && internalKeyFile && internalCaFile
+      ? await TlsFiles.open({ certFile: internalCertFile, keyFile: internalKeyFile, caFile: internalCaFile, clock, log })
+      : undefined;
   const address = { gate: live, clock, log, host: config.host };
+  const rtmps =
+    config.roles.includes('ingest') && securePort !== undefined && tls
+      ? new RtmpServer({ ...address, port: securePort, tls: tls.current })
+      : undefined;
+  tls?.onChange((certificates) => rtmps?.useCertificate(certificates));
   const parts: Component[] = [
     { name: 'database', stop: () => database.stop() },
     // Stopped after the shows have finished their segments, and after playback has let go of whoever listens to an endless stream.
-    { name: 'http', stop: () => http?.stop(HTTP_GRACE_MS) },
+    { name: 'http', stop: () => http.stop(HTTP_GRACE_MS) },
     { name: 'playback', stop: () => playback.stop() },
     { name: 'access', start: () => access.start(), stop: () => access.stop() },
     recordings,
     live,
     // What the live room has found after a crash it sees to itself.
     { name: 'broadcasts', start: () => recordings.closeOrphans((assetId) => live.knows(assetId)) },
-    listener('metrics', config.metricsEnabled, () =>
-      startMetricsServer({ host: config.host, port: config.prometheusPort, metrics, clock, log }),
-    ),
+    ...(internalTls ? [{ name: 'internal certificate', stop: () => internalTls.stop() }] : []),
+    listener('metrics', config.metricsEnabled, async () => {
+      const { host, prometheusPort } = config;
+      const tls = internalTls && internalServerTls(internalTls.current);
+      const opened = await startMetricsServer({ host, port: prometheusPort, metrics, clock, log, tls });
+      internalTls?.onChange((certificates) => useCertificate(opened, internalServerTls(certificates)));
+      return opened;
+    }),
     ...(config.roles.includes('ingest')
       ? [new IngestHttpServer({ ...address, port: config.ingestPort }), new RtmpServer({ ...address, port: config.rtmpPort })]
       : []),
-    ...(config.roles.includes('ingest') && config.rtmpsPort !== undefined && config.tlsCertFile && config.tlsKeyFile
-      ? [
-          new RtmpServer({
-            ...address,
-            port: config.rtmpsPort,
-            tls: { cert: await readFile(config.tlsCertFile), key: await readFile(config.tlsKeyFile) },
-          }),
-        ]
-      : []),
+    ...(rtmps ? [rtmps] : []),
   ];
   const lifecycle = new Lifecycle(clock, log);
   try {
@@ -231,6 +281,16 @@ function providePlaybackCounts(metrics: Metrics, { counters }: Playback): void {
     'Listeners of endless streams disconnected for reading too slowly.',
     () => counters.slowListeners,
   );
+}
+
+function provideWebhookCounts(metrics: Metrics, webhooks: Webhooks): void {
+  const count = (name: string, help: string, read: () => number) => metrics.provideCount(`webhook_${name}_total`, help, read);
+  count('deliveries_taken', 'Deliveries that a receiver answered with 2xx.', () => webhooks.counts.taken);
+  count('deliveries_failed', 'Tries that failed and are made again.', () => webhooks.counts.failed);
+  count('deliveries_given_up', 'Deliveries that were given up.', () => webhooks.counts['given-up']);
+  count('events_dropped', 'Events not told: too many were waiting, or the database was away for too long.', () => webhooks.counts.dropped);
+  metrics.provide('webhook_backlog', () => webhooks.counts.waiting);
+  metrics.provide('webhook_oldest_due_seconds', () => webhooks.counts.oldestDueS);
 }
 
 function uploadMetrics(metrics: Metrics) {

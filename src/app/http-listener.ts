@@ -1,6 +1,18 @@
-import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerOptions } from 'node:http';
+import { createServer as createSecureServer, type Server as SecureServer } from 'node:https';
+import { type AddressInfo, isIP, type Socket } from 'node:net';
+import type { TLSSocket, TlsOptions } from 'node:tls';
 import type { Clock } from '../runtime/clock.js';
+import type { ConnectionLimits } from './connection-limits.js';
+import { Http2 } from './http2.js';
+import { sendStatus } from './media-response.js';
+
+/** Of a request's head, all its fields together; more is answered 431. */
+const MAX_HEAD_BYTES = 16_384;
+/** More is answered 431. A browser behind two proxies sends about 30. */
+export const MAX_HEADERS = 100;
+/** Characters of a request's target; more is answered 414. */
+export const MAX_URL_CHARS = 8192;
 
 export interface HttpListener {
   readonly port: number;
@@ -9,19 +21,55 @@ export interface HttpListener {
   stop(graceMs: number): Promise<void>;
 }
 
-/** Rejects when the port is taken. Port 0: any free one. */
-export async function listenHttp(handler: RequestListener, address: { host: string; port: number }, clock: Clock): Promise<HttpListener> {
-  const server = createServer({
-    // Longer than the idle time of usual proxies (60 s), so that they never meet a connection that is just being closed.
-    keepAliveTimeout: 75_000,
-    headersTimeout: 15_000,
-    requestTimeout: 30_000,
-    maxHeaderSize: 16_384,
-  });
-  server.on('request', handler);
+export interface ListenOptions {
+  readonly host: string;
+  /** 0: any free one. */
+  readonly port: number;
+  /** Unlimited unless given. */
+  readonly connections?: ConnectionLimits;
+  /** With it this is HTTPS: HTTP/2 where the client speaks it, unless `http2` is false. A new certificate: `server.setSecureContext`. */
+  readonly tls?: TlsOptions;
+  readonly http2?: boolean;
+}
+
+/** How long clients may take; a test of that has less. */
+export const TIMEOUTS: ServerOptions = {
+  // Longer than the idle time of usual proxies (60 s), so that they never meet a connection that is just being closed.
+  keepAliveTimeout: 75_000,
+  // From a connection, or from the first byte of a later request, to the end of the head; and to the end of the body. Who sends a byte now and then
+  // is cut off by them.
+  headersTimeout: 15_000,
+  requestTimeout: 30_000,
+  connectionsCheckingInterval: 5_000,
+};
+/** A client that neither sends nor reads for so long, while there is an answer for it. Longer than a playlist waits for a part, or a profile takes. */
+const SILENCE_MS = 180_000;
+const HANDSHAKE_MS = 10_000;
+
+/** Rejects when the port is taken, or the certificate cannot be used. */
+export async function listenHttp(handler: RequestListener, options: ListenOptions, clock: Clock): Promise<HttpListener> {
+  const { host, port, connections, tls } = options;
+  const guarded = guard(handler);
+  const common: ServerOptions = { ...TIMEOUTS, maxHeaderSize: MAX_HEAD_BYTES };
+  let http2: Http2 | undefined;
+  let server: Server;
+  if (tls) {
+    http2 = options.http2 === false ? undefined : new Http2(guarded, clock);
+    const ALPNProtocols = http2 ? ['h2', 'http/1.1'] : ['http/1.1'];
+    server = createSecureServer({ ...common, ...tls, ALPNProtocols, handshakeTimeout: HANDSHAKE_MS });
+    if (http2) divert(server, 'secureConnection', (socket: TLSSocket) => socket.alpnProtocol === 'h2' && http2!.take(socket));
+  } else {
+    server = createServer(common);
+  }
+  // One more than is allowed, so that it is seen: what is beyond this number Node leaves out silently.
+  server.maxHeadersCount = MAX_HEADERS + 1;
+  server.timeout = SILENCE_MS;
+  // For TLS this is before the handshake.
+  if (connections) divert(server, 'connection', (socket: Socket) => !connections.admit(socket));
+  server.on('request', guarded);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen({ ...address, backlog: 4096 }, () => {
+    server.listen({ host, port, backlog: 4096 }, () => {
       server.off('error', reject);
       resolve();
     });
@@ -32,27 +80,60 @@ export async function listenHttp(handler: RequestListener, address: { host: stri
     port: (server.address() as AddressInfo).port,
     stop(graceMs) {
       stopping ??= new Promise((resolve) => {
-        const cancel = clock.after(graceMs, () => server.closeAllConnections());
+        const cancel = clock.after(graceMs, () => {
+          server.closeAllConnections();
+          http2?.destroy();
+        });
         server.close(() => {
           cancel();
           resolve();
         });
         server.closeIdleConnections();
+        http2?.close();
       });
       return stopping;
     },
   };
 }
 
+/** New certificates for a listener that has some; connections that there are keep theirs. */
+export function useCertificate(listener: HttpListener, tls: TlsOptions): void {
+  (listener.server as SecureServer).setSecureContext(tls);
+}
+
+/** Asks `takes` before the server's own listeners are called with a socket, and only calls them when it says no. */
+function divert<S extends Socket>(server: Server, event: string, takes: (socket: S) => boolean): void {
+  const listeners = server.listeners(event);
+  server.removeAllListeners(event);
+  server.on(event, (socket: S) => {
+    if (!takes(socket)) for (const listener of listeners) listener.call(server, socket);
+  });
+}
+
+function guard(handler: RequestListener): RequestListener {
+  return (req, res) => {
+    if ((req.url ?? '').length <= MAX_URL_CHARS && req.rawHeaders.length <= 2 * MAX_HEADERS) {
+      handler(req, res);
+      return;
+    }
+    const close = req.httpVersionMajor < 2 ? ['Connection', 'close'] : [];
+    if (req.rawHeaders.length > 2 * MAX_HEADERS) sendStatus(res, 431, `there are more than ${MAX_HEADERS} header fields`, close);
+    else sendStatus(res, 414, `the address is longer than ${MAX_URL_CHARS} characters`, close);
+  };
+}
+
 /**
  * The client's address. Behind `proxyHops` proxies of ours it is what the outermost of them wrote down: that entry from the right of
- * `X-Forwarded-For` (what stands left of it, anybody may have made up). Koa's `ctx.ip` says the same.
+ * `X-Forwarded-For` (what stands left of it, anybody may have made up). What is no address there counts as none: nobody chooses his own name.
  */
 export function clientAddress(req: IncomingMessage, proxyHops: number): string {
   const forwarded = proxyHops > 0 ? req.headers['x-forwarded-for'] : undefined;
   const named = String(forwarded ?? '')
     .split(',')
     .slice(-proxyHops)[0]
-    ?.trim();
-  return named || (req.socket.remoteAddress ?? '');
+    ?.trim()
+    // Some proxies write the port, too.
+    .replace(/^\[(.*)\](?::\d+)?$/, '$1')
+    .replace(/^(\d+\.\d+\.\d+\.\d+):\d+$/, '$1');
+  return named && isIP(named) ? named : (req.socket.remoteAddress ?? '');
 }

@@ -67,8 +67,8 @@ export function sendError(res: ServerResponse, error: unknown): void {
   else sendProblem(res, 'internal', 'internal error');
 }
 
-/** 405 and 416 have no code of their own among the service's errors. */
-export function sendStatus(res: ServerResponse, status: 405 | 416, detail: string, extraHeaders: readonly string[]): void {
+/** These have no code of their own among the service's errors. */
+export function sendStatus(res: ServerResponse, status: 405 | 414 | 416 | 431, detail: string, extraHeaders: readonly string[]): void {
   const body = Buffer.from(JSON.stringify({ type: 'about:blank', title: STATUS_CODES[status], status, code: 'bad_request', detail }));
   res.writeHead(status, problemHeaders(body.length, extraHeaders));
   res.end(body);

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Session } from 'node:inspector/promises';
+import type { TlsOptions } from 'node:tls';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
@@ -14,6 +15,8 @@ export interface MetricsServerOptions {
   metrics: Metrics;
   clock: Clock;
   log: Log;
+  /** With it the port speaks TLS with these settings. */
+  tls?: TlsOptions | undefined;
 }
 
 /**
@@ -22,7 +25,7 @@ export interface MetricsServerOptions {
  * answering. One profile at a time.
  */
 export function startMetricsServer(options: MetricsServerOptions): Promise<HttpListener> {
-  const { metrics, clock, log } = options;
+  const { host, port, metrics, clock, log, tls } = options;
   let profiling = false;
 
   const pause = (seconds: number, req: IncomingMessage) =>
@@ -82,7 +85,7 @@ export function startMetricsServer(options: MetricsServerOptions): Promise<HttpL
         if (!res.headersSent) send(res, 500, 'text/plain', 'failed\n');
       });
     },
-    options,
+    { host, port, http2: false, ...(tls && { tls }) },
     clock,
   );
 }

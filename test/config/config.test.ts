@@ -65,7 +65,16 @@ for (const [env, line] of [
   [{ RTMPS_PORT: '1936' }, 'RTMPS_PORT is "1936"; allowed: only together with TLS_CERT_FILE and TLS_KEY_FILE'],
   [{ MAX_FILE_UPLOAD: '200 apples' }, 'MAX_FILE_UPLOAD is "200 apples"; allowed: a size from 1B to 100GB, such as 500KB, 200MB or 1GiB'],
   [{ S3_BUCKET: 'radio' }, 'S3_BUCKET is set; allowed: unset, because S3 is not supported yet'],
-  [{ REDIS_URL: 'redis://:secret@cache' }, 'REDIS_URL is set; allowed: unset, because Redis is not supported yet'],
+  [{ HTTPS_PORT: '8443' }, 'HTTPS_PORT is "8443"; allowed: only together with TLS_CERT_FILE and TLS_KEY_FILE'],
+  [{ TLS_MIN_VERSION: '1.1' }, 'TLS_MIN_VERSION is "1.1"; allowed: one of 1.2, 1.3'],
+  [
+    { METRICS_TLS: 'true', INTERNAL_CA_FILE: 'ca.pem' },
+    'METRICS_TLS is "true"; allowed: only together with INTERNAL_CA_FILE, INTERNAL_CERT_FILE and INTERNAL_KEY_FILE',
+  ],
+  [
+    { REDIS_URL: 'http://:secret@cache' },
+    'REDIS_URL is wrong (not shown, it is a secret); allowed: an address that starts with redis:// or rediss://',
+  ],
   [{ JWT_SECRET: 'hunter2' }, 'JWT_SECRET is wrong (not shown, it is a secret); allowed: at least 32 bytes'],
   [
     { DATABASE_URL: 'mysql://root:hunter2@db' },

@@ -51,7 +51,15 @@ export async function startApp(overrides: Partial<AppOptions> = {}, accessOption
   const database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
   const metrics = new Metrics({ clock, service: 'veza', version: 'test', memoryLimitMb: undefined });
   const live = new FakeLive();
-  const access = await openAccess({ database, dataDir, clock, log: silentLog, publicUrl: 'http://radio.example:8080', rateLimitPerMinute: 100_000, ...accessOptions });
+  const access = await openAccess({
+    database,
+    dataDir,
+    clock,
+    log: silentLog,
+    publicUrl: 'http://radio.example:8080',
+    rateLimitPerMinute: 100_000,
+    ...accessOptions,
+  });
   await access.start();
   const options: AppOptions = {
     clock,

@@ -41,7 +41,7 @@ export interface RtmpOptions {
   /** 0 takes any free one; `port` tells which. */
   port: number;
   host: string;
-  /** PEM. With it this is RTMPS: TLS 1.2 at least, since the encoders in use are years old. */
+  /** PEM. With it this is RTMPS: TLS 1.2 at least, since the encoders in use are years old. `useCertificate` replaces it. */
   tls?: { cert: string | Buffer; key: string | Buffer };
   limits?: Partial<RtmpLimits>;
 }
@@ -88,8 +88,13 @@ export class RtmpServer {
 
   /** Rejects when the port is taken or the certificate cannot be used. */
   async start(): Promise<void> {
-    if (this.#tls) this.#secure = createSecureContext({ ...this.#tls, minVersion: 'TLSv1.2' });
+    if (this.#tls) this.useCertificate(this.#tls);
     await this.#listener.start();
+  }
+
+  /** For connections from now on; a show that is on air keeps the one that it was begun with. Throws when it cannot be used. */
+  useCertificate({ cert, key }: NonNullable<RtmpOptions['tls']>): void {
+    this.#secure = createSecureContext({ cert, key, minVersion: 'TLSv1.2' });
   }
 
   /** Sources end as lost, so that their broadcasters find the next process within the reconnect window. */

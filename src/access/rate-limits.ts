@@ -1,0 +1,291 @@
+import { createHash } from 'node:crypto';
+import { isIP } from 'node:net';
+import { RateLimiterCompatibleAbstract, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
+import { openRedis, type RedisConnection } from '../backing/redis.js';
+import type { Clock } from '../runtime/clock.js';
+import { VezaError } from '../runtime/errors.js';
+import type { Log } from '../runtime/log.js';
+
+interface Size {
+  /** Points that may be taken in a window; the window begins with the first. */
+  readonly points: number;
+  readonly windowS: number;
+}
+
+/**
+ * What is counted, and how much of it is allowed to one key. With a `RATE_LIMIT_PER_MINUTE` other than 1000 all but `UNSCALED` grow or
+ * shrink with it. `docs/limits.md` says the same for operators.
+ */
+export const BUCKETS = {
+  /** Requests to the API of one account, API key or gateway subject; of one address where nobody is known. */
+  api: { points: 1000, windowS: 60 },
+  /** Credentials that were sent from one address and were not good. */
+  credential: { points: 100, windowS: 60 },
+  /** Failed sign-ins from one address. */
+  'sign-in-address': { points: 30, windowS: 300 },
+  /** Failed sign-ins to one account from one address: another address is not touched by them. */
+  'sign-in-account': { points: 10, windowS: 900 },
+  /** Failed sign-ins to one account from all addresses that never signed in to it. Short, so that it slows and does not lock out. */
+  'sign-in-unknown': { points: 20, windowS: 60 },
+  /** That an address has signed in to an account. */
+  'sign-in-known': { points: 1, windowS: 30 * 86_400 },
+  /** Refreshing, confirming, resetting. */
+  token: { points: 60, windowS: 60 },
+  /** Recovery mails asked for, from one address or for one account. */
+  recover: { points: 10, windowS: 3600 },
+  /** Accounts registered from one address. */
+  register: { points: 20, windowS: 3600 },
+  /** Wrong codes of an account's second factor: 5 of a million in a quarter of an hour. */
+  'second-factor': { points: 5, windowS: 900 },
+  /** Accounts that one of a channel's owners looks up by e-mail address. */
+  'member-email': { points: 30, windowS: 3600 },
+} as const satisfies Record<string, Size>;
+
+export type Bucket = keyof typeof BUCKETS;
+/** What keeps from guessing, or is no count of requests, does not follow how many requests are allowed. */
+export const UNSCALED: readonly Bucket[] = ['sign-in-address', 'sign-in-account', 'sign-in-unknown', 'sign-in-known', 'second-factor'];
+
+/** An address, an e-mail address, an id; several of them together are one key. Addresses of IPv6 count by their /64. */
+export type LimitKey = string | readonly string[];
+
+/** How a key stands with a bucket. */
+export interface Standing extends Size {
+  readonly bucket: Bucket;
+  readonly remaining: number;
+  /** Whole seconds until the points are all there again. */
+  readonly resetS: number;
+}
+
+export class RateLimited extends VezaError {
+  readonly standing: Standing;
+
+  constructor(standing: Standing) {
+    const { bucket, resetS } = standing;
+    super('rate_limited', `Too many requests. Try again in ${resetS} s.`, { details: { limit: bucket, retryAfterS: resetS } });
+    this.standing = standing;
+  }
+}
+
+export interface RateLimitsOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Shares the counts between processes. Undefined: each process counts by itself. */
+  readonly redisUrl?: string | undefined;
+  /** `RATE_LIMIT_PER_MINUTE`. */
+  readonly perMinute?: number | undefined;
+  /** Keys of one bucket that are kept in this process. */
+  readonly maxKeys?: number;
+}
+
+const DEFAULT_MAX_KEYS = 50_000;
+
+/** As the library's own, but giving back never makes more than there was. */
+const INCREMENT = `redis.call('set', KEYS[1], 0, 'EX', ARGV[2], 'NX')
+local consumed = redis.call('incrby', KEYS[1], ARGV[1])
+if consumed < 0 then consumed = redis.call('incrby', KEYS[1], -consumed) end
+return {consumed, redis.call('pttl', KEYS[1])}`;
+
+interface Limiter {
+  consume(key: string, points: number): Promise<RateLimiterRes>;
+  reward(key: string, points: number): Promise<RateLimiterRes>;
+  get(key: string): Promise<RateLimiterRes | null>;
+}
+
+/**
+ * Counts what clients do, in windows of fixed length: with Redis for all processes together, without it (or while it is away) in this
+ * process, in bounded memory. So while Redis is away each process allows what all of them do otherwise. Keys are hashed: no address or name
+ * is in Redis.
+ */
+export class RateLimits {
+  readonly #limiters: ReadonlyMap<Bucket, Limiter & Size>;
+  readonly #redis: RedisConnection | undefined;
+
+  constructor(options: RateLimitsOptions) {
+    const { clock, log, redisUrl, maxKeys = DEFAULT_MAX_KEYS } = options;
+    const scale = (options.perMinute ?? BUCKETS.api.points) / BUCKETS.api.points;
+    this.#redis = redisUrl === undefined ? undefined : openRedis({ url: redisUrl, log });
+    this.#limiters = new Map(
+      (Object.entries(BUCKETS) as [Bucket, Size][]).map(([bucket, { points: unscaled, windowS }]): [Bucket, Limiter & Size] => {
+        const points = UNSCALED.includes(bucket) ? unscaled : Math.max(1, Math.round(unscaled * scale));
+        const here = new Counts(clock, points, windowS, maxKeys);
+        if (!this.#redis) return [bucket, here];
+        const shared = new RateLimiterRedis({
+          storeClient: this.#redis.client,
+          keyPrefix: `veza:limit:${bucket}`,
+          points,
+          duration: windowS,
+          rejectIfRedisNotReady: true,
+          insuranceLimiter: here,
+          customIncrTtlLuaScript: INCREMENT,
+        });
+        return [bucket, Object.assign(shared, { windowS })];
+      }),
+    );
+  }
+
+  /** Takes points, or rejects with `RateLimited` when there are not so many left. */
+  async take(bucket: Bucket, key: LimitKey, points = 1): Promise<Standing> {
+    try {
+      return this.#standing(bucket, await this.#limiter(bucket).consume(nameOf(key), points));
+    } catch (refused) {
+      if (!(refused instanceof RateLimiterRes)) throw refused;
+      throw new RateLimited(this.#standing(bucket, refused));
+    }
+  }
+
+  /** How it stands, without taking anything. */
+  async peek(bucket: Bucket, key: LimitKey): Promise<Standing> {
+    return this.#standing(bucket, await this.#limiter(bucket).get(nameOf(key)));
+  }
+
+  /** Gives points back: what they were taken for has turned out well. */
+  async reward(bucket: Bucket, key: LimitKey, points = 1): Promise<void> {
+    await this.#limiter(bucket).reward(nameOf(key), points);
+  }
+
+  /**
+   * Before a password is looked at. Rejects with `RateLimited`. `succeeded` is to be called when it was right: only failures count, and the address
+   * is known to the account from then on. What others try from elsewhere never stands in the way of a known address.
+   */
+  async signIn(email: string, address: string): Promise<{ succeeded(): Promise<void> }> {
+    const both = [email.toLowerCase(), address];
+    await this.take('sign-in-address', address);
+    await this.take('sign-in-account', both);
+    const isKnown = (await this.peek('sign-in-known', both)).remaining === 0;
+    if (!isKnown) await this.take('sign-in-unknown', email.toLowerCase());
+    return {
+      succeeded: async () => {
+        await this.reward('sign-in-address', address);
+        await this.reward('sign-in-account', both);
+        if (isKnown) return;
+        await this.reward('sign-in-unknown', email.toLowerCase());
+        await this.take('sign-in-known', both).catch((error) => {
+          if (!(error instanceof RateLimited)) throw error;
+        });
+      },
+    };
+  }
+
+  stop(): void {
+    this.#redis?.stop();
+  }
+
+  #limiter(bucket: Bucket): Limiter & Size {
+    return this.#limiters.get(bucket)!;
+  }
+
+  #standing(bucket: Bucket, result: RateLimiterRes | null): Standing {
+    const { points, windowS } = this.#limiter(bucket);
+    const remaining = result ? Math.max(0, points - result.consumedPoints) : points;
+    return { bucket, points, windowS, remaining, resetS: result ? Math.max(1, Math.ceil(result.msBeforeNext / 1000)) : windowS };
+  }
+}
+
+interface Count {
+  consumed: number;
+  readonly endMs: number;
+}
+
+/** Keys that are looked at for their end with each new one. */
+const SWEPT_AT_A_TIME = 8;
+
+/**
+ * The same in this process. All windows of a bucket are of one length, so the order of insertion is the order in which they end: no timer,
+ * and the one that gives way when there are too many is the one that has the least time left. Whoever has so many addresses that his own counts
+ * are pushed out had that many times the limit anyway.
+ */
+class Counts extends RateLimiterCompatibleAbstract implements Limiter {
+  readonly points: number;
+  readonly windowS: number;
+  // Set by the library on what it falls back on, and of no use here.
+  override blockDuration = 0;
+  override execEvenly = false;
+  override readonly keyPrefix = '';
+  readonly #clock: Clock;
+  readonly #maxKeys: number;
+  readonly #counts = new Map<string, Count>();
+
+  constructor(clock: Clock, points: number, windowS: number, maxKeys: number) {
+    super();
+    this.#clock = clock;
+    this.points = points;
+    this.windowS = windowS;
+    this.#maxKeys = maxKeys;
+  }
+
+  override async consume(key: string, points = 1): Promise<RateLimiterRes> {
+    const result = this.#add(key, points);
+    if (result.consumedPoints > this.points) throw result;
+    return result;
+  }
+
+  override async penalty(key: string, points = 1): Promise<RateLimiterRes> {
+    return this.#add(key, points);
+  }
+
+  override async reward(key: string, points = 1): Promise<RateLimiterRes> {
+    return this.#add(key, -points);
+  }
+
+  override async get(key: string): Promise<RateLimiterRes | null> {
+    const count = this.#counts.get(key);
+    return count && count.endMs > this.#clock.monotonicMs() ? this.#result(count, 0) : null;
+  }
+
+  override async delete(key: string): Promise<boolean> {
+    return this.#counts.delete(key);
+  }
+
+  #add(key: string, points: number): RateLimiterRes {
+    const nowMs = this.#clock.monotonicMs();
+    let count = this.#counts.get(key);
+    if (!count || count.endMs <= nowMs) {
+      this.#counts.delete(key);
+      this.#makeRoom(nowMs);
+      count = { consumed: 0, endMs: nowMs + this.windowS * 1000 };
+      this.#counts.set(key, count);
+    }
+    count.consumed = Math.max(0, count.consumed + points);
+    return this.#result(count, points);
+  }
+
+  #makeRoom(nowMs: number): void {
+    let looked = 0;
+    for (const [key, { endMs }] of this.#counts) {
+      const isOver = endMs <= nowMs && looked++ < SWEPT_AT_A_TIME;
+      if (!isOver && this.#counts.size < this.#maxKeys) return;
+      this.#counts.delete(key);
+    }
+  }
+
+  #result({ consumed, endMs }: Count, points: number): RateLimiterRes {
+    return new RateLimiterRes(Math.max(0, this.points - consumed), endMs - this.#clock.monotonicMs(), consumed, consumed === points);
+  }
+}
+
+/** Short whatever was sent, and nothing that names somebody. */
+const nameOf = (key: LimitKey): string =>
+  createHash('sha256')
+    .update((typeof key === 'string' ? [key] : key).map(addressGroup).join('\n'))
+    .digest('base64url')
+    .slice(0, 22);
+
+/**
+ * What of an address stands for one client: an IPv4 address itself, of IPv6 the first 64 bits, since a client has all addresses below them.
+ * Anything else stays as it is.
+ */
+export function addressGroup(address: string): string {
+  const mapped = /^::ffff:(\d{1,3}(?:\.\d{1,3}){3})$/i.exec(address)?.[1];
+  if (mapped !== undefined) return mapped;
+  if (isIP(address) !== 6) return address;
+  const [head = '', tail] = address.split('%', 1)[0]!.toLowerCase().split('::', 2);
+  const left = head === '' ? [] : head.split(':');
+  const right = tail === undefined || tail === '' ? [] : tail.split(':');
+  // An embedded IPv4 address is two groups, and always beyond the first four.
+  const groups = right.length + (right.at(-1)?.includes('.') ? 1 : 0);
+  const middle = tail === undefined ? [] : Array.from({ length: Math.max(0, 8 - left.length - groups) }, () => '0');
+  return `${[...left, ...middle, ...right]
+    .slice(0, 4)
+    .map((group) => group.replace(/^0+(?=.)/, ''))
+    .join(':')}::/64`;
+}

@@ -1,0 +1,150 @@
+import { X509Certificate } from 'node:crypto';
+import { type FSWatcher, watch } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { createSecureContext } from 'node:tls';
+import type { Clock } from './clock.js';
+import { messageOf } from './errors.js';
+import type { Log } from './log.js';
+
+/** A certificate chain and its key, PEM; with `ca`, who signs the certificates that the other side shows. */
+export interface Certificates {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+  readonly ca?: Buffer;
+}
+
+export interface TlsFilesOptions {
+  readonly certFile: string;
+  readonly keyFile: string;
+  readonly caFile?: string | undefined;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Where the system tells of changes they are seen at once; where it does not (network file systems), after this time. */
+const POLL_MS = 30_000;
+/** Certificate and key are written one after the other. */
+const SETTLE_MS = 500;
+const WARN_BEFORE_DAYS = 14;
+const DAY_MS = 86_400_000;
+
+/**
+ * Certificates that are read again when their files change. A pair that cannot be used (half written, key of another certificate) is logged,
+ * and the one before stays in use.
+ */
+export class TlsFiles {
+  readonly #options: TlsFilesOptions;
+  #current: Certificates;
+  /** What was read last, good or not. */
+  #read: string;
+  #complained = '';
+  readonly #users = new Set<(certificates: Certificates) => void>();
+  readonly #watchers: FSWatcher[] = [];
+  readonly #cancelPoll: () => void;
+  #cancelSettle = () => {};
+  #reading: Promise<void> | undefined;
+  #stopped = false;
+
+  /** Rejects when the files cannot be read or do not belong together. */
+  static async open(options: TlsFilesOptions): Promise<TlsFiles> {
+    const { certFile, keyFile } = options;
+    try {
+      const found = await readFiles(options);
+      check(found);
+      return new TlsFiles(options, found);
+    } catch (error) {
+      throw new Error(`the certificate ${certFile} with the key ${keyFile} cannot be used: ${messageOf(error)}`, { cause: error });
+    }
+  }
+
+  private constructor(options: TlsFilesOptions, found: Certificates) {
+    this.#options = options;
+    this.#current = found;
+    this.#read = textOf(found);
+    this.#tellExpiry();
+    const { certFile, keyFile, caFile, clock } = options;
+    this.#cancelPoll = clock.every(POLL_MS, () => void this.reload());
+    // The directory, and not the file: renewals replace the file, or a link to it.
+    for (const dir of new Set([certFile, keyFile, caFile].flatMap((file) => (file === undefined ? [] : [dirname(file)])))) {
+      try {
+        const watcher = watch(dir, () => {
+          this.#cancelSettle();
+          if (!this.#stopped) this.#cancelSettle = clock.after(SETTLE_MS, () => void this.reload());
+        });
+        watcher.on('error', () => watcher.close());
+        // The process is not kept for it.
+        watcher.unref();
+        this.#watchers.push(watcher);
+      } catch {
+        // There is the poll.
+      }
+    }
+  }
+
+  get current(): Certificates {
+    return this.#current;
+  }
+
+  /** Calls back with each new pair; what it throws is logged. */
+  onChange(use: (certificates: Certificates) => void): void {
+    this.#users.add(use);
+  }
+
+  /** Reads the files now. Never rejects. */
+  reload(): Promise<void> {
+    this.#reading ??= this.#reload().finally(() => {
+      this.#reading = undefined;
+    });
+    return this.#reading;
+  }
+
+  /** Twice is harmless. */
+  stop(): void {
+    this.#stopped = true;
+    this.#cancelPoll();
+    this.#cancelSettle();
+    for (const watcher of this.#watchers.splice(0)) watcher.close();
+  }
+
+  async #reload(): Promise<void> {
+    const { certFile, log } = this.#options;
+    try {
+      const found = await readFiles(this.#options);
+      if (this.#stopped || textOf(found) === this.#read) return;
+      this.#read = textOf(found);
+      if (textOf(found) === textOf(this.#current)) return;
+      check(found);
+      for (const use of this.#users) use(found);
+      this.#current = found;
+      log.info({ certFile, validTo: new X509Certificate(found.cert).validTo }, 'a new certificate is in use');
+      this.#complained = '';
+      this.#tellExpiry();
+    } catch (error) {
+      // A file that stays away is named once, not with every poll.
+      if (messageOf(error) === this.#complained) return;
+      this.#complained = messageOf(error);
+      log.error({ certFile, error: this.#complained }, 'the new certificate cannot be used; the one before stays in use');
+    }
+  }
+
+  #tellExpiry(): void {
+    const { certFile, clock, log } = this.#options;
+    const { validTo } = new X509Certificate(this.#current.cert);
+    const leftDays = Math.floor((Date.parse(validTo) - clock.wallMs()) / DAY_MS);
+    if (leftDays < WARN_BEFORE_DAYS) log.warn({ certFile, validTo, leftDays }, 'the certificate ends soon; renew it');
+  }
+}
+
+async function readFiles({ certFile, keyFile, caFile }: TlsFilesOptions): Promise<Certificates> {
+  const [cert, key, ca] = await Promise.all([readFile(certFile), readFile(keyFile), caFile === undefined ? undefined : readFile(caFile)]);
+  return { cert, key, ...(ca && { ca }) };
+}
+
+/** Throws when it is no PEM, or the key is that of another certificate. */
+function check({ cert, key, ca }: Certificates): void {
+  createSecureContext({ cert, key, ...(ca && { ca }) });
+  if (ca) new X509Certificate(ca);
+}
+
+const textOf = ({ cert, key, ca }: Certificates) => [cert, key, ca].map((bytes) => bytes?.toString('latin1') ?? '').join('\0');
