@@ -1,0 +1,52 @@
+/**
+ * What is written to people. Nothing that a stranger typed is in it, neither a name nor a reason: whoever enters somebody else's address must
+ * not be able to send him a message.
+ */
+export interface MailText {
+  readonly subject: string;
+  readonly text: string;
+}
+
+const mail = (subject: string, ...paragraphs: string[]): MailText => ({
+  subject,
+  text: `${['Hello,', ...paragraphs, 'Veza'].join('\n\n')}\n`,
+});
+
+const NOT_YOU = 'If it was not you, there is nothing to do: without this link nothing happens.';
+
+export const confirmationMail = (link: string): MailText =>
+  mail(
+    'Confirm your address',
+    'an account was made with this address, by you, we hope. To open it, follow this link within two days:',
+    link,
+    NOT_YOU,
+  );
+
+export const recoveryMail = (link: string): MailText =>
+  mail('Choose a new password', 'to choose a new password for your account, follow this link within an hour:', link, NOT_YOU);
+
+export const knownAddressMail = (link: string): MailText =>
+  mail(
+    'You have an account already',
+    'somebody, probably you, wanted to make an account with this address. It has one already, so just sign in. If you have forgotten the password, choose a new one within an hour:',
+    link,
+    NOT_YOU,
+  );
+
+export const invitationMail = (link: string): MailText =>
+  mail(
+    'You are invited',
+    'an administrator has made an account for you. To open it, follow this link within a week and choose a password:',
+    link,
+    'If you did not expect this, there is nothing to do: without this link nothing happens.',
+  );
+
+export const passwordChangedMail = (page: string): MailText =>
+  mail(
+    'Your password was changed',
+    'the password of your account was changed a moment ago, and every other device is signed out.',
+    `If it was not you, choose a new one at once: ${page}`,
+  );
+
+export const deletedMail = (): MailText =>
+  mail('Your account is deleted', 'your account and its data are deleted, as you asked. There is nothing left to do.');
