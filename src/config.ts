@@ -77,6 +77,13 @@ const webAddress: Kind<string> = {
   schema: address('http', 'https').schema.transform((value) => value.replace(/\/+$/, '')) as unknown as z.ZodType<string, string>,
   allowed: 'an address that starts with http:// or https://',
 };
+const headerName: Kind<string> = {
+  schema: z
+    .string()
+    .regex(/^[A-Za-z0-9-]{1,64}$/)
+    .transform((value) => value.toLowerCase()),
+  allowed: 'the name of a header',
+};
 const SIZE_UNITS: Readonly<Record<string, number>> = { B: 1, KB: 1e3, MB: 1e6, GB: 1e9, KIB: 2 ** 10, MIB: 2 ** 20, GIB: 2 ** 30 };
 const size = (maxBytes: number): Kind<number> => ({
   schema: z
@@ -120,6 +127,18 @@ const key32: Kind<Uint8Array> = {
     .transform((value) => new Uint8Array(/^[0-9a-f]{64}$/i.test(value) ? Buffer.from(value, 'hex') : Buffer.from(value, 'base64')))
     .refine((bytes) => bytes.length === 32),
   allowed: '32 bytes in base64 or hex (openssl rand -hex 32)',
+};
+const MAILBOX = String.raw`[^\s\p{C}<>@,;:"]+@[^\s\p{C}<>@,;:"]+`;
+const emailAddress: Kind<string> = {
+  schema: z.string().max(254).regex(new RegExp(`^${MAILBOX}$`, 'u')),
+  allowed: 'an e-mail address',
+};
+const sender: Kind<string> = {
+  schema: z
+    .string()
+    .max(320)
+    .regex(new RegExp(`^(?:${MAILBOX}|[^<>"\\p{C}]{1,60} <${MAILBOX}>)$`, 'u')),
+  allowed: 'an address such as radio@example.org or Radio <radio@example.org>',
 };
 const secretText: Kind<string> = {
   schema: z.string().refine((value) => Buffer.byteLength(value) >= 32),
@@ -365,7 +384,29 @@ const VARIABLES = {
     'false',
     'Moderators and administrators of the gateway and of the other issuer are such here, if `amr` names a second factor. Otherwise they are broadcasters.',
   ),
-  smtpUrl: unset('SMTP_URL', 'access', address('smtp', 'smtps'), 'The mail server.', { secret: true, planned: true }),
+  smtpUrl: unset(
+    'SMTP_URL',
+    'access',
+    address('smtp', 'smtps'),
+    'The mail server: `smtps://user:password@mail.example.org`, or `smtp://…:587`, which is encrypted when the server offers it and, with `?requireTLS=true`, else not used. Unset: no mail is sent, accounts need no confirmation, and links are in the log where `ENVIRONMENT` is not `production`.',
+    { secret: true },
+  ),
+  mailFrom: unset('MAIL_FROM', 'access', sender, 'The sender of mails. Unset: `Veza <no-reply@{host of PUBLIC_URL}>`.'),
+  registration: set('REGISTRATION', 'access', oneOf('open', 'closed'), 'open', 'Whether anybody may make an account, or only administrators.'),
+  defaultRole: set(
+    'DEFAULT_ROLE',
+    'access',
+    oneOf('listener', 'broadcaster'),
+    'listener',
+    'The role of an account that somebody has made for himself. A broadcaster may make channels.',
+  ),
+  adminEmail: set(
+    'ADMIN_EMAIL',
+    'access',
+    emailAddress,
+    'admin@localhost',
+    'The first start makes an administrator with this address, and each start logs a one-time link to it until a password has been chosen.',
+  ),
   encryptionKey: unset(
     'ENCRYPTION_KEY',
     'access',
@@ -393,6 +434,31 @@ const VARIABLES = {
     hostsOrRanges,
     'Where webhooks may lead beside the public internet. Unset: nowhere.',
   ),
+  playbackKeysFile: unset(
+    'PLAYBACK_KEYS_FILE',
+    'access',
+    text(),
+    'Where the keys of playback links are written for an nginx that checks them (`infra/nginx/veza-signed.conf`); mode 0640.',
+  ),
+  countryHeader: unset(
+    'COUNTRY_HEADER',
+    'access',
+    headerName,
+    'The header in which a proxy or CDN of yours says where a listener is, such as `CF-IPCountry`; needs `TRUST_PROXY`.',
+  ),
+  geoipFile: unset(
+    'GEOIP_FILE',
+    'access',
+    text(),
+    'A database of addresses and countries (MMDB, such as GeoLite2-Country), read again when it changes. With neither of the two nobody is let in where a channel has country rules.',
+  ),
+  cloudFrontKeyPairId: unset(
+    'CLOUDFRONT_KEY_PAIR_ID',
+    'access',
+    text(128),
+    'The public key’s id at CloudFront: playback links come with signed cookies for it. Needs `CLOUDFRONT_PRIVATE_KEY_FILE` and `CDN_BASE_URL`.',
+  ),
+  cloudFrontPrivateKeyFile: unset('CLOUDFRONT_PRIVATE_KEY_FILE', 'access', text(), 'Its private key, PEM (RSA).'),
   corsEnabled: set('ENABLE_CORS', 'access', flag, 'true', 'Pages of other origins may call the API. Media may always be fetched.'),
   allowedOrigins: set('ALLOWED_ORIGINS', 'access', origins, '*', 'Which origins these are.'),
 
@@ -515,6 +581,12 @@ function contradictions(values: Values): string[] {
   if (authIssuer !== undefined && ['gateway', values.publicUrl ?? `http://localhost:${values.port}`].includes(authIssuer)) {
     problems.push(`AUTH_ISSUER is "${authIssuer}"; allowed: an issuer that is neither "gateway" nor this service (PUBLIC_URL)`);
   }
+  if (values.countryHeader !== undefined && values.trustProxyHops === 0)
+    problems.push('COUNTRY_HEADER is set; allowed: only together with TRUST_PROXY, because otherwise anybody could write it');
+  const { cloudFrontKeyPairId, cloudFrontPrivateKeyFile, cdnBaseUrl } = values;
+  const cloudFront = [cloudFrontKeyPairId, cloudFrontPrivateKeyFile].filter((value) => value !== undefined).length;
+  if (cloudFront === 1 || (cloudFront === 2 && cdnBaseUrl === undefined))
+    problems.push('CLOUDFRONT_KEY_PAIR_ID, CLOUDFRONT_PRIVATE_KEY_FILE: one is set; allowed: both, and CDN_BASE_URL with them');
   if (values.environment === 'production') {
     if (!values.encryptionKey) problems.push(`ENCRYPTION_KEY is unset; allowed with ENVIRONMENT=production: ${key32.allowed}`);
     if (!values.databaseUrl) problems.push(`DATABASE_URL is unset; allowed with ENVIRONMENT=production: ${VARIABLES.databaseUrl.allowed}`);

@@ -5,6 +5,8 @@ import { keptSecret } from '../backing/secret-file.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/log.js';
 import { AccessTokens } from './access-tokens.js';
+import { AccountLinks } from './account-links.js';
+import { Accounts } from './accounts.js';
 import { loadAdminToken } from './admin-token.js';
 import { ApiKeys } from './api-keys.js';
 import { Audit } from './audit.js';
@@ -13,13 +15,17 @@ import { EndedSessions } from './ended-sessions.js';
 import { GATEWAY_ISSUER, gatewayTokens, issuerTokens } from './gateway-tokens.js';
 import { Identity, type Verifier } from './identity.js';
 import { type IssuerVerifier, jwtVerifier } from './jwt.js';
+import { Mail } from './mail.js';
 import { Members } from './members.js';
+import { OneTimeLinks } from './one-time-links.js';
 import { Passkeys } from './passkeys.js';
 import { PlaybackGrants } from './playback-grants.js';
 import { PlaybackKeys } from './playback-keys.js';
 import { PlaybackLinks } from './playback-links.js';
 import { PlaybackRules } from './playback-rules.js';
+import { Passwords } from './passwords.js';
 import { RateLimits } from './rate-limits.js';
+import { Registration } from './registration.js';
 import { RemoteKeys } from './remote-keys.js';
 import { Sessions } from './sessions.js';
 import { SigningKeys } from './signing-keys.js';
@@ -48,6 +54,14 @@ export interface AccessOptions {
   readonly authPrivilegedRoles?: boolean | undefined;
   /** `PLAYBACK_KEYS_FILE`: where an edge server reads the keys of playback links. */
   readonly playbackKeysFile?: string | undefined;
+  /** Undefined: no mail can be sent. */
+  readonly smtpUrl?: string | undefined;
+  readonly mailFrom?: string | undefined;
+  /** With `development` or `test`, links of mails that cannot be sent are in the log. */
+  readonly environment?: 'development' | 'test' | 'production' | undefined;
+  readonly registration?: 'open' | 'closed' | undefined;
+  readonly defaultRole?: 'listener' | 'broadcaster' | undefined;
+  readonly adminEmail?: string | undefined;
   /** Rate limits are shared through it between processes; undefined: counted in this one. */
   readonly redisUrl?: string | undefined;
   readonly rateLimitPerMinute?: number | undefined;
@@ -62,6 +76,10 @@ export interface Access {
   readonly identity: Identity;
   readonly audit: Audit;
   readonly vault: Vault;
+  readonly passwords: Passwords;
+  readonly mail: Mail;
+  readonly accounts: Accounts;
+  readonly registration: Registration;
   readonly signingKeys: SigningKeys;
   readonly sessions: Sessions;
   readonly twoFactor: TwoFactor;
@@ -103,6 +121,28 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   const passkeys = new Passkeys({ database, vault, clock, log, publicUrl: options.publicUrl, serviceName: 'Veza' });
   const apiKeys = new ApiKeys({ database, clock, log });
 
+  const { publicUrl } = options;
+  const passwords = new Passwords();
+  const mail = new Mail({
+    database,
+    vault,
+    clock,
+    log,
+    smtpUrl: options.smtpUrl,
+    from: options.mailFrom ?? `Veza <no-reply@${new URL(publicUrl).hostname}>`,
+    showsLinks: options.environment === 'development' || options.environment === 'test',
+  });
+  const oneTimeLinks = new OneTimeLinks(clock);
+  const accountLinks = new AccountLinks({ links: oneTimeLinks, mail, publicUrl });
+  const account = { database, clock, log, passwords, oneTimeLinks, accountLinks, mail, sessions, limits, publicUrl };
+  const accounts = new Accounts({ ...account, audit, twoFactor, events: webhooks });
+  const registration = new Registration({
+    ...account,
+    registration: options.registration ?? 'open',
+    defaultRole: options.defaultRole ?? 'listener',
+    adminEmail: options.adminEmail ?? 'admin@localhost',
+  });
+
   const verifyAdminToken: Verifier = async (credential) =>
     adminToken.matches(credential)
       ? { kind: 'admin-token', id: 'admin-token', name: 'admin token', role: 'admin', secondFactor: true }
@@ -116,6 +156,10 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     identity,
     audit,
     vault,
+    passwords,
+    mail,
+    accounts,
+    registration,
     signingKeys,
     sessions,
     twoFactor,
@@ -135,8 +179,15 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
       await playbackRules.start();
       playbackGrants.start();
       webhooks.start();
+      mail.start();
+      registration.start();
+      const first = await registration.firstAdmin();
+      if (first) log.info({ email: first.email, link: first.link }, 'there is no administrator yet: open this link once to become it');
     },
     async stop() {
+      await registration.stop();
+      await mail.stop();
+      await passwords.stop();
       await playbackRules.stop();
       await playbackGrants.stop();
       await webhooks.stop();
