@@ -50,6 +50,13 @@ export interface LiveMetrics {
   timelineNotDurable(): void;
 }
 
+/** What is on air, or was until now. */
+export interface Show {
+  readonly channel: ChannelInfo;
+  readonly broadcastId: string;
+  readonly startedMs: number;
+}
+
 /** One recording: a stretch of a broadcast's segments. */
 export interface Recording {
   readonly assetId: string;
@@ -67,6 +74,8 @@ export interface BroadcastDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: LiveMetrics;
+  /** Listeners hear it from now on; not again when another process goes on with it. */
+  readonly onOnAir?: ((show: Show) => void) | undefined;
   /** A recording begins: on the first call, the broadcast itself. */
   readonly onRecordingStarted: (recording: { assetId: string; channel: ChannelInfo; startedMs: number; firstNumber: number }) => void;
   /** Every rendition of it is complete. */
@@ -241,7 +250,9 @@ export class Broadcast {
     this.#beginRun();
     this.#enter('live');
     if (this.#firstTitle) this.window.addTitle({ id: randomId(8), startWallMs: this.window.run.startWallMs, ...this.#firstTitle });
-    this.#recordingStarted(this.window.run.startWallMs);
+    const startedMs = this.window.run.startWallMs;
+    this.#recordingStarted(startedMs);
+    this.#deps.onOnAir?.({ channel: this.channel, broadcastId: this.window.broadcastId, startedMs });
     this.#log.info({ number: this.window.run.firstNumber }, 'on air');
   }
 

@@ -14,6 +14,7 @@ import {
   type LiveMetrics,
   type MediaSettings,
   type Recording,
+  type Show,
   type UnwrittenRecording,
 } from './broadcast.js';
 import type { Edge, LiveView } from './edge.js';
@@ -48,6 +49,9 @@ export interface LiveChannelsOptions {
   readonly verifyKey: (streamKey: string, isOnAir: (slug: string) => boolean) => Promise<ChannelInfo | undefined>;
   readonly channelBySlug: (slug: string) => Promise<ChannelInfo | undefined>;
   readonly onRecordingStarted: (recording: { assetId: string; channel: ChannelInfo; startedMs: number; firstNumber: number }) => void;
+  readonly onOnAir?: (show: Show) => void;
+  /** The end is told. A broadcaster who is waited for, or a process that stops, is no end. */
+  readonly onOffAir?: (show: Show & { readonly endedMs: number }) => void;
   /** Resolves to true when it is written down, false when that was given up; it is brought again at the next start. */
   readonly onRecordingEnded: (recording: Recording) => Promise<boolean>;
 }
@@ -234,7 +238,9 @@ export class LiveChannels implements Edge {
     if (this.#onAir.get(slug) === broadcast) this.#onAir.delete(slug);
     this.#numbers.set(slug, broadcast.nextNumbers);
     if (!broadcast.visible) return;
-    const { window } = broadcast;
+    const { window, channel } = broadcast;
+    const endedMs = this.#options.clock.wallMs();
+    this.#options.onOffAir?.({ channel, broadcastId: window.broadcastId, startedMs: broadcast.startedMs ?? endedMs, endedMs });
     // What was written down in the meantime must not be brought again.
     this.#saveOffAir(broadcast.channel);
     const listed = Math.min(LIVE_WINDOW_SEGMENTS, window.openNumber - window.firstNumber);

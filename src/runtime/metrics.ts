@@ -8,6 +8,8 @@ const GAUGES = {
   listeners_active: 'Listeners of all channels, estimated from who asked for playlists, plus open progressive streams.',
   ingest_bitrate_bits: 'Bits a second that broadcasters send, of all channels.',
   segment_upload_backlog: 'Finished segments that the object store does not have yet.',
+  webhook_backlog: 'Webhook deliveries that wait, of all processes.',
+  webhook_oldest_due_seconds: 'How long the oldest webhook delivery that is due has been so, of all processes.',
   stream_quality_degraded_percent: 'Players that reported a stall in the last minute, of those that reported (CMCD).',
 } as const;
 

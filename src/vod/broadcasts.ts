@@ -1,4 +1,4 @@
-import type { Database } from '../backing/database.js';
+import type { Database, Queryable } from '../backing/database.js';
 import { VezaError } from '../runtime/errors.js';
 
 /** One show, from its first segment to its end. Its id is the id of its recording: `/vod/{id}/…`. */
@@ -73,13 +73,20 @@ export class Broadcasts {
     if (rowCount === 0 && !(await this.get(start.id))) throw new VezaError('not_found', 'There is no such channel.');
   }
 
-  /** Rejects with `not_found` when it is not there (any more: its channel was deleted). The last call wins. */
-  async end(id: string, end: BroadcastEnd): Promise<void> {
-    const { rowCount } = await this.#database.query(
-      `update broadcasts set ended_at = $2, duration_ms = $3, last_number = $4, details = details || $5 where id = $1`,
-      [id, new Date(end.endedAtMs), Math.round(end.durationMs), end.lastNumber, end.details ?? {}],
-    );
-    if (rowCount === 0) throw new VezaError('not_found', 'There is no such broadcast.');
+  /**
+   * Rejects with `not_found` when it is not there (any more: its channel was deleted). The last call wins. `withIt` belongs to the same
+   * transaction, and is asked once: not when it had an end already.
+   */
+  async end(id: string, end: BroadcastEnd, withIt?: (connection: Queryable) => Promise<void>): Promise<void> {
+    await this.#database.transaction(async (connection) => {
+      const { rows } = await connection.query<{ ended_at: Date | null }>('select ended_at from broadcasts where id = $1 for update', [id]);
+      if (!rows[0]) throw new VezaError('not_found', 'There is no such broadcast.');
+      await connection.query(
+        'update broadcasts set ended_at = $2, duration_ms = $3, last_number = $4, details = details || $5 where id = $1',
+        [id, new Date(end.endedAtMs), Math.round(end.durationMs), end.lastNumber, end.details ?? {}],
+      );
+      if (rows[0].ended_at === null) await withIt?.(connection);
+    });
   }
 
   async get(id: string): Promise<Broadcast | undefined> {

@@ -1,3 +1,4 @@
+import type { Queryable } from '../backing/database.js';
 import type { ObjectStore } from '../backing/object-store.js';
 import { renderVodMpd } from '../media/dash.js';
 import { recordedRange, renderMultivariant, renderVod } from '../media/hls.js';
@@ -36,6 +37,15 @@ export interface RecordingsOptions {
   readonly log: Log;
   /** How far back live rewind reaches, seconds: what is older and in no recording is deleted. */
   readonly dvrWindowS: number;
+  /** A recording that is kept can be played; once for each, in the transaction that says so. */
+  readonly onReady?: (recording: ReadyRecording, connection: Queryable) => Promise<void>;
+}
+
+export interface ReadyRecording {
+  readonly assetId: string;
+  readonly channel: ChannelInfo;
+  readonly startedAtMs: number;
+  readonly durationMs: number;
 }
 
 /**
@@ -133,10 +143,14 @@ export class Recordings {
       await put('master.m3u8', renderMultivariant(window.renditions), HLS);
     }
     const durationMs = segments * window.grid.segmentSamples * SAMPLES_TO_MS;
-    await broadcasts.end(assetId, {
+    const end = {
       endedAtMs: wallMsOf(window, range.to) + window.grid.segmentSamples * SAMPLES_TO_MS,
       durationMs,
       lastNumber: range.to,
+    };
+    const ready = { assetId, channel, startedAtMs: wallMsOf(window, range.from), durationMs };
+    await broadcasts.end(assetId, end, async (connection) => {
+      if (channel.recording) await this.#options.onReady?.(ready, connection);
     });
     this.#options.log.info({ asset: assetId, channel: channel.slug, durationMs, kept: channel.recording }, 'a recording is ready');
   }
