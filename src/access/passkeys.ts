@@ -238,7 +238,7 @@ export class Passkeys {
   /** False: it was used before, here or by another process. */
   async #useUp(challenge: string): Promise<boolean> {
     const nowMs = this.#clock.wallMs();
-    await this.#database.query('delete from used_challenges where expires_at < $1', [new Date(nowMs)]);
+    await this.#database.query('delete from used_challenges where expires_at <= $1', [new Date(nowMs)]);
     // By the bytes, not the letters: base64url has more than one way to write them.
     const hash = createHash('sha256').update(Buffer.from(challenge, 'base64url')).digest();
     const { rowCount } = await this.#database.query(
