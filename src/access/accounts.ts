@@ -1,6 +1,7 @@
 import type { Database, Queryable } from '../backing/database.js';
 import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
+import { exportAccount } from './account-export.js';
 import type { AccountLinks } from './account-links.js';
 import {
   type Account,
@@ -245,28 +246,31 @@ export class Accounts {
     });
   }
 
-  /** Slugs of channels that it owns. */
-  async channelsOwned(accountId: string): Promise<string[]> {
-    const { rows } = await this.#database.query<{ slug: string }>('select slug from channels where owner_id = $1 order by slug', [
-      accountId,
-    ]);
-    return rows.map(({ slug }) => slug);
-  }
-
   /**
-   * With its sessions, keys, links and memberships. Channels that it still owns stay, without an owner. The audit log keeps what it did. Rejects:
-   * `not_found`, `conflict` (the last administrator).
+   * With its sessions, keys, links and memberships, and with the channels that it owns when `withChannels`; else they stay, and have no owner.
+   * The audit log keeps what it did. Resolves to the slugs of the channels that are deleted: their shows are to be ended. Rejects: `not_found`,
+   * `conflict` (the last administrator).
    */
-  async delete(accountId: string): Promise<void> {
+  async delete(accountId: string, withChannels: boolean): Promise<string[]> {
     const { sessions, mail } = this.#options;
-    await this.#database.transaction(async (connection) => {
+    const slugs = await this.#database.transaction(async (connection) => {
       const row = await lockedUnlessLastAdmin(connection, accountId);
       // Before the rows are gone: what is left of its access tokens' lives must be worth nothing.
       await sessions.endAll(accountId, { connection });
+      const { rows } = withChannels
+        ? await connection.query<{ slug: string }>('delete from channels where owner_id = $1 returning slug', [accountId])
+        : { rows: [] };
       await connection.query('delete from accounts where id = $1', [accountId]);
       if (row.password_hash !== null && row.confirmed_at) await mail.post({ to: row.email, ...deletedMail() }, connection);
+      return rows.map(({ slug }) => slug);
     });
     mail.wake();
+    return slugs;
+  }
+
+  /** Everything that is kept about it. Rejects with `not_found`. */
+  export(accountId: string): ReturnType<typeof exportAccount> {
+    return exportAccount(this.#database, accountId);
   }
 
   async #row(id: string): Promise<AccountRow | undefined> {

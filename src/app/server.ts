@@ -11,6 +11,7 @@ import { ERROR_CODES, type ErrorCode, messageOf, VezaError } from '../runtime/er
 import type { Log } from '../runtime/log.js';
 import type { Metrics } from '../runtime/metrics.js';
 import type { Broadcasts } from '../vod/broadcasts.js';
+import { accountOperations } from './accounts.js';
 import { apiKeyOperations } from './api-keys.js';
 import { auditOperations } from './audit.js';
 import { broadcastOperations } from './broadcasts.js';
@@ -20,10 +21,14 @@ import { type HealthCheck, readiness } from './health.js';
 import { clientAddress } from './http-listener.js';
 import { ApiLimits } from './limits.js';
 import { keySetEndpoint } from './jwks.js';
+import { type LinkSettings, linkOperations } from './links.js';
+import { meOperations } from './me.js';
 import { type Client, checked, isAboutChannel, type Operation, openApiDocument } from './openapi.js';
+import { playbackKeyOperations } from './playback-keys.js';
 import { readJson } from './request-body.js';
 import { sessionOperations } from './sessions.js';
 import { securityHeaders } from './security-headers.js';
+import { signInOperations } from './sign-in.js';
 import type { Pages } from './static.js';
 import { webhookOperations } from './webhooks.js';
 
@@ -44,6 +49,10 @@ export interface AppOptions {
   trustProxyHops: number;
   /** Undefined: no pages, the API alone. */
   pages: Pages | undefined;
+  /** What playback links hang on. */
+  links?: LinkSettings;
+  /** Where a request comes from: two letters, where a proxy or a database says so. Nobody knows, unless given. */
+  countryOf?: (req: IncomingMessage) => string | undefined;
   /** Comes before everything else, and before Koa's own bookkeeping: playback answers thousands of requests a second. */
   playback?: PlaybackHandler;
 }
@@ -54,14 +63,24 @@ export interface PlaybackHandler {
 }
 
 /** Every operation of the API. */
-export function apiOperations(options: Pick<AppOptions, 'access' | 'broadcasts' | 'live' | 'addresses'>): Operation[] {
+export function apiOperations(options: Pick<AppOptions, 'access' | 'broadcasts' | 'live' | 'addresses' | 'links'>): Operation[] {
   const { access, broadcasts, live, addresses } = options;
   const { channels, members } = access;
   const sees = members.visible.bind(members);
+  const rulesChanged = () => access.playbackRules.refresh();
+  const endShows = async (slugs: readonly string[]) => {
+    channels.changed();
+    for (const slug of slugs) await live.end(slug);
+  };
   return [
-    ...channelOperations({ channels, sees, live, addresses }),
-    ...broadcastOperations({ sees, broadcasts, mediaUrl: addresses.mediaUrl }),
+    ...channelOperations({ channels, sees, live, addresses, rulesChanged }),
+    ...broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl: addresses.mediaUrl }),
+    ...linkOperations({ links: access.playbackLinks, broadcasts, live, addresses, sees, settings: options.links ?? {} }),
+    ...playbackKeyOperations(access.playbackKeys),
+    ...signInOperations(access),
     ...sessionOperations({ sessions: access.sessions, signingKeys: access.signingKeys }),
+    ...meOperations({ ...access, endShows }),
+    ...accountOperations({ ...access, endShows }),
     ...apiKeyOperations(access),
     ...auditOperations(access),
     ...encryptionKeyOperations(access),
@@ -223,6 +242,7 @@ function mount(router: Router, operation: Operation, { access, log }: AppOptions
         address: ctx.ip,
         userAgent: ctx.get('user-agent').slice(0, 300),
         requestId: ctx.state.requestId as string,
+        country: countryOf?.(ctx.req),
       };
       const asking = access.identity.ofHeader(ctx.get('authorization'));
       const principal = await (operation.provenByBody ? asking.catch(() => ANONYMOUS) : asking);

@@ -1,0 +1,208 @@
+import { z } from 'zod';
+import { type Account, MAX_BAN_REASON_CHARS } from '../access/account-rows.js';
+import type { Accounts } from '../access/accounts.js';
+import type { Registration } from '../access/registration.js';
+import { ROLES } from '../access/roles.js';
+import { VezaError } from '../runtime/errors.js';
+import { isoOf } from './channels.js';
+import { deletedChannels } from './me.js';
+import { cursorOf, type Operation, operation, pageOf, pageQuery, positionOf } from './openapi.js';
+import { emailSchema, nameSchema } from './sign-in.js';
+
+const accountSchema = z.strictObject({
+  id: z.uuid(),
+  email: z.string(),
+  name: z.string(),
+  role: z.enum(ROLES),
+  state: z.enum(['active', 'invited', 'unconfirmed', 'banned']).meta({
+    description: '`invited`: it has no password yet, and is opened by a link; `unconfirmed`: it waits for the link in the mail.',
+  }),
+  createdAt: z.iso.datetime(),
+  bannedAt: z.iso.datetime().nullable(),
+  banReason: z.string().nullable(),
+});
+
+const shown = (account: Account): z.infer<typeof accountSchema> => ({
+  id: account.id,
+  email: account.email,
+  name: account.name,
+  role: account.role,
+  state: account.state,
+  createdAt: isoOf(account.createdAtMs),
+  bannedAt: account.bannedAtMs === undefined ? null : isoOf(account.bannedAtMs),
+  banReason: account.banReason ?? null,
+});
+
+const linkShape = {
+  link: z.url().meta({ description: 'Good once; whoever has it chooses the password.' }),
+  linkExpiresAt: z.iso.datetime(),
+};
+const idParams = z.strictObject({ id: z.uuid() });
+const roleSchema = z.enum(ROLES);
+const reasonSchema = z
+  .string()
+  .trim()
+  .min(1)
+  .max(MAX_BAN_REASON_CHARS)
+  .regex(/^\P{Cc}*$/u);
+
+export interface AccountOperationsOptions {
+  accounts: Accounts;
+  registration: Registration;
+  /** Of channels that are deleted already. */
+  endShows: (slugs: readonly string[]) => Promise<void>;
+}
+
+/** Accounts of others, for moderators and administrators. */
+export function accountOperations({ accounts, registration, endShows }: AccountOperationsOptions): Operation[] {
+  const targetOf = (id: string) => ({ target: `account:${id}` });
+  return [
+    operation({
+      id: 'listAccounts',
+      method: 'get',
+      path: '/accounts',
+      summary: 'Accounts, the newest first.',
+      access: 'accounts.read',
+      query: z.strictObject({
+        ...pageQuery,
+        query: z
+          .string()
+          .trim()
+          .min(1)
+          .max(254)
+          .regex(/^\P{Cc}*$/u)
+          .optional()
+          .meta({
+            description: 'An e-mail address, or a part of an address or a name.',
+          }),
+      }),
+      status: 200,
+      answer: pageOf(accountSchema),
+      errors: [],
+      async handle({ query }) {
+        const position =
+          query.cursor === undefined ? undefined : positionOf(query.cursor, z.tuple([z.int().min(0).max(8.64e15), z.uuid()]));
+        const after = position && { createdAtMs: position[0], id: position[1] };
+        const found = await accounts.list(query.query, after, query.limit + 1);
+        const items = found.slice(0, query.limit);
+        const last = items.at(-1);
+        return { items: items.map(shown), next: found.length > query.limit && last ? cursorOf([last.createdAtMs, last.id]) : null };
+      },
+    }),
+    operation({
+      id: 'createAccount',
+      method: 'post',
+      path: '/accounts',
+      summary:
+        'Invites somebody: an account without a password, and the link that opens it. The link is mailed as well where mail is sent.',
+      access: 'accounts.manage',
+      body: z.strictObject({ email: emailSchema, name: nameSchema, role: roleSchema.default('listener') }),
+      status: 201,
+      answer: z.strictObject({ account: accountSchema, ...linkShape }),
+      errors: ['conflict'],
+      async handle({ body, audit }) {
+        const { account, link, expiresAtMs } = await registration.invite(body);
+        audit({ ...targetOf(account.id), details: { role: account.role } });
+        return { account: shown(account), link, linkExpiresAt: isoOf(expiresAtMs) };
+      },
+    }),
+    operation({
+      id: 'getAccount',
+      method: 'get',
+      path: '/accounts/{id}',
+      summary: 'One account.',
+      access: 'accounts.read',
+      params: idParams,
+      status: 200,
+      answer: accountSchema,
+      errors: ['not_found'],
+      async handle({ params }) {
+        const account = await accounts.get(params.id);
+        if (!account) throw new VezaError('not_found', 'There is no such account.');
+        return shown(account);
+      },
+    }),
+    operation({
+      id: 'updateAccount',
+      method: 'patch',
+      path: '/accounts/{id}',
+      summary: 'Gives it another role, and ends its sessions. The last administrator stays one.',
+      access: 'accounts.manage',
+      params: idParams,
+      body: z.strictObject({ role: roleSchema }),
+      status: 200,
+      answer: accountSchema,
+      errors: ['not_found', 'conflict'],
+      async handle({ params, body, audit }) {
+        const account = await accounts.setRole(params.id, body.role);
+        audit({ ...targetOf(params.id), details: { role: body.role } });
+        return shown(account);
+      },
+    }),
+    operation({
+      id: 'deleteAccount',
+      method: 'delete',
+      path: '/accounts/{id}',
+      summary: 'Deletes the account with its data. What it did stays in the audit log.',
+      access: 'accounts.manage',
+      params: idParams,
+      query: z.strictObject({ channels: deletedChannels }),
+      status: 204,
+      errors: ['not_found', 'conflict'],
+      async handle({ params, query, audit }) {
+        const slugs = await accounts.delete(params.id, query.channels === 'delete');
+        audit({ ...targetOf(params.id), details: { channelsDeleted: slugs } });
+        await endShows(slugs);
+      },
+    }),
+    operation({
+      id: 'banAccount',
+      method: 'post',
+      path: '/accounts/{id}/ban',
+      summary: 'Ends its sessions, and lets it sign in no more. The reason is told to its owner when he tries.',
+      access: 'accounts.ban',
+      params: idParams,
+      body: z.strictObject({ reason: reasonSchema.optional() }),
+      status: 200,
+      answer: accountSchema,
+      errors: ['not_found', 'conflict'],
+      async handle({ params, body, principal, audit }) {
+        const account = await accounts.ban(principal, params.id, body.reason);
+        audit({ ...targetOf(params.id), details: { reason: body.reason ?? null } });
+        return shown(account);
+      },
+    }),
+    operation({
+      id: 'unbanAccount',
+      method: 'post',
+      path: '/accounts/{id}/unban',
+      summary: 'Lifts the ban.',
+      access: 'accounts.ban',
+      params: idParams,
+      status: 200,
+      answer: accountSchema,
+      errors: ['not_found'],
+      async handle({ params, principal, audit }) {
+        const account = await accounts.unban(principal, params.id);
+        audit(targetOf(params.id));
+        return shown(account);
+      },
+    }),
+    operation({
+      id: 'createAccountLink',
+      method: 'post',
+      path: '/accounts/{id}/link',
+      summary: 'A link for somebody who gets no mail: to choose a first password, or a new one. Those before are void.',
+      access: 'accounts.manage',
+      params: idParams,
+      status: 201,
+      answer: z.strictObject(linkShape),
+      errors: ['not_found'],
+      async handle({ params, principal, audit }) {
+        const { link, expiresAtMs } = await registration.link(principal, params.id);
+        audit(targetOf(params.id));
+        return { link, linkExpiresAt: isoOf(expiresAtMs) };
+      },
+    }),
+  ];
+}

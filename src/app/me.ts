@@ -1,0 +1,181 @@
+import { z } from 'zod';
+import type { Accounts } from '../access/accounts.js';
+import type { Members } from '../access/members.js';
+import type { Passkeys } from '../access/passkeys.js';
+import { CHANNEL_ROLES, type Principal, ROLES } from '../access/roles.js';
+import type { TwoFactor } from '../access/two-factor.js';
+import { VezaError } from '../runtime/errors.js';
+import { isoOf } from './channels.js';
+import { type Operation, operation } from './openapi.js';
+import { nameSchema, newPasswordSchema, passwordSchema } from './sign-in.js';
+
+const meSchema = z.strictObject({
+  id: z.uuid(),
+  email: z.string(),
+  name: z.string(),
+  role: z.enum(ROLES),
+  createdAt: z.iso.datetime(),
+  secondFactor: z.strictObject({
+    totp: z.boolean().meta({ description: 'An authenticator app is set up.' }),
+    recoveryCodesLeft: z.int(),
+    passkeys: z.int(),
+    needed: z.boolean().meta({ description: 'The role can be used with a second factor only, and there is none yet.' }),
+  }),
+  channels: z.array(z.strictObject({ slug: z.string(), role: z.enum(CHANNEL_ROLES) })).meta({
+    description: 'In which the account has a role; the first thousand. `GET /me/channels` has them all.',
+  }),
+});
+
+const at = z.iso.datetime();
+const exportSchema = z.strictObject({
+  account: z.strictObject({
+    id: z.uuid(),
+    email: z.string(),
+    name: z.string(),
+    role: z.enum(ROLES),
+    state: z.string(),
+    createdAt: at,
+    confirmedAt: at.nullable(),
+    bannedAt: at.nullable(),
+    banReason: z.string().nullable(),
+    authenticatorAppSince: at.nullable(),
+    recoveryCodesLeft: z.int(),
+  }),
+  sessions: z.array(
+    z.strictObject({ id: z.uuid(), client: z.string(), address: z.string(), createdAt: at, lastUsedAt: at, endedAt: at.nullable() }),
+  ),
+  passkeys: z.array(z.strictObject({ name: z.string(), createdAt: at, lastUsedAt: at.nullable() })),
+  apiKeys: z.array(
+    z.strictObject({
+      name: z.string(),
+      hint: z.string(),
+      scopes: z.array(z.string()),
+      createdAt: at,
+      lastUsedAt: at.nullable(),
+      expiresAt: at.nullable(),
+    }),
+  ),
+  channels: z.array(z.strictObject({ slug: z.string(), role: z.string(), since: at })),
+  audit: z.array(
+    z.strictObject({
+      at,
+      action: z.string(),
+      target: z.string().nullable(),
+      channel: z.string().nullable(),
+      byMe: z.boolean(),
+      address: z.string().nullable(),
+      details: z.record(z.string(), z.unknown()),
+    }),
+  ),
+  auditIsComplete: z.boolean(),
+});
+
+export const deletedChannels = z
+  .enum(['keep', 'delete'])
+  .default('keep')
+  .meta({
+    description: 'What becomes of channels that it owns: `keep` leaves them without an owner, to be given one by an administrator.',
+  });
+
+export interface MeOperationsOptions {
+  accounts: Accounts;
+  members: Members;
+  twoFactor: Pick<TwoFactor, 'status'>;
+  passkeys: Pick<Passkeys, 'count'>;
+  /** Of channels that are deleted already. */
+  endShows: (slugs: readonly string[]) => Promise<void>;
+}
+
+/** One's own account. */
+export function meOperations({ accounts, members, twoFactor, passkeys, endShows }: MeOperationsOptions): Operation[] {
+  const shown = async ({ accountId }: Principal): Promise<z.infer<typeof meSchema>> => {
+    const account = await accounts.get(accountId!);
+    if (!account) throw new VezaError('unauthorized', 'This account is deleted.');
+    const { id, email, name, role, createdAtMs } = account;
+    const { totp, recoveryCodesLeft } = await twoFactor.status(id);
+    const count = await passkeys.count(id);
+    const needed = (role === 'moderator' || role === 'admin') && !totp && count === 0;
+    return {
+      id,
+      email,
+      name,
+      role,
+      createdAt: isoOf(createdAtMs),
+      secondFactor: { totp, recoveryCodesLeft, passkeys: count, needed },
+      channels: await members.channelsOf(id),
+    };
+  };
+  const self = (principal: Principal) => `account:${principal.accountId}`;
+
+  return [
+    operation({
+      id: 'getMe',
+      method: 'get',
+      path: '/me',
+      summary: 'My account.',
+      access: 'account',
+      status: 200,
+      answer: meSchema,
+      errors: [],
+      handle: ({ principal }) => shown(principal),
+    }),
+    operation({
+      id: 'updateMe',
+      method: 'patch',
+      path: '/me',
+      summary: 'Changes what is given.',
+      access: 'account',
+      body: z.strictObject({ name: nameSchema.optional() }),
+      status: 200,
+      answer: meSchema,
+      errors: ['not_found'],
+      async handle({ principal, body, audit }) {
+        if (body.name !== undefined) await accounts.rename(principal.accountId!, body.name);
+        audit({ target: self(principal) });
+        return shown(principal);
+      },
+    }),
+    operation({
+      id: 'changePassword',
+      method: 'post',
+      path: '/me/password',
+      summary: 'Another password. Ends all other sessions.',
+      access: 'account',
+      body: z.strictObject({ password: passwordSchema, newPassword: newPasswordSchema }),
+      status: 204,
+      errors: ['invalid_credentials', 'conflict', 'rate_limited', 'busy'],
+      async handle({ principal, body, audit }) {
+        await accounts.changePassword(principal.accountId!, body.password, body.newPassword, principal.sessionId);
+        audit({ target: self(principal) });
+      },
+    }),
+    operation({
+      id: 'deleteMe',
+      method: 'post',
+      path: '/me/delete',
+      summary: 'Deletes my account with its data. What it did stays in the audit log.',
+      access: 'account',
+      body: z.strictObject({ password: passwordSchema, channels: deletedChannels }),
+      status: 204,
+      errors: ['invalid_credentials', 'conflict', 'not_found', 'rate_limited', 'busy'],
+      async handle({ principal, body, audit }) {
+        if (!(await accounts.checkPassword(principal.accountId!, body.password)))
+          throw new VezaError('invalid_credentials', 'The password is wrong.');
+        const slugs = await accounts.delete(principal.accountId!, body.channels === 'delete');
+        audit({ target: self(principal), details: { channelsDeleted: slugs } });
+        await endShows(slugs);
+      },
+    }),
+    operation({
+      id: 'exportMe',
+      method: 'get',
+      path: '/me/export',
+      summary: 'Everything that is kept about my account.',
+      access: 'account',
+      status: 200,
+      answer: exportSchema,
+      errors: ['not_found'],
+      handle: ({ principal }) => accounts.export(principal.accountId!),
+    }),
+  ];
+}
