@@ -1,10 +1,13 @@
-import type { RequestListener } from 'node:http';
+import type { IncomingMessage, RequestListener } from 'node:http';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openAccess } from './access/access.js';
+import { loadCloudFrontKey } from './access/cloudfront.js';
 import type { Webhooks } from './access/webhooks.js';
+import { Admissions } from './app/admission.js';
 import { isoOf } from './app/channels.js';
 import type { ConnectionLimits } from './app/connection-limits.js';
+import { countryReader } from './app/country.js';
 import { clientAddress, type HttpListener, useCertificate } from './app/http-listener.js';
 import { startMetricsServer } from './app/metrics-server.js';
 import { Playback } from './app/playback.js';
@@ -12,6 +15,7 @@ import { createApp } from './app/server.js';
 import { loadPages } from './app/static.js';
 import { openDatabase } from './backing/database.js';
 import { Ffmpeg } from './backing/ffmpeg.js';
+import { openGeoIp } from './backing/geoip.js';
 import { createFileStore } from './backing/object-store-files.js';
 import { FileRegistry } from './backing/registry-files.js';
 import type { Config } from './config.js';
@@ -127,16 +131,23 @@ export async function composeService(
     onRecordingEnded: (recording) => recordings.ended(recording),
   });
 
+  const addressOf = (req: IncomingMessage) => clientAddress(req, config.trustProxyHops);
+  const geoIp = config.geoipFile === undefined ? undefined : await openGeoIp(config.geoipFile, clock, log);
+  const lookup = geoIp?.countryOf;
+  const countryOf = countryReader({ header: config.countryHeader, trustProxyHops: config.trustProxyHops, lookup, addressOf });
+  const { cloudFrontKeyPairId, cloudFrontPrivateKeyFile } = config;
+  const cloudFront =
+    cloudFrontKeyPairId && cloudFrontPrivateKeyFile ? await loadCloudFrontKey(cloudFrontKeyPairId, cloudFrontPrivateKeyFile) : undefined;
+
   const playback = new Playback({
     edge: live,
     store,
     clock,
     log,
     dvrWindowS: config.dvrWindowS,
-    // Nobody has a right to a private channel yet: closed is the safe side.
-    admits: (slug) => !channels.isPrivate(slug),
+    admissions: new Admissions({ links: access.playbackLinks, rules: access.playbackRules, addressOf, countryOf }),
     titleOf: (slug) => live.broadcast(slug)?.channel.title ?? slug,
-    addressOf: (req) => clientAddress(req, config.trustProxyHops),
+    addressOf,
     ...(config.maxListenersPerStream === undefined ? {} : { maxListenersPerStream: config.maxListenersPerStream }),
   });
   providePlaybackCounts(metrics, playback);
@@ -173,6 +184,8 @@ export async function composeService(
     allowedOrigins: config.corsEnabled ? config.allowedOrigins : [],
     trustProxyHops: config.trustProxyHops,
     pages: await loadPages({ dir: pagesDir, mediaOrigins: config.cdnBaseUrl ? [new URL(config.cdnBaseUrl).origin] : [] }),
+    links: { maxListenersPerStream: config.maxListenersPerStream, cloudFront, countryOfAddress: lookup },
+    countryOf,
     playback,
   });
 
@@ -192,6 +205,7 @@ export async function composeService(
     // Stopped after the shows have finished their segments, and after playback has let go of whoever listens to an endless stream.
     { name: 'http', stop: () => http.stop(HTTP_GRACE_MS) },
     { name: 'playback', stop: () => playback.stop() },
+    { name: 'countries', stop: () => geoIp?.stop() },
     { name: 'access', start: () => access.start(), stop: () => access.stop() },
     recordings,
     live,

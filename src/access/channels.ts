@@ -1,6 +1,7 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import type { Database } from '../backing/database.js';
 import { VezaError } from '../runtime/errors.js';
+import { type CountryRule, countryOf } from './countries.js';
 
 export const VISIBILITIES = ['public', 'unlisted', 'private'] as const;
 /** `unlisted` is in no list; `private` is found by nobody without a right to it. */
@@ -33,6 +34,8 @@ export interface Channel {
   readonly recording: boolean;
   /** The account that made it, or was given it; none for one that the admin token made. */
   readonly ownerId: string | undefined;
+  /** Where it may be heard. */
+  readonly countries: CountryRule;
   readonly createdAtMs: number;
 }
 
@@ -40,6 +43,12 @@ export interface ChannelSettings {
   title: string;
   visibility: Visibility;
   recording: boolean;
+}
+
+/** Of the two country rules a channel has one at most: to set one takes the other away. Null takes one away. */
+export interface ChannelChanges extends Partial<ChannelSettings> {
+  countriesAllowed?: readonly string[] | null | undefined;
+  countriesDenied?: readonly string[] | null | undefined;
 }
 
 /** 26 letters of 32 carry 130 bits. No letter that looks like a digit, and all lower case: keys are typed by hand, too. */
@@ -104,12 +113,28 @@ export class Channels {
   }
 
   /** Rejects with `not_found`, `bad_request`. */
-  async update(slug: string, changes: Partial<ChannelSettings>): Promise<Channel> {
+  async update(slug: string, changes: ChannelChanges): Promise<Channel> {
     if (changes.title !== undefined) checkTitle(changes.title);
+    const { countriesAllowed, countriesDenied } = changes;
+    if (countriesAllowed && countriesDenied)
+      throw new VezaError('bad_request', 'Say either where the channel may be heard (countriesAllowed) or where not (countriesDenied).');
+    const allowed = checkCountries(countriesAllowed);
+    const denied = checkCountries(countriesDenied);
     const { rows } = await this.#write<ChannelRow>(
-      `update channels set title = coalesce($2, title), visibility = coalesce($3, visibility), recording = coalesce($4, recording)
+      `update channels set title = coalesce($2, title), visibility = coalesce($3, visibility), recording = coalesce($4, recording),
+         countries_allowed = case when $5 then $6::text[] else countries_allowed end,
+         countries_denied = case when $7 then $8::text[] else countries_denied end
        where slug = $1 returning *`,
-      [slug, changes.title ?? null, changes.visibility ?? null, changes.recording ?? null],
+      [
+        slug,
+        changes.title ?? null,
+        changes.visibility ?? null,
+        changes.recording ?? null,
+        allowed !== undefined || Boolean(denied),
+        allowed ?? null,
+        denied !== undefined || Boolean(allowed),
+        denied ?? null,
+      ],
     );
     if (!rows[0]) throw noChannel(slug);
     return this.#seen(channelOf(rows[0]));
@@ -209,6 +234,12 @@ export class Channels {
     for (const { slug } of rows) this.#private.add(slug);
   }
 
+  /** Which channels are private, as it was just read. */
+  setPrivate(slugs: Iterable<string>): void {
+    this.#private.clear();
+    for (const slug of slugs) this.#private.add(slug);
+  }
+
   /** Whether the channel's media is closed to everybody without a right to it. */
   isPrivate(slug: string): boolean {
     return this.#private.has(slug);
@@ -228,6 +259,8 @@ interface ChannelRow {
   visibility: Visibility;
   recording: boolean;
   owner_id: string | null;
+  countries_allowed: string[] | null;
+  countries_denied: string[] | null;
   created_at: Date;
 }
 
@@ -238,6 +271,7 @@ const channelOf = (row: ChannelRow): Channel => ({
   visibility: row.visibility,
   recording: row.recording,
   ownerId: row.owner_id ?? undefined,
+  countries: { allowed: row.countries_allowed ?? undefined, denied: row.countries_denied ?? undefined },
   createdAtMs: row.created_at.getTime(),
 });
 
@@ -247,6 +281,14 @@ function checkTitle(title: string): void {
   if (title.trim() === '' || title.length > MAX_TITLE_CHARS || /\p{Cc}/u.test(title)) {
     throw new VezaError('bad_request', `A title is 1 to ${MAX_TITLE_CHARS} characters on one line.`);
   }
+}
+
+function checkCountries(codes: readonly string[] | null | undefined): string[] | null | undefined {
+  if (!codes) return codes as null | undefined;
+  if (codes.length === 0) throw new VezaError('bad_request', 'A list of countries is not empty; null takes the rule away.');
+  const wrong = codes.find((code) => countryOf(code) !== code);
+  if (wrong !== undefined) throw new VezaError('bad_request', `"${wrong}" is not a country (two capital letters of ISO 3166-1, such as DE).`);
+  return [...new Set(codes)].sort();
 }
 
 const hashOf = (streamKey: string) => createHash('sha256').update(streamKey).digest();

@@ -1,9 +1,9 @@
 import { z } from 'zod';
-import type { Channel } from '../access/channels.js';
+import { type Channel, VISIBILITIES } from '../access/channels.js';
 import { may, type Principal } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Broadcast, Broadcasts } from '../vod/broadcasts.js';
-import { isoOf, slugParams } from './channels.js';
+import { isoOf, slugParams, titleSchema } from './channels.js';
 import { cursorOf, type Operation, operation, pageOf, pageQuery, positionOf } from './openapi.js';
 
 const broadcastSchema = z.strictObject({
@@ -21,30 +21,33 @@ const assetSchema = z.strictObject({
   kind: z.literal('recording'),
   channel: z.string(),
   title: z.string(),
+  visibility: z.enum(VISIBILITIES).meta({ description: 'Its own, else that of its channel.' }),
   createdAt: z.iso.datetime(),
   durationMs: z.number().min(0),
   urls: z.strictObject({ hls: z.url(), dash: z.url() }),
 });
 
-const assetParams = z.strictObject({ id: z.string().regex(/^[\w-]{1,64}$/) });
+export const assetParams = z.strictObject({ id: z.string().regex(/^[\w-]{1,64}$/) });
 const position = z.tuple([z.number(), z.string().max(64)]);
 
 export interface BroadcastOperationsOptions {
   /** The channel, for those who may see it (as if it were private, when asked so); rejects with `not_found`. */
   sees: (principal: Principal, slug: string, asPrivate?: boolean) => Promise<Channel>;
   broadcasts: Broadcasts;
+  /** Who may play what is read again: a change is in force when it is answered. */
+  rulesChanged: () => Promise<void>;
   /** Where media is fetched from, without a slash at the end. */
   mediaUrl: string;
 }
 
 /** Shows and their recordings. */
-export function broadcastOperations({ sees, broadcasts, mediaUrl }: BroadcastOperationsOptions): Operation[] {
-  const isRecorded = (broadcast: Broadcast) => broadcast.recording && broadcast.endedAtMs !== undefined;
+export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }: BroadcastOperationsOptions): Operation[] {
   const asset = (broadcast: Broadcast): z.infer<typeof assetSchema> => ({
     id: broadcast.id,
     kind: 'recording',
     channel: broadcast.channel,
     title: broadcast.title,
+    visibility: broadcast.visibility,
     createdAt: isoOf(broadcast.startedAtMs),
     durationMs: broadcast.durationMs ?? 0,
     urls: { hls: `${mediaUrl}/vod/${broadcast.id}/master.m3u8`, dash: `${mediaUrl}/vod/${broadcast.id}/manifest.mpd` },
@@ -65,12 +68,6 @@ export function broadcastOperations({ sees, broadcasts, mediaUrl }: BroadcastOpe
     return { items: items.map(shown), next: found.length > query.limit && last ? cursorOf([last.startedAtMs, last.id]) : null };
   };
 
-  const noRecording = () => new VezaError('not_found', 'There is no such recording.');
-  const recordingOf = async (id: string): Promise<Broadcast | undefined> => {
-    const broadcast = await broadcasts.get(id);
-    return broadcast && isRecorded(broadcast) ? broadcast : undefined;
-  };
-
   return [
     operation({
       id: 'listBroadcasts',
@@ -85,6 +82,11 @@ export function broadcastOperations({ sees, broadcasts, mediaUrl }: BroadcastOpe
       errors: ['not_found'],
       async handle({ params, query, principal }) {
         await sees(principal, params.slug);
+        // A recording that is not public is in nobody's list who may not hear it.
+        const seesAll = await sees(principal, params.slug, true).then(
+          () => true,
+          () => false,
+        );
         return page(query, { channel: params.slug }, (broadcast) => ({
           id: broadcast.id,
           channel: broadcast.channel,
@@ -92,7 +94,7 @@ export function broadcastOperations({ sees, broadcasts, mediaUrl }: BroadcastOpe
           startedAt: isoOf(broadcast.startedAtMs),
           endedAt: broadcast.endedAtMs === undefined ? null : isoOf(broadcast.endedAtMs),
           durationMs: broadcast.durationMs ?? null,
-          asset: isRecorded(broadcast) ? broadcast.id : null,
+          asset: isRecorded(broadcast) && (seesAll || broadcast.visibility === 'public') ? broadcast.id : null,
         }));
       },
     }),
@@ -120,9 +122,33 @@ export function broadcastOperations({ sees, broadcasts, mediaUrl }: BroadcastOpe
       answer: assetSchema,
       errors: ['not_found'],
       async handle({ params, principal }) {
-        const broadcast = await recordingOf(params.id);
+        const broadcast = await recordingOf(broadcasts, params.id);
         if (!broadcast) throw noRecording();
         if (broadcast.visibility === 'private') await sees(principal, broadcast.channel, true);
+        return asset(broadcast);
+      },
+    }),
+    operation({
+      id: 'updateAsset',
+      method: 'patch',
+      path: '/assets/{id}',
+      summary: 'Changes what is given of a recording.',
+      access: 'channel.set-recordings',
+      params: assetParams,
+      body: z.strictObject({
+        title: titleSchema.optional(),
+        visibility: z.enum(VISIBILITIES).nullable().optional().meta({ description: 'Null: as its channel.' }),
+      }),
+      status: 200,
+      answer: assetSchema,
+      errors: ['not_found'],
+      channelOf: async ({ id }) => (await recordingOf(broadcasts, id))?.channel,
+      async handle({ params, body, audit }) {
+        audit({ target: `recording:${params.id}`, details: body });
+        await broadcasts.update(params.id, body);
+        await rulesChanged();
+        const broadcast = await recordingOf(broadcasts, params.id);
+        if (!broadcast) throw noRecording();
         return asset(broadcast);
       },
     }),
@@ -130,16 +156,27 @@ export function broadcastOperations({ sees, broadcasts, mediaUrl }: BroadcastOpe
       id: 'deleteAsset',
       method: 'delete',
       path: '/assets/{id}',
-      summary: 'Deletes a recording. Its files go with the next sweep.',
+      summary: 'Deletes a recording: it is not to be heard any more. Its files go with the next sweep.',
       access: 'channel.set-recordings',
       params: assetParams,
       status: 204,
       errors: ['not_found'],
-      channelOf: async ({ id }) => (await recordingOf(id))?.channel,
+      channelOf: async ({ id }) => (await recordingOf(broadcasts, id))?.channel,
       async handle({ params, audit }) {
         audit({ target: `recording:${params.id}` });
         if (!(await broadcasts.delete(params.id))) throw noRecording();
+        await rulesChanged();
       },
     }),
   ];
+}
+
+const isRecorded = (broadcast: Broadcast) => broadcast.recording && broadcast.endedAtMs !== undefined;
+
+export const noRecording = () => new VezaError('not_found', 'There is no such recording.');
+
+/** Undefined while it is on air, and when it was not kept. */
+export async function recordingOf(broadcasts: Broadcasts, id: string): Promise<Broadcast | undefined> {
+  const broadcast = await broadcasts.get(id);
+  return broadcast && isRecorded(broadcast) ? broadcast : undefined;
 }

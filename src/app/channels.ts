@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { type Channel, type Channels, MAX_TITLE_CHARS, SLUG, VISIBILITIES } from '../access/channels.js';
+import { type Channel, type ChannelChanges, type Channels, MAX_TITLE_CHARS, SLUG, VISIBILITIES } from '../access/channels.js';
+import { COUNTRIES } from '../access/countries.js';
 import { may, type Principal } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import { cursorOf, type Operation, operation, pageOf, pageQuery, positionOf } from './openapi.js';
@@ -36,7 +37,7 @@ export interface Addresses {
 }
 
 export const slugParams = z.strictObject({ slug: z.string().regex(SLUG) });
-const titleSchema = z
+export const titleSchema = z
   .string()
   .trim()
   .min(1)
@@ -49,6 +50,8 @@ export const channelSchema = z.strictObject({
   title: z.string(),
   visibility: visibilitySchema,
   recording: z.boolean(),
+  countriesAllowed: z.array(z.string()).nullable(),
+  countriesDenied: z.array(z.string()).nullable(),
   createdAt: z.iso.datetime(),
   state: z.enum(['offline', 'live', 'holding']).meta({ description: '`holding`: the broadcaster is gone for a moment.' }),
   listeners: z.int().min(0),
@@ -57,6 +60,13 @@ export const channelSchema = z.strictObject({
   nowPlaying: z.strictObject({ title: z.string(), artist: z.string().nullable(), startedAt: z.iso.datetime() }).nullable(),
   urls: z.strictObject({ page: z.url(), hls: z.url(), dash: z.url(), listen: z.url() }),
 });
+
+/** Longer than the list of all of them is a mistake. */
+const countriesSchema = z
+  .array(z.enum(COUNTRIES as [string, ...string[]]))
+  .min(1)
+  .max(COUNTRIES.length)
+  .nullable();
 
 const ingestSchema = z.strictObject({
   rtmp: z.string().meta({ description: 'The server in OBS; the stream key goes into its own field.' }),
@@ -77,6 +87,8 @@ export interface ChannelOperationsOptions {
   sees: (principal: Principal, slug: string) => Promise<Channel>;
   live: LiveStatus;
   addresses: Addresses;
+  /** Who may play what is read again: a change is in force when it is answered. */
+  rulesChanged: () => Promise<void>;
 }
 
 /** How a channel is shown, with what is on air. */
@@ -90,6 +102,8 @@ export function channelView({ live, addresses }: Pick<ChannelOperationsOptions, 
       title: channel.title,
       visibility: channel.visibility,
       recording: channel.recording,
+      countriesAllowed: channel.countries.allowed?.slice() ?? null,
+      countriesDenied: channel.countries.denied?.slice() ?? null,
       createdAt: isoOf(channel.createdAtMs),
       state,
       listeners,
@@ -108,7 +122,7 @@ export function channelView({ live, addresses }: Pick<ChannelOperationsOptions, 
   };
 }
 
-export function channelOperations({ channels, sees, live, addresses }: ChannelOperationsOptions): Operation[] {
+export function channelOperations({ channels, sees, live, addresses, rulesChanged }: ChannelOperationsOptions): Operation[] {
   const { publicUrl } = addresses;
   const shown = channelView({ live, addresses });
   const ingestOf = (slug: string): z.infer<typeof ingestSchema> => {
@@ -189,11 +203,18 @@ export function channelOperations({ channels, sees, live, addresses }: ChannelOp
         title: titleSchema.optional(),
         visibility: z.enum(VISIBILITIES).optional(),
         recording: z.boolean().optional(),
+        countriesAllowed: countriesSchema.optional().meta({ description: 'Where it may be heard, and nowhere else (ISO 3166-1). Null: no rule.' }),
+        countriesDenied: countriesSchema.optional().meta({ description: 'Where it may not be heard; takes the place of `countriesAllowed`.' }),
       }),
       status: 200,
       answer: channelSchema,
       errors: ['not_found'],
-      handle: async ({ params, body }) => shown(await channels.update(params.slug, body as Partial<Channel>)),
+      async handle({ params, body, audit }) {
+        audit({ details: body });
+        const channel = await channels.update(params.slug, body as ChannelChanges);
+        await rulesChanged();
+        return shown(channel);
+      },
     }),
     operation({
       id: 'deleteChannel',

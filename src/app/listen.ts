@@ -8,6 +8,7 @@ import { runOf, segmentName, type Timeline, type Title, wallMsOf } from '../medi
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { type Admissions, NO_CHANNEL } from './admission.js';
 import type { Audience } from './audience.js';
 import { CORS } from './media-response.js';
 
@@ -18,7 +19,7 @@ interface ListenOptions {
   readonly audience: Audience;
   readonly counters: { slowListeners: number; refused: number };
   readonly titleOf?: (channel: string) => string;
-  readonly admits?: (channel: string, token: string | undefined) => boolean;
+  readonly admissions?: Pick<Admissions, 'live' | 'staysAdmitted'>;
   readonly maxListenersPerStream?: number;
 }
 
@@ -38,7 +39,10 @@ const OPUS_PRE_SKIP = 3840;
 /** Listeners written before other work gets its turn. */
 const SLICE = 256;
 
-const PATH = /^([A-Za-z0-9][A-Za-z0-9_-]{0,127})\.(mp3|aac|opus)$/;
+/** How often it is asked whether who listens may listen on: the link may have expired, or the channel have become private. */
+const RECHECK_MS = 1000;
+
+const PATH = /^([a-z0-9][a-z0-9_-]{0,127})\.(mp3|aac|opus)$/;
 
 /**
  * `/listen/{channel}.mp3|.aac|.opus`: endless streams for players that know nothing of manifests. Each (channel, format) that has
@@ -47,24 +51,26 @@ const PATH = /^([A-Za-z0-9][A-Za-z0-9_-]{0,127})\.(mp3|aac|opus)$/;
 export class Listen {
   readonly #options: ListenOptions;
   readonly #broadcasters = new Map<string, Broadcaster>();
+  readonly #open = new Set<{ req: IncomingMessage; res: ServerResponse; channel: string; token: string | undefined }>();
+  #cancelRecheck: (() => void) | undefined;
 
   constructor(options: ListenOptions) {
     this.#options = options;
   }
 
-  /** `path` is what follows `/listen/`. Throws VezaError when there is nothing to hear. */
-  handle(req: IncomingMessage, res: ServerResponse, path: string): void {
+  /** `path` is what follows `/listen/`; `token` that of the link. Throws VezaError when there is nothing to hear. */
+  handle(req: IncomingMessage, res: ServerResponse, path: string, token?: string): void {
     const found = PATH.exec(path);
     if (!found) throw new VezaError('not_found', 'no such address');
     const channel = found[1]!;
     const format = found[2] as Format;
-    const { edge, audience, counters, maxListenersPerStream, admits } = this.#options;
-    if (admits && !admits(channel, undefined)) throw new VezaError('forbidden', 'this channel is private');
+    const { edge, audience, counters, maxListenersPerStream, admissions } = this.#options;
+    const pass = admissions?.live(req, channel, token, 'manifest').pass;
     const view = edge.view(channel);
-    if (!view || view.timeline.ended) throw new VezaError('not_found', 'the channel is off air or does not exist');
+    if (!view || view.timeline.ended) throw new VezaError('not_found', NO_CHANNEL);
     const rendition = pick(view, format);
     if (!rendition) throw new VezaError('not_found', `the channel has no ${format}`);
-    if (maxListenersPerStream !== undefined && audience.count(channel) >= maxListenersPerStream) {
+    if (!pass && maxListenersPerStream !== undefined && audience.count(channel) >= maxListenersPerStream) {
       counters.refused++;
       throw new VezaError('busy', 'the channel has as many listeners as it may have');
     }
@@ -104,7 +110,25 @@ export class Listen {
       made.start();
     }
     res.once('close', audience.connect(channel));
+    this.#watch(req, res, channel, token);
     broadcaster.add(new Listener(res, icy, rendition.bitrateKbps));
+  }
+
+  /** An endless stream asks for nothing that could be refused: what would be refused is ended. */
+  #watch(req: IncomingMessage, res: ServerResponse, channel: string, token: string | undefined): void {
+    const { admissions, clock } = this.#options;
+    if (!admissions) return;
+    const open = { req, res, channel, token };
+    this.#open.add(open);
+    res.once('close', () => {
+      this.#open.delete(open);
+      if (this.#open.size > 0) return;
+      this.#cancelRecheck?.();
+      this.#cancelRecheck = undefined;
+    });
+    this.#cancelRecheck ??= clock.every(RECHECK_MS, () => {
+      for (const listener of this.#open) if (!admissions.staysAdmitted(listener.req, listener.channel, listener.token)) listener.res.end();
+    });
   }
 
   /** Ends all streams. */

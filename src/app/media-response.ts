@@ -19,6 +19,16 @@ export const CACHE = {
   none: 'no-store',
 } as const;
 
+/** The same for what not everybody may have: kept by the listener's own player alone, unless an edge server that checks links knows better. */
+export const CACHE_PRIVATE = {
+  immutable: 'private, max-age=31536000, immutable',
+  blocked: 'private, max-age=6',
+  live: 'private, max-age=1',
+  multivariant: 'private, max-age=30',
+  vod: 'private, max-age=60',
+  none: 'no-store',
+} as const;
+
 export const MEDIA_TYPE = {
   hls: 'application/vnd.apple.mpegurl',
   dash: 'application/dash+xml',
@@ -67,8 +77,8 @@ export function sendError(res: ServerResponse, error: unknown): void {
   else sendProblem(res, 'internal', 'internal error');
 }
 
-/** These have no code of their own among the service's errors. */
-export function sendStatus(res: ServerResponse, status: 405 | 414 | 416 | 431, detail: string, extraHeaders: readonly string[]): void {
+/** Most of these have no code of their own among the service's errors. */
+export function sendStatus(res: ServerResponse, status: 400 | 405 | 414 | 416 | 431, detail: string, extraHeaders: readonly string[]): void {
   const body = Buffer.from(JSON.stringify({ type: 'about:blank', title: STATUS_CODES[status], status, code: 'bad_request', detail }));
   res.writeHead(status, problemHeaders(body.length, extraHeaders));
   res.end(body);

@@ -56,6 +56,8 @@ export interface Call<P = unknown, Q = unknown, B = unknown> {
 export interface Client {
   readonly address: string;
   readonly userAgent: string;
+  /** Two letters, where a proxy or a database says so. */
+  readonly country?: string | undefined;
   readonly requestId: string;
 }
 

@@ -3,14 +3,26 @@ import type Koa from 'koa';
 import type { ObjectStore } from '../backing/object-store.js';
 import type { Edge, LiveMedia } from '../live/edge.js';
 import { decideReload, isReached } from '../media/hls.js';
-import type { Codec, Rendition } from '../media/ladder.js';
+import { type Codec, type Rendition, SAMPLE_RATE_HZ } from '../media/ladder.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { type Admissions, NO_CHANNEL, NO_RECORDING } from './admission.js';
 import { Audience } from './audience.js';
 import { Listen } from './listen.js';
 import { isAhead, isComing, LiveChannel, type MediaName, waitMs } from './live-channel.js';
-import { acceptsGzip, CACHE, CORS, mediaHeaders, sendError, sendMedia, sendPreflight, sendProblem, sendStatus } from './media-response.js';
+import {
+  acceptsGzip,
+  CACHE,
+  CACHE_PRIVATE,
+  CORS,
+  mediaHeaders,
+  sendError,
+  sendMedia,
+  sendPreflight,
+  sendProblem,
+  sendStatus,
+} from './media-response.js';
 import { StoredMedia } from './stored-media.js';
 import type { Answer } from './waiting.js';
 
@@ -25,10 +37,10 @@ export interface PlaybackOptions {
   readonly utcTimingUrl?: string;
   /** Requests that may wait at one time, all channels together; one more gets 503. */
   readonly maxWaiting?: number;
-  /** Listeners of a channel (an estimate) from which a new one gets 503; unlimited unless given. */
+  /** Listeners of a channel (an estimate) from which a new one gets 503, unless he has a link; unlimited unless given. */
   readonly maxListenersPerStream?: number;
-  /** Whether a request may play the channel; `token` is that of a `/t/{token}/…` address. Everybody may, unless given. */
-  readonly admits?: (channel: string, token: string | undefined) => boolean;
+  /** Who may play what; everybody everything, unless given. */
+  readonly admissions?: Admissions;
   /** A channel's name for `icy-name`; the slug unless given. */
   readonly titleOf?: (channel: string) => string;
   /** The client's address; behind a trusted proxy the one that it names. */
@@ -57,7 +69,8 @@ const DEFAULT_MAX_WAITING = 100_000;
 const AUDIENCE_WINDOW_MS = 6000;
 const SWEEP_MS = 10_000;
 
-const NAME = /^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$/;
+/** No capitals: on a file system to which they mean nothing, they would be another name for the same thing. */
+const NAME = /^[a-z0-9][a-z0-9_-]{0,127}$/;
 const RENDITION = /^(aac|opus|mp3)-\d{1,4}$/;
 const MEDIA_NAME = /^([A-Za-z0-9]{1,64})-(?:init\.mp4|(0|[1-9]\d{0,14})(?:\.(0|[1-9]\d{0,5})\.m4s|\.m4s|\.mp3))$/;
 const CMCD_SESSION = /(?:%2C|,|=|^)sid(?:%3D|=)(?:%22|")([A-Za-z0-9._~-]{1,64})(?:%22|")/i;
@@ -67,7 +80,17 @@ interface Query {
   part?: string;
   skip?: string;
   session?: string;
+  token?: string;
 }
+
+/** On what terms a request is answered. */
+interface Terms {
+  readonly cache: typeof CACHE | typeof CACHE_PRIVATE;
+  /** Of a listener with a link. */
+  readonly listener: string | undefined;
+}
+
+const OPEN: Terms = { cache: CACHE, listener: undefined };
 
 /**
  * The playback edge: manifests and media of what is on air from memory, everything else from the object store. It comes before
@@ -117,12 +140,12 @@ export class Playback {
     const queryAt = url.indexOf('?');
     let path = queryAt < 0 ? url : url.slice(0, queryAt);
     let token: string | undefined;
-    if (path.startsWith('/t/')) {
+    // What begins with a token is answered here in any case: nobody else is to see it, the log least of all.
+    const isSigned = path.startsWith('/t/');
+    if (isSigned) {
       const end = path.indexOf('/', 3);
-      if (end < 0) return false;
-      token = path.slice(3, end);
-      path = path.slice(end);
-      if (!path.startsWith('/live/') && !path.startsWith('/vod/')) return false;
+      token = path.slice(3, end < 0 ? undefined : end);
+      path = end < 0 ? '' : path.slice(end);
     }
     const kind = path.startsWith('/live/')
       ? 'live'
@@ -130,9 +153,11 @@ export class Playback {
         ? 'vod'
         : path.startsWith('/listen/')
           ? 'listen'
-          : path === '/time'
-            ? 'time'
-            : undefined;
+          : isSigned
+            ? 'none'
+            : path === '/time'
+              ? 'time'
+              : undefined;
     if (kind === undefined) return false;
 
     this.counters.requests++;
@@ -143,14 +168,15 @@ export class Playback {
       } else if (kind === 'live') {
         this.#live(req, res, path, queryAt < 0 ? {} : parseQuery(url, queryAt + 1), token);
       } else if (kind === 'vod') {
-        const asset = path.split('/', 3)[2] ?? '';
-        if (!this.#admits(asset, token)) throw new VezaError('forbidden', 'this recording is private');
-        void this.#stored.vod(req, res, path.slice(1));
+        this.#vod(req, res, path, token);
       } else if (kind === 'listen') {
         if (this.#stopped) throw new VezaError('unavailable', 'stopping');
-        this.#listen.handle(req, res, path.slice('/listen/'.length));
-      } else {
+        const named = token ?? (queryAt < 0 ? undefined : parseQuery(url, queryAt + 1).token);
+        this.#listen.handle(req, res, path.slice('/listen/'.length), named);
+      } else if (kind === 'time') {
         this.#time(res);
+      } else {
+        throw new VezaError('not_found', 'no such address');
       }
     } catch (error) {
       if (!(error instanceof VezaError)) this.#options.log.error({ path, error: messageOf(error) }, 'a playback request failed');
@@ -178,41 +204,78 @@ export class Playback {
     res.end(body);
   }
 
-  #admits(channel: string, token: string | undefined): boolean {
-    return this.#options.admits?.(channel, token) ?? true;
-  }
-
   #live(req: IncomingMessage, res: ServerResponse, path: string, query: Query, token: string | undefined): void {
     const [, , name = '', second = '', third, more] = path.split('/', 6);
     if (!NAME.test(name) || more !== undefined) throw new VezaError('not_found', 'no such address');
-    if (!this.#admits(name, token)) throw new VezaError('forbidden', 'this channel is private');
+    const isPlaylist = third === 'index.m3u8';
+    const isManifest = third === undefined || isPlaylist || third === 'dvr.m3u8';
+    const admission = this.#options.admissions?.live(req, name, token, isManifest ? 'manifest' : 'media');
+    const terms: Terms = admission ? { cache: admission.isPrivate ? CACHE_PRIVATE : CACHE, listener: admission.pass?.id } : OPEN;
     const channel = this.#channel(name);
 
     if (third === undefined) {
-      if (!channel) throw new VezaError('not_found', 'the channel is off air or does not exist');
-      this.#presentation(req, res, channel, second, query);
+      if (!channel) throw new VezaError('not_found', NO_CHANNEL);
+      this.#presentation(req, res, channel, second, query, terms);
       return;
     }
     if (!RENDITION.test(second)) throw new VezaError('not_found', 'no such rendition');
-    const isPlaylist = third === 'index.m3u8';
-    if (isPlaylist || third === 'dvr.m3u8') {
-      if (!channel) throw new VezaError('not_found', 'the channel is off air or does not exist');
+    if (isManifest) {
+      if (!channel) throw new VezaError('not_found', NO_CHANNEL);
       const rendition = channel.view.renditions.find((candidate) => candidate.name === second);
       if (!rendition || !channel.view.timeline.progress[rendition.codec]) throw new VezaError('not_found', 'no such rendition');
-      this.#seen(req, name, query);
-      if (isPlaylist) this.#playlist(req, res, channel, rendition, query);
-      else channel.dvr(rendition).reply(req, res, CACHE.live);
+      this.#seen(req, name, query, terms);
+      if (isPlaylist) this.#playlist(req, res, channel, rendition, query, terms);
+      else channel.dvr(rendition).reply(req, res, terms.cache.live);
       return;
     }
     const found = MEDIA_NAME.exec(third);
     if (!found) throw new VezaError('not_found', 'no such address');
     const [, run = '', number, part] = found;
-    this.#media(req, res, channel, name, second, {
-      name: third,
+    const wanted = {
+      name: third ?? '',
       run,
       number: number === undefined ? undefined : Number(number),
       part: part === undefined ? undefined : Number(part),
-    });
+    };
+    this.#media(req, res, channel, name, second, wanted, terms);
+  }
+
+  #vod(req: IncomingMessage, res: ServerResponse, path: string, token: string | undefined): void {
+    const [, , id = '', second = '', third, more] = path.split('/', 6);
+    if (!NAME.test(id) || more !== undefined) throw new VezaError('not_found', NO_RECORDING);
+    const isManifest = /\.(?:m3u8|mpd)$/.test(third ?? second);
+    const admission = this.#options.admissions?.vod(req, id, token, isManifest ? 'manifest' : 'media');
+    const cache = admission?.isPrivate ? CACHE_PRIVATE : CACHE;
+    const isMedia = third !== undefined && RENDITION.test(second) && MEDIA_NAME.test(third);
+    if (isMedia && this.#options.admissions) void this.#recorded(req, res, id, second, third, cache.immutable);
+    // What a link opens, or what is not open at its channel's addresses, is listed at addresses of its own.
+    else void this.#stored.vod(req, res, path.slice(1), cache, token !== undefined || admission?.restricted !== undefined);
+  }
+
+  /** A segment by the address of its recording: it is kept under that of its channel. */
+  async #recorded(
+    req: IncomingMessage,
+    res: ServerResponse,
+    id: string,
+    rendition: string,
+    file: string,
+    cacheControl: string,
+  ): Promise<void> {
+    const recording = await this.#options.admissions?.recording(id);
+    if (!recording) return this.#stored.media(req, res, `vod/${id}/${rendition}/${file}`, cacheControl);
+    const number = MEDIA_NAME.exec(file)?.[2];
+    const isPart = MEDIA_NAME.exec(file)?.[3] !== undefined;
+    if (isPart || (number !== undefined && !(Number(number) >= recording.from && Number(number) <= recording.to))) {
+      sendProblem(res, 'not_found', 'no such segment');
+      return;
+    }
+    // Just now it was on air, and the store may not have it yet.
+    const media = this.#options.edge.view(recording.channel)?.media(rendition, file);
+    if (media?.complete) {
+      sendMedia(req, res, { chunks: media.chunks, contentType: media.contentType, cacheControl, tag: file });
+      return;
+    }
+    return this.#stored.media(req, res, `live/${recording.channel}/${rendition}/${file}`, cacheControl);
   }
 
   /** The state kept for a channel that has a view, made or refreshed; undefined when it has none. */
@@ -248,8 +311,8 @@ export class Playback {
     }
   }
 
-  #seen(req: IncomingMessage, channel: string, query: Query): void {
-    const session = query.session ?? CMCD_SESSION.exec(String(req.headers['cmcd-session'] ?? ''))?.[1];
+  #seen(req: IncomingMessage, channel: string, query: Query, terms: Terms): void {
+    const session = terms.listener ?? query.session ?? CMCD_SESSION.exec(String(req.headers['cmcd-session'] ?? ''))?.[1];
     if (session !== undefined) {
       this.#audience.seen(channel, session);
       return;
@@ -258,31 +321,32 @@ export class Playback {
     this.#audience.seen(channel, `${address} ${req.headers['user-agent'] ?? ''}`);
   }
 
-  #presentation(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, file: string, query: Query): void {
+  #presentation(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, file: string, query: Query, terms: Terms): void {
     if (file === 'manifest.mpd') {
-      this.#seen(req, channel.view.channel, query);
-      channel.mpd().reply(req, res, CACHE.live);
+      this.#seen(req, channel.view.channel, query, terms);
+      channel.mpd().reply(req, res, terms.cache.live);
       return;
     }
     const only: Codec | undefined = file === 'opus.m3u8' ? 'opus' : undefined;
     const known = file === 'master.m3u8' || file === 'dvr.m3u8' || only !== undefined;
     const offered = channel.view.renditions.some((rendition) => rendition.lowLatency && (only === undefined || rendition.codec === only));
     if (!known || !offered) throw new VezaError('not_found', 'no such address');
-    const limit = this.#options.maxListenersPerStream;
+    // Of a link it was decided when it was issued.
+    const limit = terms.listener === undefined ? this.#options.maxListenersPerStream : undefined;
     if (limit !== undefined && this.#audience.count(channel.view.channel) >= limit) {
       this.counters.refused++;
       throw new VezaError('busy', 'the channel has as many listeners as it may have');
     }
-    channel.multivariant(file, only).reply(req, res, CACHE.multivariant);
+    channel.multivariant(file, only).reply(req, res, terms.cache.multivariant);
   }
 
-  #playlist(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, rendition: Rendition, query: Query): void {
+  #playlist(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, rendition: Rendition, query: Query, { cache }: Terms): void {
     const { codec } = rendition;
     const { timeline } = channel.view;
     const reload = decideReload(timeline, codec, query);
     const skip = query.skip === 'YES' || query.skip === 'v2';
     if (reload.kind === 'now') {
-      const cacheControl = query.msn !== undefined && rendition.lowLatency ? CACHE.blocked : CACHE.live;
+      const cacheControl = query.msn !== undefined && rendition.lowLatency ? cache.blocked : cache.live;
       channel.playlist(rendition, skip).reply(req, res, cacheControl);
       return;
     }
@@ -290,10 +354,10 @@ export class Playback {
 
     const { msn, part } = reload;
     const gzip = acceptsGzip(req);
-    this.#wait(req, res, channel, `${rendition.name} ${msn} ${part} ${skip} ${gzip}`, () => {
+    this.#wait(req, res, channel, `${rendition.name} ${msn} ${part} ${skip} ${gzip} ${cache.blocked}`, () => {
       if (!isReached(channel.view.timeline, codec, msn, part)) return undefined;
       const text = channel.playlist(rendition, skip);
-      return (waiter) => text.send(waiter.res, CACHE.blocked, gzip);
+      return (waiter) => text.send(waiter.res, cache.blocked, gzip);
     });
   }
 
@@ -304,14 +368,16 @@ export class Playback {
     channelName: string,
     rendition: string,
     wanted: MediaName,
+    { cache }: Terms,
   ): void {
+    const cacheControl = cache.immutable;
     const media = channel?.view.media(rendition, wanted.name);
     if (channel && media) {
-      this.#sendLive(req, res, channel, wanted.name, media);
+      this.#sendLive(req, res, channel, wanted.name, media, cacheControl);
     } else if (channel && isComing(channel.view, rendition, wanted)) {
-      this.#wait(req, res, channel, `${rendition}/${wanted.name}`, () => {
+      this.#wait(req, res, channel, `${rendition}/${wanted.name} ${cacheControl}`, () => {
         const now = channel.view.media(rendition, wanted.name);
-        if (now) return (waiter) => this.#sendLive(waiter.req, waiter.res, channel, wanted.name, now);
+        if (now) return (waiter) => this.#sendLive(waiter.req, waiter.res, channel, wanted.name, now, cacheControl);
         if (isComing(channel.view, rendition, wanted)) return undefined;
         return (waiter) => sendProblem(waiter.res, 'not_found', 'this will not be made');
       });
@@ -319,8 +385,18 @@ export class Playback {
       // Parts live in memory only, and what is not made yet is in no store.
       throw new VezaError('not_found', 'no such part or segment');
     } else {
-      void this.#stored.live(req, res, `live/${channelName}/${rendition}/${wanted.name}`);
+      if (wanted.number !== undefined && !(channel && this.#isInWindow(channel, wanted.number)))
+        this.#options.admissions?.storedSegment(channelName, wanted.number);
+      void this.#stored.media(req, res, `live/${channelName}/${rendition}/${wanted.name}`, cacheControl);
     }
+  }
+
+  /** Whether listeners of the show that is on air may rewind to it. */
+  #isInWindow({ view: { timeline } }: LiveChannel, number: number): boolean {
+    const { grid, firstNumber, progress } = timeline;
+    const newest = Math.max(...Object.values(progress).map(({ openNumber }) => openNumber));
+    const segments = Math.ceil((this.#options.dvrWindowS * SAMPLE_RATE_HZ) / grid.segmentSamples);
+    return number >= firstNumber && number >= newest - segments;
   }
 
   #wait(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, key: string, settle: () => Answer | undefined): void {
@@ -342,9 +418,9 @@ export class Playback {
     sendProblem(res, 'unavailable', 'nothing was published for 3 target durations');
   };
 
-  #sendLive(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, name: string, media: LiveMedia): void {
+  #sendLive(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, name: string, media: LiveMedia, cacheControl: string): void {
     const { contentType } = media;
-    const meta = { contentType, cacheControl: CACHE.immutable, tag: name };
+    const meta = { contentType, cacheControl, tag: name };
     if (media.complete) sendMedia(req, res, { ...meta, chunks: media.chunks });
     else this.#stream(req, res, media, mediaHeaders(meta), waitMs(channel.view.timeline));
   }
@@ -404,6 +480,7 @@ function parseQuery(url: string, from: number): Query {
     if (url.startsWith('_HLS_msn=', at)) query.msn = url.slice(at + 9, end);
     else if (url.startsWith('_HLS_part=', at)) query.part = url.slice(at + 10, end);
     else if (url.startsWith('_HLS_skip=', at)) query.skip = url.slice(at + 10, end);
+    else if (url.startsWith('token=', at)) query.token = url.slice(at + 6, end);
     else if (url.startsWith('CMCD=', at)) {
       const session = CMCD_SESSION.exec(url.slice(at, end))?.[1];
       if (session !== undefined) query.session = session;

@@ -15,7 +15,7 @@ import { accountOperations } from './accounts.js';
 import { apiKeyOperations } from './api-keys.js';
 import { auditOperations } from './audit.js';
 import { broadcastOperations } from './broadcasts.js';
-import { type Addresses, channelOperations, type LiveStatus } from './channels.js';
+import { type Addresses, channelOperations, channelSchema, channelView, type LiveStatus } from './channels.js';
 import { encryptionKeyOperations } from './encryption-keys.js';
 import { type HealthCheck, readiness } from './health.js';
 import { clientAddress } from './http-listener.js';
@@ -23,6 +23,7 @@ import { ApiLimits } from './limits.js';
 import { keySetEndpoint } from './jwks.js';
 import { type LinkSettings, linkOperations } from './links.js';
 import { meOperations } from './me.js';
+import { memberOperations } from './members.js';
 import { type Client, checked, isAboutChannel, type Operation, openApiDocument } from './openapi.js';
 import { playbackKeyOperations } from './playback-keys.js';
 import { readJson } from './request-body.js';
@@ -30,6 +31,7 @@ import { sessionOperations } from './sessions.js';
 import { securityHeaders } from './security-headers.js';
 import { signInOperations } from './sign-in.js';
 import type { Pages } from './static.js';
+import { twoFactorOperations } from './two-factor.js';
 import { webhookOperations } from './webhooks.js';
 
 export interface AppOptions {
@@ -81,7 +83,9 @@ export function apiOperations(options: Pick<AppOptions, 'access' | 'broadcasts' 
     ...sessionOperations({ sessions: access.sessions, signingKeys: access.signingKeys }),
     ...meOperations({ ...access, endShows }),
     ...accountOperations({ ...access, endShows }),
+    ...twoFactorOperations(access),
     ...apiKeyOperations(access),
+    ...memberOperations({ ...access, channelSchema, shownChannel: channelView({ live, addresses }) }),
     ...auditOperations(access),
     ...encryptionKeyOperations(access),
     ...webhookOperations(access.webhooks),
@@ -231,7 +235,7 @@ function cors(allowedOrigins: readonly string[]): Koa.Middleware {
   };
 }
 
-function mount(router: Router, operation: Operation, { access, log }: AppOptions, limits: ApiLimits): void {
+function mount(router: Router, operation: Operation, { access, log, countryOf }: AppOptions, limits: ApiLimits): void {
   const route = `/api/v1${operation.path}`;
   router[operation.method](
     operation.path.replaceAll(/\{(\w+)\}/g, ':$1'),

@@ -3,7 +3,7 @@ import type { ObjectStore, StoredObject } from '../backing/object-store.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
-import { acceptsGzip, CACHE, MEDIA_TYPE, sendError, sendMedia, TextResponse } from './media-response.js';
+import { acceptsGzip, type CACHE, type CACHE_PRIVATE, MEDIA_TYPE, sendError, sendMedia, TextResponse } from './media-response.js';
 
 interface StoredMediaOptions {
   readonly store: ObjectStore;
@@ -39,16 +39,16 @@ export class StoredMedia {
   }
 
   /** A segment or init segment; the name is immutable, and so is the answer. */
-  live(req: IncomingMessage, res: ServerResponse, key: string): Promise<void> {
-    return this.#answer(res, key, () => this.#media(req, res, key));
+  media(req: IncomingMessage, res: ServerResponse, key: string, cacheControl: string): Promise<void> {
+    return this.#answer(res, key, () => this.#media(req, res, key, cacheControl));
   }
 
-  /** Anything under `vod/{asset}/`. */
-  vod(req: IncomingMessage, res: ServerResponse, key: string): Promise<void> {
+  /** Anything under `vod/{asset}/`. `own`: manifests name the segments below themselves, and not where their channel keeps them. */
+  vod(req: IncomingMessage, res: ServerResponse, key: string, cache: typeof CACHE | typeof CACHE_PRIVATE, own: boolean): Promise<void> {
     const extension = key.slice(key.lastIndexOf('.') + 1);
     if (!VOD_PATH.test(key) || !(extension in CONTENT_TYPES)) throw new VezaError('not_found', 'no such address');
     const isText = extension === 'm3u8' || extension === 'mpd';
-    return this.#answer(res, key, () => (isText ? this.#text(req, res, key) : this.#media(req, res, key)));
+    return this.#answer(res, key, () => (isText ? this.#text(req, res, key, cache.vod, own) : this.#media(req, res, key, cache.immutable)));
   }
 
   async #answer(res: ServerResponse, key: string, work: () => Promise<void>): Promise<void> {
@@ -64,23 +64,23 @@ export class StoredMedia {
     }
   }
 
-  async #media(req: IncomingMessage, res: ServerResponse, key: string): Promise<void> {
+  async #media(req: IncomingMessage, res: ServerResponse, key: string, cacheControl: string): Promise<void> {
     const found = await this.#read(key);
     if (!found) throw new VezaError('not_found', 'no such segment');
     if (res.destroyed) return;
     sendMedia(req, res, {
       chunks: [found.bytes],
       contentType: contentTypeOf(key),
-      cacheControl: CACHE.immutable,
+      cacheControl,
       tag: key.slice(key.lastIndexOf('/') + 1),
     });
   }
 
-  async #text(req: IncomingMessage, res: ServerResponse, key: string): Promise<void> {
-    const text = this.#kept(key) ?? (await this.#readText(key));
+  async #text(req: IncomingMessage, res: ServerResponse, key: string, cacheControl: string, own: boolean): Promise<void> {
+    const text = this.#kept(nameOf(key, own)) ?? (await this.#readText(key, own));
     if (!text) throw new VezaError('not_found', 'no such recording');
     if (acceptsGzip(req)) await text.compress();
-    if (!res.destroyed) text.reply(req, res, CACHE.vod);
+    if (!res.destroyed) text.reply(req, res, cacheControl);
   }
 
   #kept(key: string): TextResponse | undefined {
@@ -99,14 +99,15 @@ export class StoredMedia {
     this.#texts.delete(key);
   }
 
-  async #readText(key: string): Promise<TextResponse | undefined> {
+  async #readText(key: string, own: boolean): Promise<TextResponse | undefined> {
     const found = await this.#read(key);
     if (!found) return undefined;
-    const already = this.#kept(key);
+    const name = nameOf(key, own);
+    const already = this.#kept(name);
     if (already) return already;
-    const text = new TextResponse(found.bytes, contentTypeOf(key));
+    const text = new TextResponse(own ? ownAddresses(key, Buffer.from(found.bytes).toString()) : found.bytes, contentTypeOf(key));
     const sizeBytes = found.bytes.length;
-    this.#texts.set(key, { text, readMs: this.#options.clock.monotonicMs(), sizeBytes });
+    this.#texts.set(name, { text, readMs: this.#options.clock.monotonicMs(), sizeBytes });
     this.#keptBytes += sizeBytes;
     for (const oldest of this.#texts.keys()) {
       if (this.#keptBytes <= KEPT_MAX_BYTES) break;
@@ -125,5 +126,13 @@ export class StoredMedia {
     return read;
   }
 }
+
+const nameOf = (key: string, own: boolean) => (own ? `${key} own` : key);
+
+/** Segments are listed as `../../../live/{slug}/{rendition}/{file}`, in an MPD as `../../live/{slug}/{rendition}/{file}`. */
+const ownAddresses = (key: string, text: string) =>
+  key.endsWith('.mpd')
+    ? text.replaceAll(/\.\.\/\.\.\/live\/[a-z0-9-]+\//g, '')
+    : text.replaceAll(/\.\.\/\.\.\/\.\.\/live\/[a-z0-9-]+\/[a-z0-9-]+\//g, '');
 
 const contentTypeOf = (key: string) => CONTENT_TYPES[key.slice(key.lastIndexOf('.') + 1)] ?? 'application/octet-stream';

@@ -12,6 +12,8 @@ export const ERROR_CODES = {
   /** What a moderator or administrator may wants a second factor: set one up, or sign in with it. */
   second_factor_missing: 403,
   forbidden: 403,
+  /** The channel has country rules, and the listener is not where it may be heard, or where he is is not known. */
+  country_blocked: 451,
   not_found: 404,
   conflict: 409,
   payload_too_large: 413,

@@ -7,7 +7,10 @@ export interface Broadcast {
   /** Slug. */
   readonly channel: string;
   readonly channelId: string;
+  /** Its own, else its channel's. */
   readonly visibility: 'public' | 'unlisted' | 'private';
+  /** Where its channel may be heard; two letters each, one of the two at most. */
+  readonly countries: { readonly allowed: readonly string[] | undefined; readonly denied: readonly string[] | undefined };
   readonly title: string;
   /** It is kept when it has ended. */
   readonly recording: boolean;
@@ -53,7 +56,7 @@ export interface BroadcastFilter {
 
 // A recording's own visibility comes before its channel's; of two columns of one name the later counts.
 const SELECT =
-  'select b.*, c.slug, coalesce(b.visibility, c.visibility) as visibility from broadcasts b join channels c on c.id = b.channel_id';
+  'select b.*, c.slug, c.countries_allowed, c.countries_denied, coalesce(b.visibility, c.visibility) as visibility from broadcasts b join channels c on c.id = b.channel_id';
 
 /** The table of broadcasts. */
 export class Broadcasts {
@@ -115,6 +118,15 @@ export class Broadcasts {
     return rows.map(broadcastOf);
   }
 
+  /** `visibility` null: as its channel. False when there is none. */
+  async update(id: string, changes: { title?: string | undefined; visibility?: Broadcast['visibility'] | null | undefined }): Promise<boolean> {
+    const { rowCount } = await this.#database.query(
+      `update broadcasts set title = coalesce($2, title), visibility = case when $3 then $4 else visibility end where id = $1`,
+      [id, changes.title ?? null, changes.visibility !== undefined, changes.visibility ?? null],
+    );
+    return rowCount > 0;
+  }
+
   /** Those without an end, oldest first: what a process that died left open. */
   async unfinished(): Promise<Broadcast[]> {
     const { rows } = await this.#database.query<BroadcastRow>(`${SELECT} where b.ended_at is null order by b.started_at`);
@@ -132,6 +144,8 @@ interface BroadcastRow {
   id: string;
   channel_id: string;
   slug: string;
+  countries_allowed: string[] | null;
+  countries_denied: string[] | null;
   visibility: Broadcast['visibility'];
   title: string;
   recording: boolean;
@@ -148,6 +162,7 @@ const broadcastOf = (row: BroadcastRow): Broadcast => ({
   channel: row.slug,
   channelId: row.channel_id,
   visibility: row.visibility,
+  countries: { allowed: row.countries_allowed ?? undefined, denied: row.countries_denied ?? undefined },
   title: row.title,
   recording: row.recording,
   startedAtMs: row.started_at.getTime(),

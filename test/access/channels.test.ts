@@ -185,6 +185,7 @@ test('a broadcast is begun, ended, listed newest first, and goes with its channe
     channel: 'shows',
     channelId: channel.id,
     visibility: 'public',
+    countries: { allowed: undefined, denied: undefined },
     title: 'one',
     recording: true,
     startedAtMs,

@@ -118,7 +118,7 @@ test('unknown channels, channels off air, unknown names and methods are refused,
 
 test('other paths go on to the next middleware', async (t) => {
   const s = await service(t);
-  for (const path of ['/', '/c/radio', '/api/v1/channels', '/t/abc', '/t/abc/other', '/timer', '/lives/x']) {
+  for (const path of ['/', '/c/radio', '/api/v1/channels', '/tx/abc', '/timer', '/lives/x']) {
     assert.equal((await ask(s.url + path)).body.toString(), 'next', path);
   }
 });
@@ -457,7 +457,7 @@ test('recordings: manifests an hour, media for ever, read once a minute', async 
     const reply = await ask(`${s.url}/vod/show-1/${name}`);
     assert.deepEqual([reply.status, reply.body.toString()], [200, `text of ${name}`]);
     assert.equal(reply.headers['cache-control'], 'public, max-age=3600');
-    const zipped = await ask(`${s.url}/t/token/vod/show-1/${name}`, { 'Accept-Encoding': 'gzip' });
+    const zipped = await ask(`${s.url}/vod/show-1/${name}`, { 'Accept-Encoding': 'gzip' });
     assert.equal(gunzipSync(zipped.body).toString(), `text of ${name}`);
   }
   assert.equal(s.store.reads, 3);
@@ -503,14 +503,6 @@ test('a channel that goes off air releases who waits', async (t) => {
   await waiting(s, 1);
   s.edge.remove('radio');
   await problem(blocked, 404, 'not_found');
-});
-
-test('private channels: who is not admitted gets 403, with the token of the path as the only key', async (t) => {
-  const s = await service(t, { admits: (channel, token) => channel !== 'secret' || token === 'good' });
-  s.edge.start('secret').segments(2);
-  await problem(ask(`${s.url}/live/secret/master.m3u8`), 403, 'forbidden');
-  await problem(ask(`${s.url}/t/bad/live/secret/aac-128/index.m3u8`), 403, 'forbidden');
-  assert.equal((await ask(`${s.url}/t/good/live/secret/master.m3u8`)).status, 200);
 });
 
 test('listeners are counted by CMCD session, else by address and agent, and forgotten', async (t) => {

@@ -1,0 +1,45 @@
+import { readFile, stat } from 'node:fs/promises';
+import { type CountryResponse, Reader } from 'mmdb-lib';
+import type { Clock } from '../runtime/clock.js';
+import { messageOf } from '../runtime/errors.js';
+import type { Log } from '../runtime/log.js';
+
+/** GeoLite2-Country has 10 MB, the largest of cities 120. It is kept in memory. */
+const MAX_BYTES = 256 * 1024 * 1024;
+const RELOAD_MS = 60_000;
+
+export interface GeoIp {
+  /** Two letters, where the database knows the address. */
+  countryOf(address: string): string | undefined;
+  stop(): void;
+}
+
+/** A MaxMind database (MMDB) of countries; a new one in its place is used within a minute. Rejects when there is none that can be read. */
+export async function openGeoIp(file: string, clock: Clock, log: Log): Promise<GeoIp> {
+  let readAt = -1;
+  let reader: Reader<CountryResponse> | undefined;
+  const load = async () => {
+    const { mtimeMs, size } = await stat(file);
+    if (mtimeMs === readAt) return;
+    if (size > MAX_BYTES) throw new Error(`it has more than ${MAX_BYTES} bytes`);
+    reader = new Reader<CountryResponse>(await readFile(file));
+    readAt = mtimeMs;
+  };
+  await load().catch((error) => {
+    throw new Error(`GEOIP_FILE (${file}) cannot be read: ${messageOf(error)}`);
+  });
+  const cancel = clock.every(RELOAD_MS, () => {
+    load().catch((error) => log.warn({ file, error: messageOf(error) }, 'the new GEOIP_FILE cannot be read; the one before is used on'));
+  });
+  return {
+    countryOf(address) {
+      try {
+        return reader?.get(address)?.country?.iso_code;
+      } catch {
+        // A part of the file that is not what it should be.
+        return undefined;
+      }
+    },
+    stop: () => cancel(),
+  };
+}
