@@ -19,16 +19,16 @@ import { type Addresses, channelOperations, channelSchema, channelView, type Liv
 import { encryptionKeyOperations } from './encryption-keys.js';
 import { type HealthCheck, readiness } from './health.js';
 import { clientAddress } from './http-listener.js';
-import { ApiLimits } from './limits.js';
 import { keySetEndpoint } from './jwks.js';
+import { ApiLimits } from './limits.js';
 import { type LinkSettings, linkOperations } from './links.js';
 import { meOperations } from './me.js';
 import { memberOperations } from './members.js';
 import { type Client, checked, isAboutChannel, type Operation, openApiDocument } from './openapi.js';
 import { playbackKeyOperations } from './playback-keys.js';
 import { readJson } from './request-body.js';
-import { sessionOperations } from './sessions.js';
 import { securityHeaders } from './security-headers.js';
+import { sessionOperations } from './sessions.js';
 import { signInOperations } from './sign-in.js';
 import type { Pages } from './static.js';
 import { twoFactorOperations } from './two-factor.js';
@@ -288,9 +288,22 @@ function mount(router: Router, operation: Operation, { access, log, countryOf }:
       ctx.status = operation.status;
       if (operation.contentType) {
         ctx.type = operation.contentType;
-        ctx.body = Readable.from(answer as AsyncIterable<string>);
+        ctx.body = await streamed(answer as AsyncIterable<string>);
       } else if (operation.answer) ctx.body = answer;
     },
+  );
+}
+
+/** What fails before the first piece is a problem document still. After it the connection is cut, so that a half is not taken for the whole. */
+async function streamed(pieces: AsyncIterable<string>): Promise<Readable> {
+  const iterator = pieces[Symbol.asyncIterator]();
+  const first = await iterator.next();
+  return Readable.from(
+    (async function* () {
+      if (first.done) return;
+      yield first.value;
+      yield* { [Symbol.asyncIterator]: () => iterator };
+    })(),
   );
 }
 
