@@ -125,6 +125,8 @@ export class Mail {
     this.#wanted = true;
     this.#sending ??= this.#sendDue().finally(() => {
       this.#sending = undefined;
+      // Woken after the last look.
+      if (this.#wanted) this.wake();
     });
   }
 
