@@ -86,6 +86,7 @@ export interface Access {
   readonly passkeys: Passkeys;
   readonly apiKeys: ApiKeys;
   readonly playbackKeys: PlaybackKeys;
+  readonly playbackGrants: PlaybackGrants;
   readonly playbackLinks: PlaybackLinks;
   readonly playbackRules: PlaybackRules;
   readonly webhooks: Webhooks;
@@ -166,6 +167,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     passkeys,
     apiKeys,
     playbackKeys,
+    playbackGrants,
     playbackLinks,
     playbackRules,
     limits,
