@@ -2,8 +2,12 @@ import assert from 'node:assert/strict';
 import { createHmac, createPublicKey, generateKeyPairSync, randomUUID } from 'node:crypto';
 import { after, before, beforeEach, test } from 'node:test';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
+import { AccessTokens } from '../../src/access/access-tokens.js';
+import { gatewayTokens, issuerTokens } from '../../src/access/gateway-tokens.js';
 import { VerifiedTokens } from '../../src/access/jwt.js';
+import { RemoteKeys } from '../../src/access/remote-keys.js';
 import { VezaError } from '../../src/runtime/errors.js';
+import { silentLog } from '../../src/runtime/log.js';
 import { client, json64, OURS, parts, SECRET, THEIRS, type TokenWorld, tokenWorld } from './token-world.js';
 
 let world: TokenWorld;
@@ -20,6 +24,7 @@ beforeEach(async () => {
   ({ accessToken: token, sessionId: sid } = await world.begin());
 });
 
+const unauthorized = (error: unknown) => error instanceof VezaError && error.code === 'unauthorized';
 const hmac = (signed: string, key: string | Buffer, hash = 'sha256') => createHmac(hash, key).update(signed).digest('base64url');
 
 test('what the tests spoil is good', async () => {
@@ -142,6 +147,20 @@ test('a token of one issuer is none of another', async () => {
   await alone.stop();
 });
 
+test('each verifier asks for its issuer itself, whoever hands it a token', async () => {
+  const rules = { clock: world.clock, privilegedRoles: false };
+  const keys = new RemoteKeys({ url: world.jwksUrl, clock: world.clock, log: silentLog });
+  const ours = new AccessTokens({ keys: world.access.signingKeys, issuer: OURS, clock: world.clock, isEnded: () => false });
+  const gateway = gatewayTokens({ ...rules, secret: SECRET, audience: 'veza-gateway' });
+  const theirs = issuerTokens({ ...rules, keys, issuer: THEIRS, audience: 'veza-app', roleClaim: 'role' });
+  await ours.verify(await ourToken(sid));
+  await gateway(await gatewayToken());
+  await theirs(await theirToken());
+  await assert.rejects(ours.verify(await ourToken(sid, {}, { iss: THEIRS })), unauthorized);
+  await assert.rejects(gateway(await gatewayToken({ iss: THEIRS })), unauthorized);
+  await assert.rejects(theirs(await theirToken({}, { iss: OURS })), unauthorized);
+});
+
 test('key ids are looked up, not resolved; keys in a header are nobody’s', async () => {
   const asked = world.issuer.requests;
   for (const kid of [
@@ -250,7 +269,7 @@ test('an ended session is over, though its token is verified and remembered', as
 test('a refresh token is no access token, and the reverse', async () => {
   const { refreshToken, accessToken } = await world.access.sessions.begin({ accountId: world.accountId, amr: ['pwd'], client });
   await refused(refreshToken, 'refresh token as access token');
-  await assert.rejects(world.access.sessions.refresh(accessToken), (error) => error instanceof VezaError && error.code === 'unauthorized');
+  await assert.rejects(world.access.sessions.refresh(accessToken), unauthorized);
   assert.equal(await world.access.sessions.endByToken(accessToken), undefined);
   await verified(accessToken);
 });

@@ -101,6 +101,21 @@ test('production needs its own key and database', () => {
   );
 });
 
+test('another issuer needs an address, a name and an audience, and is none of ours', () => {
+  const AUTH_JWKS_URL = 'https://id.example/keys/';
+  assert.match(refused({ AUTH_JWKS_URL }), /^AUTH_ISSUER is unset.*\nAUTH_AUDIENCE is unset/);
+  for (const env of [{ AUTH_ISSUER: 'https://id.example' }, { AUTH_AUDIENCE: 'veza' }])
+    assert.match(refused(env), /^AUTH_JWKS_URL is unset; allowed with AUTH_ISSUER or AUTH_AUDIENCE/);
+  for (const AUTH_ISSUER of ['gateway', 'http://localhost:8080'])
+    assert.match(refused({ AUTH_JWKS_URL, AUTH_ISSUER, AUTH_AUDIENCE: 'veza' }), /^AUTH_ISSUER is "/);
+  const PUBLIC_URL = 'https://radio.example';
+  assert.match(refused({ AUTH_JWKS_URL, AUTH_ISSUER: PUBLIC_URL, AUTH_AUDIENCE: 'veza', PUBLIC_URL }), /^AUTH_ISSUER is "/);
+  const config = loadConfig({ AUTH_JWKS_URL, AUTH_ISSUER: 'https://id.example/', AUTH_AUDIENCE: 'veza' });
+  assert.equal(config.authJwksUrl, AUTH_JWKS_URL, 'as it was given');
+  assert.equal(config.authRoleClaim, 'role');
+  assert.equal(config.authPrivilegedRoles, false);
+});
+
 test('a likely slip is named; the rest of the environment is not ours', () => {
   const { warnings } = loadConfig({
     PARTMS: '107',
