@@ -56,7 +56,6 @@ const optionsOf = ({ clock }: Rules, issuer: string, audience: string): JWTVerif
   audience,
   currentDate: new Date(clock.wallMs()),
   clockTolerance: TOLERANCE_S,
-  requiredClaims: ['sub', 'exp'],
 });
 
 function remembering(clock: Clock, verify: IssuerVerifier): IssuerVerifier {

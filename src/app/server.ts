@@ -80,7 +80,7 @@ export function apiOperations(options: Pick<AppOptions, 'access' | 'broadcasts' 
     ...linkOperations({ links: access.playbackLinks, broadcasts, live, addresses, sees, settings: options.links ?? {} }),
     ...playbackKeyOperations(access.playbackKeys),
     ...signInOperations(access),
-    ...sessionOperations({ sessions: access.sessions, signingKeys: access.signingKeys }),
+    ...sessionOperations({ sessions: access.sessions, signingKeys: access.signingKeys, limits: access.limits }),
     ...meOperations({ ...access, endShows }),
     ...accountOperations({ ...access, endShows }),
     ...twoFactorOperations(access),
@@ -315,7 +315,7 @@ async function admit(
   { access: wanted, channelOf }: Operation,
   principal: Principal,
   params: unknown,
-  { members }: Access,
+  { channels, members }: Access,
 ): Promise<{ channel: Channel; channelRole: ChannelRole | undefined } | undefined> {
   if (wanted === 'anyone') return undefined;
   if (wanted === 'account') {
@@ -326,8 +326,11 @@ async function admit(
   if (isAboutChannel(wanted)) {
     const slug = channelOf ? await channelOf(params) : (params as { slug: string }).slug;
     if (slug === undefined) throw new VezaError('not_found', 'There is no such thing.');
-    const channel = await members.visible(principal, slug);
-    about = { channel, channelRole: await members.roleOf(channel, principal.accountId) };
+    const channel = (await channels.get(slug)) ?? (await members.visible(principal, slug));
+    const channelRole = await members.roleOf(channel, principal.accountId);
+    // Whoever may do it needs no right to see it beside that: a key that issues links may be good for nothing else.
+    if (judge(principal, wanted, channelRole) !== 'yes') await members.visible(principal, slug);
+    about = { channel, channelRole };
   }
   const verdict = judge(principal, wanted, about?.channelRole);
   if (verdict === 'second-factor')

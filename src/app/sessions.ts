@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { RateLimits } from '../access/rate-limits.js';
 import type { Sessions } from '../access/sessions.js';
 import type { SigningKeys } from '../access/signing-keys.js';
 import { VezaError } from '../runtime/errors.js';
@@ -20,10 +21,11 @@ const sessionSchema = z.strictObject({
 export interface SessionOperationsOptions {
   sessions: Sessions;
   signingKeys: SigningKeys;
+  limits: Pick<RateLimits, 'take' | 'reward'>;
 }
 
 /** Access tokens renewed, sessions listed and ended; the keys that access tokens are signed with. */
-export function sessionOperations({ sessions, signingKeys }: SessionOperationsOptions): Operation[] {
+export function sessionOperations({ sessions, signingKeys, limits }: SessionOperationsOptions): Operation[] {
   return [
     operation({
       id: 'refreshSession',
@@ -41,9 +43,12 @@ export function sessionOperations({ sessions, signingKeys }: SessionOperationsOp
         expiresIn: z.int().meta({ description: 'Seconds.' }),
         refreshToken: z.string(),
       }),
-      errors: ['unauthorized'],
+      errors: ['unauthorized', 'rate_limited'],
       async handle({ body, client }) {
+        // A good one gives back what it took: a thousand listeners behind one address refresh, and only guessing is limited.
+        await limits.take('token', client.address);
         const { accessToken, expiresIn, refreshToken } = await sessions.refresh(body.refreshToken, client);
+        await limits.reward('token', client.address);
         return { accessToken, expiresIn, refreshToken };
       },
     }),
@@ -127,12 +132,9 @@ export function sessionOperations({ sessions, signingKeys }: SessionOperationsOp
       summary: 'A new key to sign access tokens with, ahead of the daily change. It is published at once and signs twelve minutes later.',
       access: 'service.keys',
       body: z.strictObject({
-        revoke: z
-          .boolean()
-          .default(false)
-          .meta({
-            description: 'After a leak: the new key signs at once and the others are thrown away; every access token ends within a minute.',
-          }),
+        revoke: z.boolean().default(false).meta({
+          description: 'After a leak: the new key signs at once and the others are thrown away; every access token ends within a minute.',
+        }),
       }),
       status: 201,
       answer: z.strictObject({

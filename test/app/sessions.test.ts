@@ -74,6 +74,28 @@ test('refresh: a body that is none of ours', async () => {
     assert.equal((await call('POST', '/auth/refresh', { body: { refreshToken } })).body.code, 'unauthorized', refreshToken);
 });
 
+test('refresh: guessing is limited, refreshing is not', async () => {
+  const strict = await startApp({}, { rateLimitPerMinute: 1000 });
+  try {
+    const accountId = randomUUID();
+    await strict.database.query(`insert into accounts (id, email, email_key, name) values ($1, 'a@b', 'a@b', 'Ada')`, [accountId]);
+    let { refreshToken } = await strict.access.sessions.begin({ accountId, amr: ['pwd'], client: { address: '', userAgent: '' } });
+    const refresh = (token: string) =>
+      fetch(`${strict.url}/api/v1/auth/refresh`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ refreshToken: token }),
+      });
+    for (let i = 0; i < 70; i++) ({ refreshToken } = (await (await refresh(refreshToken)).json()) as { refreshToken: string });
+    const statuses = [];
+    for (let i = 0; i < 61; i++) statuses.push((await refresh(`vzr_${'x'.repeat(43)}`)).status);
+    assert.deepEqual([...new Set(statuses)], [401, 429]);
+    assert.equal(statuses.indexOf(429), 60);
+  } finally {
+    await strict.stop();
+  }
+});
+
 test('logout: by refresh token, by access token, and twice is no error', async () => {
   const one = await person();
   assert.equal((await call('POST', '/auth/logout', { token: 'expired.long.ago', body: { refreshToken: one.refreshToken } })).status, 204);
