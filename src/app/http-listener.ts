@@ -30,10 +30,13 @@ export interface ListenOptions {
   /** With it this is HTTPS: HTTP/2 where the client speaks it, unless `http2` is false. A new certificate: `server.setSecureContext`. */
   readonly tls?: TlsOptions;
   readonly http2?: boolean;
+  /** For tests, which do not wait so long. */
+  readonly timeouts?: Partial<ServerOptions>;
+  readonly silenceMs?: number;
 }
 
-/** How long clients may take; a test of that has less. */
-export const TIMEOUTS: ServerOptions = {
+/** How long clients may take. */
+const TIMEOUTS: ServerOptions = {
   // Longer than the idle time of usual proxies (60 s), so that they never meet a connection that is just being closed.
   keepAliveTimeout: 75_000,
   // From a connection, or from the first byte of a later request, to the end of the head; and to the end of the body. Who sends a byte now and then
@@ -48,13 +51,12 @@ const HANDSHAKE_MS = 10_000;
 
 /** Rejects when the port is taken, or the certificate cannot be used. */
 export async function listenHttp(handler: RequestListener, options: ListenOptions, clock: Clock): Promise<HttpListener> {
-  const { host, port, connections, tls } = options;
-  const guarded = guard(handler);
-  const common: ServerOptions = { ...TIMEOUTS, maxHeaderSize: MAX_HEAD_BYTES };
+  const { host, port, connections, tls, timeouts, silenceMs = SILENCE_MS } = options;
+  const common: ServerOptions = { ...TIMEOUTS, ...timeouts, maxHeaderSize: MAX_HEAD_BYTES };
   let http2: Http2 | undefined;
   let server: Server;
   if (tls) {
-    http2 = options.http2 === false ? undefined : new Http2(guarded, clock);
+    http2 = options.http2 === false ? undefined : new Http2(guard(handler, false), clock);
     const ALPNProtocols = http2 ? ['h2', 'http/1.1'] : ['http/1.1'];
     server = createSecureServer({ ...common, ...tls, ALPNProtocols, handshakeTimeout: HANDSHAKE_MS });
     if (http2) divert(server, 'secureConnection', (socket: TLSSocket) => socket.alpnProtocol === 'h2' && http2!.take(socket));
@@ -63,10 +65,10 @@ export async function listenHttp(handler: RequestListener, options: ListenOption
   }
   // One more than is allowed, so that it is seen: what is beyond this number Node leaves out silently.
   server.maxHeadersCount = MAX_HEADERS + 1;
-  server.timeout = SILENCE_MS;
+  server.timeout = silenceMs;
   // For TLS this is before the handshake.
   if (connections) divert(server, 'connection', (socket: Socket) => !connections.admit(socket));
-  server.on('request', guarded);
+  server.on('request', guard(handler, true));
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen({ host, port, backlog: 4096 }, () => {
@@ -110,16 +112,30 @@ function divert<S extends Socket>(server: Server, event: string, takes: (socket:
   });
 }
 
-function guard(handler: RequestListener): RequestListener {
+/** `textual`: HTTP/1.1 or 1.0. Node's parser takes other versions for the same, and they would pass for HTTP/2 here. */
+function guard(handler: RequestListener, textual: boolean): RequestListener {
   return (req, res) => {
-    if ((req.url ?? '').length <= MAX_URL_CHARS && req.rawHeaders.length <= 2 * MAX_HEADERS) {
+    const isVersionKnown = !textual || (req.httpVersionMajor === 1 && req.httpVersionMinor <= 1);
+    if ((req.url ?? '').length <= MAX_URL_CHARS && req.rawHeaders.length <= 2 * MAX_HEADERS && hosts(req) < 2 && isVersionKnown) {
       handler(req, res);
       return;
     }
-    const close = req.httpVersionMajor < 2 ? ['Connection', 'close'] : [];
-    if (req.rawHeaders.length > 2 * MAX_HEADERS) sendStatus(res, 431, `there are more than ${MAX_HEADERS} header fields`, close);
+    const close = textual ? ['Connection', 'close'] : [];
+    if (!isVersionKnown) sendStatus(res, 505, 'HTTP/1.1 is spoken here', close);
+    else if (req.rawHeaders.length > 2 * MAX_HEADERS) sendStatus(res, 431, `there are more than ${MAX_HEADERS} header fields`, close);
+    else if (hosts(req) > 1) sendStatus(res, 400, 'there is more than one Host', close);
     else sendStatus(res, 414, `the address is longer than ${MAX_URL_CHARS} characters`, close);
   };
+}
+
+/** RFC 9112 3.2: two are refused, since a proxy may go by the other one. Node goes by the first. */
+function hosts({ rawHeaders }: IncomingMessage): number {
+  let count = 0;
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]!;
+    if (name.length === 4 && name.toLowerCase() === 'host') count++;
+  }
+  return count;
 }
 
 /**

@@ -78,7 +78,12 @@ export function sendError(res: ServerResponse, error: unknown): void {
 }
 
 /** Most of these have no code of their own among the service's errors. */
-export function sendStatus(res: ServerResponse, status: 400 | 405 | 414 | 416 | 431, detail: string, extraHeaders: readonly string[]): void {
+export function sendStatus(
+  res: ServerResponse,
+  status: 400 | 405 | 414 | 416 | 431 | 505,
+  detail: string,
+  extraHeaders: readonly string[],
+): void {
   const body = Buffer.from(JSON.stringify({ type: 'about:blank', title: STATUS_CODES[status], status, code: 'bad_request', detail }));
   res.writeHead(status, problemHeaders(body.length, extraHeaders));
   res.end(body);

@@ -53,7 +53,7 @@ export async function loadPages(options: PagesOptions): Promise<Pages | undefine
   const index = files.get('/index.html');
   if (!index) return undefined;
   const studio = files.get('/studio.html') ?? index;
-  const policies = { page: policy(options.mediaOrigins, '*'), studio: policy(options.mediaOrigins, "'none'") };
+  const policies = { player: policy(options.mediaOrigins, '*'), other: policy(options.mediaOrigins, "'none'") };
 
   const middleware: Koa.Middleware = (ctx, next) => {
     if (ctx.method !== 'GET' && ctx.method !== 'HEAD') return next();
@@ -67,10 +67,12 @@ export async function loadPages(options: PagesOptions): Promise<Pages | undefine
     ctx.set('Cache-Control', file.immutable ? 'public, max-age=31536000, immutable' : 'no-cache');
     ctx.set('Referrer-Policy', 'strict-origin-when-cross-origin');
     if (file.type.startsWith('text/html')) {
-      // A player may be embedded anywhere; where a broadcaster's key is typed, nobody's frame may be around it.
-      ctx.set('Content-Security-Policy', isStudio ? policies.studio : policies.page);
-      if (isStudio) ctx.set('X-Frame-Options', 'DENY');
-      ctx.set('Permissions-Policy', 'camera=(), geolocation=(), microphone=(self), autoplay=*');
+      // A player may be embedded anywhere; where a key or a password is typed, nobody's frame may be around it.
+      const isPlayer = file === index && !isStudio;
+      ctx.set('Content-Security-Policy', isPlayer ? policies.player : policies.other);
+      if (!isPlayer) ctx.set('X-Frame-Options', 'DENY');
+      ctx.set('Cross-Origin-Opener-Policy', 'same-origin');
+      ctx.set('Permissions-Policy', `camera=(), geolocation=(), microphone=${isStudio ? '(self)' : '()'}, autoplay=*`);
     }
     ctx.vary('Accept-Encoding');
     ctx.status = 200;
