@@ -193,9 +193,9 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
       await playbackRules.stop();
       await playbackGrants.stop();
       await webhooks.stop();
-      sessions.stop();
-      ended.stop();
-      signingKeys.stop();
+      await sessions.stop();
+      await ended.stop();
+      await signingKeys.stop();
       vault.stop();
       limits.stop();
     },

@@ -60,9 +60,11 @@ export class EndedSessions {
     });
   }
 
-  stop(): void {
+  /** Waits for what is under way. Twice is harmless. */
+  async stop(): Promise<void> {
     this.#cancel?.();
     this.#cancel = undefined;
+    await this.#polling?.catch(() => undefined);
   }
 
   poll(): Promise<void> {

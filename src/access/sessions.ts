@@ -101,9 +101,11 @@ export class Sessions {
     });
   }
 
-  stop(): void {
+  /** Waits for what is under way. Twice is harmless. */
+  async stop(): Promise<void> {
     this.#cancel?.();
     this.#cancel = undefined;
+    await this.#cleaning?.catch(() => undefined);
   }
 
   /**

@@ -90,9 +90,11 @@ export class SigningKeys {
     });
   }
 
-  stop(): void {
+  /** Waits for what is under way. Twice is harmless. */
+  async stop(): Promise<void> {
     this.#cancel?.();
     this.#cancel = undefined;
+    await this.#reloading?.catch(() => undefined);
   }
 
   /** For `/.well-known/jwks.json`. */

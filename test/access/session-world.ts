@@ -29,9 +29,10 @@ export async function sessionProcess(database: Database, clock: FakeClock) {
   const sessions = new Sessions({ database, vault, tokens, ended, audit, clock, log: silentLog });
   await keys.reload();
   await ended.poll();
-  const stop = () => {
-    ended.stop();
-    keys.stop();
+  const stop = async () => {
+    await sessions.stop();
+    await ended.stop();
+    await keys.stop();
     vault.stop();
   };
   return { vault, keys, ended, tokens, audit, sessions, stop };
@@ -58,7 +59,7 @@ export async function sessionWorld(url?: string) {
       return id;
     },
     async stop() {
-      process.stop();
+      await process.stop();
       await database.stop();
       await rm(dataDir, { recursive: true });
     },

@@ -167,7 +167,7 @@ test('and so they do in different processes on a database server', async () => {
         assert.equal(left.length, 0, 'who is banned has no session, whatever came first');
       }
     } finally {
-      two.stop();
+      await two.stop();
       await one.stop();
     }
   } finally {
@@ -241,8 +241,8 @@ test('all sessions of an account end, but for the one that asks, in every proces
   const late = await sessionProcess(world.database, world.clock);
   await assert.rejects(late.tokens.verify(there.accessToken), unauthorized, 'and in one that began after');
   assert.equal(await world.sessions.endAll(accountId), 1);
-  other.stop();
-  late.stop();
+  await other.stop();
+  await late.stop();
 });
 
 test('sessions of an account that is deleted are over too, though their rows are gone', async () => {
@@ -254,7 +254,7 @@ test('sessions of an account that is deleted are over too, though their rows are
   await other.ended.poll();
   for (const process of [world, other]) await assert.rejects(process.tokens.verify(begun.accessToken), unauthorized);
   await assert.rejects(world.sessions.refresh(begun.refreshToken), unauthorized);
-  other.stop();
+  await other.stop();
 });
 
 test('what ended is remembered as long as a token of it could be good, and no longer', async () => {

@@ -97,8 +97,8 @@ test('three days, two processes: every live token has its key in both key sets, 
     assert.ok(lastSigned.get(order[index - 1]!)! <= atMs, 'one signs at a time');
   }
   assert.ok(!kids(one).includes(order[0]!), 'what nobody needs any more is gone');
-  one.stop();
-  two.stop();
+  await one.stop();
+  await two.stop();
 });
 
 test('tokens of either process verify with the key set of the other, across a change of keys', async () => {
@@ -122,8 +122,8 @@ test('tokens of either process verify with the key set of the other, across a ch
     }
   }
   assert.equal(seen.size, 2);
-  one.stop();
-  two.stop();
+  await one.stop();
+  await two.stop();
 });
 
 test('the key set is public, and the private keys are nowhere in the database as they are', async () => {
@@ -139,7 +139,7 @@ test('the key set is public, and the private keys are nowhere in the database as
   const { d } = JSON.parse((await vault.open(`signing-key:${rows[0]!.kid}`, rows[0]!.sealed_private_jwk)).toString());
   assert.match(d, /^[\w-]{43}$/);
   assert.ok(!rows[0]!.row.includes(d) && !rows[0]!.row.includes(Buffer.from(d).toString('hex')));
-  keys.stop();
+  await keys.stop();
 });
 
 test('the database is away: the keys known are used on, for longer than a key signs, and afterwards nothing is lost', async () => {
@@ -169,13 +169,13 @@ test('the database is away: the keys known are used on, for longer than a key si
   assert.equal((await keys.signer()).kid, second);
   await pass(ACCESS_TOKEN_MS - 2 * MINUTE_MS - 1, keys);
   await jwtVerify(last, (await keys.publicKey(first!))!, { currentDate: new Date(clock.wallMs()) });
-  keys.stop();
+  await keys.stop();
 });
 
 test('a service that was off for three days goes on with its last key until the next has been published', async () => {
   const before = process_();
   await before.start();
-  before.stop();
+  await before.stop();
   const [first] = kids(before);
   clock.advance(72 * HOUR_MS);
   const after = process_();
@@ -184,7 +184,7 @@ test('a service that was off for three days goes on with its last key until the 
   assert.equal(kids(after).length, 2);
   await pass(13 * MINUTE_MS, after);
   assert.notEqual((await after.signer()).kid, first);
-  after.stop();
+  await after.stop();
 });
 
 test('a process that slept does not sign with a key that others have put away', async () => {
@@ -199,8 +199,8 @@ test('a process that slept does not sign with a key that others have put away', 
   }
   assert.ok(!kids(other).includes(first!));
   assert.notEqual((await sleeper.signer()).kid, first);
-  sleeper.stop();
-  other.stop();
+  await sleeper.stop();
+  await other.stop();
 });
 
 test('an unknown key id is looked for, once in three seconds however many ask; what is no key id, never', async () => {
@@ -228,8 +228,8 @@ test('an unknown key id is looked for, once in three seconds however many ask; w
   assert.equal(await keys.publicKey(kid), undefined, 'within the cool-down');
   clock.advance(3000);
   assert.ok(await keys.publicKey(kid), 'after it');
-  keys.stop();
-  other.stop();
+  await keys.stop();
+  await other.stop();
 });
 
 test('a new key on demand is published first; many of them do not pile up', async () => {
@@ -247,7 +247,7 @@ test('a new key on demand is published first; many of them do not pile up', asyn
   await pass(ACCESS_TOKEN_MS, keys);
   await pass(5 * MINUTE_MS, keys);
   assert.equal(kids(keys).length, 1);
-  keys.stop();
+  await keys.stop();
 });
 
 test('after a leak the new key signs at once, and the others are nobody’s any more', async () => {
@@ -262,19 +262,19 @@ test('after a leak the new key signs at once, and the others are nobody’s any 
   await pass(MINUTE_MS, two);
   assert.deepEqual(kids(two), [kid]);
   assert.equal(await two.publicKey(leaked!), undefined);
-  one.stop();
-  two.stop();
+  await one.stop();
+  await two.stop();
 });
 
 test('a key that does not open is not signed with; another takes its place at once', async () => {
   const keys = process_();
   await keys.start();
-  keys.stop();
+  await keys.stop();
   const [first] = kids(keys);
   await database.query('update signing_keys set sealed_private_jwk = set_byte(sealed_private_jwk, 40, 0)');
   await database.query('update signing_keys set sealed_private_jwk = set_byte(sealed_private_jwk, 41, 0)');
   const next = process_();
   await next.start();
   assert.notEqual((await next.signer()).kid, first);
-  next.stop();
+  await next.stop();
 });
