@@ -91,7 +91,7 @@ test('the other issuer’s keys: cached, asked for again when one is new, used o
 });
 
 test('the other issuer’s answer may be anything', async () => {
-  for (const [what, answer] of Object.entries<(res: ServerResponse) => void>({
+  for (const [what, answer] of Object.entries<(res: ServerResponse, path: string) => void>({
     'no JSON': (res) => res.end('<html>'),
     'no keys': (res) => res.end('{}'),
     'keys that are none': (res) => res.end('{"keys":[null,7,"x"]}'),
@@ -103,7 +103,8 @@ test('the other issuer’s answer may be anything', async () => {
       };
       more();
     },
-    'a redirect': (res) => res.writeHead(302, { location: `${world.jwksUrl}2` }).end(),
+    'a redirect to keys that are good': (res, path) =>
+      path === '/keys' ? res.writeHead(302, { location: '/elsewhere' }).end() : res.end(JSON.stringify({ keys: world.issuer.keys })),
     'cut off': (res) => {
       res.writeHead(200, { 'content-length': 1000 });
       res.write('{');

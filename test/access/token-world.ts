@@ -43,11 +43,11 @@ export async function tokenWorld() {
   const issuer = {
     requests: 0,
     keys: theirKeys,
-    answer: (res: ServerResponse): void => void res.end(JSON.stringify({ keys: theirKeys })),
+    answer: (res: ServerResponse, _path: string): void => void res.end(JSON.stringify({ keys: theirKeys })),
   };
-  const server = createServer((_, res) => {
+  const server = createServer((req, res) => {
     issuer.requests++;
-    issuer.answer(res);
+    issuer.answer(res, req.url ?? '');
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const jwksUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}/keys`;
