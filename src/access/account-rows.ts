@@ -72,13 +72,14 @@ export async function lockedUnlessLastAdmin(connection: Queryable, id: string): 
 }
 
 export async function rowByEmail(database: Queryable, email: string): Promise<AccountRow | undefined> {
-  const key = keyOrUndefined(email);
+  const key = keyOf(email);
   if (key === undefined) return undefined;
   const { rows } = await database.query<AccountRow>('select * from accounts where email_key = $1', [key]);
   return rows[0];
 }
 
-function keyOrUndefined(email: string): string | undefined {
+/** Undefined: it is no address. */
+export function keyOf(email: string): string | undefined {
   try {
     return emailAddress(email).key;
   } catch {
@@ -96,7 +97,7 @@ export async function listRows(
   after: { createdAtMs: number; id: string } | undefined,
   limit: number,
 ): Promise<AccountRow[]> {
-  const key = query === undefined ? undefined : keyOrUndefined(query);
+  const key = query === undefined ? undefined : keyOf(query);
   const like =
     query === undefined || key !== undefined
       ? null

@@ -8,6 +8,7 @@ import {
   type AccountRow,
   accountOf,
   checkedName,
+  keyOf,
   knownOf,
   listRows,
   lockedAccount,
@@ -21,6 +22,7 @@ import type { Mail } from './mail.js';
 import { deletedMail, passwordChangedMail } from './mail-texts.js';
 import type { OneTimeLinks } from './one-time-links.js';
 import type { Passwords } from './passwords.js';
+import { addressGroup } from './rate-limits.js';
 import { ANONYMOUS, outranks, type Principal, type Role } from './roles.js';
 
 export interface SignInClient {
@@ -53,7 +55,7 @@ export interface AccountFactor {
 /** What is asked of the limits; all of it rejects with `rate_limited`. */
 export interface AccountLimits {
   /** Before a password is looked at. Only failures count, and those from elsewhere do not stand in the way of an address that is known. */
-  signIn(email: string, address: string): Promise<{ succeeded(): Promise<void> }>;
+  signIn(email: string, address: string, wasHere: () => Promise<boolean>): Promise<{ succeeded(): Promise<void> }>;
   take(bucket: 'sign-in-account' | 'token' | 'recover' | 'register', key: string | readonly string[]): Promise<unknown>;
   reward(bucket: 'sign-in-account', key: string | readonly string[]): Promise<unknown>;
 }
@@ -128,7 +130,8 @@ export class Accounts {
   }): Promise<{ account: Account; tokens: SignInTokens }> {
     const { passwords, sessions, twoFactor, limits } = this.#options;
     const { client, password, code } = given;
-    const attempt = await limits.signIn(given.email.trim().normalize('NFKC').toLowerCase(), client.address);
+    const key = keyOf(given.email);
+    const attempt = await limits.signIn(key ?? given.email, client.address, () => this.#wasHere(key, client.address));
     const row = await rowByEmail(this.#database, given.email);
     const { right, outdated } = await passwords.verify(row?.password_hash ?? undefined, password);
     if (!row || !right) throw await this.#failed(row, client, 'password');
@@ -287,6 +290,16 @@ export class Accounts {
     if (!right) return undefined;
     await limits.reward('sign-in-account', key);
     return row;
+  }
+
+  /** Whether somebody was signed in to it from this address, or its neighbours, in the last month. */
+  async #wasHere(key: string | undefined, address: string): Promise<boolean> {
+    if (key === undefined) return false;
+    const { rows } = await this.#database.query<{ address: string }>(
+      'select distinct s.address from sessions s join accounts a on a.id = s.account_id where a.email_key = $1',
+      [key],
+    );
+    return rows.some((session) => addressGroup(session.address) === addressGroup(address));
   }
 
   /** Resolves to what is kept from now on. */

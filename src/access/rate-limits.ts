@@ -145,13 +145,18 @@ export class RateLimits {
 
   /**
    * Before a password is looked at. Rejects with `RateLimited`. `succeeded` is to be called when it was right: only failures count, and the address
-   * is known to the account from then on. What others try from elsewhere never stands in the way of a known address.
+   * is known to the account from then on. What others try from elsewhere never stands in the way of a known address. `wasHere`: whether
+   * the account has a session there, for a process that has forgotten what it counted.
    */
-  async signIn(email: string, address: string): Promise<{ succeeded(): Promise<void> }> {
+  async signIn(
+    email: string,
+    address: string,
+    wasHere: () => Promise<boolean> = async () => false,
+  ): Promise<{ succeeded(): Promise<void> }> {
     const both = [email.toLowerCase(), address];
     await this.take('sign-in-address', address);
     await this.take('sign-in-account', both);
-    const isKnown = (await this.peek('sign-in-known', both)).remaining === 0;
+    const isKnown = (await this.peek('sign-in-known', both)).remaining === 0 || (await wasHere());
     if (!isKnown) await this.take('sign-in-unknown', email.toLowerCase());
     return {
       succeeded: async () => {

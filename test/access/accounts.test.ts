@@ -474,3 +474,30 @@ test('addresses that were never confirmed are free again after a week', async ()
   assert.equal(await world.state('invited2@a.example'), 'invited');
   assert.equal((await world.database.query('select 1 from one_time_links where account_id = $1', [invited.account.id])).rowCount, 0);
 });
+
+test('nobody locks another out: what fails elsewhere does not count where its owner is at home', async () => {
+  const limited = { rateLimitPerMinute: undefined };
+  await world.account('target@a.example');
+  const access = await world.open(limited);
+  const from = (one: typeof access, address: string, password = PASSWORD) =>
+    one.accounts.signIn({ email: 'Target@a.example', password, client: { ...client, address } }).then(
+      () => 'in',
+      (error: VezaError) => error.code,
+    );
+  assert.equal(await from(access, '2001:db8::1'), 'in');
+  const attack = async (one: typeof access) => {
+    const answers = new Set<string>();
+    for (let i = 0; i < 30; i++) answers.add(await from(one, `198.51.100.${i % 4}`, 'wrong password'));
+    assert.ok(answers.has('rate_limited'));
+  };
+  await attack(access);
+  assert.equal(await from(access, '2001:db8::2'), 'in', 'from where he was signed in, or next to it');
+  const restarted = await world.open(limited);
+  await attack(restarted);
+  assert.equal(await from(restarted, '2001:db8::3'), 'in', 'also when the process has forgotten what it counted');
+  assert.equal(await from(restarted, '198.51.100.99'), 'rate_limited', 'a new address waits with the others');
+  world.clock.advance(60_000);
+  assert.equal(await from(restarted, '198.51.100.99'), 'in', 'for a minute');
+  for (let i = 0; i < 20; i++) await from(restarted, '2001:db8::3', 'wrong password');
+  assert.equal(await from(restarted, '2001:db8::3'), 'rate_limited', 'and who tries at home is slowed too');
+});
