@@ -66,10 +66,11 @@ test('privileges come from outside only when they are wanted, and with a second 
 
 test('the other issuer’s keys: cached, asked for again when one is new, used on while it is away', async () => {
   const fresh = await world.open();
-  const good = await theirToken();
+  const good = await theirToken({}, { exp: world.nowS() + 7200 });
   const asked = world.issuer.requests;
   await Promise.all(Array.from({ length: 50 }, async () => verified(await theirToken(), fresh)));
   assert.equal(world.issuer.requests - asked, 1, 'fifty at once ask once');
+  await verified(good, fresh);
   for (let i = 0; i < 20; i++) await refused(await theirToken({ kid: `unknown-${i}` }), 'unknown', fresh);
   assert.equal(world.issuer.requests - asked, 1, 'within the cool-down nobody makes us ask');
   const added = await generateKeyPair('ES384', { extractable: true });
@@ -93,6 +94,7 @@ test('the other issuer’s keys: cached, asked for again when one is new, used o
 test('the other issuer’s answer may be anything', async () => {
   for (const [what, answer] of Object.entries<(res: ServerResponse, path: string) => void>({
     'no JSON': (res) => res.end('<html>'),
+    'an error with keys that are good': (res) => res.writeHead(500).end(JSON.stringify({ keys: world.issuer.keys })),
     'no keys': (res) => res.end('{}'),
     'keys that are none': (res) => res.end('{"keys":[null,7,"x"]}'),
     'too long': (res) => {
