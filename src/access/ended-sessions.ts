@@ -45,6 +45,11 @@ export class EndedSessions {
     for (const id of sessionIds) this.#ended.set(id, nowMs);
   }
 
+  /** The table says that it goes on: what ended it was rolled back. */
+  delete(sessionId: string): void {
+    this.#ended.delete(sessionId);
+  }
+
   async start(): Promise<void> {
     await this.poll();
     this.#cancel ??= this.#clock.every(POLL_MS, () => {

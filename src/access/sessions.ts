@@ -173,6 +173,7 @@ export class Sessions {
     if (found === undefined) throw over();
     if (found === 'reused') throw new VezaError('unauthorized', 'This refresh token was used before; its session is ended. Sign in again.');
     const { session, account, sealedSuccessor } = found;
+    this.#ended.delete(session.id);
     // Not inside the transaction: to open may take a query, and the embedded database has one connection.
     const refreshToken = sealedSuccessor ? (await this.#vault.open(purposeOf(hash), sealedSuccessor)).toString() : made;
     const issued = await this.#tokens.issue({

@@ -257,6 +257,18 @@ test('sessions of an account that is deleted are over too, though their rows are
   await other.stop();
 });
 
+test('sessions that were ended in a transaction that failed go on with the next refresh', async () => {
+  const accountId = await world.account();
+  const begun = await begin(accountId);
+  const failed = world.database.transaction(async (connection) => {
+    await world.sessions.endAll(accountId, { connection });
+    throw new Error('on purpose');
+  });
+  await assert.rejects(failed, /on purpose/);
+  await assert.rejects(world.tokens.verify(begun.accessToken), unauthorized, 'to be safe');
+  await world.tokens.verify((await world.sessions.refresh(begun.refreshToken)).accessToken);
+});
+
 test('what ended is remembered as long as a token of it could be good, and no longer', async () => {
   const { sessionId, accessToken } = await begin(await world.account());
   await world.sessions.end(sessionId);
