@@ -82,6 +82,17 @@ class Api {
   }
 }
 
+/** Until the administrator that the first start made has a password, a new link to choose one. */
+async function firstAdminLink(api: Api, email: string): Promise<string | undefined> {
+  const found = await api.call<{ items: { id: string; role: string; state: string }[] }>(
+    'GET',
+    `/accounts?query=${encodeURIComponent(email)}&limit=1`,
+  );
+  const account = found?.items[0];
+  if (account?.role !== 'admin' || account.state !== 'invited') return undefined;
+  return (await api.call<{ link: string }>('POST', `/accounts/${account.id}/link`))?.link;
+}
+
 /** Keeps an encoder running until stopped. One that is refused, because somebody else is on air with the key, tries again. */
 class Publisher {
   readonly #ffmpeg: string;
@@ -205,6 +216,7 @@ async function demo(config: Config): Promise<void> {
     };
     nextTitle();
     cancelTitles = clock.every(TITLE_MS, nextTitle);
+    const adminLink = await firstAdminLink(api, config.adminEmail);
     say(
       framed([
         'Veza is on air.',
@@ -217,6 +229,7 @@ async function demo(config: Config): Promise<void> {
         `  Stream key    ${streamKey}`,
         'It takes over from the music, and the music comes back when you stop.',
         '',
+        ...(adminLink === undefined ? [] : ['Become the administrator: open this once, and choose a password', `  ${adminLink}`, '']),
         `Everything is kept in ${resolve(config.dataDir)}`,
         'Ctrl-C stops it.',
       ]),

@@ -4,6 +4,8 @@ import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { adminTokenPath } from './access/admin-token.js';
 import { type Config, ConfigError, configurationReference, loadConfig } from './config.js';
 import { messageOf } from './runtime/errors.js';
+import { type Call, everything, Failure, type Outcome } from './veza-command.js';
+import { USER_COMMANDS, USER_OPTIONS, USER_USAGE } from './veza-user.js';
 
 /**
  * The `veza` command: administration over the API, with the admin token of this machine. Exit codes: 0 done, 1 refused by the
@@ -17,18 +19,11 @@ const USAGE = `usage: veza COMMAND [--json]
   channel rotate-key SLUG      a new stream key; the old one stays good for a show that is on air
   channel end SLUG             ends the show that is on air
   channel delete SLUG          with its recordings
+${USER_USAGE}
   config reference             every environment variable, as Markdown
 
 The server is the one of this machine: PORT and DATA_DIR must be set here as they are there.
 `;
-
-class Failure extends Error {
-  readonly exitCode: number;
-  constructor(exitCode: number, message: string) {
-    super(message);
-    this.exitCode = exitCode;
-  }
-}
 
 interface ShownChannel {
   slug: string;
@@ -48,18 +43,13 @@ interface Ingest {
   post: string;
 }
 
-/** What a command answers: for a program, and for a person. */
-interface Outcome {
-  json: unknown;
-  text: string;
-}
-
 const OPTIONS = {
   json: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
   title: { type: 'string' },
   visibility: { type: 'string' },
   'no-recording': { type: 'boolean' },
+  ...USER_OPTIONS,
 } as const satisfies ParseArgsConfig['options'];
 
 async function main(args: string[]): Promise<number> {
@@ -98,6 +88,13 @@ async function run(command: string, rest: string[], values: Values): Promise<Out
     return { json: text, text };
   }
   if (command === 'channel list' && rest.length === 0) return listChannels(await connect());
+  const user = Object.hasOwn(USER_COMMANDS, command) ? USER_COMMANDS[command] : undefined;
+  if (user) {
+    if (rest.length !== user.takes.length) {
+      throw new Failure(2, `"${command}" takes ${user.takes.join(' and ') || 'nothing more'}\n\n${USAGE}`);
+    }
+    return user.run(await connect(), rest, values);
+  }
   const one = ONE_CHANNEL[command];
   if (!one) throw new Failure(2, `there is no command "${command}"\n\n${USAGE}`);
   const [slug, ...more] = rest;
@@ -142,15 +139,7 @@ const ONE_CHANNEL: Record<string, (call: Call, slug: string, values: Values) => 
 };
 
 async function listChannels(call: Call): Promise<Outcome> {
-  const channels: ShownChannel[] = [];
-  for (let next: string | null = ''; next !== null; ) {
-    const page: { items: ShownChannel[]; next: string | null } = await call(
-      'GET',
-      `/channels?limit=200${next === '' ? '' : `&cursor=${encodeURIComponent(next)}`}`,
-    );
-    channels.push(...page.items);
-    next = page.next;
-  }
+  const channels = await everything<ShownChannel>(call, '/channels');
   if (channels.length === 0) return { json: channels, text: 'There is no channel. Make one: veza channel create SLUG\n' };
   const width = Math.max(...channels.map((channel) => channel.slug.length));
   const rows = channels.map(
@@ -199,8 +188,6 @@ function description(channel: ShownChannel): string {
   ];
   return rows.map(([name, value]) => `${name.padEnd(11)} ${value}\n`).join('');
 }
-
-type Call = <T = void>(method: string, path: string, body?: object) => Promise<T>;
 
 const ANSWER_WITHIN_MS = 30_000;
 

@@ -1,0 +1,32 @@
+/** What the commands of `veza` share. */
+export class Failure extends Error {
+  /** 1 refused by the server, 2 wrong usage or configuration, 3 no server. */
+  readonly exitCode: number;
+  constructor(exitCode: number, message: string) {
+    super(message);
+    this.exitCode = exitCode;
+  }
+}
+
+/** What a command answers: for a program, and for a person. */
+export interface Outcome {
+  json: unknown;
+  text: string;
+}
+
+/** A request to the API. Throws `Failure`. */
+export type Call = <T = void>(method: string, path: string, body?: object) => Promise<T>;
+
+/** Every page of a list. */
+export async function everything<T>(call: Call, path: string): Promise<T[]> {
+  const found: T[] = [];
+  for (let next: string | null = ''; next !== null; ) {
+    const page: { items: T[]; next: string | null } = await call(
+      'GET',
+      `${path}${path.includes('?') ? '&' : '?'}limit=200${next === '' ? '' : `&cursor=${encodeURIComponent(next)}`}`,
+    );
+    found.push(...page.items);
+    next = page.next;
+  }
+  return found;
+}
