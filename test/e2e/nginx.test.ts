@@ -1,100 +1,21 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:http2';
-import { request } from 'node:https';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { freePorts } from '../support/free-port.js';
+import { NginxEdge } from '../support/nginx.js';
 import { ensurePackages } from '../support/packages.js';
-import { eventually, type Running, run, start } from '../support/process.js';
+import type { Running } from '../support/process.js';
 import { publishRtmp } from '../support/publishers.js';
 import { readPlaylist, Server } from '../support/server.js';
 
-/** infra/nginx/veza.conf, as it is but for names, ports and paths, by the real nginx before the real service. */
-class Edge {
-  readonly dir: string;
-  readonly port: number;
-  readonly #nginx: Running;
-
-  private constructor(dir: string, port: number, nginx: Running) {
-    this.dir = dir;
-    this.port = port;
-    this.#nginx = nginx;
-  }
-
-  static async start(origin: Server): Promise<Edge> {
-    const dir = await mkdtemp(join(tmpdir(), 'veza-nginx-'));
-    const [port = 0, plainPort = 0] = await freePorts(2);
-    const [cert, key] = [join(dir, 'cert.pem'), join(dir, 'key.pem')];
-    const subject = ['-subj', '/CN=radio.example', '-addext', 'subjectAltName=DNS:radio.example'];
-    await run('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '1', ...subject, '-keyout', key, '-out', cert]);
-    let site = await readFile('infra/nginx/veza.conf', 'utf8');
-    const put = (from: string, to: string) => {
-      assert.ok(site.includes(from), `the configuration has ${from}`);
-      site = site.replaceAll(from, to);
-    };
-    put('127.0.0.1:8080', `127.0.0.1:${origin.port}`);
-    put('listen 443 ', `listen 127.0.0.1:${port} `);
-    put('listen 80;', `listen 127.0.0.1:${plainPort};`);
-    put('/var/cache/nginx/veza', join(dir, 'cache'));
-    put('/etc/letsencrypt/live/radio.example/fullchain.pem', cert);
-    put('/etc/letsencrypt/live/radio.example/privkey.pem', key);
-    const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${join(dir, name)};`);
-    await mkdir(join(dir, 'cache'));
-    await writeFile(
-      join(dir, 'nginx.conf'),
-      `daemon off; master_process off; pid ${join(dir, 'pid')}; error_log stderr warn; events { worker_connections 512; }
-       http { ${temporary.join(' ')}\n${site} }`,
-    );
-    const args = ['-p', dir, '-e', 'stderr', '-c', join(dir, 'nginx.conf')];
-    const checked = await run('nginx', ['-t', ...args]);
-    assert.doesNotMatch(checked.stderr, /\[(?:warn|error|emerg)\]/);
-    const edge = new Edge(dir, port, start('nginx', args));
-    await eventually('nginx answers', async () => ((await edge.get('/health/live')).status === 200 ? true : undefined));
-    return edge;
-  }
-
-  async stop(): Promise<void> {
-    await this.#nginx.kill('SIGTERM');
-    await rm(this.dir, { recursive: true, force: true });
-  }
-
-  /** `from`: an address of this machine, as whose client it is asked. */
-  get(
-    path: string,
-    headers: Record<string, string> = {},
-    from = '127.0.0.1',
-  ): Promise<{ status: number; header(name: string): string; bytes: Buffer }> {
-    return new Promise((resolve, reject) => {
-      const options = { host: '127.0.0.1', localAddress: from, port: this.port, path, headers: { host: 'radio.example', ...headers } };
-      const sent = request({ ...options, rejectUnauthorized: false, agent: false }, (response) => {
-        const chunks: Buffer[] = [];
-        response.on('data', (chunk: Buffer) => chunks.push(chunk));
-        response.on('error', reject);
-        response.on('end', () =>
-          resolve({
-            status: response.statusCode ?? 0,
-            header: (name) => String(response.headers[name] ?? ''),
-            bytes: Buffer.concat(chunks),
-          }),
-        );
-      });
-      sent.on('error', reject);
-      sent.end();
-    });
-  }
-}
-
 let server: Server;
-let edge: Edge;
+let edge: NginxEdge;
 let publisher: Running;
 
 before(async () => {
   await ensurePackages('nginx', 'openssl', 'ffmpeg');
   server = await Server.start({ env: { TRUST_PROXY: '1' } });
-  edge = await Edge.start(server);
+  edge = await NginxEdge.start(server);
   publisher = publishRtmp(server.rtmpUrl(await server.createChannel('radio')));
   await server.onAir('radio', 2);
 });
