@@ -229,11 +229,12 @@ async function demo(config: Config): Promise<void> {
         `  Stream key    ${streamKey}`,
         'It takes over from the music, and the music comes back when you stop.',
         '',
-        ...(adminLink === undefined ? [] : ['Become the administrator: open this once, and choose a password', `  ${adminLink}`, '']),
         `Everything is kept in ${resolve(config.dataDir)}`,
         'Ctrl-C stops it.',
       ]),
     );
+    // Outside the frame, so that it can be copied from a narrow terminal too.
+    if (adminLink !== undefined) say(`To become the administrator, open this once and choose a password:\n${adminLink}`);
   } catch (error) {
     process.stderr.write(`${messageOf(error)}\n`);
     await stop(1);
