@@ -1,4 +1,4 @@
-import type { TlsOptions } from 'node:tls';
+import type { ConnectionOptions, TlsOptions } from 'node:tls';
 import type { Certificates } from './tls-files.js';
 
 /**
@@ -10,7 +10,7 @@ export function internalServerTls(certificates: Certificates): TlsOptions {
 }
 
 /** For `https.request`, `tls.connect` and HTTP/2. The server's name is checked, too. */
-export function internalClientTls(certificates: Certificates): TlsOptions {
+export function internalClientTls(certificates: Certificates): ConnectionOptions {
   return { ...trusted(certificates), rejectUnauthorized: true };
 }
 
