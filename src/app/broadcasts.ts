@@ -4,7 +4,7 @@ import { may, type Principal } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Broadcast, Broadcasts } from '../vod/broadcasts.js';
 import { isoOf, slugParams, titleSchema } from './channels.js';
-import { cursorOf, type Operation, operation, pageOf, pageQuery, positionOf } from './openapi.js';
+import { cursorOf, type Operation, operation, pageOf, pageQuery, positionOf, positionTime } from './openapi.js';
 
 const broadcastSchema = z.strictObject({
   id: z.string(),
@@ -28,7 +28,7 @@ const assetSchema = z.strictObject({
 });
 
 export const assetParams = z.strictObject({ id: z.string().regex(/^[\w-]{1,64}$/) });
-const position = z.tuple([z.number(), z.string().max(64)]);
+const position = z.tuple([positionTime, z.string().max(64)]);
 
 export interface BroadcastOperationsOptions {
   /** The channel, for those who may see it (as if it were private, when asked so); rejects with `not_found`. */

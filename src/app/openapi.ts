@@ -29,7 +29,7 @@ export interface Operation<P = unknown, Q = unknown, B = unknown> {
   readonly answer?: z.ZodType;
   /** Of an answer that is not JSON: `handle` resolves to an `AsyncIterable<string>`, read as fast as the client reads. `answer` is a line of it. */
   readonly contentType?: 'application/jsonl';
-  /** Beyond `bad_request`, `internal` and `unavailable`, which every operation may meet. */
+  /** Beyond `bad_request`, `rate_limited`, `internal` and `unavailable`, which every operation may meet, and those that follow from `access`. */
   readonly errors: readonly ErrorCode[];
   /** What proves the caller is in the body: a token in the header that is not good (it may have expired just now) counts as none. */
   readonly provenByBody?: true;
@@ -91,6 +91,9 @@ export const pageQuery = {
 /** A cursor is where a list goes on, and nobody else's business. */
 export const cursorOf = (position: readonly (string | number)[]): string => Buffer.from(JSON.stringify(position)).toString('base64url');
 
+/** Wall clock milliseconds in a cursor: no more than a `Date` and PostgreSQL can hold. */
+export const positionTime = z.number().min(0).max(8.64e15);
+
 export function positionOf<T extends z.ZodType>(cursor: string, shape: T): z.infer<T> {
   try {
     const position: unknown = JSON.parse(Buffer.from(cursor, 'base64url').toString());
@@ -127,15 +130,18 @@ function uncleanIn(given: unknown): string[] | undefined {
 }
 
 const RESPONSE_TO: Readonly<Record<number, string>> = { 200: 'Done.', 201: 'Created.', 202: 'Accepted.', 204: 'Done.' };
-const ALWAYS: readonly ErrorCode[] = ['bad_request', 'internal', 'unavailable'];
+const ALWAYS: readonly ErrorCode[] = ['bad_request', 'rate_limited', 'internal', 'unavailable'];
 
 /** The document; OpenAPI 3.1, whose schemas are JSON Schema 2020-12. */
 export function openApiDocument(operations: readonly Operation[], info: { version: string; publicUrl: string }): object {
   const paths: Record<string, Record<string, unknown>> = {};
   for (const given of operations) {
     const codes = new Set<ErrorCode>([...ALWAYS, ...given.errors]);
-    if (given.access !== 'anyone') codes.add('unauthorized');
-    if (given.access !== 'anyone' && given.access !== 'account') codes.add('forbidden').add('second_factor_missing');
+    // Where none is needed, too: a token that is not good never counts as none.
+    if (!given.provenByBody) codes.add('unauthorized');
+    if (given.access !== 'anyone') codes.add('forbidden');
+    if (isPermission(given.access)) codes.add('second_factor_missing');
+    if (given.method !== 'get') codes.add('payload_too_large').add('unsupported_media');
     if (isAboutChannel(given.access)) codes.add('not_found');
     const responses: Record<string, unknown> = {
       [given.status]: {

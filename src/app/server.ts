@@ -399,5 +399,6 @@ function problemOf(error: Error): {
   return { status: 500, code: 'internal', detail: 'Something went wrong here. The request id finds it in the log.' };
 }
 
+/** The client’s doing: it is gone, or has sent what is no HTTP (`HPE_…`) after its request. */
 const isDisconnect = (error: Error) =>
-  ['ECONNRESET', 'EPIPE', 'ECONNABORTED', 'ERR_STREAM_PREMATURE_CLOSE'].includes((error as NodeJS.ErrnoException).code ?? '');
+  /^(?:ECONNRESET|EPIPE|ECONNABORTED|ERR_STREAM_PREMATURE_CLOSE|HPE_\w+)$/.test((error as NodeJS.ErrnoException).code ?? '');

@@ -10,13 +10,16 @@ export interface Person {
   readonly sessionId: string;
 }
 
+/** In the form of a hash, and of nothing. */
+const NO_PASSWORD = `$argon2id$v=19$m=8,t=1,p=1$${'c2FsdHNhbHRzYWx0'}$${'A'.repeat(43)}`;
+
 /** Somebody with an account, signed in; no password was hashed for it. `secondFactor`: as after a sign-in with one. */
 export async function personOf(app: TestApp, role: Role, secondFactor: boolean, name = `${role} of the test`): Promise<Person> {
   const id = randomUUID();
   const email = `${id}@example.org`;
   await app.database.query(
-    `insert into accounts (id, email, email_key, name, role, confirmed_at, password_hash) values ($1, $2, $2, $3, $4, now(), 'none')`,
-    [id, email, name, role],
+    `insert into accounts (id, email, email_key, name, role, confirmed_at, password_hash) values ($1, $2, $2, $3, $4, now(), $5)`,
+    [id, email, name, role, NO_PASSWORD],
   );
   return signedIn(app, { id, email }, secondFactor);
 }
