@@ -193,8 +193,45 @@ test('a server that was away for an hour ends the show where it broke off, and k
   const next = world.after(3_600_000);
   await next.live.start();
   assert.equal(next.view().timeline.ended, true);
+  assert.deepEqual(
+    next.told.map(([state]) => state),
+    ['off'],
+  );
   assert.equal(next.recordings.length, 1);
   assert.equal(next.live.status('radio').state, 'offline');
+});
+
+test('on air and off air are told once a show: not of one that is held, handed over, stopped with its process or never heard', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source: mute } = await world.connect();
+  mute.write(Buffer.alloc(2));
+  world.ffmpeg.decoders[0]?.crash();
+  await world.pass(1000);
+  assert.deepEqual(world.told, []);
+
+  const first = await world.connect();
+  await world.send(first.source, 4000);
+  const { broadcastId } = world.view().timeline;
+  const startedMs = world.live.status('radio').startWallMs!;
+  assert.deepEqual(world.told, [['on', broadcastId, startedMs]]);
+  first.source.end('lost');
+  await world.pass(10_000);
+  assert.equal(world.live.status('radio').state, 'holding');
+  const second = await world.connect();
+  await world.send(second.source, 4000);
+  const third = await world.connect('other');
+  await world.send(third.source, 4000);
+  await Promise.all([world.live.stop(), world.pass(3000)]);
+  assert.equal(world.told.length, 1);
+
+  const next = world.after(1000);
+  await next.live.start();
+  const back = await next.connect();
+  await next.send(back.source, 4000);
+  assert.deepEqual(next.told, []);
+  await Promise.all([next.live.end('radio', 'test'), next.pass(3000)]);
+  assert.deepEqual(next.told, [['off', broadcastId, startedMs]]);
 });
 
 test('sound that is a little late is waited for; what comes later than that leaves a hole of what it is later', async () => {

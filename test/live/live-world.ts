@@ -42,6 +42,8 @@ export class Disk {
 export class World {
   readonly ffmpeg = new FakeFfmpeg();
   readonly recordings: Recording[] = [];
+  /** `on` and `off` air, with the broadcast, as others are told. */
+  readonly told: [state: 'on' | 'off', broadcastId: string, startedMs: number][] = [];
   readonly delaysS: number[] = [];
   readonly counts = { cuts: 0, undurable: 0, encoderRestarts: 0 };
   onRecordingEnded: (recording: Recording) => void = () => undefined;
@@ -88,6 +90,8 @@ export class World {
         return key.startsWith('key-') ? { ...CHANNEL, id: key, slug: `radio-${key}` } : undefined;
       },
       channelBySlug: async () => CHANNEL,
+      onOnAir: ({ broadcastId, startedMs }) => this.told.push(['on', broadcastId, startedMs]),
+      onOffAir: ({ broadcastId, startedMs }) => this.told.push(['off', broadcastId, startedMs]),
       onRecordingStarted: nothing,
       onRecordingEnded: (recording) => {
         this.recordings.push(recording);

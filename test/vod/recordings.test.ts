@@ -12,7 +12,7 @@ import { makeGrid } from '../../src/media/timeline.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { Broadcasts } from '../../src/vod/broadcasts.js';
-import { type FinishedRecording, Recordings } from '../../src/vod/recordings.js';
+import { type FinishedRecording, type ReadyRecording, Recordings } from '../../src/vod/recordings.js';
 
 let dataDir: string;
 let database: Database;
@@ -50,7 +50,14 @@ class World {
     clock: this.clock,
     log: silentLog,
     dvrWindowS: 7200,
+    onReady: async (recording, connection) => {
+      await connection.query('select 1');
+      this.onReady();
+      this.ready.push(recording);
+    },
   });
+  readonly ready: ReadyRecording[] = [];
+  onReady = (): void => undefined;
 
   /** A show of ten segments, `heard` of them with sound, on a channel of its own. */
   async show(slug: string, heard = 10): Promise<FinishedRecording> {
@@ -89,6 +96,7 @@ test('a recording is written once, however often it is brought', async () => {
   const row = await broadcasts.get(show.assetId);
   assert.equal(row?.lastNumber, 15);
   assert.equal(row?.durationMs, 19_200);
+  assert.deepEqual(world.ready, [{ assetId: show.assetId, channel: show.channel, startedAtMs: world.clock.wallMs(), durationMs: 19_200 }]);
   assert.ok(world.objects.has(`vod/${show.assetId}/master.m3u8`));
 });
 
@@ -110,6 +118,34 @@ test('a recording whose beginning never reached the database is kept all the sam
   assert.equal(world.count('live/no-row/'), 50);
   assert.equal(await world.recordings.ended(show), true);
   assert.equal((await broadcasts.get(show.assetId))?.lastNumber, 15);
+});
+
+test('that a recording is ready is told with its end or not at all; of one that is not kept it is not told', async () => {
+  const world = new World();
+  const show = await world.show('told');
+  let failures = 2;
+  world.onReady = () => {
+    if (failures-- > 0) throw new Error('away');
+  };
+  world.begun(show);
+  await world.recordings.settled();
+  const ended = world.recordings.ended(show);
+  const isOpen = async () => (await broadcasts.get(show.assetId))?.endedAtMs === undefined;
+  while (failures > 0) {
+    assert.ok(await isOpen());
+    await new Promise((resolve) => setImmediate(resolve));
+    world.clock.advance(5000);
+  }
+  world.clock.advance(5000);
+  while (await isOpen()) world.clock.advance(5000);
+  assert.equal(await ended, true);
+  assert.equal(world.ready.length, 1);
+
+  const unkept = await world.show('unkept');
+  const forgotten = { ...unkept, channel: { ...unkept.channel, recording: false } };
+  world.begun(forgotten);
+  assert.equal(await world.recordings.ended(forgotten), true);
+  assert.equal(world.ready.length, 1);
 });
 
 test('a show in which nothing was heard leaves no recording that cannot be played', async () => {
