@@ -586,7 +586,7 @@ function contradictions(values: Values): string[] {
   const { cloudFrontKeyPairId, cloudFrontPrivateKeyFile, cdnBaseUrl } = values;
   const cloudFront = [cloudFrontKeyPairId, cloudFrontPrivateKeyFile].filter((value) => value !== undefined).length;
   if (cloudFront === 1 || (cloudFront === 2 && cdnBaseUrl === undefined))
-    problems.push('CLOUDFRONT_KEY_PAIR_ID, CLOUDFRONT_PRIVATE_KEY_FILE: one is set; allowed: both, and CDN_BASE_URL with them');
+    problems.push('CLOUDFRONT_KEY_PAIR_ID, CLOUDFRONT_PRIVATE_KEY_FILE: not complete; allowed: both, and CDN_BASE_URL with them');
   if (values.environment === 'production') {
     if (!values.encryptionKey) problems.push(`ENCRYPTION_KEY is unset; allowed with ENVIRONMENT=production: ${key32.allowed}`);
     if (!values.databaseUrl) problems.push(`DATABASE_URL is unset; allowed with ENVIRONMENT=production: ${VARIABLES.databaseUrl.allowed}`);

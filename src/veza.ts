@@ -5,6 +5,7 @@ import { adminTokenPath } from './access/admin-token.js';
 import { type Config, ConfigError, configurationReference, loadConfig } from './config.js';
 import { messageOf } from './runtime/errors.js';
 import { type Call, everything, Failure, type Outcome } from './veza-command.js';
+import { PLAYBACK_COMMANDS, PLAYBACK_OPTIONS, PLAYBACK_USAGE } from './veza-playback.js';
 import { USER_COMMANDS, USER_OPTIONS, USER_USAGE } from './veza-user.js';
 
 /**
@@ -20,6 +21,7 @@ const USAGE = `usage: veza COMMAND [--json]
   channel end SLUG             ends the show that is on air
   channel delete SLUG          with its recordings
 ${USER_USAGE}
+${PLAYBACK_USAGE}
   config reference             every environment variable, as Markdown
 
 The server is the one of this machine: PORT and DATA_DIR must be set here as they are there.
@@ -50,6 +52,7 @@ const OPTIONS = {
   visibility: { type: 'string' },
   'no-recording': { type: 'boolean' },
   ...USER_OPTIONS,
+  ...PLAYBACK_OPTIONS,
 } as const satisfies ParseArgsConfig['options'];
 
 async function main(args: string[]): Promise<number> {
@@ -88,7 +91,8 @@ async function run(command: string, rest: string[], values: Values): Promise<Out
     return { json: text, text };
   }
   if (command === 'channel list' && rest.length === 0) return listChannels(await connect());
-  const user = Object.hasOwn(USER_COMMANDS, command) ? USER_COMMANDS[command] : undefined;
+  const commands = { ...USER_COMMANDS, ...PLAYBACK_COMMANDS };
+  const user = Object.hasOwn(commands, command) ? commands[command] : undefined;
   if (user) {
     if (rest.length !== user.takes.length) {
       throw new Failure(2, `"${command}" takes ${user.takes.join(' and ') || 'nothing more'}\n\n${USAGE}`);
