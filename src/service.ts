@@ -1,7 +1,7 @@
 import type { IncomingMessage, RequestListener } from 'node:http';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { openAccess } from './access/access.js';
+import { type Access, openAccess } from './access/access.js';
 import { loadCloudFrontKey } from './access/cloudfront.js';
 import type { Webhooks } from './access/webhooks.js';
 import { Admissions } from './app/admission.js';
@@ -80,6 +80,7 @@ export async function composeService(
   const access = await openAccess({ ...config, previousEncryptionKey: config.encryptionKeyPrevious, database, clock, log });
   const { channels, webhooks } = access;
   provideWebhookCounts(metrics, webhooks);
+  provideAccountCounts(metrics, access);
   const broadcasts = new Broadcasts(database);
 
   const uploader = new Uploader({ store, clock, log, metrics: uploadMetrics(metrics) });
@@ -295,6 +296,14 @@ function providePlaybackCounts(metrics: Metrics, { counters }: Playback): void {
     'Listeners of endless streams disconnected for reading too slowly.',
     () => counters.slowListeners,
   );
+}
+
+function provideAccountCounts(metrics: Metrics, { passwords, mail }: Access): void {
+  metrics.provideCount('password_hashes_total', 'Passwords that were checked or set.', () => passwords.worked);
+  metrics.provideCount('password_hashes_refused_total', 'Passwords not looked at because too many waited.', () => passwords.refused);
+  metrics.provideCount('mails_sent_total', 'Mails that the mail server took.', () => mail.counts.sent);
+  metrics.provideCount('mails_retried_total', 'Tries to send a mail that failed and are made again.', () => mail.counts.retried);
+  metrics.provideCount('mails_dropped_total', 'Mails that were given up.', () => mail.counts.dropped);
 }
 
 function provideWebhookCounts(metrics: Metrics, webhooks: Webhooks): void {

@@ -49,6 +49,8 @@ const MAX_TEXT_CHARS = 10_000;
  */
 export class Mail {
   readonly canSend: boolean;
+  /** `dropped`: given up, refused for good, out of date, or too many waited. */
+  readonly counts = { sent: 0, retried: 0, dropped: 0 };
   readonly #options: MailOptions;
   readonly #transport: ReturnType<typeof createTransport> | undefined;
   #cancelPoll: () => void = () => undefined;
@@ -116,7 +118,9 @@ export class Mail {
        select $1, $2, $3, $3 where (select count(*) from mail_outbox) < $4`,
       [message.accountId ?? null, sealed, new Date(clock.wallMs()), MAX_WAITING],
     );
-    if (rowCount === 0) log.error({ waiting: MAX_WAITING }, 'too many mails wait for the mail server; one was dropped');
+    if (rowCount > 0) return;
+    this.counts.dropped++;
+    log.error({ waiting: MAX_WAITING }, 'too many mails wait for the mail server; one was dropped');
   }
 
   /** Sends what is due, now. */
@@ -159,12 +163,15 @@ export class Mail {
     const row = rows[0];
     if (!row) return false;
     const mail = { mail: row.id, attempts: row.attempts };
-    const done = () => database.query('delete from mail_outbox where id = $1', [row.id]);
+    const done = async (how: 'sent' | 'dropped') => {
+      await database.query('delete from mail_outbox where id = $1', [row.id]);
+      this.counts[how]++;
+    };
     try {
       const message = JSON.parse((await vault.open(PURPOSE, row.sealed_message)).toString()) as OutboxMessage;
       if (message.untilMs !== undefined && message.untilMs <= now) {
         log.error(mail, 'a mail was not sent in time, and is dropped');
-        await done();
+        await done('dropped');
         return true;
       }
       const { to, subject, text } = message;
@@ -179,16 +186,17 @@ export class Mail {
         // RFC 3834: no out-of-office notice is wanted.
         headers: { 'Auto-Submitted': 'auto-generated' },
       });
-      await done();
+      await done('sent');
     } catch (error) {
       const failure = { ...mail, error: messageOf(error) };
       if (isFinal(error)) {
         log.error(failure, 'the mail server refuses a mail for good; it is dropped');
-        await done();
+        await done('dropped');
       } else if (now - row.created_at.getTime() >= GIVE_UP_MS) {
         log.error(failure, 'a mail could not be sent for two days, and is dropped');
-        await done();
+        await done('dropped');
       } else {
+        this.counts.retried++;
         const waitMs = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(row.attempts - 1, 10));
         log.warn({ ...failure, retryInS: waitMs / 1000 }, 'a mail could not be sent; it is tried again');
         await database.query('update mail_outbox set next_attempt_at = $2 where id = $1', [row.id, new Date(now + waitMs)]);

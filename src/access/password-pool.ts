@@ -33,6 +33,8 @@ export class PasswordPool {
   readonly #maxWaiting: number;
   readonly #threads = new Set<Thread>();
   #waiting: Job[] = [];
+  /** How many were told to come back later. */
+  refused = 0;
   #stopped = false;
 
   constructor({ threads = THREADS, maxWaiting = MAX_WAITING }: PasswordPoolOptions = {}) {
@@ -45,6 +47,7 @@ export class PasswordPool {
     return new Promise((resolve, reject) => {
       if (this.#stopped) throw unavailable();
       if (this.#waiting.length >= this.#maxWaiting) {
+        this.refused++;
         throw new VezaError('busy', 'Too many people sign in at once. Try again in a few seconds.', { details: { retryAfterS: 2 } });
       }
       this.#waiting.push({ task, resolve, reject });

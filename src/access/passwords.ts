@@ -73,6 +73,11 @@ export class Passwords {
     return { right, outdated: right && !hash.startsWith(this.#prefix) };
   }
 
+  /** How many were told to come back later, because too many waited. */
+  get refused(): number {
+    return this.#pool.refused;
+  }
+
   stop(): Promise<void> {
     return this.#pool.stop();
   }

@@ -115,6 +115,7 @@ test('a mail server that is away is tried again, less and less often, and given 
   const hours = waits.reduce((sum, minutes) => sum + minutes, 0) / 60;
   assert.ok(hours >= 48 && hours < 50, `${hours} h`);
   assert.equal(lines.at(-1)!.level, 'error');
+  assert.deepEqual(mail.counts, { sent: 0, retried: waits.length, dropped: 1 });
   assert.match(lines.at(-1)!.message, /two days/);
   assert.doesNotMatch(JSON.stringify(lines), /secret|ann@/, 'neither links nor addresses are in the log');
 });

@@ -107,6 +107,7 @@ test('the queue is bounded: who comes too late is told so, and the others are se
     ['fulfilled', 'fulfilled', 'fulfilled', 'fulfilled', 'rejected', 'rejected'],
   );
   assert.ok(code('busy')((settled[5] as PromiseRejectedResult).reason));
+  assert.equal(pool.refused, 2);
   assert.match(String(await pool.run({ task: 'hash', password: 'again', cost: CHEAP })), /^\$argon2id/);
   await pool.stop();
 });
