@@ -2,6 +2,7 @@ import { ApiError, type Channel, getChannel, measureClockOffset, repeat } from '
 import { clockText, h, icon, setText } from './dom';
 import { elsewhere } from './elsewhere';
 import { bindKeys } from './keys';
+import type { MemberAccess, SignedAddress } from './member-access';
 import { createRibbon } from './meter';
 import { Player, type PlayerState, type Quality } from './player';
 
@@ -9,6 +10,9 @@ const HISTORY_ROWS = 5;
 /** How long an answer about the reach of rewind stands. */
 const WINDOW_STALE_MS = 60_000;
 const ON_AIR_POLL_MS = 8_000;
+const RENEW_AGAIN_MS = 30_000;
+/** A browser's timers take 31 bits. */
+const LONGEST_TIMER_MS = 86_400_000;
 /** Off air: asked again after 2 s, then less and less often, to 10 s. */
 const OFF_AIR_POLL_MS = { first: 2_000, factor: 1.4, most: 10_000 };
 
@@ -20,9 +24,17 @@ const QUALITIES: readonly (readonly [Quality, string])[] = [
   ['opus-96', '96 kbit/s Opus'],
 ];
 
-/** One channel's player and what belongs to it. `standalone`: the page is about this channel alone. */
-export function mountChannel(parent: HTMLElement, first: Channel, options: { standalone: boolean }): void {
-  const player = new Player(first.slug);
+export interface ChannelPageOptions {
+  /** The page is about this channel alone. */
+  readonly standalone: boolean;
+  /** Of a private channel: how it is asked for, and where it plays for now. */
+  readonly member?: MemberAccess;
+  readonly address?: SignedAddress;
+}
+
+/** One channel's player and what belongs to it. */
+export function mountChannel(parent: HTMLElement, first: Channel, options: ChannelPageOptions): void {
+  const player = new Player(first.slug, options.address?.base);
   const ribbon = createRibbon(player.audio);
   let channel = first;
   /** Wall clock of the oldest that can be heard. */
@@ -119,7 +131,8 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: { sta
         h(
           'section',
           { class: 'more' },
-          elsewhere(channel.slug, channel.title),
+          // Its addresses are for one listener, and end.
+          options.member ? null : elsewhere(channel.slug, channel.title),
           h('button', { class: 'quiet', type: 'button', onclick: () => keys.openHelp() }, 'Keyboard ', h('kbd', {}, '?')),
         ),
       ),
@@ -307,7 +320,7 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: { sta
   show();
   repeat(async () => {
     try {
-      learn(await getChannel(channel.slug));
+      learn(await (options.member?.getChannel() ?? getChannel(channel.slug)));
     } catch (error) {
       if (error instanceof ApiError && error.status === 404) learn({ ...channel, state: 'offline', nowPlaying: null });
     }
@@ -319,6 +332,25 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: { sta
     offAirWaitMs = Math.min(OFF_AIR_POLL_MS.most, offAirWaitMs * OFF_AIR_POLL_MS.factor);
     return waitMs;
   });
+  const { member } = options;
+  if (member && options.address) {
+    let { untilMs } = options.address;
+    // Well before it ends, so that nobody hears it; a player that is refused meanwhile tries again with what comes.
+    const waitMs = () => Math.min(LONGEST_TIMER_MS, Math.max(RENEW_AGAIN_MS, (untilMs - Date.now()) * 0.75));
+    let first = true;
+    repeat(async () => {
+      if (first) first = false;
+      else
+        try {
+          const address = await member.address();
+          untilMs = address.untilMs;
+          player.base = address.base;
+        } catch {
+          return RENEW_AGAIN_MS;
+        }
+      return waitMs();
+    });
+  }
   repeat(async () => {
     try {
       player.clockOffsetMs = await measureClockOffset();

@@ -1,4 +1,5 @@
 import { h } from './dom';
+import { copyRow } from './forms';
 
 /** The channel's addresses for other players, each with a button that copies it. */
 export function elsewhere(slug: string, title: string): HTMLElement {
@@ -15,26 +16,6 @@ export function elsewhere(slug: string, title: string): HTMLElement {
     'details',
     { class: 'elsewhere' },
     h('summary', {}, 'Listen elsewhere'),
-    h('ul', {}, ...addresses.map(([label, address]) => row(label, address))),
+    h('ul', {}, ...addresses.map(([label, address]) => copyRow(label, address))),
   );
-}
-
-function row(label: string, address: string): HTMLElement {
-  const field = h('input', { type: 'text', readonly: true, value: address, 'aria-label': label, onfocus: () => field.select() });
-  const button = h('button', { class: 'quiet', type: 'button', 'aria-label': `Copy ${label}` }, 'Copy');
-  button.addEventListener('click', () => void copy());
-  async function copy(): Promise<void> {
-    try {
-      await navigator.clipboard.writeText(address);
-    } catch {
-      // No permission, or not a secure context: the older way needs the field selected.
-      field.select();
-      document.execCommand('copy');
-    }
-    button.textContent = 'Copied';
-    setTimeout(() => {
-      button.textContent = 'Copy';
-    }, 1_500);
-  }
-  return h('li', {}, h('span', { class: 'label' }, label), field, button);
 }

@@ -1,22 +1,45 @@
 import './style.css';
+import './pages.css';
+import { accountMenu } from './account-menu';
 import { ApiError, type Channel, getChannel, listChannels, repeat } from './api';
 import { mountList } from './channel-list';
 import { mountChannel } from './channel-page';
 import { h } from './dom';
+import { guarded } from './guarded';
+import { memberAccess } from './member-access';
+import { currentUser } from './session';
 
-/** `/` and `/c/{channel}`. A link is a page load: a page here is one player, and leaving it ends it. */
+/** One document for every path. A link is a page load: a page here is one player, and leaving it ends it. */
 const app = document.getElementById('app')!;
 const main = h('main');
-app.append(h('header', { class: 'masthead' }, h('a', { href: '/', class: 'wordmark' }, 'Veza')), main);
+app.append(h('header', { class: 'masthead' }, h('a', { href: '/', class: 'wordmark' }, 'Veza'), accountMenu()), main);
 
-const path = /^\/c\/([^/]+)\/?$/.exec(location.pathname);
-if (path) {
-  void open(() => getChannel(decodeURIComponent(path[1]!))).then((channel) => {
-    if (channel) mountChannel(main, channel, { standalone: true });
-    else message('There is no such channel.', 'The address may be old, or the channel private.');
-  });
-} else {
-  void open(listChannels).then((channels) => home(channels ?? []));
+const path = location.pathname.replace(/\/$/, '');
+const channel = /^\/c\/([^/]+)$/.exec(path)?.[1];
+const managed = /^\/channels\/([^/]+)$/.exec(path)?.[1];
+if (channel !== undefined) void onePage(decodeURIComponent(channel));
+// Whoever listens loads nothing of these.
+else if (path === '/account') void guarded(main, async () => (await import('./account-page')).mountAccount(main));
+else if (path === '/channels') void guarded(main, async () => (await import('./channels-page')).mountChannels(main));
+else if (managed !== undefined)
+  void guarded(main, async () => (await import('./channel-manage')).mountManaged(main, decodeURIComponent(managed)));
+else if (path === '/admin' || path === '/admin/audit') void guarded(main, async () => (await import('./admin-page')).mountAdmin(main));
+else void open(listChannels).then((channels) => home(channels ?? []));
+
+/** A private channel is there for its members alone: who is signed in asks again by name. */
+async function onePage(slug: string): Promise<void> {
+  const heardByAll = await open(() => getChannel(slug));
+  if (heardByAll) return mountChannel(main, heardByAll, { standalone: true });
+  if (currentUser()) {
+    const member = memberAccess(slug);
+    const found = await open(member.getChannel);
+    const address = found && (await open(member.address));
+    if (found && address) return mountChannel(main, found, { standalone: true, member, address });
+  }
+  message(
+    'There is no such channel.',
+    'The address may be old, or the channel private: then it is there for its members once they are signed in.',
+  );
 }
 
 function home(channels: Channel[]): void {
@@ -40,7 +63,7 @@ function open<T>(ask: () => Promise<T>): Promise<T | undefined> {
         resolve(await ask());
         queueMicrotask(() => stop());
       } catch (error) {
-        if (error instanceof ApiError && error.status === 404) {
+        if (error instanceof ApiError && (error.status === 404 || error.status === 401)) {
           resolve(undefined);
           queueMicrotask(() => stop());
         } else message('Connecting…', 'The server does not answer yet. This page keeps trying.');

@@ -35,7 +35,7 @@ export class Player {
   /** Server clock minus ours, ms. */
   clockOffsetMs = 0;
 
-  readonly #base: string;
+  #base: string;
   #state: PlayerState = 'stopped';
   #wanted = false;
   #onAir = false;
@@ -53,8 +53,9 @@ export class Player {
   #lastMove = { atMs: 0, position: 0 };
   readonly #watch: ReturnType<typeof setInterval>;
 
-  constructor(channel: string) {
-    this.#base = `/live/${encodeURIComponent(channel)}`;
+  /** `base`: where its playlists are, when it is not the public place. */
+  constructor(channel: string, base = `/live/${encodeURIComponent(channel)}`) {
+    this.#base = base;
     this.audio.preload = 'none';
     this.audio.addEventListener('playing', () => this.#heard());
     this.audio.addEventListener('ended', () => this.#ended());
@@ -70,6 +71,11 @@ export class Player {
 
   get state(): PlayerState {
     return this.#state;
+  }
+
+  /** The same playlists by another signed address: what is asked for from now on is asked for there, and nothing is heard of it. */
+  set base(base: string) {
+    this.#base = base;
   }
 
   get wanted(): boolean {
@@ -256,7 +262,9 @@ export class Player {
   }
 
   #loadHls(): void {
-    const hls = new Hls(this.isLive ? liveConfig() : rewindConfig());
+    const config = this.isLive ? liveConfig() : rewindConfig();
+    if (isSigned(this.#base)) config.xhrSetup = (xhr, url) => xhr.open('GET', resigned(url, this.#base), true);
+    const hls = new Hls(config);
     if (this.isLive) followLiveEdge(hls);
     this.#hls = hls;
     this.#native = false;
@@ -422,3 +430,8 @@ function positionOf(details: LevelDetails, dateMs: number): number | undefined {
   if (!found) return undefined;
   return found.start + Math.min(found.duration, Math.max(0, (dateMs - found.programDateTime!) / 1000));
 }
+
+const isSigned = (base: string): boolean => /\/t\/[^/]+\/live\//.test(base);
+
+/** A playlist that was fetched by an older address names its parts by that. */
+const resigned = (url: string, base: string): string => url.replace(/\/t\/[^/]+\//, /\/t\/[^/]+\//.exec(base)![0]);

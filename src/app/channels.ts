@@ -203,8 +203,12 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
         title: titleSchema.optional(),
         visibility: z.enum(VISIBILITIES).optional(),
         recording: z.boolean().optional(),
-        countriesAllowed: countriesSchema.optional().meta({ description: 'Where it may be heard, and nowhere else (ISO 3166-1). Null: no rule.' }),
-        countriesDenied: countriesSchema.optional().meta({ description: 'Where it may not be heard; takes the place of `countriesAllowed`.' }),
+        countriesAllowed: countriesSchema
+          .optional()
+          .meta({ description: 'Where it may be heard, and nowhere else (ISO 3166-1). Null: no rule.' }),
+        countriesDenied: countriesSchema
+          .optional()
+          .meta({ description: 'Where it may not be heard; takes the place of `countriesAllowed`.' }),
       }),
       status: 200,
       answer: channelSchema,
@@ -230,6 +234,18 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
         await channels.delete(params.slug);
         await live.end(params.slug);
       },
+    }),
+    operation({
+      id: 'getIngest',
+      method: 'get',
+      path: '/channels/{slug}/ingest',
+      summary: 'Where a broadcaster sends the show to; the stream key is shown when it is made, and never again.',
+      access: 'channel.stream-key',
+      params: slugParams,
+      status: 200,
+      answer: ingestSchema,
+      errors: ['not_found'],
+      handle: async ({ params }) => ingestOf(params.slug),
     }),
     operation({
       id: 'rotateStreamKey',

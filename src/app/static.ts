@@ -21,6 +21,9 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 const COMPRESSIBLE = new Set(['.css', '.html', '.js', '.json', '.map', '.svg', '.txt', '.webmanifest']);
 
+const PLAYER_PATH = /^\/(?:c\/[a-z0-9][a-z0-9-]{1,62})?$/;
+const ACCOUNT_PATH = /^\/(?:account|channels(?:\/[a-z0-9][a-z0-9-]{1,62})?|admin(?:\/audit)?)$/;
+
 interface PageFile {
   readonly type: string;
   readonly etag: string;
@@ -44,8 +47,8 @@ export interface PagesOptions {
 /**
  * The pages, read and compressed once at the start: they are a few hundred kilobytes. `undefined` when they were not built.
  *
- * `/`, `/c/{channel}` and `/studio` are one document (`studio.html` for the last when there is one); any other unknown path is
- * none of ours.
+ * `/`, `/c/{channel}`, the pages of an account and `/studio` are one document (`studio.html` for the last when there is one); any other
+ * unknown path is none of ours.
  */
 export async function loadPages(options: PagesOptions): Promise<Pages | undefined> {
   const files = new Map<string, PageFile>();
@@ -59,7 +62,8 @@ export async function loadPages(options: PagesOptions): Promise<Pages | undefine
     if (ctx.method !== 'GET' && ctx.method !== 'HEAD') return next();
     const { path } = ctx;
     const isStudio = path === '/studio' || path === '/studio.html';
-    const file = isStudio ? studio : path === '/' || /^\/c\/[a-z0-9][a-z0-9-]{1,62}$/.test(path) ? index : files.get(path);
+    const isAccount = ACCOUNT_PATH.test(path);
+    const file = isStudio ? studio : isAccount || PLAYER_PATH.test(path) ? index : files.get(path);
     if (!file) return next();
     ctx.state.route = 'page';
     ctx.type = file.type;
@@ -68,7 +72,7 @@ export async function loadPages(options: PagesOptions): Promise<Pages | undefine
     ctx.set('Referrer-Policy', 'strict-origin-when-cross-origin');
     if (file.type.startsWith('text/html')) {
       // A player may be embedded anywhere; where a key or a password is typed, nobody's frame may be around it.
-      const isPlayer = file === index && !isStudio;
+      const isPlayer = file === index && !isStudio && !isAccount;
       ctx.set('Content-Security-Policy', isPlayer ? policies.player : policies.other);
       if (!isPlayer) ctx.set('X-Frame-Options', 'DENY');
       ctx.set('Cross-Origin-Opener-Policy', 'same-origin');

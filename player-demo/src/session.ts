@@ -1,0 +1,223 @@
+/**
+ * Who is signed in here, and calls to the API in that name.
+ *
+ * The access token lives in memory only. The refresh token is in localStorage, so that a reload and a second tab stay signed in: the
+ * service takes no cookies (nothing to forge across sites, and any origin may call the API), the pages' CSP lets no script run but
+ * our own, nothing here writes markup from text, and a refresh token that is stolen and used ends its session at the next refresh.
+ */
+export interface User {
+  readonly name: string;
+  readonly email: string;
+  readonly role: 'listener' | 'broadcaster' | 'moderator' | 'admin';
+}
+
+interface Stored {
+  readonly refreshToken: string;
+  readonly user: User;
+}
+
+interface Tokens {
+  readonly accessToken: string;
+  /** Seconds. */
+  readonly expiresIn: number;
+  readonly refreshToken?: string;
+}
+
+/** What went wrong, as the API says it (RFC 9457). `status` 0: no answer. */
+export class Problem extends Error {
+  readonly status: number;
+  readonly code: string;
+  /** The member of the body that is wrong: `email`, `newPassword`. */
+  readonly at: string | undefined;
+  readonly retryAfterS: number | undefined;
+
+  constructor(status: number, code: string, message: string, more: { at?: string | undefined; retryAfterS?: number | undefined } = {}) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.at = more.at;
+    this.retryAfterS = more.retryAfterS;
+  }
+}
+
+const KEY = 'veza.session';
+const LOCK = 'veza.refresh';
+const ANSWER_WITHIN_MS = 20_000;
+/** A token that ends sooner is renewed before it is used. */
+const SPARE_MS = 20_000;
+
+let access: { token: string; untilMs: number } | undefined;
+/** Under way in this tab. */
+let refreshing: Promise<void> | undefined;
+const listeners = new Set<() => void>();
+
+/** What another tab has fetched is good here, too: one refresh for all of them. */
+const tabs = 'BroadcastChannel' in window ? new BroadcastChannel('veza.session') : undefined;
+tabs?.addEventListener('message', ({ data }: MessageEvent<{ token: string; untilMs: number }>) => {
+  access = data;
+});
+window.addEventListener('storage', (event) => {
+  if (event.key !== KEY && event.key !== null) return;
+  if (!stored()) access = undefined;
+  for (const listener of listeners) listener();
+});
+
+/** Called when somebody signs in or out, in this tab or another, or the name changes. */
+export function onSession(listener: () => void): void {
+  listeners.add(listener);
+}
+
+export const currentUser = (): User | undefined => stored()?.user;
+
+/** After a sign-in. */
+export function begin(tokens: Tokens & { refreshToken: string; user: User }): void {
+  const { name, email, role } = tokens.user;
+  take(tokens);
+  store({ refreshToken: tokens.refreshToken, user: { name, email, role } });
+}
+
+/** A token of the same session that says more: a second factor was shown. */
+export const take = ({ accessToken, expiresIn }: Tokens): void => {
+  access = { token: accessToken, untilMs: Date.now() + expiresIn * 1000 };
+  tabs?.postMessage(access);
+};
+
+export function remember(user: User): void {
+  const known = stored();
+  if (known) store({ ...known, user: { name: user.name, email: user.email, role: user.role } });
+}
+
+/** This browser knows of no session any more, whether or not the server could be told. */
+export async function signOut(): Promise<void> {
+  const known = stored();
+  forget();
+  if (known) await send('POST', '/auth/logout', { refreshToken: known.refreshToken }).catch(() => undefined);
+}
+
+/** The session is over on the server. */
+export function forget(): void {
+  access = undefined;
+  store(undefined);
+}
+
+/** A call in nobody's name. Rejects with `Problem`. */
+export const callOpenly = <T = void>(method: string, path: string, body?: unknown): Promise<T> =>
+  send(method, path, body).then((response) => read<T>(response));
+
+/**
+ * A call in the name of whoever is signed in. A token that is over is renewed once; when that cannot be, the session is forgotten and
+ * the call rejects with `unauthorized`. Rejects with `Problem`.
+ */
+export async function call<T = void>(method: string, path: string, body?: unknown): Promise<T> {
+  return read<T>(await callRaw(method, path, body));
+}
+
+/** The same for an answer that is not JSON. */
+export async function callRaw(method: string, path: string, body?: unknown): Promise<Response> {
+  if (!access || access.untilMs - SPARE_MS < Date.now()) await refresh(access?.token);
+  const used = access?.token;
+  try {
+    return await send(method, path, body, used);
+  } catch (error) {
+    if (!(error instanceof Problem) || error.code !== 'unauthorized') throw error;
+    await refresh(used);
+    return send(method, path, body, access?.token);
+  }
+}
+
+function refresh(used: string | undefined): Promise<void> {
+  refreshing ??= underLock(() => renew(used)).finally(() => {
+    refreshing = undefined;
+  });
+  return refreshing;
+}
+
+/** Where there are no locks two tabs may ask at once: the server gives both the same successor for ten seconds. */
+const underLock = (task: () => Promise<void>): Promise<void> =>
+  'locks' in navigator ? navigator.locks.request(LOCK, task).then(() => undefined) : task();
+
+async function renew(used: string | undefined): Promise<void> {
+  // While this one waited for the lock, another tab has got a new one.
+  if (access && access.token !== used && access.untilMs - SPARE_MS > Date.now()) return;
+  const known = stored();
+  if (!known) throw new Problem(401, 'unauthorized', 'Sign in first.');
+  try {
+    const tokens = await callOpenly<Tokens & { refreshToken: string }>('POST', '/auth/refresh', { refreshToken: known.refreshToken });
+    // Signed out meanwhile, or as somebody else: what came back is nobody's.
+    if (stored()?.refreshToken !== known.refreshToken) throw new Problem(401, 'unauthorized', 'Sign in first.');
+    take(tokens);
+    store({ ...known, refreshToken: tokens.refreshToken }, false);
+  } catch (error) {
+    if (error instanceof Problem && error.status === 401 && stored()?.refreshToken === known.refreshToken) forget();
+    throw error;
+  }
+}
+
+async function send(method: string, path: string, body?: unknown, token?: string): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(`/api/v1${path}`, {
+      method,
+      headers: {
+        accept: 'application/json',
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      cache: 'no-store',
+      credentials: 'omit',
+      signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
+    });
+  } catch {
+    const why = navigator.onLine
+      ? 'The server does not answer. Try again in a moment.'
+      : 'You are offline. Try again when you are connected.';
+    throw new Problem(0, 'offline', why);
+  }
+  if (response.ok) return response;
+  const problem = (await response.json().catch(() => ({}))) as { code?: string; detail?: string; details?: { at?: string } };
+  const retryAfterS = Number(response.headers.get('retry-after') ?? Number.NaN);
+  throw new Problem(response.status, problem.code ?? 'internal', problem.detail ?? `The server has answered ${response.status}.`, {
+    at: problem.details?.at?.replace(/^body\./, '').split('.')[0],
+    retryAfterS: Number.isFinite(retryAfterS) ? retryAfterS : undefined,
+  });
+}
+
+const read = async <T>(response: Response): Promise<T> => (response.status === 204 ? undefined : await response.json()) as T;
+
+function stored(): Stored | undefined {
+  try {
+    const value = JSON.parse(localStorage.getItem(KEY) ?? 'null') as Stored | null;
+    return typeof value?.refreshToken === 'string' && typeof value.user?.name === 'string' ? value : unkept;
+  } catch {
+    return unkept;
+  }
+}
+
+/** Storage is forbidden here: signed in until the page is left. */
+let unkept: Stored | undefined;
+
+function store(value: Stored | undefined, tell = true): void {
+  unkept = undefined;
+  try {
+    if (value) localStorage.setItem(KEY, JSON.stringify(value));
+    else localStorage.removeItem(KEY);
+  } catch {
+    unkept = value;
+  }
+  if (tell) for (const listener of listeners) listener();
+}
+
+/** Every page of a list, to a bound of 10 × 200. */
+export async function callAll<T>(path: string): Promise<T[]> {
+  const found: T[] = [];
+  let cursor: string | null = null;
+  for (let page = 0; page < 10; page++) {
+    const more: string = cursor === null ? '' : `&cursor=${encodeURIComponent(cursor)}`;
+    const answer: { items: T[]; next: string | null } = await call('GET', `${path}${path.includes('?') ? '&' : '?'}limit=200${more}`);
+    found.push(...answer.items);
+    cursor = answer.next;
+    if (cursor === null) break;
+  }
+  return found;
+}

@@ -1,0 +1,17 @@
+import type { User } from './session';
+
+export const ROLE_TEXTS: Readonly<Record<User['role'], string>> = {
+  listener: 'Listener: hears channels.',
+  broadcaster: 'Broadcaster: makes channels of his own.',
+  moderator: 'Moderator: sees every channel, bans accounts.',
+  admin: 'Administrator: may everything.',
+};
+
+/** `Firefox on Linux`; what is not a browser is said as it says it. */
+export function clientText(agent: string): string {
+  const browser = /(Edg|OPR|Firefox|Chrome|Safari)\/[\d.]+/.exec(agent.replace(/HeadlessChrome/, 'Chrome'))?.[1];
+  const system = /(Android|iPhone|iPad|Windows|Mac OS X|CrOS|Linux)/.exec(agent)?.[1];
+  if (!browser) return agent.slice(0, 60) || 'Unknown program';
+  const name = { Edg: 'Edge', OPR: 'Opera' }[browser] ?? browser;
+  return system ? `${name} on ${system === 'Mac OS X' ? 'macOS' : system}` : name;
+}
