@@ -75,6 +75,13 @@ for (const [env, line] of [
     { REDIS_URL: 'http://:secret@cache' },
     'REDIS_URL is wrong (not shown, it is a secret); allowed: an address that starts with redis:// or rediss://',
   ],
+  [
+    { MAIL_FROM: 'Radio <radio@a.example>\r\nBcc: eve@a.example' },
+    'MAIL_FROM is "Radio <radio@a.example>\\r\\nBcc: eve@a.example"; allowed: an address such as radio@example.org or Radio <radio@example.org>',
+  ],
+  [{ ADMIN_EMAIL: 'admin' }, 'ADMIN_EMAIL is "admin"; allowed: an e-mail address'],
+  [{ REGISTRATION: 'invite' }, 'REGISTRATION is "invite"; allowed: one of open, closed'],
+  [{ DEFAULT_ROLE: 'admin' }, 'DEFAULT_ROLE is "admin"; allowed: one of listener, broadcaster'],
   [{ JWT_SECRET: 'hunter2' }, 'JWT_SECRET is wrong (not shown, it is a secret); allowed: at least 32 bytes'],
   [
     { DATABASE_URL: 'mysql://root:hunter2@db' },
