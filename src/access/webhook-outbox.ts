@@ -30,8 +30,8 @@ export interface OutboxOptions {
 }
 
 /**
- * Turns an event into rows, one for each webhook that wants it. A row is made once, however often it is tried: its id is made of the event's and
- * the webhook's.
+ * Turns an event into rows, one for each webhook that wants it. A row is made once, however often it is tried: its id (a UUID of version 8) is
+ * made of the event's and the webhook's.
  */
 export class WebhookOutbox {
   readonly #options: OutboxOptions;
@@ -120,7 +120,8 @@ export class WebhookOutbox {
          from webhooks w where w.active and $2::text = any(w.events) and (w.channel_id is null or w.channel_id = $3::uuid)
        ), written as (
          insert into webhook_deliveries (id, webhook_id, order_key, event, body, created_at, next_attempt_at)
-         select substr(encode(sha256(convert_to($1::text || id::text, 'UTF8')), 'hex'), 1, 32)::uuid, id, coalesce($3::text, ''), $2, $4, $5, $5
+         select overlay(overlay(substr(encode(sha256(convert_to($1::text || id::text, 'UTF8')), 'hex'), 1, 32)
+           placing '8' from 13) placing 'a' from 17)::uuid, id, coalesce($3::text, ''), $2, $4, $5, $5
          from wanted where pending < $6
          on conflict (id) do nothing
        )
