@@ -1,7 +1,8 @@
-// npm run bench -- live|origin [--only NAME] [--long] [--runs N]
+// npm run bench -- live|origin|access [--only NAME] [--long] [--runs N]
 //
 // Each bench is a file of its own; this one chooses, runs and reports. Without --long, what takes many minutes is shortened or left out.
 import { parseArgs } from 'node:util';
+import { measureSigned, measureSignInFlood } from './access.js';
 import { measureLatency } from './latency.js';
 import { measureCpu, measureMemory, measureStalls } from './load.js';
 import { measureBlocked, measurePlaylist } from './origin.js';
@@ -31,6 +32,10 @@ const BENCHES: Readonly<Record<string, readonly Part[]>> = {
   origin: [
     { name: 'playlist', run: () => measurePlaylist({ seconds: 10, rounds: long ? 5 : 3 }) },
     { name: 'blocked', run: () => measureBlocked({ clients: 10_000, parts: long ? 30 : 10 }) },
+  ],
+  access: [
+    { name: 'flood', run: () => measureSignInFlood({ triesPerSecond: 1000, seconds: long ? 120 : 30 }) },
+    { name: 'signed', run: () => measureSigned({ seconds: 10, rounds: long ? 5 : 3 }) },
   ],
 };
 

@@ -19,16 +19,18 @@ const CONNECTIONS = 64;
 const SERVER_CPU = '0';
 const OTHER_CPU = '1';
 
-/** Starts the service on its core with a stream on air, and runs `task`. */
-async function onAir<T>(task: (server: Server) => Promise<T>): Promise<T> {
+/** Starts the service on its core with streams on air, and runs `task`. */
+export async function onAir<T>(task: (server: Server) => Promise<T>, channels: readonly string[] = ['bench']): Promise<T> {
   if (availableParallelism() < 2) throw new Error('this needs two cores: one for the server, one for the load');
   const sound = await prepareMusic(60);
   execFileSync('taskset', ['-pc', OTHER_CPU, String(process.pid)], { stdio: 'ignore' });
   const server = await Server.start({ under: ['taskset', '-c', SERVER_CPU] });
   try {
-    const publishing = await publish(server.rtmpPort, [await server.createChannel('bench')], sound);
+    const keys: string[] = [];
+    for (const channel of channels) keys.push(await server.createChannel(channel));
+    const publishing = await publish(server.rtmpPort, keys, sound);
     try {
-      await server.onAir('bench', 8);
+      for (const channel of channels) await server.onAir(channel, 8);
       for (const { pid } of processTree(server.pid)) {
         if (pid !== server.pid) execFileSync('taskset', ['-apc', OTHER_CPU, String(pid)], { stdio: 'ignore' });
       }
@@ -43,7 +45,7 @@ async function onAir<T>(task: (server: Server) => Promise<T>): Promise<T> {
   }
 }
 
-interface Load {
+export interface Load {
   readonly perSecond: number;
   readonly p99Ms: number;
   /** Share of one core that the server used. */
@@ -52,7 +54,7 @@ interface Load {
   readonly perCoreSecond: number;
 }
 
-async function wrk(url: string, seconds: number, cpuS: () => number): Promise<Load> {
+export async function wrk(url: string, seconds: number, cpuS: () => number): Promise<Load> {
   // What it uses anyway, for the stream that is on air, is no part of a request.
   const [idleS, idleMs] = [cpuS(), performance.now()];
   await sleep(3000);
