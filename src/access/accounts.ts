@@ -220,7 +220,7 @@ export class Accounts {
   async ban(by: Principal, accountId: string, reason: string | undefined): Promise<Account> {
     const { clock, oneTimeLinks, sessions, events } = this.#options;
     const text = reason?.trim().normalize('NFC') || undefined;
-    if (text !== undefined && (text.length > MAX_BAN_REASON_CHARS || /\p{Cc}/u.test(text))) {
+    if (text !== undefined && (text.length > MAX_BAN_REASON_CHARS || /[\p{Cc}\p{Cs}]/u.test(text))) {
       throw new VezaError('bad_request', `A reason is at most ${MAX_BAN_REASON_CHARS} characters on one line.`, {
         details: { at: 'body.reason' },
       });

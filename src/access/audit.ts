@@ -55,14 +55,16 @@ export class Audit {
       `insert into audit_log (actor, actor_name, address, action, target, channel, request_id, details)
        values ($1, $2, $3, $4, $5, $6, $7, $8)`,
       [
-        principal === 'system' ? 'system' : principal.id,
-        principal === 'system' ? null : principal.name || null,
-        entry.address ?? null,
-        entry.action,
-        entry.target ?? null,
-        entry.channel ?? null,
-        entry.requestId ?? null,
-        JSON.stringify(entry.details ?? {}),
+        ...[
+          principal === 'system' ? 'system' : principal.id,
+          principal === 'system' ? null : principal.name || null,
+          entry.address ?? null,
+          entry.action,
+          entry.target ?? null,
+          entry.channel ?? null,
+          entry.requestId ?? null,
+        ].map((text) => (text === null ? null : storable(text))),
+        JSON.stringify(entry.details ?? {}, (_, value) => (typeof value === 'string' ? storable(value) : value)),
       ],
     );
   }
@@ -100,6 +102,9 @@ export class Audit {
     }));
   }
 }
+
+/** PostgreSQL takes neither of them, and what somebody typed must not keep him out of the log. */
+const storable = (text: string) => text.replace(/[\0\p{Cs}]/gu, '\ufffd');
 
 interface AuditRow {
   id: number;

@@ -37,6 +37,8 @@ const linkShape = {
   link: z.url().meta({ description: 'Good once; whoever has it chooses the password.' }),
   linkExpiresAt: z.iso.datetime(),
 };
+/** The year 9999, which every database knows. */
+const MAX_WALL_MS = 253_402_300_799_999;
 const idParams = z.strictObject({ id: z.uuid() });
 const roleSchema = z.enum(ROLES);
 const reasonSchema = z
@@ -44,7 +46,7 @@ const reasonSchema = z
   .trim()
   .min(1)
   .max(MAX_BAN_REASON_CHARS)
-  .regex(/^\P{Cc}*$/u);
+  .regex(/^[^\p{Cc}\p{Cs}]*$/u);
 
 export interface AccountOperationsOptions {
   accounts: Accounts;
@@ -81,7 +83,7 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       errors: [],
       async handle({ query }) {
         const position =
-          query.cursor === undefined ? undefined : positionOf(query.cursor, z.tuple([z.int().min(0).max(8.64e15), z.uuid()]));
+          query.cursor === undefined ? undefined : positionOf(query.cursor, z.tuple([z.int().min(0).max(MAX_WALL_MS), z.uuid()]));
         const after = position && { createdAtMs: position[0], id: position[1] };
         const found = await accounts.list(query.query, after, query.limit + 1);
         const items = found.slice(0, query.limit);

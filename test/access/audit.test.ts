@@ -97,3 +97,14 @@ test('each filter, alone and together; a page after the other', async () => {
     'newest first',
   );
 });
+
+test('nobody keeps himself out of the log by what he types', async () => {
+  await audit.record({
+    principal: { ...somebody, name: 'A\0da' },
+    action: 'odd',
+    target: 'x\ud800',
+    details: { reason: ['a\0b', '\udfff'] },
+  });
+  const [entry] = await audit.list({ action: 'odd' }, 1);
+  assert.deepEqual([entry!.actorName, entry!.target, entry!.details], ['A\ufffdda', 'x\ufffd', { reason: ['a\ufffdb', '\ufffd'] }]);
+});
