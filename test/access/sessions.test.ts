@@ -271,10 +271,12 @@ test('sessions that were ended in a transaction that failed go on with the next 
 
 test('what ended is remembered as long as a token of it could be good, and no longer', async () => {
   const { sessionId, accessToken } = await begin(await world.account());
+  const other = await begin(await world.account());
   await world.sessions.end(sessionId);
-  world.clock.advance(ACCESS_TOKEN_MS - 1);
+  world.clock.advance(ACCESS_TOKEN_MS - 2000);
   await world.ended.poll();
   await world.sessions.clean();
+  await world.tokens.verify(other.accessToken);
   await assert.rejects(world.tokens.verify(accessToken), unauthorized);
   world.clock.advance(2 * 60_000);
   await world.ended.poll();

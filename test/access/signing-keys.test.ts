@@ -11,6 +11,7 @@ import { type Database, openDatabase } from '../../src/backing/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';
+import { startPostgres } from '../support/postgres.js';
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
@@ -99,6 +100,27 @@ test('three days, two processes: every live token has its key in both key sets, 
   assert.ok(!kids(one).includes(order[0]!), 'what nobody needs any more is gone');
   await one.stop();
   await two.stop();
+});
+
+test('many processes that start at once on a database server make one key, and one more when it is time', async () => {
+  const postgres = await startPostgres();
+  const server = await openDatabase({ url: postgres.url, dataDir, poolSize: 8, timeoutMs: 20_000, log: silentLog });
+  try {
+    const serverVault = await openVault({ database: server, masterKey, clock: new FakeClock(), log: silentLog });
+    for (let round = 0; round < 5; round++) {
+      await server.query('delete from signing_keys');
+      const fresh = Array.from({ length: 6 }, () => new SigningKeys({ database: server, vault: serverVault, clock, log: silentLog }));
+      await Promise.all(fresh.map((keys) => keys.reload()));
+      assert.equal(new Set(fresh.flatMap(kids)).size, 1);
+      clock.advance(23.8 * HOUR_MS);
+      await Promise.all(fresh.map((keys) => keys.reload()));
+      assert.equal(new Set(fresh.flatMap(kids)).size, 2);
+    }
+    serverVault.stop();
+  } finally {
+    await server.stop();
+    await postgres.stop();
+  }
 });
 
 test('tokens of either process verify with the key set of the other, across a change of keys', async () => {
