@@ -130,7 +130,10 @@ const key32: Kind<Uint8Array> = {
 };
 const MAILBOX = String.raw`[^\s\p{C}<>@,;:"]+@[^\s\p{C}<>@,;:"]+`;
 const emailAddress: Kind<string> = {
-  schema: z.string().max(254).regex(new RegExp(`^${MAILBOX}$`, 'u')),
+  schema: z
+    .string()
+    .max(254)
+    .regex(new RegExp(`^${MAILBOX}$`, 'u')),
   allowed: 'an e-mail address',
 };
 const sender: Kind<string> = {
@@ -392,7 +395,13 @@ const VARIABLES = {
     { secret: true },
   ),
   mailFrom: unset('MAIL_FROM', 'access', sender, 'The sender of mails. Unset: `Veza <no-reply@{host of PUBLIC_URL}>`.'),
-  registration: set('REGISTRATION', 'access', oneOf('open', 'closed'), 'open', 'Whether anybody may make an account, or only administrators.'),
+  registration: set(
+    'REGISTRATION',
+    'access',
+    oneOf('open', 'closed'),
+    'open',
+    'Whether anybody may make an account, or only administrators.',
+  ),
   defaultRole: set(
     'DEFAULT_ROLE',
     'access',

@@ -70,12 +70,9 @@ const exportSchema = z.strictObject({
   auditIsComplete: z.boolean(),
 });
 
-export const deletedChannels = z
-  .enum(['keep', 'delete'])
-  .default('keep')
-  .meta({
-    description: 'What becomes of channels that it owns: `keep` leaves them without an owner, to be given one by an administrator.',
-  });
+export const deletedChannels = z.enum(['keep', 'delete']).default('keep').meta({
+  description: 'What becomes of channels that it owns: `keep` leaves them without an owner, to be given one by an administrator.',
+});
 
 export interface MeOperationsOptions {
   accounts: Accounts;

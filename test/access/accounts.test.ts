@@ -36,6 +36,9 @@ test('registered, confirmed by mail, signed in', async () => {
   assert.deepEqual([mail!.subject, more.length], ['Confirm your address', 0]);
   assert.doesNotMatch(mail!.text, /Ann/, 'what somebody typed is not sent to an address that may be another’s');
   assert.match(mail!.text, /https:\/\/radio\.example\/account#token=[\w-]{43}&for=confirmation\n/);
+  const before = world.access.passwords.worked;
+  await assert.rejects(world.access.registration.reset(mail!.token!, OTHER, client.address), code('not_found'), 'it is for something else');
+  assert.equal(world.access.passwords.worked, before, 'and that costs no hash');
   await world.access.registration.confirm(mail!.token!, client.address);
   const { account, tokens } = await signIn('ANN@radio.example');
   assert.deepEqual([account.email, account.name, account.role, account.state], ['Ann@Radio.Example', 'Ann', 'listener', 'active']);
