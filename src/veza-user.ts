@@ -69,42 +69,43 @@ export const USER_COMMANDS: Readonly<Record<string, UserCommand>> = {
   'user set-role': {
     takes: ['EMAIL', 'ROLE'],
     async run(call, [email, role]) {
-      const account = await call<ShownAccount>('PATCH', await pathOf(call, email!), { role });
+      const account = await call<ShownAccount>('PATCH', await accountPath(call, email!), { role });
       return { json: account, text: described(account) };
     },
   },
   'user link': {
     takes: ['EMAIL'],
     async run(call, [email]) {
-      const shown = await call<ShownLink>('POST', `${await pathOf(call, email!)}/link`);
+      const shown = await call<ShownLink>('POST', `${await accountPath(call, email!)}/link`);
       return { json: shown, text: toOpen(shown) };
     },
   },
   'user ban': {
     takes: ['EMAIL'],
     async run(call, [email], { reason }) {
-      const account = await call<ShownAccount>('POST', `${await pathOf(call, email!)}/ban`, { reason });
+      const account = await call<ShownAccount>('POST', `${await accountPath(call, email!)}/ban`, { reason });
       return { json: account, text: described(account) };
     },
   },
   'user unban': {
     takes: ['EMAIL'],
     async run(call, [email]) {
-      const account = await call<ShownAccount>('POST', `${await pathOf(call, email!)}/unban`);
+      const account = await call<ShownAccount>('POST', `${await accountPath(call, email!)}/unban`);
       return { json: account, text: described(account) };
     },
   },
   'user delete': {
     takes: ['EMAIL'],
     async run(call, [email], { channels }) {
-      const path = await pathOf(call, email!);
+      const path = await accountPath(call, email!);
       await call('DELETE', `${path}${channels === undefined ? '' : `?channels=${encodeURIComponent(channels)}`}`);
       return { json: { email, deleted: true }, text: `${email} is deleted.\n` };
     },
   },
 };
 
-async function pathOf(call: Call, email: string): Promise<string> {
+/** Of the account with this address. Throws `Failure` when there is none. */
+export async function accountPath(call: Call, email: string): Promise<string> {
   if (!email.includes('@')) throw new Failure(2, `"${email}" is not an e-mail address`);
   // An address finds its account, or none.
   const { items } = await call<{ items: ShownAccount[] }>('GET', `/accounts?query=${encodeURIComponent(email)}&limit=1`);

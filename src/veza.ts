@@ -2,9 +2,11 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { adminTokenPath } from './access/admin-token.js';
+import { permissionReference } from './access/roles.js';
 import { type Config, ConfigError, configurationReference, loadConfig } from './config.js';
 import { messageOf } from './runtime/errors.js';
 import { type Call, everything, Failure, type Outcome } from './veza-command.js';
+import { KEY_COMMANDS, KEY_OPTIONS, KEY_USAGE } from './veza-keys.js';
 import { PLAYBACK_COMMANDS, PLAYBACK_OPTIONS, PLAYBACK_USAGE } from './veza-playback.js';
 import { USER_COMMANDS, USER_OPTIONS, USER_USAGE } from './veza-user.js';
 
@@ -22,6 +24,7 @@ const USAGE = `usage: veza COMMAND [--json]
   channel delete SLUG          with its recordings
 ${USER_USAGE}
 ${PLAYBACK_USAGE}
+${KEY_USAGE}
   config reference             every environment variable, as Markdown
 
 The server is the one of this machine: PORT and DATA_DIR must be set here as they are there.
@@ -53,6 +56,7 @@ const OPTIONS = {
   'no-recording': { type: 'boolean' },
   ...USER_OPTIONS,
   ...PLAYBACK_OPTIONS,
+  ...KEY_OPTIONS,
 } as const satisfies ParseArgsConfig['options'];
 
 async function main(args: string[]): Promise<number> {
@@ -90,8 +94,12 @@ async function run(command: string, rest: string[], values: Values): Promise<Out
     const text = configurationReference();
     return { json: text, text };
   }
+  if (command === 'permissions' && rest.length === 0) {
+    const text = permissionReference();
+    return { json: text, text };
+  }
   if (command === 'channel list' && rest.length === 0) return listChannels(await connect());
-  const commands = { ...USER_COMMANDS, ...PLAYBACK_COMMANDS };
+  const commands = { ...USER_COMMANDS, ...PLAYBACK_COMMANDS, ...KEY_COMMANDS };
   const user = Object.hasOwn(commands, command) ? commands[command] : undefined;
   if (user) {
     if (rest.length !== user.takes.length) {

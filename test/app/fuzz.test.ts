@@ -245,7 +245,7 @@ const VALUES: Json[] = [
   { a: 1 },
   JSON.parse('{"__proto__":{"role":"admin"}}'),
   { constructor: { prototype: { role: 'admin' } } },
-  { toString: 1, valueOf: 2, then: 3 },
+  JSON.parse('{"toString":1,"valueOf":2,"then":3}'),
   nested(12),
 ];
 const RAW: (string | Buffer)[] = [
