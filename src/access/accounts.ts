@@ -54,6 +54,8 @@ export interface AccountFactor {
 
 /** What is asked of the limits; all of it rejects with `rate_limited`. */
 export interface AccountLimits {
+  /** Around a sign-in; rejects with `busy` when too many are under way. */
+  inTurn<T>(email: string, address: string, signIn: () => Promise<T>): Promise<T>;
   /** Before a password is looked at. Only failures count, and those from elsewhere do not stand in the way of an address that is known. */
   signIn(email: string, address: string, wasHere: () => Promise<boolean>): Promise<{ succeeded(): Promise<void> }>;
   take(bucket: 'sign-in-account' | 'token' | 'recover' | 'register', key: string | readonly string[]): Promise<unknown>;
@@ -128,6 +130,11 @@ export class Accounts {
     code?: string | undefined;
     client: SignInClient;
   }): Promise<{ account: Account; tokens: SignInTokens }> {
+    const { email, client } = given;
+    return this.#options.limits.inTurn(keyOf(email) ?? email, client.address, () => this.#signIn(given));
+  }
+
+  async #signIn(given: Parameters<Accounts['signIn']>[0]): Promise<{ account: Account; tokens: SignInTokens }> {
     const { passwords, sessions, twoFactor, limits } = this.#options;
     const { client, password, code } = given;
     const key = keyOf(given.email);

@@ -5,6 +5,7 @@ import { openRedis, type RedisConnection } from '../backing/redis.js';
 import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { Turnstile } from './turnstile.js';
 
 interface Size {
   /** Points that may be taken in a window; the window begins with the first. */
@@ -78,6 +79,8 @@ export interface RateLimitsOptions {
 }
 
 const DEFAULT_MAX_KEYS = 50_000;
+/** Sign-ins under way in this process. A password takes a thread some 30 ms, so the last of them waits for about a second. */
+const SIGN_INS = { strangers: 32, known: 16 };
 
 /** As the library's own, but giving back never makes more than there was. */
 const INCREMENT = `redis.call('set', KEYS[1], 0, 'EX', ARGV[2], 'NX')
@@ -99,6 +102,7 @@ interface Limiter {
 export class RateLimits {
   readonly #limiters: ReadonlyMap<Bucket, Limiter & Size>;
   readonly #redis: RedisConnection | undefined;
+  readonly #signIns = new Turnstile(SIGN_INS);
 
   constructor(options: RateLimitsOptions) {
     const { clock, log, redisUrl, maxKeys = DEFAULT_MAX_KEYS } = options;
@@ -141,6 +145,15 @@ export class RateLimits {
   /** Gives points back: what they were taken for has turned out well. */
   async reward(bucket: Bucket, key: LimitKey, points = 1): Promise<void> {
     await this.#limiter(bucket).reward(nameOf(key), points);
+  }
+
+  /**
+   * Around a sign-in: only so many are under way at one time, with places that are kept for addresses which the account is known to sign in
+   * from. Rejects with `busy`, before the database or a password is looked at: a flood costs no more than its refusals.
+   */
+  async inTurn<T>(email: string, address: string, signIn: () => Promise<T>): Promise<T> {
+    const { remaining } = await this.peek('sign-in-known', [email.toLowerCase(), address]);
+    return this.#signIns.pass(remaining === 0, signIn);
   }
 
   /**

@@ -213,3 +213,37 @@ test('a Redis that was never there is none', async () => {
   limits.stop();
   limits.stop();
 });
+
+test('sign-ins under way: so many, and a flood of strangers leaves places for those who are known', async () => {
+  const limits = new RateLimits({ clock: new FakeClock(), log: silentLog });
+  await (await limits.signIn('owner@example.org', '192.0.2.1')).succeeded();
+  let finish = () => {};
+  const held = new Promise<void>((resolve) => {
+    finish = resolve;
+  });
+  let begun = 0;
+  const hold = async () => {
+    begun++;
+    await held;
+  };
+  const refusals: unknown[] = [];
+  const under = (email: string, address: string) => limits.inTurn(email, address, hold).catch((error) => refusals.push(error));
+  const all = Array.from({ length: 100 }, (_, index) => under(`a${index}@example.org`, `198.51.100.${index}`));
+  all.push(under('owner@example.org', '198.51.100.1'));
+  const owners = Array.from({ length: 20 }, () => under('Owner@example.org', '192.0.2.1'));
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(begun, 32 + 16);
+  assert.equal(refusals.length, 101 - 32 + 4);
+  const error = refusals[0] as RateLimited;
+  assert.deepEqual([error.code, error.details], ['busy', { retryAfterS: 2 }]);
+  finish();
+  await Promise.all([...all, ...owners]);
+  await assert.rejects(
+    limits.inTurn('a@example.org', '192.0.2.9', async () => {
+      throw new Error('wrong');
+    }),
+    /wrong/,
+  );
+  const again = Array.from({ length: 32 }, () => limits.inTurn('a@example.org', '192.0.2.9', hold));
+  await Promise.all(again);
+});
