@@ -181,8 +181,9 @@ function requestRecord({ clock, log, metrics, trustProxyHops }: AppOptions): Koa
         durationMs: Math.round(durationMs * 10) / 10,
         client,
       };
-      // Health checks and page files would bury the rest.
-      if (route.startsWith('/api') || status >= 500) log.info(fields, 'request');
+      // Health checks and page files would bury the rest, and so would what a flood is answered, which the metrics count.
+      const turnedAway = status === 429 || ctx.state.turnedAway === true;
+      if (!turnedAway && (route.startsWith('/api') || status >= 500)) log.info(fields, 'request');
       else log.debug(fields, 'request');
     });
     return next();
@@ -352,6 +353,7 @@ function answerError(ctx: Koa.Context, error: Error, log: Log): void {
   const { status, code, detail, details } = problemOf(error);
   if (code === 'internal' && !isDisconnect(error))
     log.error({ requestId, path: ctx.path.slice(0, 200), error: error.message, stack: error.stack }, 'a request failed');
+  else if (code === 'busy') ctx.state.turnedAway = true;
   else if (status >= 500)
     log.warn({ requestId, path: ctx.path.slice(0, 200), code, error: error.message, cause: String(error.cause ?? '') }, 'a request failed');
   if (res.headersSent || res.writableEnded || res.destroyed) {
