@@ -28,10 +28,10 @@ export interface AccountWorld {
   stop(): Promise<void>;
 }
 
-/** Accounts with a real database, real hashes, a real mail server, and a clock that stands. */
-export async function accountWorld(given: Partial<AccessOptions> = {}): Promise<AccountWorld> {
+/** Accounts with a real database (`url`: of a server), real hashes, a real mail server, and a clock that stands. */
+export async function accountWorld(given: Partial<AccessOptions> = {}, url?: string): Promise<AccountWorld> {
   const dataDir = await mkdtemp(join(tmpdir(), 'veza-accounts-'));
-  const database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  const database = await openDatabase({ url, dataDir, poolSize: 10, timeoutMs: 20_000, log: silentLog });
   const clock = new FakeClock();
   const smtp = await startSmtp();
   const lines: AccountWorld['lines'] = [];
