@@ -30,7 +30,13 @@ beforeEach(() => {
 
 /** As another process has it. */
 function process(): ApiKeys {
-  const counted: Database = { ...database, query: (sql, values) => (queries++, database.query(sql, values)) };
+  const counted: Database = {
+    ...database,
+    query: (sql, values) => {
+      queries++;
+      return database.query(sql, values);
+    },
+  };
   return new ApiKeys({ database: counted, clock, log: silentLog });
 }
 

@@ -1,17 +1,20 @@
 import assert from 'node:assert/strict';
-import { randomBytes, randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { createPrivateKey, createSign, randomBytes, randomUUID, X509Certificate } from 'node:crypto';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { promisify } from 'node:util';
 import { MAX_PASSKEYS, Passkeys } from '../../src/access/passkeys.js';
 import { openVault, type Vault } from '../../src/access/vault.js';
 import { type Database, openDatabase } from '../../src/backing/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { cbor, SoftAuthenticator } from '../support/authenticator.js';
+import { ensurePackages } from '../support/packages.js';
 
 const ORIGIN = 'https://radio.example';
 let dataDir: string;
@@ -212,6 +215,22 @@ test('no certificate is looked at, so that none can send us to an address of its
     const response = authenticator.create(await passkeys.registration(account), { format, statement });
     await assert.rejects(passkeys.register(account.id, 'key', response), { code: 'bad_request' }, format);
   }
+
+  // One that is in order, of a maker that nobody knows.
+  await ensurePackages('openssl');
+  const [key, certificate] = [join(dataDir, 'key.pem'), join(dataDir, 'certificate.pem')];
+  await promisify(execFile)('openssl', [
+    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', key, '-out', certificate],
+    ...['-subj', '/C=DE/O=Nobody/OU=Authenticator Attestation/CN=Nobody', '-addext', 'basicConstraints=critical,CA:FALSE'],
+    ...['-addext', `crlDistributionPoints=URI:${crl}`],
+  ]);
+  const x5c = [new X509Certificate(await readFile(certificate)).raw];
+  const privateKey = createPrivateKey(await readFile(key));
+  const certified = new SoftAuthenticator({ origin: ORIGIN, counting: true }).create(await passkeys.registration(account), {
+    format: 'packed',
+    statement: (signed) => ({ alg: -7, sig: createSign('sha256').update(signed).sign(privateKey), x5c }),
+  });
+  await assert.rejects(passkeys.register(account.id, 'key', certified), { code: 'bad_request' });
   assert.equal(asked, 0);
   await new Promise((resolve) => server.close(resolve));
 });

@@ -49,7 +49,7 @@ export class SoftAuthenticator {
 
   create(
     options: Pick<PublicKeyCredentialCreationOptionsJSON, 'challenge' | 'user'>,
-    change: Change & { format?: string; statement?: Cbor } = {},
+    change: Change & { format?: string; statement?: Cbor | ((signed: Buffer) => Cbor) } = {},
   ): RegistrationResponseJSON {
     this.#userHandle = options.user.id;
     const { x, y } = this.#publicKey.export({ format: 'jwk' });
@@ -70,13 +70,16 @@ export class SoftAuthenticator {
       this.#id,
       coseKey,
     ]);
+    const clientData = this.#clientData('webauthn.create', options.challenge, change);
+    const signed = Buffer.concat([authData, createHash('sha256').update(clientData).digest()]);
+    const attStmt = typeof change.statement === 'function' ? change.statement(signed) : (change.statement ?? {});
     return {
       id: this.id,
       rawId: this.id,
       type: 'public-key',
       response: {
-        clientDataJSON: this.#clientData('webauthn.create', options.challenge, change).toString('base64url'),
-        attestationObject: cbor({ fmt: change.format ?? 'none', attStmt: change.statement ?? {}, authData }).toString('base64url'),
+        clientDataJSON: clientData.toString('base64url'),
+        attestationObject: cbor({ fmt: change.format ?? 'none', attStmt, authData }).toString('base64url'),
         transports: ['internal'],
       },
       clientExtensionResults: {},
