@@ -54,6 +54,10 @@ test('values are converted, and an empty one counts as unset', () => {
 for (const [env, line] of [
   [{ PORT: '65536' }, 'PORT is "65536"; allowed: a whole number from 0 to 65535'],
   [{ PORT: 'tcp://10.0.0.1:80' }, 'PORT is "tcp://10.0.0.1:80"; allowed: a whole number from 0 to 65535'],
+  [
+    { WEBHOOK_ALLOWED_HOSTS: 'hooks.internal,10.0.0.0/33' },
+    'WEBHOOK_ALLOWED_HOSTS is "hooks.internal,10.0.0.0/33"; allowed: a comma-separated list of host names, addresses and ranges such as hooks.internal,10.1.0.0/16',
+  ],
   [{ LOG_LEVEL: 'verbose' }, 'LOG_LEVEL is "verbose"; allowed: one of trace, debug, info, warn, error, fatal, silent'],
   [{ METRICS_ENABLED: 'yes' }, 'METRICS_ENABLED is "yes"; allowed: true or false'],
   [{ ROLES: 'app,web' }, 'ROLES is "app,web"; allowed: a comma-separated list of app, chat, ingest, transcode'],
