@@ -40,7 +40,7 @@ const OPUS_PRE_SKIP = 3840;
 const SLICE = 256;
 
 /** How often it is asked whether who listens may listen on: the link may have expired, or the channel have become private. */
-const RECHECK_MS = 1000;
+const RECHECK_MS = 500;
 
 const PATH = /^([a-z0-9][a-z0-9_-]{0,127})\.(mp3|aac|opus)$/;
 

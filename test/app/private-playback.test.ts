@@ -16,6 +16,11 @@ const store = new FakeStore();
 const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
 const maxListenersPerStream = 3;
 
+/** All that is logged. */
+const lines: string[] = [];
+const heard = (fields: unknown, message: unknown) => void lines.push(JSON.stringify([fields, message]));
+const log = { ...silentLog, debug: heard, info: heard, warn: heard, error: heard } as typeof silentLog;
+
 let app: TestApp;
 let playback: Playback;
 let secret: FakeChannel;
@@ -29,6 +34,7 @@ before(async () => {
   app = await startApp(
     {
       clock,
+      log,
       countryOf,
       links: { maxListenersPerStream, cloudFront: { keyPairId: 'KEY', privateKey }, countryOfAddress: lookup },
       playback: { handle: (req, res) => playback.handle(req, res) },
@@ -57,7 +63,7 @@ after(async () => {
 function makePlayback(more: Partial<PlaybackOptions> = {}): Playback {
   const { playbackLinks: links, playbackRules: rules } = app.access;
   const admissions = new Admissions({ links, rules, addressOf, countryOf });
-  return new Playback({ edge, store, clock, log: silentLog, dvrWindowS: 7200, admissions, addressOf, maxListenersPerStream, ...more });
+  return new Playback({ edge, store, clock, log, dvrWindowS: 7200, admissions, addressOf, maxListenersPerStream, ...more });
 }
 
 interface Answer {
@@ -269,20 +275,19 @@ test('tricks with the path open nothing', async () => {
 });
 
 test('a token never reaches the log', async () => {
-  const lines: string[] = [];
-  const heard = (fields: unknown, message: unknown) => void lines.push(JSON.stringify([fields, message]));
-  const log = { ...silentLog, info: heard, warn: heard, error: heard, debug: heard } as typeof silentLog;
   const token = await linkTo('secret');
-  const own = makePlayback({ log, edge: { ...edge, view: () => assert.fail('broken'), channels: () => [] } as never });
   const before = playback;
-  playback = own;
+  lines.length = 0;
+  playback = makePlayback({ edge: { view: () => assert.fail('broken'), channels: () => [] } });
   try {
     assert.equal((await get(`/t/${token}/live/secret/master.m3u8`)).status, 500);
-    assert.equal((await get(`/t/${token}/nothing`)).code, 'not_found');
+    for (const path of ['', '/', '/nothing', '/../live/secret/master.m3u8', '/api/v1/channels']) await get(`/t/${token}${path}`);
+    await get(`/listen/secret.mp3?token=${token}`);
+    assert.equal((await call('GET', '/channels/secret')).status, 200);
   } finally {
     playback = before;
   }
-  assert.ok(lines.length > 0);
+  assert.ok(lines.some((line) => line.includes('playback request failed')) && lines.some((line) => line.includes('/channels/secret')));
   assert.ok(!lines.some((line) => line.includes(token)));
 });
 
