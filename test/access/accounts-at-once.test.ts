@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { Access } from '../../src/access/access.js';
+import { MAIL_INTERVAL_MS } from '../../src/access/account-links.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { startPostgres } from '../support/postgres.js';
 import { type AccountWorld, accountWorld, client, PASSWORD } from './account-world.js';
@@ -35,15 +36,20 @@ const each = (count: number, run: (access: Access, i: number) => Promise<unknown
 
 test('one address registered by many at once: one account, one mail, and its link goes with its password', async () => {
   const passwords = Array.from({ length: 9 }, (_, i) => `three quiet herons ${i}`);
-  const done = await each(9, ({ registration }, i) =>
-    registration.register({ email: 'many@a.example', password: passwords[i]!, name: `n${i}` }, client.address),
-  );
-  assert.deepEqual(done, { done: 9 });
-  const mails = await world.mailsTo('many@a.example');
-  assert.equal(mails.length, 1);
-  await world.access.registration.confirm(mails[0]!.token!, client.address);
-  const tried = await each(9, ({ accounts }, i) => accounts.signIn({ email: 'many@a.example', password: passwords[i]!, client }));
-  assert.deepEqual(tried, { done: 1, invalid_credentials: 8 });
+  // The second time it is there, not confirmed, and long enough for another mail.
+  for (let round = 0; round < 3; round++) {
+    const done = await each(9, ({ registration }, i) =>
+      registration.register({ email: 'many@a.example', password: passwords[i]!, name: `n${i}` }, client.address),
+    );
+    assert.deepEqual(done, { done: 9 });
+    const mails = await world.mailsTo('many@a.example');
+    assert.equal(mails.length, 1);
+    world.clock.sleep(MAIL_INTERVAL_MS);
+    if (round < 2) continue;
+    await world.access.registration.confirm(mails[0]!.token!, client.address);
+    const tried = await each(9, ({ accounts }, i) => accounts.signIn({ email: 'many@a.example', password: passwords[i]!, client }));
+    assert.deepEqual(tried, { done: 1, invalid_credentials: 8 });
+  }
 });
 
 test('a link is good once, whoever comes with it', async () => {
@@ -59,15 +65,16 @@ test('a link is good once, whoever comes with it', async () => {
 });
 
 test('of administrators who all give up their role at once, one stays', async () => {
-  const ids = await Promise.all(['a', 'b', 'c'].map((name) => world.account(`${name}@admins.example`, 'admin')));
-  const done = await each(3, ({ accounts }, i) => accounts.setRole(ids[i]!, 'listener'));
-  assert.deepEqual(done, { done: 2, conflict: 1 });
-  const { rows } = await world.database.query<{ id: string }>(`select id from accounts where role = 'admin'`);
-  assert.equal(rows.length, 1);
-  await world.database.query('update accounts set role = $1', ['admin']);
-  const deleted = await each(3, ({ accounts }, i) => accounts.delete(ids[i]!, false));
-  assert.equal(deleted.done, 3);
-  await world.database.query(`update accounts set role = 'listener'`);
+  const ids = await Promise.all(['a', 'b', 'c'].map((name) => world.account(`${name}@admins.example`)));
+  for (let round = 0; round < 20; round++) {
+    await world.database.query(`update accounts set role = 'admin' where id = any($1)`, [ids]);
+    const done = await each(3, ({ accounts }, i) => accounts.setRole(ids[i]!, 'listener'));
+    assert.deepEqual(done, { done: 2, conflict: 1 });
+    const { rowCount } = await world.database.query(`select id from accounts where role = 'admin'`);
+    assert.equal(rowCount, 1);
+  }
+  await world.database.query(`update accounts set role = 'admin' where id = any($1)`, [ids]);
+  assert.deepEqual(await each(3, ({ accounts }, i) => accounts.delete(ids[i]!, false)), { done: 2, conflict: 1 });
 });
 
 test('whoever signs in while the account is banned or deleted has no session that is good', async () => {
