@@ -67,8 +67,10 @@ export async function mountAudit(main: HTMLElement, nav: HTMLElement): Promise<v
     },
   });
   searching.classList.add('grid');
+  const filters = h('details', { class: 'more-form' }, h('summary', {}, 'Filter and download'), searching);
   /** A value in a row is a filter at a click. */
   const narrow = (name: string, value: string) => {
+    filters.open = true;
     for (const one of fields) one.input.value = one.name === name ? value : '';
     searching.requestSubmit();
   };
@@ -76,7 +78,14 @@ export async function mountAudit(main: HTMLElement, nav: HTMLElement): Promise<v
   show(
     main,
     pageHead('Administration', nav),
-    section('Audit log', 'The newest first. Nothing in it can be changed.', searching, list, none, more),
+    section(
+      'Audit log',
+      'The newest first. Nothing in it can be changed. A name or an action is a filter at a click.',
+      filters,
+      list,
+      none,
+      more,
+    ),
   );
 }
 

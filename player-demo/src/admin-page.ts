@@ -223,7 +223,7 @@ function accountRow(given: Account): HTMLElement {
             })
           : null,
         isAdmin && !banned && !isMe
-          ? act('Make a link for a new password', async () => {
+          ? act('Link for a new password', async () => {
               const link = await call<{ link: string; linkExpiresAt: string }>('POST', `/accounts/${id}/link`);
               made.replaceChildren(...linkShown(link, account.name));
             })

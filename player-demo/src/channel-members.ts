@@ -11,9 +11,9 @@ export interface Member {
 }
 
 const ROLES: readonly (readonly [ChannelRole, string])[] = [
-  ['host', 'Host: broadcasts'],
-  ['moderator', 'Moderator: listens and moderates'],
-  ['owner', 'Owner: hand it over'],
+  ['host', 'Host'],
+  ['moderator', 'Moderator'],
+  ['owner', 'Owner …'],
 ];
 
 /** Who has a role in a channel. */
