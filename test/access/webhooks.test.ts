@@ -8,9 +8,12 @@ import {
   GIVE_UP_AFTER_MS,
   KEPT_MS,
   LEASE_MS,
+  MAX_RETRIES_UNDER_WAY,
   MAX_RETRY_MS,
+  MAX_UNDER_WAY,
   MAX_UNDER_WAY_PER_WEBHOOK,
   PAUSE_AFTER_MS,
+  POLL_MS,
   TRIES_IN_ORDER,
 } from '../../src/access/webhook-worker.js';
 import { MAX_WEBHOOKS, type Webhooks } from '../../src/access/webhooks.js';
@@ -321,6 +324,32 @@ test('a receiver that answers nothing is given ten seconds, and keeps nobody els
   assert.equal(told.length, MAX_UNDER_WAY_PER_WEBHOOK);
   assert.equal(told[0]?.lastError, 'no answer within 10 s');
   slow.answer = (res) => res.writeHead(204).end();
+  await slow.close();
+});
+
+test('many that answer nothing take all places but not for long: of what is tried again there is half', async () => {
+  const hooks = await world.process();
+  const slow = await Receiver.open();
+  slow.answer = () => undefined;
+  const channels = await Promise.all(Array.from({ length: MAX_UNDER_WAY_PER_WEBHOOK }, () => world.channel()));
+  const make = (url: string) => hooks.create(undefined, { url, events: ['channel.on_air'] }, 'me');
+  for (let i = 1; i < MAX_WEBHOOKS; i++) await make(slow.url(`/${i}`));
+  for (const channel of channels) await hooks.emit('channel.on_air', channel, ON_AIR);
+  world.clock.advance(50);
+  await slow.has(MAX_UNDER_WAY);
+  // What was behind them gets its place when they fail; then all wait for their second try.
+  world.clock.advance(OUTBOUND_TIMEOUT_MS);
+  const all = (MAX_WEBHOOKS - 1) * channels.length;
+  await slow.has(all);
+  assert.equal(slow.received.length, all);
+  while (hooks.counts.failed < MAX_UNDER_WAY) await new Promise(setImmediate);
+  world.clock.advance(2 * POLL_MS);
+  await slow.has(all + MAX_RETRIES_UNDER_WAY);
+  await make(receiver.url());
+  await hooks.emit('channel.on_air', channels[0]!, ON_AIR);
+  world.clock.advance(50);
+  await receiver.has(1);
+  assert.equal(slow.received.length, all + MAX_RETRIES_UNDER_WAY);
   await slow.close();
 });
 
