@@ -141,9 +141,11 @@ class NotPublic extends Error {}
 /**
  * Names that strangers typed are asked for by c-ares: `getaddrinfo` would hold one of the four threads that files need, for as long as
  * their name server likes; and what stands in `/etc/hosts` is not for them. Names of the operator are found as the system finds them.
+ * `servers`: name servers other than the system's.
  */
-function resolverFor(policy: OutboundPolicy): Resolve {
+export function resolverFor(policy: OutboundPolicy, servers?: readonly string[]): Resolve {
   const resolver = new Resolver({ timeout: RESOLVE_TIMEOUT_MS, tries: RESOLVE_TRIES });
+  if (servers) resolver.setServers(servers);
   return async (hostname) => {
     if (policy.isNamed(hostname)) return systemLookup(hostname, { all: true });
     const [v4, v6] = await Promise.allSettled([resolver.resolve4(hostname), resolver.resolve6(hostname)]);

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import { after, before, test } from 'node:test';
-import { createOutbound, type OutboundResult, type Resolve } from '../../src/backing/outbound.js';
+import { createOutbound, type OutboundResult, type Resolve, resolverFor } from '../../src/backing/outbound.js';
 import { OutboundPolicy } from '../../src/backing/outbound-address.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
@@ -230,6 +232,40 @@ test('a name is looked up at the connection, and every address of it counts', as
   assert.equal(received?.headers['x-mine'], '1');
   assert.equal(received?.body, '{"ä":1}');
   named.stop();
+});
+
+/** A name server that answers one question after the other with the next of `answers`; AAAA questions with nothing. */
+async function openNameServer(answers: string[]): Promise<{ address: string; close(): void }> {
+  const socket = createSocket('udp4');
+  socket.on('message', (question, { address, port }) => {
+    // RFC 1035 4.1: the header, one question (name, type, class), and a pointer back to its name in the answer.
+    const nameEnd = question.indexOf(0, 12) + 1;
+    const isA = question.readUInt16BE(nameEnd) === 1;
+    const found = isA ? answers.shift() : undefined;
+    const answer = Buffer.from(question.subarray(0, nameEnd + 4));
+    answer.writeUInt16BE(0x8180, 2);
+    answer.writeUInt16BE(found ? 1 : 0, 6);
+    answer.writeUInt32BE(0, 8);
+    const record = Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, ...(found ?? '').split('.').map(Number)]);
+    socket.send(found ? Buffer.concat([answer, record]) : answer, port, address);
+  });
+  socket.bind(0, '127.0.0.1');
+  await once(socket, 'listening');
+  return { address: `127.0.0.1:${socket.address().port}`, close: () => socket.close() };
+}
+
+test('a name that changes between the check and the call, by a real name server', async () => {
+  const names = await openNameServer(['1.1.1.1', '127.0.0.1']);
+  const policy = new OutboundPolicy();
+  const outbound = createOutbound({ policy, clock: new FakeClock(), resolve: resolverFor(policy, [names.address]) });
+  const before = receiver.connections;
+  const url = new URL(`http://rebind.test:${receiver.port}/`);
+  await outbound.checkHost(url);
+  assert.match(errorOf(await outbound.post(url, {}, Buffer.of())), /rebind\.test is not in the public internet/);
+  // No third answer: there is no such name any more.
+  assert.match(errorOf(await outbound.post(url, {}, Buffer.of())), /ENODATA|ENOTFOUND/);
+  assert.equal(receiver.connections, before);
+  names.close();
 });
 
 test('an address that is no name is not looked up, and is checked all the same', async () => {
