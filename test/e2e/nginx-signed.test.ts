@@ -113,6 +113,10 @@ test('links bound to an address or a country are good from there alone, here too
   assert.equal((await edge.get(path, { 'x-forwarded-for': '127.0.0.1' }, '127.0.0.2')).status, 403);
   const abroad = await link({ bind: { country: 'DE' } });
   assert.equal((await edge.get(`/t/${abroad}${base}/${segment}`, { 'x-country': 'DE' })).status, 403, 'nobody says of himself where he is');
+  await server.api('PATCH', `/channels/${slug}`, { countriesAllowed: ['DE'] });
+  assert.equal((await edge.get(`/t/${token}${base}/index.m3u8`, { 'x-country': 'DE' })).status, 451, 'not to the service either');
+  await server.api('PATCH', `/channels/${slug}`, { countriesAllowed: null });
+  assert.equal((await edge.get(`/t/${token}${base}/index.m3u8`)).status, 200);
 });
 
 test('a new key is known here without a reload', async () => {
@@ -172,7 +176,7 @@ test('with the service stopped, wrong links are refused, and right ones still ha
   }
   // Without keys nobody is let in.
   await writeFile(keysFile, 'no JSON');
-  assert.equal((await edge.get(`/t/${token}${path}`)).status, 403);
+  for (const text of [token, await signedBy(Buffer.alloc(0), id)]) assert.equal((await edge.get(`/t/${text}${path}`)).status, 403);
   await rm(keysFile);
   assert.equal((await edge.get(`/t/${token}${path}`)).status, 403);
   await server.restart();
