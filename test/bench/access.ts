@@ -141,7 +141,7 @@ export async function measureSigned(options: { seconds: number; rounds: number }
       for (const [url, status] of [
         [open, 200],
         [signed, 200],
-        [`${server.url}/live/closed/${PLAYLIST}`, 403],
+        [`${server.url}/live/closed/${PLAYLIST}`, 404],
       ] as const) {
         const answer = await fetch(url);
         if (answer.status !== status) throw new Error(`${url} is answered ${answer.status}, not ${status}`);
