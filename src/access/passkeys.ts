@@ -1,4 +1,5 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { isIP } from 'node:net';
 import {
   type AuthenticationResponseJSON,
   generateAuthenticationOptions,
@@ -84,8 +85,11 @@ export class Passkeys {
     return rows[0]!.count;
   }
 
-  /** What `navigator.credentials.create` is given. */
+  /** What `navigator.credentials.create` is given. Rejects with `conflict` where `PUBLIC_URL` has no host name. */
   async registration(account: { id: string; email: string; name: string }): Promise<PublicKeyCredentialCreationOptionsJSON> {
+    // WebAuthn 5.1.2: a host that is an address is refused by every browser, with a message that helps nobody.
+    if (isIP(this.#host.replaceAll(/[[\]]/g, '')) !== 0)
+      throw new VezaError('conflict', 'Passkeys need a host name: PUBLIC_URL is an address. Ask whoever runs this service.');
     const { rows } = await this.#database.query<{ id: Buffer; transports: string[] }>(
       'select id, transports from passkeys where account_id = $1 limit $2',
       [account.id, MAX_PASSKEYS],

@@ -201,7 +201,7 @@ export function twoFactorOperations({ twoFactor, passkeys, accounts, sessions, l
       access: 'account',
       status: 200,
       answer: webAuthnOptions,
-      errors: ['second_factor_missing'],
+      errors: ['conflict', 'second_factor_missing'],
       async handle(call) {
         const account = await self(call);
         await provenAsFarAsPossible(call.principal);

@@ -5,7 +5,7 @@
 export const ERROR_CODES = {
   bad_request: 400,
   unauthorized: 401,
-  /** The e-mail address or the password is wrong; which of them is not said. */
+  /** The e-mail address, the password, a code or a passkey is wrong; between the first two it is not said which. */
   invalid_credentials: 401,
   /** The password is right; send a code of the second factor with it. */
   second_factor_required: 401,

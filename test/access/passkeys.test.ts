@@ -263,6 +263,13 @@ test('what is no CBOR, no JSON or far too deep is refused and nothing else', asy
   }
 });
 
+test('where there is no host name that they could be bound to, that is said', async () => {
+  for (const publicUrl of ['http://192.0.2.1:8080', 'https://[2001:db8::1]']) {
+    const here = new Passkeys({ database, vault, clock, log: silentLog, publicUrl, serviceName: 'Veza' });
+    await assert.rejects(here.registration(await newAccount()), { code: 'conflict', message: /PUBLIC_URL is an address/ }, publicUrl);
+  }
+});
+
 test('an account has a bounded number of them', async () => {
   const account = await newAccount();
   const add = async () =>

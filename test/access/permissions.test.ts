@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { SignJWT } from 'jose';
 import { permissionReference, SCOPES, type Scope } from '../../src/access/roles.js';
 import type { Operation } from '../../src/app/openapi.js';
 import { type Database, openDatabase } from '../../src/backing/database.js';
@@ -47,6 +48,7 @@ const TABLE: Readonly<Record<string, Row>> = {
   getChannel: sees(200),
   updateChannel: only('Ao', 'channels:write', 200, { title: 'x' }),
   deleteChannel: only('Ao', 'channels:write', 204),
+  getIngest: only('Aoh', 'channels:write', 200),
   rotateStreamKey: only('Aoh', 'channels:write', 201),
   endBroadcast: only('MAoh', 'broadcast', 409),
   setNowPlaying: only('Aoh', 'broadcast', 409, { title: 'x' }),
@@ -135,7 +137,7 @@ const TABLE: Readonly<Record<string, Row>> = {
 
 interface Asking {
   readonly name: string;
-  readonly kind: 'nobody' | 'session' | 'key' | 'admin-token';
+  readonly kind: 'nobody' | 'session' | 'key' | 'gateway' | 'admin-token';
   /** What it is on the service, and what on the channel that is asked about. */
   readonly letters: readonly Letter[];
   readonly isProven: boolean;
@@ -166,6 +168,8 @@ function expected(row: Row, asking: Asking, isPrivate: boolean | undefined): str
   return verdict === 'unproven' ? '403 second_factor_missing' : '403 forbidden';
 }
 
+const GATEWAY_SECRET = 'a secret of the gateway and of us';
+
 let dataDir: string;
 let plain: Database;
 let database: UndoneDatabase;
@@ -183,7 +187,10 @@ before(async () => {
   receiver = createServer((_req, res) => res.end());
   await new Promise<void>((resolve) => receiver.listen(0, '127.0.0.1', resolve));
   hook.url = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/`;
-  app = await startApp({ broadcasts: new Broadcasts(database) }, { database, webhookAllowedHosts: ['127.0.0.1'] });
+  app = await startApp(
+    { broadcasts: new Broadcasts(database) },
+    { database, webhookAllowedHosts: ['127.0.0.1'], jwtSecret: GATEWAY_SECRET },
+  );
   await makeWorld();
 });
 after(async () => {
@@ -268,6 +275,21 @@ async function makeWorld(): Promise<void> {
   inSession('owner of another channel', others.o, '');
   inSession('host of another channel', others.h, '');
   inSession('moderator of another channel', others.m, '');
+  // What a gateway says of its people counts for no more than a broadcaster unless it is configured.
+  for (const [role, letters] of [
+    ['listener', ''],
+    ['broadcaster', 'B'],
+    ['admin', 'B'],
+  ] as const) {
+    const token = await new SignJWT({ role, name: role, amr: ['pwd', 'otp', 'mfa'] })
+      .setProtectedHeader({ alg: 'HS256' })
+      .setIssuer('gateway')
+      .setAudience('veza')
+      .setSubject(role)
+      .setExpirationTime('1h')
+      .sign(new TextEncoder().encode(GATEWAY_SECRET));
+    asking(`${role} of the gateway`, 'gateway', letters, { isProven: true, token: async () => token });
+  }
   const all = Object.keys(SCOPES) as Scope[];
   for (const scope of all) {
     await withKey(`administrator's key for ${scope}`, admin, 'A', [scope], true);
