@@ -7,8 +7,13 @@ export function accountMenu(): HTMLElement {
   // In somebody else's frame a player is a player: nothing of an account belongs there.
   if (window.top !== window.self) return place;
 
+  let shown: string | undefined;
   const fill = () => {
     const user = currentUser();
+    // An open menu is not closed by a token that another tab has renewed.
+    const now = JSON.stringify([user?.name, user?.role]);
+    if (now === shown) return;
+    shown = now;
     if (!user) {
       const to = location.pathname === '/account' || location.pathname === '/' ? '' : `?to=${encodeURIComponent(location.pathname)}`;
       place.replaceChildren(h('a', { href: `/account${to}`, class: 'sign-in' }, 'Sign in'));

@@ -4,7 +4,7 @@ import { secondFactorPart } from './account-second-factor';
 import { h, setText } from './dom';
 import { actionButton, confirmed, dateText, download, field, form, newPassword, pageHead, section, show } from './forms';
 import { call, callRaw, forget, remember, type User } from './session';
-import { pathAfter, SignIn } from './sign-in';
+import { SignIn } from './sign-in';
 import { clientText, ROLE_TEXTS } from './texts';
 
 export interface Me extends User {
@@ -30,7 +30,7 @@ interface Session {
 
 /** `/account` of nobody yet. */
 export function mountSignIn(main: HTMLElement): void {
-  new SignIn(main, () => location.assign(pathAfter() ?? '/account')).open();
+  new SignIn(main).open();
 }
 
 /** `/account`. Everything is asked for before anything is shown, so that nothing moves. */

@@ -10,7 +10,8 @@ const HISTORY_ROWS = 5;
 /** How long an answer about the reach of rewind stands. */
 const WINDOW_STALE_MS = 60_000;
 const ON_AIR_POLL_MS = 8_000;
-const RENEW_AGAIN_MS = 30_000;
+/** The soonest that a signed address is asked for again. */
+const RENEW_AGAIN_MS = 10_000;
 /** A browser's timers take 31 bits. */
 const LONGEST_TIMER_MS = 86_400_000;
 /** Off air: asked again after 2 s, then less and less often, to 10 s. */

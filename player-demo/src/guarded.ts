@@ -16,13 +16,13 @@ export async function guarded(main: HTMLElement, mount: () => Promise<void>): Pr
     if (isAccount) (await import('./account-page')).mountSignIn(main);
     else location.replace(`/account?to=${encodeURIComponent(location.pathname)}`);
   };
-  // The session has ended, or another tab has signed in as somebody else.
+  // Signed in or out, here or in another tab, or there as somebody else.
   onSession(() => {
     const now = currentUser()?.email;
     if (now === whose) return;
     if (now === undefined) void signIn();
-    else if (whose !== undefined) location.reload();
-    else if (!main.querySelector('[aria-busy]')) location.reload();
+    else if (whose === undefined) location.assign(pathAfter() ?? '/account');
+    else location.reload();
   });
   if (whose === undefined) return signIn();
 
@@ -40,6 +40,12 @@ export async function guarded(main: HTMLElement, mount: () => Promise<void>): Pr
       await new Promise((resolve) => setTimeout(resolve, Math.max(waitMs, (problem.retryAfterS ?? 0) * 1000)));
     }
   }
+}
+
+/** Where to go after a sign-in: a page of our own, and nothing else that somebody has written into the address. */
+function pathAfter(): string | undefined {
+  const to = new URLSearchParams(location.search).get('to');
+  return to !== null && /^\/(?:channels|admin|account|c)(?:\/[a-z0-9-]+)?$/.test(to) ? to : undefined;
 }
 
 async function refused(main: HTMLElement, problem: Problem): Promise<void> {

@@ -15,15 +15,13 @@ const emailField = (value = ''): Field =>
     spellcheck: false,
   });
 
-/** The page for somebody who is not signed in; `done` is called when he is. */
+/** The page for somebody who is not signed in. When he is, `guarded` leads on. */
 export class SignIn {
   readonly #main: HTMLElement;
-  readonly #done: () => void;
   #email = '';
 
-  constructor(main: HTMLElement, done: () => void) {
+  constructor(main: HTMLElement) {
     this.#main = main;
-    this.#done = done;
   }
 
   /** What the address asks for: the link of a mail, `#register`, `#forgotten`, or signing in. */
@@ -58,25 +56,12 @@ export class SignIn {
         const wantsCode = !code.element.hidden;
         const body = { email: this.#email, password: values.password, ...(wantsCode ? { code: values.code!.trim() } : {}) };
         begin(await callOpenly<{ accessToken: string; expiresIn: number; refreshToken: string; user: User }>('POST', '/auth/login', body));
-        this.#done();
       },
       fieldOf: ({ code }) => (code === 'invalid_credentials' ? 'password' : undefined),
       onProblem: (problem) => this.#askForCode(problem, code),
     });
     const passkey = passkeysWork()
-      ? h(
-          'div',
-          { class: 'or' },
-          actionButton(
-            'Sign in with a passkey',
-            async () => {
-              await signInWithPasskey();
-              this.#done();
-            },
-            { note },
-          ),
-          note,
-        )
+      ? h('div', { class: 'or' }, actionButton('Sign in with a passkey', signInWithPasskey, { note }), note)
       : null;
     show(
       this.#main,
@@ -224,10 +209,4 @@ export class SignIn {
   #to(hash: string): void {
     history.pushState(null, '', location.pathname + location.search + (hash === '#' ? '' : hash));
   }
-}
-
-/** Where to go after a sign-in: a path of our own, and nothing else that somebody has written into the address. */
-export function pathAfter(): string | undefined {
-  const to = new URLSearchParams(location.search).get('to');
-  return to !== null && /^\/(?:channels|admin|account|c)(?:\/[a-z0-9/-]*)?$/.test(to) ? to : undefined;
 }
