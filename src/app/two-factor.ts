@@ -1,7 +1,8 @@
 import type { AuthenticationResponseJSON, RegistrationResponseJSON } from '@simplewebauthn/server';
 import { z } from 'zod';
+import type { Audit } from '../access/audit.js';
 import { MAX_PASSKEY_NAME_CHARS, type Passkey, type Passkeys } from '../access/passkeys.js';
-import type { Principal, Role } from '../access/roles.js';
+import { ANONYMOUS, type Principal, type Role } from '../access/roles.js';
 import { RECOVERY_CODES, type TwoFactor, wrongCode } from '../access/two-factor.js';
 import { VezaError } from '../runtime/errors.js';
 import { isoOf } from './channels.js';
@@ -92,10 +93,12 @@ export interface TwoFactorOperationsOptions {
   accounts: FactorAccounts;
   sessions: FactorSessions;
   limits: FactorLimits;
+  audit: Pick<Audit, 'record'>;
 }
 
 /** The second factor of one's own account, and signing in with a passkey. */
-export function twoFactorOperations({ twoFactor, passkeys, accounts, sessions, limits }: TwoFactorOperationsOptions): Operation[] {
+export function twoFactorOperations(options: TwoFactorOperationsOptions): Operation[] {
+  const { twoFactor, passkeys, accounts, sessions, limits, audit: log } = options;
   const self = async ({ principal }: Pick<Call, 'principal'>) => {
     const account = await accounts.get(principal.accountId!);
     if (!account) throw new VezaError('unauthorized', 'The account is gone.');
@@ -287,7 +290,17 @@ export function twoFactorOperations({ twoFactor, passkeys, accounts, sessions, l
         } as AuthenticationResponseJSON;
         const accountId = await passkeys.verify(body.challengeId, response);
         const account = accountId === undefined ? undefined : await accounts.get(accountId);
-        if (!account || account.bannedAtMs !== undefined) throw new VezaError('invalid_credentials', 'This passkey opens no account here.');
+        if (!account || account.bannedAtMs !== undefined) {
+          await log.record({
+            principal: ANONYMOUS,
+            action: 'signInFailed',
+            address: client.address,
+            requestId: client.requestId,
+            target: account && `account:${account.id}`,
+            details: { reason: account ? 'banned' : 'passkey' },
+          });
+          throw new VezaError('invalid_credentials', 'This passkey opens no account here.');
+        }
         await limits.reward('sign-in-address', client.address);
         const { id, email, name, role } = account;
         const { accessToken, expiresIn, refreshToken } = await sessions.begin({ accountId: id, amr: ['hwk', 'mfa'], client });

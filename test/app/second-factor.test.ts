@@ -114,6 +114,8 @@ test('a passkey signs in, and counts as a second factor', async () => {
   refused(await post(other.token, `/accounts/${person.id}/ban`, { reason: 'test' }), 403, 'forbidden');
   await app.database.query('update accounts set banned_at = now() where id = $1', [person.id]);
   refused(await signIn(), 401, 'invalid_credentials');
+  const [failed] = (await callAs(app, app.token, 'GET', '/audit?action=signInFailed')).body.items;
+  assert.deepEqual([failed.target, failed.details], [`account:${person.id}`, { reason: 'banned' }]);
   await app.database.query('update accounts set banned_at = null where id = $1', [person.id]);
   const again = await signIn();
   assert.equal((await callAs(app, again.body.accessToken, 'DELETE', `/me/passkeys/${created.body.id}`)).status, 204);

@@ -245,6 +245,8 @@ create table audit_log (
 create index audit_log_by_actor on audit_log (actor, id desc);
 create index audit_log_by_action on audit_log (action, id desc);
 create index audit_log_by_target on audit_log (target, id desc);
+create index audit_log_by_channel on audit_log (channel, id desc) where channel is not null;
+create index audit_log_by_time on audit_log (at);
 create function audit_log_is_append_only() returns trigger language plpgsql as $$
 begin
   raise exception 'the audit log is append-only';
