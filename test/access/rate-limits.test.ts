@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { after, test } from 'node:test';
 import { addressGroup, BUCKETS, type Bucket, RateLimited, RateLimits, UNSCALED } from '../../src/access/rate-limits.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
@@ -246,4 +247,21 @@ test('sign-ins under way: so many, and a flood of strangers leaves places for th
   );
   const again = Array.from({ length: 32 }, () => limits.inTurn('a@example.org', '192.0.2.9', hold));
   await Promise.all(again);
+});
+
+test('docs/limits.md says what the code does', async () => {
+  const text = await readFile('docs/limits.md', 'utf8');
+  const rows = [...text.matchAll(/^\| `([\w-]+)`( ‡)? \| (\d+) \| (\d+) \|/gm)].map(([, bucket, unscaled, points, windowS]) => [
+    bucket,
+    unscaled !== undefined,
+    Number(points),
+    Number(windowS),
+  ]);
+  const wanted = Object.entries(BUCKETS).map(([bucket, { points, windowS }]) => [
+    bucket,
+    UNSCALED.includes(bucket as Bucket),
+    points,
+    windowS,
+  ]);
+  assert.deepEqual(rows, wanted);
 });

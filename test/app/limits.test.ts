@@ -9,6 +9,7 @@ import { gzipSync } from 'node:zlib';
 import { ConnectionLimits } from '../../src/app/connection-limits.js';
 import { type HttpListener, listenHttp, MAX_HEADERS, MAX_URL_CHARS } from '../../src/app/http-listener.js';
 import { loadPages } from '../../src/app/static.js';
+import { loadConfig } from '../../src/config.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { startApp, type TestApp } from '../support/app.js';
 import { eventually } from '../support/process.js';
@@ -116,30 +117,40 @@ test('bad credentials are counted by address, good ones are not', async () => {
 });
 
 test('only the proxies of ours are believed about addresses', async () => {
-  for (const [trustProxyHops, forwarded, counted] of [
-    [0, ['192.0.2.1', '192.0.2.2'], 'together'],
-    [1, ['192.0.2.1', '192.0.2.2'], 'apart'],
-    // What the client itself sent stands left of what the proxy wrote.
-    [1, ['192.0.2.1, 198.51.100.7', '192.0.2.2, 198.51.100.7'], 'together'],
-    [1, ['192.0.2.1, 198.51.100.7', '192.0.2.1, 198.51.100.8'], 'apart'],
-    [2, ['192.0.2.1, 198.51.100.7, 10.0.0.1', '192.0.2.2, 198.51.100.7, 10.0.0.2'], 'together'],
-    [2, ['198.51.100.7, 10.0.0.1', '198.51.100.8, 10.0.0.1'], 'apart'],
-    // No addresses: as if nothing had been said.
-    [1, ['anything', 'something else'], 'together'],
-    [1, ['<script>', '192.0.2.1:99999999:1'], 'together'],
-    [1, ['[2001:db8::1]:4711', '2001:db8::2'], 'together'],
-  ] as const) {
+  const rows: Readonly<Record<number, readonly [readonly [string, string], 'together' | 'apart'][]>> = {
+    0: [[['192.0.2.1', '192.0.2.2'], 'together']],
+    // `TRUST_PROXY=true` is one.
+    [loadConfig({ TRUST_PROXY: 'true' }).trustProxyHops]: [
+      [['192.0.2.1', '192.0.2.2'], 'apart'],
+      // What the client itself sent stands left of what the proxy wrote.
+      [['192.0.2.1, 198.51.100.7', '192.0.2.2, 198.51.100.7'], 'together'],
+      [['192.0.2.1, 198.51.100.7', '192.0.2.1, 198.51.100.8'], 'apart'],
+      // No addresses: as if nothing had been said.
+      [['anything', 'something else'], 'together'],
+      [['<script>', '192.0.2.1:99999999:1'], 'together'],
+      [['[2001:db8::1]:4711', '2001:db8::2'], 'together'],
+    ],
+    2: [
+      [['192.0.2.1, 198.51.100.7, 10.0.0.1', '192.0.2.2, 198.51.100.7, 10.0.0.2'], 'together'],
+      [['198.51.100.7, 10.0.0.1', '198.51.100.8, 10.0.0.1'], 'apart'],
+    ],
+  };
+  for (const [hops, cases] of Object.entries(rows)) {
+    const fake = new FakeClock();
     await withApp(
       async (app) => {
-        const left = [];
-        for (const value of forwarded) {
-          const response = await fetch(`${app.url}/api/v1/channels`, { headers: { 'x-forwarded-for': value } });
-          left.push(/r=(\d+)/.exec(response.headers.get('ratelimit')!)![1]);
+        for (const [forwarded, counted] of cases) {
+          const left = [];
+          for (const value of forwarded) {
+            const response = await fetch(`${app.url}/api/v1/channels`, { headers: { 'x-forwarded-for': value } });
+            left.push(/r=(\d+)/.exec(response.headers.get('ratelimit')!)![1]);
+          }
+          assert.deepEqual(left, counted === 'together' ? ['9', '8'] : ['9', '9'], `${hops}: ${forwarded.join(' | ')}`);
+          fake.advance(60_000);
         }
-        assert.deepEqual(left, counted === 'together' ? ['9', '8'] : ['9', '9'], `${trustProxyHops}: ${forwarded.join(' | ')}`);
       },
-      { trustProxyHops },
-      { clock: new FakeClock(), rateLimitPerMinute: 10 },
+      { trustProxyHops: Number(hops) },
+      { clock: fake, rateLimitPerMinute: 10 },
     );
   }
 });
