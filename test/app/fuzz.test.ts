@@ -508,7 +508,8 @@ test('what follows a request and is none ends the connection, and is no defect',
   }
 });
 
-test('nothing went wrong that an answer does not show', async () => {
+test('nothing went wrong that an answer does not show', async (t) => {
+  t.diagnostic(`${calls} requests to ${document.length} operations`);
   await new Promise((resolve) => setImmediate(resolve));
   assert.deepEqual(unhandled, []);
   assert.deepEqual(failures.slice(0, 10), [], 'the log has no defect');
