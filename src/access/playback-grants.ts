@@ -16,6 +16,8 @@ export interface Grant {
   readonly id: string;
   readonly scope: string;
   readonly expiresAtMs: number;
+  /** In which of the intervals of this process it was last seen: 0 at first. */
+  seenIn: number;
 }
 
 export interface GrantsOptions {
@@ -32,6 +34,7 @@ export interface GrantsOptions {
 export class PlaybackGrants {
   readonly #options: GrantsOptions;
   #seen = new Map<string, Grant>();
+  #interval = 1;
   #flushing: Promise<void> = Promise.resolve();
   #cancel: (() => void) | undefined;
 
@@ -50,7 +53,7 @@ export class PlaybackGrants {
   }
 
   /** False: `limit` places are taken. One listener takes one, however often a link is issued for him. */
-  take(grant: Grant, limit: number): Promise<boolean> {
+  take(grant: Omit<Grant, 'seenIn'>, limit: number): Promise<boolean> {
     const { database, clock } = this.#options;
     const nowMs = clock.wallMs();
     return database.transaction(async (connection) => {
@@ -69,6 +72,8 @@ export class PlaybackGrants {
 
   /** He has asked for a playlist, or listens on. Asked thousands of times a second. */
   seen(grant: Grant): void {
+    if (grant.seenIn === this.#interval) return;
+    grant.seenIn = this.#interval;
     if (this.#seen.size < MAX_SEEN) this.#seen.set(grant.id, grant);
   }
 
@@ -83,6 +88,7 @@ export class PlaybackGrants {
     const now = new Date(clock.wallMs());
     const seen = [...this.#seen.values()].filter(({ expiresAtMs }) => expiresAtMs > now.getTime());
     this.#seen = new Map();
+    this.#interval++;
     try {
       for (let from = 0; from < seen.length; from += BATCH) {
         const batch = seen.slice(from, from + BATCH);

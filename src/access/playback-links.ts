@@ -47,6 +47,8 @@ export interface Pass {
   /** What it is bound to. */
   readonly address: string;
   readonly country: string;
+  /** See `Grant`. */
+  seenIn: number;
 }
 
 export interface PlaybackLinksOptions {
@@ -133,6 +135,7 @@ export class PlaybackLinks {
       expiresAtMs: token.expiresAtMs,
       address: forWhat.address,
       country: forWhat.country,
+      seenIn: 0,
     };
     this.#verified.set(text, pass);
     if (this.#verified.size > MAX_VERIFIED) this.#verified.delete(this.#verified.keys().next().value!);

@@ -94,17 +94,35 @@ export class Admissions {
     token: string | undefined,
     closed: { isPrivate: boolean; countries: Parameters<typeof admitsCountry>[0] | undefined; isListed: boolean },
   ): Admission {
-    const { links, addressOf, countryOf } = this.#options;
-    const client: PlaybackClient = { address: () => addressOf(req), country: () => countryOf(req) };
+    const { links, countryOf } = this.#options;
     const given = token ?? (closed.isPrivate ? cookieOf(req, cookieName(kind, name)) : undefined);
     let pass: Pass | undefined;
-    if (given !== undefined) pass = links.check(kind, name, given, client);
+    if (given !== undefined) pass = links.check(kind, name, given, new Client(this.#options, req));
     else if (closed.isPrivate) throw new VezaError('not_found', kind === 'live' ? NO_CHANNEL : NO_RECORDING);
     if (closed.countries && !admitsCountry(closed.countries, countryOf(req)))
       throw new VezaError('country_blocked', 'this cannot be heard where you are, or where you are is not known');
     if (pass && closed.isListed) links.seen(pass);
     if (pass) return { isPrivate: closed.isPrivate || closed.countries !== undefined, pass };
     return closed.countries ? OPEN_HERE : OPEN;
+  }
+}
+
+/** Who asks; looked at only when a link is bound to it. */
+class Client implements PlaybackClient {
+  readonly #options: AdmissionOptions;
+  readonly #req: IncomingMessage;
+
+  constructor(options: AdmissionOptions, req: IncomingMessage) {
+    this.#options = options;
+    this.#req = req;
+  }
+
+  address(): string {
+    return this.#options.addressOf(this.#req);
+  }
+
+  country(): string | undefined {
+    return this.#options.countryOf(this.#req);
   }
 }
 
