@@ -9,6 +9,10 @@ import { guarded } from './guarded';
 import { memberAccess } from './member-access';
 import { currentUser } from './session';
 
+/** Answers that asking again does not change. */
+const FINAL_STATUS = new Set([401, 403, 404, 451]);
+let refusedWith = 0;
+
 /** One document for every path. A link is a page load: a page here is one player, and leaving it ends it. */
 const app = document.getElementById('app')!;
 const main = h('main');
@@ -36,6 +40,7 @@ async function onePage(slug: string): Promise<void> {
     const address = found && (await open(member.address));
     if (found && address) return mountChannel(main, found, { standalone: true, member, address });
   }
+  if (refusedWith === 451) return message('Not to be heard where you are.', 'The channel may be heard in some countries only.');
   message(
     'There is no such channel.',
     'The address may be old, or the channel private: then it is there for its members once they are signed in.',
@@ -63,10 +68,13 @@ function open<T>(ask: () => Promise<T>): Promise<T | undefined> {
         resolve(await ask());
         queueMicrotask(() => stop());
       } catch (error) {
-        if (error instanceof ApiError && (error.status === 404 || error.status === 401)) {
+        if (error instanceof ApiError && FINAL_STATUS.has(error.status)) {
+          refusedWith = error.status;
           resolve(undefined);
           queueMicrotask(() => stop());
-        } else message('Connecting…', 'The server does not answer yet. This page keeps trying.');
+        } else if (error instanceof ApiError && error.status === 503)
+          message('One moment.', 'The server, or this channel, has no room right now. This page keeps trying.');
+        else message('Connecting…', 'The server does not answer yet. This page keeps trying.');
       }
       waitMs = Math.min(5_000, waitMs * 1.5);
       return waitMs;
