@@ -72,9 +72,9 @@ export class Admissions {
     return this.#options.rules.recording(id);
   }
 
-  /** A finished segment that is asked for by the address that it had live, and is in no live playlist any more. */
-  storedSegment(slug: string, number: number): void {
-    if (this.#options.rules.isPrivateSegment(slug, number)) throw new VezaError('not_found', 'no such segment');
+  /** Whether a segment, asked for by the address that it had live, is part of a private recording of a channel that is not. */
+  isPrivateSegment(slug: string, number: number): boolean {
+    return this.#options.rules.isPrivateSegment(slug, number);
   }
 
   /** Whether who came in by these may listen on. */

@@ -371,6 +371,9 @@ export class Playback {
     { cache }: Terms,
   ): void {
     const cacheControl = cache.immutable;
+    const { run, number } = wanted;
+    const isPrivate = number !== undefined && this.#options.admissions?.isPrivateSegment(channelName, number);
+    if (isPrivate && !(channel && this.#isInWindow(channel, run, number))) throw new VezaError('not_found', 'no such segment');
     const media = channel?.view.media(rendition, wanted.name);
     if (channel && media) {
       this.#sendLive(req, res, channel, wanted.name, media, cacheControl);
@@ -385,18 +388,16 @@ export class Playback {
       // Parts live in memory only, and what is not made yet is in no store.
       throw new VezaError('not_found', 'no such part or segment');
     } else {
-      if (wanted.number !== undefined && !(channel && this.#isInWindow(channel, wanted.run, wanted.number)))
-        this.#options.admissions?.storedSegment(channelName, wanted.number);
       void this.#stored.media(req, res, `live/${channelName}/${rendition}/${wanted.name}`, cacheControl);
     }
   }
 
-  /** Whether listeners of the show that is on air may rewind to it. */
+  /** Whether listeners of a show that is on air may rewind to it. */
   #isInWindow({ view: { timeline } }: LiveChannel, run: string, number: number): boolean {
-    const { grid, firstNumber, progress, runs } = timeline;
+    const { grid, firstNumber, progress, runs, ended } = timeline;
     const newest = Math.max(...Object.values(progress).map(({ openNumber }) => openNumber));
     const segments = Math.ceil((this.#options.dvrWindowS * SAMPLE_RATE_HZ) / grid.segmentSamples);
-    return number >= firstNumber && number >= newest - segments && runs.some(({ id }) => id === run);
+    return !ended && number >= firstNumber && number >= newest - segments && runs.some(({ id }) => id === run);
   }
 
   #wait(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, key: string, settle: () => Answer | undefined): void {

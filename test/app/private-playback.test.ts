@@ -419,6 +419,18 @@ test('a public recording of a private channel is open, and its channel is not', 
   assert.equal((await get('/live/secret/aac-128/openedr-11.m4s')).code, 'not_found');
 });
 
+test('a show that is on air can be rewound in; what has ended is closed though it is still in memory', async () => {
+  await call('POST', '/channels', { slug: 'station' });
+  const station = edge.start('station');
+  station.segments(6);
+  await record('morning', 'station', 'private');
+  const path = station.segmentPath('aac-128', 11);
+  assert.equal((await get(path)).status, 200, 'in the window of the show that goes on');
+  station.end();
+  assert.equal((await get(path)).code, 'not_found');
+  assert.equal((await get(station.segmentPath('aac-128', 15))).status, 200, 'not in the recording');
+});
+
 test('what is deleted is silent at once', async () => {
   await record('brief', 'radio', null);
   assert.equal((await get('/vod/brief/master.m3u8')).status, 200);

@@ -125,6 +125,42 @@ test('a new key is known here without a reload', async () => {
   assert.equal((await wholeSegments(token)).length > 0, true);
 });
 
+test('a private recording of a public channel: all of it by a link, shared, and none of it without', async () => {
+  const show = publishRtmp(server.rtmpUrl(await server.createChannel('daily')));
+  await server.onAir('daily', 3);
+  await server.api('POST', '/channels/daily/end');
+  await show.kill();
+  const asset = await eventually('the recording is there', async () => {
+    const { items } = await server.api<{ items: { id: string; channel: string }[] }>('GET', '/assets');
+    return items.find(({ channel }) => channel === 'daily')?.id;
+  });
+  const listed = (await edge.get(`/vod/${asset}/aac-128/index.m3u8`)).bytes.toString();
+  const [open = ''] = readPlaylist(listed).segments;
+  assert.match(open, /^\.\.\/\.\.\/\.\.\/live\/daily\/aac-128\//);
+  await server.api('PATCH', `/assets/${asset}`, { visibility: 'private' });
+
+  const [one, two] = await Promise.all(
+    [0, 1].map(async () => (await server.api<{ token: string }>('POST', `/assets/${asset}/links`, {})).token),
+  );
+  const folder = `/vod/${asset}/aac-128`;
+  for (const path of [`/vod/${asset}/master.m3u8`, `/vod/${asset}/manifest.mpd`, `${folder}/index.m3u8`]) {
+    assert.equal((await edge.get(path)).status, 404, path);
+    assert.equal((await edge.get(`/t/${one}${path}`)).status, 200, path);
+  }
+  const playlist = (await edge.get(`/t/${one}${folder}/index.m3u8`)).bytes.toString();
+  const files = [/URI="([^"]+)"/.exec(playlist)?.[1] ?? '', ...readPlaylist(playlist).segments];
+  assert.ok(files.length >= 4);
+  for (const file of files) {
+    const first = await edge.get(`/t/${one}${folder}/${file}`);
+    assert.deepEqual([first.status, first.header('x-cache-status')], [200, 'MISS'], file);
+    assert.equal((await edge.get(`/t/${two}${folder}/${file}`)).header('x-cache-status'), 'HIT', file);
+    assert.equal((await edge.get(`${folder}/${file}`)).status, 404, file);
+  }
+  const name = open.split('/').at(-1);
+  assert.equal(await server.text(`/live/daily/aac-128/${name}`), undefined);
+  assert.equal((await edge.get(`/t/${one}/live/daily/aac-128/${name}`)).status, 403);
+});
+
 test('with the service stopped, wrong links are refused, and right ones still have what is kept', async () => {
   const token = await link();
   const other = await link({}, 'other');
