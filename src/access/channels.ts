@@ -287,7 +287,8 @@ function checkCountries(codes: readonly string[] | null | undefined): string[] |
   if (!codes) return codes as null | undefined;
   if (codes.length === 0) throw new VezaError('bad_request', 'A list of countries is not empty; null takes the rule away.');
   const wrong = codes.find((code) => countryOf(code) !== code);
-  if (wrong !== undefined) throw new VezaError('bad_request', `"${wrong}" is not a country (two capital letters of ISO 3166-1, such as DE).`);
+  if (wrong !== undefined)
+    throw new VezaError('bad_request', `"${wrong}" is not a country (two capital letters of ISO 3166-1, such as DE).`);
   return [...new Set(codes)].sort();
 }
 

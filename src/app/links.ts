@@ -27,14 +27,9 @@ const linkBody = z.strictObject({
     })
     .optional()
     .meta({ description: 'Good only from there.' }),
-  listener: z
-    .string()
-    .min(1)
-    .max(128)
-    .optional()
-    .meta({
-      description: 'Your own name for whom it is for: with the same name again he takes no second place (MAX_LISTENERS_PER_STREAM).',
-    }),
+  listener: z.string().min(1).max(128).optional().meta({
+    description: 'Your own name for whom it is for: with the same name again he takes no second place (MAX_LISTENERS_PER_STREAM).',
+  }),
 });
 
 const cookieSchema = z.strictObject({

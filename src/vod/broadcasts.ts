@@ -119,7 +119,10 @@ export class Broadcasts {
   }
 
   /** `visibility` null: as its channel. False when there is none. */
-  async update(id: string, changes: { title?: string | undefined; visibility?: Broadcast['visibility'] | null | undefined }): Promise<boolean> {
+  async update(
+    id: string,
+    changes: { title?: string | undefined; visibility?: Broadcast['visibility'] | null | undefined },
+  ): Promise<boolean> {
     const { rowCount } = await this.#database.query(
       `update broadcasts set title = coalesce($2, title), visibility = case when $3 then $4 else visibility end where id = $1`,
       [id, changes.title ?? null, changes.visibility !== undefined, changes.visibility ?? null],
