@@ -361,20 +361,19 @@ function answerError(ctx: Koa.Context, error: Error, log: Log): void {
     return;
   }
   for (const name of ['content-type', 'content-length', 'content-encoding', 'etag', 'last-modified']) res.removeHeader(name);
-  const body = Buffer.from(
-    JSON.stringify({
-      type: 'about:blank',
-      title: STATUS_CODES[status] ?? 'Error',
-      status,
-      code,
-      detail,
-      ...(requestId && { requestId }),
-      ...(details && { details }),
-    }),
-  );
+  // As a string, which goes out with the head in one write: floods are answered here.
+  const body = JSON.stringify({
+    type: 'about:blank',
+    title: STATUS_CODES[status] ?? 'Error',
+    status,
+    code,
+    detail,
+    ...(requestId && { requestId }),
+    ...(details && { details }),
+  });
   res.statusCode = status;
   res.setHeader('Content-Type', 'application/problem+json');
-  res.setHeader('Content-Length', body.length);
+  res.setHeader('Content-Length', Buffer.byteLength(body));
   res.setHeader('Cache-Control', 'no-store');
   // RFC 6750 3.1: a client that sent no token is told no more than that one is wanted.
   const sentToken = code === 'unauthorized' && ctx.get('authorization') !== '';
