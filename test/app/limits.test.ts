@@ -211,6 +211,13 @@ test('a body: compressed, in another charset, deep, large, with a prototype', as
       assert.deepEqual(await post(body), [400, 'bad_request'], body);
     }
     assert.equal(({} as { role?: string }).role, undefined);
+    // Refused as such, and not only because the schema does not know it.
+    const reply = await fetch(`${app.url}/api/v1/channels`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${app.token}`, 'content-type': 'application/json' },
+      body: '{"__proto__":{}}',
+    });
+    assert.match(((await reply.json()) as { detail: string }).detail, /has a member "__proto__"/);
     for (const body of [
       `${'['.repeat(60_000)}`,
       `${'{"a":'.repeat(10_000)}1${'}'.repeat(10_000)}`,
