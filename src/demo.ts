@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { access, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { adminTokenPath } from './access/admin-token.js';
+import { adminTokenPath } from './access/tokens/admin-token.js';
 import { Ffmpeg } from './backing/ffmpeg.js';
 import { keptSecret } from './backing/secret-file.js';
 import { type Config, ConfigError, loadConfig } from './config.js';

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
-import { adminTokenPath } from './access/admin-token.js';
 import { permissionReference } from './access/roles.js';
+import { adminTokenPath } from './access/tokens/admin-token.js';
 import { type Config, ConfigError, configurationReference, loadConfig } from './config.js';
 import { messageOf } from './runtime/errors.js';
 import { type Call, everything, Failure, type Outcome } from './veza-command.js';

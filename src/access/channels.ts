@@ -1,7 +1,7 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import type { Database } from '../backing/database.js';
 import { VezaError } from '../runtime/errors.js';
-import { type CountryRule, countryOf } from './countries.js';
+import { type CountryRule, countryOf } from './playback/countries.js';
 
 export const VISIBILITIES = ['public', 'unlisted', 'private'] as const;
 /** `unlisted` is in no list; `private` is found by nobody without a right to it. */

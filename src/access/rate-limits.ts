@@ -5,7 +5,7 @@ import { openRedis, type RedisConnection } from '../backing/redis.js';
 import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
-import { Turnstile } from './turnstile.js';
+import { Turnstile } from './accounts/turnstile.js';
 
 interface Size {
   /** Points that may be taken in a window; the window begins with the first. */

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { type Account, MAX_BAN_REASON_CHARS } from '../access/account-rows.js';
-import type { Accounts } from '../access/accounts.js';
-import type { Registration } from '../access/registration.js';
+import { type Account, MAX_BAN_REASON_CHARS } from '../access/accounts/account-rows.js';
+import type { Accounts } from '../access/accounts/accounts.js';
+import type { Registration } from '../access/accounts/registration.js';
 import { ROLES } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import { isoOf } from './channels.js';

@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { type ApiKey, type ApiKeys, MAX_KEY_NAME_CHARS } from '../access/api-keys.js';
 import { type Principal, SCOPES, type Scope } from '../access/roles.js';
+import { type ApiKey, type ApiKeys, MAX_KEY_NAME_CHARS } from '../access/tokens/api-keys.js';
 import { VezaError } from '../runtime/errors.js';
 import { isoOf } from './channels.js';
 import { type Call, type Operation, operation, pageOf } from './openapi.js';

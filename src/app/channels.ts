@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { type Channel, type ChannelChanges, type Channels, MAX_TITLE_CHARS, SLUG, VISIBILITIES } from '../access/channels.js';
-import { COUNTRIES } from '../access/countries.js';
+import { COUNTRIES } from '../access/playback/countries.js';
 import { may, type Principal } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import { cursorOf, type Operation, operation, pageOf, pageQuery, positionOf } from './openapi.js';

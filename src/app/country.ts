@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http';
-import { countryOf } from '../access/countries.js';
+import { countryOf } from '../access/playback/countries.js';
 
 export interface CountryOptions {
   /** A header that a proxy of ours or a CDN sets, in small letters. Believed only behind proxies of ours: anybody else may write it. */

@@ -5,7 +5,7 @@ import type { TLSSocket, TlsOptions } from 'node:tls';
 import type { Clock } from '../runtime/clock.js';
 import type { ConnectionLimits } from './connection-limits.js';
 import { Http2 } from './http2.js';
-import { sendStatus } from './media-response.js';
+import { sendStatus } from './playback/media-response.js';
 
 /** Of a request's head, all its fields together; more is answered 431. */
 const MAX_HEAD_BYTES = 16_384;

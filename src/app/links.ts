@@ -1,16 +1,16 @@
 import { z } from 'zod';
 import type { Channel } from '../access/channels.js';
-import { type CloudFrontKey, cloudFrontCookies } from '../access/cloudfront.js';
-import { admitsCountry, COUNTRIES, type CountryRule } from '../access/countries.js';
-import { DEFAULT_LINK_S, MAX_LINK_S, MIN_LINK_S, type PlaybackLink, type PlaybackLinks } from '../access/playback-links.js';
-import type { PlaybackKind } from '../access/playback-token.js';
+import { type CloudFrontKey, cloudFrontCookies } from '../access/playback/cloudfront.js';
+import { admitsCountry, COUNTRIES, type CountryRule } from '../access/playback/countries.js';
+import { DEFAULT_LINK_S, MAX_LINK_S, MIN_LINK_S, type PlaybackLink, type PlaybackLinks } from '../access/playback/playback-links.js';
+import type { PlaybackKind } from '../access/playback/playback-token.js';
 import type { Principal } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Broadcasts } from '../vod/broadcasts.js';
-import { cookieName } from './admission.js';
 import { assetParams, noRecording, recordingOf } from './broadcasts.js';
 import { type Addresses, isoOf, type LiveStatus, slugParams } from './channels.js';
 import { type Client, type Operation, operation } from './openapi.js';
+import { cookieName } from './playback/admission.js';
 
 const linkBody = z.strictObject({
   expiresInS: z.int().min(MIN_LINK_S).max(MAX_LINK_S).default(DEFAULT_LINK_S).meta({ description: 'Until it ends, seconds.' }),

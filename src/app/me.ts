@@ -1,9 +1,9 @@
 import { z } from 'zod';
-import type { Accounts } from '../access/accounts.js';
+import type { Accounts } from '../access/accounts/accounts.js';
 import type { Members } from '../access/members.js';
-import type { Passkeys } from '../access/passkeys.js';
 import { CHANNEL_ROLES, type Principal, ROLES } from '../access/roles.js';
-import type { TwoFactor } from '../access/two-factor.js';
+import type { Passkeys } from '../access/second-factor/passkeys.js';
+import type { TwoFactor } from '../access/second-factor/two-factor.js';
 import { VezaError } from '../runtime/errors.js';
 import { isoOf } from './channels.js';
 import { type Operation, operation } from './openapi.js';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { PlaybackKeys } from '../access/playback-keys.js';
+import type { PlaybackKeys } from '../access/playback/playback-keys.js';
 import { isoOf } from './channels.js';
 import { type Operation, operation, pageOf } from './openapi.js';
 

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { RateLimits } from '../access/rate-limits.js';
-import type { Sessions } from '../access/sessions.js';
-import type { SigningKeys } from '../access/signing-keys.js';
+import type { Sessions } from '../access/tokens/sessions.js';
+import type { SigningKeys } from '../access/tokens/signing-keys.js';
 import { VezaError } from '../runtime/errors.js';
 import { isoOf } from './channels.js';
 import { type Operation, operation, pageOf } from './openapi.js';

@@ -1,9 +1,9 @@
 import { z } from 'zod';
-import { MAX_NAME_CHARS } from '../access/account-rows.js';
-import type { Accounts } from '../access/accounts.js';
-import { MAX_EMAIL_BYTES } from '../access/email-address.js';
-import { MAX_PASSWORD_UNITS } from '../access/passwords.js';
-import type { Registration } from '../access/registration.js';
+import { MAX_NAME_CHARS } from '../access/accounts/account-rows.js';
+import type { Accounts } from '../access/accounts/accounts.js';
+import { MAX_EMAIL_BYTES } from '../access/accounts/email-address.js';
+import { MAX_PASSWORD_UNITS } from '../access/accounts/passwords.js';
+import type { Registration } from '../access/accounts/registration.js';
 import { ROLES } from '../access/roles.js';
 import { type Operation, operation } from './openapi.js';
 

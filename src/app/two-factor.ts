@@ -1,9 +1,9 @@
 import type { AuthenticationResponseJSON, RegistrationResponseJSON } from '@simplewebauthn/server';
 import { z } from 'zod';
 import type { Audit } from '../access/audit.js';
-import { MAX_PASSKEY_NAME_CHARS, type Passkey, type Passkeys } from '../access/passkeys.js';
 import { ANONYMOUS, type Principal, type Role } from '../access/roles.js';
-import { RECOVERY_CODES, type TwoFactor, wrongCode } from '../access/two-factor.js';
+import { MAX_PASSKEY_NAME_CHARS, type Passkey, type Passkeys } from '../access/second-factor/passkeys.js';
+import { RECOVERY_CODES, type TwoFactor, wrongCode } from '../access/second-factor/two-factor.js';
 import { VezaError } from '../runtime/errors.js';
 import { isoOf } from './channels.js';
 import { type Call, type Client, type Operation, operation, pageOf } from './openapi.js';

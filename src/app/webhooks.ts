@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { ALL_EVENTS, CHANNEL_EVENTS } from '../access/webhook-events.js';
-import { MAX_OVERLAP_S } from '../access/webhook-secrets.js';
-import type { Delivery, Webhook, Webhooks } from '../access/webhooks.js';
+import { ALL_EVENTS, CHANNEL_EVENTS } from '../access/webhooks/webhook-events.js';
+import { MAX_OVERLAP_S } from '../access/webhooks/webhook-secrets.js';
+import type { Delivery, Webhook, Webhooks } from '../access/webhooks/webhooks.js';
 import { MAX_OUTBOUND_URL_CHARS } from '../backing/outbound-address.js';
 import type { ErrorCode } from '../runtime/errors.js';
 import { isoOf, slugParams } from './channels.js';

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Access, type AccessOptions, openAccess } from '../../src/access/access.js';
-import { type AccountRow, accountOf } from '../../src/access/account-rows.js';
+import { type AccountRow, accountOf } from '../../src/access/accounts/account-rows.js';
 import { type Database, openDatabase } from '../../src/backing/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { type Log, silentLog } from '../../src/runtime/log.js';

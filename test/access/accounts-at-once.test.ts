@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { Access } from '../../src/access/access.js';
-import { MAIL_INTERVAL_MS } from '../../src/access/account-links.js';
+import { MAIL_INTERVAL_MS } from '../../src/access/accounts/account-links.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { startPostgres } from '../support/postgres.js';
 import { type AccountWorld, accountWorld, client, PASSWORD } from './account-world.js';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { MAIL_INTERVAL_MS } from '../../src/access/account-links.js';
+import { MAIL_INTERVAL_MS } from '../../src/access/accounts/account-links.js';
 import { ANONYMOUS, type Principal, type Role } from '../../src/access/roles.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { type AccountWorld, accountWorld, client, PASSWORD } from './account-world.js';

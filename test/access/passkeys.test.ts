@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
-import { MAX_PASSKEYS, Passkeys } from '../../src/access/passkeys.js';
+import { MAX_PASSKEYS, Passkeys } from '../../src/access/second-factor/passkeys.js';
 import { openVault, type Vault } from '../../src/access/vault.js';
 import { type Database, openDatabase } from '../../src/backing/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';

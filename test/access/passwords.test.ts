@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { PasswordPool } from '../../src/access/password-pool.js';
-import { MAX_PASSWORD_UNITS, PASSWORD_COST, Passwords } from '../../src/access/passwords.js';
+import { PasswordPool } from '../../src/access/accounts/password-pool.js';
+import { MAX_PASSWORD_UNITS, PASSWORD_COST, Passwords } from '../../src/access/accounts/passwords.js';
 import { VezaError } from '../../src/runtime/errors.js';
 
 const code = (wanted: string) => (error: unknown) => error instanceof VezaError && error.code === wanted;

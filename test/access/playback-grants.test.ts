@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { PlaybackGrants } from '../../src/access/playback-grants.js';
+import { PlaybackGrants } from '../../src/access/playback/playback-grants.js';
 import { openDatabase } from '../../src/backing/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
-import { ApiKeys, MAX_API_KEYS } from '../../src/access/api-keys.js';
 import { Audit } from '../../src/access/audit.js';
 import { Channels } from '../../src/access/channels.js';
 import { Members } from '../../src/access/members.js';
-import { MAX_PASSKEYS, Passkeys } from '../../src/access/passkeys.js';
-import { codeOf, STEP_MS, stepAt } from '../../src/access/totp.js';
-import { TwoFactor } from '../../src/access/two-factor.js';
+import { MAX_PASSKEYS, Passkeys } from '../../src/access/second-factor/passkeys.js';
+import { codeOf, STEP_MS, stepAt } from '../../src/access/second-factor/totp.js';
+import { TwoFactor } from '../../src/access/second-factor/two-factor.js';
+import { ApiKeys, MAX_API_KEYS } from '../../src/access/tokens/api-keys.js';
 import { openVault, type Vault } from '../../src/access/vault.js';
 import { type Database, openDatabase } from '../../src/backing/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';

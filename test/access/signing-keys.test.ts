@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { createLocalJWKSet, decodeProtectedHeader, type JSONWebKeySet, jwtVerify, SignJWT } from 'jose';
-import { ACCESS_TOKEN_MS, SigningKeys } from '../../src/access/signing-keys.js';
+import { ACCESS_TOKEN_MS, SigningKeys } from '../../src/access/tokens/signing-keys.js';
 import { openVault, type Vault } from '../../src/access/vault.js';
 import { type Database, openDatabase } from '../../src/backing/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';

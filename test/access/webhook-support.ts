@@ -3,7 +3,7 @@ import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Serv
 import type { AddressInfo } from 'node:net';
 import { Channels } from '../../src/access/channels.js';
 import { openVault, type Vault } from '../../src/access/vault.js';
-import { Webhooks, type WebhooksOptions } from '../../src/access/webhooks.js';
+import { Webhooks, type WebhooksOptions } from '../../src/access/webhooks/webhooks.js';
 import type { Database } from '../../src/backing/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';

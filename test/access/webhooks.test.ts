@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
-import { MAX_PENDING_PER_WEBHOOK, MAX_UNWRITTEN } from '../../src/access/webhook-outbox.js';
+import { MAX_PENDING_PER_WEBHOOK, MAX_UNWRITTEN } from '../../src/access/webhooks/webhook-outbox.js';
 import {
   GIVE_UP_AFTER_MS,
   KEPT_MS,
@@ -15,8 +15,8 @@ import {
   PAUSE_AFTER_MS,
   POLL_MS,
   TRIES_IN_ORDER,
-} from '../../src/access/webhook-worker.js';
-import { MAX_WEBHOOKS, type Webhooks } from '../../src/access/webhooks.js';
+} from '../../src/access/webhooks/webhook-worker.js';
+import { MAX_WEBHOOKS, type Webhooks } from '../../src/access/webhooks/webhooks.js';
 import { type Database, openDatabase } from '../../src/backing/database.js';
 import { OUTBOUND_TIMEOUT_MS } from '../../src/backing/outbound.js';
 import { VezaError } from '../../src/runtime/errors.js';

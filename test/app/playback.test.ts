@@ -3,7 +3,7 @@ import { get, type IncomingMessage, request } from 'node:http';
 import { connect } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
-import type { PlaybackOptions } from '../../src/app/playback.js';
+import type { PlaybackOptions } from '../../src/app/playback/playback.js';
 import { type FakeService, startPlayback } from '../support/fake-edge.js';
 
 async function service(t: TestContext, options: Partial<PlaybackOptions> = {}): Promise<FakeService> {

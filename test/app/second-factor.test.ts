@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { codeOf, stepAt } from '../../src/access/totp.js';
+import { codeOf, stepAt } from '../../src/access/second-factor/totp.js';
 import { startApp, type TestApp } from '../support/app.js';
 import { SoftAuthenticator } from '../support/authenticator.js';
 import { type Answer, callAs, personOf, signedIn } from '../support/people.js';

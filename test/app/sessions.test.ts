@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose';
-import type { Tokens } from '../../src/access/sessions.js';
+import type { Tokens } from '../../src/access/tokens/sessions.js';
 import { problemSchema } from '../../src/app/openapi.js';
 import { startApp, type TestApp } from '../support/app.js';
 

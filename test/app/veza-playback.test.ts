@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { after, before, test } from 'node:test';
-import { parseToken } from '../../src/access/playback-token.js';
+import { parseToken } from '../../src/access/playback/playback-token.js';
 import { startApp, type TestApp } from '../support/app.js';
 
 let app: TestApp;

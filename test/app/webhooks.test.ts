@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { ALL_EVENTS, TEST_EVENT } from '../../src/access/webhook-events.js';
+import { ALL_EVENTS, TEST_EVENT } from '../../src/access/webhooks/webhook-events.js';
 import { Receiver } from '../access/webhook-support.js';
 import { startApp, type TestApp } from '../support/app.js';
 import { freePorts } from '../support/free-port.js';

@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { expiryOf, sign, signedText } from '../../src/access/playback-token.js';
+import { expiryOf, sign, signedText } from '../../src/access/playback/playback-token.js';
 import { NginxEdge } from '../support/nginx.js';
 import { ensurePackages } from '../support/packages.js';
 import { eventually, type Running } from '../support/process.js';

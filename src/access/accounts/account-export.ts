@@ -1,0 +1,106 @@
+import type { Database } from '../../backing/database.js';
+import { type AccountRow, accountOf, noAccount } from './account-rows.js';
+
+/** Entries of the audit log that an export holds, the newest. */
+export const MAX_EXPORTED_AUDIT = 10_000;
+
+const iso = (at: Date | null) => at?.toISOString() ?? null;
+
+/**
+ * Everything that is kept about an account, for its owner. Secrets are not in it, nor what they are hashed to: they prove who one is, and say
+ * nothing about him. Rejects with `not_found`.
+ */
+export async function exportAccount(database: Database, accountId: string) {
+  const read = async <Row extends object>(sql: string, ...more: unknown[]) => (await database.query<Row>(sql, [accountId, ...more])).rows;
+  const [row] = await read<AccountRow & { totp_confirmed_at: Date | null }>('select * from accounts where id = $1');
+  if (!row) throw noAccount();
+  const sessions = await read<SessionRow>('select * from sessions where account_id = $1 order by created_at desc');
+  const passkeys = await read<KeyRow>('select name, created_at, last_used_at from passkeys where account_id = $1 order by created_at desc');
+  const apiKeys = await read<KeyRow & { hint: string; scopes: string[]; expires_at: Date | null }>(
+    'select name, hint, scopes, created_at, last_used_at, expires_at from api_keys where account_id = $1 order by created_at desc',
+  );
+  const channels = await read<{ slug: string; role: string; since: Date }>(
+    `select slug, 'owner' as role, created_at as since from channels where owner_id = $1
+     union all select c.slug, m.role, m.added_at from channel_members m join channels c on c.id = m.channel_id where m.account_id = $1
+     order by slug`,
+  );
+  const codes = await read<{ left: number }>('select count(*)::int as left from recovery_codes where account_id = $1 and used_at is null');
+  const audit = await read<AuditRow>(
+    `select at, address, action, target, channel, details, actor from audit_log
+     where actor = 'account:' || $1::text or target = 'account:' || $1::text order by id desc limit $2`,
+    MAX_EXPORTED_AUDIT + 1,
+  );
+  const { email, name, role, state, banReason } = accountOf(row);
+  return {
+    account: {
+      id: row.id,
+      email,
+      name,
+      role,
+      state,
+      createdAt: iso(row.created_at)!,
+      confirmedAt: iso(row.confirmed_at),
+      bannedAt: iso(row.banned_at),
+      banReason: banReason ?? null,
+      authenticatorAppSince: iso(row.totp_confirmed_at),
+      recoveryCodesLeft: codes[0]?.left ?? 0,
+    },
+    sessions: sessions.map((session) => ({
+      id: session.id,
+      client: session.client,
+      address: session.address,
+      createdAt: iso(session.created_at)!,
+      lastUsedAt: iso(session.last_used_at)!,
+      endedAt: iso(session.ended_at),
+    })),
+    passkeys: passkeys.map((key) => ({ name: key.name, createdAt: iso(key.created_at)!, lastUsedAt: iso(key.last_used_at) })),
+    apiKeys: apiKeys.map((key) => ({
+      name: key.name,
+      hint: key.hint,
+      scopes: key.scopes,
+      createdAt: iso(key.created_at)!,
+      lastUsedAt: iso(key.last_used_at),
+      expiresAt: iso(key.expires_at),
+    })),
+    channels: channels.map(({ slug, role: channelRole, since }) => ({ slug, role: channelRole, since: iso(since)! })),
+    audit: audit.slice(0, MAX_EXPORTED_AUDIT).map((entry) => {
+      const byHimself = entry.actor === `account:${accountId}`;
+      return {
+        at: iso(entry.at)!,
+        action: entry.action,
+        target: entry.target,
+        channel: entry.channel,
+        byMe: byHimself,
+        // Of an administrator who did something to the account, the address and the details are his own.
+        address: byHimself ? entry.address : null,
+        details: byHimself ? entry.details : {},
+      };
+    }),
+    auditIsComplete: audit.length <= MAX_EXPORTED_AUDIT,
+  };
+}
+
+interface SessionRow {
+  id: string;
+  client: string;
+  address: string;
+  created_at: Date;
+  last_used_at: Date;
+  ended_at: Date | null;
+}
+
+interface KeyRow {
+  name: string;
+  created_at: Date;
+  last_used_at: Date | null;
+}
+
+interface AuditRow {
+  at: Date;
+  actor: string;
+  address: string | null;
+  action: string;
+  target: string | null;
+  channel: string | null;
+  details: Record<string, unknown>;
+}

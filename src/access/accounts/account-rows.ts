@@ -1,0 +1,137 @@
+import type { Database, Queryable } from '../../backing/database.js';
+import { VezaError } from '../../runtime/errors.js';
+import type { Role } from '../roles.js';
+import { emailAddress } from './email-address.js';
+
+export const MAX_NAME_CHARS = 64;
+export const MAX_BAN_REASON_CHARS = 500;
+
+export interface Account {
+  readonly id: string;
+  readonly email: string;
+  readonly name: string;
+  readonly role: Role;
+  /**
+   * `invited`: it has no password yet, and is opened by a link. `unconfirmed`: it waits for the link in the mail. Only an `active` one can sign in.
+   */
+  readonly state: 'active' | 'invited' | 'unconfirmed' | 'banned';
+  readonly createdAtMs: number;
+  readonly bannedAtMs: number | undefined;
+  readonly banReason: string | undefined;
+}
+
+export interface AccountRow {
+  id: string;
+  email: string;
+  email_key: string;
+  name: string;
+  role: Role;
+  password_hash: string | null;
+  confirmed_at: Date | null;
+  banned_at: Date | null;
+  ban_reason: string | null;
+  created_at: Date;
+}
+
+export const accountOf = (row: AccountRow): Account => ({
+  id: row.id,
+  email: row.email,
+  name: row.name,
+  role: row.role,
+  state: row.banned_at ? 'banned' : row.password_hash === null ? 'invited' : row.confirmed_at ? 'active' : 'unconfirmed',
+  createdAtMs: row.created_at.getTime(),
+  bannedAtMs: row.banned_at?.getTime(),
+  banReason: row.ban_reason ?? undefined,
+});
+
+export const noAccount = () => new VezaError('not_found', 'There is no such account.');
+
+/** Inside a transaction: who changes an account holds its row. */
+export async function lockedAccount(connection: Queryable, id: string): Promise<AccountRow> {
+  const { rows } = await connection.query<AccountRow>('select * from accounts where id = $1 for update', [id]);
+  if (!rows[0]) throw noAccount();
+  return rows[0];
+}
+
+/**
+ * The same before it stops being an administrator. Rejects with `conflict` when nobody else could administer the service: of two who give
+ * up their role at once, one waits here and finds himself the last.
+ */
+export async function lockedUnlessLastAdmin(connection: Queryable, id: string): Promise<AccountRow> {
+  // In one order, or two would wait for each other.
+  const { rows } = await connection.query<AccountRow>(`select * from accounts where id = $1 or role = 'admin' order by id for update`, [
+    id,
+  ]);
+  const row = rows.find((candidate) => candidate.id === id);
+  if (!row) throw noAccount();
+  const administers = ({ role, password_hash, banned_at }: AccountRow) => role === 'admin' && password_hash !== null && banned_at === null;
+  if (administers(row) && !rows.some((other) => other.id !== id && administers(other))) {
+    throw new VezaError('conflict', 'This is the last administrator: make somebody else one first.');
+  }
+  return row;
+}
+
+export async function rowByEmail(database: Queryable, email: string): Promise<AccountRow | undefined> {
+  const key = keyOf(email);
+  if (key === undefined) return undefined;
+  const { rows } = await database.query<AccountRow>('select * from accounts where email_key = $1', [key]);
+  return rows[0];
+}
+
+/** Undefined: it is no address. */
+export function keyOf(email: string): string | undefined {
+  try {
+    return emailAddress(email).key;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Newest first, from the first after `after`. `query`: an e-mail address finds its account; anything else is looked for in addresses and names,
+ * whatever its case.
+ */
+export async function listRows(
+  database: Database,
+  query: string | undefined,
+  after: { createdAtMs: number; id: string } | undefined,
+  limit: number,
+): Promise<AccountRow[]> {
+  const key = query === undefined ? undefined : keyOf(query);
+  const like =
+    query === undefined || key !== undefined
+      ? null
+      : `%${query
+          .trim()
+          .toLowerCase()
+          .replace(/[\\%_]/g, '\\$&')}%`;
+  const { rows } = await database.query<AccountRow>(
+    `select * from accounts
+     where ($1::text is null or email_key = $1) and ($2::text is null or email_key like $2 or lower(name) like $2)
+       and ($3::timestamptz is null or (created_at, id) < ($3, $4::uuid))
+     order by created_at desc, id desc limit $5`,
+    [key ?? null, like, after ? new Date(after.createdAtMs) : null, after?.id ?? null, limit],
+  );
+  return rows;
+}
+
+/** What stands in front of other people: one line, and nothing that turns the direction of the line round. Throws `bad_request`. */
+export function checkedName(given: string): string {
+  const name = given.trim().normalize('NFC');
+  if (
+    name === '' ||
+    [...name].length > MAX_NAME_CHARS ||
+    /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/u.test(name)
+  ) {
+    throw new VezaError('bad_request', `A name is 1 to ${MAX_NAME_CHARS} characters on one line.`, { details: { at: 'body.name' } });
+  }
+  return name;
+}
+
+/** What anybody knows of an account's owner, and would try as his password. */
+export const knownOf = ({ email, name }: { email: string; name: string }): string[] => [
+  email,
+  email.slice(0, email.lastIndexOf('@')),
+  name,
+  ...name.split(/\s+/),
+];

@@ -1,0 +1,353 @@
+import type { Database, Queryable } from '../../backing/database.js';
+import type { Clock } from '../../runtime/clock.js';
+import { VezaError } from '../../runtime/errors.js';
+import type { Audit } from '../audit.js';
+import { addressGroup } from '../rate-limits.js';
+import { ANONYMOUS, outranks, type Principal, type Role } from '../roles.js';
+import { exportAccount } from './account-export.js';
+import type { AccountLinks } from './account-links.js';
+import {
+  type Account,
+  type AccountRow,
+  accountOf,
+  checkedName,
+  keyOf,
+  knownOf,
+  listRows,
+  lockedAccount,
+  lockedUnlessLastAdmin,
+  MAX_BAN_REASON_CHARS,
+  noAccount,
+  rowByEmail,
+} from './account-rows.js';
+import type { Mail } from './mail.js';
+import { deletedMail, passwordChangedMail } from './mail-texts.js';
+import type { OneTimeLinks } from './one-time-links.js';
+import type { Passwords } from './passwords.js';
+
+export interface SignInClient {
+  readonly address: string;
+  readonly userAgent: string;
+}
+
+export interface SignInTokens {
+  readonly accessToken: string;
+  /** Seconds. */
+  readonly expiresIn: number;
+  readonly refreshToken: string;
+  readonly sessionId: string;
+}
+
+/** What is asked of sessions. */
+export interface AccountSessions {
+  /** `amr`: how the holder was proven (RFC 8176). */
+  begin(of: { accountId: string; amr: readonly string[]; client: SignInClient }): Promise<SignInTokens>;
+  end(sessionId: string): Promise<unknown>;
+  endAll(accountId: string, options?: { except?: string | undefined; connection?: Queryable }): Promise<unknown>;
+}
+
+/** What is asked of the second factor. `check` uses the code up. */
+export interface AccountFactor {
+  isOn(accountId: string): Promise<boolean>;
+  check(accountId: string, code: string): Promise<boolean>;
+}
+
+/** What is asked of the limits; all of it rejects with `rate_limited`. */
+export interface AccountLimits {
+  /** Around a sign-in; rejects with `busy` when too many are under way. */
+  inTurn<T>(email: string, address: string, signIn: () => Promise<T>): Promise<T>;
+  /** Before a password is looked at. Only failures count, and those from elsewhere do not stand in the way of an address that is known. */
+  signIn(email: string, address: string, wasHere: () => Promise<boolean>): Promise<{ succeeded(): Promise<void> }>;
+  take(bucket: 'sign-in-account' | 'token' | 'recover' | 'register', key: string | readonly string[]): Promise<unknown>;
+  reward(bucket: 'sign-in-account', key: string | readonly string[]): Promise<unknown>;
+}
+
+/** Who else is told. */
+export interface AccountEvents {
+  emit(
+    event: 'account.banned',
+    channel: undefined,
+    data: { account: { id: string; name: string }; reason: string | null },
+    connection: Queryable,
+  ): Promise<unknown>;
+}
+
+export interface AccountsOptions {
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly passwords: Passwords;
+  readonly oneTimeLinks: OneTimeLinks;
+  readonly accountLinks: AccountLinks;
+  readonly mail: Mail;
+  readonly audit: Audit;
+  readonly sessions: AccountSessions;
+  readonly twoFactor: AccountFactor;
+  readonly limits: AccountLimits;
+  readonly events?: AccountEvents | undefined;
+  /** Without a slash at the end. */
+  readonly publicUrl: string;
+}
+
+/**
+ * Accounts: signing in with a password, and what their owners and administrators do with them. How one comes to have one is
+ * `registration`.
+ */
+export class Accounts {
+  readonly #options: AccountsOptions;
+  readonly #database: Database;
+
+  constructor(options: AccountsOptions) {
+    this.#options = options;
+    this.#database = options.database;
+  }
+
+  async get(id: string): Promise<Account | undefined> {
+    const row = await this.#row(id);
+    return row && accountOf(row);
+  }
+
+  /** Whatever the case of the address. */
+  async byEmail(email: string): Promise<Account | undefined> {
+    const row = await rowByEmail(this.#database, email);
+    return row && accountOf(row);
+  }
+
+  /** Newest first; `query` is an address, or a part of a name or an address. */
+  async list(query: string | undefined, after: { createdAtMs: number; id: string } | undefined, limit: number): Promise<Account[]> {
+    return (await listRows(this.#database, query, after, limit)).map(accountOf);
+  }
+
+  /**
+   * Begins a session. For an address that nobody has the same work is done as for one with another password, and the answer is the same;
+   * so it is for an account whose address is not confirmed, or whoever registers an address could see whether it had an account.
+   *
+   * Rejects: `invalid_credentials`; `second_factor_required` (no code, or a wrong one; the password was right); `forbidden` (banned; the password
+   * was right); `rate_limited`, `busy`.
+   */
+  async signIn(given: {
+    email: string;
+    password: string;
+    code?: string | undefined;
+    client: SignInClient;
+  }): Promise<{ account: Account; tokens: SignInTokens }> {
+    const { email, client } = given;
+    return this.#options.limits.inTurn(keyOf(email) ?? email, client.address, () => this.#signIn(given));
+  }
+
+  async #signIn(given: Parameters<Accounts['signIn']>[0]): Promise<{ account: Account; tokens: SignInTokens }> {
+    const { passwords, sessions, twoFactor, limits } = this.#options;
+    const { client, password, code } = given;
+    const key = keyOf(given.email);
+    const attempt = await limits.signIn(key ?? given.email, client.address, () => this.#wasHere(key, client.address));
+    const row = await rowByEmail(this.#database, given.email);
+    const { right, outdated } = await passwords.verify(row?.password_hash ?? undefined, password);
+    if (!row || !right) throw await this.#failed(row, client, 'password');
+    if (row.banned_at) {
+      await this.#failed(row, client, 'banned');
+      throw new VezaError('forbidden', `This account is banned${row.ban_reason ? `: ${row.ban_reason}` : '.'}`, {
+        details: { reason: row.ban_reason },
+      });
+    }
+    if (!row.confirmed_at) {
+      await this.#remindOfConfirmation(row.id);
+      throw await this.#failed(row, client, 'unconfirmed');
+    }
+    const amr = ['pwd'];
+    if (await twoFactor.isOn(row.id)) {
+      if (code === undefined)
+        throw new VezaError('second_factor_required', 'Send a code of your authenticator app with it, or a recovery code.');
+      if (!(await twoFactor.check(row.id, code))) {
+        await this.#failed(row, client, 'code');
+        throw new VezaError('second_factor_required', 'This code is wrong, or was used before.');
+      }
+      amr.push('otp', 'mfa');
+    }
+    const hash = outdated ? await this.#rehash(row, password) : row.password_hash;
+    const tokens = await sessions.begin({ accountId: row.id, amr, client });
+    // While the password was checked another one may have been set, which ended all sessions but this.
+    const { rowCount } = await this.#database.query('select 1 from accounts where id = $1 and password_hash = $2', [row.id, hash]);
+    if (rowCount === 0) {
+      await sessions.end(tokens.sessionId);
+      throw wrongCredentials();
+    }
+    await attempt.succeeded();
+    return { account: accountOf(row), tokens };
+  }
+
+  /** Of somebody who is signed in, before what needs more than a session. Rejects with `rate_limited` after too many wrong ones. */
+  async checkPassword(accountId: string, password: string): Promise<boolean> {
+    return (await this.#verified(accountId, password)) !== undefined;
+  }
+
+  /**
+   * Ends all sessions but `sessionId`. Rejects: `invalid_credentials` (the old one is wrong), `bad_request` (the new one may not be chosen),
+   * `conflict`, `rate_limited`, `busy`.
+   */
+  async changePassword(accountId: string, password: string, newPassword: string, sessionId: string | undefined): Promise<void> {
+    const { passwords, oneTimeLinks, sessions, mail, publicUrl } = this.#options;
+    const row = await this.#verified(accountId, password);
+    if (!row) throw new VezaError('invalid_credentials', 'The password is wrong.');
+    await passwords.check(newPassword, knownOf(row));
+    const hash = await passwords.hash(newPassword);
+    await this.#database.transaction(async (connection) => {
+      const { rowCount } = await connection.query('update accounts set password_hash = $3 where id = $1 and password_hash = $2', [
+        accountId,
+        row.password_hash,
+        hash,
+      ]);
+      if (rowCount === 0) throw new VezaError('conflict', 'The password was changed by somebody else a moment ago.');
+      await oneTimeLinks.void(connection, accountId, ['recovery', 'invitation', 'confirmation']);
+      await sessions.endAll(accountId, { except: sessionId, connection });
+      await mail.post({ to: row.email, ...passwordChangedMail(`${publicUrl}/account`), accountId }, connection);
+    });
+    mail.wake();
+  }
+
+  /** Rejects: `bad_request`, `not_found`. */
+  async rename(accountId: string, name: string): Promise<void> {
+    const { rowCount } = await this.#database.query('update accounts set name = $2 where id = $1', [accountId, checkedName(name)]);
+    if (rowCount === 0) throw noAccount();
+  }
+
+  /** Its sessions end, because what is in their tokens is no longer true. Rejects: `not_found`, `conflict` (the last administrator). */
+  async setRole(accountId: string, role: Role): Promise<Account> {
+    return this.#database.transaction(async (connection) => {
+      const row = await lockedUnlessLastAdmin(connection, accountId);
+      if (row.role === role) return accountOf(row);
+      await connection.query('update accounts set role = $2 where id = $1', [accountId, role]);
+      await this.#options.sessions.endAll(accountId, { connection });
+      return accountOf({ ...row, role });
+    });
+  }
+
+  /**
+   * Its sessions and links end. Rejects: `not_found`, `forbidden` (`by` does not stand above it), `conflict` (the last administrator),
+   * `bad_request` (the reason).
+   */
+  async ban(by: Principal, accountId: string, reason: string | undefined): Promise<Account> {
+    const { clock, oneTimeLinks, sessions, events } = this.#options;
+    const text = reason?.trim().normalize('NFC') || undefined;
+    if (text !== undefined && (text.length > MAX_BAN_REASON_CHARS || /[\p{Cc}\p{Cs}]/u.test(text))) {
+      throw new VezaError('bad_request', `A reason is at most ${MAX_BAN_REASON_CHARS} characters on one line.`, {
+        details: { at: 'body.reason' },
+      });
+    }
+    return this.#database.transaction(async (connection) => {
+      const row = await lockedUnlessLastAdmin(connection, accountId);
+      mayBan(by, row.role);
+      const bannedAt = row.banned_at ?? new Date(clock.wallMs());
+      await connection.query('update accounts set banned_at = $2, ban_reason = $3 where id = $1', [accountId, bannedAt, text ?? null]);
+      await oneTimeLinks.void(connection, accountId, ['recovery', 'invitation', 'confirmation']);
+      await sessions.endAll(accountId, { connection });
+      if (!row.banned_at) {
+        await events?.emit('account.banned', undefined, { account: { id: row.id, name: row.name }, reason: text ?? null }, connection);
+      }
+      return accountOf({ ...row, banned_at: bannedAt, ban_reason: text ?? null });
+    });
+  }
+
+  /** Rejects: `not_found`, `forbidden`. One that is not banned is left as it is. */
+  async unban(by: Principal, accountId: string): Promise<Account> {
+    return this.#database.transaction(async (connection) => {
+      const row = await lockedAccount(connection, accountId);
+      mayBan(by, row.role);
+      await connection.query('update accounts set banned_at = null, ban_reason = null where id = $1', [accountId]);
+      return accountOf({ ...row, banned_at: null, ban_reason: null });
+    });
+  }
+
+  /**
+   * With its sessions, keys, links and memberships, and with the channels that it owns when `withChannels`; else they stay, and have no owner.
+   * The audit log keeps what it did. Resolves to the slugs of the channels that are deleted: their shows are to be ended. Rejects: `not_found`,
+   * `conflict` (the last administrator).
+   */
+  async delete(accountId: string, withChannels: boolean): Promise<string[]> {
+    const { sessions, mail } = this.#options;
+    const slugs = await this.#database.transaction(async (connection) => {
+      const row = await lockedUnlessLastAdmin(connection, accountId);
+      // Before the rows are gone: what is left of its access tokens' lives must be worth nothing.
+      await sessions.endAll(accountId, { connection });
+      const { rows } = withChannels
+        ? await connection.query<{ slug: string }>('delete from channels where owner_id = $1 returning slug', [accountId])
+        : { rows: [] };
+      await connection.query('delete from accounts where id = $1', [accountId]);
+      if (row.password_hash !== null && row.confirmed_at) await mail.post({ to: row.email, ...deletedMail() }, connection);
+      return rows.map(({ slug }) => slug);
+    });
+    mail.wake();
+    return slugs;
+  }
+
+  /** Everything that is kept about it. Rejects with `not_found`. */
+  export(accountId: string): ReturnType<typeof exportAccount> {
+    return exportAccount(this.#database, accountId);
+  }
+
+  async #row(id: string): Promise<AccountRow | undefined> {
+    const { rows } = await this.#database.query<AccountRow>('select * from accounts where id = $1', [id]);
+    return rows[0];
+  }
+
+  async #verified(accountId: string, password: string): Promise<AccountRow | undefined> {
+    const { limits, passwords } = this.#options;
+    const key = ['password', accountId];
+    await limits.take('sign-in-account', key);
+    const row = await this.#row(accountId);
+    const { right } = await passwords.verify(row?.password_hash ?? undefined, password);
+    if (!right) return undefined;
+    await limits.reward('sign-in-account', key);
+    return row;
+  }
+
+  /** Whether somebody was signed in to it from this address, or its neighbours, in the last month. */
+  async #wasHere(key: string | undefined, address: string): Promise<boolean> {
+    if (key === undefined) return false;
+    const { rows } = await this.#database.query<{ address: string }>(
+      'select distinct s.address from sessions s join accounts a on a.id = s.account_id where a.email_key = $1',
+      [key],
+    );
+    return rows.some((session) => addressGroup(session.address) === addressGroup(address));
+  }
+
+  /** Resolves to what is kept from now on. */
+  async #rehash(row: AccountRow, password: string): Promise<string | null> {
+    const hash = await this.#options.passwords.hash(password);
+    const { rowCount } = await this.#database.query('update accounts set password_hash = $3 where id = $1 and password_hash = $2', [
+      row.id,
+      row.password_hash,
+      hash,
+    ]);
+    return rowCount === 0 ? row.password_hash : hash;
+  }
+
+  async #remindOfConfirmation(accountId: string): Promise<void> {
+    await this.#database.transaction(async (connection) => {
+      const row = await lockedAccount(connection, accountId);
+      if (!row.confirmed_at) await this.#options.accountLinks.post(connection, row, 'confirmation');
+    });
+    this.#options.mail.wake();
+  }
+
+  /** For the audit log, as far as it is known whose account was tried. */
+  async #failed(row: AccountRow | undefined, client: SignInClient, reason: string): Promise<VezaError> {
+    await this.#options.audit.record({
+      principal: ANONYMOUS,
+      action: 'signInFailed',
+      address: client.address,
+      target: row && `account:${row.id}`,
+      details: { reason: row ? reason : 'unknown' },
+    });
+    return wrongCredentials();
+  }
+}
+
+function mayBan(by: Principal, role: Role): void {
+  if (by.kind !== 'admin-token' && !outranks(by.role, role))
+    throw new VezaError('forbidden', 'Only an account of a lower role can be banned.');
+}
+
+const wrongCredentials = () =>
+  new VezaError(
+    'invalid_credentials',
+    'The e-mail address or the password is wrong, or the address is not confirmed yet: look for our mail.',
+  );

@@ -1,0 +1,227 @@
+import { createTransport } from 'nodemailer';
+import type { Database, Queryable } from '../../backing/database.js';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import type { Vault } from '../vault.js';
+import { emailAddress } from './email-address.js';
+
+export interface MailMessage {
+  readonly to: string;
+  readonly subject: string;
+  readonly text: string;
+  /** What the mail is for, said by itself: for the log of a development server, which can send none. */
+  readonly link?: string | undefined;
+  /** The account that it is about: deleted with it while it waits. */
+  readonly accountId?: string | undefined;
+  /** Later than this, wall clock milliseconds, nobody has a use for it. */
+  readonly untilMs?: number | undefined;
+}
+
+export interface MailOptions {
+  readonly database: Database;
+  readonly vault: Vault;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Undefined: no mail can be sent. */
+  readonly smtpUrl: string | undefined;
+  readonly from: string;
+  /** Links of mails that cannot be sent go into the log: not in production, where others read it. */
+  readonly showsLinks: boolean;
+}
+
+const PURPOSE = 'mail';
+const GIVE_UP_MS = 2 * 24 * 3_600_000;
+const FIRST_RETRY_MS = 60_000;
+const LONGEST_RETRY_MS = 3_600_000;
+/** Longer than all the limits below together: after that another process may take the mail over. */
+const LEASE_MS = 5 * 60_000;
+const POLL_MS = 15_000;
+const CONNECT_WITHIN_MS = 10_000;
+const ANSWER_WITHIN_MS = 20_000;
+/** More than this many wait only when a mail server is away and somebody floods: what comes then is dropped, with a line in the log. */
+const MAX_WAITING = 10_000;
+const MAX_TEXT_CHARS = 10_000;
+
+/**
+ * Mails, by way of a table: what is posted in a transaction is sent when that is committed, by whichever process comes first, and tried again
+ * for two days. A mail may come twice when a server took it and its answer was lost; both have the same Message-ID.
+ */
+export class Mail {
+  readonly canSend: boolean;
+  /** `dropped`: given up, refused for good, out of date, or too many waited. */
+  readonly counts = { sent: 0, retried: 0, dropped: 0 };
+  readonly #options: MailOptions;
+  readonly #transport: ReturnType<typeof createTransport> | undefined;
+  #cancelPoll: () => void = () => undefined;
+  #sending: Promise<void> | undefined;
+  #wanted = false;
+  #stopped = false;
+
+  constructor(options: MailOptions) {
+    this.#options = options;
+    this.canSend = options.smtpUrl !== undefined;
+    this.#transport = this.canSend
+      ? createTransport({
+          url: options.smtpUrl!,
+          connectionTimeout: CONNECT_WITHIN_MS,
+          greetingTimeout: CONNECT_WITHIN_MS,
+          dnsTimeout: CONNECT_WITHIN_MS,
+          socketTimeout: ANSWER_WITHIN_MS,
+          disableFileAccess: true,
+          disableUrlAccess: true,
+        })
+      : undefined;
+  }
+
+  start(): void {
+    const { clock, log, showsLinks } = this.#options;
+    if (this.canSend) {
+      this.#cancelPoll = clock.every(POLL_MS, () => this.wake());
+      this.wake();
+    } else if (!showsLinks) {
+      log.warn({}, 'no mail can be sent, so nobody can recover a password by himself: set SMTP_URL');
+    }
+  }
+
+  /** Waits for the mail that is on its way. Twice is harmless. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#cancelPoll();
+    await this.#sending;
+    this.#transport?.close();
+  }
+
+  /** Into the outbox, and off. */
+  async send(message: MailMessage): Promise<void> {
+    await this.post(message, this.#options.database);
+    this.wake();
+  }
+
+  /**
+   * Into the outbox, in the transaction of `connection`; `wake` after its commit. Throws when the message could be more than one (a line break
+   * in a header): that is a defect of ours, since nothing that a stranger says is put into one.
+   */
+  async post(message: MailMessage, connection: Queryable): Promise<void> {
+    const { vault, clock, log, showsLinks } = this.#options;
+    const to = emailAddress(message.to).shown;
+    if (/\p{Cc}/u.test(message.subject) || message.subject.length > 200) throw new Error('this is not the subject of a mail');
+    if (message.text.length > MAX_TEXT_CHARS) throw new Error('this mail is too long');
+    if (!this.canSend) {
+      if (showsLinks && message.link !== undefined)
+        log.info({ to, subject: message.subject, link: message.link }, 'a mail that cannot be sent');
+      return;
+    }
+    const sealed = vault.seal(PURPOSE, JSON.stringify({ to, subject: message.subject, text: message.text, untilMs: message.untilMs }));
+    const { rowCount } = await connection.query(
+      `insert into mail_outbox (account_id, sealed_message, next_attempt_at, created_at)
+       select $1, $2, $3, $3 where (select count(*) from mail_outbox) < $4`,
+      [message.accountId ?? null, sealed, new Date(clock.wallMs()), MAX_WAITING],
+    );
+    if (rowCount > 0) return;
+    this.counts.dropped++;
+    log.error({ waiting: MAX_WAITING }, 'too many mails wait for the mail server; one was dropped');
+  }
+
+  /** Sends what is due, now. */
+  wake(): void {
+    if (!this.canSend || this.#stopped) return;
+    this.#wanted = true;
+    this.#sending ??= this.#sendDue().finally(() => {
+      this.#sending = undefined;
+      // Woken after the last look.
+      if (this.#wanted) this.wake();
+    });
+  }
+
+  /** Resolves when nothing that is due is left. */
+  async idle(): Promise<void> {
+    while (this.#sending) await this.#sending;
+  }
+
+  async #sendDue(): Promise<void> {
+    try {
+      while (this.#wanted && !this.#stopped) {
+        this.#wanted = false;
+        while (!this.#stopped && (await this.#sendOne()));
+      }
+    } catch (error) {
+      this.#options.log.warn({ error: messageOf(error) }, 'the outbox of mails cannot be read; it is looked at again soon');
+    }
+  }
+
+  /** False: none is due. */
+  async #sendOne(): Promise<boolean> {
+    const { database, vault, clock, log, from } = this.#options;
+    const now = clock.wallMs();
+    const { rows } = await database.query<OutboxRow>(
+      `update mail_outbox set attempts = attempts + 1, next_attempt_at = $2
+       where id = (select id from mail_outbox where next_attempt_at <= $1 order by next_attempt_at, id limit 1 for update skip locked)
+       returning id, sealed_message, attempts, created_at`,
+      [new Date(now), new Date(now + LEASE_MS)],
+    );
+    const row = rows[0];
+    if (!row) return false;
+    const mail = { mail: row.id, attempts: row.attempts };
+    const done = async (how: 'sent' | 'dropped') => {
+      await database.query('delete from mail_outbox where id = $1', [row.id]);
+      this.counts[how]++;
+    };
+    try {
+      const message = JSON.parse((await vault.open(PURPOSE, row.sealed_message)).toString()) as OutboxMessage;
+      if (message.untilMs !== undefined && message.untilMs <= now) {
+        log.error(mail, 'a mail was not sent in time, and is dropped');
+        await done('dropped');
+        return true;
+      }
+      const { to, subject, text } = message;
+      await this.#transport!.sendMail({
+        from,
+        // As an object it is one address, whatever is in it.
+        to: { name: '', address: to },
+        subject,
+        text,
+        messageId: `<veza.${row.id}.${row.created_at.getTime()}@${from.slice(from.lastIndexOf('@') + 1).replace(/>.*$/, '')}>`,
+        date: row.created_at,
+        // RFC 3834: no out-of-office notice is wanted.
+        headers: { 'Auto-Submitted': 'auto-generated' },
+      });
+      await done('sent');
+    } catch (error) {
+      const failure = { ...mail, error: messageOf(error) };
+      if (isFinal(error)) {
+        log.error(failure, 'the mail server refuses a mail for good; it is dropped');
+        await done('dropped');
+      } else if (now - row.created_at.getTime() >= GIVE_UP_MS) {
+        log.error(failure, 'a mail could not be sent for two days, and is dropped');
+        await done('dropped');
+      } else {
+        this.counts.retried++;
+        const waitMs = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(row.attempts - 1, 10));
+        log.warn({ ...failure, retryInS: waitMs / 1000 }, 'a mail could not be sent; it is tried again');
+        await database.query('update mail_outbox set next_attempt_at = $2 where id = $1', [row.id, new Date(now + waitMs)]);
+      }
+    }
+    return true;
+  }
+}
+
+interface OutboxRow {
+  id: number;
+  sealed_message: Buffer;
+  attempts: number;
+  created_at: Date;
+}
+
+interface OutboxMessage {
+  to: string;
+  subject: string;
+  text: string;
+  untilMs?: number;
+}
+
+/** 5xx about the recipient or the message. About us (a wrong password, a full server) it may be put right while the mail waits. */
+function isFinal(error: unknown): boolean {
+  const { responseCode, command } = error as { responseCode?: unknown; command?: unknown };
+  return typeof responseCode === 'number' && responseCode >= 550 && responseCode <= 554 && (command === 'RCPT TO' || command === 'DATA');
+}

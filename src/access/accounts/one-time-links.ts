@@ -1,0 +1,94 @@
+import { createHash, randomBytes } from 'node:crypto';
+import type { Queryable } from '../../backing/database.js';
+import type { Clock } from '../../runtime/clock.js';
+import { VezaError } from '../../runtime/errors.js';
+
+export type LinkPurpose = 'recovery' | 'invitation' | 'confirmation';
+
+const HOUR_MS = 3_600_000;
+export const LINK_LIFE_MS: Readonly<Record<LinkPurpose, number>> = {
+  recovery: HOUR_MS,
+  confirmation: 48 * HOUR_MS,
+  invitation: 7 * 24 * HOUR_MS,
+};
+
+/** 256 bits, base64url. */
+export const LINK_TOKEN = /^[\w-]{43}$/;
+
+export interface OneTimeLink {
+  readonly token: string;
+  readonly expiresAtMs: number;
+}
+
+/**
+ * What opens an account once: tokens of 256 random bits, of which only the SHA-256 is kept. Each is for one purpose, ends, and is good once;
+ * a new one voids those before. All methods take the connection of the transaction that they are part of.
+ */
+export class OneTimeLinks {
+  readonly #clock: Clock;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** `besides`: how many older ones stay good. */
+  async issue(connection: Queryable, accountId: string, purpose: LinkPurpose, besides = 0): Promise<OneTimeLink> {
+    const token = randomBytes(32).toString('base64url');
+    const now = this.#clock.wallMs();
+    const expiresAtMs = Math.trunc(now + LINK_LIFE_MS[purpose]);
+    await connection.query(
+      `delete from one_time_links where account_id = $1 and purpose = $2 and token_hash not in
+         (select token_hash from one_time_links where account_id = $1 and purpose = $2 and used_at is null
+          order by created_at desc, token_hash limit $3)`,
+      [accountId, purpose, besides],
+    );
+    await connection.query(
+      'insert into one_time_links (token_hash, account_id, purpose, created_at, expires_at) values ($1, $2, $3, $4, $5)',
+      [hashOf(token), accountId, purpose, new Date(now), new Date(expiresAtMs)],
+    );
+    return { token, expiresAtMs };
+  }
+
+  /** Whose it is, if it is good for one of `purposes`; it stays good. Rejects with `not_found`. */
+  async look(connection: Queryable, token: string, purposes: readonly LinkPurpose[]): Promise<string> {
+    const { rows } = await connection.query<{ account_id: string }>(
+      'select account_id from one_time_links where token_hash = $1 and purpose = any($2) and used_at is null and expires_at > $3',
+      [hashOf(token), purposes, new Date(this.#clock.wallMs())],
+    );
+    if (!rows[0]) throw notGood();
+    return rows[0].account_id;
+  }
+
+  /** Uses it up; whoever comes second, in whatever process, is refused. Rejects with `not_found`. */
+  async use(connection: Queryable, token: string, purposes: readonly LinkPurpose[]): Promise<string> {
+    const { rows } = await connection.query<{ account_id: string }>(
+      `update one_time_links set used_at = $3 where token_hash = $1 and purpose = any($2) and used_at is null and expires_at > $3
+       returning account_id`,
+      [hashOf(token), purposes, new Date(this.#clock.wallMs())],
+    );
+    if (!rows[0]) throw notGood();
+    return rows[0].account_id;
+  }
+
+  async void(connection: Queryable, accountId: string, purposes: readonly LinkPurpose[]): Promise<void> {
+    await connection.query('delete from one_time_links where account_id = $1 and purpose = any($2) and used_at is null', [
+      accountId,
+      purposes,
+    ]);
+  }
+
+  /** Whether one that is good still was issued in the last `withinMs`: its mail is in the mailbox, and need not come again. */
+  async isFresh(connection: Queryable, accountId: string, purpose: LinkPurpose, withinMs: number): Promise<boolean> {
+    const now = this.#clock.wallMs();
+    const { rowCount } = await connection.query(
+      `select 1 from one_time_links where account_id = $1 and purpose = $2 and used_at is null and created_at > $3 and expires_at > $4 limit 1`,
+      [accountId, purpose, new Date(now - withinMs), new Date(now)],
+    );
+    return rowCount > 0;
+  }
+}
+
+const hashOf = (token: string) => createHash('sha256').update(token).digest();
+
+const notGood = () =>
+  new VezaError('not_found', 'This link is no longer good: it was used, has expired, or a newer one was sent. Ask for a new one.');

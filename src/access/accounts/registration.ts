@@ -1,0 +1,265 @@
+import { randomUUID } from 'node:crypto';
+import type { Database, Queryable } from '../../backing/database.js';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf, VezaError } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import { outranks, type Principal, type Role } from '../roles.js';
+import { type AccountLinks, MAIL_INTERVAL_MS, type ShownLink } from './account-links.js';
+import { type Account, type AccountRow, accountOf, checkedName, knownOf, lockedAccount, noAccount, rowByEmail } from './account-rows.js';
+import type { AccountLimits, AccountSessions } from './accounts.js';
+import { type EmailAddress, emailAddress } from './email-address.js';
+import type { Mail } from './mail.js';
+import { passwordChangedMail } from './mail-texts.js';
+import type { OneTimeLinks } from './one-time-links.js';
+import type { Passwords } from './passwords.js';
+
+export interface RegistrationOptions {
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly passwords: Passwords;
+  readonly oneTimeLinks: OneTimeLinks;
+  readonly accountLinks: AccountLinks;
+  readonly mail: Mail;
+  readonly sessions: Pick<AccountSessions, 'endAll'>;
+  readonly limits: Pick<AccountLimits, 'take'>;
+  /** Whether strangers may make accounts, and with which role. */
+  readonly registration: 'open' | 'closed';
+  readonly defaultRole: 'listener' | 'broadcaster';
+  /** Of the administrator that the first start makes. */
+  readonly adminEmail: string;
+  readonly publicUrl: string;
+}
+
+/** Links to the first administrator's account that are good at once: each process of a service that starts shows one. */
+const FIRST_ADMIN_LINKS = 5;
+const CLEAN_MS = 3_600_000;
+/** An address that was never confirmed is free again after that. */
+const UNCONFIRMED_KEPT_MS = 7 * 24 * 3_600_000;
+/** Recoveries whose mails are being written; more are dropped, with a line in the log. */
+const MAX_UNDER_WAY = 100;
+
+/** How one comes to have an account, and comes back to it: by oneself, by invitation, by a link. */
+export class Registration {
+  readonly #options: RegistrationOptions;
+  readonly #underWay = new Set<Promise<void>>();
+  #cancelClean: () => void = () => undefined;
+
+  constructor(options: RegistrationOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    const { clock, log } = this.#options;
+    this.#cancelClean = clock.every(CLEAN_MS, () => {
+      this.clean().catch((error) => log.warn({ error: messageOf(error) }, 'old links cannot be deleted'));
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.#cancelClean();
+    await this.idle();
+  }
+
+  /** Resolves when everything that was asked for is in the outbox. */
+  async idle(): Promise<void> {
+    while (this.#underWay.size > 0) await Promise.all(this.#underWay);
+  }
+
+  /**
+   * For an address that has an account the same is done and answered, only that its holder gets a mail that says so. With a mail server the
+   * account waits until its address is confirmed. Until then whoever registers the address again replaces name and password together
+   * with the link, so that a link only ever opens the account with the password that was chosen with it.
+   *
+   * Rejects: `forbidden` (registration is closed), `bad_request`, `rate_limited`, `busy`.
+   */
+  async register(given: { email: string; password: string; name: string }, address: string): Promise<{ email: string; name: string }> {
+    const { database, passwords, accountLinks, mail, limits, clock } = this.#options;
+    if (this.#options.registration === 'closed') {
+      throw new VezaError('forbidden', 'Accounts are made by an administrator here: ask for an invitation.');
+    }
+    await limits.take('register', address);
+    const email = emailAddress(given.email);
+    const name = checkedName(given.name);
+    await passwords.check(given.password, knownOf({ email: email.shown, name }));
+    const hash = await passwords.hash(given.password);
+    await database.transaction(async (connection) => {
+      const now = new Date(clock.wallMs());
+      const { rows } = await connection.query<AccountRow>(
+        `insert into accounts (id, email, email_key, name, role, password_hash, confirmed_at, created_at) values ($1, $2, $3, $4, $5, $6, $7, $8)
+         on conflict (email_key) do nothing returning *`,
+        [randomUUID(), email.shown, email.key, name, this.#options.defaultRole, hash, mail.canSend ? null : now, now],
+      );
+      if (rows[0]) {
+        if (mail.canSend) await accountLinks.post(connection, rows[0], 'confirmation');
+        return;
+      }
+      await this.#registeredAgain(connection, email, { name, hash });
+    });
+    mail.wake();
+    return { email: email.shown, name };
+  }
+
+  async #registeredAgain(connection: Queryable, email: EmailAddress, { name, hash }: { name: string; hash: string }): Promise<void> {
+    const { accountLinks, oneTimeLinks, mail } = this.#options;
+    const { rows } = await connection.query<AccountRow>('select * from accounts where email_key = $1 for update', [email.key]);
+    const row = rows[0];
+    // Deleted a moment ago; or banned, and then there is nothing to say.
+    if (!row || row.banned_at) return;
+    const { state } = accountOf(row);
+    if (state !== 'unconfirmed') {
+      await accountLinks.post(connection, row, state === 'invited' ? 'invitation' : 'known-address');
+      return;
+    }
+    // The link that is in the mailbox belongs to the password that is there, and stays as it is until another mail may be sent.
+    if (!mail.canSend || (await oneTimeLinks.isFresh(connection, row.id, 'confirmation', MAIL_INTERVAL_MS))) return;
+    await connection.query('update accounts set name = $2, password_hash = $3 where id = $1', [row.id, name, hash]);
+    await accountLinks.post(connection, row, 'confirmation');
+  }
+
+  /** The address is its holder's. Resolves to the account's id. Rejects: `not_found` (the link is not good), `rate_limited`. */
+  async confirm(token: string, address: string): Promise<string> {
+    const { database, oneTimeLinks, limits, clock } = this.#options;
+    await limits.take('token', address);
+    return database.transaction(async (connection) => {
+      const accountId = await oneTimeLinks.use(connection, token, ['confirmation']);
+      await connection.query('update accounts set confirmed_at = coalesce(confirmed_at, $2) where id = $1', [
+        accountId,
+        new Date(clock.wallMs()),
+      ]);
+      await oneTimeLinks.void(connection, accountId, ['confirmation']);
+      return accountId;
+    });
+  }
+
+  /**
+   * Sends a link, if there is such an account. Resolves before it is known whether there is, so that the time tells nothing. Rejects with
+   * `rate_limited`.
+   */
+  async recover(email: string, address: string): Promise<void> {
+    const { limits, log } = this.#options;
+    await limits.take('recover', address);
+    if (this.#underWay.size >= MAX_UNDER_WAY) {
+      log.error({ underWay: MAX_UNDER_WAY }, 'too many passwords are recovered at once; one request was dropped');
+      return;
+    }
+    const sent = this.#sendRecovery(email).catch((error) => log.error({ error: messageOf(error) }, 'a password could not be recovered'));
+    this.#underWay.add(sent);
+    sent.finally(() => this.#underWay.delete(sent));
+  }
+
+  async #sendRecovery(email: string): Promise<void> {
+    const { database, accountLinks, mail } = this.#options;
+    const found = await rowByEmail(database, email);
+    if (!found) return;
+    await database.transaction(async (connection) => {
+      const row = await lockedAccount(connection, found.id);
+      if (!row.banned_at) await accountLinks.post(connection, row, row.password_hash === null ? 'invitation' : 'recovery');
+    });
+    mail.wake();
+  }
+
+  /**
+   * A password for the account whose link of recovery or invitation it is; it proves the address, too. Ends all sessions. Resolves to the
+   * account's id. Rejects: `not_found` (the link is not good), `bad_request` (the password; the link stays good), `rate_limited`, `busy`.
+   */
+  async reset(token: string, newPassword: string, address: string): Promise<string> {
+    const { database, passwords, oneTimeLinks, sessions, mail, limits, clock, publicUrl } = this.#options;
+    await limits.take('token', address);
+    const accountId = await oneTimeLinks.look(database, token, ['recovery', 'invitation']);
+    const { rows } = await database.query<AccountRow>('select * from accounts where id = $1', [accountId]);
+    if (!rows[0]) throw noAccount();
+    await passwords.check(newPassword, knownOf(rows[0]));
+    const hash = await passwords.hash(newPassword);
+    await database.transaction(async (connection) => {
+      await oneTimeLinks.use(connection, token, ['recovery', 'invitation']);
+      const row = await lockedAccount(connection, accountId);
+      await connection.query('update accounts set password_hash = $2, confirmed_at = coalesce(confirmed_at, $3) where id = $1', [
+        accountId,
+        hash,
+        new Date(clock.wallMs()),
+      ]);
+      await oneTimeLinks.void(connection, accountId, ['recovery', 'invitation', 'confirmation']);
+      await sessions.endAll(accountId, { connection });
+      if (row.password_hash !== null)
+        await mail.post({ to: row.email, ...passwordChangedMail(`${publicUrl}/account`), accountId }, connection);
+    });
+    mail.wake();
+    return accountId;
+  }
+
+  /** An account that is opened by the link, which is mailed as well where mail can be sent. Rejects: `bad_request`, `conflict`. */
+  async invite(given: { email: string; name: string; role: Role }): Promise<{ account: Account } & ShownLink> {
+    const { database, accountLinks, mail, clock } = this.#options;
+    const email = emailAddress(given.email);
+    const name = checkedName(given.name);
+    const made = await database.transaction(async (connection) => {
+      const row = await this.#insertInvited(connection, email, name, given.role, new Date(clock.wallMs()));
+      if (!row) throw new VezaError('conflict', 'There is an account with this address already.');
+      const shown = await accountLinks.show(connection, row.id, 'invitation');
+      if (mail.canSend) await accountLinks.mailShown(connection, row, 'invitation', shown);
+      return { account: accountOf(row), ...shown };
+    });
+    mail.wake();
+    return made;
+  }
+
+  /**
+   * A link for somebody who cannot get mail: an invitation for an account without a password, else a recovery. Rejects: `not_found`,
+   * `forbidden` (`by` does not stand above it, or it is banned).
+   */
+  async link(by: Principal, accountId: string): Promise<ShownLink> {
+    const { database, accountLinks } = this.#options;
+    return database.transaction(async (connection) => {
+      const row = await lockedAccount(connection, accountId);
+      if (by.kind !== 'admin-token' && !outranks(by.role, row.role)) {
+        throw new VezaError('forbidden', 'Only for an account of a lower role: whoever has the link has the account.');
+      }
+      if (row.banned_at) throw new VezaError('forbidden', 'This account is banned.');
+      return accountLinks.show(connection, accountId, row.password_hash === null ? 'invitation' : 'recovery');
+    });
+  }
+
+  /** Until an administrator has chosen a password: an account for one, and a new link to it. Undefined: there is an administrator. */
+  async firstAdmin(): Promise<({ email: string } & ShownLink) | undefined> {
+    const { database, accountLinks, adminEmail, clock, log } = this.#options;
+    const email = emailAddress(adminEmail);
+    return database.transaction(async (connection) => {
+      const { rowCount } = await connection.query(`select 1 from accounts where role = 'admin' and password_hash is not null limit 1`);
+      if (rowCount > 0) return undefined;
+      await this.#insertInvited(connection, email, 'Administrator', 'admin', new Date(clock.wallMs()));
+      const { rows } = await connection.query<AccountRow>('select * from accounts where email_key = $1 for update', [email.key]);
+      const row = rows[0];
+      if (row?.role !== 'admin' || row.banned_at) {
+        // Somebody has registered the address: that alone must not make him the administrator.
+        log.warn(
+          { email: email.shown },
+          'ADMIN_EMAIL is the address of an account that is no administrator: veza user set-role makes it one',
+        );
+        return undefined;
+      }
+      return { email: row.email, ...(await accountLinks.show(connection, row.id, 'invitation', FIRST_ADMIN_LINKS - 1)) };
+    });
+  }
+
+  async #insertInvited(connection: Queryable, email: EmailAddress, name: string, role: Role, now: Date): Promise<AccountRow | undefined> {
+    const { rows } = await connection.query<AccountRow>(
+      `insert into accounts (id, email, email_key, name, role, created_at) values ($1, $2, $3, $4, $5, $6)
+       on conflict (email_key) do nothing returning *`,
+      [randomUUID(), email.shown, email.key, name, role, now],
+    );
+    return rows[0];
+  }
+
+  /** Links that are over, and addresses that were never confirmed. */
+  async clean(): Promise<void> {
+    const { database, clock } = this.#options;
+    const now = clock.wallMs();
+    await database.query('delete from one_time_links where expires_at <= $1', [new Date(now)]);
+    await database.query(
+      `delete from accounts a where confirmed_at is null and password_hash is not null and banned_at is null and created_at <= $1
+         and not exists (select 1 from one_time_links l where l.account_id = a.id)`,
+      [new Date(now - UNCONFIRMED_KEPT_MS)],
+    );
+  }
+}

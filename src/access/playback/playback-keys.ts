@@ -1,0 +1,164 @@
+import { randomBytes, timingSafeEqual } from 'node:crypto';
+import { chmod, open, rename, rm } from 'node:fs/promises';
+import type { Database, Queryable } from '../../backing/database.js';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import type { Vault } from '../vault.js';
+import { type PlaybackToken, type SignedFor, sign, signedText } from './playback-token.js';
+
+/** What playback links are signed with, as it may be shown. */
+export interface PlaybackKey {
+  readonly id: string;
+  readonly createdAtMs: number;
+  /** From when on it signs. What it signs is accepted at once. */
+  readonly signsFromMs: number;
+}
+
+interface Key extends PlaybackKey {
+  readonly secret: Buffer;
+}
+
+export interface PlaybackKeysOptions {
+  readonly database: Database;
+  readonly vault: Vault;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Where an edge server reads them; rewritten whenever they change. */
+  readonly file?: string | undefined;
+}
+
+/** What the file for an edge server holds; `infra/nginx/playback.js` reads it. Secret. */
+export interface ExportedPlaybackKeys {
+  /** Base64url, by key id. */
+  readonly keys: Readonly<Record<string, string>>;
+}
+
+const SECRET_BYTES = 32;
+const ID_BYTES = 4;
+/** For the advisory lock; any number will do, as long as every process takes the same. */
+const LOCK = 0x706c6179;
+
+const purposeOf = (id: string) => `playback-key:${id}`;
+
+/**
+ * The keys of playback links: at most two, so that links live through a change. With every new one the older of the two goes, and all links that
+ * it had signed with it.
+ */
+export class PlaybackKeys {
+  readonly #options: PlaybackKeysOptions;
+  /** The newest first. */
+  #keys: readonly Key[] = [];
+  #written = '';
+  #listeners: (() => void)[] = [];
+
+  constructor(options: PlaybackKeysOptions) {
+    this.#options = options;
+  }
+
+  /** Makes the first key when there is none. */
+  async start(): Promise<void> {
+    await this.#options.database.transaction(async (connection) => {
+      await connection.query('select pg_advisory_xact_lock($1)', [LOCK]);
+      const { rowCount } = await connection.query('select 1 from playback_keys limit 1');
+      if (rowCount === 0) await this.#add(connection, 0);
+    });
+    await this.load();
+  }
+
+  /** Reads them again, because they have changed. */
+  async load(): Promise<void> {
+    const { database, vault } = this.#options;
+    const { rows } = await database.query<{ kid: string; sealed_secret: Buffer; signs_from: Date; created_at: Date }>(
+      'select kid, sealed_secret, signs_from, created_at from playback_keys order by number desc',
+    );
+    const keys = await Promise.all(
+      rows.map(async (row) => ({
+        id: row.kid,
+        secret: await vault.open(purposeOf(row.kid), row.sealed_secret),
+        createdAtMs: row.created_at.getTime(),
+        signsFromMs: row.signs_from.getTime(),
+      })),
+    );
+    const same = keys.length === this.#keys.length && keys.every(({ id }, index) => id === this.#keys[index]?.id);
+    this.#keys = keys;
+    if (!same) for (const listener of this.#listeners) listener();
+    await this.#write();
+  }
+
+  /** Called when a key has come or gone: what was verified before may not be good any more. */
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  list(): PlaybackKey[] {
+    return this.#keys.map(({ id, createdAtMs, signsFromMs }) => ({ id, createdAtMs, signsFromMs }));
+  }
+
+  /** A token's signature, with the id of the key that made it. */
+  sign(token: Pick<PlaybackToken, 'expiry' | 'listener'>, forWhat: SignedFor): { keyId: string; signature: string } {
+    const nowMs = this.#options.clock.wallMs();
+    const key = this.#keys.find(({ signsFromMs }) => signsFromMs <= nowMs) ?? this.#keys.at(-1);
+    if (!key) throw new Error('there is no playback key yet');
+    return { keyId: key.id, signature: sign(key.secret, signedText({ ...token, keyId: key.id }, forWhat)) };
+  }
+
+  /** In constant time for a key. The texts are compared and not the bytes, so that a token can be written in one way only. */
+  verify(token: PlaybackToken, forWhat: SignedFor): boolean {
+    const key = this.#keys.find(({ id }) => id === token.keyId);
+    if (!key) return false;
+    const right = Buffer.from(sign(key.secret, signedText(token, forWhat)));
+    const given = Buffer.from(token.signature);
+    return right.length === given.length && timingSafeEqual(right, given);
+  }
+
+  /** A new key in place of the older one. It signs after `signsInMs`, by when everybody who verifies has to know it. */
+  async replace(signsInMs: number): Promise<void> {
+    await this.#options.database.transaction(async (connection) => {
+      await connection.query('select pg_advisory_xact_lock($1)', [LOCK]);
+      await connection.query('delete from playback_keys where number <> (select max(number) from playback_keys)');
+      await this.#add(connection, signsInMs);
+    });
+    await this.load();
+  }
+
+  export(): ExportedPlaybackKeys {
+    return { keys: Object.fromEntries(this.#keys.map(({ id, secret }) => [id, secret.toString('base64url')])) };
+  }
+
+  async #add(connection: Queryable, signsInMs: number): Promise<void> {
+    const { clock, vault } = this.#options;
+    const id = randomBytes(ID_BYTES).toString('hex');
+    const nowMs = clock.wallMs();
+    await connection.query('insert into playback_keys (kid, sealed_secret, signs_from, created_at) values ($1, $2, $3, $4)', [
+      id,
+      vault.seal(purposeOf(id), randomBytes(SECRET_BYTES)),
+      new Date(nowMs + signsInMs),
+      new Date(nowMs),
+    ]);
+  }
+
+  /** Whole or not at all. A file that cannot be written is no reason to stop playing. */
+  async #write(): Promise<void> {
+    const { file, log } = this.#options;
+    const text = `${JSON.stringify(this.export())}\n`;
+    if (file === undefined || text === this.#written) return;
+    const unfinished = `${file}.${randomBytes(ID_BYTES).toString('hex')}`;
+    try {
+      const opened = await open(unfinished, 'wx', 0o640);
+      try {
+        await opened.writeFile(text);
+        await opened.sync();
+      } finally {
+        await opened.close();
+      }
+      // Whatever the umask: the edge server reads it as a member of the folder's group.
+      await chmod(unfinished, 0o640);
+      await rename(unfinished, file);
+      this.#written = text;
+    } catch (error) {
+      await rm(unfinished, { force: true });
+      log.error({ file, error: messageOf(error) }, 'the playback keys cannot be written for the edge server; it refuses newer links');
+    }
+  }
+}

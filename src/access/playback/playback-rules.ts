@@ -1,0 +1,229 @@
+import type { Database } from '../../backing/database.js';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import type { Channels } from '../channels.js';
+import type { CountryRule } from './countries.js';
+
+/** A recording that is not simply open to everybody as its channel is. */
+export interface RestrictedAsset {
+  /** Slug. */
+  readonly channel: string;
+  readonly isPrivate: boolean;
+  /** Numbers of its segments, inclusive; no end while it is made. */
+  readonly from: number;
+  readonly to: number;
+}
+
+export interface PlaybackRulesOptions {
+  readonly database: Database;
+  readonly channels: Channels;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** What else is to be read again when something has changed. */
+  readonly alsoReload: () => Promise<void>;
+}
+
+/** How soon another process's change is known here. */
+const POLL_MS = 1000;
+/** By then the hourly sweep has deleted the files. */
+const CLOSED_FOR_DAYS = 7;
+const PURGE_MS = 3600_000;
+/** Recordings that are remembered beside those that are not simply open. */
+const MAX_FOUND = 1000;
+
+const SELECT_ASSETS = `select b.id, c.slug, coalesce(b.visibility, c.visibility) = 'private' as private, c.visibility = 'private' as channel_private,
+    b.first_number, b.last_number
+  from broadcasts b join channels c on c.id = b.channel_id where b.recording`;
+
+/**
+ * Who may play what, as far as it is not simply public: in memory, because it is asked at every media request, and read again within a second of a
+ * change by any process. While the database is away, what is known holds.
+ */
+export class PlaybackRules {
+  readonly #options: PlaybackRulesOptions;
+  #version = 0;
+  #countries: ReadonlyMap<string, CountryRule> = new Map();
+  #assets: ReadonlyMap<string, RestrictedAsset> = new Map();
+  /** By slug: what of a channel's segments belongs to a private recording. */
+  #privateRanges: ReadonlyMap<string, readonly RestrictedAsset[]> = new Map();
+  #closed: ReadonlySet<string> = new Set();
+  /** Recordings that are as open as their channel, and what is none, as they were asked for. */
+  readonly #found = new Map<string, Promise<RestrictedAsset | undefined>>();
+  #reading: Promise<void> | undefined;
+  #again: Promise<void> | undefined;
+  #isAway = false;
+  #cancels: (() => void)[] = [];
+
+  constructor(options: PlaybackRulesOptions) {
+    this.#options = options;
+  }
+
+  async start(): Promise<void> {
+    await this.#purge();
+    await this.#read();
+    const { clock, log } = this.#options;
+    const quietly = (work: Promise<void>) =>
+      void work.then(
+        () => this.#reached(),
+        (error) => this.#failed(error),
+      );
+    this.#cancels = [
+      clock.every(POLL_MS, () => quietly(this.#once())),
+      clock.every(
+        PURGE_MS,
+        () =>
+          void this.#purge().catch((error) => log.warn({ error: messageOf(error) }, 'marks of deleted recordings could not be removed')),
+      ),
+    ];
+  }
+
+  async stop(): Promise<void> {
+    for (const cancel of this.#cancels.splice(0)) cancel();
+    await Promise.allSettled([this.#reading, this.#again]);
+  }
+
+  /** Resolves when what was written before the call is known here. Does not reject: the next poll will find it. */
+  async refresh(): Promise<void> {
+    // One that has begun may have read too early.
+    this.#again ??= (this.#reading ?? Promise.resolve())
+      .catch(() => undefined)
+      .then(() => {
+        this.#again = undefined;
+        return this.#once();
+      });
+    await this.#again.catch((error) => this.#failed(error));
+  }
+
+  /** Whether the channel's media is closed to everybody without a right to it. */
+  isPrivate(slug: string): boolean {
+    return this.#options.channels.isPrivate(slug) || (this.#closed.size > 0 && this.#closed.has(`live/${slug}`));
+  }
+
+  countries(slug: string): CountryRule | undefined {
+    return this.#countries.get(slug);
+  }
+
+  /** Undefined: it is as open as its channel, or there is none. */
+  asset(id: string): RestrictedAsset | undefined {
+    return this.#assets.get(id);
+  }
+
+  /** Where the media of any recording is. Undefined: there is none, or the database is away. */
+  async recording(id: string): Promise<RestrictedAsset | undefined> {
+    const known = this.#assets.get(id);
+    if (known) return known;
+    let finding = this.#found.get(id);
+    if (!finding) {
+      const begun = this.#find(id).catch((error) => {
+        if (this.#found.get(id) === begun) this.#found.delete(id);
+        this.#failed(error);
+        return undefined;
+      });
+      finding = begun;
+      this.#found.set(id, begun);
+      if (this.#found.size > MAX_FOUND) this.#found.delete(this.#found.keys().next().value!);
+    }
+    return finding;
+  }
+
+  async #find(id: string): Promise<RestrictedAsset | undefined> {
+    const { rows } = await this.#options.database.query<AssetRow>(`${SELECT_ASSETS} and b.id = $1`, [id]);
+    return rows[0] && assetOf(rows[0]);
+  }
+
+  /** It was deleted; its files may be there for another hour. */
+  isDeleted(assetId: string): boolean {
+    return this.#closed.has(`vod/${assetId}`);
+  }
+
+  /** Whether a segment in the store is part of a private recording, though its channel is not private. */
+  isPrivateSegment(slug: string, number: number): boolean {
+    return this.#privateRanges.get(slug)?.some(({ from, to }) => number >= from && number <= to) ?? false;
+  }
+
+  #once(): Promise<void> {
+    this.#reading ??= this.#read().finally(() => {
+      this.#reading = undefined;
+    });
+    return this.#reading;
+  }
+
+  async #read(): Promise<void> {
+    const { database, channels, alsoReload } = this.#options;
+    const { rows } = await database.query<{ version: number }>('select version from playback_changes');
+    const version = rows[0]?.version ?? 0;
+    if (version === this.#version) return;
+    const { rows: restricted } = await database.query<ChannelRow>(
+      `select slug, visibility, countries_allowed, countries_denied from channels
+       where visibility = 'private' or countries_allowed is not null or countries_denied is not null`,
+    );
+    const { rows: recordings } = await database.query<AssetRow>(
+      `${SELECT_ASSETS} and (coalesce(b.visibility, c.visibility) = 'private' or c.visibility = 'private'
+         or c.countries_allowed is not null or c.countries_denied is not null)`,
+    );
+    const { rows: closed } = await database.query<{ scope: string }>('select scope from playback_closed');
+
+    channels.setPrivate(restricted.filter(({ visibility }) => visibility === 'private').map(({ slug }) => slug));
+    this.#countries = new Map(
+      restricted
+        .filter((row) => row.countries_allowed ?? row.countries_denied)
+        .map((row) => [row.slug, { allowed: row.countries_allowed ?? undefined, denied: row.countries_denied ?? undefined }]),
+    );
+    const assets = new Map<string, RestrictedAsset>();
+    const ranges = new Map<string, RestrictedAsset[]>();
+    for (const row of recordings) {
+      const asset = assetOf(row);
+      assets.set(row.id, asset);
+      if (!row.private || row.channel_private) continue;
+      const others = ranges.get(row.slug);
+      if (others) others.push(asset);
+      else ranges.set(row.slug, [asset]);
+    }
+    this.#found.clear();
+    this.#assets = assets;
+    this.#privateRanges = ranges;
+    this.#closed = new Set(closed.map(({ scope }) => scope));
+    await alsoReload();
+    // Last: what failed on the way is read again.
+    this.#version = version;
+  }
+
+  async #purge(): Promise<void> {
+    const { database, clock } = this.#options;
+    await database.query('delete from playback_closed where closed_at < $1', [new Date(clock.wallMs() - CLOSED_FOR_DAYS * 86_400_000)]);
+  }
+
+  #failed(error: unknown): void {
+    if (!this.#isAway)
+      this.#options.log.warn({ error: messageOf(error) }, 'who may play what cannot be read; what is known holds meanwhile');
+    this.#isAway = true;
+  }
+
+  #reached(): void {
+    this.#isAway = false;
+  }
+}
+
+interface ChannelRow {
+  slug: string;
+  visibility: string;
+  countries_allowed: string[] | null;
+  countries_denied: string[] | null;
+}
+
+interface AssetRow {
+  id: string;
+  slug: string;
+  private: boolean;
+  channel_private: boolean;
+  first_number: number;
+  last_number: number | null;
+}
+
+const assetOf = (row: AssetRow): RestrictedAsset => ({
+  channel: row.slug,
+  isPrivate: row.private,
+  from: row.first_number,
+  to: row.last_number ?? Number.POSITIVE_INFINITY,
+});

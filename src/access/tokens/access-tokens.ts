@@ -1,0 +1,123 @@
+import { jwtVerify, SignJWT } from 'jose';
+import { z } from 'zod';
+import type { Clock } from '../../runtime/clock.js';
+import { type Principal, ROLES, type Role } from '../roles.js';
+import { checkedToken, invalidToken, VerifiedTokens } from './jwt.js';
+import { ACCESS_TOKEN_MS, SIGNING_ALGORITHM, type SigningKeys } from './signing-keys.js';
+
+/** `aud` of our own tokens. */
+export const ACCESS_TOKEN_AUDIENCE = 'veza';
+/** RFC 9068: so that nothing else that is signed with the same key passes for one. */
+const TYPE = 'at+jwt';
+
+/** RFC 8176. Which of them say that more than a password was shown. */
+const SECOND_FACTORS: readonly string[] = ['mfa', 'otp', 'hwk', 'swk', 'sc'];
+export const hasSecondFactor = (amr: readonly string[]): boolean => amr.some((method) => SECOND_FACTORS.includes(method));
+
+const claimsSchema = z.object({
+  sub: z.uuid(),
+  sid: z.uuid(),
+  name: z.string(),
+  role: z.enum(ROLES),
+  amr: z.array(z.string()),
+  exp: z.int(),
+});
+
+export interface AccessTokensOptions {
+  readonly keys: Pick<SigningKeys, 'signer' | 'publicKey' | 'has'>;
+  /** `iss`: the public URL. */
+  readonly issuer: string;
+  readonly clock: Clock;
+  /** Asked at every request. */
+  readonly isEnded: (sessionId: string) => boolean;
+}
+
+export interface TokenSubject {
+  readonly accountId: string;
+  readonly sessionId: string;
+  readonly name: string;
+  readonly role: Role;
+  readonly amr: readonly string[];
+}
+
+/**
+ * Our own access tokens: JWTs (EdDSA, `typ` at+jwt), good for 15 minutes unless their session is ended before. Only `EdDSA`, only our keys, only
+ * our issuer and audience; `jku`, `jwk`, `x5u` and the like in a header are never looked at.
+ */
+export class AccessTokens {
+  readonly #keys: AccessTokensOptions['keys'];
+  readonly #issuer: string;
+  readonly #clock: Clock;
+  readonly #isEnded: (sessionId: string) => boolean;
+  readonly #verified = new VerifiedTokens<{ untilMs: number; kid: string; sessionId: string; principal: Principal }>();
+
+  constructor({ keys, issuer, clock, isEnded }: AccessTokensOptions) {
+    this.#keys = keys;
+    this.#issuer = issuer;
+    this.#clock = clock;
+    this.#isEnded = isEnded;
+  }
+
+  /** `expiresIn` in seconds. Rejects with `unavailable` when there is no key to sign with. */
+  async issue({ accountId, sessionId, name, role, amr }: TokenSubject): Promise<{ accessToken: string; expiresIn: number }> {
+    const { kid, privateKey } = await this.#keys.signer();
+    const nowS = Math.floor(this.#clock.wallMs() / 1000);
+    const expiresIn = ACCESS_TOKEN_MS / 1000;
+    const accessToken = await new SignJWT({ sid: sessionId, name, role, amr: [...amr] })
+      .setProtectedHeader({ alg: SIGNING_ALGORITHM, kid, typ: TYPE })
+      .setIssuer(this.#issuer)
+      .setAudience(ACCESS_TOKEN_AUDIENCE)
+      .setSubject(accountId)
+      .setIssuedAt(nowS)
+      .setExpirationTime(nowS + expiresIn)
+      .sign(privateKey);
+    return { accessToken, expiresIn };
+  }
+
+  /** Rejects with `unauthorized`; with `unavailable` when no key could be read yet. */
+  async verify(token: string): Promise<Principal> {
+    let known = this.#verified.get(token, this.#clock.wallMs());
+    // A key that was thrown away takes along what it signed.
+    if (!known || !this.#keys.has(known.kid)) {
+      known = await this.#check(token);
+      this.#verified.put(token, known);
+    }
+    if (this.#isEnded(known.sessionId)) throw invalidToken();
+    return known.principal;
+  }
+
+  async #check(token: string) {
+    const { payload, protectedHeader } = await checkedToken(() =>
+      jwtVerify(
+        token,
+        async ({ kid }) => {
+          const key = typeof kid === 'string' ? await this.#keys.publicKey(kid) : undefined;
+          if (!key) throw invalidToken();
+          return key;
+        },
+        {
+          algorithms: [SIGNING_ALGORITHM],
+          issuer: this.#issuer,
+          audience: ACCESS_TOKEN_AUDIENCE,
+          typ: TYPE,
+          currentDate: new Date(this.#clock.wallMs()),
+          requiredClaims: ['sub', 'sid', 'exp', 'iat'],
+        },
+      ),
+    );
+    const claims = claimsSchema.safeParse(payload);
+    if (!claims.success) throw invalidToken(claims.error);
+    const { sub, sid, name, role, amr, exp } = claims.data;
+    const principal: Principal = {
+      kind: 'account',
+      id: `account:${sub}`,
+      name,
+      role,
+      accountId: sub,
+      sessionId: sid,
+      expiresAtMs: exp * 1000,
+      secondFactor: hasSecondFactor(amr),
+    };
+    return { untilMs: exp * 1000, kid: protectedHeader.kid!, sessionId: sid, principal };
+  }
+}

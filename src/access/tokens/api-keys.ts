@@ -1,0 +1,212 @@
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import type { Database } from '../../backing/database.js';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf, VezaError } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import { PERMISSIONS, type Principal, type Role, SCOPES, type Scope } from '../roles.js';
+import type { Verifier } from './identity.js';
+
+export interface ApiKey {
+  readonly id: string;
+  readonly name: string;
+  /** How it begins, so that its owner knows it again. */
+  readonly hint: string;
+  readonly scopes: readonly Scope[];
+  readonly expiresAtMs: number | undefined;
+  readonly lastUsedAtMs: number | undefined;
+  readonly createdAtMs: number;
+}
+
+export const MAX_API_KEYS = 50;
+export const MAX_KEY_NAME_CHARS = 100;
+const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
+/** 26 letters of 32 carry 130 bits. */
+const LENGTH = 26;
+const KEY = /^vza_[0-9a-hjkmnp-tv-z]{26}$/;
+const HINT_CHARS = 'vza_'.length + 4;
+/** A key that is deleted, or whose account is banned, is dead everywhere after this time at the latest. */
+const CACHE_MS = 5000;
+const MAX_CACHED = 10_000;
+/** `lastUsedAt` is this exact, so that a busy key is not a write per request. */
+const LAST_USED_MS = 60_000;
+
+/** Scopes that a key of an account of this role can do something with. */
+export function scopesOf(role: Role): Scope[] {
+  const rules = Object.values(PERMISSIONS);
+  return (Object.keys(SCOPES) as Scope[]).filter((scope) =>
+    rules.some((rule) => rule.scope === scope && ((rule.roles as readonly Role[]).includes(role) || 'channelRoles' in rule)),
+  );
+}
+
+/**
+ * Keys for programs. Of a key only its SHA-256 is kept: with 130 random bits there is nothing to guess, and a lookup by the hash tells about
+ * the hash only. A key has the role that its account has now, within the key's scopes, and counts as second factor only when its maker had
+ * shown one.
+ */
+export class ApiKeys {
+  readonly #database: Database;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  /** By hash, oldest first. */
+  readonly #cached = new Map<string, { principal: Promise<Principal | undefined>; untilMs: number }>();
+
+  constructor({ database, clock, log }: { database: Database; clock: Clock; log: Log }) {
+    this.#database = database;
+    this.#clock = clock;
+    this.#log = log;
+  }
+
+  /**
+   * The secret is shown this once. Rejects: `bad_request` (scopes that the account's role can do nothing with, an expiry that is past),
+   * `conflict` (it has `MAX_API_KEYS`), `not_found` (no such account).
+   */
+  async create(
+    accountId: string,
+    given: { name: string; scopes: readonly Scope[]; expiresAtMs: number | undefined; secondFactor: boolean },
+  ): Promise<{ apiKey: ApiKey; secret: string }> {
+    const nowMs = this.#clock.wallMs();
+    if (given.expiresAtMs !== undefined && given.expiresAtMs <= nowMs)
+      throw new VezaError('bad_request', 'expiresAt must be in the future.');
+    const scopes = [...new Set(given.scopes)];
+    if (scopes.length === 0) throw new VezaError('bad_request', 'A key needs at least one scope.');
+    const secret = makeKey();
+    return this.#database.transaction(async (connection) => {
+      // Held, so that two at once do not both make the last one.
+      const { rows: accounts } = await connection.query<{ role: Role }>('select role from accounts where id = $1 for update', [accountId]);
+      const account = accounts[0];
+      if (!account) throw new VezaError('not_found', 'There is no such account.');
+      const useful = scopesOf(account.role);
+      const useless = scopes.filter((scope) => !useful.includes(scope));
+      if (useless.length > 0)
+        throw new VezaError('bad_request', `A key of a ${account.role} can do nothing with: ${useless.join(', ')}.`, {
+          details: { allowed: useful },
+        });
+      const { rows } = await connection.query<ApiKeyRow>(
+        `insert into api_keys (id, account_id, name, hint, key_hash, scopes, second_factor, expires_at, created_at)
+         select $1, $2, $3, $4, $5, $6, $7, $8, $9 where (select count(*) from api_keys where account_id = $2) < ${MAX_API_KEYS}
+         returning *`,
+        [
+          randomUUID(),
+          accountId,
+          given.name,
+          secret.slice(0, HINT_CHARS),
+          hashOf(secret),
+          scopes,
+          given.secondFactor,
+          given.expiresAtMs === undefined ? null : new Date(given.expiresAtMs),
+          new Date(nowMs),
+        ],
+      );
+      if (!rows[0]) throw new VezaError('conflict', `An account has at most ${MAX_API_KEYS} keys; delete one that is not used.`);
+      return { apiKey: apiKeyOf(rows[0]), secret };
+    });
+  }
+
+  /** Newest first; all of them: they are at most `MAX_API_KEYS`. */
+  async list(accountId: string): Promise<ApiKey[]> {
+    const { rows } = await this.#database.query<ApiKeyRow>(
+      'select * from api_keys where account_id = $1 order by created_at desc, id desc',
+      [accountId],
+    );
+    return rows.map(apiKeyOf);
+  }
+
+  /** Rejects with `not_found`, for somebody else's as well. */
+  async delete(accountId: string, id: string): Promise<void> {
+    const { rowCount } = await this.#database.query('delete from api_keys where account_id = $1 and id = $2', [accountId, id]);
+    if (rowCount === 0) throw new VezaError('not_found', 'There is no such key.');
+    this.forget();
+  }
+
+  /** What was cached counts no more in this process: a key or an account has changed. Others follow within 5 s. */
+  forget(): void {
+    this.#cached.clear();
+  }
+
+  /** For `Identity`. Rejects with `unauthorized` for a key that is unknown, deleted or expired, or whose account is banned. */
+  readonly verify: Verifier = async (credential) => {
+    if (!credential.startsWith('vza_')) return undefined;
+    const principal = KEY.test(credential) ? await this.#lookUp(hashOf(credential)) : undefined;
+    if (!principal || (principal.expiresAtMs !== undefined && principal.expiresAtMs <= this.#clock.wallMs()))
+      throw new VezaError('unauthorized', 'The API key is not valid: it is unknown, deleted or expired, or its account is banned.');
+    return principal;
+  };
+
+  #lookUp(hash: Buffer): Promise<Principal | undefined> {
+    const name = hash.toString('base64');
+    const nowMs = this.#clock.monotonicMs();
+    const known = this.#cached.get(name);
+    if (known && known.untilMs > nowMs) return known.principal;
+    // The time counts from before it is read: what changes meanwhile is not seen longer for that.
+    const principal = this.#read(hash);
+    const entry = { principal, untilMs: nowMs + CACHE_MS };
+    this.#cached.delete(name);
+    this.#cached.set(name, entry);
+    if (this.#cached.size > MAX_CACHED) this.#cached.delete(this.#cached.keys().next().value!);
+    const drop = () => {
+      if (this.#cached.get(name) === entry) this.#cached.delete(name);
+    };
+    // What is no key takes no place from those that are.
+    principal.then((found) => found ?? drop(), drop);
+    return principal;
+  }
+
+  async #read(hash: Buffer): Promise<Principal | undefined> {
+    const { rows } = await this.#database.query<ApiKeyRow & { account_name: string; role: Role }>(
+      `select k.*, a.name as account_name, a.role from api_keys k join accounts a on a.id = k.account_id
+       where k.key_hash = $1 and a.banned_at is null`,
+      [hash],
+    );
+    const row = rows[0];
+    if (!row) return undefined;
+    const nowMs = this.#clock.wallMs();
+    if (row.expires_at !== null && row.expires_at.getTime() <= nowMs) return undefined;
+    if (row.last_used_at === null || row.last_used_at.getTime() <= nowMs - LAST_USED_MS) {
+      await this.#database
+        .query('update api_keys set last_used_at = $2 where id = $1', [row.id, new Date(nowMs)])
+        // The request is good without it.
+        .catch((error) => this.#log.warn({ error: messageOf(error) }, 'the last use of an API key is not written down'));
+    }
+    return {
+      kind: 'api-key',
+      id: `api-key:${row.id}`,
+      name: row.account_name,
+      role: row.role,
+      accountId: row.account_id,
+      secondFactor: row.second_factor,
+      scopes: row.scopes,
+      ...(row.expires_at && { expiresAtMs: row.expires_at.getTime() }),
+    };
+  }
+}
+
+interface ApiKeyRow {
+  id: string;
+  account_id: string;
+  name: string;
+  hint: string;
+  scopes: Scope[];
+  second_factor: boolean;
+  expires_at: Date | null;
+  last_used_at: Date | null;
+  created_at: Date;
+}
+
+const apiKeyOf = (row: ApiKeyRow): ApiKey => ({
+  id: row.id,
+  name: row.name,
+  hint: row.hint,
+  scopes: row.scopes,
+  expiresAtMs: row.expires_at?.getTime(),
+  lastUsedAtMs: row.last_used_at?.getTime(),
+  createdAtMs: row.created_at.getTime(),
+});
+
+const hashOf = (key: string) => createHash('sha256').update(key).digest();
+
+function makeKey(): string {
+  let key = 'vza_';
+  // 256 is a multiple of 32, so that no letter is more likely than another.
+  for (const byte of randomBytes(LENGTH)) key += ALPHABET[byte % ALPHABET.length];
+  return key;
+}

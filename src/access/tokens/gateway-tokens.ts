@@ -1,0 +1,112 @@
+import { decodeProtectedHeader, type JWTPayload, type JWTVerifyOptions, jwtVerify } from 'jose';
+import type { Clock } from '../../runtime/clock.js';
+import { outranks, type Principal, ROLES, type Role } from '../roles.js';
+import { hasSecondFactor } from './access-tokens.js';
+import { checkedToken, type IssuerVerifier, invalidToken, VerifiedTokens } from './jwt.js';
+import type { RemoteKeys } from './remote-keys.js';
+
+/** `iss` of a gateway that shares `JWT_SECRET`. */
+export const GATEWAY_ISSUER = 'gateway';
+/** Clocks of two systems differ. */
+const TOLERANCE_S = 10;
+/** After that a token is checked anew: its issuer may have thrown its key away. */
+const CHECKED_ANEW_MS = 5 * 60_000;
+/** OpenID Connect allows 255 characters for a subject; a name is shown to others. */
+const SUBJECT = /^[^\p{Cc}\p{Cs}]{1,255}$/u;
+const MAX_NAME_CHARS = 100;
+const MAX_LISTED = 1000;
+
+interface Rules {
+  readonly clock: Clock;
+  /** `moderator` and `admin` are taken over, when a second factor was shown. */
+  readonly privilegedRoles: boolean;
+}
+
+/** Tokens of the platform's own gateway: HS256, a shared secret, `iss` "gateway". */
+export function gatewayTokens({ secret, audience, ...rules }: Rules & { secret: string; audience: string }): IssuerVerifier {
+  const key = new TextEncoder().encode(secret);
+  return remembering(rules.clock, async (token) => {
+    const { payload } = await jwtVerify(token, key, { ...optionsOf(rules, GATEWAY_ISSUER, audience), algorithms: ['HS256'] });
+    return principalOf(payload, 'gateway', payload.role, rules);
+  });
+}
+
+/** Tokens of another issuer, such as an OpenID Connect provider, by its published keys. */
+export function issuerTokens({
+  keys,
+  issuer,
+  audience,
+  roleClaim,
+  ...rules
+}: Rules & { keys: Pick<RemoteKeys, 'find'>; issuer: string; audience: string; roleClaim: string }): IssuerVerifier {
+  // Encoded, so that no pair of issuer and subject reads like another.
+  const prefix = `issuer:${encodeURIComponent(issuer)}`;
+  return remembering(rules.clock, async (token) => {
+    const { kid } = decodeProtectedHeader(token);
+    if (kid !== undefined && typeof kid !== 'string') throw invalidToken();
+    const found = await keys.find(kid);
+    if (!found) throw invalidToken();
+    const { payload } = await jwtVerify(token, found.key, { ...optionsOf(rules, issuer, audience), algorithms: [found.algorithm] });
+    return principalOf(payload, prefix, claimAt(payload, roleClaim), rules);
+  });
+}
+
+const optionsOf = ({ clock }: Rules, issuer: string, audience: string): JWTVerifyOptions => ({
+  issuer,
+  audience,
+  currentDate: new Date(clock.wallMs()),
+  clockTolerance: TOLERANCE_S,
+});
+
+function remembering(clock: Clock, verify: IssuerVerifier): IssuerVerifier {
+  const verified = new VerifiedTokens<{ untilMs: number; principal: Principal }>();
+  return async (token) => {
+    const nowMs = clock.wallMs();
+    const known = verified.get(token, nowMs);
+    if (known) return known.principal;
+    const principal = await checkedToken(() => verify(token));
+    verified.put(token, { untilMs: Math.min(principal.expiresAtMs ?? nowMs, nowMs + CHECKED_ANEW_MS), principal });
+    return principal;
+  };
+}
+
+/** Subjects are kept apart by issuer: `prefix` is that of the issuer, never of the token. */
+function principalOf(payload: JWTPayload, prefix: string, claimed: unknown, { privilegedRoles }: Rules): Principal {
+  const { sub, exp, amr } = payload;
+  if (typeof sub !== 'string' || !SUBJECT.test(sub) || exp === undefined) throw invalidToken();
+  const secondFactor = Array.isArray(amr) && hasSecondFactor(amr.slice(0, MAX_LISTED));
+  const role = highestOf(claimed);
+  const privileged = outranks(role, 'broadcaster');
+  return {
+    kind: 'gateway',
+    id: `${prefix}:${sub}`,
+    name: nameOf(payload.name) || nameOf(payload.preferred_username),
+    role: privileged && !(privilegedRoles && secondFactor) ? 'broadcaster' : role,
+    expiresAtMs: exp * 1000,
+    secondFactor,
+  };
+}
+
+/** Of a role or a list of them; what is not one of ours counts for nothing. */
+function highestOf(claimed: unknown): Role {
+  let highest: Role = 'listener';
+  for (const given of Array.isArray(claimed) ? claimed.slice(0, MAX_LISTED) : [claimed]) {
+    const role = ROLES.find((name) => name === given);
+    if (role && outranks(role, highest)) highest = role;
+  }
+  return highest;
+}
+
+/** The claim of that name, or, with dots, the member of a claim: `realm_access.roles`. */
+function claimAt(payload: JWTPayload, path: string): unknown {
+  if (Object.hasOwn(payload, path)) return payload[path];
+  let at: unknown = payload;
+  for (const part of path.split('.')) {
+    if (typeof at !== 'object' || at === null || !Object.hasOwn(at, part)) return undefined;
+    at = (at as Record<string, unknown>)[part];
+  }
+  return at;
+}
+
+const nameOf = (claim: unknown): string =>
+  typeof claim === 'string' ? [...claim.replace(/[\p{Cc}\p{Cs}]/gu, ' ').trim()].slice(0, MAX_NAME_CHARS).join('') : '';

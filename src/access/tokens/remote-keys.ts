@@ -1,0 +1,145 @@
+import { type CryptoKey, importJWK, type JWK } from 'jose';
+import { z } from 'zod';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf, VezaError } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+
+/** As long as keys are taken from memory without asking. */
+const FRESH_MS = 10 * 60_000;
+/** And, while their issuer does not answer, as long as they are used on. */
+const STALE_MS = 3_600_000;
+/** Between two requests, however many tokens name a key that is not known. */
+const COOLDOWN_MS = 10_000;
+const TIMEOUT_MS = 5000;
+const MAX_BYTES = 256 * 1024;
+const MAX_KEYS = 100;
+
+const setSchema = z.object({ keys: z.array(z.record(z.string(), z.unknown())) });
+
+export interface RemoteKey {
+  readonly key: CryptoKey;
+  /** The one algorithm that it is used with. */
+  readonly algorithm: string;
+}
+
+/**
+ * The key set (RFC 7517) of another issuer. Which algorithm a key is for is said by the key, never by a token; symmetric keys in it are left
+ * out, since whoever can read them could sign.
+ */
+export class RemoteKeys {
+  readonly #url: string;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  #keys: ReadonlyMap<string, RemoteKey> = new Map();
+  /** Monotonic. */
+  #readAtMs = Number.NEGATIVE_INFINITY;
+  #triedAtMs = Number.NEGATIVE_INFINITY;
+  #reading: Promise<boolean> | undefined;
+
+  constructor({ url, clock, log }: { url: string; clock: Clock; log: Log }) {
+    this.#url = url;
+    this.#clock = clock;
+    this.#log = log;
+  }
+
+  /**
+   * The key of this id; the only one there is when none is named. Undefined: the issuer has none such. Rejects with `unavailable` while its
+   * keys cannot be read.
+   */
+  async find(kid: string | undefined): Promise<RemoteKey | undefined> {
+    const ageMs = this.#clock.monotonicMs() - this.#readAtMs;
+    if (ageMs > STALE_MS) {
+      if (!(await this.#read())) throw new VezaError('unavailable', 'The keys of the token’s issuer cannot be read; try again.');
+    } else if (ageMs > FRESH_MS) {
+      // What is known is good enough for now.
+      this.#read().catch(() => undefined);
+    }
+    return this.#lookUp(kid) ?? ((await this.#read()) ? this.#lookUp(kid) : undefined);
+  }
+
+  #lookUp(kid: string | undefined): RemoteKey | undefined {
+    if (kid !== undefined) return this.#keys.get(kid);
+    return this.#keys.size === 1 ? this.#keys.values().next().value : undefined;
+  }
+
+  /** False: it failed, or was tried a moment ago. */
+  #read(): Promise<boolean> {
+    if (this.#reading) return this.#reading;
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - this.#triedAtMs < COOLDOWN_MS) return Promise.resolve(false);
+    this.#triedAtMs = nowMs;
+    this.#reading = this.#fetch()
+      .then(
+        async (body) => {
+          this.#keys = await this.#imported(body);
+          this.#readAtMs = this.#clock.monotonicMs();
+          return true;
+        },
+        (error) => {
+          this.#log.warn({ url: this.#url, error: messageOf(error) }, 'the keys of the token issuer cannot be read');
+          return false;
+        },
+      )
+      .finally(() => {
+        this.#reading = undefined;
+      });
+    return this.#reading;
+  }
+
+  async #fetch(): Promise<z.infer<typeof setSchema>> {
+    const abort = new AbortController();
+    const cancel = this.#clock.after(TIMEOUT_MS, () => abort.abort(new Error(`no answer within ${TIMEOUT_MS} ms`)));
+    try {
+      const response = await fetch(this.#url, { signal: abort.signal, redirect: 'error', headers: { accept: 'application/json' } });
+      if (response.status !== 200) {
+        await response.body?.cancel();
+        throw new Error(`status ${response.status}`);
+      }
+      const chunks: Uint8Array[] = [];
+      let sizeBytes = 0;
+      for await (const chunk of response.body ?? []) {
+        sizeBytes += chunk.length;
+        // Leaving the loop cancels the rest.
+        if (sizeBytes > MAX_BYTES) throw new Error(`more than ${MAX_BYTES} bytes`);
+        chunks.push(chunk);
+      }
+      return setSchema.parse(JSON.parse(Buffer.concat(chunks).toString()));
+    } finally {
+      cancel();
+    }
+  }
+
+  async #imported({ keys }: z.infer<typeof setSchema>): Promise<Map<string, RemoteKey>> {
+    const found = new Map<string, RemoteKey>();
+    for (const [index, jwk] of (keys as JWK[]).slice(0, MAX_KEYS).entries()) {
+      const algorithm = algorithmOf(jwk);
+      if (algorithm === undefined) continue;
+      try {
+        // Only what is public of it, whatever it says it may be used for.
+        const { kty, crv, x, y, n, e } = jwk;
+        const key = (await importJWK({ kty, crv, x, y, n, e } as JWK, algorithm)) as CryptoKey;
+        found.set(typeof jwk.kid === 'string' ? jwk.kid : `#${index}`, { key, algorithm });
+      } catch (error) {
+        this.#log.warn({ url: this.#url, index, error: messageOf(error) }, 'a key of the token issuer is left out');
+      }
+    }
+    return found;
+  }
+}
+
+const RSA_ALGORITHMS: readonly unknown[] = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'];
+const EC_ALGORITHMS: Readonly<Record<string, string>> = { 'P-256': 'ES256', 'P-384': 'ES384', 'P-521': 'ES512' };
+
+/** Undefined: it does not verify signatures, or by no algorithm that is taken. */
+function algorithmOf({ kty, crv, alg, use, key_ops }: JWK): string | undefined {
+  if (use !== undefined && use !== 'sig') return undefined;
+  if (Array.isArray(key_ops) && !key_ops.includes('verify')) return undefined;
+  if (kty === 'RSA') return RSA_ALGORITHMS.includes(alg ?? 'RS256') ? (alg ?? 'RS256') : undefined;
+  const only =
+    kty === 'EC' && typeof crv === 'string' && Object.hasOwn(EC_ALGORITHMS, crv)
+      ? EC_ALGORITHMS[crv]
+      : kty === 'OKP' && crv === 'Ed25519'
+        ? 'EdDSA'
+        : undefined;
+  return alg === undefined || alg === only || (only === 'EdDSA' && alg === 'Ed25519') ? only : undefined;
+}

@@ -1,0 +1,138 @@
+import { randomUUID } from 'node:crypto';
+import type { Database, Queryable } from '../../backing/database.js';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import type { EventChannel, WebhookData, WebhookEvent } from './webhook-events.js';
+
+/** What a webhook that takes nothing may have waiting; later events are not for it. */
+export const MAX_PENDING_PER_WEBHOOK = 1000;
+/** Events that wait in memory for a database that is away. */
+export const MAX_UNWRITTEN = 1000;
+export const MAX_DATA_BYTES = 16_384;
+
+interface Event {
+  readonly id: string;
+  readonly event: WebhookEvent;
+  readonly channelId: string | undefined;
+  readonly body: string;
+  readonly at: Date;
+}
+
+export interface OutboxOptions {
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Events by what became of them before any delivery. */
+  readonly onDropped: (count: number) => void;
+  /** Something may be due. */
+  readonly onWritten: () => void;
+}
+
+/**
+ * Turns an event into rows, one for each webhook that wants it. A row is made once, however often it is tried: its id (a UUID of version 8) is
+ * made of the event's and the webhook's.
+ */
+export class WebhookOutbox {
+  readonly #options: OutboxOptions;
+  /** Oldest first, so that the order is kept over an outage. */
+  #unwritten: Event[] = [];
+  #writing: Promise<void> | undefined;
+  #isAway = false;
+
+  constructor(options: OutboxOptions) {
+    this.#options = options;
+  }
+
+  /** Events that are in memory alone. */
+  get unwritten(): number {
+    return this.#unwritten.length;
+  }
+
+  /**
+   * With `connection` it is part of that transaction, and rejects as its queries do. Without, it never rejects: while the database is away up to
+   * 1000 events wait in memory (of more the oldest is dropped, logged and counted), and are lost should the process end before it is back.
+   */
+  async emit<E extends WebhookEvent>(
+    event: E,
+    channel: EventChannel | undefined,
+    data: WebhookData[E],
+    connection?: Queryable,
+  ): Promise<void> {
+    const at = new Date(this.#options.clock.wallMs());
+    const body = JSON.stringify({
+      event,
+      createdAt: at.toISOString(),
+      ...(channel && { channel: { slug: channel.slug, title: channel.title } }),
+      data,
+    });
+    if (Buffer.byteLength(body) > MAX_DATA_BYTES) throw new Error(`${event} has more than ${MAX_DATA_BYTES} bytes`);
+    const made: Event = { id: randomUUID(), event, channelId: channel?.id, body, at };
+    if (connection) {
+      await this.#insert(made, connection);
+      return;
+    }
+    this.#unwritten.push(made);
+    while (this.#unwritten.length > MAX_UNWRITTEN) this.#drop(this.#unwritten.shift()!);
+    await this.flush();
+  }
+
+  /** Writes down what is in memory. Never rejects. */
+  flush(): Promise<void> {
+    if (this.#unwritten.length === 0) return Promise.resolve();
+    this.#writing ??= this.#flush();
+    return this.#writing;
+  }
+
+  /** What is left is named, as nobody will hear of it. */
+  async stop(): Promise<void> {
+    await this.flush();
+    for (const event of this.#unwritten.splice(0)) this.#drop(event);
+  }
+
+  async #flush(): Promise<void> {
+    const { database, log } = this.#options;
+    for (let event = this.#unwritten[0]; event; event = this.#unwritten[0]) {
+      try {
+        await this.#insert(event, database);
+      } catch (error) {
+        if (!this.#isAway) log.warn({ event: event.event, error: messageOf(error) }, 'an event for webhooks cannot be written down yet');
+        this.#isAway = true;
+        break;
+      }
+      this.#isAway = false;
+      // It may have been dropped meanwhile.
+      if (this.#unwritten[0] === event) this.#unwritten.shift();
+    }
+    // In the same step as the last look, or an event in between would wait for the next flush.
+    this.#writing = undefined;
+  }
+
+  #drop(event: Event): void {
+    this.#options.log.error({ event: event.event, channelId: event.channelId }, 'an event for webhooks is lost: the database is away');
+    this.#options.onDropped(1);
+  }
+
+  async #insert({ id, event, channelId, body, at }: Event, connection: Queryable): Promise<void> {
+    const { rows } = await connection.query<{ wanted: number; written: number }>(
+      `with wanted as (
+         select w.id, (select count(*) from webhook_deliveries d where d.webhook_id = w.id and d.next_attempt_at is not null) as pending
+         from webhooks w where w.active and $2::text = any(w.events) and (w.channel_id is null or w.channel_id = $3::uuid)
+       ), written as (
+         insert into webhook_deliveries (id, webhook_id, order_key, event, body, created_at, next_attempt_at)
+         select overlay(overlay(substr(encode(sha256(convert_to($1::text || id::text, 'UTF8')), 'hex'), 1, 32)
+           placing '8' from 13) placing 'a' from 17)::uuid, id, coalesce($3::text, ''), $2, $4, $5, $5
+         from wanted where pending < $6
+         on conflict (id) do nothing
+       )
+       select count(*) as wanted, count(*) filter (where pending < $6) as written from wanted`,
+      [id, event, channelId ?? null, body, at, MAX_PENDING_PER_WEBHOOK],
+    );
+    const { wanted = 0, written = 0 } = rows[0] ?? {};
+    if (wanted > written) {
+      this.#options.log.warn({ event, webhooks: wanted - written }, 'an event is not for webhooks that have too many waiting already');
+      this.#options.onDropped(wanted - written);
+    }
+    if (written > 0) this.#options.onWritten();
+  }
+}

@@ -1,0 +1,366 @@
+import { createHmac } from 'node:crypto';
+import type { Database } from '../../backing/database.js';
+import { OUTBOUND_TIMEOUT_MS, type Outbound, type OutboundResult } from '../../backing/outbound.js';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import type { Vault } from '../vault.js';
+import { openSecrets } from './webhook-secrets.js';
+
+/** Deliveries under way in this process, of them those that were tried before, and of one webhook. */
+export const MAX_UNDER_WAY = 64;
+export const MAX_RETRIES_UNDER_WAY = 32;
+export const MAX_UNDER_WAY_PER_WEBHOOK = 4;
+/** Rows of other processes and those that are due again are looked for this often. */
+export const POLL_MS = 5000;
+const WAKE_MS = 50;
+const STOP_GRACE_MS = 3000;
+/** A process that has claimed a row and is not heard of for so long is dead; the row is anybody's again. */
+export const LEASE_MS = OUTBOUND_TIMEOUT_MS + 50_000;
+const FIRST_RETRY_MS = 5000;
+export const MAX_RETRY_MS = 12 * 3600_000;
+export const GIVE_UP_AFTER_MS = 3 * 86_400_000;
+/** Since when nothing may have been taken before a webhook is turned off. */
+export const PAUSE_AFTER_MS = 5 * 86_400_000;
+/** So often an event is tried before those behind it on the same channel may overtake it: some five minutes. */
+export const TRIES_IN_ORDER = 6;
+const SWEEP_MS = 3600_000;
+export const KEPT_MS = 30 * 86_400_000;
+const SWEEP_BATCH = 1000;
+const MEASURE_MS = 30_000;
+
+export interface WorkerOptions {
+  readonly database: Database;
+  readonly vault: Vault;
+  readonly outbound: Outbound;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** From 0 to less than 1. */
+  readonly random?: () => number;
+}
+
+export interface Claimed {
+  readonly id: string;
+  readonly webhookId: string;
+  readonly event: string;
+  readonly body: string;
+  /** With this one. Whoever claims it later has a higher number, and the word of the one before counts no more. */
+  readonly attempts: number;
+  readonly createdAtMs: number;
+  readonly url: string;
+  readonly sealedSecret: Buffer;
+}
+
+export type Outcome = 'taken' | 'failed' | 'given-up';
+
+/**
+ * Delivers what is due, at least once: claims rows so that no other process takes them, calls, and writes down what came of it. A process that dies
+ * in between leaves a claim that ends by itself.
+ *
+ * Events of one channel go to a webhook one after the other, oldest first. One that fails keeps the later ones waiting for its first tries only.
+ */
+export class WebhookWorker {
+  readonly #options: WorkerOptions;
+  readonly #random: () => number;
+  /** Under way, by webhook. */
+  readonly #busy = new Map<string, number>();
+  readonly #work = new Set<Promise<void>>();
+  #retries = 0;
+  #claiming: Promise<void> | undefined;
+  #again = false;
+  #stopped = false;
+  #isAway = false;
+  #cancelWake: (() => void) | undefined;
+  #cancel: (() => void)[] = [];
+  readonly counters: Record<Outcome, number> = { taken: 0, failed: 0, 'given-up': 0 };
+  /** Of all processes, as last seen. */
+  readonly backlog = { waiting: 0, oldestDueS: 0 };
+
+  constructor(options: WorkerOptions) {
+    this.#options = options;
+    this.#random = options.random ?? Math.random;
+  }
+
+  start(): void {
+    const { clock } = this.#options;
+    this.#cancel = [
+      clock.every(POLL_MS, () => this.#look()),
+      clock.every(MEASURE_MS, () => void this.#quietly(() => this.#measure())),
+      clock.every(SWEEP_MS, () => void this.#quietly(() => this.sweep())),
+    ];
+    this.wake();
+  }
+
+  /** Calls under way may end within 3 s; then they are broken off, and made again by whoever claims them next. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#cancelWake?.();
+    for (const cancel of this.#cancel.splice(0)) cancel();
+    await this.#claiming;
+    const cancel = this.#options.clock.after(STOP_GRACE_MS, () => this.#options.outbound.stop());
+    await Promise.allSettled(this.#work);
+    cancel();
+    this.#options.outbound.stop();
+  }
+
+  /** Something may be due. A moment later, so that a transaction that has said so is through. */
+  wake(): void {
+    if (this.#stopped || this.#cancelWake) return;
+    this.#cancelWake = this.#options.clock.after(WAKE_MS, () => {
+      this.#cancelWake = undefined;
+      this.#look();
+    });
+  }
+
+  /** Resolves when everything that was due is done, for now. */
+  async settled(): Promise<void> {
+    while (this.#claiming || this.#work.size > 0) await Promise.allSettled([this.#claiming, ...this.#work]);
+  }
+
+  /** Whether one more call to this webhook is possible now. */
+  hasRoomFor(webhookId: string): boolean {
+    return this.#work.size < MAX_UNDER_WAY && (this.#busy.get(webhookId) ?? 0) < MAX_UNDER_WAY_PER_WEBHOOK;
+  }
+
+  /** One delivery that is claimed already; resolves when what came of it is written down. `once`: it is not tried again. */
+  deliver(claimed: Claimed, { once = false } = {}): Promise<void> {
+    const { webhookId } = claimed;
+    const isRetry = claimed.attempts > 1;
+    this.#busy.set(webhookId, (this.#busy.get(webhookId) ?? 0) + 1);
+    if (isRetry) this.#retries += 1;
+    const work = this.#deliver(claimed, once)
+      .catch((error) => this.#away(error))
+      .finally(() => {
+        const left = (this.#busy.get(webhookId) ?? 1) - 1;
+        if (left > 0) this.#busy.set(webhookId, left);
+        else this.#busy.delete(webhookId);
+        if (isRetry) this.#retries -= 1;
+        this.#work.delete(work);
+        this.#look();
+      });
+    this.#work.add(work);
+    return work;
+  }
+
+  #look(): void {
+    if (this.#stopped) return;
+    if (this.#claiming) {
+      this.#again = true;
+      return;
+    }
+    this.#claiming = this.#claim()
+      .catch((error) => this.#away(error))
+      .then(() => {
+        this.#claiming = undefined;
+        if (!this.#again) return;
+        this.#again = false;
+        this.#look();
+      });
+  }
+
+  async #claim(): Promise<void> {
+    const free = MAX_UNDER_WAY - this.#work.size;
+    if (free <= 0) return;
+    const { database, clock } = this.#options;
+    const nowMs = clock.wallMs();
+    const { rows } = await database.query<ClaimedRow>(
+      `with busy as (
+         select * from unnest($2::uuid[], $3::int[]) as b (webhook_id, calls)
+       ), due as (
+         select d.id, d.next_attempt_at, d.attempts > 0 as is_retry,
+           coalesce(b.calls, 0) + row_number() over (partition by d.webhook_id order by d.sequence) as place,
+           row_number() over (partition by d.attempts > 0 order by d.next_attempt_at) as place_of_kind
+         from webhook_deliveries d join webhooks w on w.id = d.webhook_id left join busy b on b.webhook_id = d.webhook_id
+         where d.next_attempt_at <= $1 and w.active
+           and not exists (
+             select 1 from webhook_deliveries e
+             where e.webhook_id = d.webhook_id and e.order_key = d.order_key and e.sequence < d.sequence
+               and e.next_attempt_at is not null and e.attempts < $4)
+       ), claimed as (
+         select d.id from due join webhook_deliveries d on d.id = due.id
+         where due.place <= $5 and (not due.is_retry or due.place_of_kind <= $6) and d.next_attempt_at <= $1
+         order by due.is_retry, due.place, due.next_attempt_at limit $7
+         for update of d skip locked
+       )
+       update webhook_deliveries d set attempts = d.attempts + 1, next_attempt_at = $8
+       from claimed c, webhooks w where d.id = c.id and w.id = d.webhook_id
+       returning d.id, d.webhook_id, d.sequence, d.event, d.body, d.attempts, d.created_at, w.url, w.sealed_secret`,
+      [
+        new Date(nowMs),
+        [...this.#busy.keys()],
+        [...this.#busy.values()],
+        TRIES_IN_ORDER,
+        MAX_UNDER_WAY_PER_WEBHOOK,
+        Math.max(0, MAX_RETRIES_UNDER_WAY - this.#retries),
+        free,
+        new Date(nowMs + LEASE_MS),
+      ],
+    );
+    this.#isAway = false;
+    rows.sort((one, other) => one.sequence - other.sequence);
+    for (const row of rows) void this.deliver(claimedOf(row));
+    // Behind those of one webhook there may be more than one question tells of.
+    if (rows.length > 0) this.#again = true;
+  }
+
+  async #deliver(claimed: Claimed, once: boolean): Promise<void> {
+    const result = await this.#call(claimed).catch((error): OutboundResult => ({ status: undefined, error: messageOf(error) }));
+    const nowMs = this.#options.clock.wallMs();
+    const { status } = result;
+    if (status !== undefined && status >= 200 && status < 300) {
+      await this.#taken(claimed, status, nowMs);
+      return;
+    }
+    const error = status === undefined ? result.error : `answered ${status}`;
+    const nextMs = once || status === 410 ? undefined : this.#nextAttemptMs(claimed, result, nowMs);
+    await this.#failed(claimed, { status, error: error.slice(0, 300), nextMs, nowMs });
+    if (!once) await this.#judge(claimed.webhookId, status, error, nowMs);
+  }
+
+  async #call(claimed: Claimed): Promise<OutboundResult> {
+    const { vault, outbound, clock } = this.#options;
+    const nowMs = clock.wallMs();
+    const secrets = await openSecrets(vault, claimed.webhookId, claimed.sealedSecret, nowMs);
+    const body = Buffer.from(bodyOf(claimed));
+    const timestamp = String(Math.floor(nowMs / 1000));
+    const headers = {
+      'Content-Type': 'application/json',
+      'User-Agent': 'Veza-Webhooks/1',
+      'Veza-Event': claimed.event,
+      'Veza-Delivery': claimed.id,
+      'Veza-Timestamp': timestamp,
+      'Veza-Signature': secrets.map((secret) => `v1=${signatureOf(secret, timestamp, body)}`).join(','),
+    };
+    return outbound.post(new URL(claimed.url), headers, body);
+  }
+
+  /** Exponential, with full jitter: receivers that come back are not met by everything at once. Undefined: it is given up. */
+  #nextAttemptMs({ attempts, createdAtMs }: Claimed, result: OutboundResult, nowMs: number): number | undefined {
+    const ceilingMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(attempts, 30));
+    const askedMs = result.status === undefined ? 0 : Math.min(MAX_RETRY_MS, (result.retryAfterS ?? 0) * 1000);
+    const nextMs = nowMs + Math.max(FIRST_RETRY_MS, Math.round(this.#random() * ceilingMs), askedMs);
+    return nextMs - createdAtMs < GIVE_UP_AFTER_MS ? nextMs : undefined;
+  }
+
+  async #taken({ id, webhookId, attempts }: Claimed, status: number, nowMs: number): Promise<void> {
+    const { database } = this.#options;
+    this.counters.taken += 1;
+    await database.query(
+      `update webhook_deliveries set delivered_at = $3, next_attempt_at = null, last_status = $4, last_error = null
+       where id = $1 and attempts = $2`,
+      [id, attempts, new Date(nowMs), status],
+    );
+    await database.query('update webhooks set failing_since = null where id = $1 and failing_since is not null', [webhookId]);
+  }
+
+  async #failed(
+    { id, webhookId, event, attempts, url }: Claimed,
+    { status, error, nextMs, nowMs }: { status: number | undefined; error: string; nextMs: number | undefined; nowMs: number },
+  ): Promise<void> {
+    const { database, log } = this.#options;
+    this.counters[nextMs === undefined ? 'given-up' : 'failed'] += 1;
+    const fields = { webhook: webhookId, delivery: id, event, host: new URL(url).host, attempts, error };
+    if (nextMs === undefined) log.warn(fields, 'a webhook was not delivered, and is given up');
+    else log.info({ ...fields, againInS: Math.round((nextMs - nowMs) / 1000) }, 'a webhook was not delivered; it is tried again');
+    await database.query(
+      'update webhook_deliveries set next_attempt_at = $3, last_status = $4, last_error = $5 where id = $1 and attempts = $2',
+      [id, attempts, nextMs === undefined ? null : new Date(nextMs), status ?? null, error],
+    );
+  }
+
+  /** Whether a webhook that has just failed is turned off. */
+  async #judge(webhookId: string, status: number | undefined, error: string, nowMs: number): Promise<void> {
+    const { database } = this.#options;
+    if (status === 410) {
+      await this.#pause(webhookId, 'The receiver answered 410 Gone.');
+      await database.query(
+        `update webhook_deliveries set next_attempt_at = null, last_error = 'the receiver is gone' where webhook_id = $1 and next_attempt_at is not null`,
+        [webhookId],
+      );
+      return;
+    }
+    const { rows } = await database.query<{ failing_since: Date }>(
+      'update webhooks set failing_since = coalesce(failing_since, $2) where id = $1 returning failing_since',
+      [webhookId, new Date(nowMs)],
+    );
+    const since = rows[0]?.failing_since;
+    if (since && nowMs - since.getTime() >= PAUSE_AFTER_MS) {
+      await this.#pause(webhookId, `Nothing has been taken since ${since.toISOString()}; the last try: ${error}.`);
+    }
+  }
+
+  async #pause(webhookId: string, note: string): Promise<void> {
+    const { rowCount } = await this.#options.database.query('update webhooks set active = false, note = $2 where id = $1 and active', [
+      webhookId,
+      note,
+    ]);
+    if (rowCount > 0) this.#options.log.warn({ webhook: webhookId, note }, 'a webhook is turned off');
+  }
+
+  /** What is old is deleted, and what waits behind a webhook that is off is given up in time. */
+  async sweep(): Promise<void> {
+    const { database, clock } = this.#options;
+    const nowMs = clock.wallMs();
+    await database.query(
+      `update webhook_deliveries set next_attempt_at = null, last_error = coalesce(last_error, 'the webhook was off')
+       where next_attempt_at <= $1 and created_at < $2 and webhook_id in (select id from webhooks where not active)`,
+      [new Date(nowMs), new Date(nowMs - GIVE_UP_AFTER_MS)],
+    );
+    for (let gone = SWEEP_BATCH; gone >= SWEEP_BATCH && !this.#stopped; ) {
+      const { rowCount } = await database.query(
+        'delete from webhook_deliveries where id in (select id from webhook_deliveries where created_at < $1 limit $2)',
+        [new Date(nowMs - KEPT_MS), SWEEP_BATCH],
+      );
+      gone = rowCount;
+    }
+  }
+
+  async #measure(): Promise<void> {
+    const { database, clock } = this.#options;
+    const { rows } = await database.query<{ waiting: number; oldest: Date | null }>(
+      `select count(*) as waiting, min(d.next_attempt_at) as oldest
+       from webhook_deliveries d join webhooks w on w.id = d.webhook_id where d.next_attempt_at is not null and w.active`,
+    );
+    const { waiting = 0, oldest = null } = rows[0] ?? {};
+    this.backlog.waiting = waiting;
+    this.backlog.oldestDueS = oldest === null ? 0 : Math.max(0, (clock.wallMs() - oldest.getTime()) / 1000);
+  }
+
+  async #quietly(task: () => Promise<void>): Promise<void> {
+    await task().catch((error) => this.#away(error));
+  }
+
+  #away(error: unknown): void {
+    if (!this.#isAway) this.#options.log.warn({ error: messageOf(error) }, 'webhooks cannot be seen to now; it is tried again');
+    this.#isAway = true;
+  }
+}
+
+/** The same at each try. */
+export const bodyOf = ({ id, body }: { id: string; body: string }): string => `{"id":"${id}",${body.slice(1)}`;
+
+export const signatureOf = (secret: string, timestamp: string, body: Uint8Array): string =>
+  createHmac('sha256', secret).update(`${timestamp}.`).update(body).digest('hex');
+
+interface ClaimedRow {
+  id: string;
+  webhook_id: string;
+  sequence: number;
+  event: string;
+  body: string;
+  attempts: number;
+  created_at: Date;
+  url: string;
+  sealed_secret: Buffer;
+}
+
+const claimedOf = (row: ClaimedRow): Claimed => ({
+  id: row.id,
+  webhookId: row.webhook_id,
+  event: row.event,
+  body: row.body,
+  attempts: row.attempts,
+  createdAtMs: row.created_at.getTime(),
+  url: row.url,
+  sealedSecret: row.sealed_secret,
+});

@@ -1,0 +1,141 @@
+import type { IncomingMessage } from 'node:http';
+import { admitsCountry } from '../../access/playback/countries.js';
+import type { Pass, PlaybackClient, PlaybackLinks } from '../../access/playback/playback-links.js';
+import type { PlaybackRules, RestrictedAsset } from '../../access/playback/playback-rules.js';
+import type { PlaybackKind } from '../../access/playback/playback-token.js';
+import { VezaError } from '../../runtime/errors.js';
+
+/** On what terms a request is answered. */
+export interface Admission {
+  /** No shared cache may keep the answer: it is not for everybody who knows the address. */
+  readonly isPrivate: boolean;
+  /** He came by a link. */
+  readonly pass: Pass | undefined;
+}
+
+export interface AdmissionOptions {
+  readonly links: Pick<PlaybackLinks, 'check' | 'seen'>;
+  readonly rules: Pick<PlaybackRules, 'isPrivate' | 'countries' | 'asset' | 'recording' | 'isDeleted' | 'isPrivateSegment'>;
+  readonly addressOf: (req: IncomingMessage) => string;
+  /** Where a request comes from, as `countryOf` has it; undefined when that is not known. */
+  readonly countryOf: (req: IncomingMessage) => string | undefined;
+}
+
+const OPEN: Admission = { isPrivate: false, pass: undefined };
+const OPEN_HERE: Admission = { isPrivate: true, pass: undefined };
+
+/** The name of the cookie that a link can be kept in. */
+export const cookieName = (kind: PlaybackKind, name: string) => `veza_play_${kind}_${name}`;
+
+/** Who may play what: asked at every media request. What it throws is for the listener to read. */
+export class Admissions {
+  readonly #options: AdmissionOptions;
+
+  constructor(options: AdmissionOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * A channel's live media. `token`: of the address; it has to be good even where none is needed. Throws `forbidden`, `country_blocked`, and
+   * `not_found` for a private channel without a link, in the words for one that does not exist.
+   */
+  live(req: IncomingMessage, slug: string, token: string | undefined, asked: 'manifest' | 'media'): Admission {
+    const { rules } = this.#options;
+    const isPrivate = rules.isPrivate(slug);
+    const countries = rules.countries(slug);
+    if (!isPrivate && !countries && token === undefined) return OPEN;
+    return this.#admit(req, 'live', slug, token, {
+      isPrivate,
+      countries: asked === 'manifest' ? countries : undefined,
+      isListed: asked === 'manifest',
+    });
+  }
+
+  /** A recording. `restricted` says where its media is; undefined when it is as open as its channel. */
+  vod(
+    req: IncomingMessage,
+    id: string,
+    token: string | undefined,
+    asked: 'manifest' | 'media',
+  ): Admission & { restricted: RestrictedAsset | undefined } {
+    const { rules } = this.#options;
+    if (rules.isDeleted(id)) throw new VezaError('not_found', NO_RECORDING);
+    const restricted = rules.asset(id);
+    const isPrivate = restricted?.isPrivate ?? false;
+    const countries = restricted && asked === 'manifest' ? rules.countries(restricted.channel) : undefined;
+    const admission = this.#admit(req, 'vod', id, token, { isPrivate, countries, isListed: asked === 'manifest' });
+    return { ...admission, restricted };
+  }
+
+  /** Where a recording's media is. Undefined: it is no recording, or that cannot be found out now. */
+  recording(id: string): Promise<RestrictedAsset | undefined> {
+    return this.#options.rules.recording(id);
+  }
+
+  /** Whether a segment, asked for by the address that it had live, is part of a private recording of a channel that is not. */
+  isPrivateSegment(slug: string, number: number): boolean {
+    return this.#options.rules.isPrivateSegment(slug, number);
+  }
+
+  /** Whether who came in by these may listen on. */
+  staysAdmitted(req: IncomingMessage, slug: string, token: string | undefined): boolean {
+    try {
+      this.live(req, slug, token, 'manifest');
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  #admit(
+    req: IncomingMessage,
+    kind: PlaybackKind,
+    name: string,
+    token: string | undefined,
+    closed: { isPrivate: boolean; countries: Parameters<typeof admitsCountry>[0] | undefined; isListed: boolean },
+  ): Admission {
+    const { links, countryOf } = this.#options;
+    const given = token ?? (closed.isPrivate ? cookieOf(req, cookieName(kind, name)) : undefined);
+    let pass: Pass | undefined;
+    if (given !== undefined) pass = links.check(kind, name, given, new Client(this.#options, req));
+    else if (closed.isPrivate) throw new VezaError('not_found', kind === 'live' ? NO_CHANNEL : NO_RECORDING);
+    if (closed.countries && !admitsCountry(closed.countries, countryOf(req)))
+      throw new VezaError('country_blocked', 'this cannot be heard where you are, or where you are is not known');
+    if (pass && closed.isListed) links.seen(pass);
+    if (pass) return { isPrivate: closed.isPrivate || closed.countries !== undefined, pass };
+    return closed.countries ? OPEN_HERE : OPEN;
+  }
+}
+
+/** Who asks; looked at only when a link is bound to it. */
+class Client implements PlaybackClient {
+  readonly #options: AdmissionOptions;
+  readonly #req: IncomingMessage;
+
+  constructor(options: AdmissionOptions, req: IncomingMessage) {
+    this.#options = options;
+    this.#req = req;
+  }
+
+  address(): string {
+    return this.#options.addressOf(this.#req);
+  }
+
+  country(): string | undefined {
+    return this.#options.countryOf(this.#req);
+  }
+}
+
+/** One text for what is not there and what is not to be known of, so that nobody finds out which. */
+export const NO_CHANNEL = 'the channel is off air or does not exist; a private one is played by a link';
+export const NO_RECORDING = 'there is no such recording; a private one is played by a link';
+
+function cookieOf(req: IncomingMessage, name: string): string | undefined {
+  const header = req.headers.cookie;
+  if (header === undefined) return undefined;
+  for (const part of header.split(';')) {
+    const at = part.indexOf('=');
+    if (at > 0 && part.slice(0, at).trim() === name) return part.slice(at + 1).trim();
+  }
+  return undefined;
+}

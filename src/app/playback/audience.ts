@@ -1,0 +1,80 @@
+import type { Clock } from '../../runtime/clock.js';
+
+/** Keys remembered for one channel in one generation; further ones are not counted. */
+const MAX_KEYS = 200_000;
+const KEY_CHARS = 160;
+
+interface Heard {
+  current: Set<string>;
+  previous: Set<string>;
+  /** Keys in either. */
+  distinct: number;
+  turnedMs: number;
+  connections: number;
+}
+
+/**
+ * How many are listening, estimated from who asked for a manifest in the last `windowMs` (half of it at least, since it is kept
+ * in two generations of keys), plus connections that are open for as long as they listen. O(1) a request, bounded memory.
+ */
+export class Audience {
+  readonly #channels = new Map<string, Heard>();
+  readonly #clock: Clock;
+  readonly #halfMs: number;
+
+  constructor(clock: Clock, windowMs: number) {
+    this.#clock = clock;
+    this.#halfMs = windowMs / 2;
+  }
+
+  /** `key` tells one listener from another: a CMCD session, or address and user agent. */
+  seen(channel: string, key: string): void {
+    const heard = this.#turned(channel, true)!;
+    const short = key.slice(0, KEY_CHARS);
+    if (heard.current.has(short) || heard.current.size >= MAX_KEYS) return;
+    heard.current.add(short);
+    if (!heard.previous.has(short)) heard.distinct++;
+  }
+
+  /** A connection that listens until the returned function is called (once or more). */
+  connect(channel: string): () => void {
+    const heard = this.#turned(channel, true)!;
+    heard.connections++;
+    let open = true;
+    return () => {
+      if (open) heard.connections--;
+      open = false;
+    };
+  }
+
+  count(channel: string): number {
+    const heard = this.#turned(channel, false);
+    if (!heard) return 0;
+    const total = heard.distinct + heard.connections;
+    if (total === 0) this.#channels.delete(channel);
+    return total;
+  }
+
+  /** Forgets a channel that is off air; connections that are still open keep it. */
+  forget(channel: string): void {
+    if (this.#channels.get(channel)?.connections === 0) this.#channels.delete(channel);
+  }
+
+  #turned(channel: string, create: boolean): Heard | undefined {
+    const nowMs = this.#clock.monotonicMs();
+    let heard = this.#channels.get(channel);
+    if (!heard) {
+      if (!create) return undefined;
+      heard = { current: new Set(), previous: new Set(), distinct: 0, turnedMs: nowMs, connections: 0 };
+      this.#channels.set(channel, heard);
+    }
+    const ageMs = nowMs - heard.turnedMs;
+    if (ageMs >= this.#halfMs) {
+      heard.previous = ageMs >= 2 * this.#halfMs ? new Set() : heard.current;
+      heard.current = new Set();
+      heard.distinct = heard.previous.size;
+      heard.turnedMs = nowMs;
+    }
+    return heard;
+  }
+}

@@ -1,0 +1,492 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type Koa from 'koa';
+import type { ObjectStore } from '../../backing/object-store.js';
+import type { Edge, LiveMedia } from '../../live/edge.js';
+import { decideReload, isReached } from '../../media/hls.js';
+import { type Codec, type Rendition, SAMPLE_RATE_HZ } from '../../media/ladder.js';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf, VezaError } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import { type Admissions, NO_CHANNEL, NO_RECORDING } from './admission.js';
+import { Audience } from './audience.js';
+import { Listen } from './listen.js';
+import { isAhead, isComing, LiveChannel, type MediaName, waitMs } from './live-channel.js';
+import {
+  acceptsGzip,
+  CACHE,
+  CACHE_PRIVATE,
+  CORS,
+  mediaHeaders,
+  sendError,
+  sendMedia,
+  sendPreflight,
+  sendProblem,
+  sendStatus,
+} from './media-response.js';
+import { StoredMedia } from './stored-media.js';
+import type { Answer } from './waiting.js';
+
+export interface PlaybackOptions {
+  readonly edge: Edge;
+  readonly store: ObjectStore;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** How far back `dvr.m3u8` and the MPD reach, seconds. */
+  readonly dvrWindowS: number;
+  /** Where players of the MPD read the clock; `/time` of the same host unless given. */
+  readonly utcTimingUrl?: string;
+  /** Requests that may wait at one time, all channels together; one more gets 503. */
+  readonly maxWaiting?: number;
+  /** Listeners of a channel (an estimate) from which a new one gets 503, unless he has a link; unlimited unless given. */
+  readonly maxListenersPerStream?: number;
+  /** Who may play what; everybody everything, unless given. */
+  readonly admissions?: Admissions;
+  /** A channel's name for `icy-name`; the slug unless given. */
+  readonly titleOf?: (channel: string) => string;
+  /** The client's address; behind a trusted proxy the one that it names. */
+  readonly addressOf?: (req: IncomingMessage) => string;
+}
+
+/** Rising counts, read by the metrics; `waiting` is what is there now. */
+export interface PlaybackCounters {
+  requests: number;
+  /** Manifests made; less than requests by what the cache saves. */
+  renders: number;
+  waiting: number;
+  /** Waited for 3 target durations in vain. */
+  timeouts: number;
+  /** Refused for `maxWaiting` or `maxListenersPerStream`. */
+  refused: number;
+  objectReads: number;
+  /** Responses destroyed because the run died under them. */
+  aborted: number;
+  /** Listeners of `/listen` that read too slowly and were disconnected. */
+  slowListeners: number;
+}
+
+const DEFAULT_MAX_WAITING = 100_000;
+/** How long a listener is remembered after a manifest request: three segments of the default length. */
+const AUDIENCE_WINDOW_MS = 6000;
+const SWEEP_MS = 10_000;
+
+/** No capitals: on a file system to which they mean nothing, they would be another name for the same thing. */
+const NAME = /^[a-z0-9][a-z0-9_-]{0,127}$/;
+const RENDITION = /^(aac|opus|mp3)-\d{1,4}$/;
+const MEDIA_NAME = /^([A-Za-z0-9]{1,64})-(?:init\.mp4|(0|[1-9]\d{0,14})(?:\.(0|[1-9]\d{0,5})\.m4s|\.m4s|\.mp3))$/;
+const CMCD_SESSION = /(?:%2C|,|=|^)sid(?:%3D|=)(?:%22|")([A-Za-z0-9._~-]{1,64})(?:%22|")/i;
+
+interface Query {
+  msn?: string;
+  part?: string;
+  skip?: string;
+  session?: string;
+  token?: string;
+}
+
+/** On what terms a request is answered. */
+interface Terms {
+  readonly cache: typeof CACHE | typeof CACHE_PRIVATE;
+  /** Of a listener with a link. */
+  readonly listener: string | undefined;
+}
+
+const OPEN: Terms = { cache: CACHE, listener: undefined };
+
+/**
+ * The playback edge: manifests and media of what is on air from memory, everything else from the object store. It comes before
+ * all other middleware and writes to Node's response itself, because a low-latency listener makes six requests a second.
+ *
+ * A live manifest is rendered and compressed once for each state of the timeline and sent to all who ask. Requests for what is not
+ * there yet wait in one group for each thing (`WaitingRoom`).
+ */
+export class Playback {
+  readonly counters: PlaybackCounters = {
+    requests: 0,
+    renders: 0,
+    waiting: 0,
+    timeouts: 0,
+    refused: 0,
+    objectReads: 0,
+    aborted: 0,
+    slowListeners: 0,
+  };
+
+  readonly #options: PlaybackOptions;
+  readonly #channels = new Map<string, LiveChannel>();
+  readonly #audience: Audience;
+  readonly #stored: StoredMedia;
+  readonly #listen: Listen;
+  readonly #maxWaiting: number;
+  #sweptMs = 0;
+  #stopped = false;
+
+  constructor(options: PlaybackOptions) {
+    this.#options = options;
+    this.#maxWaiting = options.maxWaiting ?? DEFAULT_MAX_WAITING;
+    this.#audience = new Audience(options.clock, AUDIENCE_WINDOW_MS);
+    this.#stored = new StoredMedia({ ...options, counters: this.counters });
+    this.#listen = new Listen({ ...options, counters: this.counters, audience: this.#audience });
+  }
+
+  /** Koa's form of `handle`. Other paths go on to the next. */
+  readonly middleware: Koa.Middleware = (ctx, next) => {
+    if (!this.handle(ctx.req, ctx.res)) return next();
+    ctx.respond = false;
+  };
+
+  /** Answers the request (at once or later) and returns true, or returns false when the path is not one of playback's. */
+  handle(req: IncomingMessage, res: ServerResponse): boolean {
+    const url = req.url ?? '/';
+    const queryAt = url.indexOf('?');
+    let path = queryAt < 0 ? url : url.slice(0, queryAt);
+    let token: string | undefined;
+    // What begins with a token is answered here in any case: nobody else is to see it, the log least of all.
+    const isSigned = path.startsWith('/t/');
+    if (isSigned) {
+      const end = path.indexOf('/', 3);
+      token = path.slice(3, end < 0 ? undefined : end);
+      path = end < 0 ? '' : path.slice(end);
+    }
+    const kind = path.startsWith('/live/')
+      ? 'live'
+      : path.startsWith('/vod/')
+        ? 'vod'
+        : path.startsWith('/listen/')
+          ? 'listen'
+          : isSigned
+            ? 'none'
+            : path === '/time'
+              ? 'time'
+              : undefined;
+    if (kind === undefined) return false;
+
+    this.counters.requests++;
+    try {
+      if (req.method !== 'GET' && req.method !== 'HEAD') {
+        if (req.method === 'OPTIONS') sendPreflight(res);
+        else sendStatus(res, 405, 'only GET, HEAD and OPTIONS', ['Allow', 'GET, HEAD, OPTIONS']);
+      } else if (kind === 'live') {
+        this.#live(req, res, path, queryAt < 0 ? {} : parseQuery(url, queryAt + 1), token);
+      } else if (kind === 'vod') {
+        this.#vod(req, res, path, token);
+      } else if (kind === 'listen') {
+        if (this.#stopped) throw new VezaError('unavailable', 'stopping');
+        const named = token ?? (queryAt < 0 ? undefined : parseQuery(url, queryAt + 1).token);
+        this.#listen.handle(req, res, path.slice('/listen/'.length), named);
+      } else if (kind === 'time') {
+        this.#time(res);
+      } else {
+        throw new VezaError('not_found', 'no such address');
+      }
+    } catch (error) {
+      if (!(error instanceof VezaError)) this.#options.log.error({ path, error: messageOf(error) }, 'a playback request failed');
+      sendError(res, error);
+    }
+    return true;
+  }
+
+  /** Listeners of a channel now: an estimate from manifest requests, plus open `/listen` connections. */
+  listeners(channel: string): number {
+    return this.#audience.count(channel);
+  }
+
+  /** Ends what is endless (`/listen`) and releases what waits with 503, for a graceful stop; what needs no waiting is answered on. */
+  stop(): void {
+    this.#stopped = true;
+    this.#listen.stop();
+    for (const channel of this.#channels.values()) channel.waiting.releaseAll(({ res }) => sendProblem(res, 'unavailable', 'stopping'));
+  }
+
+  // xs:dateTime with milliseconds (DASH UTCTiming `http-iso`).
+  #time(res: ServerResponse): void {
+    const body = new Date(this.#options.clock.wallMs()).toISOString();
+    res.writeHead(200, ['Content-Type', 'text/plain', 'Content-Length', String(body.length), 'Cache-Control', CACHE.none, ...CORS]);
+    res.end(body);
+  }
+
+  #live(req: IncomingMessage, res: ServerResponse, path: string, query: Query, token: string | undefined): void {
+    const [, , name = '', second = '', third, more] = path.split('/', 6);
+    if (!NAME.test(name) || more !== undefined) throw new VezaError('not_found', 'no such address');
+    const isPlaylist = third === 'index.m3u8';
+    const isManifest = third === undefined || isPlaylist || third === 'dvr.m3u8';
+    const admission = this.#options.admissions?.live(req, name, token, isManifest ? 'manifest' : 'media');
+    const terms: Terms = admission ? { cache: admission.isPrivate ? CACHE_PRIVATE : CACHE, listener: admission.pass?.id } : OPEN;
+    const channel = this.#channel(name);
+
+    if (third === undefined) {
+      if (!channel) throw new VezaError('not_found', NO_CHANNEL);
+      this.#presentation(req, res, channel, second, query, terms);
+      return;
+    }
+    if (!RENDITION.test(second)) throw new VezaError('not_found', 'no such rendition');
+    if (isManifest) {
+      if (!channel) throw new VezaError('not_found', NO_CHANNEL);
+      const rendition = channel.view.renditions.find((candidate) => candidate.name === second);
+      if (!rendition || !channel.view.timeline.progress[rendition.codec]) throw new VezaError('not_found', 'no such rendition');
+      this.#seen(req, name, query, terms);
+      if (isPlaylist) this.#playlist(req, res, channel, rendition, query, terms);
+      else channel.dvr(rendition).reply(req, res, terms.cache.live);
+      return;
+    }
+    const found = MEDIA_NAME.exec(third);
+    if (!found) throw new VezaError('not_found', 'no such address');
+    const [, run = '', number, part] = found;
+    const wanted = {
+      name: third ?? '',
+      run,
+      number: number === undefined ? undefined : Number(number),
+      part: part === undefined ? undefined : Number(part),
+    };
+    this.#media(req, res, channel, name, second, wanted, terms);
+  }
+
+  #vod(req: IncomingMessage, res: ServerResponse, path: string, token: string | undefined): void {
+    const [, , id = '', second = '', third, more] = path.split('/', 6);
+    if (!NAME.test(id) || more !== undefined) throw new VezaError('not_found', NO_RECORDING);
+    const isManifest = /\.(?:m3u8|mpd)$/.test(third ?? second);
+    const admission = this.#options.admissions?.vod(req, id, token, isManifest ? 'manifest' : 'media');
+    const cache = admission?.isPrivate ? CACHE_PRIVATE : CACHE;
+    const isMedia = third !== undefined && RENDITION.test(second) && MEDIA_NAME.test(third);
+    if (isMedia && this.#options.admissions) void this.#recorded(req, res, id, second, third, cache.immutable);
+    // What a link opens, or what is not open at its channel's addresses, is listed at addresses of its own.
+    else void this.#stored.vod(req, res, path.slice(1), cache, token !== undefined || admission?.restricted !== undefined);
+  }
+
+  /** A segment by the address of its recording: it is kept under that of its channel. */
+  async #recorded(
+    req: IncomingMessage,
+    res: ServerResponse,
+    id: string,
+    rendition: string,
+    file: string,
+    cacheControl: string,
+  ): Promise<void> {
+    const recording = await this.#options.admissions?.recording(id);
+    if (!recording) return this.#stored.media(req, res, `vod/${id}/${rendition}/${file}`, cacheControl);
+    const number = MEDIA_NAME.exec(file)?.[2];
+    const isPart = MEDIA_NAME.exec(file)?.[3] !== undefined;
+    if (isPart || (number !== undefined && !(Number(number) >= recording.from && Number(number) <= recording.to))) {
+      sendProblem(res, 'not_found', 'no such segment');
+      return;
+    }
+    // Just now it was on air, and the store may not have it yet.
+    const media = this.#options.edge.view(recording.channel)?.media(rendition, file);
+    if (media?.complete) {
+      sendMedia(req, res, { chunks: media.chunks, contentType: media.contentType, cacheControl, tag: file });
+      return;
+    }
+    return this.#stored.media(req, res, `live/${recording.channel}/${rendition}/${file}`, cacheControl);
+  }
+
+  /** The state kept for a channel that has a view, made or refreshed; undefined when it has none. */
+  #channel(name: string): LiveChannel | undefined {
+    const view = this.#options.edge.view(name);
+    let channel = this.#channels.get(name);
+    if (!view) {
+      if (channel?.waiting.isEmpty) {
+        this.#channels.delete(name);
+        this.#audience.forget(name);
+      }
+      return undefined;
+    }
+    if (channel) {
+      channel.refresh(view);
+      return channel;
+    }
+    this.#sweep();
+    channel = new LiveChannel(view, this.#options, this.counters);
+    this.#channels.set(name, channel);
+    return channel;
+  }
+
+  /** Forgets channels that went off air without a further request. */
+  #sweep(): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    if (nowMs - this.#sweptMs < SWEEP_MS) return;
+    this.#sweptMs = nowMs;
+    for (const [name, channel] of this.#channels) {
+      if (!channel.waiting.isEmpty || this.#options.edge.view(name)) continue;
+      this.#channels.delete(name);
+      this.#audience.forget(name);
+    }
+  }
+
+  #seen(req: IncomingMessage, channel: string, query: Query, terms: Terms): void {
+    const session = terms.listener ?? query.session ?? CMCD_SESSION.exec(String(req.headers['cmcd-session'] ?? ''))?.[1];
+    if (session !== undefined) {
+      this.#audience.seen(channel, session);
+      return;
+    }
+    const address = this.#options.addressOf?.(req) ?? req.socket.remoteAddress ?? '';
+    this.#audience.seen(channel, `${address} ${req.headers['user-agent'] ?? ''}`);
+  }
+
+  #presentation(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, file: string, query: Query, terms: Terms): void {
+    if (file === 'manifest.mpd') {
+      this.#seen(req, channel.view.channel, query, terms);
+      channel.mpd().reply(req, res, terms.cache.live);
+      return;
+    }
+    const only: Codec | undefined = file === 'opus.m3u8' ? 'opus' : undefined;
+    const known = file === 'master.m3u8' || file === 'dvr.m3u8' || only !== undefined;
+    const offered = channel.view.renditions.some((rendition) => rendition.lowLatency && (only === undefined || rendition.codec === only));
+    if (!known || !offered) throw new VezaError('not_found', 'no such address');
+    // Of a link it was decided when it was issued.
+    const limit = terms.listener === undefined ? this.#options.maxListenersPerStream : undefined;
+    if (limit !== undefined && this.#audience.count(channel.view.channel) >= limit) {
+      this.counters.refused++;
+      throw new VezaError('busy', 'the channel has as many listeners as it may have');
+    }
+    channel.multivariant(file, only).reply(req, res, terms.cache.multivariant);
+  }
+
+  #playlist(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, rendition: Rendition, query: Query, { cache }: Terms): void {
+    const { codec } = rendition;
+    const { timeline } = channel.view;
+    const reload = decideReload(timeline, codec, query);
+    const skip = query.skip === 'YES' || query.skip === 'v2';
+    if (reload.kind === 'now') {
+      const cacheControl = query.msn !== undefined && rendition.lowLatency ? cache.blocked : cache.live;
+      channel.playlist(rendition, skip).reply(req, res, cacheControl);
+      return;
+    }
+    if (reload.kind === 'bad') throw new VezaError('bad_request', reload.message);
+
+    const { msn, part } = reload;
+    const gzip = acceptsGzip(req);
+    this.#wait(req, res, channel, `${rendition.name} ${msn} ${part} ${skip} ${gzip} ${cache.blocked}`, () => {
+      if (!isReached(channel.view.timeline, codec, msn, part)) return undefined;
+      const text = channel.playlist(rendition, skip);
+      return (waiter) => text.send(waiter.res, cache.blocked, gzip);
+    });
+  }
+
+  #media(
+    req: IncomingMessage,
+    res: ServerResponse,
+    channel: LiveChannel | undefined,
+    channelName: string,
+    rendition: string,
+    wanted: MediaName,
+    { cache }: Terms,
+  ): void {
+    const cacheControl = cache.immutable;
+    const { run, number } = wanted;
+    const isPrivate = number !== undefined && this.#options.admissions?.isPrivateSegment(channelName, number);
+    if (isPrivate && !(channel && this.#isInWindow(channel, run, number))) throw new VezaError('not_found', 'no such segment');
+    const media = channel?.view.media(rendition, wanted.name);
+    if (channel && media) {
+      this.#sendLive(req, res, channel, wanted.name, media, cacheControl);
+    } else if (channel && isComing(channel.view, rendition, wanted)) {
+      this.#wait(req, res, channel, `${rendition}/${wanted.name} ${cacheControl}`, () => {
+        const now = channel.view.media(rendition, wanted.name);
+        if (now) return (waiter) => this.#sendLive(waiter.req, waiter.res, channel, wanted.name, now, cacheControl);
+        if (isComing(channel.view, rendition, wanted)) return undefined;
+        return (waiter) => sendProblem(waiter.res, 'not_found', 'this will not be made');
+      });
+    } else if (wanted.part !== undefined || (channel && isAhead(channel.view, rendition, wanted))) {
+      // Parts live in memory only, and what is not made yet is in no store.
+      throw new VezaError('not_found', 'no such part or segment');
+    } else {
+      void this.#stored.media(req, res, `live/${channelName}/${rendition}/${wanted.name}`, cacheControl);
+    }
+  }
+
+  /** Whether listeners of a show that is on air may rewind to it. */
+  #isInWindow({ view: { timeline } }: LiveChannel, run: string, number: number): boolean {
+    const { grid, firstNumber, progress, runs, ended } = timeline;
+    const newest = Math.max(...Object.values(progress).map(({ openNumber }) => openNumber));
+    const segments = Math.ceil((this.#options.dvrWindowS * SAMPLE_RATE_HZ) / grid.segmentSamples);
+    return !ended && number >= firstNumber && number >= newest - segments && runs.some(({ id }) => id === run);
+  }
+
+  #wait(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, key: string, settle: () => Answer | undefined): void {
+    if (this.#stopped) throw new VezaError('unavailable', 'stopping');
+    if (this.counters.waiting >= this.#maxWaiting) {
+      this.counters.refused++;
+      throw new VezaError('busy', 'too many requests are waiting');
+    }
+    channel.waiting.add(key, { req, res }, waitMs(channel.view.timeline), this.#timedOut, () => {
+      const view = this.#options.edge.view(channel.view.channel);
+      if (!view) return ({ res }) => sendProblem(res, 'not_found', 'the channel is off air');
+      channel.refresh(view);
+      return settle();
+    });
+  }
+
+  readonly #timedOut: Answer = ({ res }) => {
+    this.counters.timeouts++;
+    sendProblem(res, 'unavailable', 'nothing was published for 3 target durations');
+  };
+
+  #sendLive(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, name: string, media: LiveMedia, cacheControl: string): void {
+    const { contentType } = media;
+    const meta = { contentType, cacheControl, tag: name };
+    if (media.complete) sendMedia(req, res, { ...meta, chunks: media.chunks });
+    else this.#stream(req, res, media, mediaHeaders(meta), waitMs(channel.view.timeline));
+  }
+
+  /**
+   * Media in the making: what there is and each further chunk as it comes. The queue to a slow client is at most one segment. When
+   * it is never finished, the socket is destroyed, so that no cache takes half of it for the whole.
+   */
+  #stream(req: IncomingMessage, res: ServerResponse, media: LiveMedia, headers: string[], firstByteMs: number): void {
+    const write = (chunk: Uint8Array) => {
+      if (!res.headersSent) {
+        cancelTimer();
+        res.writeHead(200, headers);
+        if (req.method === 'HEAD') {
+          unfollow();
+          res.end();
+          return;
+        }
+      }
+      res.write(chunk);
+    };
+    let unfollow = () => {};
+    const cancelTimer =
+      media.chunks.length > 0
+        ? () => {}
+        : this.#options.clock.after(firstByteMs, () => {
+            unfollow();
+            this.#timedOut({ req, res });
+          });
+    for (const chunk of media.chunks) if (!res.writableEnded) write(chunk);
+    if (res.writableEnded) return;
+    unfollow = media.follow((chunk, aborted) => {
+      if (chunk) {
+        write(chunk);
+        return;
+      }
+      unfollow();
+      cancelTimer();
+      if (aborted) this.counters.aborted++;
+      if (!res.headersSent) sendProblem(res, 'not_found', 'this will not be made');
+      else if (aborted) res.destroy();
+      else res.end();
+    });
+    res.once('close', () => {
+      unfollow();
+      cancelTimer();
+    });
+  }
+}
+
+/** The parameters that mean something here; all others are ignored, whatever they are. */
+function parseQuery(url: string, from: number): Query {
+  const query: Query = {};
+  for (let at = from; at < url.length; ) {
+    let end = url.indexOf('&', at);
+    if (end < 0) end = url.length;
+    if (url.startsWith('_HLS_msn=', at)) query.msn = url.slice(at + 9, end);
+    else if (url.startsWith('_HLS_part=', at)) query.part = url.slice(at + 10, end);
+    else if (url.startsWith('_HLS_skip=', at)) query.skip = url.slice(at + 10, end);
+    else if (url.startsWith('token=', at)) query.token = url.slice(at + 6, end);
+    else if (url.startsWith('CMCD=', at)) {
+      const session = CMCD_SESSION.exec(url.slice(at, end))?.[1];
+      if (session !== undefined) query.session = session;
+    }
+    at = end + 1;
+  }
+  return query;
+}

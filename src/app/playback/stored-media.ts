@@ -1,0 +1,138 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { ObjectStore, StoredObject } from '../../backing/object-store.js';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf, VezaError } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import { acceptsGzip, type CACHE, type CACHE_PRIVATE, MEDIA_TYPE, sendError, sendMedia, TextResponse } from './media-response.js';
+
+interface StoredMediaOptions {
+  readonly store: ObjectStore;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly counters: { objectReads: number };
+}
+
+const VOD_PATH = /^vod(?:\/[A-Za-z0-9][A-Za-z0-9_-]{0,127}){1,2}\/[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+
+const CONTENT_TYPES: Readonly<Record<string, string>> = {
+  m3u8: MEDIA_TYPE.hls,
+  mpd: MEDIA_TYPE.dash,
+  m4s: 'audio/mp4',
+  mp4: 'audio/mp4',
+  mp3: 'audio/mpeg',
+};
+
+/** Manifests of recordings that stay in memory: a 12 h one has 1.1 MB, so a few dozen long ones or thousands of short. */
+const KEPT_MAX_BYTES = 32 * 1024 * 1024;
+const KEPT_MS = 60_000;
+
+/** Media and manifests that are objects. Concurrent requests for one object are one read. */
+export class StoredMedia {
+  readonly #options: StoredMediaOptions;
+  readonly #reads = new Map<string, Promise<StoredObject | undefined>>();
+  /** In order of use, the oldest first. */
+  readonly #texts = new Map<string, { text: TextResponse; readMs: number; sizeBytes: number }>();
+  #keptBytes = 0;
+
+  constructor(options: StoredMediaOptions) {
+    this.#options = options;
+  }
+
+  /** A segment or init segment; the name is immutable, and so is the answer. */
+  media(req: IncomingMessage, res: ServerResponse, key: string, cacheControl: string): Promise<void> {
+    return this.#answer(res, key, () => this.#media(req, res, key, cacheControl));
+  }
+
+  /** Anything under `vod/{asset}/`. `own`: manifests name the segments below themselves, and not where their channel keeps them. */
+  vod(req: IncomingMessage, res: ServerResponse, key: string, cache: typeof CACHE | typeof CACHE_PRIVATE, own: boolean): Promise<void> {
+    const extension = key.slice(key.lastIndexOf('.') + 1);
+    if (!VOD_PATH.test(key) || !(extension in CONTENT_TYPES)) throw new VezaError('not_found', 'no such address');
+    const isText = extension === 'm3u8' || extension === 'mpd';
+    return this.#answer(res, key, () => (isText ? this.#text(req, res, key, cache.vod, own) : this.#media(req, res, key, cache.immutable)));
+  }
+
+  async #answer(res: ServerResponse, key: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (error instanceof VezaError && error.code === 'not_found') {
+        sendError(res, error);
+        return;
+      }
+      this.#options.log.error({ key, error: messageOf(error) }, 'an object could not be read');
+      sendError(res, new VezaError('unavailable', 'the object store does not answer'));
+    }
+  }
+
+  async #media(req: IncomingMessage, res: ServerResponse, key: string, cacheControl: string): Promise<void> {
+    const found = await this.#read(key);
+    if (!found) throw new VezaError('not_found', 'no such segment');
+    if (res.destroyed) return;
+    sendMedia(req, res, {
+      chunks: [found.bytes],
+      contentType: contentTypeOf(key),
+      cacheControl,
+      tag: key.slice(key.lastIndexOf('/') + 1),
+    });
+  }
+
+  async #text(req: IncomingMessage, res: ServerResponse, key: string, cacheControl: string, own: boolean): Promise<void> {
+    const text = this.#kept(nameOf(key, own)) ?? (await this.#readText(key, own));
+    if (!text) throw new VezaError('not_found', 'no such recording');
+    if (acceptsGzip(req)) await text.compress();
+    if (!res.destroyed) text.reply(req, res, cacheControl);
+  }
+
+  #kept(key: string): TextResponse | undefined {
+    const kept = this.#texts.get(key);
+    if (!kept) return undefined;
+    this.#drop(key);
+    if (this.#options.clock.monotonicMs() - kept.readMs > KEPT_MS) return undefined;
+    this.#keptBytes += kept.sizeBytes;
+    this.#texts.set(key, kept);
+    return kept.text;
+  }
+
+  #drop(key: string): void {
+    const kept = this.#texts.get(key);
+    if (kept) this.#keptBytes -= kept.sizeBytes;
+    this.#texts.delete(key);
+  }
+
+  async #readText(key: string, own: boolean): Promise<TextResponse | undefined> {
+    const found = await this.#read(key);
+    if (!found) return undefined;
+    const name = nameOf(key, own);
+    const already = this.#kept(name);
+    if (already) return already;
+    const text = new TextResponse(own ? ownAddresses(key, Buffer.from(found.bytes).toString()) : found.bytes, contentTypeOf(key));
+    const sizeBytes = found.bytes.length;
+    this.#texts.set(name, { text, readMs: this.#options.clock.monotonicMs(), sizeBytes });
+    this.#keptBytes += sizeBytes;
+    for (const oldest of this.#texts.keys()) {
+      if (this.#keptBytes <= KEPT_MAX_BYTES) break;
+      this.#drop(oldest);
+    }
+    return text;
+  }
+
+  #read(key: string): Promise<StoredObject | undefined> {
+    let read = this.#reads.get(key);
+    if (!read) {
+      this.#options.counters.objectReads++;
+      read = this.#options.store.get(key).finally(() => this.#reads.delete(key));
+      this.#reads.set(key, read);
+    }
+    return read;
+  }
+}
+
+const nameOf = (key: string, own: boolean) => (own ? `${key} own` : key);
+
+/** Segments are listed as `../../../live/{slug}/{rendition}/{file}`, in an MPD as `../../live/{slug}/{rendition}/{file}`. */
+const ownAddresses = (key: string, text: string) =>
+  key.endsWith('.mpd')
+    ? text.replaceAll(/\.\.\/\.\.\/live\/[a-z0-9-]+\//g, '')
+    : text.replaceAll(/\.\.\/\.\.\/\.\.\/live\/[a-z0-9-]+\/[a-z0-9-]+\//g, '');
+
+const contentTypeOf = (key: string) => CONTENT_TYPES[key.slice(key.lastIndexOf('.') + 1)] ?? 'application/octet-stream';
