@@ -146,7 +146,8 @@ export class RtmpPublisher {
   }
 
   raw(bytes: Uint8Array): boolean {
-    return !this.closed && this.socket.write(bytes);
+    // The other end may have said that it ends, and its 'close' is still to come.
+    return !this.closed && this.socket.writable && this.socket.write(bytes);
   }
 
   /** `onMetaData` with these fields. */
