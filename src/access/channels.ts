@@ -2,6 +2,7 @@ import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import type { Database } from '../backing/database.js';
 import { VezaError } from '../runtime/errors.js';
 import { type CountryRule, countryOf } from './playback/countries.js';
+import { isSeen, PLAIN_LINE } from './shown-text.js';
 
 export const VISIBILITIES = ['public', 'unlisted', 'private'] as const;
 /** `unlisted` is in no list; `private` is found by nobody without a right to it. */
@@ -278,8 +279,8 @@ const channelOf = (row: ChannelRow): Channel => ({
 const noChannel = (slug: string) => new VezaError('not_found', `There is no channel "${slug}".`);
 
 function checkTitle(title: string): void {
-  if (title.trim() === '' || title.length > MAX_TITLE_CHARS || /\p{Cc}/u.test(title)) {
-    throw new VezaError('bad_request', `A title is 1 to ${MAX_TITLE_CHARS} characters on one line.`);
+  if (title.length > MAX_TITLE_CHARS || !PLAIN_LINE.test(title) || !isSeen(title)) {
+    throw new VezaError('bad_request', `A title is 1 to ${MAX_TITLE_CHARS} characters on one line, and something is to be seen of it.`);
   }
 }
 

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { type Channel, type ChannelChanges, type Channels, MAX_TITLE_CHARS, SLUG, VISIBILITIES } from '../access/channels.js';
 import { COUNTRIES } from '../access/playback/countries.js';
 import { may, type Principal } from '../access/roles.js';
+import { isSeen, PLAIN_LINE } from '../access/shown-text.js';
 import { VezaError } from '../runtime/errors.js';
 import { cursorOf, type Operation, operation, pageOf, pageQuery, positionOf } from './openapi.js';
 
@@ -37,7 +38,9 @@ export interface Addresses {
 }
 
 export const slugParams = z.strictObject({ slug: z.string().regex(SLUG) });
-export const titleSchema = z
+export const titleSchema = z.string().trim().min(1).max(MAX_TITLE_CHARS).regex(PLAIN_LINE).refine(isSeen, 'nothing is to be seen of it');
+/** Comes from tags of music files, where marks of direction are nothing rare; it stands in no list of channels. */
+const songSchema = z
   .string()
   .trim()
   .min(1)
@@ -282,7 +285,7 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       summary: 'What is playing, shown to a listener when it is heard.',
       access: 'channel.now-playing',
       params: slugParams,
-      body: z.strictObject({ title: titleSchema, artist: titleSchema.optional() }),
+      body: z.strictObject({ title: songSchema, artist: songSchema.optional() }),
       status: 204,
       errors: ['not_found', 'conflict'],
       async handle({ params, body }) {

@@ -61,8 +61,8 @@ test('slugs and titles have their limits', async () => {
     await assert.rejects(channels.create(slug, settings), code('bad_request'), slug);
   }
   for (const slug of RESERVED_SLUGS) await assert.rejects(channels.create(slug, settings), code('conflict'), slug);
-  for (const title of ['', '  ', 'a\nb', 'x'.repeat(MAX_TITLE_CHARS + 1)]) {
-    await assert.rejects(channels.create('titles', { ...settings, title }), code('bad_request'));
+  for (const title of ['', '  ', 'a\nb', 'x'.repeat(MAX_TITLE_CHARS + 1), 'gnp.\u202eexe', '\u200b\u200d', '\u2800']) {
+    await assert.rejects(channels.create('titles', { ...settings, title }), code('bad_request'), JSON.stringify(title));
   }
   await channels.create('x'.repeat(63), { ...settings, title: 'x'.repeat(MAX_TITLE_CHARS) });
   await assert.rejects(channels.create('x'.repeat(63), settings), code('conflict'));

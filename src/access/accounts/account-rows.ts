@@ -1,6 +1,7 @@
 import type { Database, Queryable } from '../../backing/database.js';
 import { VezaError } from '../../runtime/errors.js';
 import type { Role } from '../roles.js';
+import { isSeen, PLAIN_LINE } from '../shown-text.js';
 import { emailAddress } from './email-address.js';
 
 export const MAX_NAME_CHARS = 64;
@@ -115,14 +116,10 @@ export async function listRows(
   return rows;
 }
 
-/** What stands in front of other people: one line, and nothing that turns the direction of the line round. Throws `bad_request`. */
+/** What stands in front of other people: one line that is seen, and nothing that turns its direction round. Throws `bad_request`. */
 export function checkedName(given: string): string {
   const name = given.trim().normalize('NFC');
-  if (
-    name === '' ||
-    [...name].length > MAX_NAME_CHARS ||
-    /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/u.test(name)
-  ) {
+  if ([...name].length > MAX_NAME_CHARS || !PLAIN_LINE.test(name) || !isSeen(name)) {
     throw new VezaError('bad_request', `A name is 1 to ${MAX_NAME_CHARS} characters on one line.`, { details: { at: 'body.name' } });
   }
   return name;
