@@ -3,6 +3,7 @@ import { get, type IncomingMessage, request } from 'node:http';
 import { connect } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
+import { MAX_KEYS_PER_ADDRESS } from '../../src/app/playback/audience.js';
 import type { PlaybackOptions } from '../../src/app/playback/playback.js';
 import { type FakeService, startPlayback } from '../support/fake-edge.js';
 
@@ -524,6 +525,30 @@ test('listeners are counted by CMCD session, else by address and agent, and forg
   s.clock.advance(60_000);
   assert.equal(s.playback.listeners('radio'), 0);
   assert.equal(s.playback.listeners('nobody'), 0);
+});
+
+test('one client is no crowd, whatever its players call themselves', async (t) => {
+  const s = await service(t, { addressOf: (req) => String(req.headers['x-from']) });
+  s.edge.start('radio').segments(2);
+  const url = `${s.url}/live/radio/aac-128/index.m3u8`;
+  const crowd = async (from: (i: number) => string, count: number, name: string) => {
+    for (let i = 0; i < count; i += 1)
+      await ask(i % 2 === 0 ? `${url}?CMCD=${encodeURIComponent(`sid="${name}-${i}"`)}` : url, {
+        'X-From': from(i),
+        'User-Agent': `${name} ${i}`,
+      });
+  };
+  await crowd(() => '192.0.2.1', MAX_KEYS_PER_ADDRESS + 9, 'a');
+  assert.equal(s.playback.listeners('radio'), MAX_KEYS_PER_ADDRESS);
+  await crowd((i) => `2001:db8::${i.toString(16)}`, MAX_KEYS_PER_ADDRESS + 9, 'b');
+  assert.equal(s.playback.listeners('radio'), 2 * MAX_KEYS_PER_ADDRESS, 'all that is below a /64 is one');
+  await crowd((i) => `2001:db8:0:${(i + 1).toString(16)}::1`, 3, 'c');
+  assert.equal(s.playback.listeners('radio'), 2 * MAX_KEYS_PER_ADDRESS + 3, 'others are counted');
+  await ask(url, { 'X-From': '192.0.2.9', 'User-Agent': 'd' }, 'HEAD');
+  assert.equal(s.playback.listeners('radio'), 2 * MAX_KEYS_PER_ADDRESS + 3, 'who asks for heads alone hears nothing');
+  s.clock.advance(6000);
+  await ask(url, { 'X-From': '192.0.2.1', 'User-Agent': 'a' });
+  assert.equal(s.playback.listeners('radio'), 1);
 });
 
 test('requests in a row on one connection are answered in order', async (t) => {

@@ -1,10 +1,18 @@
+import { addressGroup } from '../../access/rate-limits.js';
 import type { Clock } from '../../runtime/clock.js';
 
 /** Keys remembered for one channel in one generation; further ones are not counted. */
 const MAX_KEYS = 200_000;
 const KEY_CHARS = 160;
+/**
+ * Keys of one address (a /64 of IPv6) in one generation; further ones are not counted. They are whatever the client says, so that one could
+ * fill a channel alone (MAX_LISTENERS_PER_STREAM); and few networks have more people behind one address who hear one channel at one time.
+ */
+export const MAX_KEYS_PER_ADDRESS = 500;
 
 interface Heard {
+  /** Keys of the present generation, by address. */
+  byAddress: Map<string, number>;
   current: Set<string>;
   previous: Set<string>;
   /** Keys in either. */
@@ -27,11 +35,20 @@ export class Audience {
     this.#halfMs = windowMs / 2;
   }
 
-  /** `key` tells one listener from another: a CMCD session, or address and user agent. */
-  seen(channel: string, key: string): void {
+  /**
+   * `key` tells one listener from another: a CMCD session, or address and user agent. `address`: whose word it is; it counts for
+   * `MAX_KEYS_PER_ADDRESS` at most. Undefined: the key is a link's, and cannot be made up.
+   */
+  seen(channel: string, key: string, address?: string): void {
     const heard = this.#turned(channel, true)!;
     const short = key.slice(0, KEY_CHARS);
     if (heard.current.has(short) || heard.current.size >= MAX_KEYS) return;
+    if (address !== undefined) {
+      const group = addressGroup(address);
+      const ofAddress = heard.byAddress.get(group) ?? 0;
+      if (ofAddress >= MAX_KEYS_PER_ADDRESS) return;
+      heard.byAddress.set(group, ofAddress + 1);
+    }
     heard.current.add(short);
     if (!heard.previous.has(short)) heard.distinct++;
   }
@@ -65,13 +82,14 @@ export class Audience {
     let heard = this.#channels.get(channel);
     if (!heard) {
       if (!create) return undefined;
-      heard = { current: new Set(), previous: new Set(), distinct: 0, turnedMs: nowMs, connections: 0 };
+      heard = { byAddress: new Map(), current: new Set(), previous: new Set(), distinct: 0, turnedMs: nowMs, connections: 0 };
       this.#channels.set(channel, heard);
     }
     const ageMs = nowMs - heard.turnedMs;
     if (ageMs >= this.#halfMs) {
       heard.previous = ageMs >= 2 * this.#halfMs ? new Set() : heard.current;
       heard.current = new Set();
+      heard.byAddress = new Map();
       heard.distinct = heard.previous.size;
       heard.turnedMs = nowMs;
     }

@@ -312,13 +312,15 @@ export class Playback {
   }
 
   #seen(req: IncomingMessage, channel: string, query: Query, terms: Terms): void {
-    const session = terms.listener ?? query.session ?? CMCD_SESSION.exec(String(req.headers['cmcd-session'] ?? ''))?.[1];
-    if (session !== undefined) {
-      this.#audience.seen(channel, session);
+    // Who asks for no body listens to nothing.
+    if (req.method === 'HEAD') return;
+    if (terms.listener !== undefined) {
+      this.#audience.seen(channel, terms.listener);
       return;
     }
+    const session = query.session ?? CMCD_SESSION.exec(String(req.headers['cmcd-session'] ?? ''))?.[1];
     const address = this.#options.addressOf?.(req) ?? req.socket.remoteAddress ?? '';
-    this.#audience.seen(channel, `${address} ${req.headers['user-agent'] ?? ''}`);
+    this.#audience.seen(channel, session ?? `${address} ${req.headers['user-agent'] ?? ''}`, address);
   }
 
   #presentation(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, file: string, query: Query, terms: Terms): void {
