@@ -475,14 +475,14 @@ test('as many listeners as a channel may have: decided when the link is issued, 
   app.live.shows.delete('radio');
 });
 
-test('country rules are asked for with every manifest and stream, and fail closed', async () => {
+test('country rules are asked for with every manifest, segment and stream, and fail closed', async () => {
   const token = await linkTo('secret');
   assert.equal((await call('PATCH', '/channels/secret', { countriesAllowed: ['DE'] })).body.countriesAllowed[0], 'DE');
   assert.equal((await call('PATCH', '/channels/radio', { countriesDenied: ['US'] })).status, 200);
   const paths = (slug: string, prefix: string) =>
     ['master.m3u8', 'opus.m3u8', 'dvr.m3u8', 'manifest.mpd', 'aac-128/index.m3u8', 'aac-128/dvr.m3u8']
       .map((file) => `${prefix}/live/${slug}/${file}`)
-      .concat(`${prefix}/listen/${slug}.mp3`);
+      .concat(`${prefix}/listen/${slug}.mp3`, `${prefix}/live/${slug}/aac-128/r1x-12.m4s`, `${prefix}/live/${slug}/aac-128/r1x-init.mp4`);
   for (const [from, secretAnswer, radioAnswer] of [
     [{ 'x-country': 'DE' }, 200, 200],
     [{ 'x-country': 'US' }, 451, 451],
@@ -519,6 +519,9 @@ test('country rules are asked for with every manifest and stream, and fail close
   await record('german', 'secret', 'public');
   assert.equal((await get('/vod/german/master.m3u8')).code, 'country_blocked');
   assert.equal((await get('/vod/german/master.m3u8', { 'x-country': 'DE' })).status, 200);
+  assert.equal((await get('/vod/german/aac-128/germanr-11.m4s', { 'x-country': 'US' })).code, 'country_blocked');
+  const segment = await get('/vod/german/aac-128/germanr-11.m4s', { 'x-country': 'DE' });
+  assert.deepEqual([segment.status, segment.headers['cache-control']], [200, 'private, max-age=31536000, immutable']);
   assert.equal((await call('POST', '/assets/german/play', undefined, { 'x-country': 'US' })).status, 451);
 
   const ear = await listenTo('/listen/radio.mp3', { 'x-country': 'AT' });

@@ -44,11 +44,7 @@ export class Admissions {
     const isPrivate = rules.isPrivate(slug);
     const countries = rules.countries(slug);
     if (!isPrivate && !countries && token === undefined) return OPEN;
-    return this.#admit(req, 'live', slug, token, {
-      isPrivate,
-      countries: asked === 'manifest' ? countries : undefined,
-      isListed: asked === 'manifest',
-    });
+    return this.#admit(req, 'live', slug, token, { isPrivate, countries, isListed: asked === 'manifest' });
   }
 
   /** A recording. `restricted` says where its media is; undefined when it is as open as its channel. */
@@ -62,7 +58,7 @@ export class Admissions {
     if (rules.isDeleted(id)) throw new VezaError('not_found', NO_RECORDING);
     const restricted = rules.asset(id);
     const isPrivate = restricted?.isPrivate ?? false;
-    const countries = restricted && asked === 'manifest' ? rules.countries(restricted.channel) : undefined;
+    const countries = restricted && rules.countries(restricted.channel);
     const admission = this.#admit(req, 'vod', id, token, { isPrivate, countries, isListed: asked === 'manifest' });
     return { ...admission, restricted };
   }
