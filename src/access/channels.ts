@@ -77,7 +77,10 @@ export class Channels {
     this.#database = database;
   }
 
-  /** Rejects: `bad_request` (slug or title), `conflict` (the slug is taken or reserved). The key is never shown again. */
+  /**
+   * Rejects: `bad_request` (slug or title), `conflict` (the slug is taken, reserved, or that of a deleted channel to which links may be good).
+   * The key is never shown again.
+   */
   async create(slug: string, settings: ChannelSettings, ownerId?: string): Promise<{ channel: Channel; streamKey: string }> {
     if (!SLUG.test(slug))
       throw new VezaError('bad_request', 'A slug is 2 to 63 lower-case letters, digits and hyphens and does not begin with a hyphen.');
@@ -92,6 +95,12 @@ export class Channels {
       return { channel: this.#seen(channelOf(rows[0]!)), streamKey };
     } catch (error) {
       if (error instanceof VezaError && error.code === 'conflict') {
+        if (error.details?.constraint === 'channels_slug_closed')
+          throw new VezaError(
+            'conflict',
+            `A channel "${slug}" was deleted, and playback links to it may be good still: they would open yours. Take another slug, or come back 30 days after that.`,
+            { cause: error },
+          );
         throw new VezaError('conflict', `There is a channel "${slug}" already.`, { cause: error });
       }
       throw error;
@@ -141,7 +150,20 @@ export class Channels {
     return this.#seen(channelOf(rows[0]));
   }
 
-  /** With its broadcasts. Rejects with `not_found`. */
+  /**
+   * A playback link to it is about to be issued. Of a private channel that is no news; of another it is written down, so that nobody has its slug
+   * after it while the link is good: rounded up by a day, which makes it one write a day.
+   */
+  async willBeLinked({ id, visibility }: Channel, expiresInS: number): Promise<void> {
+    if (visibility === 'private') return;
+    await this.#database.query(
+      `update channels set links_until = now() + make_interval(days => 1, secs => $2)
+       where id = $1 and (links_until is null or links_until < now() + make_interval(secs => $2))`,
+      [id, expiresInS],
+    );
+  }
+
+  /** With its broadcasts. Its slug is free at once unless links to it may be good. Rejects with `not_found`. */
   async delete(slug: string): Promise<void> {
     const { rowCount } = await this.#write('delete from channels where slug = $1', [slug]);
     if (rowCount === 0) throw noChannel(slug);

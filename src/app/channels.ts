@@ -227,7 +227,8 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       id: 'deleteChannel',
       method: 'delete',
       path: '/channels/{slug}',
-      summary: 'Ends its show and deletes the channel with its recordings.',
+      summary:
+        'Ends its show and deletes the channel with its recordings. Its slug is free again when no playback link to it can be good any more: at once, or after 30 days.',
       access: 'channel.delete',
       params: slugParams,
       status: 204,
@@ -235,6 +236,7 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       async handle({ params }) {
         // In this order: an encoder that is thrown out comes back at once, and finds no channel.
         await channels.delete(params.slug);
+        await rulesChanged();
         await live.end(params.slug);
       },
     }),

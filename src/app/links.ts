@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Channel } from '../access/channels.js';
+import type { Channel, Channels } from '../access/channels.js';
 import { type CloudFrontKey, cloudFrontCookies } from '../access/playback/cloudfront.js';
 import { admitsCountry, COUNTRIES, type CountryRule } from '../access/playback/countries.js';
 import { DEFAULT_LINK_S, MAX_LINK_S, MIN_LINK_S, type PlaybackLink, type PlaybackLinks } from '../access/playback/playback-links.js';
@@ -64,6 +64,7 @@ export interface LinkSettings {
 }
 
 export interface LinkOperationsOptions {
+  readonly channels: Pick<Channels, 'willBeLinked'>;
   readonly links: Pick<PlaybackLinks, 'issue'>;
   readonly broadcasts: Broadcasts;
   readonly live: LiveStatus;
@@ -74,7 +75,7 @@ export interface LinkOperationsOptions {
 }
 
 /** Playback links: for whoever gives them out, and for whoever wants to listen himself. */
-export function linkOperations({ links, broadcasts, live, addresses, sees, settings }: LinkOperationsOptions): Operation[] {
+export function linkOperations({ channels, links, broadcasts, live, addresses, sees, settings }: LinkOperationsOptions): Operation[] {
   const { publicUrl, mediaUrl } = addresses;
   const { maxListenersPerStream, cloudFront, countryOfAddress } = settings;
 
@@ -156,7 +157,9 @@ export function linkOperations({ links, broadcasts, live, addresses, sees, setti
         const { expiresInS, bind } = body;
         const listener = body.listener === undefined ? undefined : `named:${body.listener}`;
         checkBound(countries, bind);
-        const link = await links.issue({ kind: 'live', name: slug, expiresInS, bind, listener, limit: placesOf(slug) });
+        const limit = placesOf(slug);
+        await channels.willBeLinked(channel, expiresInS);
+        const link = await links.issue({ kind: 'live', name: slug, expiresInS, bind, listener, limit });
         audit({ details: { expiresAt: isoOf(link.expiresAtMs), ...(bind && { bind }) } });
         return {
           token: link.token,

@@ -72,12 +72,13 @@ export function apiOperations(options: Pick<AppOptions, 'access' | 'broadcasts' 
   const rulesChanged = () => access.playbackRules.refresh();
   const endShows = async (slugs: readonly string[]) => {
     channels.changed();
+    if (slugs.length > 0) await rulesChanged();
     for (const slug of slugs) await live.end(slug);
   };
   return [
     ...channelOperations({ channels, sees, live, addresses, rulesChanged }),
     ...broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl: addresses.mediaUrl }),
-    ...linkOperations({ links: access.playbackLinks, broadcasts, live, addresses, sees, settings: options.links ?? {} }),
+    ...linkOperations({ channels, links: access.playbackLinks, broadcasts, live, addresses, sees, settings: options.links ?? {} }),
     ...playbackKeyOperations(access.playbackKeys),
     ...signInOperations(access),
     ...sessionOperations({ sessions: access.sessions, signingKeys: access.signingKeys, limits: access.limits }),

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { Channels, MAX_TITLE_CHARS, RESERVED_SLUGS, VISIBILITIES } from '../../src/access/channels.js';
+import { MAX_LINK_S } from '../../src/access/playback/playback-links.js';
 import { adminTokenPath, loadAdminToken } from '../../src/access/tokens/admin-token.js';
 import { type Database, openDatabase } from '../../src/backing/database.js';
 import { VezaError } from '../../src/runtime/errors.js';
@@ -54,6 +55,47 @@ test('a channel is created, changed, found, listed and deleted', async () => {
   for (const gone of [channels.delete('life'), channels.update('life', {}), channels.rotateKey('life', false)]) {
     await assert.rejects(gone, code('not_found'));
   }
+});
+
+test('the slug of a deleted channel is free again when no link to it can be good', async () => {
+  const closedFor = async (slug: string) => {
+    const { rows } = await database.query<{ s: number }>(
+      `select extract(epoch from closed_until - now())::float8 as s from playback_closed where scope = $1`,
+      [`live/${slug}`],
+    );
+    return rows[0]?.s;
+  };
+  const isHeld = (error: unknown) => code('conflict')(error) && /was deleted.*Take another slug/.test((error as Error).message);
+  const about = (actual: number | undefined, expected: number) => assert.ok(actual && Math.abs(actual - expected) < 60, String(actual));
+
+  await channels.create('was-private', { ...settings, visibility: 'private' });
+  await channels.delete('was-private');
+  about(await closedFor('was-private'), MAX_LINK_S);
+  for (const visibility of VISIBILITIES)
+    await assert.rejects(channels.create('was-private', { ...settings, visibility }), isHeld, visibility);
+  assert.equal(await channels.get('was-private'), undefined);
+
+  await channels.create('once-private', { ...settings, visibility: 'private' });
+  await channels.update('once-private', { visibility: 'public' });
+  await channels.delete('once-private');
+  about(await closedFor('once-private'), MAX_LINK_S);
+  await assert.rejects(channels.create('once-private', settings), isHeld);
+
+  const linked = (await channels.create('linked', settings)).channel;
+  await channels.willBeLinked(linked, 3600);
+  await channels.willBeLinked(linked, 60);
+  await channels.delete('linked');
+  about(await closedFor('linked'), 86_400 + 3600);
+  await assert.rejects(channels.create('linked', settings), isHeld);
+
+  await database.query('update playback_closed set closed_until = now()');
+  for (const slug of ['was-private', 'once-private', 'linked', 'plain']) {
+    await channels.create(slug, settings);
+    await channels.delete(slug);
+    await channels.create(slug, settings);
+    await channels.delete(slug);
+  }
+  assert.equal(await closedFor('linked'), undefined);
 });
 
 test('slugs and titles have their limits', async () => {

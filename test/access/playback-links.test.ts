@@ -304,7 +304,7 @@ test('what is private is known within a second, whichever process said so', asyn
   assert.equal(rules.asset('show-b'), undefined);
   assert.deepEqual(await rules.recording('show-b'), { channel: 'hidden', isPrivate: false, from: 20, to: Number.POSITIVE_INFINITY });
   assert.deepEqual(
-    [9, 10, 19, 20].map((number) => rules.isPrivateSegment('hidden', number)),
+    [9, 10, 19, 20].map((number) => rules.isClosedSegment('hidden', number)),
     [false, true, true, false],
   );
   assert.equal(rules.isPrivate('hidden'), false);
@@ -341,9 +341,42 @@ test('what was deleted is not opened by that: until the sweep its files are ther
     assert.ok(playbackRules.isDeleted('show-d'), 'with its channel');
     assert.ok(playbackRules.isPrivate('gone'));
   }
+  await assert.rejects(access.channels.create('gone', { ...settings, visibility: 'public' }), code('conflict', /links to it may be good/));
+  const endAfter = (scope: string, moreS: number) =>
+    database.query(
+      `update playback_closed set closed_until = now() where scope = $1 and closed_until > now() + make_interval(secs => $2)`,
+      [scope, moreS],
+    );
+  assert.equal((await endAfter('live/gone', MAX_LINK_S - 60)).rowCount, 1, 'as long as a link can be good');
   await access.channels.create('gone', { ...settings, visibility: 'public' });
   await other.playbackRules.refresh();
-  assert.equal(other.playbackRules.isPrivate('gone'), false);
+  assert.equal(other.playbackRules.isPrivate('gone'), false, 'when no link to the old one can be good');
+});
+
+test('segments of a deleted recording are closed under the address of their channel, whoever could hear it', async () => {
+  const broadcasts = new Broadcasts(database);
+  const show = async (id: string, channelId: string, firstNumber: number, visibility: 'private' | null, isEnded = true) => {
+    await broadcasts.insert({ id, channelId, title: 'Show', recording: true, startedAtMs: clock.wallMs(), firstNumber });
+    if (isEnded) await broadcasts.end(id, { endedAtMs: clock.wallMs(), durationMs: 1, lastNumber: firstNumber + 9 });
+    await broadcasts.update(id, { visibility });
+  };
+  const settings = { title: 'Radio', visibility: 'public', recording: true } as const;
+  const { channel } = await access.channels.create('archive', settings);
+  await show('deleted-private', channel.id, 10, 'private');
+  await show('deleted-public', channel.id, 20, null);
+  await show('kept-public', channel.id, 30, null);
+  await show('lost', channel.id, 40, null, false);
+  for (const id of ['deleted-private', 'deleted-public', 'lost']) await broadcasts.delete(id);
+  const closed = () => [9, 10, 19, 20, 29, 30, 39, 40, 99].filter((number) => other.playbackRules.isClosedSegment('archive', number));
+  await other.playbackRules.refresh();
+  assert.deepEqual(closed(), [10, 19, 20, 29], 'one that had no end closes nothing that comes after it');
+  await access.channels.delete('archive');
+  await other.playbackRules.refresh();
+  assert.deepEqual(closed(), [10, 19, 20, 29, 30, 39], 'what goes with its channel');
+  assert.ok(other.playbackRules.isDeleted('kept-public'));
+  await access.channels.create('archive', settings);
+  await other.playbackRules.refresh();
+  assert.deepEqual(closed(), [10, 19, 20, 29, 30, 39], 'and stays closed whoever has the slug now');
 });
 
 test('country rules fail closed, and codes are what ISO has assigned', async () => {

@@ -438,6 +438,61 @@ test('what is deleted is silent at once', async () => {
   assert.equal((await get('/vod/brief/master.m3u8')).code, 'not_found');
 });
 
+test('a deleted recording is closed by every address that its segments have', async () => {
+  await call('POST', '/channels', { slug: 'archive' });
+  await call('POST', '/channels', { slug: 'shop' });
+  await record('erased', 'archive', 'private');
+  await record('withdrawn', 'shop', null);
+  assert.equal((await get('/live/shop/aac-128/withdrawnr-11.m4s')).status, 200);
+  for (const id of ['erased', 'withdrawn']) assert.equal((await call('DELETE', `/assets/${id}`)).status, 204);
+  for (const path of ['/live/archive/aac-128/erasedr-11.m4s', '/live/shop/aac-128/withdrawnr-13.m4s', '/vod/erased/aac-128/erasedr-11.m4s'])
+    assert.equal((await get(path)).code, 'not_found', path);
+  assert.equal((await get('/live/archive/aac-128/erasedr-14.m4s')).status, 200, 'the next show is not deleted');
+
+  const archive = edge.start('archive');
+  archive.segments(6);
+  const path = archive.segmentPath('aac-128', 11);
+  assert.equal((await get(path)).status, 200, 'in the window of a show that goes on');
+  archive.end();
+  assert.equal((await get(path)).code, 'not_found');
+});
+
+test('what a deleted channel had is silent at once, by a link too; nobody gets what the link is to', async () => {
+  const account = (await call('POST', '/accounts', { email: 'owner@radio.example', name: 'Owner', role: 'broadcaster' })).body.account;
+  const settings = { title: 'Radio', visibility: 'private', recording: true } as const;
+  await app.channels.create('leaving', settings);
+  await app.channels.create('leaving-too', settings, account.id);
+  for (const [slug, deletion] of [
+    ['leaving', '/channels/leaving'],
+    ['leaving-too', `/accounts/${account.id}?channels=delete`],
+  ] as const) {
+    const id = `of${slug.replaceAll('-', '')}`;
+    await record(id, slug, null);
+    const asset = (await call('POST', `/assets/${id}/links`, {})).body.token;
+    const live = await linkTo(slug);
+    const paths = [
+      `/t/${asset}/vod/${id}/master.m3u8`,
+      `/t/${asset}/vod/${id}/aac-128/${id}r-11.m4s`,
+      `/t/${live}/live/${slug}/aac-128/${id}r-11.m4s`,
+    ];
+    for (const path of paths) assert.equal((await get(path)).status, 200, path);
+    assert.equal((await call('DELETE', deletion)).status, 204);
+    for (const path of [...paths, `/live/${slug}/aac-128/${id}r-11.m4s`]) assert.equal((await get(path)).code, 'not_found', path);
+    for (const visibility of ['public', 'private']) {
+      const again = await call('POST', '/channels', { slug, visibility });
+      assert.deepEqual([again.status, again.body.code], [409, 'conflict'], 'the administrator neither');
+    }
+  }
+
+  await call('POST', '/channels', { slug: 'open-once' });
+  const token = await linkTo('open-once');
+  await call('DELETE', '/channels/open-once');
+  assert.equal((await call('POST', '/channels', { slug: 'open-once', visibility: 'private' })).body.code, 'conflict', token);
+  await call('POST', '/channels', { slug: 'never-linked' });
+  await call('DELETE', '/channels/never-linked');
+  assert.equal((await call('POST', '/channels', { slug: 'never-linked', visibility: 'private' })).status, 201);
+});
+
 test('recordings that are not public are in no list for everybody', async () => {
   await record('listed', 'radio', null);
   await record('unseen', 'radio', 'unlisted');

@@ -26,8 +26,6 @@ export interface PlaybackRulesOptions {
 
 /** How soon another process's change is known here. */
 const POLL_MS = 1000;
-/** By then the hourly sweep has deleted the files. */
-const CLOSED_FOR_DAYS = 7;
 const PURGE_MS = 3600_000;
 /** Recordings that are remembered beside those that are not simply open. */
 const MAX_FOUND = 1000;
@@ -45,8 +43,8 @@ export class PlaybackRules {
   #version = 0;
   #countries: ReadonlyMap<string, CountryRule> = new Map();
   #assets: ReadonlyMap<string, RestrictedAsset> = new Map();
-  /** By slug: what of a channel's segments belongs to a private recording. */
-  #privateRanges: ReadonlyMap<string, readonly RestrictedAsset[]> = new Map();
+  /** By slug: what of a channel's segments belongs to a recording that is private or was deleted. */
+  #closedRanges: ReadonlyMap<string, readonly NumberRange[]> = new Map();
   #closed: ReadonlySet<string> = new Set();
   /** Recordings that are as open as their channel, and what is none, as they were asked for. */
   readonly #found = new Map<string, Promise<RestrictedAsset | undefined>>();
@@ -137,9 +135,9 @@ export class PlaybackRules {
     return this.#closed.has(`vod/${assetId}`);
   }
 
-  /** Whether a segment in the store is part of a private recording, though its channel is not private. */
-  isPrivateSegment(slug: string, number: number): boolean {
-    return this.#privateRanges.get(slug)?.some(({ from, to }) => number >= from && number <= to) ?? false;
+  /** Whether a segment in the store is part of a private recording, though its channel is not private, or of one that was deleted. */
+  isClosedSegment(slug: string, number: number): boolean {
+    return this.#closedRanges.get(slug)?.some(({ from, to }) => number >= from && number <= to) ?? false;
   }
 
   #once(): Promise<void> {
@@ -162,7 +160,7 @@ export class PlaybackRules {
       `${SELECT_ASSETS} and (coalesce(b.visibility, c.visibility) = 'private' or c.visibility = 'private'
          or c.countries_allowed is not null or c.countries_denied is not null)`,
     );
-    const { rows: closed } = await database.query<{ scope: string }>('select scope from playback_closed');
+    const { rows: closed } = await database.query<ClosedRow>('select scope, slug, first_number, last_number from playback_closed');
 
     channels.setPrivate(restricted.filter(({ visibility }) => visibility === 'private').map(({ slug }) => slug));
     this.#countries = new Map(
@@ -171,18 +169,23 @@ export class PlaybackRules {
         .map((row) => [row.slug, { allowed: row.countries_allowed ?? undefined, denied: row.countries_denied ?? undefined }]),
     );
     const assets = new Map<string, RestrictedAsset>();
-    const ranges = new Map<string, RestrictedAsset[]>();
+    const ranges = new Map<string, NumberRange[]>();
+    const close = (slug: string, range: NumberRange) => {
+      const others = ranges.get(slug);
+      if (others) others.push(range);
+      else ranges.set(slug, [range]);
+    };
     for (const row of recordings) {
       const asset = assetOf(row);
       assets.set(row.id, asset);
-      if (!row.private || row.channel_private) continue;
-      const others = ranges.get(row.slug);
-      if (others) others.push(asset);
-      else ranges.set(row.slug, [asset]);
+      if (row.private && !row.channel_private) close(row.slug, asset);
     }
+    // One without an end would close what the channel makes after it.
+    for (const { slug, first_number, last_number } of closed)
+      if (slug !== null && first_number !== null && last_number !== null) close(slug, { from: first_number, to: last_number });
     this.#found.clear();
     this.#assets = assets;
-    this.#privateRanges = ranges;
+    this.#closedRanges = ranges;
     this.#closed = new Set(closed.map(({ scope }) => scope));
     await alsoReload();
     // Last: what failed on the way is read again.
@@ -191,7 +194,7 @@ export class PlaybackRules {
 
   async #purge(): Promise<void> {
     const { database, clock } = this.#options;
-    await database.query('delete from playback_closed where closed_at < $1', [new Date(clock.wallMs() - CLOSED_FOR_DAYS * 86_400_000)]);
+    await database.query('delete from playback_closed where closed_until < $1', [new Date(clock.wallMs())]);
   }
 
   #failed(error: unknown): void {
@@ -203,6 +206,18 @@ export class PlaybackRules {
   #reached(): void {
     this.#isAway = false;
   }
+}
+
+interface NumberRange {
+  readonly from: number;
+  readonly to: number;
+}
+
+interface ClosedRow {
+  scope: string;
+  slug: string | null;
+  first_number: number | null;
+  last_number: number | null;
 }
 
 interface ChannelRow {

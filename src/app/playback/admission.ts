@@ -15,7 +15,7 @@ export interface Admission {
 
 export interface AdmissionOptions {
   readonly links: Pick<PlaybackLinks, 'check' | 'seen'>;
-  readonly rules: Pick<PlaybackRules, 'isPrivate' | 'countries' | 'asset' | 'recording' | 'isDeleted' | 'isPrivateSegment'>;
+  readonly rules: Pick<PlaybackRules, 'isPrivate' | 'countries' | 'asset' | 'recording' | 'isDeleted' | 'isClosedSegment'>;
   readonly addressOf: (req: IncomingMessage) => string;
   /** Where a request comes from, as `countryOf` has it; undefined when that is not known. */
   readonly countryOf: (req: IncomingMessage) => string | undefined;
@@ -68,9 +68,9 @@ export class Admissions {
     return this.#options.rules.recording(id);
   }
 
-  /** Whether a segment, asked for by the address that it had live, is part of a private recording of a channel that is not. */
-  isPrivateSegment(slug: string, number: number): boolean {
-    return this.#options.rules.isPrivateSegment(slug, number);
+  /** Whether a segment, asked for by the address that it had live, is part of a recording that is private or deleted, though its channel is open. */
+  isClosedSegment(slug: string, number: number): boolean {
+    return this.#options.rules.isClosedSegment(slug, number);
   }
 
   /** Whether who came in by these may listen on. */

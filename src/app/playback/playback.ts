@@ -374,8 +374,8 @@ export class Playback {
   ): void {
     const cacheControl = cache.immutable;
     const { run, number } = wanted;
-    const isPrivate = number !== undefined && this.#options.admissions?.isPrivateSegment(channelName, number);
-    if (isPrivate && !(channel && this.#isInWindow(channel, run, number))) throw new VezaError('not_found', 'no such segment');
+    const isClosed = number !== undefined && this.#options.admissions?.isClosedSegment(channelName, number);
+    if (isClosed && !(channel && this.#isInWindow(channel, run, number))) throw new VezaError('not_found', 'no such segment');
     const media = channel?.view.media(rendition, wanted.name);
     if (channel && media) {
       this.#sendLive(req, res, channel, wanted.name, media, cacheControl);

@@ -128,6 +128,8 @@ create index channels_by_owner on channels (owner_id);
 alter table channels add column countries_allowed text[];
 alter table channels add column countries_denied text[];
 alter table channels add constraint channels_one_country_rule check (countries_allowed is null or countries_denied is null);
+-- Until then there may be playback links to it, though it is not private: it was, or they were asked for all the same.
+alter table channels add column links_until timestamptz;
 -- Null: as the channel.
 alter table broadcasts add column visibility text check (visibility in ('public', 'unlisted', 'private'));
 
@@ -160,10 +162,15 @@ create table playback_grants (
 );
 create index playback_grants_by_scope on playback_grants (scope);
 
--- What was deleted and must not be played on until its files are gone: 'live/{slug}' of a private channel, 'vod/{asset}'.
+-- What was deleted and must not be played on. 'vod/{asset}' until the sweep has deleted its files, with the numbers of its segments, since they
+-- have addresses of the channel too. 'live/{slug}' as long as a link to it may be good (MAX_LINK_S): nobody gets the slug before that.
 create table playback_closed (
   scope text primary key,
-  closed_at timestamptz not null default now()
+  -- Null: not known, or not of a recording.
+  slug text,
+  first_number bigint,
+  last_number bigint,
+  closed_until timestamptz not null
 );
 
 -- Rises with everything that decides who may play what. Every process asks for it once a second, and reads again when it has risen.
@@ -186,23 +193,43 @@ create trigger keys_change_playback after insert or delete on playback_keys
 
 create function close_playback_of_broadcast() returns trigger language plpgsql as $$
 begin
-  insert into playback_closed (scope) values ('vod/' || old.id) on conflict do nothing;
+  insert into playback_closed (scope, slug, first_number, last_number, closed_until)
+    select 'vod/' || old.id, (select slug from channels where id = old.channel_id), old.first_number, old.last_number, now() + interval '7 days'
+    on conflict do nothing;
   return old;
 end $$;
 create trigger broadcasts_close_playback before delete on broadcasts for each row execute function close_playback_of_broadcast();
 create function close_playback_of_channel() returns trigger language plpgsql as $$
 begin
-  insert into playback_closed (scope) values ('live/' || old.slug) on conflict do nothing;
+  -- Before they go with it: then nobody knows any more whose they were.
+  insert into playback_closed (scope, slug, first_number, last_number, closed_until)
+    select 'vod/' || id, old.slug, first_number, last_number, now() + interval '7 days' from broadcasts where channel_id = old.id
+    on conflict do nothing;
+  insert into playback_closed (scope, closed_until)
+    select 'live/' || old.slug, case when old.visibility = 'private' then now() + interval '30 days' else least(old.links_until, now() + interval '30 days') end
+    where old.visibility = 'private' or old.links_until > now()
+    on conflict (scope) do update set closed_until = excluded.closed_until;
   return old;
 end $$;
-create trigger channels_close_playback before delete on channels for each row when (old.visibility = 'private')
-  execute function close_playback_of_channel();
-create function open_playback_of_channel() returns trigger language plpgsql as $$
+create trigger channels_close_playback before delete on channels for each row execute function close_playback_of_channel();
+create function remember_links_of_channel() returns trigger language plpgsql as $$
 begin
-  delete from playback_closed where scope = 'live/' || new.slug;
+  new.links_until := now() + interval '30 days';
+  return new;
+end $$;
+create trigger channels_remember_links before update of visibility on channels for each row
+  when (old.visibility = 'private' and new.visibility <> 'private') execute function remember_links_of_channel();
+-- After the insert, and not before: who waited for the end of a deletion sees what it left.
+create function refuse_slug_of_closed_channel() returns trigger language plpgsql as $$
+begin
+  delete from playback_closed where scope = 'live/' || new.slug and closed_until <= now();
+  if exists (select 1 from playback_closed where scope = 'live/' || new.slug) then
+    raise exception 'links to a deleted channel of this slug may be good still'
+      using errcode = 'unique_violation', constraint = 'channels_slug_closed';
+  end if;
   return null;
 end $$;
-create trigger channels_open_playback after insert on channels for each row execute function open_playback_of_channel();
+create trigger channels_refuse_closed_slug after insert on channels for each row execute function refuse_slug_of_closed_channel();
 
 -- One-time links: recovery of a password, the first sign-in, and that an address is one's own.
 create table one_time_links (
