@@ -60,7 +60,7 @@ export function membersPart(path: string, members: readonly Member[], mayChange:
         'Remove',
         async () => {
           const text =
-            'The channel is closed to this account if it is private. Links and stream keys that it knows stay good: make a new key.';
+            'The channel is closed to this account if it is private. The stream key and the links that it knows stay good: make a new stream key.';
           if (!(await confirmed({ title: `Remove ${member.name}?`, text, action: 'Remove' }))) return;
           await call('DELETE', `${path}/members/${member.accountId}`);
           await refetch();

@@ -130,7 +130,8 @@ export function memberOperations({
       id: 'removeMember',
       method: 'delete',
       path: '/channels/{slug}/members/{accountId}',
-      summary: 'The account has no role in the channel any more.',
+      summary:
+        'The account has no role in the channel any more. The stream key and the playback links that it knows stay good: make a new stream key (`rotateStreamKey`), and end its links with new playback keys where it matters.',
       access: 'channel.set-members',
       params: memberParams,
       status: 204,
