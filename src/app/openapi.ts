@@ -33,8 +33,11 @@ export interface Operation<P = unknown, Q = unknown, B = unknown> {
   readonly errors: readonly ErrorCode[];
   /** What proves the caller is in the body: a token in the header that is not good (it may have expired just now) counts as none. */
   readonly provenByBody?: true;
-  /** Routine that would bury the rest of the audit log; what is not routine in it is recorded where it is found. */
-  readonly unaudited?: true;
+  /**
+   * Routine that would bury the rest of the audit log; what is not routine in it is recorded where it is found. `unless-noted`: in the log
+   * only when `handle` has called `audit`, for what strangers may ask for without anything coming of it.
+   */
+  readonly unaudited?: true | 'unless-noted';
   handle(request: Call<P, Q, B>): Promise<unknown>;
 }
 

@@ -113,7 +113,8 @@ export function createApp(options: AppOptions): Koa {
   app.use(cors(options.allowedOrigins));
   app.use(limits.middleware);
 
-  const router = new Router({ prefix: '/api/v1' });
+  // Limits, headers and CORS go by the path as it is written: what they do not see must not be answered.
+  const router = new Router({ prefix: '/api/v1', sensitive: true });
   const operations = apiOperations(options);
   for (const operation of operations) mount(router, operation, options, limits);
   const document = JSON.stringify(openApiDocument(operations, { version: options.version, publicUrl: options.addresses.publicUrl }));
@@ -260,7 +261,7 @@ function mount(router: Router, operation: Operation, { access, log, countryOf }:
       // Read in any case, so that the connection can be used again.
       const given = operation.method === 'get' ? undefined : await readJson(ctx.req);
       const body = checked(operation.body, operation.body ? (given ?? {}) : undefined, 'body');
-      let noted: { target?: string; details?: Readonly<Record<string, unknown>> } = {};
+      let noted: { target?: string; details?: Readonly<Record<string, unknown>> } | undefined;
       const answer = await operation.handle({
         params,
         query,
@@ -276,12 +277,12 @@ function mount(router: Router, operation: Operation, { access, log, countryOf }:
           noted = { ...noted, ...more };
         },
       });
-      if (operation.method !== 'get' && !operation.unaudited) {
+      if (operation.method !== 'get' && (!operation.unaudited || (operation.unaudited === 'unless-noted' && noted))) {
         const channel = admitted?.channel.slug;
-        const target = noted.target ?? (channel === undefined ? undefined : `channel:${channel}`);
+        const target = noted?.target ?? (channel === undefined ? undefined : `channel:${channel}`);
         const { address, requestId } = client;
         await access.audit
-          .record({ principal, action: operation.id, address, requestId, channel, target, details: noted.details })
+          .record({ principal, action: operation.id, address, requestId, channel, target, details: noted?.details })
           // It has been done: an error would say that it has not.
           .catch((error) =>
             log.error({ action: operation.id, actor: principal.id, target, requestId, error: messageOf(error) }, 'not in the audit log'),

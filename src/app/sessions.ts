@@ -60,13 +60,17 @@ export function sessionOperations({ sessions, signingKeys, limits }: SessionOper
         'Ends the session that the refresh token, or without one the access token, belongs to. A session that is over already is no error.',
       access: 'anyone',
       provenByBody: true,
+      unaudited: 'unless-noted',
       body: z.strictObject({ refreshToken: refreshTokenSchema.optional() }),
       status: 204,
-      errors: ['unauthorized'],
-      async handle({ body, principal, audit }) {
+      errors: ['unauthorized', 'rate_limited'],
+      async handle({ body, principal, client, audit }) {
         if (body.refreshToken !== undefined) {
+          await limits.take('token', client.address);
           const found = await sessions.endByToken(body.refreshToken);
-          if (found) audit({ target: `account:${found.accountId}`, details: { sessionId: found.sessionId } });
+          if (!found) return;
+          await limits.reward('token', client.address);
+          audit({ target: `account:${found.accountId}`, details: { sessionId: found.sessionId } });
           return;
         }
         const { sessionId, accountId } = principal;

@@ -315,6 +315,19 @@ test('successors are not kept longer than they are given, and what is over is de
   assert.equal(await kept(), 0);
 });
 
+test('one cleaning takes all that is over, however much it is', async () => {
+  const { sessionId } = await begin(await world.account());
+  const long = new Date(world.clock.wallMs() - 2 * IDLE_MS);
+  await world.database.query(
+    `insert into refresh_tokens (token_hash, session_id, created_at, replaced_at)
+     select decode(md5(n::text), 'hex'), $1, $2, $2 from generate_series(1, 2500) n`,
+    [sessionId, long],
+  );
+  await world.sessions.clean();
+  const { rows } = await world.database.query('select 1 from refresh_tokens where replaced_at = $1', [long]);
+  assert.equal(rows.length, 0);
+});
+
 test('what is no refresh token is refused without a query', async () => {
   const { accessToken } = await begin(await world.account());
   for (const token of [

@@ -64,6 +64,14 @@ async function call(
   return { status: response.status, headers: response.headers, body };
 }
 
+test('an address is what it is, letter by letter: what limits and headers do not see is not answered', async () => {
+  for (const path of ['/API/v1/channels', '/api/V1/channels', '/Api/v1/openapi.json']) {
+    const response = await fetch(`${app.url}${path}`);
+    await response.arrayBuffer();
+    assert.equal(response.status, 404, path);
+  }
+});
+
 test('a channel from its creation to its end', async () => {
   const created = await call('POST', '/channels', { body: { slug: 'radio', title: 'Radio Veza' } });
   assert.match(created.body.streamKey, /^vz_/);

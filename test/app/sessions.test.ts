@@ -114,6 +114,12 @@ test('logout: by refresh token, by access token, and twice is no error', async (
   const kept = await person();
   const thief = await person();
   await call('POST', '/auth/logout', { token: thief.accessToken, body: { refreshToken: 'x' } });
+  const entries = await app.access.audit.list({ action: 'logout' }, 99);
+  assert.deepEqual(
+    entries.filter(({ target }) => target === undefined),
+    [],
+    'a logout that ended nothing is not in the audit log',
+  );
   await items(kept.accessToken);
 });
 

@@ -23,8 +23,9 @@ const MAX_CLIENT_CHARS = 300;
 const MAX_ADDRESS_CHARS = 64;
 
 const CLEAN_MS = 60_000;
-/** Rows of a kind that one cleaning deletes. */
+/** Rows that one statement of a cleaning takes, and statements a kind. */
 const CLEAN_BATCH = 1000;
+const MAX_CLEAN_BATCHES = 100;
 /** A replaced token is known again for as long as the one who holds it could have come back with it. */
 const REPLACED_KEPT_MS = IDLE_MS;
 /** What is over is kept a little for whoever looks into the table. */
@@ -323,19 +324,18 @@ export class Sessions {
   async #clean(): Promise<void> {
     const before = (agoMs: number) => [new Date(this.#clock.wallMs() - agoMs)];
     // Somebody who holds a row's lock is left alone; it is taken the next time.
-    const some = (table: string, id: string, which: string) =>
-      `${id} in (select ${id} from ${table} where ${which} limit ${CLEAN_BATCH} for update skip locked)`;
-    await this.#database.query(
-      `update refresh_tokens set sealed_successor = null
-       where ${some('refresh_tokens', 'token_hash', 'sealed_successor is not null and replaced_at <= $1')}`,
-      before(GRACE_MS),
-    );
-    await this.#database.query(
-      `delete from refresh_tokens where ${some('refresh_tokens', 'token_hash', 'replaced_at <= $1')}`,
-      before(REPLACED_KEPT_MS),
-    );
-    await this.#database.query(`delete from sessions where ${some('sessions', 'id', 'ended_at <= $1')}`, before(OVER_KEPT_MS));
-    await this.#database.query(`delete from sessions where ${some('sessions', 'id', 'expires_at <= $1')}`, before(OVER_KEPT_MS));
+    const all = async (doing: string, table: string, id: string, which: string, agoMs: number) => {
+      const some = `${id} in (select ${id} from ${table} where ${which} limit ${CLEAN_BATCH} for update skip locked)`;
+      // In batches, so that no statement takes long; until there is none left, or they would come faster than they go.
+      let rowCount = CLEAN_BATCH;
+      for (let batch = 0; batch < MAX_CLEAN_BATCHES && rowCount === CLEAN_BATCH; batch++)
+        ({ rowCount } = await this.#database.query(`${doing} where ${some}`, before(agoMs)));
+    };
+    const unseal = 'update refresh_tokens set sealed_successor = null';
+    await all(unseal, 'refresh_tokens', 'token_hash', 'sealed_successor is not null and replaced_at <= $1', GRACE_MS);
+    await all('delete from refresh_tokens', 'refresh_tokens', 'token_hash', 'replaced_at <= $1', REPLACED_KEPT_MS);
+    await all('delete from sessions', 'sessions', 'id', 'ended_at <= $1', OVER_KEPT_MS);
+    await all('delete from sessions', 'sessions', 'id', 'expires_at <= $1', OVER_KEPT_MS);
     await this.#database.query('delete from ended_sessions where ended_at <= $1', before(ENDED_KEPT_MS));
   }
 }
