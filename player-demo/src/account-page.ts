@@ -3,21 +3,9 @@ import { passkeysPart } from './account-passkeys';
 import { secondFactorPart } from './account-second-factor';
 import { h, setText } from './dom';
 import { actionButton, confirmed, dateText, download, field, form, newPassword, pageHead, section, show } from './forms';
-import { call, callRaw, forget, remember, type User } from './session';
+import { call, callRaw, forget, type Me, remember } from './session';
 import { SignIn } from './sign-in';
 import { clientText, ROLE_TEXTS } from './texts';
-
-export interface Me extends User {
-  readonly id: string;
-  readonly createdAt: string;
-  readonly secondFactor: {
-    readonly totp: boolean;
-    readonly recoveryCodesLeft: number;
-    readonly passkeys: number;
-    readonly needed: boolean;
-  };
-  readonly channels: readonly { readonly slug: string; readonly role: 'owner' | 'host' | 'moderator' }[];
-}
 
 interface Session {
   readonly id: string;

@@ -1,8 +1,7 @@
-import type { Me } from './account-page';
 import { h } from './dom';
 import { actionButton, codeField, copyButton, copyRow, copyText, download, field, form, section } from './forms';
 import { qrCode } from './qr';
-import { call, take } from './session';
+import { call, type Me, take } from './session';
 
 /** An authenticator app: set up, on, or being set up. Changes in place. */
 export function secondFactorPart(me: Me): HTMLElement {

@@ -11,6 +11,19 @@ export interface User {
   readonly role: 'listener' | 'broadcaster' | 'moderator' | 'admin';
 }
 
+/** `GET /me`. */
+export interface Me extends User {
+  readonly id: string;
+  readonly createdAt: string;
+  readonly secondFactor: {
+    readonly totp: boolean;
+    readonly recoveryCodesLeft: number;
+    readonly passkeys: number;
+    readonly needed: boolean;
+  };
+  readonly channels: readonly { readonly slug: string; readonly role: 'owner' | 'host' | 'moderator' }[];
+}
+
 interface Stored {
   readonly refreshToken: string;
   readonly user: User;
