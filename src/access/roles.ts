@@ -1,3 +1,5 @@
+import { VezaError } from '../runtime/errors.js';
+
 /** Of an account, on the whole service. */
 export const ROLES = ['listener', 'broadcaster', 'moderator', 'admin'] as const;
 export type Role = (typeof ROLES)[number];
@@ -128,6 +130,15 @@ const RANK: Readonly<Record<Role, number>> = { listener: 0, broadcaster: 1, mode
 /** Whether the first stands above the second: a moderator bans no moderator. */
 export const outranks = (one: Role, other: Role): boolean => RANK[one] > RANK[other];
 
+/**
+ * Whether it may give somebody this role, or open an account that has it. A key that could make itself an administrator would have neither
+ * scopes nor an end.
+ */
+export const keyReaches = (principal: Principal, role: Role): boolean => principal.kind !== 'api-key' || !outranks(role, 'broadcaster');
+
+export const beyondKeys = () =>
+  new VezaError('forbidden', 'Not with an API key: the role of the account is above broadcaster. Sign in, or use the admin token.');
+
 /** `docs/permissions.md`. */
 export function permissionReference(): string {
   const columns = [...ROLES, ...CHANNEL_ROLES.map((role) => `${role} of the channel`)];
@@ -152,5 +163,11 @@ export function permissionReference(): string {
   }
   lines.push('', '## Scopes of API keys', '', '| scope | lets a key |', '|---|---|');
   for (const [scope, text] of Object.entries(SCOPES)) lines.push(`| \`${scope}\` | ${text} |`);
+  lines.push(
+    '',
+    'No key makes keys. With `admin` a key manages accounts up to `broadcaster`, and could get into one by a link: above that it gives no role, makes',
+    'no link, removes no second factor and changes no role, because it would be a way out of its scopes and past its expiry. An account’s channels',
+    'are deleted together with it only when the key has `channels:write` as well.',
+  );
   return `${lines.join('\n')}\n`;
 }

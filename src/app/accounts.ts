@@ -1,8 +1,8 @@
 import { z } from 'zod';
-import { type Account, MAX_BAN_REASON_CHARS } from '../access/accounts/account-rows.js';
+import { type Account, MAX_BAN_REASON_CHARS, noAccount } from '../access/accounts/account-rows.js';
 import type { Accounts } from '../access/accounts/accounts.js';
 import type { Registration } from '../access/accounts/registration.js';
-import { ROLES } from '../access/roles.js';
+import { beyondKeys, keyReaches, ROLES } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import { isoOf } from './channels.js';
 import { deletedChannels } from './me.js';
@@ -102,7 +102,8 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       status: 201,
       answer: z.strictObject({ account: accountSchema, ...linkShape }),
       errors: ['conflict'],
-      async handle({ body, audit }) {
+      async handle({ body, principal, audit }) {
+        if (!keyReaches(principal, body.role)) throw beyondKeys();
         const { account, link, expiresAtMs } = await registration.invite(body);
         audit({ ...targetOf(account.id), details: { role: account.role } });
         return { account: shown(account), link, linkExpiresAt: isoOf(expiresAtMs) };
@@ -120,7 +121,7 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       errors: ['not_found'],
       async handle({ params }) {
         const account = await accounts.get(params.id);
-        if (!account) throw new VezaError('not_found', 'There is no such account.');
+        if (!account) throw noAccount();
         return shown(account);
       },
     }),
@@ -135,7 +136,11 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       status: 200,
       answer: accountSchema,
       errors: ['not_found', 'conflict'],
-      async handle({ params, body, audit }) {
+      async handle({ params, body, principal, audit }) {
+        const before = await accounts.get(params.id);
+        if (!before) throw noAccount();
+        // Neither up nor down: an account that was brought down could be opened by a link.
+        if (!keyReaches(principal, body.role) || !keyReaches(principal, before.role)) throw beyondKeys();
         const account = await accounts.setRole(params.id, body.role);
         audit({ ...targetOf(params.id), details: { role: body.role } });
         return shown(account);
@@ -151,7 +156,9 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       query: z.strictObject({ channels: deletedChannels }),
       status: 204,
       errors: ['not_found', 'conflict'],
-      async handle({ params, query, audit }) {
+      async handle({ params, query, principal, audit }) {
+        if (query.channels === 'delete' && principal.scopes && !principal.scopes.includes('channels:write'))
+          throw new VezaError('forbidden', 'To delete its channels as well a key needs the scope channels:write.');
         const slugs = await accounts.delete(params.id, query.channels === 'delete');
         audit({ ...targetOf(params.id), details: { channelsDeleted: slugs } });
         await endShows(slugs);

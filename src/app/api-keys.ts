@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type Principal, SCOPES, type Scope } from '../access/roles.js';
+import { outranks, type Principal, type Role, SCOPES, type Scope } from '../access/roles.js';
 import { type ApiKey, type ApiKeys, MAX_KEY_NAME_CHARS } from '../access/tokens/api-keys.js';
 import { VezaError } from '../runtime/errors.js';
 import { isoOf } from './channels.js';
@@ -41,11 +41,16 @@ const shown = (key: ApiKey): z.infer<typeof apiKeySchema> => ({
   createdAt: isoOf(key.createdAtMs),
 });
 
+export interface ApiKeyOperationsOptions {
+  apiKeys: ApiKeys;
+  accounts: { get(id: string): Promise<{ role: Role } | undefined> };
+}
+
 /** Keys for programs: of one's own account; an administrator makes one for another's. */
-export function apiKeyOperations({ apiKeys }: { apiKeys: ApiKeys }): Operation[] {
+export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions): Operation[] {
   const create = async (
     accountId: string,
-    principal: Principal,
+    { secondFactor }: Pick<Principal, 'secondFactor'>,
     body: z.infer<typeof bodySchema>,
     audit: Call['audit'],
   ): Promise<z.infer<typeof createdSchema>> => {
@@ -53,7 +58,7 @@ export function apiKeyOperations({ apiKeys }: { apiKeys: ApiKeys }): Operation[]
       name: body.name,
       scopes: body.scopes,
       expiresAtMs: body.expiresAt === undefined ? undefined : Date.parse(body.expiresAt),
-      secondFactor: principal.secondFactor,
+      secondFactor,
     });
     audit({ target: `api-key:${apiKey.id}`, details: { account: accountId, name: apiKey.name, scopes: apiKey.scopes } });
     return { apiKey: shown(apiKey), secret };
@@ -102,7 +107,8 @@ export function apiKeyOperations({ apiKeys }: { apiKeys: ApiKeys }): Operation[]
       id: 'createApiKeyFor',
       method: 'post',
       path: '/accounts/{id}/api-keys',
-      summary: 'An API key for another account, as for a program that is set up on the server itself.',
+      summary:
+        'An API key for an account of a lower role, as for a program that is set up on the server itself. It may nothing that wants a second factor, unless the admin token makes it.',
       access: 'accounts.manage',
       params: z.strictObject({ id: z.uuid() }),
       body: bodySchema,
@@ -112,7 +118,14 @@ export function apiKeyOperations({ apiKeys }: { apiKeys: ApiKeys }): Operation[]
       async handle({ principal, params, body, audit }) {
         // It would be a way out of its scopes and past its expiry.
         if (principal.kind === 'api-key') throw new VezaError('forbidden', 'An API key makes no keys.');
-        return create(params.id, principal, body, audit);
+        const isOwn = principal.accountId === params.id;
+        const isServer = principal.kind === 'admin-token';
+        const account = await accounts.get(params.id);
+        if (!account) throw new VezaError('not_found', 'There is no such account.');
+        if (!isOwn && !isServer && !outranks(principal.role, account.role))
+          throw new VezaError('forbidden', 'Only for an account of a lower role: whoever has the key acts as the account.');
+        // Who made it has shown his own second factor, and not that of the account.
+        return create(params.id, { secondFactor: principal.secondFactor && (isOwn || isServer) }, body, audit);
       },
     }),
   ];
