@@ -163,24 +163,31 @@ export class SignIn {
 
   /** Not by itself: programs that look into mail follow links, too. */
   #confirmation(token: string): void {
+    const password = field({ name: 'password', label: 'Password', type: 'password', autocomplete: 'current-password' });
     show(
       this.#main,
-      pageHead('One more step', h('p', {}, 'Confirm that this is your e-mail address, and your account can be used.')),
+      pageHead(
+        'One more step',
+        h('p', {}, 'This is your e-mail address. Type the password that you chose for it, and your account can be used.'),
+      ),
       h(
         'div',
         { class: 'narrow' },
         form({
-          fields: [],
+          fields: [password],
           submit: 'Confirm my address',
           label: 'Confirm',
-          send: async () => {
-            await callOpenly('POST', '/auth/confirm', { token });
+          beside: [this.#link('#forgotten', 'Forgotten password')],
+          send: async (values) => {
+            await callOpenly('POST', '/auth/confirm', { token, password: values.password });
             this.signIn('Your address is confirmed. Sign in.');
           },
+          fieldOf: ({ code }) => (code === 'invalid_credentials' ? 'password' : undefined),
           onProblem: (problem) => this.#isOver(problem),
         }),
       ),
     );
+    password.input.focus({ preventScroll: true });
   }
 
   #isOver(problem: Problem): boolean {

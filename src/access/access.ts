@@ -135,7 +135,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   });
   const oneTimeLinks = new OneTimeLinks(clock);
   const accountLinks = new AccountLinks({ links: oneTimeLinks, mail, publicUrl });
-  const account = { database, clock, log, passwords, oneTimeLinks, accountLinks, mail, sessions, limits, publicUrl };
+  const account = { database, clock, log, passwords, oneTimeLinks, accountLinks, mail, sessions, limits, apiKeys, publicUrl };
   const accounts = new Accounts({ ...account, audit, twoFactor, events: webhooks });
   const registration = new Registration({
     ...account,

@@ -158,25 +158,29 @@ export class RateLimits {
 
   /**
    * Before a password is looked at. Rejects with `RateLimited`. `succeeded` is to be called when it was right: only failures count, and the address
-   * is known to the account from then on. What others try from elsewhere never stands in the way of a known address. `wasHere`: whether
-   * the account has a session there, for a process that has forgotten what it counted.
+   * is known to the account from then on; `uncounted` when it was right and a code is asked for still. What others try from elsewhere never
+   * stands in the way of a known address. `wasHere`: whether the account has a session there, for a process that has forgotten what it counted.
    */
   async signIn(
     email: string,
     address: string,
     wasHere: () => Promise<boolean> = async () => false,
-  ): Promise<{ succeeded(): Promise<void> }> {
+  ): Promise<{ succeeded(): Promise<void>; uncounted(): Promise<void> }> {
     const both = [email.toLowerCase(), address];
     await this.take('sign-in-address', address);
     await this.take('sign-in-account', both);
     const isKnown = (await this.peek('sign-in-known', both)).remaining === 0 || (await wasHere());
     if (!isKnown) await this.take('sign-in-unknown', email.toLowerCase());
+    const uncounted = async () => {
+      await this.reward('sign-in-address', address);
+      await this.reward('sign-in-account', both);
+      if (!isKnown) await this.reward('sign-in-unknown', email.toLowerCase());
+    };
     return {
+      uncounted,
       succeeded: async () => {
-        await this.reward('sign-in-address', address);
-        await this.reward('sign-in-account', both);
+        await uncounted();
         if (isKnown) return;
-        await this.reward('sign-in-unknown', email.toLowerCase());
         await this.take('sign-in-known', both).catch((error) => {
           if (!(error instanceof RateLimited)) throw error;
         });

@@ -44,12 +44,18 @@ export function signInOperations({ accounts, registration }: SignInOperationsOpt
       ...open,
       id: 'confirmAddress',
       path: '/auth/confirm',
-      summary: 'With the token of the mail: the address is one’s own, and the account can be used.',
-      body: z.strictObject({ token: tokenSchema }),
+      summary:
+        'With the token of the mail and the password of the registration: address and password belong together, and the account can be used.',
+      body: z.strictObject({
+        token: tokenSchema,
+        password: passwordSchema.meta({
+          description: 'Whoever registers an address that is not confirmed yet replaces the password: the link alone might open another’s.',
+        }),
+      }),
       status: 204,
-      errors: ['not_found', 'rate_limited'],
+      errors: ['invalid_credentials', 'not_found', 'rate_limited', 'busy'],
       async handle({ body, client, audit }) {
-        audit({ target: `account:${await registration.confirm(body.token, client.address)}` });
+        audit({ target: `account:${await registration.confirm(body.token, body.password, client.address)}` });
       },
     }),
     operation({

@@ -39,7 +39,7 @@ test('registered, confirmed by mail, signed in', async () => {
   const before = world.access.passwords.worked;
   await assert.rejects(world.access.registration.reset(mail!.token!, OTHER, client.address), code('not_found'), 'it is for something else');
   assert.equal(world.access.passwords.worked, before, 'and that costs no hash');
-  await world.access.registration.confirm(mail!.token!, client.address);
+  await world.access.registration.confirm(mail!.token!, PASSWORD, client.address);
   const { account, tokens } = await signIn('ANN@radio.example');
   assert.deepEqual([account.email, account.name, account.role, account.state], ['Ann@Radio.Example', 'Ann', 'listener', 'active']);
   const who = await world.access.identity.ofCredential(tokens.accessToken);
@@ -99,25 +99,127 @@ test('as many statements for a known address as for an unknown one', async () =>
   assert.deepEqual([known - unknown], [1]);
 });
 
-test('whoever registers an address again has the password that goes with the link in the last mail', async () => {
-  await register('twice@a.example', 'password of a stranger');
+test('an address that is not confirmed is opened by its link together with the password that was registered last', async () => {
+  const { registration } = world.access;
+  const STRANGERS = 'password of a stranger';
+  const stranger = (email: string) => register(email, STRANGERS, 'Eve');
+  // First, to be confirmed by the link that its holder waits for.
+  await stranger('before@a.example');
+  await register('before@a.example', PASSWORD, 'Ann');
+  const [link, ...more] = await world.mailsTo('before@a.example');
+  assert.equal(more.length, 0, 'nobody can fill a mailbox');
+  await assert.rejects(registration.confirm(link!.token!, STRANGERS, client.address), code('invalid_credentials'));
+  await registration.confirm(link!.token!, PASSWORD, client.address);
+  await assert.rejects(signIn('before@a.example', STRANGERS), code('invalid_credentials'));
+  assert.equal((await signIn('before@a.example')).account.name, 'Ann');
+
+  // After its holder: he is told what to do, and the stranger has nothing of it.
+  await register('after@a.example');
+  await stranger('after@a.example');
+  const [late] = await world.mailsTo('after@a.example');
+  await assert.rejects(registration.confirm(late!.token!, PASSWORD, client.address), code('invalid_credentials', /Forgotten password/));
+  assert.equal(await world.state('after@a.example'), 'unconfirmed');
+  await assert.rejects(signIn('after@a.example', STRANGERS), code('invalid_credentials'));
+  await registration.recover('after@a.example', client.address);
+  const [recovery] = await world.mailsTo('after@a.example');
+  await registration.reset(recovery!.token!, OTHER, client.address);
+  await assert.rejects(registration.confirm(late!.token!, STRANGERS, client.address), code('not_found'), 'older links are void');
+  await assert.rejects(signIn('after@a.example', STRANGERS), code('invalid_credentials'));
+  await signIn('after@a.example', OTHER);
+
+  // A new mail after a while, which voids the older one.
+  await stranger('twice@a.example');
   const [first] = await world.mailsTo('twice@a.example');
-  // Within the interval there is no second mail, so what the first opens must not change.
-  await register('twice@a.example', OTHER);
-  assert.deepEqual(await world.mailsTo('twice@a.example'), []);
   world.clock.advance(MAIL_INTERVAL_MS);
   await register('twice@a.example', OTHER);
   const [second] = await world.mailsTo('twice@a.example');
-  await assert.rejects(world.access.registration.confirm(first!.token!, client.address), code('not_found'), 'a new one voids the older');
-  await world.access.registration.confirm(second!.token!, client.address);
-  await assert.rejects(signIn('twice@a.example', 'password of a stranger'), code('invalid_credentials'));
+  await assert.rejects(registration.confirm(first!.token!, OTHER, client.address), code('not_found'), 'a new one voids the older');
+  await registration.confirm(second!.token!, OTHER, client.address);
   await signIn('twice@a.example', OTHER);
+});
 
-  await register('kept@a.example', PASSWORD);
-  await register('kept@a.example', 'password of a stranger');
-  const [kept] = await world.mailsTo('kept@a.example');
-  await world.access.registration.confirm(kept!.token!, client.address);
-  await signIn('kept@a.example', PASSWORD);
+test('an address that is registered again while it is confirmed is not confirmed for both', async () => {
+  await register('between@a.example');
+  const [link] = await world.mailsTo('between@a.example');
+  const { passwords, registration } = world.access;
+  const verify = passwords.verify.bind(passwords);
+  passwords.verify = async (...given) => {
+    passwords.verify = verify;
+    const verified = await verify(...given);
+    await register('between@a.example', OTHER);
+    return verified;
+  };
+  await assert.rejects(registration.confirm(link!.token!, PASSWORD, client.address), code('invalid_credentials'));
+  assert.equal(await world.state('between@a.example'), 'unconfirmed');
+  await registration.confirm(link!.token!, OTHER, client.address);
+});
+
+test('a link that is wrong costs no hash when an address is confirmed', async () => {
+  const before = world.access.passwords.worked;
+  for (const wrong of ['', 'x', 'A'.repeat(43)])
+    await assert.rejects(world.access.registration.confirm(wrong, PASSWORD, client.address), code('not_found'));
+  assert.equal(world.access.passwords.worked, before);
+});
+
+/** Everything that opens an account beside its password; resolves to the API keys. */
+async function moreWaysIn(id: string): Promise<string[]> {
+  const { apiKeys } = world.access;
+  const key = () => apiKeys.create(id, { name: 'k', scopes: ['links'], expiresAtMs: undefined, secondFactor: false });
+  const secrets = [(await key()).secret, (await key()).secret];
+  await world.database.query(`update accounts set sealed_totp = '\\x00', totp_confirmed_at = now() where id = $1`, [id]);
+  await world.database.query(`insert into recovery_codes (account_id, code_hash) values ($1, '\\x00')`, [id]);
+  await world.database.query(
+    `insert into passkeys (id, account_id, name, public_key, counter) values (decode(replace($1::text, '-', ''), 'hex'), $1::uuid, 'x', '\\x00', 0)`,
+    [id],
+  );
+  for (const secret of secrets) await apiKeys.verify(secret);
+  return secrets;
+}
+async function recovered(email: string): Promise<string> {
+  const { registration } = world.access;
+  await registration.recover(email, client.address);
+  await registration.reset((await world.mailsTo(email)).at(-1)!.token!, OTHER, client.address);
+  return (await world.mailsTo(email)).at(-1)!.text.replaceAll(/\s+/g, ' ');
+}
+
+test('what was put into an account before its address was proven opens it no more', async () => {
+  await register('unproven@a.example');
+  const { id } = (await world.access.accounts.byEmail('unproven@a.example'))!;
+  const secrets = await moreWaysIn(id);
+  await recovered('unproven@a.example');
+  for (const secret of secrets) await assert.rejects(world.access.apiKeys.verify(secret), code('unauthorized'));
+  assert.deepEqual(await world.access.twoFactor.status(id), { totp: false, recoveryCodesLeft: 0 });
+  assert.equal(await world.access.passkeys.count(id), 0);
+  await signIn('unproven@a.example', OTHER);
+});
+
+test('what stays when a password is recovered or changed is named in the mail about it', async () => {
+  const id = await world.account('stays@a.example');
+  assert.doesNotMatch(await recovered('stays@a.example'), /API key|passkey|authenticator/);
+  const secrets = await moreWaysIn(id);
+  world.clock.advance(MAIL_INTERVAL_MS);
+  const named = /2 API keys, 1 passkey, the authenticator app with its recovery codes\. Delete there what is not yours: https:/;
+  assert.match(await recovered('stays@a.example'), named);
+  await world.access.accounts.changePassword(id, OTHER, PASSWORD, undefined);
+  assert.match((await world.mailsTo('stays@a.example')).at(-1)!.text.replaceAll(/\s+/g, ' '), named);
+  for (const secret of secrets) await world.access.apiKeys.verify(secret);
+  assert.equal((await world.access.twoFactor.status(id)).totp, true);
+  assert.equal(await world.access.passkeys.count(id), 1);
+});
+
+test('API keys that were just used follow a ban, another role and the end of their account at once', async () => {
+  const id = await world.account('keys@a.example', 'broadcaster');
+  const { accounts, apiKeys } = world.access;
+  const { secret } = await apiKeys.create(id, { name: 'k', scopes: ['links'], expiresAtMs: undefined, secondFactor: false });
+  await apiKeys.verify(secret);
+  await accounts.ban(principal('admin'), id, undefined);
+  await assert.rejects(apiKeys.verify(secret), code('unauthorized'));
+  await accounts.unban(principal('admin'), id);
+  assert.equal((await apiKeys.verify(secret))!.role, 'broadcaster');
+  await accounts.setRole(id, 'listener');
+  assert.equal((await apiKeys.verify(secret))!.role, 'listener');
+  await accounts.delete(id, false);
+  await assert.rejects(apiKeys.verify(secret), code('unauthorized'));
 });
 
 test('who is not there, and who has another password, are refused with the same answer and the same work', async () => {
@@ -178,7 +280,7 @@ test('a lost password: one mail, one link, once; all sessions end', async () => 
   assert.deepEqual([...(await world.mailsTo('nobody@a.example')), ...(await world.mailsTo('not an address'))], []);
 
   const { registration } = world.access;
-  await assert.rejects(registration.confirm(mail!.token!, client.address), code('not_found'), 'it is for something else');
+  await assert.rejects(registration.confirm(mail!.token!, PASSWORD, client.address), code('not_found'), 'it is for something else');
   await assert.rejects(registration.reset(mail!.token!, 'password', client.address), code('bad_request'), 'and stays good');
   await assert.rejects(registration.reset(mail!.token!, 'lost@a.example', client.address), code('bad_request'));
   const before = world.access.passwords.worked;
@@ -295,6 +397,45 @@ test('the second factor is asked for when the password is right, and only then',
   } finally {
     Object.assign(twoFactor, { isOn, check });
   }
+});
+
+test('to be asked for the code is no failure; a wrong code is', async () => {
+  const email = 'twelve@a.example';
+  const id = await world.account(email);
+  const { twoFactor, limits } = world.access;
+  const { isOn, check } = twoFactor;
+  twoFactor.isOn = async (accountId) => accountId === id;
+  twoFactor.check = async (_, given) => given === '123456';
+  const address = '203.0.113.77';
+  const left = async () => (await limits.peek('sign-in-account', [email, address])).remaining;
+  const all = await left();
+  try {
+    for (let i = 0; i < 12; i++) {
+      await assert.rejects(signIn(email, PASSWORD, { address }), code('second_factor_required'));
+      // The password alone makes no address known.
+      if (i === 0) assert.equal((await limits.peek('sign-in-known', [email, address])).remaining, 1);
+      await signIn(email, PASSWORD, { address, code: '123456' });
+    }
+    assert.equal(await left(), all);
+    assert.equal((await limits.peek('sign-in-address', address)).remaining, 30);
+    await assert.rejects(signIn(email, PASSWORD, { address, code: '000000' }), code('second_factor_required'));
+    assert.equal(await left(), all - 1);
+  } finally {
+    Object.assign(twoFactor, { isOn, check });
+  }
+});
+
+test('a session of the password alone does not begin when a second factor was just set up', async () => {
+  const id = await world.account('set-up@a.example');
+  const { sessions } = world.access;
+  const begin = sessions.begin.bind(sessions);
+  sessions.begin = async (given) => {
+    sessions.begin = begin;
+    await world.database.query(`update accounts set totp_confirmed_at = now() where id = $1`, [id]);
+    return begin(given);
+  };
+  await assert.rejects(signIn('set-up@a.example'), code('invalid_credentials'));
+  assert.deepEqual(await sessions.list(id), []);
 });
 
 test('failed sign-ins are in the audit log, without what was typed', async () => {

@@ -51,7 +51,7 @@ async function mailsTo(address: string) {
 async function account(email: string) {
   assert.equal((await post('/auth/register', { email, password: PASSWORD, name: 'Ann' })).status, 201);
   const [mail] = await mailsTo(email);
-  assert.equal((await post('/auth/confirm', { token: mail!.token })).status, 204);
+  assert.equal((await post('/auth/confirm', { token: mail!.token, password: PASSWORD })).status, 204);
   const { body } = await post('/auth/login', { email, password: PASSWORD });
   return body as { accessToken: string; refreshToken: string; user: { id: string } };
 }
@@ -70,7 +70,9 @@ test('from registration to deletion', async () => {
   const [mail] = await mailsTo('Life@a.example');
   assert.match(mail!.text, /http:\/\/radio\.example:8080\/account#token=/);
   // A token that has expired is no reason not to let somebody sign in.
-  assert.equal((await post('/auth/confirm', { token: mail!.token }, 'expired')).status, 204);
+  assert.equal((await post('/auth/confirm', { token: mail!.token })).body.code, 'bad_request', 'the link alone');
+  assert.equal((await post('/auth/confirm', { token: mail!.token, password: OTHER })).body.code, 'invalid_credentials');
+  assert.equal((await post('/auth/confirm', { token: mail!.token, password: PASSWORD }, 'expired')).status, 204);
   const login = await post('/auth/login', { email: 'life@a.example', password: PASSWORD }, 'expired');
   assert.deepEqual(login.body.user, { id: login.body.user.id, email: 'Life@a.example', name: 'Ann', role: 'listener' });
   assert.equal(login.headers.get('cache-control'), 'no-store');
@@ -187,7 +189,7 @@ test('links: once, for one purpose, for their time, by their newest', async () =
   };
   const first = await recover();
   assert.equal(await recover(), undefined, 'not twice at once');
-  assert.equal((await post('/auth/confirm', { token: first })).body.code, 'not_found', 'for another purpose');
+  assert.equal((await post('/auth/confirm', { token: first, password: PASSWORD })).body.code, 'not_found', 'for another purpose');
   assert.equal((await post('/auth/reset', { token: first, newPassword: 'links@a.example' })).body.code, 'bad_request');
   assert.equal((await post('/auth/reset', { token: first, newPassword: OTHER })).status, 204);
   assert.equal((await post('/auth/reset', { token: first, newPassword: PASSWORD })).body.code, 'not_found', 'once');
@@ -206,8 +208,20 @@ test('links: once, for one purpose, for their time, by their newest', async () =
   assert.equal((await post('/auth/reset', { token: third, newPassword: PASSWORD })).body.code, 'not_found', 'an hour is over');
   for (const token of ['x', '', 'x'.repeat(201), null, { $ne: null }]) {
     assert.ok([400, 404].includes((await post('/auth/reset', { token, newPassword: PASSWORD })).status));
-    assert.ok([400, 404].includes((await post('/auth/confirm', { token })).status));
+    assert.ok([400, 404].includes((await post('/auth/confirm', { token, password: PASSWORD })).status));
   }
+});
+
+test('who registers somebody else’s address has nothing of it when its holder follows the link', async () => {
+  const email = 'victim@a.example';
+  for (const password of ['password of a stranger', PASSWORD]) {
+    assert.equal((await post('/auth/register', { email, password, name: 'Ann' })).status, 201);
+  }
+  const [mail, ...more] = await mailsTo(email);
+  assert.equal(more.length, 0);
+  assert.equal((await post('/auth/confirm', { token: mail!.token, password: PASSWORD })).status, 204);
+  assert.equal((await post('/auth/login', { email, password: 'password of a stranger' })).body.code, 'invalid_credentials');
+  assert.equal((await post('/auth/login', { email, password: PASSWORD })).status, 200);
 });
 
 test('an administrator invites, finds, changes, bans and deletes', async () => {

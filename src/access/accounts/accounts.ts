@@ -24,6 +24,7 @@ import type { Mail } from './mail.js';
 import { deletedMail, passwordChangedMail } from './mail-texts.js';
 import type { OneTimeLinks } from './one-time-links.js';
 import type { Passwords } from './passwords.js';
+import { waysIn } from './ways-in.js';
 
 export interface SignInClient {
   readonly address: string;
@@ -57,9 +58,18 @@ export interface AccountLimits {
   /** Around a sign-in; rejects with `busy` when too many are under way. */
   inTurn<T>(email: string, address: string, signIn: () => Promise<T>): Promise<T>;
   /** Before a password is looked at. Only failures count, and those from elsewhere do not stand in the way of an address that is known. */
-  signIn(email: string, address: string, wasHere: () => Promise<boolean>): Promise<{ succeeded(): Promise<void> }>;
+  signIn(
+    email: string,
+    address: string,
+    wasHere: () => Promise<boolean>,
+  ): Promise<{ succeeded(): Promise<void>; uncounted(): Promise<void> }>;
   take(bucket: 'sign-in-account' | 'token' | 'recover' | 'register', key: string | readonly string[]): Promise<unknown>;
   reward(bucket: 'sign-in-account', key: string | readonly string[]): Promise<unknown>;
+}
+
+/** What is asked of API keys: those that were just used are remembered for a moment, with their account's role. */
+export interface AccountKeys {
+  forget(): void;
 }
 
 /** Who else is told. */
@@ -83,6 +93,7 @@ export interface AccountsOptions {
   readonly sessions: AccountSessions;
   readonly twoFactor: AccountFactor;
   readonly limits: AccountLimits;
+  readonly apiKeys: AccountKeys;
   readonly events?: AccountEvents | undefined;
   /** Without a slash at the end. */
   readonly publicUrl: string;
@@ -154,8 +165,11 @@ export class Accounts {
     }
     const amr = ['pwd'];
     if (await twoFactor.isOn(row.id)) {
-      if (code === undefined)
+      if (code === undefined) {
+        // Half of every ordinary sign-in, and no failure.
+        await attempt.uncounted();
         throw new VezaError('second_factor_required', 'Send a code of your authenticator app with it, or a recovery code.');
+      }
       if (!(await twoFactor.check(row.id, code))) {
         await this.#failed(row, client, 'code');
         throw new VezaError('second_factor_required', 'This code is wrong, or was used before.');
@@ -164,8 +178,11 @@ export class Accounts {
     }
     const hash = outdated ? await this.#rehash(row, password) : row.password_hash;
     const tokens = await sessions.begin({ accountId: row.id, amr, client });
-    // While the password was checked another one may have been set, which ended all sessions but this.
-    const { rowCount } = await this.#database.query('select 1 from accounts where id = $1 and password_hash = $2', [row.id, hash]);
+    // While the password was checked another one may have been set, or a second factor, which ended all sessions but this.
+    const { rowCount } = await this.#database.query(
+      'select 1 from accounts where id = $1 and password_hash = $2 and (totp_confirmed_at is null or $3)',
+      [row.id, hash, amr.includes('otp')],
+    );
     if (rowCount === 0) {
       await sessions.end(tokens.sessionId);
       throw wrongCredentials();
@@ -198,7 +215,8 @@ export class Accounts {
       if (rowCount === 0) throw new VezaError('conflict', 'The password was changed by somebody else a moment ago.');
       await oneTimeLinks.void(connection, accountId, ['recovery', 'invitation', 'confirmation']);
       await sessions.endAll(accountId, { except: sessionId, connection });
-      await mail.post({ to: row.email, ...passwordChangedMail(`${publicUrl}/account`), accountId }, connection);
+      const text = passwordChangedMail(`${publicUrl}/account`, await waysIn(connection, accountId));
+      await mail.post({ to: row.email, ...text, accountId }, connection);
     });
     mail.wake();
   }
@@ -211,28 +229,30 @@ export class Accounts {
 
   /** Its sessions end, because what is in their tokens is no longer true. Rejects: `not_found`, `conflict` (the last administrator). */
   async setRole(accountId: string, role: Role): Promise<Account> {
-    return this.#database.transaction(async (connection) => {
+    const account = await this.#database.transaction(async (connection) => {
       const row = await lockedUnlessLastAdmin(connection, accountId);
       if (row.role === role) return accountOf(row);
       await connection.query('update accounts set role = $2 where id = $1', [accountId, role]);
       await this.#options.sessions.endAll(accountId, { connection });
       return accountOf({ ...row, role });
     });
+    this.#options.apiKeys.forget();
+    return account;
   }
 
   /**
-   * Its sessions and links end. Rejects: `not_found`, `forbidden` (`by` does not stand above it), `conflict` (the last administrator),
+   * Its sessions, keys and links end. Rejects: `not_found`, `forbidden` (`by` does not stand above it), `conflict` (the last administrator),
    * `bad_request` (the reason).
    */
   async ban(by: Principal, accountId: string, reason: string | undefined): Promise<Account> {
-    const { clock, oneTimeLinks, sessions, events } = this.#options;
+    const { clock, oneTimeLinks, sessions, apiKeys, events } = this.#options;
     const text = reason?.trim().normalize('NFC') || undefined;
     if (text !== undefined && (text.length > MAX_BAN_REASON_CHARS || /[\p{Cc}\p{Cs}]/u.test(text))) {
       throw new VezaError('bad_request', `A reason is at most ${MAX_BAN_REASON_CHARS} characters on one line.`, {
         details: { at: 'body.reason' },
       });
     }
-    return this.#database.transaction(async (connection) => {
+    const account = await this.#database.transaction(async (connection) => {
       const row = await lockedUnlessLastAdmin(connection, accountId);
       mayBan(by, row.role);
       const bannedAt = row.banned_at ?? new Date(clock.wallMs());
@@ -244,6 +264,8 @@ export class Accounts {
       }
       return accountOf({ ...row, banned_at: bannedAt, ban_reason: text ?? null });
     });
+    apiKeys.forget();
+    return account;
   }
 
   /** Rejects: `not_found`, `forbidden`. One that is not banned is left as it is. */
@@ -262,7 +284,7 @@ export class Accounts {
    * `conflict` (the last administrator).
    */
   async delete(accountId: string, withChannels: boolean): Promise<string[]> {
-    const { sessions, mail } = this.#options;
+    const { sessions, apiKeys, mail } = this.#options;
     const slugs = await this.#database.transaction(async (connection) => {
       const row = await lockedUnlessLastAdmin(connection, accountId);
       // Before the rows are gone: what is left of its access tokens' lives must be worth nothing.
@@ -274,6 +296,7 @@ export class Accounts {
       if (row.password_hash !== null && row.confirmed_at) await mail.post({ to: row.email, ...deletedMail() }, connection);
       return rows.map(({ slug }) => slug);
     });
+    apiKeys.forget();
     mail.wake();
     return slugs;
   }

@@ -1,3 +1,5 @@
+import type { WaysIn } from './ways-in.js';
+
 /**
  * What is written to people. Nothing that a stranger typed is in it, neither a name nor a reason: whoever enters somebody else's address must
  * not be able to send him a message.
@@ -17,7 +19,7 @@ const NOT_YOU = 'If it was not you, there is nothing to do: without this link no
 export const confirmationMail = (link: string): MailText =>
   mail(
     'Confirm your address',
-    'an account was made with this address, by you, we hope. To open it, follow this link within two days:',
+    'an account was made with this address, by you, we hope. To open it, follow this link within two days and type the password that you chose:',
     link,
     NOT_YOU,
   );
@@ -41,12 +43,22 @@ export const invitationMail = (link: string): MailText =>
     'If you did not expect this, there is nothing to do: without this link nothing happens.',
   );
 
-export const passwordChangedMail = (page: string): MailText =>
-  mail(
+/** `page`: of the account. */
+export function passwordChangedMail(page: string, { apiKeys, passkeys, hasApp }: WaysIn): MailText {
+  const left = [
+    ...(apiKeys > 0 ? [`${apiKeys} API ${apiKeys === 1 ? 'key' : 'keys'}`] : []),
+    ...(passkeys > 0 ? [`${passkeys} ${passkeys === 1 ? 'passkey' : 'passkeys'}`] : []),
+    ...(hasApp ? ['the authenticator app with its recovery codes'] : []),
+  ];
+  return mail(
     'Your password was changed',
     'the password of your account was changed a moment ago, and every other device is signed out.',
+    ...(left.length > 0
+      ? [`What was set up beside it stays and opens the account as before: ${left.join(', ')}. Delete there what is not yours: ${page}`]
+      : []),
     `If it was not you, choose a new one at once: ${page}`,
   );
+}
 
 export const deletedMail = (): MailText =>
   mail('Your account is deleted', 'your account and its data are deleted, as you asked. There is nothing left to do.');

@@ -3,15 +3,16 @@ import type { Database, Queryable } from '../../backing/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import { outranks, type Principal, type Role } from '../roles.js';
-import { type AccountLinks, MAIL_INTERVAL_MS, type ShownLink } from './account-links.js';
+import { beyondKeys, keyReaches, outranks, type Principal, type Role } from '../roles.js';
+import type { AccountLinks, ShownLink } from './account-links.js';
 import { type Account, type AccountRow, accountOf, checkedName, knownOf, lockedAccount, noAccount, rowByEmail } from './account-rows.js';
-import type { AccountLimits, AccountSessions } from './accounts.js';
+import type { AccountKeys, AccountLimits, AccountSessions } from './accounts.js';
 import { type EmailAddress, emailAddress } from './email-address.js';
 import type { Mail } from './mail.js';
 import { passwordChangedMail } from './mail-texts.js';
 import type { OneTimeLinks } from './one-time-links.js';
 import type { Passwords } from './passwords.js';
+import { closeWaysIn, waysIn } from './ways-in.js';
 
 export interface RegistrationOptions {
   readonly database: Database;
@@ -23,6 +24,7 @@ export interface RegistrationOptions {
   readonly mail: Mail;
   readonly sessions: Pick<AccountSessions, 'endAll'>;
   readonly limits: Pick<AccountLimits, 'take'>;
+  readonly apiKeys: AccountKeys;
   /** Whether strangers may make accounts, and with which role. */
   readonly registration: 'open' | 'closed';
   readonly defaultRole: 'listener' | 'broadcaster';
@@ -68,8 +70,8 @@ export class Registration {
 
   /**
    * For an address that has an account the same is done and answered, only that its holder gets a mail that says so. With a mail server the
-   * account waits until its address is confirmed. Until then whoever registers the address again replaces name and password together
-   * with the link, so that a link only ever opens the account with the password that was chosen with it.
+   * account waits until its address is confirmed. Until then whoever registers the address again replaces name and password: it belongs to
+   * nobody, so the first who comes must not keep it. `confirm` wants the password, so nobody opens the account with another's.
    *
    * Rejects: `forbidden` (registration is closed), `bad_request`, `rate_limited`, `busy`.
    */
@@ -101,7 +103,7 @@ export class Registration {
   }
 
   async #registeredAgain(connection: Queryable, email: EmailAddress, { name, hash }: { name: string; hash: string }): Promise<void> {
-    const { accountLinks, oneTimeLinks, mail } = this.#options;
+    const { accountLinks, mail } = this.#options;
     const { rows } = await connection.query<AccountRow>('select * from accounts where email_key = $1 for update', [email.key]);
     const row = rows[0];
     // Deleted a moment ago; or banned, and then there is nothing to say.
@@ -111,18 +113,28 @@ export class Registration {
       await accountLinks.post(connection, row, state === 'invited' ? 'invitation' : 'known-address');
       return;
     }
-    // The link that is in the mailbox belongs to the password that is there, and stays as it is until another mail may be sent.
-    if (!mail.canSend || (await oneTimeLinks.isFresh(connection, row.id, 'confirmation', MAIL_INTERVAL_MS))) return;
+    if (!mail.canSend) return;
     await connection.query('update accounts set name = $2, password_hash = $3 where id = $1', [row.id, name, hash]);
     await accountLinks.post(connection, row, 'confirmation');
   }
 
-  /** The address is its holder's. Resolves to the account's id. Rejects: `not_found` (the link is not good), `rate_limited`. */
-  async confirm(token: string, address: string): Promise<string> {
-    const { database, oneTimeLinks, limits, clock } = this.#options;
+  /**
+   * The address is its holder's, and the password his: the link alone would open the account to whoever registered somebody else's address.
+   * Resolves to the account's id. Rejects: `not_found` (the link is not good), `invalid_credentials` (the password is not the one that was
+   * registered last; the link stays good), `rate_limited`, `busy`.
+   */
+  async confirm(token: string, password: string, address: string): Promise<string> {
+    const { database, passwords, oneTimeLinks, limits, clock } = this.#options;
     await limits.take('token', address);
+    const accountId = await oneTimeLinks.look(database, token, ['confirmation']);
+    const { rows } = await database.query<AccountRow>('select * from accounts where id = $1', [accountId]);
+    const known = rows[0]?.password_hash ?? undefined;
+    if (!(await passwords.verify(known, password)).right) throw otherPassword();
     return database.transaction(async (connection) => {
-      const accountId = await oneTimeLinks.use(connection, token, ['confirmation']);
+      const row = await lockedAccount(connection, accountId);
+      // Somebody has registered the address again while the password was checked.
+      if (row.password_hash !== known) throw otherPassword();
+      await oneTimeLinks.use(connection, token, ['confirmation']);
       await connection.query('update accounts set confirmed_at = coalesce(confirmed_at, $2) where id = $1', [
         accountId,
         new Date(clock.wallMs()),
@@ -160,11 +172,12 @@ export class Registration {
   }
 
   /**
-   * A password for the account whose link of recovery or invitation it is; it proves the address, too. Ends all sessions. Resolves to the
-   * account's id. Rejects: `not_found` (the link is not good), `bad_request` (the password; the link stays good), `rate_limited`, `busy`.
+   * A password for the account whose link of recovery or invitation it is; it proves the address, too. Ends all sessions; of an account whose
+   * address was never confirmed everything else that opens it as well, because it may be a stranger's. Resolves to the account's id.
+   * Rejects: `not_found` (the link is not good), `bad_request` (the password; the link stays good), `rate_limited`, `busy`.
    */
   async reset(token: string, newPassword: string, address: string): Promise<string> {
-    const { database, passwords, oneTimeLinks, sessions, mail, limits, clock, publicUrl } = this.#options;
+    const { database, passwords, oneTimeLinks, sessions, apiKeys, mail, limits, clock, publicUrl } = this.#options;
     await limits.take('token', address);
     const accountId = await oneTimeLinks.look(database, token, ['recovery', 'invitation']);
     const { rows } = await database.query<AccountRow>('select * from accounts where id = $1', [accountId]);
@@ -172,8 +185,9 @@ export class Registration {
     await passwords.check(newPassword, knownOf(rows[0]));
     const hash = await passwords.hash(newPassword);
     await database.transaction(async (connection) => {
-      await oneTimeLinks.use(connection, token, ['recovery', 'invitation']);
+      // The account first, as everywhere: two that take turns the other way round would wait for each other.
       const row = await lockedAccount(connection, accountId);
+      await oneTimeLinks.use(connection, token, ['recovery', 'invitation']);
       await connection.query('update accounts set password_hash = $2, confirmed_at = coalesce(confirmed_at, $3) where id = $1', [
         accountId,
         hash,
@@ -181,9 +195,12 @@ export class Registration {
       ]);
       await oneTimeLinks.void(connection, accountId, ['recovery', 'invitation', 'confirmation']);
       await sessions.endAll(accountId, { connection });
-      if (row.password_hash !== null)
-        await mail.post({ to: row.email, ...passwordChangedMail(`${publicUrl}/account`), accountId }, connection);
+      if (row.password_hash === null) return;
+      if (!row.confirmed_at) await closeWaysIn(connection, accountId);
+      const text = passwordChangedMail(`${publicUrl}/account`, await waysIn(connection, accountId));
+      await mail.post({ to: row.email, ...text, accountId }, connection);
     });
+    apiKeys.forget();
     mail.wake();
     return accountId;
   }
@@ -206,7 +223,7 @@ export class Registration {
 
   /**
    * A link for somebody who cannot get mail: an invitation for an account without a password, else a recovery. Rejects: `not_found`,
-   * `forbidden` (`by` does not stand above it, or it is banned).
+   * `forbidden` (`by` does not stand above it, or is a key that does not reach it; or it is banned).
    */
   async link(by: Principal, accountId: string): Promise<ShownLink> {
     const { database, accountLinks } = this.#options;
@@ -215,6 +232,7 @@ export class Registration {
       if (by.kind !== 'admin-token' && !outranks(by.role, row.role)) {
         throw new VezaError('forbidden', 'Only for an account of a lower role: whoever has the link has the account.');
       }
+      if (!keyReaches(by, row.role)) throw beyondKeys();
       if (row.banned_at) throw new VezaError('forbidden', 'This account is banned.');
       return accountLinks.show(connection, accountId, row.password_hash === null ? 'invitation' : 'recovery');
     });
@@ -263,3 +281,9 @@ export class Registration {
     );
   }
 }
+
+const otherPassword = () =>
+  new VezaError(
+    'invalid_credentials',
+    'This is not the password that this address was registered with last. Choose a new one by “Forgotten password”: its mail opens the account, too.',
+  );

@@ -1,0 +1,28 @@
+import type { Queryable } from '../../backing/database.js';
+
+/** What opens an account beside its password. */
+export interface WaysIn {
+  readonly apiKeys: number;
+  readonly passkeys: number;
+  readonly hasApp: boolean;
+}
+
+export async function waysIn(connection: Queryable, accountId: string): Promise<WaysIn> {
+  const { rows } = await connection.query<{ api_keys: number; passkeys: number; has_app: boolean }>(
+    `select totp_confirmed_at is not null as has_app,
+       (select count(*)::int from api_keys where account_id = $1) as api_keys,
+       (select count(*)::int from passkeys where account_id = $1) as passkeys
+     from accounts where id = $1`,
+    [accountId],
+  );
+  const [row] = rows;
+  return { apiKeys: row?.api_keys ?? 0, passkeys: row?.passkeys ?? 0, hasApp: row?.has_app ?? false };
+}
+
+/** Nothing but the password and its links opens it from now on. */
+export async function closeWaysIn(connection: Queryable, accountId: string): Promise<void> {
+  for (const table of ['api_keys', 'passkeys', 'recovery_codes']) {
+    await connection.query(`delete from ${table} where account_id = $1`, [accountId]);
+  }
+  await connection.query('update accounts set sealed_totp = null, totp_confirmed_at = null, totp_step = null where id = $1', [accountId]);
+}
