@@ -1,7 +1,7 @@
 import type { AuthenticationResponseJSON, RegistrationResponseJSON } from '@simplewebauthn/server';
 import { z } from 'zod';
 import type { Audit } from '../access/audit.js';
-import { ANONYMOUS, type Principal, type Role } from '../access/roles.js';
+import { ANONYMOUS, beyondKeys, keyReaches, type Principal, type Role } from '../access/roles.js';
 import { MAX_PASSKEY_NAME_CHARS, type Passkey, type Passkeys } from '../access/second-factor/passkeys.js';
 import { RECOVERY_CODES, type TwoFactor, wrongCode } from '../access/second-factor/two-factor.js';
 import { VezaError } from '../runtime/errors.js';
@@ -22,7 +22,7 @@ export interface FactorSessions {
     client: Pick<Client, 'address' | 'userAgent'>;
   }): Promise<{ accessToken: string; expiresIn: number; refreshToken: string }>;
   upgrade(sessionId: string, amr: readonly string[]): Promise<{ accessToken: string; expiresIn: number }>;
-  endAll(accountId: string): Promise<unknown>;
+  endAll(accountId: string, options?: { except?: string | undefined }): Promise<unknown>;
 }
 
 /** What is asked of the limits. */
@@ -137,7 +137,7 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       id: 'confirmTotp',
       method: 'post',
       path: '/me/totp/confirm',
-      summary: 'The first code switches the second factor on. This session counts as signed in with it from now on.',
+      summary: 'The first code switches the second factor on. This session counts as signed in with it from now on; all others end.',
       access: 'account',
       body: z.strictObject({ code: codeSchema }),
       status: 200,
@@ -147,6 +147,8 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
         await provenAsFarAsPossible(principal);
         const recoveryCodes = await twoFactor.confirm(principal.accountId!, body.code);
         const { accessToken, expiresIn } = await sessions.upgrade(principal.sessionId!, ['otp', 'mfa']);
+        // They have shown a password alone, and whoever has found that out must not stay.
+        await sessions.endAll(principal.accountId!, { except: principal.sessionId });
         return { recoveryCodes, accessToken, expiresIn };
       },
     }),
@@ -317,9 +319,11 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       params: z.strictObject({ id: z.uuid() }),
       status: 204,
       errors: ['not_found'],
-      async handle({ params, audit }) {
+      async handle({ params, principal, audit }) {
         audit({ target: `account:${params.id}` });
-        if (!(await accounts.get(params.id))) throw new VezaError('not_found', 'There is no such account.');
+        const account = await accounts.get(params.id);
+        if (!account) throw new VezaError('not_found', 'There is no such account.');
+        if (!keyReaches(principal, account.role)) throw beyondKeys();
         await twoFactor.remove(params.id);
         await passkeys.deleteAll(params.id);
         await sessions.endAll(params.id);

@@ -143,6 +143,20 @@ test('who has lost the second factor is helped by an administrator', async () =>
   assert.equal((await callAs(app, admin.token, 'GET', '/audit?action=removeSecondFactor')).body.items[0].target, `account:${person.id}`);
 });
 
+test('who sets up a second factor is alone: sessions of the password end', async () => {
+  const person = await personOf(app, 'broadcaster', false);
+  const other = await signedIn(app, person, false);
+  const { secret } = (await post(person.token, '/me/totp')).body;
+  refused(await post(person.token, '/me/totp/confirm', { code: '000000' }), 401, 'invalid_credentials');
+  assert.equal((await callAs(app, other.token, 'GET', '/me')).status, 200, 'not for a wrong code');
+  const confirmed = await post(person.token, '/me/totp/confirm', { code: codeNow(secret) });
+  assert.equal(confirmed.status, 200, confirmed.text);
+  refused(await callAs(app, other.token, 'GET', '/me'), 401, 'unauthorized');
+  refused(await post(undefined, '/auth/refresh', { refreshToken: other.refreshToken }), 401, 'unauthorized');
+  assert.equal((await callAs(app, confirmed.body.accessToken, 'GET', '/me')).status, 200);
+  assert.equal((await post(undefined, '/auth/refresh', { refreshToken: person.refreshToken })).status, 200);
+});
+
 test('no secret of a second factor is in the audit log', async () => {
   const { rows } = await app.database.query<{ row: string }>('select row_to_json(a)::text as row from audit_log a');
   assert.ok(rows.length > 5);
