@@ -78,8 +78,8 @@ export class Channels {
   }
 
   /**
-   * Rejects: `bad_request` (slug or title), `conflict` (the slug is taken, reserved, or that of a deleted channel to which links may be good).
-   * The key is never shown again.
+   * Rejects: `bad_request` (slug or title), `conflict` (the slug is taken, reserved, or that of a deleted channel to which links may be good),
+   * `unauthorized` (no such owner). The key is never shown again.
    */
   async create(slug: string, settings: ChannelSettings, ownerId?: string): Promise<{ channel: Channel; streamKey: string }> {
     if (!SLUG.test(slug))
@@ -103,6 +103,8 @@ export class Channels {
           );
         throw new VezaError('conflict', `There is a channel "${slug}" already.`, { cause: error });
       }
+      // Of the owner: another process has deleted the account, and this one still knew its key or its session.
+      if ((error as { code?: unknown }).code === '23503') throw new VezaError('unauthorized', 'This account is deleted.', { cause: error });
       throw error;
     }
   }

@@ -174,6 +174,12 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       errors: ['conflict'],
       async handle({ body, principal, audit }) {
         const { slug, visibility, recording } = body;
+        // It would be nobody's, and its maker could neither change nor delete it.
+        if (principal.accountId === undefined && principal.kind !== 'admin-token')
+          throw new VezaError(
+            'forbidden',
+            'A channel is owned by an account, and whom another system vouches for has none here: register one.',
+          );
         const { channel, streamKey } = await channels.create(
           slug,
           { title: body.title ?? slug, visibility, recording },

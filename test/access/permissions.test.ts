@@ -28,6 +28,8 @@ interface Row {
   /** The status for those who may. */
   readonly then: number;
   readonly body?: unknown;
+  /** Wants an account of this service. */
+  readonly owned?: true;
   /** Replaces keys of processes, which nothing undoes: comes last. */
   readonly last?: true;
 }
@@ -44,7 +46,7 @@ const hook = { url: 'http://127.0.0.1/none', events: ['channel.on_air'] };
 
 const TABLE: Readonly<Record<string, Row>> = {
   listChannels: everybody(200),
-  createChannel: only('BA', 'channels:write', 201, { slug: 'made-by-test' }),
+  createChannel: { ...only('BA', 'channels:write', 201, { slug: 'made-by-test' }), owned: true },
   getChannel: sees(200),
   updateChannel: only('Ao', 'channels:write', 200, { title: 'x' }),
   deleteChannel: only('Ao', 'channels:write', 204),
@@ -162,6 +164,7 @@ function expected(row: Row, asking: Asking, isPrivate: boolean | undefined): str
   if (row.who === 'sees') return isHidden ? '404 not_found' : `${row.then}`;
   if (kind === 'nobody') return '401 unauthorized';
   if (row.who === 'session') return kind === 'session' ? `${row.then}` : '403 forbidden';
+  if (row.owned && kind === 'gateway') return '403 forbidden';
   const verdict = has(row.who, row.scope);
   if (verdict === 'yes') return `${row.then}`;
   if (isHidden) return '404 not_found';
