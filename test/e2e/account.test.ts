@@ -455,6 +455,44 @@ test('an account of one’s own: registered, its data fetched, its password chan
   await page.context().close();
 });
 
+test('an address is confirmed by the link of its mail and the password that was chosen for it', async () => {
+  const page = await pageOf(await contextOf());
+  const sent: { token: string; password: string }[] = [];
+  await page.route('**/api/v1/auth/confirm', async (route) => {
+    const body = route.request().postDataJSON();
+    sent.push(body);
+    if (body.password === MEMBER.password) await route.fulfill({ status: 204 });
+    else await route.fulfill({ status: 401, json: { code: 'invalid_credentials', detail: 'Another was registered last.' } });
+  });
+  await page.goto(`${base()}/account#token=of-the-mail&for=confirmation`);
+  await heading(page, 'One more step');
+  assert.doesNotMatch(page.url(), /token/, 'the address does not show it');
+  await button(page, 'Confirm my address').click();
+  await page.getByText('Password is missing.').waitFor();
+  await input(page, 'Password').fill('of a stranger');
+  await button(page, 'Confirm my address').click();
+  await page.locator('.field.wrong', { hasText: 'Another was registered last.' }).waitFor();
+  await input(page, 'Password').fill(MEMBER.password);
+  await button(page, 'Confirm my address').click();
+  await page.getByText('Your address is confirmed. Sign in.').waitFor();
+  assert.deepEqual(sent, [
+    { token: 'of-the-mail', password: 'of a stranger' },
+    { token: 'of-the-mail', password: MEMBER.password },
+  ]);
+
+  await page.unroute('**/api/v1/auth/confirm');
+  await page.goto('about:blank');
+  await page.goto(`${base()}/account#token=of-another-mail&for=confirmation`);
+  await input(page, 'Password').fill(MEMBER.password);
+  await button(page, 'Confirm my address').click();
+  await heading(page, 'This link is over');
+  await page.goto('about:blank');
+  await page.goto(`${base()}/account#token=of-another-mail&for=confirmation`);
+  await page.getByRole('link', { name: 'Forgotten password' }).click();
+  await heading(page, 'Forgotten password');
+  await page.context().close();
+});
+
 for (const [name, options] of [
   ['desktop', DESKTOP],
   ['phone', PHONE],
