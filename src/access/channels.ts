@@ -1,7 +1,8 @@
-import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import type { Database } from '../backing/database.js';
 import { VezaError } from '../runtime/errors.js';
 import { type CountryRule, countryOf } from './playback/countries.js';
+import { hashOf, randomLetters } from './random-key.js';
 import { isSeen, PLAIN_LINE } from './shown-text.js';
 
 export const VISIBILITIES = ['public', 'unlisted', 'private'] as const;
@@ -52,9 +53,6 @@ export interface ChannelChanges extends Partial<ChannelSettings> {
   countriesDenied?: readonly string[] | null | undefined;
 }
 
-/** 26 letters of 32 carry 130 bits. No letter that looks like a digit, and all lower case: keys are typed by hand, too. */
-const KEY_ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
-const KEY_LENGTH = 26;
 /** Encoders that are remembered in case the database goes away. */
 const MAX_KNOWN = 10_000;
 const KEY = /^vz_[0-9a-hjkmnp-tv-z]{26}$/;
@@ -317,11 +315,4 @@ function checkCountries(codes: readonly string[] | null | undefined): string[] |
   return [...new Set(codes)].sort();
 }
 
-const hashOf = (streamKey: string) => createHash('sha256').update(streamKey).digest();
-
-function makeStreamKey(): string {
-  let key = 'vz_';
-  // 256 is a multiple of 32, so that no letter is more likely than another.
-  for (const byte of randomBytes(KEY_LENGTH)) key += KEY_ALPHABET[byte % KEY_ALPHABET.length];
-  return key;
-}
+const makeStreamKey = () => `vz_${randomLetters(26)}`;

@@ -1,7 +1,8 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import type { Queryable } from '../../backing/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
+import { hashOf } from '../random-key.js';
 
 export type LinkPurpose = 'recovery' | 'invitation' | 'confirmation';
 
@@ -87,8 +88,6 @@ export class OneTimeLinks {
     return rowCount > 0;
   }
 }
-
-const hashOf = (token: string) => createHash('sha256').update(token).digest();
 
 const notGood = () =>
   new VezaError('not_found', 'This link is no longer good: it was used, has expired, or a newer one was sent. Ask for a new one.');

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import type { Database, Queryable } from '../../backing/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
+import { randomLetters } from '../random-key.js';
 import type { Vault } from '../vault.js';
 import { base32, otpauthUri, stepOf } from './totp.js';
 
@@ -21,8 +22,6 @@ export interface TwoFactorStatus {
 export const RECOVERY_CODES = 10;
 /** RFC 4226 4: 160 bits are recommended. */
 const SECRET_BYTES = 20;
-/** Neither i, l, o nor u: what is read from paper is typed right. 16 letters of 32 carry 80 bits. */
-const LETTERS = '0123456789abcdefghjkmnpqrstvwxyz';
 const RECOVERY_LETTERS = 16;
 
 const purposeOf = (accountId: string) => `totp:${accountId}`;
@@ -192,9 +191,4 @@ const hashOf = (accountId: string, code: string) =>
     .update(`${accountId}:${normal(code)}`)
     .digest();
 
-function makeRecoveryCode(): string {
-  let code = '';
-  // 256 is a multiple of 32, so that no letter is more likely than another.
-  for (const byte of randomBytes(RECOVERY_LETTERS)) code += LETTERS[byte % LETTERS.length];
-  return code.replaceAll(/.{4}(?!$)/g, '$&-');
-}
+const makeRecoveryCode = () => randomLetters(RECOVERY_LETTERS).replaceAll(/.{4}(?!$)/g, '$&-');

@@ -1,8 +1,9 @@
-import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import type { Database } from '../../backing/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
+import { hashOf, randomLetters } from '../random-key.js';
 import { PERMISSIONS, type Principal, type Role, SCOPES, type Scope } from '../roles.js';
 import type { Verifier } from './identity.js';
 
@@ -19,9 +20,6 @@ export interface ApiKey {
 
 export const MAX_API_KEYS = 50;
 export const MAX_KEY_NAME_CHARS = 100;
-const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz';
-/** 26 letters of 32 carry 130 bits. */
-const LENGTH = 26;
 const KEY = /^vza_[0-9a-hjkmnp-tv-z]{26}$/;
 const HINT_CHARS = 'vza_'.length + 4;
 /** A key that is deleted, or whose account is banned, is dead everywhere after this time at the latest. */
@@ -202,11 +200,4 @@ const apiKeyOf = (row: ApiKeyRow): ApiKey => ({
   createdAtMs: row.created_at.getTime(),
 });
 
-const hashOf = (key: string) => createHash('sha256').update(key).digest();
-
-function makeKey(): string {
-  let key = 'vza_';
-  // 256 is a multiple of 32, so that no letter is more likely than another.
-  for (const byte of randomBytes(LENGTH)) key += ALPHABET[byte % ALPHABET.length];
-  return key;
-}
+const makeKey = () => `vza_${randomLetters(26)}`;

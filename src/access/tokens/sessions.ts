@@ -1,9 +1,10 @@
-import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import type { Database, Queryable } from '../../backing/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import type { Audit } from '../audit.js';
+import { hashOf } from '../random-key.js';
 import { ANONYMOUS, type Role } from '../roles.js';
 import type { Vault } from '../vault.js';
 import type { AccessTokens } from './access-tokens.js';
@@ -361,7 +362,6 @@ interface AccountRow {
 const over = () => new VezaError('unauthorized', 'The session is over; sign in again.');
 
 const makeToken = () => `vzr_${randomBytes(32).toString('base64url')}`;
-const hashOf = (token: string) => createHash('sha256').update(token).digest();
 const purposeOf = (hash: Buffer) => `refresh:${hash.toString('hex')}`;
 
 /** Printable, and no longer than `maxChars`: PostgreSQL takes no NUL, and a list is for people. */
