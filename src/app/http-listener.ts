@@ -66,6 +66,12 @@ export async function listenHttp(handler: RequestListener, options: ListenOption
   // One more than is allowed, so that it is seen: what is beyond this number Node leaves out silently.
   server.maxHeadersCount = MAX_HEADERS + 1;
   server.timeout = silenceMs;
+  // Node's own list has neither those in the midst of a TLS handshake nor HTTP/2; one left open would hold the stop for ever.
+  const open = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    open.add(socket);
+    socket.once('close', () => open.delete(socket));
+  });
   // For TLS this is before the handshake.
   if (connections) divert(server, 'connection', (socket: Socket) => !connections.admit(socket));
   server.on('request', guard(handler, true));
@@ -83,8 +89,7 @@ export async function listenHttp(handler: RequestListener, options: ListenOption
     stop(graceMs) {
       stopping ??= new Promise((resolve) => {
         const cancel = clock.after(graceMs, () => {
-          server.closeAllConnections();
-          http2?.destroy();
+          for (const socket of open) socket.destroy();
         });
         server.close(() => {
           cancel();

@@ -69,8 +69,4 @@ export class Http2 {
     this.#closing = true;
     for (const session of this.#sessions) session.close();
   }
-
-  destroy(): void {
-    for (const session of this.#sessions) session.destroy();
-  }
 }

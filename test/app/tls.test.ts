@@ -329,6 +329,22 @@ describe('over HTTP/2', () => {
 
 const firstBytes = (stream: ClientHttp2Stream) => new Promise<Buffer>((resolve) => stream.once('data', (chunk: Buffer) => resolve(chunk)));
 
+test('a stop cuts who is still in the handshake', async () => {
+  const fake = new FakeClock();
+  const connections = new ConnectionLimits({ total: 3, perAddress: undefined });
+  const options = { host: '127.0.0.1', port: 0, tls: pair(first), connections };
+  const listener = await listenHttp((_req, res) => res.end(), options, fake);
+  const silent = connectTcp(listener.port, '127.0.0.1');
+  silent.on('error', () => undefined);
+  const closed = new Promise((resolve) => silent.once('close', resolve));
+  await eventually('it is in', () => (connections.open === 1 ? true : undefined));
+  const stopped = listener.stop(5000);
+  fake.advance(5000);
+  await stopped;
+  await closed;
+  await eventually('it is out', () => (connections.open === 0 ? true : undefined));
+});
+
 test('connections are counted before the handshake, and what is none is not kept', async (t) => {
   const connections = new ConnectionLimits({ total: 3, perAddress: undefined });
   const { port } = await serve(t, (_req, res) => res.end(), { connections });
@@ -344,7 +360,9 @@ test('connections are counted before the handshake, and what is none is not kept
   rubbish.resume();
   rubbish.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
   await new Promise((resolve) => rubbish.once('close', resolve));
-  assert.equal((await handshake(port)).authorized, true);
+  const good = await handshake(port);
+  assert.equal(good.authorized, true);
+  good.destroy();
 });
 
 describe('certificates that change', () => {
