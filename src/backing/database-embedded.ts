@@ -6,9 +6,9 @@ import { connect, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Worker } from 'node:worker_threads';
 import { VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { startThread } from '../runtime/thread.js';
 import type { EmbeddedTask } from './database-worker.js';
 
 /**
@@ -111,7 +111,7 @@ interface EmbeddedThread {
 }
 
 function runThread(task: EmbeddedTask): EmbeddedThread {
-  const worker = threadOf(task);
+  const worker = startThread(import.meta.url, 'database-worker', { workerData: task });
   let failure: Error | undefined;
   const ended = new Promise<Error | undefined>((resolve) => {
     worker.on('error', (error) => {
@@ -125,16 +125,6 @@ function runThread(task: EmbeddedTask): EmbeddedThread {
   });
   ready.catch(() => undefined);
   return { ready, ended, stop: () => worker.postMessage('stop') };
-}
-
-/** Node 20 has no way to start a thread from TypeScript, so under tsx (tests) the thread registers it first. */
-function threadOf(task: EmbeddedTask): Worker {
-  if (import.meta.url.endsWith('.js')) return new Worker(new URL('./database-worker.js', import.meta.url), { workerData: task });
-  const entry = new URL('./database-worker.ts', import.meta.url).href;
-  return new Worker(`import('tsx/esm/api').then((tsx) => { tsx.register(); return import('${entry}'); })`, {
-    eval: true,
-    workerData: task,
-  });
 }
 
 /** `home`, or where it is too long for a socket's address, a directory of this user named after it. */

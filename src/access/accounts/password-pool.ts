@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { VezaError } from '../../runtime/errors.js';
+import { startThread } from '../../runtime/thread.js';
 import type { PasswordAnswer, PasswordTask } from './password-worker.js';
 
 /** One core is left for the live path. */
@@ -75,7 +76,7 @@ export class PasswordPool {
 
   #begin(): Thread | undefined {
     if (this.#stopped || this.#threads.size >= this.#maxThreads) return undefined;
-    const thread: Thread = { worker: passwordThread(), job: undefined };
+    const thread: Thread = { worker: startThread(import.meta.url, 'password-worker'), job: undefined };
     this.#threads.add(thread);
     const { worker } = thread;
     const ended = (cause?: unknown) => {
@@ -98,10 +99,3 @@ export class PasswordPool {
 }
 
 const unavailable = (cause?: unknown) => new VezaError('unavailable', 'Passwords cannot be checked right now. Try again.', { cause });
-
-/** Node 20 has no way to start a thread from TypeScript, so under tsx (tests) the thread registers it first. */
-function passwordThread(): Worker {
-  if (import.meta.url.endsWith('.js')) return new Worker(new URL('./password-worker.js', import.meta.url));
-  const entry = new URL('./password-worker.ts', import.meta.url).href;
-  return new Worker(`import('tsx/esm/api').then((tsx) => { tsx.register(); return import('${entry}'); })`, { eval: true });
-}
