@@ -3,13 +3,13 @@
 // Raw sockets with as little of WebSocket as a member needs: a mask of zeros (RFC 6455 5.3 asks for one, not for a secret one), frames that are
 // looked at where they lie. So that what is measured is the server.
 import { connect, type Socket } from 'node:net';
-import * as dialects from './dialects.js';
+import { bare, type Dialect, nats, socketIo, type TokenOptions, veza } from './dialects.js';
 import { Histogram } from './histogram.js';
 import { nowUs, readStamps, stamp } from './stamp.js';
 
 export interface CrowdOptions {
   readonly dialect: 'veza' | 'socketIo' | 'nats' | 'bare';
-  readonly tokens?: dialects.TokenOptions;
+  readonly tokens?: TokenOptions;
   readonly port: number;
   /** Number of the first member, and how many there are here. */
   readonly first: number;
@@ -62,7 +62,7 @@ class Member {
 const buffer = Buffer.allocUnsafe(256 * 1024);
 const members: Member[] = [];
 let options: CrowdOptions;
-let dialect: dialects.Dialect;
+let dialect: Dialect;
 let connected = 0;
 let closed: Record<string, number> = {};
 let published = 0;
@@ -302,7 +302,7 @@ process.on('message', async (command: CrowdCommand) => {
   switch (command.do) {
     case 'connect':
       options = command.options;
-      dialect = options.dialect === 'veza' ? dialects.veza(options.tokens!) : dialects[options.dialect];
+      dialect = options.dialect === 'veza' ? veza(options.tokens!) : { socketIo, nats, bare }[options.dialect];
       await connectAll();
       break;
     case 'talk':
