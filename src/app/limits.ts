@@ -60,6 +60,11 @@ export class ApiLimits {
     this.#remembered.set(name, client);
     tell(ctx, await this.#limits.take('api', client));
   }
+
+  /** What this request came with is good no more: whoever goes on sending it must not use up what its owner may. */
+  refused(ctx: Koa.Context): void {
+    this.#remembered.delete(hashOf(ctx.get('authorization')));
+  }
 }
 
 const hashOf = (text: string) => createHash('sha256').update(text).digest('base64url');

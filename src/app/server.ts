@@ -251,8 +251,11 @@ function mount(router: Router, operation: Operation, { access, log, countryOf }:
         requestId: ctx.state.requestId as string,
         country: countryOf?.(ctx.req),
       };
-      const asking = access.identity.ofHeader(ctx.get('authorization'));
-      const principal = await (operation.provenByBody ? asking.catch(() => ANONYMOUS) : asking);
+      const principal = await access.identity.ofHeader(ctx.get('authorization')).catch((error) => {
+        if (error instanceof VezaError && error.code === 'unauthorized') limits.refused(ctx);
+        if (operation.provenByBody) return ANONYMOUS;
+        throw error;
+      });
       await limits.identified(ctx, principal);
       if (operation.access !== 'anyone' && principal.kind === 'anonymous') throw new VezaError('unauthorized', 'Sign in first.');
       const params = checked(operation.params, ctx.params, 'path');

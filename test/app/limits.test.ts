@@ -12,6 +12,7 @@ import { loadPages } from '../../src/app/static.js';
 import { loadConfig } from '../../src/config.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { startApp, type TestApp } from '../support/app.js';
+import { personOf, signedIn } from '../support/people.js';
 import { eventually } from '../support/process.js';
 
 const clock = new SystemClock();
@@ -110,6 +111,28 @@ test('bad credentials are counted by address, good ones are not', async () => {
       // One that was good before is known at once, also from there.
       for (let i = 0; i < 3; i++) assert.equal(await status(app.token, `192.0.2.${3 + i}`), 200);
       assert.equal(await status(app.token, '192.0.2.1'), 200);
+    },
+    { trustProxyHops: 1 },
+    { clock: new FakeClock(), rateLimitPerMinute: 50 },
+  );
+});
+
+test('what is left of an ended session uses up nothing of what its account may', async () => {
+  await withApp(
+    async (app) => {
+      const person = await personOf(app, 'listener', false);
+      const call = async (method: string, path: string, token: string, address: string) =>
+        fetch(`${app.url}/api/v1${path}`, { method, headers: { authorization: `Bearer ${token}`, 'x-forwarded-for': address } });
+      for (const [method, path, address] of [
+        ['GET', '/channels', '192.0.2.1'],
+        ['POST', '/auth/passkey/options', '192.0.2.3'],
+      ] as const) {
+        const stolen = await signedIn(app, person, false);
+        assert.equal((await call('GET', '/me', stolen.token, address)).status, 200);
+        await app.access.sessions.end(stolen.sessionId);
+        for (let i = 0; i < 60; i++) await call(method, path, stolen.token, address);
+        assert.equal((await call('GET', '/me', person.token, '192.0.2.2')).status, 200, path);
+      }
     },
     { trustProxyHops: 1 },
     { clock: new FakeClock(), rateLimitPerMinute: 50 },
