@@ -166,8 +166,8 @@ export function permissionReference(): string {
   lines.push(
     '',
     'No key makes keys. With `admin` a key manages accounts up to `broadcaster`, and could get into one by a link: above that it gives no role, makes',
-    'no link, removes no second factor and changes no role, because it would be a way out of its scopes and past its expiry. An account’s channels',
-    'are deleted together with it only when the key has `channels:write` as well.',
+    'no link, removes no second factor, changes no role and deletes nobody, because it would be a way out of its scopes and past its expiry, or would',
+    'outlive it. An account’s channels are deleted together with it only when the key has `channels:write` as well.',
   );
   return `${lines.join('\n')}\n`;
 }

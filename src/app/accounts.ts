@@ -159,6 +159,8 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       async handle({ params, query, principal, audit }) {
         if (query.channels === 'delete' && principal.scopes && !principal.scopes.includes('channels:write'))
           throw new VezaError('forbidden', 'To delete its channels as well a key needs the scope channels:write.');
+        const before = await accounts.get(params.id);
+        if (before && !keyReaches(principal, before.role)) throw beyondKeys();
         const slugs = await accounts.delete(params.id, query.channels === 'delete');
         audit({ ...targetOf(params.id), details: { channelsDeleted: slugs } });
         await endShows(slugs);

@@ -41,6 +41,7 @@ test('a key makes nobody more than a broadcaster, and does not get into an accou
     refused(await callAs(app, key, 'PATCH', `/accounts/${id}`, { role: 'listener' }), 403, 'forbidden');
     refused(await callAs(app, key, 'POST', `/accounts/${id}/link`), 403, 'forbidden');
     refused(await callAs(app, key, 'DELETE', `/accounts/${id}/second-factor`), 403, 'forbidden');
+    refused(await callAs(app, key, 'DELETE', `/accounts/${id}`), 403, 'forbidden');
     assert.equal(await roleOf(id), before);
     assert.equal((await app.access.sessions.list(id)).length, 1);
   }
