@@ -124,7 +124,7 @@ export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }
       async handle({ params, principal }) {
         const broadcast = await recordingOf(broadcasts, params.id);
         if (!broadcast) throw noRecording();
-        if (broadcast.visibility === 'private') await sees(principal, broadcast.channel, true);
+        if (broadcast.visibility === 'private') await sees(principal, broadcast.channel, true).catch(asNoRecording);
         return asset(broadcast);
       },
     }),
@@ -142,7 +142,7 @@ export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }
       status: 200,
       answer: assetSchema,
       errors: ['not_found'],
-      channelOf: async ({ id }) => (await recordingOf(broadcasts, id))?.channel,
+      channelOf: ({ id }) => channelOfRecording(broadcasts, id),
       async handle({ params, body, audit }) {
         audit({ target: `recording:${params.id}`, details: body });
         await broadcasts.update(params.id, body);
@@ -161,7 +161,7 @@ export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }
       params: assetParams,
       status: 204,
       errors: ['not_found'],
-      channelOf: async ({ id }) => (await recordingOf(broadcasts, id))?.channel,
+      channelOf: ({ id }) => channelOfRecording(broadcasts, id),
       async handle({ params, audit }) {
         audit({ target: `recording:${params.id}` });
         if (!(await broadcasts.delete(params.id))) throw noRecording();
@@ -174,6 +174,17 @@ export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }
 const isRecorded = (broadcast: Broadcast) => broadcast.recording && broadcast.endedAtMs !== undefined;
 
 export const noRecording = () => new VezaError('not_found', 'There is no such recording.');
+
+/** For who may not know of it: neither that there is one is told, nor of which channel. */
+export function asNoRecording(error: unknown): never {
+  throw error instanceof VezaError && error.code === 'not_found' ? noRecording() : error;
+}
+
+/** For `Operation.channelOf`. */
+export async function channelOfRecording(broadcasts: Broadcasts, id: string): Promise<{ slug: string; isPrivate: boolean } | undefined> {
+  const recording = await recordingOf(broadcasts, id);
+  return recording && { slug: recording.channel, isPrivate: recording.visibility === 'private' };
+}
 
 /** Undefined while it is on air, and when it was not kept. */
 export async function recordingOf(broadcasts: Broadcasts, id: string): Promise<Broadcast | undefined> {

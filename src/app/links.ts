@@ -7,7 +7,7 @@ import type { PlaybackKind } from '../access/playback/playback-token.js';
 import type { Principal } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Broadcasts } from '../vod/broadcasts.js';
-import { assetParams, noRecording, recordingOf } from './broadcasts.js';
+import { asNoRecording, assetParams, channelOfRecording, noRecording, recordingOf } from './broadcasts.js';
 import { type Addresses, isoOf, type LiveStatus, slugParams } from './channels.js';
 import { type Client, type Operation, operation } from './openapi.js';
 import { cookieName } from './playback/admission.js';
@@ -180,7 +180,7 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
       status: 201,
       answer: linkSchema(assetUrls),
       errors: ['not_found', 'country_blocked'],
-      channelOf: async ({ id }) => (await recordingOf(broadcasts, id))?.channel,
+      channelOf: ({ id }) => channelOfRecording(broadcasts, id),
       async handle({ params, body, channel, audit }) {
         const { expiresInS, bind } = body;
         const listener = body.listener === undefined ? undefined : `named:${body.listener}`;
@@ -240,9 +240,4 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
       },
     }),
   ];
-}
-
-/** That there is such a channel is not told either. */
-function asNoRecording(error: unknown): never {
-  throw error instanceof VezaError && error.code === 'not_found' ? noRecording() : error;
 }

@@ -19,8 +19,11 @@ export interface Operation<P = unknown, Q = unknown, B = unknown> {
    * allowed to do; a permission about a channel is judged for the one that `channelOf` names.
    */
   readonly access: 'anyone' | 'account' | Permission;
-  /** The slug of the channel that it is about; that of the path unless given. Undefined: there is no such thing. */
-  channelOf?(params: P): Promise<string | undefined>;
+  /**
+   * The channel that it is about; that of the path unless given. `isPrivate`: what it is about is not to be known of by those who see the channel
+   * alone. Undefined: there is no such thing.
+   */
+  channelOf?(params: P): Promise<{ readonly slug: string; readonly isPrivate: boolean } | undefined>;
   readonly params?: z.ZodType<P>;
   readonly query?: z.ZodType<Q>;
   readonly body?: z.ZodType<B>;

@@ -15,7 +15,7 @@ import { accountOperations } from './accounts.js';
 import { apiKeyOperations } from './api-keys.js';
 import { auditOperations } from './audit.js';
 import { broadcastOperations } from './broadcasts.js';
-import { type Addresses, channelOperations, channelSchema, channelView, type LiveStatus } from './channels.js';
+import { type Addresses, channelOperations, channelSchema, channelView, endGone, type LiveStatus } from './channels.js';
 import { encryptionKeyOperations } from './encryption-keys.js';
 import { type HealthCheck, readiness } from './health.js';
 import { clientAddress } from './http-listener.js';
@@ -73,7 +73,7 @@ export function apiOperations(options: Pick<AppOptions, 'access' | 'broadcasts' 
   const endShows = async (slugs: readonly string[]) => {
     channels.changed();
     if (slugs.length > 0) await rulesChanged();
-    for (const slug of slugs) await live.end(slug);
+    for (const slug of slugs) await endGone(live, slug);
   };
   return [
     ...channelOperations({ channels, sees, live, addresses, rulesChanged }),
@@ -330,12 +330,17 @@ async function admit(
   }
   let about: { channel: Channel; channelRole: ChannelRole | undefined } | undefined;
   if (isAboutChannel(wanted)) {
-    const slug = channelOf ? await channelOf(params) : (params as { slug: string }).slug;
-    if (slug === undefined) throw new VezaError('not_found', 'There is no such thing.');
-    const channel = (await channels.get(slug)) ?? (await members.visible(principal, slug));
+    const named = channelOf ? await channelOf(params) : { slug: (params as { slug: string }).slug, isPrivate: false };
+    if (!named) throw noSuchThing();
+    const seen = () =>
+      members.visible(principal, named.slug, named.isPrivate).catch((error) => {
+        // Who has the id of a recording does not know its channel by that.
+        throw channelOf && error instanceof VezaError && error.code === 'not_found' ? noSuchThing() : error;
+      });
+    const channel = (await channels.get(named.slug)) ?? (await seen());
     const channelRole = await members.roleOf(channel, principal.accountId);
     // Whoever may do it needs no right to see it beside that: a key that issues links may be good for nothing else.
-    if (judge(principal, wanted, channelRole) !== 'yes') await members.visible(principal, slug);
+    if (judge(principal, wanted, channelRole) !== 'yes') await seen();
     about = { channel, channelRole };
   }
   const verdict = judge(principal, wanted, about?.channelRole);
@@ -344,6 +349,8 @@ async function admit(
   if (verdict === 'no') throw new VezaError('forbidden', `This needs the permission "${wanted}".`, { details: { permission: wanted } });
   return about;
 }
+
+const noSuchThing = () => new VezaError('not_found', 'There is no such thing.');
 
 const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = Object.fromEntries(
   (['bad_request', 'unauthorized', 'forbidden', 'not_found', 'payload_too_large', 'unsupported_media', 'unavailable'] as const).map(

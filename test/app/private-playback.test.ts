@@ -9,6 +9,7 @@ import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { startApp, type TestApp } from '../support/app.js';
 import { type FakeChannel, FakeEdge, FakeStore } from '../support/fake-edge.js';
+import { personOf } from '../support/people.js';
 
 const clock = new FakeClock();
 const edge = new FakeEdge(clock);
@@ -511,6 +512,27 @@ test('recordings that are not public are in no list for everybody', async () => 
   assert.equal((await call('GET', '/assets/denied', undefined, anonymous)).status, 404);
   assert.equal((await call('GET', '/assets/unseen', undefined, anonymous)).status, 200);
   assert.equal((await call('GET', '/assets/denied')).body.visibility, 'private');
+});
+
+test('who knows the id of a private recording learns neither that there is one nor of which channel', async () => {
+  await record('whispered', 'secret', null);
+  await record('withheld', 'radio', 'private');
+  const stranger = { authorization: `Bearer ${(await personOf(app, 'broadcaster', false)).token}` };
+  const told = async (method: string, id: string, more: string, headers: Record<string, string>) => {
+    const { status, body } = await call(method, `/assets/${id}${more}`, method === 'PATCH' || more !== '' ? {} : undefined, headers);
+    return [status, body.code, body.detail, body.details];
+  };
+  for (const headers of [{ authorization: '' }, stranger])
+    for (const [method, more] of [
+      ['GET', ''],
+      ['PATCH', ''],
+      ['DELETE', ''],
+      ['POST', '/links'],
+      ['POST', '/play'],
+    ] as const) {
+      const none = await told(method, 'nosuchrecord', more, headers);
+      for (const id of ['whispered', 'withheld']) assert.deepEqual(await told(method, id, more, headers), none, `${method} ${id}${more}`);
+    }
 });
 
 test('as many listeners as a channel may have: decided when the link is issued, and held to', async () => {
