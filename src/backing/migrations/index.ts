@@ -1,5 +1,6 @@
 import { channels } from './0001-channels.js';
 import { access } from './0002-access.js';
+import { chat } from './0003-chat.js';
 
 /**
  * In order, each once, in one transaction together. One that has been released is never changed: what comes after it is
@@ -8,4 +9,5 @@ import { access } from './0002-access.js';
 export const MIGRATIONS: readonly { readonly name: string; readonly sql: string }[] = [
   { name: '0001-channels', sql: channels },
   { name: '0002-access', sql: access },
+  { name: '0003-chat', sql: chat },
 ];

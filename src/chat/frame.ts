@@ -1,0 +1,75 @@
+import { createHash } from 'node:crypto';
+import type { LogEntry } from '../backing/room-log.js';
+
+/** An entry of a room, ready to be sent: encoded once for each room and process. */
+export interface Frame {
+  readonly offset: number;
+  /** As members see it: 'msg', 'del', 'act', 'pin', 'now', 'gone', … */
+  readonly type: string;
+  /** A whole server frame as JSON, with the epoch that the room has in this process. Who wrote it gets `textFor` instead. */
+  readonly text: string;
+  /** Of `text` in UTF-8. */
+  readonly bytes: number;
+  readonly mid: string | undefined;
+  /** The key its author made. */
+  readonly key: string | undefined;
+  /** Its author; also of a message that others do not see. */
+  readonly userId: string | undefined;
+  /** The message of somebody whom others do not see; `text` is `gone` then. */
+  readonly hidden: string | undefined;
+}
+
+/** The frame as `userId` is to get it: an author gets his `key` with it, and sees what others do not. Undefined: a guest. */
+export function textFor(frame: Frame, userId: string | undefined): string {
+  if (userId === undefined || frame.userId !== userId) return frame.text;
+  const text = frame.hidden ?? frame.text;
+  return frame.key === undefined ? text : `${text.slice(0, -1)},"key":${JSON.stringify(frame.key)}}`;
+}
+
+/** The first 128 bits of SHA-256 over room, user and key: 22 characters. */
+export function midOf(roomId: string, userId: string, key: string): string {
+  return createHash('sha256').update(`${roomId}\0${userId}\0${key}`).digest().subarray(0, 16).toString('base64url');
+}
+
+/** What the log knows a message by: its mid, which says room, user and key, and behind it the key for its author's copy. */
+export const logKeyOf = (mid: string, key: string): string => `${mid}:${key}`;
+
+const MID_LENGTH = 22;
+
+/** What an entry says beside its text. */
+export interface EntryFacts {
+  readonly mid: string | undefined;
+  readonly key: string | undefined;
+  readonly userId: string | undefined;
+  readonly sentAtMs: number | undefined;
+}
+
+/** Of a message; other entries have none of it. */
+export function factsOf(entry: LogEntry): EntryFacts {
+  if (entry.type !== 'msg' && entry.type !== 'shadow') return NO_FACTS;
+  const { mid, user, sentAt } = JSON.parse(entry.payload) as { mid?: string; user?: { id?: string }; sentAt?: number };
+  const key = entry.key?.slice(MID_LENGTH + 1);
+  return { mid: entry.key?.slice(0, MID_LENGTH) ?? mid, key: key || undefined, userId: user?.id, sentAtMs: sentAt };
+}
+
+const NO_FACTS: EntryFacts = { mid: undefined, key: undefined, userId: undefined, sentAtMs: undefined };
+
+export function encode(roomId: string, epoch: number, entry: LogEntry): Frame {
+  const facts = factsOf(entry);
+  const shadow = entry.type === 'shadow';
+  const head = (type: string) =>
+    `{"t":${JSON.stringify(type)},"room":"${roomId}","epoch":${epoch},"offset":${entry.offset},"at":${Math.trunc(entry.atMs)}`;
+  const body = entry.payload.length > 2 ? `,${entry.payload.slice(1)}` : '}';
+  const type = shadow ? 'gone' : entry.type;
+  const text = shadow ? `${head('gone')}}` : head(entry.type) + body;
+  return {
+    offset: entry.offset,
+    type,
+    text,
+    bytes: Buffer.byteLength(text),
+    mid: facts.mid,
+    key: facts.key,
+    userId: facts.userId,
+    hidden: shadow ? head('msg') + body : undefined,
+  };
+}
