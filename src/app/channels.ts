@@ -12,7 +12,7 @@ export interface LiveStatus {
   /** Ends the show for good, whoever is connected. False: there was none. */
   end(slug: string): Promise<boolean>;
   /** What listeners are told is playing, from now on. False: the channel is off air. */
-  nowPlaying(slug: string, update: { title: string; artist?: string }): boolean;
+  nowPlaying(slug: string, update: { title: string; artist?: string }): Promise<boolean> | boolean;
 }
 
 export interface ChannelStatus {
@@ -243,7 +243,7 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
         // In this order: an encoder that is thrown out comes back at once, and finds no channel.
         await channels.delete(params.slug);
         await rulesChanged();
-        await live.end(params.slug);
+        await endGone(live, params.slug);
       },
     }),
     operation({
@@ -298,10 +298,17 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       errors: ['not_found', 'conflict'],
       async handle({ params, body }) {
         const update = body.artist === undefined ? { title: body.title } : { title: body.title, artist: body.artist };
-        if (!live.nowPlaying(params.slug, update)) throw new VezaError('conflict', 'The channel is off air.');
+        if (!(await live.nowPlaying(params.slug, update))) throw new VezaError('conflict', 'The channel is off air.');
       },
     }),
   ];
+}
+
+/** Ends the show of a channel that was just deleted. A worker that cannot be told finds out by itself: it looks every few seconds. */
+export async function endGone(live: Pick<LiveStatus, 'end'>, slug: string): Promise<void> {
+  await live.end(slug).catch((error) => {
+    if (!(error instanceof VezaError && error.code === 'unavailable')) throw error;
+  });
 }
 
 /** RFC 3339, UTC, milliseconds. */
