@@ -1,4 +1,4 @@
-import { Redis } from 'ioredis';
+import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 
@@ -10,43 +10,81 @@ const RETRY_MS = 2000;
 
 export interface RedisConnection {
   /** A command fails at once when there is no connection, and after a second without an answer: callers have something to do without. */
-  readonly client: Redis;
+  readonly client: Redis | Cluster;
   /** Twice is harmless. */
   stop(): void;
 }
 
+/** `REDIS_URL`: one address, or those of some nodes of a cluster, separated by commas. */
+export const redisUrls = (value: string): string[] =>
+  value
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '');
+
+/** Nothing is sent twice and nothing waits for a connection: whoever asks learns at once that Redis is away. */
+export const REDIS_OPTIONS = {
+  enableOfflineQueue: false,
+  maxRetriesPerRequest: 0,
+  autoResendUnfulfilledCommands: false,
+  connectTimeout: CONNECT_MS,
+  commandTimeout: SILENCE_MS,
+  socketTimeout: SILENCE_MS,
+  retryStrategy: (tries: number) => Math.min(tries * 100, RETRY_MS),
+  connectionName: 'veza',
+} satisfies RedisOptions;
+
 /** Connects, and connects again whenever the connection is lost; that is logged once, not once a try. Never rejects. */
 export function openRedis({ url, log }: { url: string; log: Log }): RedisConnection {
-  const client = new Redis(url, {
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 0,
-    connectTimeout: CONNECT_MS,
-    commandTimeout: SILENCE_MS,
-    socketTimeout: SILENCE_MS,
-    retryStrategy: (tries) => Math.min(tries * 100, RETRY_MS),
-    connectionName: 'veza',
-  });
-  let away = false;
-  let reason = '';
-  let stopped = false;
-  client.on('error', (error) => {
-    reason = messageOf(error);
-  });
-  client.on('close', () => {
-    if (!away && !stopped) log.warn({ error: reason || 'the connection was closed' }, 'Redis is away');
-    away = true;
-  });
-  client.on('ready', () => {
-    if (away) log.info({}, 'Redis is back');
-    away = false;
-    reason = '';
-  });
+  const urls = redisUrls(url);
+  const client = urls.length > 1 ? clusterClient(urls) : new Redis(urls[0] ?? url, REDIS_OPTIONS);
+  const stop = tellWhenAway(client, log);
   return {
     client,
     stop() {
-      if (stopped) return;
-      stopped = true;
+      stop();
       client.disconnect();
     },
+  };
+}
+
+function clusterClient(urls: readonly string[]): Cluster {
+  const { username, password, protocol } = new URL(urls[0]!);
+  return new Cluster([...urls], {
+    enableOfflineQueue: false,
+    retryDelayOnFailover: 0,
+    retryDelayOnClusterDown: 0,
+    clusterRetryStrategy: REDIS_OPTIONS.retryStrategy,
+    redisOptions: {
+      connectTimeout: CONNECT_MS,
+      commandTimeout: SILENCE_MS,
+      socketTimeout: SILENCE_MS,
+      connectionName: REDIS_OPTIONS.connectionName,
+      ...(username === '' ? {} : { username: decodeURIComponent(username) }),
+      ...(password === '' ? {} : { password: decodeURIComponent(password) }),
+      ...(protocol === 'rediss:' ? { tls: {} } : {}),
+    },
+  });
+}
+
+/** Once each time, not once a try. Returns what ends it. */
+export function tellWhenAway(client: Redis | Cluster, log: Log, fields: object = {}): () => void {
+  let away = false;
+  let reason = '';
+  let stopped = false;
+  client.on('error', (error: unknown) => {
+    reason = messageOf(error);
+  });
+  client.on('close', () => {
+    if (!away && !stopped) log.warn({ ...fields, error: reason || 'the connection was closed' }, 'Redis is away');
+    away = true;
+  });
+  client.on('ready', () => {
+    if (away) log.info(fields, 'Redis is back');
+    away = false;
+    reason = '';
+  });
+  return () => {
+    stopped = true;
   };
 }

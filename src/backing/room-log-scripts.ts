@@ -1,0 +1,232 @@
+import { createHash } from 'node:crypto';
+import { IDLE_MS, KEPT, KEY_MS, MAX_UNARCHIVED, UNIQUE_HASHES, UNIQUE_MS } from './room-log.js';
+
+/**
+ * The steps of the log that Redis takes as one. Of a room there are
+ *
+ * - its record, a hash: `e` epoch, `h` head, `a` archived, `t` time of the newest, `r` identity of the server (below), `bt`, `bm` tokens of the
+ *   room and when, `ks`, `qs` since when the two memories below are filled;
+ * - `:log`, a list, the entry at `head` last: an offset is a place in it, and an entry can be replaced, which a stream cannot;
+ * - `:k`, `:kp` keys, `:q`, `:qp` texts of unique mode → when: one is filled while the one before it fades;
+ * - `:a` offsets that are archived above one that is not;
+ * - `:u:` and an account: its tokens and when; it goes when it no longer matters.
+ *
+ * An entry is `time type key payload`; published it has `epoch offset ` before it. Rooms share their slot with one in 256 of all others, and
+ * with a sorted set of those in which something waits to be archived: so that it is kept in the same step.
+ */
+export interface Script {
+  readonly lua: string;
+  readonly sha: string;
+}
+
+/**
+ * The identity of a server's history: Redis draws a new one at every start and at every promotion of a replica. A record that bears another
+ * one came out of a snapshot or from a master that is no more, and may have lost its end. Asked of the server within the step itself (3 µs),
+ * since no caller can know which server will take the step.
+ */
+const COMMON = `
+local function server() return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') end
+local function time(shift)
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(shift)
+end
+-- Writes down a name for at least forMs, or until as many others as max came after it. Returns since when the current memory is filled.
+local function remember(current, previous, since, name, value, now, forMs, max)
+  if since == false or now - since >= forMs or redis.call('HLEN', current) >= max then
+    if redis.call('EXISTS', current) == 1 then redis.call('RENAME', current, previous) else redis.call('DEL', previous) end
+    since = now
+  end
+  redis.call('HSET', current, name, value)
+  if redis.call('HLEN', current) == 1 then redis.call('PEXPIRE', current, 2 * forMs + 60000) end
+  return since
+end
+`;
+
+const script = (body: string): Script => {
+  const lua = `${COMMON}${body.trim()}\n`;
+  return { lua, sha: createHash('sha1').update(lua).digest('hex') };
+};
+
+/** KEYS record :log :k :kp :q :qp :u: waiting. ARGV room shift epoch type+key+payload key, and with rules: perS burst roomPerS slowMs hash. */
+export const APPEND = script(`
+local room = redis.call('HMGET', KEYS[1], 'e', 'r', 'h', 'a', 't', 'bt', 'bm', 'ks', 'qs')
+if room[1] ~= ARGV[3] or room[2] ~= server() then return {'reopen'} end
+local now = time(ARGV[2])
+
+local key = ARGV[5]
+if key ~= '' then
+  local known = redis.call('HGET', KEYS[3], key) or redis.call('HGET', KEYS[4], key)
+  if known then
+    local offset, at = string.match(known, '(%d+) (%d+)')
+    if now - at < ${KEY_MS} then return {'duplicate', tonumber(offset), tonumber(at)} end
+  end
+end
+
+local head, archived = tonumber(room[3]), tonumber(room[4])
+if head - archived >= ${MAX_UNARCHIVED} then return {'busy'} end
+
+local written = {}
+if ARGV[6] then
+  local perS, burst, roomPerS, slowMs, hash = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
+  -- A time to come is of a clock that was set back: nobody waits for that, it counts as now.
+  local function tokens(had, at, perS, burst) return math.min(burst, had + (now - at) / 1000 * perS) end
+  local function wait(tokens, perS) if tokens >= 1 - 1e-9 then return 0 end return math.ceil((1 - tokens) / perS * 1000) end
+
+  local own = burst
+  local account = redis.call('GET', KEYS[7])
+  if account then
+    local had, at, untilMs = string.match(account, '(%S+) (%S+) (%S+)')
+    had, at, untilMs = tonumber(had), tonumber(at), tonumber(untilMs)
+    if at > now then
+      untilMs = now + untilMs - at
+      at = now
+      redis.call('SET', KEYS[7], string.format('%.6f %.0f %.0f', had, at, untilMs), 'KEEPTTL')
+    end
+    if now < untilMs then
+      if at + slowMs > now then return {'slow_mode', at + slowMs - now} end
+      own = tokens(had, at, perS, burst)
+    end
+  end
+  if hash ~= '' then
+    local said = redis.call('HGET', KEYS[5], hash) or redis.call('HGET', KEYS[6], hash)
+    if said and now - said < ${UNIQUE_MS} then return {'not_unique', math.max(1, said + ${UNIQUE_MS} - now)} end
+  end
+  local roomBurst = math.max(1, roomPerS)
+  local all = roomBurst
+  if room[6] then
+    local at = tonumber(room[7])
+    if at > now then
+      at = now
+      redis.call('HSET', KEYS[1], 'bm', at)
+    end
+    all = tokens(tonumber(room[6]), at, roomPerS, roomBurst)
+  end
+  local waitMs = math.max(wait(own, perS), wait(all, roomPerS))
+  if waitMs > 0 then return {'rate_limited', waitMs} end
+
+  local mattersMs = math.max(slowMs, math.ceil(burst / perS * 1000))
+  redis.call('SET', KEYS[7], string.format('%.6f %.0f %.0f', own - 1, now, now + mattersMs), 'PX', math.max(1, mattersMs))
+  written = {'bt', string.format('%.6f', all - 1), 'bm', now}
+  if hash ~= '' then
+    written[5] = 'qs'
+    written[6] = remember(KEYS[5], KEYS[6], room[9] and tonumber(room[9]), hash, now, now, ${UNIQUE_MS}, ${UNIQUE_HASHES})
+  end
+end
+
+local offset = head + 1
+local at = math.max(now, tonumber(room[5]))
+local entry = string.format('%.0f ', at) .. ARGV[4]
+if key ~= '' then
+  written[#written + 1] = 'ks'
+  written[#written + 1] = remember(KEYS[3], KEYS[4], room[8] and tonumber(room[8]), key, string.format('%.0f %.0f', offset, at), now, ${KEY_MS}, math.huge)
+end
+redis.call('RPUSH', KEYS[2], entry)
+redis.call('HSET', KEYS[1], 'h', offset, 't', at, unpack(written))
+if head == archived then
+  redis.call('ZADD', KEYS[8], now, ARGV[1])
+  redis.call('PERSIST', KEYS[1])
+  redis.call('PERSIST', KEYS[2])
+end
+redis.call('SPUBLISH', KEYS[1], string.format('%s %.0f ', ARGV[3], offset) .. entry)
+return {'appended', offset, at}
+`);
+
+/** KEYS record :log :k :kp :q :qp :a waiting. ARGV room shift epoch head time, then for each entry: key time, and the entry. */
+export const OPEN = script(`
+local epoch = redis.call('HGET', KEYS[1], 'e')
+if epoch and tonumber(epoch) >= tonumber(ARGV[3]) then return 0 end
+for i = 1, 7 do redis.call('DEL', KEYS[i]) end
+local now = time(ARGV[2])
+local offset = tonumber(ARGV[4]) - (#ARGV - 5) / 3
+for i = 6, #ARGV, 3 do
+  offset = offset + 1
+  redis.call('RPUSH', KEYS[2], ARGV[i + 2])
+  if ARGV[i] ~= '' and now - ARGV[i + 1] < ${KEY_MS} then
+    redis.call('HSET', KEYS[3], ARGV[i], string.format('%.0f %s', offset, ARGV[i + 1]))
+  end
+end
+redis.call('PEXPIRE', KEYS[3], ${2 * KEY_MS})
+redis.call('HSET', KEYS[1], 'e', ARGV[3], 'r', server(), 'h', ARGV[4], 'a', ARGV[4], 't', ARGV[5], 'ks', now)
+redis.call('PEXPIRE', KEYS[1], ${IDLE_MS})
+redis.call('PEXPIRE', KEYS[2], ${IDLE_MS})
+redis.call('ZREM', KEYS[8], ARGV[1])
+return 1
+`);
+
+/** KEYS record :log. ARGV after limit. */
+export const READ = script(`
+local room = redis.call('HMGET', KEYS[1], 'e', 'r', 'h', 'a')
+if not room[1] or room[2] ~= server() then return false end
+local head = tonumber(room[3])
+local first = head - redis.call('LLEN', KEYS[2]) + 1
+local from, limit = math.max(tonumber(ARGV[1]) + 1, first), tonumber(ARGV[2])
+local entries = {}
+if limit > 0 and from <= head then entries = redis.call('LRANGE', KEYS[2], from - first, from - first + limit - 1) end
+return {tonumber(room[1]), head, tonumber(room[4]), from, entries}
+`);
+
+/** KEYS record :log :a waiting. ARGV room shift epoch, up to or '', offsets. */
+export const ARCHIVED = script(`
+local room = redis.call('HMGET', KEYS[1], 'e', 'r', 'h', 'a')
+if room[1] ~= ARGV[3] or room[2] ~= server() then return 0 end
+local head, before = tonumber(room[3]), tonumber(room[4])
+local archived = before
+if ARGV[4] ~= '' then archived = math.max(before, math.min(tonumber(ARGV[4]), head)) end
+for i = 5, #ARGV do
+  local offset = tonumber(ARGV[i])
+  if offset == archived + 1 and offset <= head then archived = offset
+  elseif offset > archived and offset <= head then redis.call('SADD', KEYS[3], ARGV[i]) end
+end
+while redis.call('SREM', KEYS[3], string.format('%.0f', archived + 1)) == 1 do archived = archived + 1 end
+if archived == before then return 0 end
+redis.call('HSET', KEYS[1], 'a', archived)
+local first = head - redis.call('LLEN', KEYS[2]) + 1
+local drop = math.min(archived, head - ${KEPT}) - first + 1
+if drop > 0 then redis.call('LTRIM', KEYS[2], drop, -1) end
+if archived < head then
+  redis.call('ZADD', KEYS[4], time(ARGV[2]), ARGV[1])
+else
+  redis.call('ZREM', KEYS[4], ARGV[1])
+  redis.call('DEL', KEYS[3])
+  redis.call('PEXPIRE', KEYS[1], ${IDLE_MS})
+  redis.call('PEXPIRE', KEYS[2], ${IDLE_MS})
+end
+return 1
+`);
+
+/** KEYS waiting. ARGV shift, older than, limit, what the name of a record begins with. The records are in the slot of the set. */
+export const UNARCHIVED = script(`
+local found, own = {}, server()
+local rooms = redis.call('ZRANGE', KEYS[1], '-inf', time(ARGV[1]) - ARGV[2], 'BYSCORE', 'LIMIT', 0, ARGV[3])
+for _, id in ipairs(rooms) do
+  local room = redis.call('HMGET', ARGV[4] .. id, 'e', 'r', 'h', 'a')
+  if room[1] and room[2] == own and room[3] ~= room[4] then
+    found[#found + 1] = {id, tonumber(room[1]), tonumber(room[4]), tonumber(room[3])}
+  else
+    -- Lost, with what waited in it: its members will be told by the next epoch.
+    redis.call('ZREM', KEYS[1], id)
+  end
+end
+return found
+`);
+
+/** KEYS record :log. ARGV offset, type, payload. */
+export const ERASE = script(`
+local room = redis.call('HMGET', KEYS[1], 'r', 'h')
+if not room[1] or room[1] ~= server() then return 0 end
+local place = ARGV[1] - (room[2] - redis.call('LLEN', KEYS[2]) + 1)
+local entry = place >= 0 and redis.call('LINDEX', KEYS[2], place)
+if not entry then return 0 end
+local at, key = string.match(entry, '^(%d+) %S+ (%S*) ')
+redis.call('LSET', KEYS[2], place, at .. ' ' .. ARGV[2] .. ' ' .. key .. ' ' .. ARGV[3])
+return 1
+`);
+
+/** KEYS record :log :k :kp :q :qp :a waiting. ARGV room. */
+export const REMOVE = script(`
+for i = 1, 7 do redis.call('UNLINK', KEYS[i]) end
+redis.call('ZREM', KEYS[8], ARGV[1])
+return 1
+`);
+
+export const SCRIPTS: readonly Script[] = [APPEND, OPEN, READ, ARCHIVED, UNARCHIVED, ERASE, REMOVE];
