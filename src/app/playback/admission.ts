@@ -55,7 +55,7 @@ export class Admissions {
     asked: 'manifest' | 'media',
   ): Admission & { restricted: RestrictedAsset | undefined } {
     const { rules } = this.#options;
-    if (rules.isDeleted(id)) throw new VezaError('not_found', NO_RECORDING);
+    if (rules.isDeleted(id)) throw new VezaError('not_found', asked === 'manifest' ? NO_RECORDING : NO_SEGMENT);
     const restricted = rules.asset(id);
     const isPrivate = restricted?.isPrivate ?? false;
     const countries = restricted && rules.countries(restricted.channel);
@@ -94,7 +94,7 @@ export class Admissions {
     const given = token ?? (closed.isPrivate ? cookieOf(req, cookieName(kind, name)) : undefined);
     let pass: Pass | undefined;
     if (given !== undefined) pass = links.check(kind, name, given, new Client(this.#options, req));
-    else if (closed.isPrivate) throw new VezaError('not_found', kind === 'live' ? NO_CHANNEL : NO_RECORDING);
+    else if (closed.isPrivate) throw new VezaError('not_found', closed.isListed ? NOT_THERE[kind] : NO_SEGMENT);
     if (closed.countries && !admitsCountry(closed.countries, countryOf(req)))
       throw new VezaError('country_blocked', 'this cannot be heard where you are, or where you are is not known');
     if (pass && closed.isListed) links.seen(pass);
@@ -122,9 +122,11 @@ class Client implements PlaybackClient {
   }
 }
 
-/** One text for what is not there and what is not to be known of, so that nobody finds out which. */
+/** One text for what is not there and what is not to be known of, so that nobody finds out which; whatever else is wrong with the address. */
 export const NO_CHANNEL = 'the channel is off air or does not exist; a private one is played by a link';
 export const NO_RECORDING = 'there is no such recording; a private one is played by a link';
+export const NO_SEGMENT = 'no such segment';
+const NOT_THERE: Readonly<Record<PlaybackKind, string>> = { live: NO_CHANNEL, vod: NO_RECORDING };
 
 function cookieOf(req: IncomingMessage, name: string): string | undefined {
   const header = req.headers.cookie;

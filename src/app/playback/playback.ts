@@ -7,7 +7,7 @@ import { type Codec, type Rendition, SAMPLE_RATE_HZ } from '../../media/ladder.j
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import { type Admissions, NO_CHANNEL, NO_RECORDING } from './admission.js';
+import { type Admissions, NO_CHANNEL, NO_RECORDING, NO_SEGMENT } from './admission.js';
 import { Audience } from './audience.js';
 import { Listen } from './listen.js';
 import { isAhead, isComing, LiveChannel, type MediaName, waitMs } from './live-channel.js';
@@ -218,7 +218,6 @@ export class Playback {
       this.#presentation(req, res, channel, second, query, terms);
       return;
     }
-    if (!RENDITION.test(second)) throw new VezaError('not_found', 'no such rendition');
     if (isManifest) {
       if (!channel) throw new VezaError('not_found', NO_CHANNEL);
       const rendition = channel.view.renditions.find((candidate) => candidate.name === second);
@@ -229,7 +228,7 @@ export class Playback {
       return;
     }
     const found = MEDIA_NAME.exec(third);
-    if (!found) throw new VezaError('not_found', 'no such address');
+    if (!found || !RENDITION.test(second)) throw new VezaError('not_found', NO_SEGMENT);
     const [, run = '', number, part] = found;
     const wanted = {
       name: third ?? '',
@@ -266,7 +265,7 @@ export class Playback {
     const number = MEDIA_NAME.exec(file)?.[2];
     const isPart = MEDIA_NAME.exec(file)?.[3] !== undefined;
     if (isPart || (number !== undefined && !(Number(number) >= recording.from && Number(number) <= recording.to))) {
-      sendProblem(res, 'not_found', 'no such segment');
+      sendProblem(res, 'not_found', NO_SEGMENT);
       return;
     }
     // Just now it was on air, and the store may not have it yet.
@@ -375,7 +374,7 @@ export class Playback {
     const cacheControl = cache.immutable;
     const { run, number } = wanted;
     const isClosed = number !== undefined && this.#options.admissions?.isClosedSegment(channelName, number);
-    if (isClosed && !(channel && this.#isInWindow(channel, run, number))) throw new VezaError('not_found', 'no such segment');
+    if (isClosed && !(channel && this.#isInWindow(channel, run, number))) throw new VezaError('not_found', NO_SEGMENT);
     const media = channel?.view.media(rendition, wanted.name);
     if (channel && media) {
       this.#sendLive(req, res, channel, wanted.name, media, cacheControl);
@@ -388,7 +387,7 @@ export class Playback {
       });
     } else if (wanted.part !== undefined || (channel && isAhead(channel.view, rendition, wanted))) {
       // Parts live in memory only, and what is not made yet is in no store.
-      throw new VezaError('not_found', 'no such part or segment');
+      throw new VezaError('not_found', NO_SEGMENT);
     } else {
       void this.#stored.media(req, res, `live/${channelName}/${rendition}/${wanted.name}`, cacheControl);
     }

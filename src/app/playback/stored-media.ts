@@ -3,6 +3,7 @@ import type { ObjectStore, StoredObject } from '../../backing/object-store.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
+import { NO_RECORDING, NO_SEGMENT } from './admission.js';
 import { acceptsGzip, type CACHE, type CACHE_PRIVATE, MEDIA_TYPE, sendError, sendMedia, TextResponse } from './media-response.js';
 
 interface StoredMediaOptions {
@@ -46,8 +47,8 @@ export class StoredMedia {
   /** Anything under `vod/{asset}/`. `own`: manifests name the segments below themselves, and not where their channel keeps them. */
   vod(req: IncomingMessage, res: ServerResponse, key: string, cache: typeof CACHE | typeof CACHE_PRIVATE, own: boolean): Promise<void> {
     const extension = key.slice(key.lastIndexOf('.') + 1);
-    if (!VOD_PATH.test(key) || !(extension in CONTENT_TYPES)) throw new VezaError('not_found', 'no such address');
     const isText = extension === 'm3u8' || extension === 'mpd';
+    if (!VOD_PATH.test(key) || !(extension in CONTENT_TYPES)) throw new VezaError('not_found', isText ? NO_RECORDING : NO_SEGMENT);
     return this.#answer(res, key, () => (isText ? this.#text(req, res, key, cache.vod, own) : this.#media(req, res, key, cache.immutable)));
   }
 
@@ -66,7 +67,7 @@ export class StoredMedia {
 
   async #media(req: IncomingMessage, res: ServerResponse, key: string, cacheControl: string): Promise<void> {
     const found = await this.#read(key);
-    if (!found) throw new VezaError('not_found', 'no such segment');
+    if (!found) throw new VezaError('not_found', NO_SEGMENT);
     if (res.destroyed) return;
     sendMedia(req, res, {
       chunks: [found.bytes],
@@ -78,7 +79,7 @@ export class StoredMedia {
 
   async #text(req: IncomingMessage, res: ServerResponse, key: string, cacheControl: string, own: boolean): Promise<void> {
     const text = this.#kept(nameOf(key, own)) ?? (await this.#readText(key, own));
-    if (!text) throw new VezaError('not_found', 'no such recording');
+    if (!text) throw new VezaError('not_found', NO_RECORDING);
     if (acceptsGzip(req)) await text.compress();
     if (!res.destroyed) text.reply(req, res, cacheControl);
   }
