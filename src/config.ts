@@ -121,6 +121,13 @@ const hostsOrRanges: Kind<readonly string[]> = {
     }) as unknown as z.ZodType<readonly string[], string>,
   allowed: 'a comma-separated list of host names, addresses and ranges such as hooks.internal,10.1.0.0/16',
 };
+const hostNames: Kind<readonly string[]> = {
+  schema: z
+    .string()
+    .transform((value) => value.split(',').map((part) => part.trim()))
+    .pipe(z.array(z.string().regex(/^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})$/)).max(100)) as unknown as z.ZodType<readonly string[], string>,
+  allowed: 'a comma-separated list of host names such as app.internal',
+};
 const key32: Kind<Uint8Array> = {
   schema: z
     .string()
@@ -236,6 +243,31 @@ const VARIABLES = {
     integer(1, 10_000_000),
     '12000',
     'The same of one address (IPv6: of one /64). High enough for a proxy with 10,000 listeners behind it; not used with `TRUST_PROXY`, where the proxy is to limit.',
+  ),
+  workerPort: set(
+    'WORKER_PORT',
+    'network',
+    port,
+    '8090',
+    'Where a process that takes broadcasts and does not serve them (`ROLES` with `ingest` and without `app`) answers the one that does. With the `INTERNAL_…` files: mutual TLS 1.3.',
+  ),
+  workerHost: unset(
+    'WORKER_HOST',
+    'network',
+    text(255),
+    'The address that `WORKER_PORT` listens on. Unset: that of `HOST` with the `INTERNAL_…` files, and 127.0.0.1 without, which then is all that is allowed.',
+  ),
+  workerClientNames: unset(
+    'WORKER_CLIENT_NAMES',
+    'network',
+    hostNames,
+    'Of whose certificates `WORKER_PORT` takes one: a name in it is one of these. Unset: every certificate that `INTERNAL_CA_FILE` has signed.',
+  ),
+  workerUrl: unset(
+    'WORKER_URL',
+    'network',
+    webAddress,
+    'Where a process that serves and takes no broadcasts (`ROLES` with `app` and without `ingest`) finds the worker’s `WORKER_PORT`. `https` with the `INTERNAL_…` files; `http` only on the same machine.',
   ),
   publicUrl: unset('PUBLIC_URL', 'network', webAddress, 'Where listeners reach this service. Unset: `http://localhost:{PORT}`.'),
   cdnBaseUrl: unset(
@@ -519,12 +551,15 @@ export class ConfigError extends Error {
   }
 }
 
-/** Throws ConfigError. An empty variable counts as unset. */
-export function loadConfig(env: Readonly<Record<string, string | undefined>> = process.env): Config {
+/** Throws ConfigError. An empty variable counts as unset. `fixed`: what is so whatever the environment says. */
+export function loadConfig(
+  env: Readonly<Record<string, string | undefined>> = process.env,
+  fixed: Readonly<Record<string, string>> = {},
+): Config {
   const problems: string[] = [];
   const values: Record<string, unknown> = {};
   for (const [key, variable] of Object.entries(VARIABLES) as [string, Variable<unknown>][]) {
-    const given = env[variable.name]?.trim() || variable.fallback;
+    const given = fixed[variable.name] ?? (env[variable.name]?.trim() || variable.fallback);
     if (given === undefined) continue;
     const parsed = variable.schema.safeParse(given);
     if (parsed.success) values[key] = Array.isArray(parsed.data) ? Object.freeze(parsed.data) : parsed.data;
@@ -577,6 +612,7 @@ function contradictions(values: Values): string[] {
   if (values.metricsTls && !(values.internalCaFile && values.internalCertFile && values.internalKeyFile)) {
     problems.push('METRICS_TLS is "true"; allowed: only together with INTERNAL_CA_FILE, INTERNAL_CERT_FILE and INTERNAL_KEY_FILE');
   }
+  problems.push(...workerContradictions(values));
   if (values.s3Bucket !== undefined) problems.push('S3_BUCKET is set; allowed: unset, because S3 is not supported yet');
   if (values.tracingEnabled) problems.push('TRACING_ENABLED is "true"; allowed: false, because tracing is not supported yet');
   const { authJwksUrl, authIssuer, authAudience } = values;
@@ -600,6 +636,41 @@ function contradictions(values: Values): string[] {
     if (!values.encryptionKey) problems.push(`ENCRYPTION_KEY is unset; allowed with ENVIRONMENT=production: ${key32.allowed}`);
     if (!values.databaseUrl) problems.push(`DATABASE_URL is unset; allowed with ENVIRONMENT=production: ${VARIABLES.databaseUrl.allowed}`);
   }
+  return problems;
+}
+
+const LOOPBACK = ['127.0.0.1', '::1', '[::1]', 'localhost'];
+
+/** One process takes broadcasts and another serves them: how they find each other, and that nobody else does. */
+function workerContradictions(values: Values): string[] {
+  const problems: string[] = [];
+  const serves = values.roles.includes('app');
+  const takes = values.roles.includes('ingest');
+  if (serves === takes) return problems;
+  const given = `ROLES is "${values.roles.join(',')}"`;
+  const isMutual = values.internalCaFile && values.internalCertFile && values.internalKeyFile;
+  if (!values.databaseUrl) problems.push(`DATABASE_URL is unset; allowed where ${given}: the PostgreSQL that app and worker share`);
+  if (takes) {
+    const { workerHost } = values;
+    if (workerHost !== undefined && !isMutual && !LOOPBACK.includes(workerHost))
+      problems.push(
+        `WORKER_HOST is "${workerHost}"; allowed without INTERNAL_CA_FILE, INTERNAL_CERT_FILE and INTERNAL_KEY_FILE: 127.0.0.1, because whoever reached the port could end shows`,
+      );
+    if (values.workerClientNames !== undefined && !isMutual)
+      problems.push('WORKER_CLIENT_NAMES is set; allowed: only together with INTERNAL_CA_FILE, INTERNAL_CERT_FILE and INTERNAL_KEY_FILE');
+    return problems;
+  }
+  if (values.workerUrl === undefined) {
+    problems.push(`WORKER_URL is unset; allowed where ${given}: the address of the worker, such as https://worker.internal:8090`);
+    return problems;
+  }
+  const { protocol, hostname } = new URL(values.workerUrl);
+  if (protocol === 'https:' && !isMutual)
+    problems.push(
+      `WORKER_URL is "${values.workerUrl}"; allowed: https:// only together with INTERNAL_CA_FILE, INTERNAL_CERT_FILE and INTERNAL_KEY_FILE`,
+    );
+  if (protocol === 'http:' && !LOOPBACK.includes(hostname))
+    problems.push(`WORKER_URL is "${values.workerUrl}"; allowed: http:// only to 127.0.0.1; https:// to other machines`);
   return problems;
 }
 

@@ -78,10 +78,11 @@ class Door {
   }
 }
 
-async function main(): Promise<void> {
+/** A process of its own, from the environment to its end by a signal. `fixed`: variables that are so whatever the environment says. */
+export async function runService(fixed: Readonly<Record<string, string>> = {}): Promise<void> {
   let config: Config;
   try {
-    config = loadConfig();
+    config = loadConfig(undefined, fixed);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     process.stderr.write(`${error.message}\n`);
@@ -103,4 +104,4 @@ async function main(): Promise<void> {
   process.on('SIGINT', (signal) => void stop(signal));
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await main();
+if (process.argv[1] === fileURLToPath(import.meta.url)) await runService();

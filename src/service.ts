@@ -4,9 +4,9 @@ import { fileURLToPath } from 'node:url';
 import { type Access, openAccess } from './access/access.js';
 import { loadCloudFrontKey } from './access/playback/cloudfront.js';
 import type { Webhooks } from './access/webhooks/webhooks.js';
-import { isoOf } from './app/channels.js';
 import type { ConnectionLimits } from './app/connection-limits.js';
 import { countryReader } from './app/country.js';
+import type { HealthCheck } from './app/health.js';
 import { clientAddress, type HttpListener, useCertificate } from './app/http-listener.js';
 import { startMetricsServer } from './app/metrics-server.js';
 import { Admissions } from './app/playback/admission.js';
@@ -14,24 +14,20 @@ import { Playback } from './app/playback/playback.js';
 import { createApp } from './app/server.js';
 import { loadPages } from './app/static.js';
 import { openDatabase } from './backing/database.js';
-import { Ffmpeg } from './backing/ffmpeg.js';
 import { openGeoIp } from './backing/geoip.js';
+import type { ObjectStore } from './backing/object-store.js';
 import { createFileStore } from './backing/object-store-files.js';
-import { FileRegistry } from './backing/registry-files.js';
 import type { Config } from './config.js';
-import { IngestHttpServer } from './ingest/http.js';
-import { RtmpServer } from './ingest/rtmp/server.js';
-import { LiveChannels } from './live/live-channels.js';
-import { Uploader } from './live/uploader.js';
-import { chooseLadder } from './media/ladder.js';
+import type { LiveEdge } from './live/edge.js';
+import { RemoteEdge } from './live/edge-remote.js';
 import type { Clock } from './runtime/clock.js';
 import { internalServerTls } from './runtime/internal-tls.js';
 import { type Component, Lifecycle } from './runtime/lifecycle.js';
 import type { Log } from './runtime/log.js';
 import { Metrics } from './runtime/metrics.js';
 import { TlsFiles } from './runtime/tls-files.js';
+import { composeLive, composeWorker, prepareEncoding } from './service-live.js';
 import { Broadcasts } from './vod/broadcasts.js';
-import { Recordings } from './vod/recordings.js';
 
 /** What is open to everybody, and what it shares. */
 export interface PublicListeners {
@@ -62,76 +58,114 @@ export async function composeService(
   open: (handler: RequestListener) => void,
 ): Promise<Service> {
   const metrics = new Metrics({ clock, service: config.serviceName, version: config.version, memoryLimitMb: config.memoryLimitMb });
+  const serves = config.roles.includes('app');
+  const takesBroadcasts = config.roles.includes('ingest');
 
-  const ladder = chooseLadder({ codecs: config.codecsEnabled, adaptive: config.adaptiveBitrate, defaultKbps: config.defaultBitrateKbps });
-  const ffmpeg = new Ffmpeg(config.ffmpegPath);
   // Beside what else takes its time at start: every moment counts when a show waits to go on.
-  const ffmpegWorks = ffmpeg.check(ladder, clock);
-  ffmpegWorks.catch(() => undefined);
-  const registry = new FileRegistry(join(config.dataDir, 'timelines'), log);
+  const encoding = takesBroadcasts ? prepareEncoding(config, clock) : undefined;
   const store = await createFileStore(join(config.dataDir, 'objects'));
   const database = await openDatabase({
     url: config.databaseUrl,
     dataDir: config.dataDir,
-    poolSize: config.databasePoolSize,
+    // Of all processes together: where there are two, each has a half.
+    poolSize: serves === takesBroadcasts ? config.databasePoolSize : Math.ceil(config.databasePoolSize / 2),
     timeoutMs: config.databaseTimeoutMs,
     log,
   });
   const access = await openAccess({ ...config, previousEncryptionKey: config.encryptionKeyPrevious, database, clock, log });
-  const { channels, webhooks } = access;
-  provideWebhookCounts(metrics, webhooks);
+  provideWebhookCounts(metrics, access.webhooks);
   provideAccountCounts(metrics, access);
   const broadcasts = new Broadcasts(database);
+  const internalTls = await openInternalTls(config, log, clock);
 
-  const uploader = new Uploader({ store, clock, log, metrics: uploadMetrics(metrics) });
+  const room = encoding && composeLive({ config, log, clock, metrics, store, access, broadcasts, encoding, tls: http.tls });
+  const ready = {
+    database: () => database.query('select 1'),
+    objects: () => Promise.all([store.head('health/none'), room?.uploader.check()]),
+  };
+  const worker =
+    room && !serves
+      ? composeWorker({ config, log, clock, live: room.live, internalTls, ready: () => Promise.all([ready.database(), ready.objects()]) })
+      : undefined;
+  const remote = room || !config.workerUrl ? undefined : new RemoteEdge({ url: config.workerUrl, tls: internalTls, clock, log });
+  const live = room?.live ?? remote;
+  const served =
+    serves && live
+      ? await composeServing({
+          config,
+          log,
+          clock,
+          metrics,
+          http,
+          access,
+          broadcasts,
+          store,
+          live,
+          health: { ...ready, ...(remote && { worker: () => remote.check() }) },
+        })
+      : undefined;
+
+  const metricsTls = config.metricsTls ? internalTls : undefined;
+  const parts: Component[] = [
+    { name: 'database', stop: () => database.stop() },
+    ...(internalTls ? [{ name: 'internal certificate', stop: () => internalTls.stop() }] : []),
+    // Stopped after the shows have finished their segments, and after playback has let go of whoever listens to an endless stream.
+    { name: 'http', stop: () => http.stop(HTTP_GRACE_MS) },
+    ...(served?.parts ?? []),
+    // Who only takes broadcasts signs nobody in.
+    { name: 'access', start: () => (serves ? access.start() : access.webhooks.start()), stop: () => access.stop() },
+    ...(worker ? [worker.first] : []),
+    ...(remote ? [remote] : []),
+    ...(room?.parts ?? []),
+    listener('metrics', config.metricsEnabled, async () => {
+      const { host, prometheusPort } = config;
+      const tls = metricsTls && internalServerTls(metricsTls.current);
+      const opened = await startMetricsServer({ host, port: prometheusPort, metrics, clock, log, tls });
+      metricsTls?.onChange((certificates) => useCertificate(opened, internalServerTls(certificates)));
+      return opened;
+    }),
+    ...(worker ? [worker.last] : []),
+    ...(room?.listeners ?? []),
+  ];
+  const lifecycle = new Lifecycle(clock, log);
+  try {
+    await encoding?.works;
+    await lifecycle.start(parts);
+  } catch (error) {
+    await lifecycle.stop(config.shutdownTimeoutS * 1000);
+    throw error;
+  }
+  if (served) open(served.handler);
+  const { publicUrl, rtmpPort, ingestPort } = config;
+  log.info({ roles: config.roles, ...(serves && { publicUrl }), ...(takesBroadcasts && { rtmpPort, ingestPort }) }, 'ready');
+  return { stop: () => lifecycle.stop(config.shutdownTimeoutS * 1000) };
+}
+
+/** For mutual TLS between our own processes, and with those who watch them. */
+async function openInternalTls(config: Config, log: Log, clock: Clock): Promise<TlsFiles | undefined> {
+  const { internalCertFile, internalKeyFile, internalCaFile } = config;
+  const isWanted = config.metricsTls || config.roles.includes('app') !== config.roles.includes('ingest');
+  if (!isWanted || !internalCertFile || !internalKeyFile || !internalCaFile) return undefined;
+  return TlsFiles.open({ certFile: internalCertFile, keyFile: internalKeyFile, caFile: internalCaFile, clock, log });
+}
+
+interface ServingOptions {
+  readonly config: Config;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly http: PublicListeners;
+  readonly access: Access;
+  readonly broadcasts: Broadcasts;
+  readonly store: ObjectStore;
+  readonly live: LiveEdge;
+  readonly health: Readonly<Record<string, HealthCheck>>;
+}
+
+/** Playback, API and pages, for shows that are on air here or at a worker. */
+async function composeServing(options: ServingOptions): Promise<{ handler: RequestListener; parts: Component[] }> {
+  const { config, log, clock, metrics, http, access, broadcasts, store, live, health } = options;
   const mediaUrl = config.cdnBaseUrl ?? config.publicUrl;
-  const recordings = new Recordings({
-    store,
-    broadcasts,
-    clock,
-    log,
-    dvrWindowS: config.dvrWindowS,
-    onReady: ({ assetId, channel, startedAtMs, durationMs }, connection) =>
-      webhooks.emit(
-        'recording.ready',
-        channel,
-        {
-          asset: assetId,
-          title: channel.title,
-          startedAt: isoOf(startedAtMs),
-          durationMs: Math.round(durationMs),
-          urls: { hls: `${mediaUrl}/vod/${assetId}/master.m3u8`, dash: `${mediaUrl}/vod/${assetId}/manifest.mpd` },
-        },
-        connection,
-      ),
-  });
-  const ingest = new IngestMeter(clock);
-  const live = new LiveChannels({
-    ffmpeg,
-    registry,
-    store,
-    uploader,
-    clock,
-    log,
-    metrics: { ...liveMetrics(metrics), ingestBytes: (_channel, bytes) => ingest.add(bytes) },
-    media: {
-      segmentMs: config.segmentMs,
-      partMs: config.partMs,
-      reconnectWindowS: config.reconnectWindowS,
-      recordingMaxH: config.recordingMaxH,
-      ladder,
-    },
-    maxStreams: config.maxStreams,
-    verifyKey: (streamKey, isOnAir) => channels.verifyKey(streamKey, isOnAir),
-    channelBySlug: (slug) => channels.get(slug),
-    onOnAir: ({ channel, broadcastId, startedMs }) =>
-      void webhooks.emit('channel.on_air', channel, { broadcastId, startedAt: isoOf(startedMs) }),
-    onOffAir: ({ channel, broadcastId, startedMs, endedMs }) =>
-      void webhooks.emit('channel.off_air', channel, { broadcastId, startedAt: isoOf(startedMs), endedAt: isoOf(endedMs) }),
-    onRecordingStarted: (recording) => recordings.started(recording),
-    onRecordingEnded: (recording) => recordings.ended(recording),
-  });
-
   const addressOf = (req: IncomingMessage) => clientAddress(req, config.trustProxyHops);
   const geoIp = config.geoipFile === undefined ? undefined : await openGeoIp(config.geoipFile, clock, log);
   const lookup = geoIp?.countryOf;
@@ -147,20 +181,18 @@ export async function composeService(
     log,
     dvrWindowS: config.dvrWindowS,
     admissions: new Admissions({ links: access.playbackLinks, rules: access.playbackRules, addressOf, countryOf }),
-    titleOf: (slug) => live.broadcast(slug)?.channel.title ?? slug,
+    titleOf: (slug) => live.status(slug).title ?? slug,
     addressOf,
     ...(config.maxListenersPerStream === undefined ? {} : { maxListenersPerStream: config.maxListenersPerStream }),
   });
   providePlaybackCounts(metrics, playback);
-  const { connections, tls } = http;
+  const { connections } = http;
   metrics.provideCount(
     'http_connections_refused_total',
     'Connections closed at once because there were too many, in all or of one address.',
     () => connections.refused,
   );
-  metrics.provide('streams_active', () => live.streams);
   metrics.provide('listeners_active', () => live.channels().reduce((sum, channel) => sum + playback.listeners(channel), 0));
-  metrics.provide('ingest_bitrate_bits', () => ingest.bitsPerSecond());
 
   const { publicUrl, rtmpPort, rtmpsPort, ingestPort } = config;
   const addresses = { publicUrl, mediaUrl, rtmpPort, rtmpsPort, ingestPort };
@@ -178,10 +210,7 @@ export async function composeService(
       end: (slug) => live.end(slug, 'asked for by an administrator'),
       nowPlaying: (slug, update) => live.setTitle(slug, update),
     },
-    health: {
-      database: () => database.query('select 1'),
-      objects: () => Promise.all([store.head('health/none'), uploader.check()]),
-    },
+    health,
     allowedOrigins: config.corsEnabled ? config.allowedOrigins : [],
     trustProxyHops: config.trustProxyHops,
     pages: await loadPages({ dir: pagesDir, mediaOrigins: config.cdnBaseUrl ? [new URL(config.cdnBaseUrl).origin] : [] }),
@@ -190,52 +219,13 @@ export async function composeService(
     playback,
   });
 
-  const { internalCertFile, internalKeyFile, internalCaFile, rtmpsPort: securePort } = config;
-  const internalTls =
-    config.metricsTls && internalCertFile && internalKeyFile && internalCaFile
-      ? await TlsFiles.open({ certFile: internalCertFile, keyFile: internalKeyFile, caFile: internalCaFile, clock, log })
-      : undefined;
-  const address = { gate: live, clock, log, host: config.host };
-  const rtmps =
-    config.roles.includes('ingest') && securePort !== undefined && tls
-      ? new RtmpServer({ ...address, port: securePort, tls: tls.current })
-      : undefined;
-  tls?.onChange((certificates) => rtmps?.useCertificate(certificates));
-  const parts: Component[] = [
-    { name: 'database', stop: () => database.stop() },
-    // Stopped after the shows have finished their segments, and after playback has let go of whoever listens to an endless stream.
-    { name: 'http', stop: () => http.stop(HTTP_GRACE_MS) },
-    { name: 'playback', stop: () => playback.stop() },
-    { name: 'countries', stop: () => geoIp?.stop() },
-    { name: 'access', start: () => access.start(), stop: () => access.stop() },
-    recordings,
-    live,
-    // What the live room has found after a crash it sees to itself.
-    { name: 'broadcasts', start: () => recordings.closeOrphans((assetId) => live.knows(assetId)) },
-    ...(internalTls ? [{ name: 'internal certificate', stop: () => internalTls.stop() }] : []),
-    listener('metrics', config.metricsEnabled, async () => {
-      const { host, prometheusPort } = config;
-      const tls = internalTls && internalServerTls(internalTls.current);
-      const opened = await startMetricsServer({ host, port: prometheusPort, metrics, clock, log, tls });
-      internalTls?.onChange((certificates) => useCertificate(opened, internalServerTls(certificates)));
-      return opened;
-    }),
-    ...(config.roles.includes('ingest')
-      ? [new IngestHttpServer({ ...address, port: config.ingestPort }), new RtmpServer({ ...address, port: config.rtmpPort })]
-      : []),
-    ...(rtmps ? [rtmps] : []),
-  ];
-  const lifecycle = new Lifecycle(clock, log);
-  try {
-    await ffmpegWorks;
-    await lifecycle.start(parts);
-  } catch (error) {
-    await lifecycle.stop(config.shutdownTimeoutS * 1000);
-    throw error;
-  }
-  open(app.callback());
-  log.info({ publicUrl, rtmpPort, ingestPort }, 'ready');
-  return { stop: () => lifecycle.stop(config.shutdownTimeoutS * 1000) };
+  return {
+    handler: app.callback(),
+    parts: [
+      { name: 'playback', stop: () => playback.stop() },
+      { name: 'countries', stop: () => geoIp?.stop() },
+    ],
+  };
 }
 
 function listener(name: string, wanted: boolean, open: () => Promise<HttpListener>): Component {
@@ -247,33 +237,6 @@ function listener(name: string, wanted: boolean, open: () => Promise<HttpListene
     },
     stop: () => opened?.stop(HTTP_GRACE_MS),
   };
-}
-
-/** Bytes from broadcasters over the last whole seconds. */
-class IngestMeter {
-  readonly #clock: Clock;
-  #bytes = 0;
-  #sinceMs: number;
-  #bitsPerSecond = 0;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-    this.#sinceMs = clock.monotonicMs();
-  }
-
-  add(bytes: number): void {
-    this.#bytes += bytes;
-  }
-
-  bitsPerSecond(): number {
-    const passedMs = this.#clock.monotonicMs() - this.#sinceMs;
-    if (passedMs >= 1000) {
-      this.#bitsPerSecond = (this.#bytes * 8000) / passedMs;
-      this.#bytes = 0;
-      this.#sinceMs += passedMs;
-    }
-    return this.#bitsPerSecond;
-  }
 }
 
 function providePlaybackCounts(metrics: Metrics, { counters }: Playback): void {
@@ -314,31 +277,4 @@ function provideWebhookCounts(metrics: Metrics, webhooks: Webhooks): void {
   count('events_dropped', 'Events not told: too many were waiting, or the database was away for too long.', () => webhooks.counts.dropped);
   metrics.provide('webhook_backlog', () => webhooks.counts.waiting);
   metrics.provide('webhook_oldest_due_seconds', () => webhooks.counts.oldestDueS);
-}
-
-function uploadMetrics(metrics: Metrics) {
-  const lost = metrics.counter('segments_lost_total', 'Segments that the object store could not be given; gaps in rewind and recording.');
-  let backlog = 0;
-  metrics.provide('segment_upload_backlog', () => backlog);
-  return {
-    segmentUploadSeconds: (seconds: number) => metrics.duration('segment_upload_seconds', seconds),
-    segmentUploadBacklog: (count: number) => {
-      backlog = count;
-    },
-    segmentLost: () => lost.add(),
-  };
-}
-
-function liveMetrics(metrics: Metrics) {
-  const cuts = metrics.counter('source_cuts_total', 'Surpluses cut out after a broadcaster stalled and caught up.');
-  const decoders = metrics.counter('decoder_restarts_total', 'Decoders that died and were replaced.');
-  const encoders = metrics.counter('encoder_restarts_total', 'Encoders that died and were replaced.');
-  const undurable = metrics.counter('timeline_not_durable_total', 'Segments listed though their number could not be written down.');
-  return {
-    partPublishDelaySeconds: (seconds: number) => metrics.duration('part_publish_delay_seconds', seconds),
-    cut: () => cuts.add(),
-    decoderRestarted: () => decoders.add(),
-    encoderRestarted: () => encoders.add(),
-    timelineNotDurable: () => undurable.add(),
-  };
 }

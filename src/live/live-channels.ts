@@ -3,7 +3,7 @@ import type { ObjectStore } from '../backing/object-store.js';
 import type { Registry } from '../backing/registry.js';
 import { LIVE_WINDOW_SEGMENTS, MIN_SEGMENTS } from '../media/hls.js';
 import { LADDER } from '../media/ladder.js';
-import { type Run, runOf, SAMPLES_TO_MS, segmentName, type Title } from '../media/timeline.js';
+import { type Run, runOf, SAMPLES_TO_MS, segmentName } from '../media/timeline.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
@@ -17,7 +17,7 @@ import {
   type Show,
   type UnwrittenRecording,
 } from './broadcast.js';
-import type { Edge, LiveView } from './edge.js';
+import type { ChannelStatus, LiveEdge, LiveView } from './edge.js';
 import { RENDER_STEP_MS } from './playout.js';
 import type { ConnectionEvents, ConnectionInfo } from './sources.js';
 import type { Uploader } from './uploader.js';
@@ -56,14 +56,6 @@ export interface LiveChannelsOptions {
   readonly onRecordingEnded: (recording: Recording) => Promise<boolean>;
 }
 
-export interface ChannelStatus {
-  readonly state: 'offline' | 'live' | 'holding';
-  readonly startWallMs?: number | undefined;
-  readonly broadcastId?: string | undefined;
-  /** What is heard now, not what was announced last. */
-  readonly nowPlaying: Title | undefined;
-}
-
 interface PublishRequest extends ConnectionInfo {
   readonly channel: string | undefined;
   readonly streamKey: string;
@@ -73,7 +65,7 @@ interface PublishRequest extends ConnectionInfo {
  * Every channel that is on air in this process. It admits publishers, drives all playouts with one tick, and shows the windows
  * to the app. After a crash it goes on with what the registry says was on air.
  */
-export class LiveChannels implements Edge {
+export class LiveChannels implements LiveEdge {
   readonly name = 'live';
   readonly #options: LiveChannelsOptions;
   readonly #onAir = new Map<string, Broadcast>();
@@ -85,6 +77,7 @@ export class LiveChannels implements Edge {
   readonly #unwritten = new Map<string, readonly UnwrittenRecording[]>();
   /** Assets that the registry knew at start. */
   readonly #found = new Set<string>();
+  readonly #listeners = new Set<() => void>();
   #cancelTick: (() => void) | undefined;
   #stopping = false;
 
@@ -145,16 +138,13 @@ export class LiveChannels implements Edge {
     return this.#onAir.size;
   }
 
-  broadcast(slug: string): Broadcast | undefined {
-    return this.#onAir.get(slug);
-  }
-
   status(slug: string): ChannelStatus {
     const broadcast = this.#onAir.get(slug);
     if (!broadcast?.visible) return { state: 'offline', nowPlaying: undefined };
     const nowMs = this.#options.clock.wallMs();
     const nowPlaying = broadcast.window.titles.findLast((title) => title.startWallMs <= nowMs);
-    return { state: broadcast.state, startWallMs: broadcast.startedMs, broadcastId: broadcast.window.broadcastId, nowPlaying };
+    const { state, channel, startedMs: startWallMs, window } = broadcast;
+    return { state, title: channel.title, startWallMs, broadcastId: window.broadcastId, nowPlaying };
   }
 
   /** Ends a channel's broadcast; resolves when that is told to the listeners. False when it is off air. */
@@ -165,12 +155,33 @@ export class LiveChannels implements Edge {
     return true;
   }
 
+  /** Ends the shows of channels that are there no more: whoever deleted one may not have been able to say so here. Never rejects. */
+  async endDeleted(): Promise<void> {
+    for (const [slug, broadcast] of this.#onAir) {
+      try {
+        const channel = await this.#options.channelBySlug(slug);
+        if (channel?.id !== broadcast.channel.id) await broadcast.end('its channel was deleted');
+      } catch {
+        // The database is away; it is asked again.
+      }
+    }
+  }
+
   /** False when the channel is off air. */
   setTitle(slug: string, update: { title: string; artist?: string }): boolean {
     const broadcast = this.#onAir.get(slug);
     if (!broadcast?.visible) return false;
     broadcast.title(update);
     return true;
+  }
+
+  onChannels(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener();
   }
 
   /** Checks the key; nothing is decoded before. Rejects with `unauthorized`, `not_found`, `displaced`, `busy`, `unavailable`. */
@@ -230,6 +241,8 @@ export class LiveChannels implements Edge {
       resume ? { ...numbers, resume } : numbers,
     );
     this.#onAir.set(channel.slug, broadcast);
+    // The first change of a window is that its first run begins, and it can be seen.
+    broadcast.window.onChange(() => this.#changed());
     return broadcast;
   }
 
@@ -248,8 +261,10 @@ export class LiveChannels implements Edge {
     const cancel = this.#options.clock.after(listed * window.grid.segmentSamples * SAMPLES_TO_MS, () => {
       this.#ended.delete(slug);
       window.close();
+      this.#changed();
     });
     this.#ended.set(slug, { view: window, cancel });
+    this.#changed();
   }
 
   #recordingEnded(recording: Recording): void {

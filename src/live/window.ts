@@ -227,6 +227,10 @@ export class LiveWindow implements LiveView, Timeline {
     return chunk && finished(segment.contentType, chunk);
   }
 
+  held(): number[] {
+    return [...new Set([...this.#segments.values()].flatMap((segments) => [...segments.keys()]))];
+  }
+
   #segment(rendition: Rendition, number: number): SegmentBytes {
     const segments = this.#segments.get(rendition.name);
     if (!segments) throw new Error(`no rendition ${rendition.name}`);

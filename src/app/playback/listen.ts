@@ -42,6 +42,10 @@ const SLICE = 256;
 /** How often it is asked whether who listens may listen on: the link may have expired, or the channel have become private. */
 const RECHECK_MS = 500;
 
+/** Streams are left open for so long without a sound while the worker that makes them is away. */
+const MAX_AWAY_MS = 30_000;
+const AWAY_RETRY_MS = 250;
+
 const PATH = /^([a-z0-9][a-z0-9_-]{0,127})\.(mp3|aac|opus)$/;
 
 /**
@@ -156,6 +160,7 @@ interface Piece {
 class Broadcaster {
   readonly broadcastId: string;
   readonly #edge: Edge;
+  readonly #clock: Clock;
   readonly #log: Log;
   readonly #counters: { slowListeners: number };
   readonly #channel: string;
@@ -174,12 +179,15 @@ class Broadcaster {
   #chunks = 0;
   #samples = 0;
   #unfollow: (() => void) | undefined;
+  /** Since when the worker that makes the stream has been away. */
+  #awaySinceMs: number | undefined;
   #writing = false;
   #live = true;
 
   constructor(options: ListenOptions, view: LiveView, rendition: Rendition, stopped: () => void) {
     this.broadcastId = view.timeline.broadcastId;
     this.#edge = options.edge;
+    this.#clock = options.clock;
     this.#log = options.log;
     this.#counters = options.counters;
     this.#channel = view.channel;
@@ -228,7 +236,11 @@ class Broadcaster {
   readonly #read = () => {
     this.#unfollow = undefined;
     while (this.#live) {
-      const view = this.#edge.view(this.#channel);
+      const view = this.#view();
+      if (view === 'away') {
+        this.#unfollow = this.#clock.after(AWAY_RETRY_MS, this.#read);
+        return;
+      }
       if (!view || view.timeline.broadcastId !== this.broadcastId) {
         this.stop();
         return;
@@ -242,6 +254,20 @@ class Broadcaster {
         this.#next();
         continue;
       }
+      if (media?.loading) {
+        let isWanted = true;
+        this.#unfollow = () => {
+          isWanted = false;
+        };
+        media.loading.then(
+          () => isWanted && this.#read(),
+          // Looked for again when something else has happened.
+          () => {
+            if (isWanted) this.#unfollow = view.onChange(this.#read);
+          },
+        );
+        return;
+      }
       if (!media) {
         if (view.timeline.ended) this.stop();
         else this.#unfollow = view.onChange(this.#read);
@@ -254,7 +280,8 @@ class Broadcaster {
       }
       this.#unfollow = media.follow((chunk, aborted) => {
         // The title that goes with a chunk may have come with it.
-        this.#timeline = this.#edge.view(this.#channel)?.timeline ?? this.#timeline;
+        const now = this.#view();
+        if (now && now !== 'away') this.#timeline = now.timeline;
         if (chunk) {
           this.#take(chunk);
           return;
@@ -267,6 +294,20 @@ class Broadcaster {
       return;
     }
   };
+
+  /** `away`: whoever makes the stream may come back; undefined: it has an end, or that has lasted too long. */
+  #view(): LiveView | 'away' | undefined {
+    try {
+      const view = this.#edge.view(this.#channel);
+      this.#awaySinceMs = undefined;
+      return view;
+    } catch (error) {
+      if (!(error instanceof VezaError)) throw error;
+      const nowMs = this.#clock.monotonicMs();
+      this.#awaySinceMs ??= nowMs;
+      return nowMs - this.#awaySinceMs < MAX_AWAY_MS ? 'away' : undefined;
+    }
+  }
 
   #next(): void {
     this.#number++;

@@ -24,7 +24,7 @@ import {
   sendStatus,
 } from './media-response.js';
 import { StoredMedia } from './stored-media.js';
-import type { Answer } from './waiting.js';
+import type { Answer, Waiter } from './waiting.js';
 
 export interface PlaybackOptions {
   readonly edge: Edge;
@@ -211,7 +211,15 @@ export class Playback {
     const isManifest = third === undefined || isPlaylist || third === 'dvr.m3u8';
     const admission = this.#options.admissions?.live(req, name, token, isManifest ? 'manifest' : 'media');
     const terms: Terms = admission ? { cache: admission.isPrivate ? CACHE_PRIVATE : CACHE, listener: admission.pass?.id } : OPEN;
-    const channel = this.#channel(name);
+    let channel: LiveChannel | undefined;
+    let away: VezaError | undefined;
+    try {
+      channel = this.#channel(name);
+    } catch (error) {
+      // What is in the store needs nobody else.
+      if (isManifest || !(error instanceof VezaError)) throw error;
+      away = error;
+    }
 
     if (third === undefined) {
       if (!channel) throw new VezaError('not_found', NO_CHANNEL);
@@ -236,7 +244,7 @@ export class Playback {
       number: number === undefined ? undefined : Number(number),
       part: part === undefined ? undefined : Number(part),
     };
-    this.#media(req, res, channel, name, second, wanted, terms);
+    this.#media(req, res, channel, name, second, wanted, terms, away);
   }
 
   #vod(req: IncomingMessage, res: ServerResponse, path: string, token: string | undefined): void {
@@ -269,12 +277,23 @@ export class Playback {
       return;
     }
     // Just now it was on air, and the store may not have it yet.
-    const media = this.#options.edge.view(recording.channel)?.media(rendition, file);
+    const media = await this.#inMemory(recording.channel, rendition, file);
     if (media?.complete) {
       sendMedia(req, res, { chunks: media.chunks, contentType: media.contentType, cacheControl, tag: file });
       return;
     }
     return this.#stored.media(req, res, `live/${recording.channel}/${rendition}/${file}`, cacheControl);
+  }
+
+  /** Of a show that is over, or nearly. Whoever would know may be away: then it is in the store, or not to be had now. */
+  async #inMemory(channel: string, rendition: string, file: string): Promise<LiveMedia | undefined> {
+    try {
+      const find = () => this.#options.edge.view(channel)?.media(rendition, file);
+      await find()?.loading;
+      return find();
+    } catch {
+      return undefined;
+    }
   }
 
   /** The state kept for a channel that has a view, made or refreshed; undefined when it has none. */
@@ -369,27 +388,48 @@ export class Playback {
     channelName: string,
     rendition: string,
     wanted: MediaName,
-    { cache }: Terms,
+    terms: Terms,
+    away?: VezaError,
   ): void {
+    const { cache } = terms;
     const cacheControl = cache.immutable;
     const { run, number } = wanted;
     const isClosed = number !== undefined && this.#options.admissions?.isClosedSegment(channelName, number);
     if (isClosed && !(channel && this.#isInWindow(channel, run, number))) throw new VezaError('not_found', NO_SEGMENT);
     const media = channel?.view.media(rendition, wanted.name);
-    if (channel && media) {
+    if (media?.loading) {
+      void this.#whenLoaded(media.loading, res, () =>
+        this.#media(req, res, this.#channel(channelName), channelName, rendition, wanted, terms),
+      );
+    } else if (channel && media) {
       this.#sendLive(req, res, channel, wanted.name, media, cacheControl);
     } else if (channel && isComing(channel.view, rendition, wanted)) {
       this.#wait(req, res, channel, `${rendition}/${wanted.name} ${cacheControl}`, () => {
         const now = channel.view.media(rendition, wanted.name);
+        if (now?.loading) {
+          const { loading } = now;
+          const again = ({ req, res }: Waiter) => this.#media(req, res, this.#channel(channelName), channelName, rendition, wanted, terms);
+          return (waiter) => void this.#whenLoaded(loading, waiter.res, () => again(waiter));
+        }
         if (now) return (waiter) => this.#sendLive(waiter.req, waiter.res, channel, wanted.name, now, cacheControl);
         if (isComing(channel.view, rendition, wanted)) return undefined;
         return (waiter) => sendProblem(waiter.res, 'not_found', 'this will not be made');
       });
     } else if (wanted.part !== undefined || (channel && isAhead(channel.view, rendition, wanted))) {
       // Parts live in memory only, and what is not made yet is in no store.
-      throw new VezaError('not_found', NO_SEGMENT);
+      throw away ?? new VezaError('not_found', NO_SEGMENT);
     } else {
-      void this.#stored.media(req, res, `live/${channelName}/${rendition}/${wanted.name}`, cacheControl);
+      void this.#stored.media(req, res, `live/${channelName}/${rendition}/${wanted.name}`, cacheControl, away);
+    }
+  }
+
+  /** Goes on when the bytes are here. */
+  async #whenLoaded(loading: Promise<void>, res: ServerResponse, goOn: () => void): Promise<void> {
+    try {
+      await loading;
+      if (!res.destroyed) goOn();
+    } catch (error) {
+      sendError(res, error);
     }
   }
 
@@ -408,9 +448,13 @@ export class Playback {
       throw new VezaError('busy', 'too many requests are waiting');
     }
     channel.waiting.add(key, { req, res }, waitMs(channel.view.timeline), this.#timedOut, () => {
-      const view = this.#options.edge.view(channel.view.channel);
-      if (!view) return ({ res }) => sendProblem(res, 'not_found', 'the channel is off air');
-      channel.refresh(view);
+      try {
+        const view = this.#options.edge.view(channel.view.channel);
+        if (!view) return ({ res }) => sendProblem(res, 'not_found', 'the channel is off air');
+        channel.refresh(view);
+      } catch (error) {
+        return ({ res }) => sendError(res, error);
+      }
       return settle();
     });
   }

@@ -39,9 +39,9 @@ export class StoredMedia {
     this.#options = options;
   }
 
-  /** A segment or init segment; the name is immutable, and so is the answer. */
-  media(req: IncomingMessage, res: ServerResponse, key: string, cacheControl: string): Promise<void> {
-    return this.#answer(res, key, () => this.#media(req, res, key, cacheControl));
+  /** A segment or init segment; the name is immutable, and so is the answer. `otherwise`: what is answered when it is not there. */
+  media(req: IncomingMessage, res: ServerResponse, key: string, cacheControl: string, otherwise?: VezaError): Promise<void> {
+    return this.#answer(res, key, () => this.#media(req, res, key, cacheControl, otherwise), otherwise);
   }
 
   /** Anything under `vod/{asset}/`. `own`: manifests name the segments below themselves, and not where their channel keeps them. */
@@ -52,11 +52,11 @@ export class StoredMedia {
     return this.#answer(res, key, () => (isText ? this.#text(req, res, key, cache.vod, own) : this.#media(req, res, key, cache.immutable)));
   }
 
-  async #answer(res: ServerResponse, key: string, work: () => Promise<void>): Promise<void> {
+  async #answer(res: ServerResponse, key: string, work: () => Promise<void>, otherwise?: VezaError): Promise<void> {
     try {
       await work();
     } catch (error) {
-      if (error instanceof VezaError && error.code === 'not_found') {
+      if (error instanceof VezaError && (error.code === 'not_found' || error === otherwise)) {
         sendError(res, error);
         return;
       }
@@ -65,9 +65,9 @@ export class StoredMedia {
     }
   }
 
-  async #media(req: IncomingMessage, res: ServerResponse, key: string, cacheControl: string): Promise<void> {
+  async #media(req: IncomingMessage, res: ServerResponse, key: string, cacheControl: string, otherwise?: VezaError): Promise<void> {
     const found = await this.#read(key);
-    if (!found) throw new VezaError('not_found', NO_SEGMENT);
+    if (!found) throw otherwise ?? new VezaError('not_found', NO_SEGMENT);
     if (res.destroyed) return;
     sendMedia(req, res, {
       chunks: [found.bytes],
