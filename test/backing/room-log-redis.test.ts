@@ -1,11 +1,14 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { crc16 } from '../../src/backing/redis-nodes.js';
 import { openRedisRoomLog, type RedisRoomLog } from '../../src/backing/room-log-redis.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { roomLogContract } from '../contract/room-log.js';
-import { startRedis } from '../support/redis.js';
+import { startRedis, startRedisCluster } from '../support/redis.js';
 
-roomLogContract('Redis', async () => {
-  const redis = await startRedis();
+const worldOn = (start: () => Promise<{ url: string; stop(): Promise<void> }>) => async () => {
+  const redis = await start();
   const opened: RedisRoomLog[] = [];
   let shiftMs = 0;
   return {
@@ -14,7 +17,7 @@ roomLogContract('Redis', async () => {
       opened.push(log);
       return log;
     },
-    passTime: (ms) => {
+    passTime: (ms: number) => {
       shiftMs += ms;
     },
     stop: async () => {
@@ -22,4 +25,12 @@ roomLogContract('Redis', async () => {
       await redis.stop();
     },
   };
+};
+
+roomLogContract('Redis', worldOn(startRedis));
+roomLogContract('Redis cluster', worldOn(startRedisCluster));
+
+test('slots are counted as a cluster does', () => {
+  // The check value of CRC-16/XMODEM.
+  assert.equal(crc16('123456789'), 0x31c3);
 });
