@@ -32,6 +32,7 @@ const SEALED: readonly { table: string; id: string; column: string; purpose: (id
   { table: 'playback_keys', id: 'kid', column: 'sealed_secret', purpose: (id) => `playback-key:${id}` },
   { table: 'mail_outbox', id: 'id::text', column: 'sealed_message', purpose: () => 'mail' },
   { table: 'webhooks', id: 'id::text', column: 'sealed_secret', purpose: (id) => `webhook:${id}` },
+  { table: 'chat_secrets', id: 'name', column: 'sealed_secret', purpose: (id) => `chat:${id}` },
 ];
 
 const VERSION = 1;

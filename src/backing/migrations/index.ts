@@ -1,6 +1,7 @@
 import { channels } from './0001-channels.js';
 import { access } from './0002-access.js';
 import { chat } from './0003-chat.js';
+import { chatModeration } from './0004-chat-moderation.js';
 
 /**
  * In order, each once, in one transaction together. One that has been released is never changed: what comes after it is
@@ -10,4 +11,5 @@ export const MIGRATIONS: readonly { readonly name: string; readonly sql: string 
   { name: '0001-channels', sql: channels },
   { name: '0002-access', sql: access },
   { name: '0003-chat', sql: chat },
+  { name: '0004-chat-moderation', sql: chatModeration },
 ];

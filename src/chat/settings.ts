@@ -1,0 +1,111 @@
+import { VezaError } from '../runtime/errors.js';
+import type { ChatRole } from './room.js';
+
+/** In a room, from the lowest. `admin`: of the whole service. */
+export const CHAT_ROLES = ['viewer', 'moderator', 'host', 'owner', 'admin'] as const satisfies readonly ChatRole[];
+
+export const rankOf = (role: ChatRole): number => CHAT_ROLES.indexOf(role);
+
+/** What a room's moderators and owner have set. Kept as JSON in `rooms.settings`; what is missing there is the default. */
+export interface RoomSettings {
+  /** Seconds between two messages of one person; 0: off. */
+  readonly slowS: number;
+  /** Whom slow mode does not hold up, by role. */
+  readonly slowExempt: readonly ChatRole[];
+  /** Minutes that an account must be old to write; 0: off. Whom another system vouches for has no age here, and may not write while it is on. */
+  readonly followersMin: number;
+  /** Nothing that was said here within the last hour. */
+  readonly unique: boolean;
+  /** Emoji and spaces alone. */
+  readonly emoteOnly: boolean;
+  /** One switch against a raid: raises what is above to `SHIELD`, and has the automatic moderation hold what it would let pass with a doubt. */
+  readonly shield: boolean;
+  /** Whether people who are not signed in may read along. */
+  readonly guests: 'read' | 'none';
+  /** Messages a second of one person, and so many at once. */
+  readonly perS: number;
+  readonly burst: number;
+  /** Messages a second of all together. */
+  readonly roomPerS: number;
+}
+
+export const DEFAULT_SETTINGS: RoomSettings = {
+  slowS: 0,
+  slowExempt: ['moderator', 'host', 'owner', 'admin'],
+  followersMin: 0,
+  unique: false,
+  emoteOnly: false,
+  shield: false,
+  guests: 'read',
+  perS: 5,
+  burst: 10,
+  roomPerS: 50,
+};
+
+/** Inclusive. 100 messages a second of one person is what no setting goes beyond. */
+export const SETTING_LIMITS = {
+  slowS: [0, 3600],
+  followersMin: [0, 525_600],
+  perS: [1, 100],
+  burst: [1, 100],
+  roomPerS: [1, 1000],
+} as const satisfies Partial<Record<keyof RoomSettings, readonly [number, number]>>;
+
+/** What the shield asks at least. */
+export const SHIELD = { slowS: 10, followersMin: 1440, unique: true, perS: 1, burst: 3 } as const;
+
+const BOOLEANS = ['unique', 'emoteOnly', 'shield'] as const;
+
+/**
+ * The settings with the changes. Rejects with `bad_request` and says which value is wrong: they come from people, from bots and from frames.
+ */
+export function changedSettings(before: RoomSettings, changes: Readonly<Record<string, unknown>>): RoomSettings {
+  const after: Record<string, unknown> = { ...before };
+  for (const [name, value] of Object.entries(changes)) {
+    if (value === undefined) continue;
+    if (!Object.hasOwn(DEFAULT_SETTINGS, name)) throw wrong(name, `there is no setting "${name.slice(0, 40)}"`);
+    const reason = problemOf(name as keyof RoomSettings, value);
+    if (reason !== undefined) throw wrong(name, reason);
+    after[name] = name === 'slowExempt' ? [...new Set(value as ChatRole[])] : value;
+  }
+  return after as unknown as RoomSettings;
+}
+
+/** What a row of `rooms` holds; what is not as it should be counts as not set, so that no old row keeps a room from opening. */
+export function storedSettings(stored: unknown): RoomSettings {
+  const kept: Record<string, unknown> = { ...DEFAULT_SETTINGS };
+  if (typeof stored === 'object' && stored !== null)
+    for (const [name, value] of Object.entries(stored))
+      if (Object.hasOwn(DEFAULT_SETTINGS, name) && problemOf(name as keyof RoomSettings, value) === undefined) kept[name] = value;
+  return kept as unknown as RoomSettings;
+}
+
+/** What is in force: with the shield up, the stricter of both. */
+export function inForce(settings: RoomSettings): RoomSettings {
+  if (!settings.shield) return settings;
+  return {
+    ...settings,
+    slowS: Math.max(settings.slowS, SHIELD.slowS),
+    followersMin: Math.max(settings.followersMin, SHIELD.followersMin),
+    unique: SHIELD.unique,
+    perS: Math.min(settings.perS, SHIELD.perS),
+    burst: Math.min(settings.burst, SHIELD.burst),
+  };
+}
+
+function problemOf(name: keyof RoomSettings, value: unknown): string | undefined {
+  if (name in SETTING_LIMITS) {
+    const [least, most] = SETTING_LIMITS[name as keyof typeof SETTING_LIMITS];
+    return Number.isInteger(value) && (value as number) >= least && (value as number) <= most
+      ? undefined
+      : `a whole number from ${least} to ${most}`;
+  }
+  if ((BOOLEANS as readonly string[]).includes(name)) return typeof value === 'boolean' ? undefined : 'true or false';
+  if (name === 'guests') return value === 'read' || value === 'none' ? undefined : '"read" or "none"';
+  const isRoles =
+    Array.isArray(value) && value.length <= CHAT_ROLES.length && value.every((role) => (CHAT_ROLES as readonly unknown[]).includes(role));
+  return isRoles ? undefined : `a list of ${CHAT_ROLES.join(', ')}`;
+}
+
+const wrong = (name: string, reason: string) =>
+  new VezaError('bad_request', `${name.slice(0, 40)}: ${reason}.`, { details: { at: name.slice(0, 40) } });

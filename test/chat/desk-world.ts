@@ -1,0 +1,129 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Database, openDatabase } from '../../src/backing/database.js';
+import { Desk, type Moderator, type ToldRoom } from '../../src/chat/desk.js';
+import { midOf } from '../../src/chat/frame.js';
+import type { Author, ChatRole, HeldMessage, RoomInfo } from '../../src/chat/room.js';
+import { FakeClock } from '../../src/runtime/clock.js';
+import { silentLog } from '../../src/runtime/log.js';
+
+/** A room that writes down what it is told. */
+export class ToldList implements ToldRoom {
+  readonly acts: { type: string; payload: Record<string, unknown> }[] = [];
+  readonly erased: unknown[] = [];
+  readonly approved: HeldMessage[] = [];
+  readonly recents = new Map<string, string>();
+  failure: Error | undefined;
+  #offset = 100;
+
+  async act(entry: { type: string; payload: Readonly<Record<string, unknown>> }) {
+    if (this.failure) throw this.failure;
+    this.acts.push(structuredClone(entry));
+    return { epoch: 1, offset: ++this.#offset };
+  }
+  async erase(what: unknown) {
+    if (this.failure) throw this.failure;
+    this.erased.push(what);
+    return { epoch: 1, offset: ++this.#offset };
+  }
+  async approve(held: HeldMessage) {
+    if (this.failure) throw this.failure;
+    this.approved.push(held);
+    return { epoch: 1, offset: ++this.#offset };
+  }
+  recent(mid: string) {
+    const userId = this.recents.get(mid);
+    return userId === undefined ? undefined : { userId };
+  }
+}
+
+export interface DeskWorld {
+  readonly database: Database;
+  readonly clock: FakeClock;
+  readonly told: ToldList;
+  readonly audited: { action: string; principal: { id: string }; target?: string | undefined; details?: unknown }[];
+  readonly addressKey: Buffer;
+  readonly room: RoomInfo;
+  /** Of another process. */
+  desk(): Desk;
+  /** An account, with a role in the room. */
+  person(role?: ChatRole, address?: string): Promise<Author & Moderator>;
+  /** A message as the archive has it. */
+  message(author: Author, text: string): Promise<string>;
+  /** The time passes, and what is due at the end of it is done when it resolves. */
+  pass(ms: number): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** PostgreSQL with a channel and its room, and as many processes as a test asks for. */
+export async function deskWorld(): Promise<DeskWorld> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'veza-desk-'));
+  const database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  const clock = new FakeClock();
+  const told = new ToldList();
+  const audited: DeskWorld['audited'] = [];
+  const addressKey = randomBytes(32);
+  const desks: Desk[] = [];
+  const roles = new Map<string, { name: string; role: ChatRole }>();
+  const channelId = randomUUID();
+  await database.query(`insert into channels (id, slug, title, visibility, stream_key_hash) values ($1, 'radio', 'x', 'public', $2)`, [
+    channelId,
+    randomBytes(32),
+  ]);
+  const { rows } = await database.query<{ id: string }>('select id from rooms where channel_id = $1', [channelId]);
+  const room: RoomInfo = { id: rows[0]!.id, slug: 'radio', channelId, visibility: 'public', settings: {} };
+  let offset = 0;
+  return {
+    database,
+    clock,
+    told,
+    audited,
+    addressKey,
+    room,
+    desk() {
+      const desk = new Desk({
+        database,
+        clock,
+        log: silentLog,
+        addressKey,
+        people: { find: async (id) => roles.get(id) },
+        audit: {
+          record: async (entry) => {
+            audited.push(entry);
+          },
+        },
+        withRoom: (_roomId, work) => work(told),
+      });
+      desks.push(desk);
+      return desk;
+    },
+    async person(role = 'viewer', address) {
+      const id = randomUUID();
+      const name = `${role} ${roles.size}`;
+      roles.set(id, { name, role });
+      return { id, name, role, actor: `account:${id}`, sinceMs: 0, ...(address !== undefined && { address }) };
+    },
+    async message(author, text) {
+      offset++;
+      const mid = midOf(room.id, author.id, `key-${offset}`);
+      const payload = { mid, user: { id: author.id, name: author.name, role: author.role }, body: { text } };
+      await database.query(
+        `insert into messages (room_id, "offset", epoch, type, mid, key, user_id, payload, created_at) values ($1, $2, 1, 'msg', $3, $4, $5, $6, now())`,
+        [room.id, offset, mid, `key-${offset}`, author.id, JSON.stringify(payload)],
+      );
+      return mid;
+    },
+    async pass(ms) {
+      clock.advance(ms);
+      // Every look that has begun has ended when another one has, and what it found is read.
+      for (const desk of desks) await desk.rules.reread(room.id);
+    },
+    async stop() {
+      for (const desk of desks) await desk.stop();
+      await database.stop();
+      await rm(dataDir, { recursive: true });
+    },
+  };
+}
