@@ -90,7 +90,7 @@ export class Channels {
         `insert into channels (id, slug, title, visibility, recording, stream_key_hash, owner_id) values ($1, $2, $3, $4, $5, $6, $7) returning *`,
         [randomUUID(), slug, settings.title, settings.visibility, settings.recording, hashOf(streamKey), ownerId ?? null],
       );
-      return { channel: this.#seen(channelOf(rows[0]!)), streamKey };
+      return { channel: this.#written(channelOf(rows[0]!)), streamKey };
     } catch (error) {
       if (error instanceof VezaError && error.code === 'conflict') {
         if (error.details?.constraint === 'channels_slug_closed')
@@ -109,7 +109,7 @@ export class Channels {
 
   async get(slug: string): Promise<Channel | undefined> {
     const [row] = await this.#read('select * from channels where slug = $1', [slug]);
-    return row && this.#seen(channelOf(row));
+    return row && channelOf(row);
   }
 
   /** By slug, from the first after `after`; those of the given visibilities. */
@@ -119,7 +119,7 @@ export class Channels {
       'select * from channels where visibility = any($1) and slug collate "C" > $2 order by slug collate "C" limit $3',
       [visibilities, after, limit],
     );
-    return rows.map((row) => this.#seen(channelOf(row)));
+    return rows.map(channelOf);
   }
 
   /** Rejects with `not_found`, `bad_request`. */
@@ -147,7 +147,7 @@ export class Channels {
       ],
     );
     if (!rows[0]) throw noChannel(slug);
-    return this.#seen(channelOf(rows[0]));
+    return this.#written(channelOf(rows[0]));
   }
 
   /**
@@ -218,7 +218,7 @@ export class Channels {
     if (row.has_previous && !onAir) {
       await this.#database.query('update channels set previous_key_hash = null where id = $1', [row.id]);
     }
-    return row.current || onAir ? this.#seen(channelOf(row)) : undefined;
+    return row.current || onAir ? channelOf(row) : undefined;
   }
 
   #read(sql: string, values: readonly unknown[]): Promise<ChannelRow[]> {
@@ -268,7 +268,8 @@ export class Channels {
     return this.#private.has(slug);
   }
 
-  #seen(channel: Channel): Channel {
+  /** As it was just written. What was read may be late: it would open again what was closed meanwhile. */
+  #written(channel: Channel): Channel {
     if (channel.visibility === 'private') this.#private.add(channel.slug);
     else this.#private.delete(channel.slug);
     return channel;

@@ -44,6 +44,29 @@ test('private channels are known without asking the database, also to the next p
   await channels.delete('open');
 });
 
+test('an answer that is late does not open again what was closed meanwhile', async () => {
+  const { streamKey } = await channels.create('late', settings);
+  await channels.rotateKey('late', true);
+  const held: (() => void)[] = [];
+  let holds = true;
+  const slow: Database = Object.assign(Object.create(database), {
+    query: async (sql: string, values?: readonly unknown[]) => {
+      const result = await database.query(sql, values);
+      if (holds) await new Promise<void>((resolve) => held.push(resolve));
+      return result;
+    },
+  });
+  const here = new Channels(slow);
+  const reading = [here.get('late'), here.list(['public'], '', 100), here.verifyKey(streamKey, onAir)];
+  while (held.length < reading.length) await new Promise((resolve) => setImmediate(resolve));
+  holds = false;
+  await here.update('late', { visibility: 'private' });
+  for (const release of held) release();
+  await Promise.all(reading);
+  assert.equal(here.isPrivate('late'), true);
+  await channels.delete('late');
+});
+
 test('a channel is created, changed, found, listed and deleted', async () => {
   const { channel } = await channels.create('life', settings);
   assert.deepEqual(await channels.get('life'), channel);
