@@ -581,6 +581,23 @@ test('without a mail server an account is good at once, and links are in the log
   assert.equal((await signIn('dj@a.example')).account.role, 'broadcaster');
 });
 
+test('where nobody gets a mail, what strangers ask for voids no link that was handed over', async () => {
+  const { registration } = await world.open({ smtpUrl: undefined, environment: 'production' });
+  const by = { kind: 'admin-token', id: 'admin-token', name: '', role: 'admin', secondFactor: true } as const;
+  const { account, link: invitation } = await registration.invite({ email: 'handed@a.example', name: 'Handed', role: 'broadcaster' });
+  const ask = async () => {
+    await registration.recover('handed@a.example', '198.51.100.7');
+    await registration.idle();
+    await registration.register({ email: 'handed@a.example', password: PASSWORD, name: 'Stranger' }, '198.51.100.7');
+  };
+  const tokenOf = (link: string) => /token=([\w-]+)/.exec(link)![1]!;
+  await ask();
+  await registration.reset(tokenOf(invitation), PASSWORD, client.address);
+  const { link: recovery } = await registration.link(by, account.id);
+  await ask();
+  await registration.reset(tokenOf(recovery), OTHER, client.address);
+});
+
 test('the first start makes an administrator, and each shows a link until one is used', async () => {
   await world.database.query('delete from accounts');
   const { registration } = world.access;

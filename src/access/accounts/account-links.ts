@@ -34,9 +34,11 @@ export class AccountLinks {
 
   /**
    * Posts a mail with a new link, in the transaction of `connection`, which holds the account's row; `mail.wake()` after its commit. Nothing
-   * happens when one was posted a moment ago. Without a mail server each one is new: its link is shown in the log, or lost.
+   * happens when one was posted a moment ago. Without a mail server each one is new and shown in the log; where that is not done either, none is
+   * made: strangers could void with it, by asking, the link that an administrator has handed over.
    */
   async post(connection: Queryable, account: { id: string; email: string }, kind: LinkMail): Promise<void> {
+    if (!this.#mail.reachesSomebody) return;
     const purpose = kind === 'known-address' ? 'recovery' : kind;
     if (this.#mail.canSend && (await this.#links.isFresh(connection, account.id, purpose, MAIL_INTERVAL_MS))) return;
     await this.mailShown(connection, account, kind, await this.show(connection, account.id, purpose));

@@ -49,6 +49,8 @@ const MAX_TEXT_CHARS = 10_000;
  */
 export class Mail {
   readonly canSend: boolean;
+  /** Whether anybody sees what is posted: it is sent, or its link is in the log. */
+  readonly reachesSomebody: boolean;
   /** `dropped`: given up, refused for good, out of date, or too many waited. */
   readonly counts = { sent: 0, retried: 0, dropped: 0 };
   readonly #options: MailOptions;
@@ -61,6 +63,7 @@ export class Mail {
   constructor(options: MailOptions) {
     this.#options = options;
     this.canSend = options.smtpUrl !== undefined;
+    this.reachesSomebody = this.canSend || options.showsLinks;
     this.#transport = this.canSend
       ? createTransport({
           url: options.smtpUrl!,
