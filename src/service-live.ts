@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { checkServerIdentity, type TLSSocket } from 'node:tls';
 import type { Access } from './access/access.js';
@@ -142,6 +143,8 @@ export function composeLive(options: LiveRoomOptions): LiveRoom {
 /** Apps have one connection for each segment in the making that somebody listens to. */
 const MAX_WORKER_CONNECTIONS = 8192;
 const WORKER_GRACE_MS = 2000;
+/** Longer than the longest segment is made. */
+const RENEW_MS = 15_000;
 /** How soon a show ends whose channel was deleted while this worker could not be told. */
 const DELETED_CHECK_MS = 5000;
 
@@ -161,6 +164,7 @@ export interface WorkerOptions {
  */
 export function composeWorker({ config, log, clock, live, ready, internalTls }: WorkerOptions): { first: Component; last: Component } {
   const port = new WorkerPort({ edge: live, clock, log, ready });
+  const open = new Set<Socket>();
   let listener: HttpListener | undefined;
   let cancel = () => {};
   return {
@@ -181,8 +185,20 @@ export function composeWorker({ config, log, clock, live, ready, internalTls }: 
         const tls = internalTls && internalServerTls(internalTls.current);
         listener = await listenHttp(port.handle, { host, port: config.workerPort, connections, http2: false, ...(tls && { tls }) }, clock);
         const opened = listener;
+        opened.server.on('connection', (socket: Socket) => {
+          open.add(socket);
+          socket.once('close', () => open.delete(socket));
+        });
         if (config.workerClientNames) onlyNamed(opened, config.workerClientNames);
-        internalTls?.onChange((certificates) => useCertificate(opened, internalServerTls(certificates)));
+        internalTls?.onChange((certificates) => {
+          useCertificate(opened, internalServerTls(certificates));
+          port.renew();
+          // Who came in by what may be good no more comes in anew; what is being sent is at its end by then.
+          const before = [...open];
+          clock.after(RENEW_MS, () => {
+            for (const socket of before) socket.destroy();
+          });
+        });
         cancel = clock.every(DELETED_CHECK_MS, () => void live.endDeleted());
         log.info({ host, workerPort: opened.port, tls: internalTls !== undefined }, 'apps are answered');
       },

@@ -213,10 +213,16 @@ export class RemoteEdge implements LiveEdge {
       feed.setEncoding('utf8');
       for await (const text of feed as AsyncIterable<string>) {
         this.#heardMs = this.#clock.monotonicMs();
-        rest += text;
-        for (let end = rest.indexOf('\n'); end >= 0; end = rest.indexOf('\n')) {
-          this.#take(lineOf(rest.slice(0, end)), told);
-          rest = rest.slice(end + 1);
+        let end = text.indexOf('\n');
+        if (end < 0) rest += text;
+        else {
+          this.#take(lineOf(rest + text.slice(0, end)), told);
+          let from = end + 1;
+          for (end = text.indexOf('\n', from); end >= 0; end = text.indexOf('\n', from)) {
+            this.#take(lineOf(text.slice(from, end)), told);
+            from = end + 1;
+          }
+          rest = text.slice(from);
         }
         if (rest.length > MAX_LINE_BYTES) throw new Error('a line of its feed is too long');
       }

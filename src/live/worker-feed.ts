@@ -55,6 +55,11 @@ export class WorkerFeed {
     for (const cancel of this.#cancels.splice(0)) cancel();
     for (const { unfollow } of this.#followed.values()) unfollow();
     this.#followed.clear();
+    this.disconnect();
+  }
+
+  /** They come back, and are told everything anew. */
+  disconnect(): void {
     for (const app of this.#apps) app.end();
     this.#apps.clear();
   }

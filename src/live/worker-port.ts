@@ -48,6 +48,11 @@ export class WorkerPort {
     this.#feed.stop();
   }
 
+  /** Apps have to come in anew, by the certificates that are in use now; they are not away for that. */
+  renew(): void {
+    this.#feed.disconnect();
+  }
+
   readonly handle: RequestListener = (req, res) => {
     this.#handle(req, res).catch((error) => {
       const known = error instanceof VezaError ? error : undefined;

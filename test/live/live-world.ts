@@ -49,6 +49,8 @@ export class World {
   onRecordingEnded: (recording: Recording) => void = () => undefined;
   /** What the recordings answer to each that ends. */
   written: Promise<boolean> = Promise.resolve(true);
+  /** As the database has it. */
+  channel: typeof CHANNEL | undefined = CHANNEL;
   readonly clock: FakeClock;
   readonly live: LiveChannels;
 
@@ -89,7 +91,7 @@ export class World {
         if (key === 'key') return CHANNEL;
         return key.startsWith('key-') ? { ...CHANNEL, id: key, slug: `radio-${key}` } : undefined;
       },
-      channelBySlug: async () => CHANNEL,
+      channelBySlug: async () => this.channel,
       onOnAir: ({ broadcastId, startedMs }) => this.told.push(['on', broadcastId, startedMs]),
       onOffAir: ({ broadcastId, startedMs }) => this.told.push(['off', broadcastId, startedMs]),
       onRecordingStarted: nothing,

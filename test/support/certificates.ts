@@ -54,11 +54,11 @@ export class TestAuthority {
     return readFile(this.caFile);
   }
 
-  /** For localhost and 127.0.0.1; the common name tells it from others. */
-  async issue(commonName: string, days = 30): Promise<Issued> {
+  /** For localhost and 127.0.0.1, unless other names are given; the common name tells it from others. */
+  async issue(commonName: string, days = 30, names = 'DNS:localhost,IP:127.0.0.1'): Promise<Issued> {
     const base = join(this.dir, `issued-${this.#issued++}`);
     const [keyFile, certFile] = [`${base}-key.pem`, `${base}.pem`];
-    await writeFile(`${base}.ext`, 'subjectAltName=DNS:localhost,IP:127.0.0.1\n');
+    await writeFile(`${base}.ext`, `subjectAltName=${names}\n`);
     const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', keyFile];
     await openssl('req', ...key, '-out', `${base}.csr`, '-subj', `/CN=${commonName}`);
     const signing = ['-CA', this.caFile, '-CAkey', join(this.dir, 'ca-key.pem'), '-CAcreateserial', '-days', String(days)];
