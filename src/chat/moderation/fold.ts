@@ -22,7 +22,7 @@ const DROPPED = 0;
 const SEVERAL = 0xffff;
 const IGNORED = /^[\p{Default_Ignorable_Code_Point}\p{Cf}\p{Cc}\u2800]$/u;
 const LINE_SPACE = /^[\t\n\v\f\r\u0085\u2028\u2029]$/u;
-const INHERITED_MARKS = /(?=\p{M})\p{Script=Inherited}/gu;
+const INHERITED_MARKS = /(?=\p{M})\p{Script=Inherited}|\p{Me}/gu;
 /** Their compatibility forms are not looked up: their own letters, and 40,000 of them. */
 const AS_IS: readonly (readonly [number, number])[] = [
   [0x3400, 0x9fff],
@@ -56,9 +56,14 @@ const REGIONS = new Set(
 
 const confusable = resolveConfusablesTransformer() as unknown as { transform(codePoint: number): number | undefined };
 
+/** Not in the library's table, or for another letter there. */
+const MISSING: Readonly<Record<number, string>> = { 424: 's', 643: 's', 42800: 'f', 42801: 's' };
+
 /** The ASCII letter (lower case) or digit that a character is mistaken for; 0: none. By the table of the library. */
 function lookAlike(codePoint: number): number {
   if (codePoint < 0x80) return 0;
+  const missing = MISSING[codePoint];
+  if (missing !== undefined) return missing.charCodeAt(0);
   const to = confusable.transform(codePoint) ?? 0;
   if (to >= 0x80 || to === codePoint) return 0;
   if (to >= 0x41 && to <= 0x5a) return to + 32;

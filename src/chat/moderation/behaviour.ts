@@ -1,0 +1,216 @@
+import { ASCII_LETTER, DIGIT, type Folded, KIND, LETTER, SPACE } from './fold.js';
+
+/** A map that forgets what was used least recently. Bounded by count. */
+export class Lru<V> {
+  readonly #map = new Map<string, V>();
+
+  constructor(readonly capacity: number) {}
+
+  get size(): number {
+    return this.#map.size;
+  }
+
+  get(key: string): V | undefined {
+    const value = this.#map.get(key);
+    if (value !== undefined) {
+      this.#map.delete(key);
+      this.#map.set(key, value);
+    }
+    return value;
+  }
+
+  set(key: string, value: V): void {
+    this.#map.delete(key);
+    this.#map.set(key, value);
+    if (this.#map.size > this.capacity) this.#map.delete(this.#map.keys().next().value!);
+  }
+
+  delete(key: string): void {
+    this.#map.delete(key);
+  }
+
+  deleteWhere(predicate: (key: string) => boolean): void {
+    for (const key of this.#map.keys()) if (predicate(key)) this.#map.delete(key);
+  }
+}
+
+export interface BehaviourLimits {
+  /** Messages of one author in one room: this many at once … */
+  readonly floodBurst: number;
+  /** … and this many a second in the long run. */
+  readonly floodPerSecond: number;
+  /** How often one author may say the same within `repeatWindowMs`. */
+  readonly repeats: number;
+  /** The same for what has fewer than 8 letters or digits: "lol", "gg". */
+  readonly shortRepeats: number;
+  readonly repeatWindowMs: number;
+  /** Links of one author in one room within a minute. */
+  readonly linksPerMinute: number;
+  /** Capital letters: a message with at least this many, and hardly others, is held. */
+  readonly capitals: number;
+  readonly emoji: number;
+  readonly mentions: number;
+  /** Authors whose state is kept; about 300 bytes each. */
+  readonly authors: number;
+}
+
+export const DEFAULT_LIMITS: BehaviourLimits = {
+  floodBurst: 20,
+  floodPerSecond: 2,
+  repeats: 3,
+  shortRepeats: 8,
+  repeatWindowMs: 60_000,
+  linksPerMinute: 6,
+  capitals: 60,
+  emoji: 40,
+  mentions: 8,
+  authors: 20_000,
+};
+
+const REMEMBERED = 8;
+
+/** What one author did in one room. */
+interface AuthorState {
+  tokens: number;
+  refilledMs: number;
+  /** The newest texts, as hashes, with the time of each. */
+  readonly hashes: Uint32Array;
+  readonly atMs: Float64Array;
+  next: number;
+  links: number;
+  linksSinceMs: number;
+}
+
+export interface Shape {
+  readonly hash: number;
+  /** Letters and digits that the hash is over. */
+  readonly said: number;
+}
+
+/** What a message says, whatever its spaces, signs and digits: two copies with other numbers are one text (unless there is nothing but digits). */
+export function shapeOf({ text }: Folded): Shape {
+  let letters = 0x811c9dc5;
+  let all = 0x811c9dc5;
+  let saidLetters = 0;
+  let said = 0;
+  for (let index = 0; index < text.length; index++) {
+    const unit = text.charCodeAt(index);
+    const kind = KIND[unit]!;
+    if (kind & SPACE) continue;
+    all = Math.imul(all ^ unit, 0x01000193);
+    if (kind & (LETTER | DIGIT)) said++;
+    if (kind & LETTER) {
+      letters = Math.imul(letters ^ unit, 0x01000193);
+      saidLetters++;
+    }
+  }
+  const hash = saidLetters >= 4 ? letters : all;
+  return { hash: hash >>> 0 || 1, said };
+}
+
+export type Misbehaviour = 'flood' | 'repeat' | 'link-flood';
+
+/** Floods and repeats, by author and room. Bounded memory: the author seen longest ago is forgotten. */
+export class Behaviour {
+  readonly #authors: Lru<AuthorState>;
+
+  constructor(readonly limits: BehaviourLimits = DEFAULT_LIMITS) {
+    this.#authors = new Lru(limits.authors);
+  }
+
+  get authors(): number {
+    return this.#authors.size;
+  }
+
+  /** Notes the message. What is refused for a flood is not noted, so that the text can be sent again later. */
+  note(roomId: string, authorId: string, shape: Shape, links: number, nowMs: number): Misbehaviour | undefined {
+    const key = `${roomId}\n${authorId}`;
+    let state = this.#authors.get(key);
+    if (!state) {
+      state = {
+        tokens: this.limits.floodBurst,
+        refilledMs: nowMs,
+        hashes: new Uint32Array(REMEMBERED),
+        atMs: new Float64Array(REMEMBERED),
+        next: 0,
+        links: 0,
+        linksSinceMs: nowMs,
+      };
+      this.#authors.set(key, state);
+    }
+    state.tokens = Math.min(this.limits.floodBurst, state.tokens + ((nowMs - state.refilledMs) / 1000) * this.limits.floodPerSecond);
+    state.refilledMs = nowMs;
+    if (state.tokens < 1) return 'flood';
+    state.tokens -= 1;
+
+    let same = 0;
+    for (let index = 0; index < REMEMBERED; index++)
+      if (state.hashes[index] === shape.hash && nowMs - state.atMs[index]! < this.limits.repeatWindowMs) same++;
+    if (same >= (shape.said < 8 ? this.limits.shortRepeats : this.limits.repeats)) return 'repeat';
+    state.hashes[state.next] = shape.hash;
+    state.atMs[state.next] = nowMs;
+    state.next = (state.next + 1) % REMEMBERED;
+
+    if (links > 0) {
+      if (nowMs - state.linksSinceMs >= 60_000) {
+        state.links = 0;
+        state.linksSinceMs = nowMs;
+      }
+      state.links += links;
+      if (state.links > this.limits.linksPerMinute) return 'link-flood';
+    }
+    return undefined;
+  }
+
+  forget(roomId: string): void {
+    this.#authors.deleteWhere((key) => key.startsWith(`${roomId}\n`));
+  }
+}
+
+export interface Loudness {
+  readonly capitals: number;
+  readonly letters: number;
+  readonly emoji: number;
+  readonly mentions: number;
+}
+
+/** Counts over the message as written. A sequence that is shown as one emoji (a family, a flag, a skin tone) counts once. */
+export function loudnessOf(message: string): Loudness {
+  let capitals = 0;
+  let letters = 0;
+  let emoji = 0;
+  let mentions = 0;
+  let joined = false;
+  let regional = 0;
+  for (let index = 0; index < message.length; index++) {
+    const unit = message.charCodeAt(index);
+    if (unit < 0x80) {
+      if (unit >= 0x41 && unit <= 0x5a) {
+        capitals++;
+        letters++;
+      } else if (unit >= 0x61 && unit <= 0x7a) letters++;
+      else if (unit === 0x40 && (index === 0 || !isWordBefore(message, index)) && isWordAt(message, index + 1)) mentions++;
+      joined = false;
+    } else if (unit === 0x200d) joined = true;
+    else if (unit >= 0xd83c && unit <= 0xd83e && index + 1 < message.length) {
+      const codePoint = message.codePointAt(index)!;
+      const isRegional = codePoint >= 0x1f1e6 && codePoint <= 0x1f1ff;
+      const isTone = codePoint >= 0x1f3fb && codePoint <= 0x1f3ff;
+      if (isRegional ? regional++ % 2 === 0 : !isTone && !joined) emoji++;
+      joined = false;
+      index++;
+    } else if (unit >= 0x2600 && unit <= 0x27bf) {
+      if (!joined) emoji++;
+      joined = false;
+    } else if (unit >= 0xc0 && unit <= 0x52f) {
+      const character = message[index]!;
+      if (character !== character.toLowerCase()) capitals++;
+      if (character.toLowerCase() !== character.toUpperCase()) letters++;
+    }
+  }
+  return { capitals, letters, emoji, mentions };
+}
+
+const isWordAt = (text: string, index: number) =>
+  index < text.length && (KIND[text.charCodeAt(index) | 0x20]! & (ASCII_LETTER | DIGIT | LETTER)) !== 0;
+const isWordBefore = (text: string, index: number) => isWordAt(text, index - 1);

@@ -1,0 +1,42 @@
+/**
+ * What is never published as it was written: characters that turn the direction of what follows (a name or text then reads otherwise than it is
+ * written, and reaches into the lines around it), and towers of marks on one letter.
+ */
+const MAX_MARKS = 4;
+const OVERRIDE = /[\u202d\u202e]/;
+const TURNING = /[\u202a-\u202e]/g;
+const MARK = /^(?=\p{M})\p{Script=Inherited}$/u;
+const isMark = (unit: number): boolean => unit >= 0x300 && unit < 0xfe30 && (unit <= 0x36f || MARK.test(String.fromCharCode(unit)));
+
+/** The text in the order in which it is shown, without what turned it: a right-to-left override runs to its end or to the end of the text. */
+function unturned(text: string): string {
+  let result = '';
+  let index = 0;
+  while (index < text.length) {
+    const at = text.indexOf('\u202e', index);
+    if (at < 0) break;
+    let end = text.indexOf('\u202c', at + 1);
+    if (end < 0) end = text.length;
+    result += text.slice(index, at) + [...text.slice(at + 1, end)].reverse().join('');
+    index = end;
+  }
+  return (result + text.slice(index)).replace(TURNING, '');
+}
+
+/** The text that may be published; the same string when there is nothing to do. Linear. */
+export function clean(text: string): string {
+  const turned = OVERRIDE.test(text) ? unturned(text) : text;
+  let result = '';
+  let kept = 0;
+  let marks = 0;
+  for (let index = 0; index < turned.length; index++) {
+    if (!isMark(turned.charCodeAt(index))) {
+      marks = 0;
+      continue;
+    }
+    if (++marks <= MAX_MARKS) continue;
+    result += turned.slice(kept, index);
+    kept = index + 1;
+  }
+  return kept === 0 ? turned : result + turned.slice(kept);
+}

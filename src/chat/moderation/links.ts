@@ -1,0 +1,139 @@
+import { type Folded, KIND, LETTER, SPACE, WORD } from './fold.js';
+
+/** An address in a message, by its place in the folded text. */
+export interface Link {
+  readonly start: number;
+  readonly end: number;
+  /** As written in the message, in lower case; what it opens where it is ASCII, otherwise never on a list. */
+  readonly host: string;
+}
+
+/** Where an address without scheme and path ends: a word after a full stop without a space is no address. */
+const PLAIN_ENDINGS = new Set(
+  (
+    'com,net,org,info,biz,io,co,gg,tv,fm,xyz,app,dev,link,site,online,shop,store,club,top,win,bet,casino,live,stream,click,vip,pro,ly,cc,ws,ru,cn,de,uk,fr,nl,pl,eu,br,jp,' +
+    'music,radio,band,page,space,website,tech,fun,icu,cyou,loan,edu,gov,onion,ch,at,se,dk,cz,ai,sh'
+  ).split(','),
+);
+const HOST = /^[\p{L}\d](?:[\p{L}\d\-_]*\.)+[\p{L}\d-]{2,24}$/u;
+const OPENING = new Set([...'([{<"\'*_~`|,;'].map((sign) => sign.charCodeAt(0)));
+const CLOSING = new Set([...')]}>"\'*_~`|,;.!?:…'].map((sign) => sign.charCodeAt(0)));
+/** `example[.]com`, `example (dot) com`. */
+const TAKEN_APART = /[([{] ?(?:dot|\.) ?[)\]}] ?([a-z]{2,8})(?![a-z])/g;
+const MAX_HOST_LENGTH = 253;
+/** More are not looked for: that many are a flood of links whatever they are. */
+export const MAX_LINKS = 50;
+
+/** A piece of one chunk, so that no look-up runs on into the rest of the text. */
+interface Piece {
+  readonly folded: Folded;
+  readonly message: string;
+  readonly start: number;
+  readonly text: string;
+}
+
+function original({ folded, message, start }: Piece, from: number, to: number): string {
+  return message
+    .slice(folded.origin[start + from]!, folded.origin[start + to]!)
+    .toLowerCase()
+    .replace(/\.$/, '');
+}
+
+/** The host of a piece when it is one, without user and port. A host that is not ASCII stays as it is written. */
+function hostOf(piece: Piece, scheme: boolean): string | undefined {
+  const { text } = piece;
+  // A browser takes a backslash for a slash.
+  let end = text.search(/[/\\?#]/);
+  const hasPath = end >= 0;
+  if (!hasPath) end = text.length;
+  const from = text.slice(0, end).lastIndexOf('@') + 1;
+  if (from > 0 && !scheme) return undefined;
+  const colon = text.slice(from, end).indexOf(':');
+  if (colon >= 0) end = from + colon;
+  if (end - from > MAX_HOST_LENGTH) return scheme ? '' : undefined;
+  if (scheme) return original(piece, from, end);
+  const host = text.slice(from, text.charCodeAt(end - 1) === 0x2e ? end - 1 : end);
+  const ending = host.slice(host.lastIndexOf('.') + 1);
+  if (!PLAIN_ENDINGS.has(ending) && !(hasPath && ending.length <= 6 && /\p{L}/u.test(ending)) && !host.startsWith('www.')) return undefined;
+  return HOST.test(host) ? original(piece, from, end) : undefined;
+}
+
+/** All addresses of a message: with a scheme, `www.`, a bare host, and the two usual ways to take one apart. Linear. */
+export function findLinks(folded: Folded, message: string): Link[] {
+  const { text } = folded;
+  const links: Link[] = [];
+  if (!text.includes('.') && !text.includes('://') && !text.includes('dot')) return links;
+  let index = 0;
+  while (index < text.length && links.length < MAX_LINKS) {
+    if (KIND[text.charCodeAt(index)]! & SPACE) {
+      index++;
+      continue;
+    }
+    let end = index;
+    let dotted = false;
+    while (end < text.length && !(KIND[text.charCodeAt(end)]! & SPACE)) {
+      const unit = text.charCodeAt(end);
+      if (unit === 0x2e || unit === 0x3a) dotted = true;
+      end++;
+    }
+    if (dotted) inChunk(folded, message, index, end, links);
+    index = end;
+  }
+  for (const match of text.matchAll(TAKEN_APART)) {
+    if (links.length >= MAX_LINKS) break;
+    if (!PLAIN_ENDINGS.has(match[1]!)) continue;
+    let start = match.index;
+    while (start > 0 && text.charCodeAt(start - 1) === 0x20 && match.index - start < 1) start--;
+    const to = start;
+    while (start > 0 && to - start < 63 && KIND[text.charCodeAt(start - 1)]! & WORD) start--;
+    if (to > start) links.push({ start, end: match.index + match[0].length, host: `${text.slice(start, to)}.${match[1]}` });
+  }
+  return links;
+}
+
+function inChunk(folded: Folded, message: string, chunkStart: number, chunkEnd: number, links: Link[]): void {
+  const { text } = folded;
+  let start = chunkStart;
+  let end = chunkEnd;
+  while (start < end && OPENING.has(text.charCodeAt(start))) start++;
+  while (end > start && CLOSING.has(text.charCodeAt(end - 1))) end--;
+  const chunk = text.slice(start, end);
+  const piece = (from: number, to: number): Piece => ({ folded, message, start: start + from, text: chunk.slice(from, to) });
+  let scheme = chunk.indexOf('://');
+  if (scheme < 0) {
+    const host = hostOf(piece(0, chunk.length), false);
+    if (host !== undefined) links.push({ start, end, host });
+    return;
+  }
+  // Several may stand against each other.
+  let floor = 0;
+  while (scheme >= 0 && links.length < MAX_LINKS) {
+    const next = chunk.indexOf('://', scheme + 3);
+    const to = next >= 0 ? next : chunk.length;
+    let from = scheme;
+    while (from > floor && KIND[chunk.charCodeAt(from - 1)]! & LETTER) from--;
+    if (from < scheme) links.push({ start: start + from, end: start + to, host: hostOf(piece(scheme + 3, to), true) ?? '' });
+    scheme = next;
+    floor = to;
+  }
+}
+
+/** `*.example.org` and `example.org` mean that host and what lies below it. */
+export class HostList {
+  readonly #hosts: ReadonlySet<string>;
+
+  constructor(hosts: readonly string[]) {
+    this.#hosts = new Set(
+      hosts.map((host) => host.trim().toLowerCase().replace(/^\*\./, '').replace(/\.$/, '')).filter((host) => host !== ''),
+    );
+  }
+
+  has(host: string): boolean {
+    for (let name = host; ; name = name.slice(name.indexOf('.') + 1)) {
+      if (this.#hosts.has(name)) return true;
+      if (!name.includes('.')) return false;
+    }
+  }
+}
+
+export const MAX_HOSTS = 100;

@@ -1,0 +1,394 @@
+import type { Clock } from '../../runtime/clock.js';
+import { VezaError } from '../../runtime/errors.js';
+import { Behaviour, type BehaviourLimits, DEFAULT_LIMITS, Lru, loudnessOf, shapeOf } from './behaviour.js';
+import { clean } from './cleaning.js';
+import { type Folded, fold, MAX_FOLDED_LENGTH } from './fold.js';
+import { type Category, type Found, Lexicon } from './lexicon.js';
+import { findLinks, HostList, type Link, MAX_HOSTS } from './links.js';
+import { hidden, type Reading, read } from './readings.js';
+import type { RemoteJudge } from './remote.js';
+import { looksLikeScam } from './scam.js';
+import { isSpam, spamScore } from './spam.js';
+import { checkTerms, Terms } from './terms.js';
+
+export type Verdict =
+  | { action: 'allow' }
+  /** Publish this text instead. */
+  | { action: 'mask'; text: string; reasons: Reason[] }
+  /** Into the queue of held messages. */
+  | { action: 'hold'; reasons: Reason[] }
+  | { action: 'refuse'; reasons: Reason[] };
+
+export interface Reason {
+  /** For people: `slur`, `sexual`, `link`, a category of the remote judge … */
+  category: string;
+  /** 0 to 1; 1 where a rule says yes or no. */
+  score: number;
+  /** Stable: `too-long`, `term`, `profanity`, `flood`, `repeat`, `link`, `link-flood`, `caps`, `emoji`, `mentions`, `spam`, `scam`, `format`, `remote`. */
+  rule: Rule;
+}
+
+export const RULES = [
+  'too-long',
+  'term',
+  'profanity',
+  'flood',
+  'repeat',
+  'link',
+  'link-flood',
+  'caps',
+  'emoji',
+  'mentions',
+  'spam',
+  'scam',
+  'format',
+  'remote',
+] as const;
+export type Rule = (typeof RULES)[number];
+
+export interface RoomModeration {
+  /** Off: everything but a text that is too long is allowed. */
+  enabled: boolean;
+  /** Words and phrases that are refused. At most 200 of 100 characters, 8,000 in all. */
+  blockedTerms: readonly string[];
+  /** Words and phrases that are no fault here, whatever the built-in list says. */
+  allowedTerms: readonly string[];
+  links: 'allow' | 'hold' | 'refuse';
+  /** Where links may always lead; a host means the hosts below it too. At most 100. */
+  allowedHosts: readonly string[];
+  profanity: 'allow' | 'mask' | 'hold' | 'refuse';
+  spam: 'allow' | 'hold' | 'refuse';
+  /** `hold`: published when the remote judge has nothing against it. `retract`: published at once, taken back when it has. */
+  remote: 'off' | 'hold' | 'retract';
+  /** What a remote judge that does not answer means: `open` = nothing against it, `closed` = held. */
+  remoteFails: 'open' | 'closed';
+}
+
+export const DEFAULT_ROOM_MODERATION: RoomModeration = Object.freeze({
+  enabled: true,
+  blockedTerms: Object.freeze([]),
+  allowedTerms: Object.freeze([]),
+  links: 'allow',
+  allowedHosts: Object.freeze([]),
+  profanity: 'mask',
+  spam: 'hold',
+  remote: 'off',
+  remoteFails: 'open',
+});
+
+/** Throws `bad_request` for settings that are out of bounds; to be called where they are set. */
+export function checkRoomModeration(settings: RoomModeration): void {
+  checkTerms(settings.blockedTerms, 'blockedTerms');
+  checkTerms(settings.allowedTerms, 'allowedTerms');
+  if (settings.allowedHosts.length > MAX_HOSTS)
+    throw new VezaError('bad_request', `allowedHosts: ${settings.allowedHosts.length} hosts; at most ${MAX_HOSTS} are allowed`);
+  for (const host of settings.allowedHosts) {
+    if (!/^(?:\*\.)?(?:[a-z0-9-]{1,63}\.)+[a-z0-9-]{2,63}\.?$/i.test(host.trim()) || host.length > 253)
+      throw new VezaError(
+        'bad_request',
+        `allowedHosts: "${host.slice(0, 80)}" is not a host name; write it like example.org, in ASCII (xn--…)`,
+      );
+  }
+}
+
+export interface JudgeInput {
+  roomId: string;
+  authorId: string;
+  /** Those who moderate are not judged; only the limit of length holds for them. */
+  privileged: boolean;
+  text: string;
+  settings: RoomModeration;
+}
+
+export interface ModerationOptions {
+  clock: Clock;
+  /** None: `judgeRemotely` counts as a judge that has nothing against anything. */
+  remote?: RemoteJudge | undefined;
+  limits?: Partial<BehaviourLimits>;
+  /** Rooms whose terms are kept compiled. Default 512. */
+  rooms?: number;
+  lexicon?: Lexicon;
+}
+
+interface CompiledRoom {
+  readonly blockedTerms: readonly string[];
+  readonly allowedTerms: readonly string[];
+  readonly allowedHosts: readonly string[];
+  readonly blocked: Terms;
+  readonly allowed: Terms;
+  readonly hosts: HostList;
+}
+
+const ALLOW: Verdict = Object.freeze({ action: 'allow' });
+/** So that a message of nothing but faults has a short list of reasons. */
+const MAX_REASONS = 8;
+/** So many matches are told apart by category. */
+const MAX_NAMED = 16;
+const MAX_MASKS = 2048;
+
+const sameList = (a: readonly string[], b: readonly string[]) =>
+  a === b || (a.length === b.length && a.every((item, index) => item === b[index]));
+
+/**
+ * Judges messages. Memory is bounded, whatever comes: the state of 20,000 authors, the compiled terms of 512 rooms. Time is linear in the
+ * length of the message. `npm run bench -- chat --only moderation` measures it.
+ */
+export class Moderation {
+  readonly #clock: Clock;
+  readonly #remote: RemoteJudge | undefined;
+  readonly #limits: BehaviourLimits;
+  readonly #behaviour: Behaviour;
+  readonly #rooms: Lru<CompiledRoom>;
+  readonly #lexicon: Lexicon;
+  /** How often terms were compiled. */
+  compilations = 0;
+
+  constructor({ clock, remote, limits, rooms = 512, lexicon = new Lexicon() }: ModerationOptions) {
+    this.#clock = clock;
+    this.#remote = remote;
+    this.#limits = { ...DEFAULT_LIMITS, ...limits };
+    this.#behaviour = new Behaviour(this.#limits);
+    this.#rooms = new Lru(rooms);
+    this.#lexicon = lexicon;
+  }
+
+  get authors(): number {
+    return this.#behaviour.authors;
+  }
+
+  get rooms(): number {
+    return this.#rooms.size;
+  }
+
+  /** Synchronous, without input or output; never throws for any text. */
+  judge({ roomId, authorId, privileged, text, settings }: JudgeInput): Verdict {
+    if (text.length > MAX_FOLDED_LENGTH) return refusal('too-long', 'length');
+    const published = settings.enabled && !privileged ? clean(text) : text;
+    const folded = fold(published);
+    if (!folded) return refusal('too-long', 'length');
+    if (privileged || !settings.enabled) return ALLOW;
+
+    const room = this.#compiled(roomId, settings);
+    const links = findLinks(folded, published);
+    const shape = shapeOf(folded);
+    const misbehaved = this.#behaviour.note(roomId, authorId, shape, links.length, this.#clock.monotonicMs());
+    if (misbehaved) return refusal(misbehaved, 'flood');
+
+    const reading = read(folded, skipLinks(links));
+    const refused: Reason[] = [];
+    const held: Reason[] = [];
+    const masked: Reason[] = [];
+    const masks: Found[] = [];
+
+    if (hasTerm(room.blocked, folded, reading)) refused.push({ category: 'term', score: 1, rule: 'term' });
+    this.#profanity(
+      settings,
+      room,
+      folded,
+      reading,
+      { allow: undefined, mask: masked, hold: held, refuse: refused }[settings.profanity],
+      masks,
+    );
+    if (settings.links !== 'allow' && links.some(({ host }) => !room.hosts.has(host)))
+      (settings.links === 'hold' ? held : refused).push({ category: 'link', score: 1, rule: 'link' });
+    if (settings.spam !== 'allow') {
+      const list = settings.spam === 'hold' ? held : refused;
+      const score = spamScore(folded);
+      if (isSpam(score)) list.push({ category: 'spam', score: Math.round(score * 1000) / 1000, rule: 'spam' });
+      else if (
+        looksLikeScam(
+          folded.text,
+          links.some(({ host }) => !room.hosts.has(host)),
+        )
+      )
+        list.push({ category: 'spam', score: 1, rule: 'scam' });
+    }
+    this.#loudness(published, held);
+
+    if (refused.length > 0) return { action: 'refuse', reasons: [...refused, ...held, ...masked].slice(0, MAX_REASONS) };
+    if (held.length > 0) return { action: 'hold', reasons: [...held, ...masked].slice(0, MAX_REASONS) };
+    if (published !== text) masked.push({ category: 'format', score: 1, rule: 'format' });
+    if (masked.length > 0) return { action: 'mask', text: mask(published, masks), reasons: masked.slice(0, MAX_REASONS) };
+    return ALLOW;
+  }
+
+  /**
+   * Asks the remote judge, where the room wants it. In a room with `hold` the caller publishes only when this allows; in one with `retract` it has
+   * published already, takes the message back on `refuse`, and puts it into the queue on `hold`. Never rejects; at most the judge's time-out.
+   */
+  async judgeRemotely({ privileged, text, settings }: JudgeInput): Promise<Verdict> {
+    if (!this.#remote || privileged || !settings.enabled || settings.remote === 'off') return ALLOW;
+    let answer: Awaited<ReturnType<RemoteJudge['ask']>>;
+    try {
+      answer = await this.#remote.ask(text);
+    } catch {
+      answer = { outcome: 'failed', why: 'error' };
+    }
+    if (answer.outcome === 'failed')
+      return settings.remoteFails === 'open'
+        ? ALLOW
+        : { action: 'hold', reasons: [{ category: `unavailable:${answer.why}`, score: 1, rule: 'remote' }] };
+    if (!answer.flagged) return ALLOW;
+    const reasons: Reason[] = answer.categories.slice(0, MAX_REASONS).map(({ category, score }) => ({ category, score, rule: 'remote' }));
+    if (reasons.length === 0) reasons.push({ category: 'flagged', score: 1, rule: 'remote' });
+    return { action: settings.remote === 'hold' ? 'hold' : 'refuse', reasons };
+  }
+
+  /** Everything that is kept about a room: it is gone, or its history with authors is to begin anew. */
+  forget(roomId: string): void {
+    this.#rooms.delete(roomId);
+    this.#behaviour.forget(roomId);
+  }
+
+  #compiled(roomId: string, { blockedTerms, allowedTerms, allowedHosts }: RoomModeration): CompiledRoom {
+    const known = this.#rooms.get(roomId);
+    if (
+      known &&
+      sameList(known.blockedTerms, blockedTerms) &&
+      sameList(known.allowedTerms, allowedTerms) &&
+      sameList(known.allowedHosts, allowedHosts)
+    )
+      return known;
+    this.compilations++;
+    const compiled: CompiledRoom = {
+      blockedTerms,
+      allowedTerms,
+      allowedHosts,
+      blocked: new Terms(blockedTerms),
+      allowed: new Terms(allowedTerms),
+      hosts: new HostList(allowedHosts.slice(0, MAX_HOSTS)),
+    };
+    this.#rooms.set(roomId, compiled);
+    return compiled;
+  }
+
+  #profanity(
+    settings: RoomModeration,
+    room: CompiledRoom,
+    folded: Folded,
+    reading: Reading,
+    reasons: Reason[] | undefined,
+    masks: Found[],
+  ): void {
+    if (!reasons) return;
+    const categories = new Set<Category>();
+    // In the places of the message, so that what was found in one reading is allowed by what was found in the other.
+    let allowed: Intervals | undefined;
+    const place = ({ start, end }: Found): Found => ({ start: reading.origin[start]!, end: reading.origin[end]! });
+    const isAllowed = (found: Found): boolean => {
+      allowed ??= allowedPlaces(this.#lexicon, room.allowed, folded, reading);
+      return allowed.contain(place(found));
+    };
+    const enough = () => (settings.profanity === 'mask' ? masks.length >= MAX_MASKS : categories.size > 0);
+    this.#lexicon.search(reading.text, (found) => {
+      if (isAllowed(found)) return 'allowed';
+      if (masks.length < MAX_NAMED) categories.add(this.#lexicon.categoryAt(reading.text, found.start));
+      masks.push(place(found));
+      return enough() ? 'enough' : 'taken';
+    });
+    for (const found of hidden(reading)) {
+      if (enough()) break;
+      if (isAllowed(found)) continue;
+      if (categories.size === 0) categories.add('profanity');
+      masks.push(place(found));
+    }
+    for (const category of categories) reasons.push({ category, score: 1, rule: 'profanity' });
+  }
+
+  #loudness(text: string, held: Reason[]): void {
+    const { capitals, letters, emoji, mentions } = loudnessOf(text);
+    if (capitals >= this.#limits.capitals && capitals > letters * 0.8) held.push({ category: 'loud', score: 1, rule: 'caps' });
+    if (emoji >= this.#limits.emoji) held.push({ category: 'loud', score: 1, rule: 'emoji' });
+    if (mentions >= this.#limits.mentions) held.push({ category: 'loud', score: 1, rule: 'mentions' });
+  }
+}
+
+const refusal = (rule: Rule, category: string): Verdict => ({ action: 'refuse', reasons: [{ category, score: 1, rule }] });
+
+function hasTerm(terms: Terms, folded: Folded, reading: Reading): boolean {
+  if (terms.empty) return false;
+  let found = false;
+  const visit = () => {
+    found = true;
+  };
+  terms.findFolded(folded, visit);
+  if (!found) terms.findRead(reading, visit);
+  return found;
+}
+
+/** Whether a chunk of the folded text is an address: those are not read, their letters say nothing. Both go forward only. */
+function skipLinks(links: readonly Link[]): (start: number, end: number) => boolean {
+  const sorted = [...links].sort((a, b) => a.start - b.start);
+  let next = 0;
+  return (start, end) => {
+    while (next < sorted.length && sorted[next]!.end <= start) next++;
+    const link = sorted[next];
+    return link !== undefined && link.start < end && link.end > start;
+  };
+}
+
+/** Places in order of their start, of which one is asked whether it contains a place. */
+class Intervals {
+  readonly #starts: number[] = [];
+  /** The furthest end of those up to here: contains whatever ends before it and starts after the start that it belongs to. */
+  readonly #furthest: number[] = [];
+
+  constructor(places: Found[]) {
+    places.sort((a, b) => a.start - b.start || b.end - a.end);
+    let furthest = 0;
+    for (const { start, end } of places) {
+      furthest = Math.max(furthest, end);
+      this.#starts.push(start);
+      this.#furthest.push(furthest);
+    }
+  }
+
+  contain({ start, end }: Found): boolean {
+    let low = 0;
+    let high = this.#starts.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#starts[middle]! <= start) low = middle + 1;
+      else high = middle;
+    }
+    return low > 0 && this.#furthest[low - 1]! >= end;
+  }
+}
+
+function allowedPlaces(lexicon: Lexicon, terms: Terms, folded: Folded, reading: Reading): Intervals {
+  const places: Found[] = [];
+  const add =
+    ({ origin }: Folded) =>
+    (start: number, end: number) => {
+      places.push({ start: origin[start]!, end: origin[end]! });
+    };
+  for (const { start, end } of lexicon.allowedIn(folded.text)) add(folded)(start, end);
+  for (const { start, end } of lexicon.allowedIn(reading.text)) add(reading)(start, end);
+  if (!terms.empty) {
+    terms.findFolded(folded, add(folded));
+    terms.findRead(reading, add(reading));
+  }
+  return new Intervals(places);
+}
+
+const UNSEEN = /^[\p{M}\p{Cf}]$/u;
+
+/** The text with `*` for each letter of the places; spaces stay, so that its shape does. Never longer than it was. */
+function mask(text: string, masks: Found[]): string {
+  if (masks.length === 0) return text;
+  masks.sort((a, b) => a.start - b.start);
+  let result = '';
+  let from = 0;
+  for (const { start, end } of masks) {
+    if (end <= from) continue;
+    result += text.slice(from, Math.max(from, start));
+    for (let index = Math.max(from, start); index < end; index++) {
+      const unit = text.charCodeAt(index);
+      if (unit === 0x20) result += ' ';
+      // One for each letter: neither for what is not seen nor for the second half of a character.
+      else if (unit < 0x80 || ((unit & 0xfc00) !== 0xdc00 && !UNSEEN.test(text[index]!))) result += '*';
+    }
+    from = end;
+  }
+  return result + text.slice(from);
+}

@@ -1,0 +1,298 @@
+import { ASCII_LETTER, DIGIT, type Folded, KIND, LETTER, LOOK_ALIKE, MAX_FOLDED_LENGTH, SPACE, unitsToText, WORD } from './fold.js';
+
+/**
+ * How a reader reads a folded text: `fvnk` written with a Greek nu, f.u.n.k, f u n k, fuuunk, fu|\|k. One pass; no word becomes longer.
+ *
+ * Letters of other scripts are read as Latin ones only where that is what they are there for: in a word with Latin letters, or in a word of
+ * nothing but look-alikes in a text without a real word of that script. So Russian and Greek stay Russian and Greek.
+ */
+export interface Reading extends Folded {
+  /** Words, by place in `text`, that were not written as they read: spaced, stretched, with digits or signs as letters. */
+  readonly disguised: readonly (readonly [start: number, end: number])[];
+}
+
+const code = (character: string) => character.charCodeAt(0);
+
+/** What digits and signs are read as, within a word. */
+const LEET = new Uint8Array(128);
+for (const [sign, letter] of ['4a', '@a', '8b', '(c', '3e', '6g', '9g', '1i', '!i', '|i', '0o', '5s', '$s', '7t', '+t', '2z'].map(
+  (pair) => [...pair],
+))
+  LEET[code(sign!)] = code(letter!);
+/** Signs that are letters only between letters: at the edge of a word they are punctuation. */
+const INNER_ONLY = new Set([...'!|+('].map(code));
+/** Between the pieces of one word that somebody took apart. */
+const SEPARATORS = new Uint8Array(128);
+for (const sign of '._-*~^,:;|/\\+=#"`()[]{}<>') SEPARATORS[code(sign)] = 1;
+/** Of these letters two in a row may stay (the library's patterns count on it). */
+const PAIRS = new Uint8Array(128);
+for (const letter of 'begols') PAIRS[code(letter)] = 1;
+/** A number with its unit is no word. */
+const UNITS = new Set(
+  'b,k,m,g,p,x,d,s,h,v,w,st,nd,rd,th,am,pm,cm,mm,km,kg,mg,ml,mb,gb,tb,kb,hz,db,ft,in,hr,hrs,min,mins,sec,secs,ms,bpm,rpm,fps,khz,mhz,kbps,inch'.split(
+    ',',
+  ),
+);
+/** What stands before an address of a member and still reads as a word: `@ss`. */
+const AT_WORDS = /^@(?:[s$5]{2}(?:es|h[o0]les?|wipe)?|nus|nal)(?![a-z0-9])/;
+
+/** A word that is there in pieces or in disguise: nobody hides what he may say. English. */
+const HIDDEN = new Set(
+  (
+    'fuck,fucks,fucked,fucker,fuckers,fucking,fuckin,fuckyou,fuckoff,motherfucker,fuk,shit,shits,shitty,shity,shitting,bullshit,bitch,bitches,bitchy,cunt,cunts,' +
+    'nigger,niggers,nigga,niggas,faggot,faggots,fagot,fag,fags,ass,asses,asshole,assholes,whore,whores,slut,sluts,pussy,pussies,dick,dicks,dickhead,cock,cocks,' +
+    'cocksucker,bastard,bastards,wanker,wankers,twat,twats,retard,retards,retarded,tits,penis,rape,rapist,kike,kikes,porn,cum,anal,anus,boobs,dildo,jizz,prick,kys'
+  ).split(','),
+);
+/** The same inside letters that are spaced out, where no edge of a word is to be seen. */
+const HIDDEN_INSIDE = /fuck|shit|bitch|cunt|nigger|nigga|faggot|asshole|whore|pussy|wanker|dickhead|bastard/g;
+
+const strictLookAlikes = 'асеіјорѕухвкмнтԁһӏԛԝүցορνακιτυχεηβγρωѵ';
+const STRICT = new Set([...strictLookAlikes].map(code));
+/** Latin letters of other shapes (phonetic, small capitals, with strokes): no language's text is read differently by it. */
+const isLatinKin = (unit: number) => unit < 0x2b0 || (unit >= 0x1d00 && unit <= 0x1dbf) || (unit >= 0xa720 && unit <= 0xa7ff);
+
+const out = new Uint16Array(MAX_FOLDED_LENGTH + 32);
+const outBytes = Buffer.from(out.buffer);
+
+/** Whether a text has a word that is wholly of another script, with letters that no Latin letter looks like. */
+function hasForeignWord(text: string): boolean {
+  let latin = false;
+  let foreign = false;
+  for (let index = 0; index <= text.length; index++) {
+    const unit = index < text.length ? text.charCodeAt(index) : 0x20;
+    const kind = KIND[unit]!;
+    if (kind & LETTER) {
+      if (kind & ASCII_LETTER || isLatinKin(unit)) latin = true;
+      else if (!STRICT.has(unit)) foreign = true;
+      continue;
+    }
+    if (foreign && !latin) return true;
+    latin = false;
+    foreign = false;
+  }
+  return false;
+}
+
+class Reader {
+  length = 0;
+  readonly disguised: (readonly [number, number])[] = [];
+  readonly origin: Uint16Array;
+  /** Of the unit written last, how often it stands there now and stood there in the text. */
+  #run = 0;
+
+  constructor(
+    readonly folded: Folded,
+    readonly foreign: boolean,
+  ) {
+    this.origin = new Uint16Array(folded.text.length + 1);
+  }
+
+  startWord(): void {
+    this.#run = 0;
+  }
+
+  /** Writes one unit unless it only stretches the word. True when three or more of it stand in a row. */
+  write(unit: number, from: number): boolean {
+    if (this.length > 0 && this.#run > 0 && out[this.length - 1] === unit) {
+      this.#run++;
+      const keep = unit === 0x20 ? 1 : KIND[unit]! & ASCII_LETTER ? (PAIRS[unit] ? 2 : 1) : Number.POSITIVE_INFINITY;
+      if (this.#run > keep) return this.#run >= 3;
+    } else this.#run = 1;
+    this.origin[this.length] = this.folded.origin[from]!;
+    out[this.length++] = unit;
+    return false;
+  }
+}
+
+/** Whether [start, end) of a text is a number with a unit: 45s, 320kbps. */
+function isMeasure(text: string, start: number, end: number): boolean {
+  let at = start;
+  while (at < end && KIND[text.charCodeAt(at)]! & DIGIT) at++;
+  return at > start && at < end && end - at <= 4 && UNITS.has(text.slice(at, end));
+}
+
+const isWordUnit = (unit: number) => (KIND[unit]! & WORD) !== 0 || (unit < 128 && LEET[unit] !== 0);
+
+/** Writes one chunk between spaces. True when it does not read as it was written. */
+function writeChunk(reader: Reader, start: number, end: number): boolean {
+  const { text } = reader.folded;
+  let hasAscii = false;
+  let onlyStrict = true;
+  for (let index = start; index < end; index++) {
+    const kind = KIND[text.charCodeAt(index)]!;
+    if (kind & ASCII_LETTER) hasAscii = true;
+    else if (kind & LETTER && !STRICT.has(text.charCodeAt(index))) onlyStrict = false;
+  }
+  const readAlike = hasAscii || (onlyStrict && !reader.foreign);
+  let changed = false;
+  let index = start;
+  while (index < end) {
+    const unit = text.charCodeAt(index);
+    if (!isWordUnit(unit) && !(LOOK_ALIKE[unit] && readAlike)) {
+      reader.write(unit, index++);
+      continue;
+    }
+    // One word of the chunk: letters, digits and signs that are read as letters.
+    let to = index;
+    let letters = 0;
+    let signs = 0;
+    while (to < end) {
+      const next = text.charCodeAt(to);
+      if (KIND[next]! & LETTER || LOOK_ALIKE[next]) letters++;
+      else if (isWordUnit(next)) signs++;
+      else break;
+      to++;
+    }
+    const isMention = unit === 0x40 && !AT_WORDS.test(text.slice(index, Math.min(to, index + 12)));
+    let first = index;
+    let last = to;
+    while (first < last && (INNER_ONLY.has(text.charCodeAt(first)) || (first === index && isMention))) first++;
+    while (last > first && INNER_ONLY.has(text.charCodeAt(last - 1))) last--;
+    const leet = letters > 0 && signs > 0 && hasAscii && !isMeasure(text, first, last);
+    for (; index < to; index++) {
+      let read = text.charCodeAt(index);
+      if (index >= first && index < last && leet && read < 128 && LEET[read]) read = LEET[read]!;
+      else if (LOOK_ALIKE[read] && (readAlike || isLatinKin(read))) read = LOOK_ALIKE[read]!;
+      if (read !== text.charCodeAt(index) && index >= first && index < last) changed = true;
+      if (reader.write(read, index)) changed = true;
+    }
+  }
+  return changed;
+}
+
+/** A letter alone, perhaps with punctuation around it: its place, or -1. */
+function loneLetter(text: string, start: number, end: number): number {
+  if (end - start > 3) return -1;
+  let found = -1;
+  for (let index = start; index < end; index++) {
+    const unit = text.charCodeAt(index);
+    if (KIND[unit]! & LETTER || (unit < 128 && LEET[unit] && !INNER_ONLY.has(unit))) {
+      if (found >= 0) return -1;
+      found = index;
+    }
+  }
+  return found;
+}
+
+const asLetter = (unit: number) => (unit < 128 && LEET[unit] ? LEET[unit]! : LOOK_ALIKE[unit] || unit);
+
+/** The pieces of a chunk that separators part; undefined when something else does, or they are too many. */
+function pieces(text: string, start: number, end: number): readonly (readonly [number, number])[] | undefined {
+  const list: [number, number][] = [];
+  let index = start;
+  while (index < end) {
+    const from = index;
+    while (index < end && isWordUnit(text.charCodeAt(index)) && !(text.charCodeAt(index) < 128 && SEPARATORS[text.charCodeAt(index)]))
+      index++;
+    if (index > from) list.push([from, index]);
+    if (list.length > 64) return undefined;
+    const gap = index;
+    while (index < end) {
+      const unit = text.charCodeAt(index);
+      if (unit < 128 && SEPARATORS[unit]) index++;
+      else break;
+    }
+    if (index === gap && index < end) return undefined;
+  }
+  return list;
+}
+
+function writeJoined(reader: Reader, parts: readonly (readonly [number, number])[]): void {
+  const { text } = reader.folded;
+  const from = reader.length;
+  reader.startWord();
+  for (const [start, end] of parts) for (let index = start; index < end; index++) reader.write(asLetter(text.charCodeAt(index)), index);
+  reader.disguised.push([from, reader.length]);
+  reader.startWord();
+}
+
+function reads(text: string, parts: readonly (readonly [number, number])[]): string {
+  let word = '';
+  for (const [start, end] of parts)
+    for (let index = start; index < end && word.length < 24; index++) word += String.fromCharCode(asLetter(text.charCodeAt(index)));
+  return word;
+}
+
+/** Reads a folded text. `skip(start, end)` says how much of a chunk from `start` is an address, which is not read (0: none). */
+export function read(folded: Folded, isAddress: (start: number, end: number) => boolean): Reading {
+  const { text } = folded;
+  const reader = new Reader(folded, hasForeignWord(text));
+  let index = 0;
+  while (index < text.length) {
+    if (KIND[text.charCodeAt(index)]! & SPACE) {
+      reader.write(0x20, index++);
+      continue;
+    }
+    const end = endOfChunk(text, index);
+    if (isAddress(index, end)) {
+      reader.startWord();
+      reader.write(0x23, index);
+      reader.startWord();
+      index = end;
+      continue;
+    }
+    const run = loneLetters(text, index, end);
+    if (run !== undefined) {
+      writeJoined(reader, run.parts);
+      index = run.end;
+      continue;
+    }
+    const parts = pieces(text, index, end);
+    if (parts !== undefined && parts.length > 1 && isTakenApart(text, parts)) writeJoined(reader, parts);
+    else {
+      const from = reader.length;
+      reader.startWord();
+      if (writeChunk(reader, index, end)) reader.disguised.push([from, reader.length]);
+      reader.startWord();
+    }
+    index = end;
+  }
+  reader.origin[reader.length] = folded.origin.at(-1)!;
+  return { text: unitsToText(outBytes, reader.length), origin: reader.origin.subarray(0, reader.length + 1), disguised: reader.disguised };
+}
+
+function endOfChunk(text: string, start: number): number {
+  let end = start;
+  while (end < text.length && !(KIND[text.charCodeAt(end)]! & SPACE)) end++;
+  return end;
+}
+
+const isGap = (unit: number) => (KIND[unit]! & SPACE) !== 0 || (unit < 128 && SEPARATORS[unit] === 1 && !LEET[unit]);
+
+/** Three or more lone letters after each other, with equal gaps: one word. */
+function loneLetters(text: string, start: number, firstEnd: number): { parts: [number, number][]; end: number } | undefined {
+  let place = loneLetter(text, start, firstEnd);
+  if (place < 0) return undefined;
+  const parts: [number, number][] = [[place, place + 1]];
+  let end = firstEnd;
+  let gap = -1;
+  for (;;) {
+    let next = end;
+    while (next < text.length && next - end <= 4 && isGap(text.charCodeAt(next))) next++;
+    if (next === text.length || (gap >= 0 && next - end > gap) || next - end > 4) break;
+    const nextEnd = endOfChunk(text, next);
+    place = loneLetter(text, next, nextEnd);
+    if (place < 0) break;
+    gap = next - end;
+    parts.push([place, place + 1]);
+    end = nextEnd;
+  }
+  return parts.length >= 3 ? { parts, end } : undefined;
+}
+
+function isTakenApart(text: string, parts: readonly (readonly [number, number])[]): boolean {
+  const lone = parts.reduce((count, [start, end]) => count + (end - start === 1 ? 1 : 0), 0);
+  if (parts.length >= 3 && lone >= parts.length - 1 && lone >= 3) return true;
+  return parts.length <= 4 && HIDDEN.has(reads(text, parts));
+}
+
+/** Words in disguise that read as one nobody would have to hide. */
+export function* hidden({ text, disguised }: Reading): Generator<{ start: number; end: number }> {
+  for (const [start, end] of disguised) {
+    const word = text.slice(start, end);
+    if (word.length <= 40 && HIDDEN.has(word.replace(/^[^a-z]+|[^a-z]+$/g, ''))) yield { start, end };
+    else if (end - start >= 4)
+      for (const match of word.matchAll(HIDDEN_INSIDE)) yield { start: start + match.index, end: start + match.index + match[0].length };
+  }
+}

@@ -1,0 +1,162 @@
+import type { Clock } from '../../runtime/clock.js';
+
+export type RemoteAnswer =
+  | {
+      readonly outcome: 'judged';
+      readonly flagged: boolean;
+      readonly categories: readonly { readonly category: string; readonly score: number }[];
+    }
+  /** `busy`: too many questions are out; `open`: the judge failed a while ago and is left alone. Neither cost a request. */
+  | { readonly outcome: 'failed'; readonly why: 'timeout' | 'error' | 'status' | 'answer' | 'busy' | 'open' };
+
+/** Somebody elsewhere who is asked about a text. Never rejects. */
+export interface RemoteJudge {
+  ask(text: string): Promise<RemoteAnswer>;
+}
+
+type Fetch = (
+  url: string,
+  init: { method: string; headers: Record<string, string>; body: string; signal: AbortSignal; redirect: 'error' },
+) => Promise<Response>;
+
+export interface OpenAiJudgeOptions {
+  /** The whole address, such as `https://api.example/v1/moderations`. */
+  readonly url: string;
+  /** Sent as a bearer token; never part of an answer, an error or a log line. */
+  readonly apiKey?: string | undefined;
+  readonly model?: string | undefined;
+  readonly clock: Clock;
+  readonly fetch?: Fetch;
+  /** Default 300. */
+  readonly timeoutMs?: number;
+  /** Failures in a row after which the judge is left alone. Default 5. */
+  readonly failures?: number;
+  /** For how long; then one question decides. Default 15,000. */
+  readonly openMs?: number;
+  /** Questions out at once; one more fails at once. Default 64. */
+  readonly concurrent?: number;
+}
+
+const MAX_ANSWER_BYTES = 65_536;
+const MAX_CATEGORIES = 32;
+
+/**
+ * A judge that speaks `POST /v1/moderations` as OpenAI describes it: `{input, model?}` → `{results:[{flagged, categories, category_scores}]}`.
+ *
+ * Circuit breaker: closed → (`failures` in a row) → open for `openMs` → half open (one question is let through) → closed or open again.
+ */
+export class OpenAiJudge implements RemoteJudge {
+  readonly #options: OpenAiJudgeOptions;
+  readonly #fetch: Fetch;
+  #failedInARow = 0;
+  #openUntilMs = Number.NEGATIVE_INFINITY;
+  #probing = false;
+  #out = 0;
+
+  constructor(options: OpenAiJudgeOptions) {
+    this.#options = options;
+    this.#fetch = options.fetch ?? ((url, init) => fetch(url, init));
+  }
+
+  get state(): 'closed' | 'open' | 'half-open' {
+    if (this.#failedInARow < (this.#options.failures ?? 5)) return 'closed';
+    return this.#options.clock.monotonicMs() < this.#openUntilMs ? 'open' : 'half-open';
+  }
+
+  async ask(text: string): Promise<RemoteAnswer> {
+    const state = this.state;
+    if (state === 'open' || (state === 'half-open' && this.#probing)) return { outcome: 'failed', why: 'open' };
+    if (this.#out >= (this.#options.concurrent ?? 64)) return { outcome: 'failed', why: 'busy' };
+    const probe = state === 'half-open';
+    if (probe) this.#probing = true;
+    this.#out++;
+    let answer: RemoteAnswer;
+    try {
+      answer = await this.#question(text);
+    } finally {
+      this.#out--;
+      if (probe) this.#probing = false;
+    }
+    if (answer.outcome === 'judged') this.#failedInARow = 0;
+    else {
+      this.#failedInARow++;
+      if (this.#failedInARow >= (this.#options.failures ?? 5))
+        this.#openUntilMs = this.#options.clock.monotonicMs() + (this.#options.openMs ?? 15_000);
+    }
+    return answer;
+  }
+
+  async #question(text: string): Promise<RemoteAnswer> {
+    const { url, apiKey, model, clock, timeoutMs = 300 } = this.#options;
+    const controller = new AbortController();
+    let cancel = () => {};
+    // Raced, not only aborted: a fetch that ignores its signal must not keep a message waiting.
+    const timedOut = new Promise<RemoteAnswer>((resolve) => {
+      cancel = clock.after(timeoutMs, () => {
+        resolve({ outcome: 'failed', why: 'timeout' });
+        controller.abort();
+      });
+    });
+    const asked = this.#fetch(url, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', accept: 'application/json', ...(apiKey ? { authorization: `Bearer ${apiKey}` } : {}) },
+      body: JSON.stringify({ input: text, ...(model ? { model } : {}) }),
+      signal: controller.signal,
+      redirect: 'error',
+    }).then(async (response): Promise<RemoteAnswer> => {
+      if (response.ok) return parseAnswer(await readBounded(response));
+      await response.body?.cancel();
+      return { outcome: 'failed', why: 'status' };
+    });
+    try {
+      return await Promise.race([asked.catch((): RemoteAnswer => ({ outcome: 'failed', why: 'error' })), timedOut]);
+    } finally {
+      cancel();
+    }
+  }
+}
+
+async function readBounded(response: Response): Promise<string | undefined> {
+  const reader = response.body?.getReader();
+  if (!reader) return undefined;
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return Buffer.concat(chunks).toString('utf8');
+    length += value.length;
+    if (length > MAX_ANSWER_BYTES) {
+      await reader.cancel();
+      return undefined;
+    }
+    chunks.push(value);
+  }
+}
+
+function parseAnswer(body: string | undefined): RemoteAnswer {
+  const failed = { outcome: 'failed', why: 'answer' } as const;
+  if (body === undefined) return failed;
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(body);
+  } catch {
+    return failed;
+  }
+  const result = (parsed as { results?: unknown } | null)?.results;
+  const first: unknown = Array.isArray(result) ? result[0] : undefined;
+  if (typeof first !== 'object' || first === null || typeof (first as { flagged?: unknown }).flagged !== 'boolean') return failed;
+  const { flagged, categories, category_scores: scores } = first as { flagged: boolean; categories?: unknown; category_scores?: unknown };
+  const named = typeof categories === 'object' && categories !== null ? Object.entries(categories) : [];
+  const scoreOf = (name: string): number => {
+    const score = typeof scores === 'object' && scores !== null ? (scores as Record<string, unknown>)[name] : undefined;
+    return typeof score === 'number' && score >= 0 && score <= 1 ? score : 1;
+  };
+  return {
+    outcome: 'judged',
+    flagged,
+    categories: named
+      .filter(([, value]) => value === true)
+      .slice(0, MAX_CATEGORIES)
+      .map(([name]) => ({ category: name.slice(0, 64), score: scoreOf(name) })),
+  };
+}

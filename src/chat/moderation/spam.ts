@@ -1,0 +1,112 @@
+import { DIGIT, type Folded, KIND, LETTER } from './fold.js';
+import { SPAM_MODEL } from './spam-model.js';
+
+/**
+ * Whether a message looks like spam: logistic regression over hashed words, pairs of words and a few signs. Trained by
+ * `test/chat/moderation-spam-training.ts` on the SMS Spam Collection; what that means for a chat is said in docs/moderation.md.
+ */
+export const FEATURES = 1 << 13;
+/** Longest text in words that is looked at: more of it would only dilute. */
+const MAX_WORDS = 400;
+/** A message of fewer words says too little either way. */
+export const MIN_WORDS = 4;
+
+const hash = (seed: number, unit: number) => Math.imul(seed ^ unit, 0x01000193);
+const SEED = 0x811c9dc5;
+const slot = (value: number) => ((value ^ (value >>> 15)) >>> 0) & (FEATURES - 1);
+
+const CURRENCY = new Set([...'£$€'].map((sign) => sign.charCodeAt(0)));
+const named = (name: string) => [...name].reduce((seed, character) => hash(seed, character.charCodeAt(0)), SEED);
+const [LINK, NUMBER_SHORT, NUMBER_LONG, MONEY, SHOUT, MIXED] = ['#link', '#short', '#long', '#money', '#shout', '#mixed'].map(named) as [
+  number,
+  number,
+  number,
+  number,
+  number,
+  number,
+];
+
+const seen = new Uint32Array(FEATURES);
+let stamp = 0;
+
+/** Calls `visit` once for each feature of a text; returns how many words it has. */
+export function featuresOf({ text }: Folded, visit: (feature: number) => void): number {
+  if (++stamp === 0xffffffff) {
+    seen.fill(0);
+    stamp = 1;
+  }
+  const add = (value: number) => {
+    const feature = slot(value);
+    if (seen[feature] === stamp) return;
+    seen[feature] = stamp;
+    visit(feature);
+  };
+  let words = 0;
+  let before = SEED;
+  let index = 0;
+  while (index < text.length && words < MAX_WORDS) {
+    const unit = text.charCodeAt(index);
+    if (!(KIND[unit]! & (LETTER | DIGIT))) {
+      if (CURRENCY.has(unit)) add(MONEY);
+      else if (unit === 0x21 && text.charCodeAt(index + 1) === 0x21) add(SHOUT);
+      else if (unit === 0x3a && text.startsWith('//', index + 1)) add(LINK);
+      index++;
+      continue;
+    }
+    const start = index;
+    let value = SEED;
+    let digits = 0;
+    while (index < text.length && KIND[text.charCodeAt(index)]! & (LETTER | DIGIT)) {
+      const next = text.charCodeAt(index++);
+      if (KIND[next]! & DIGIT) digits++;
+      value = hash(value, next);
+    }
+    const length = index - start;
+    // Which number it is says nothing; how long it is does: a year, or a telephone.
+    if (digits === length) value = length >= 5 ? NUMBER_LONG : NUMBER_SHORT;
+    else if (digits > 0) add(MIXED);
+    if (length === 3 && text.startsWith('www', start)) add(LINK);
+    words++;
+    add(value);
+    add(hash(hash(before, 0x20), value));
+    before = value;
+  }
+  return words;
+}
+
+/** Weights as the model file keeps them: signed bytes times a scale, beside the bias. */
+export interface SpamModel {
+  readonly bias: number;
+  readonly scale: number;
+  /** From here on a message is called spam, 0 to 1. */
+  readonly threshold: number;
+  readonly weights: Int8Array;
+}
+
+export function loadModel({
+  bias,
+  scale,
+  threshold,
+  weights,
+}: {
+  bias: number;
+  scale: number;
+  threshold: number;
+  weights: string;
+}): SpamModel {
+  const bytes = Buffer.from(weights, 'base64');
+  return { bias, scale, threshold, weights: new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length) };
+}
+
+const MODEL = loadModel(SPAM_MODEL);
+
+/** 0 to 1; 0 for what is too short to be judged. */
+export function spamScore(folded: Folded, model: SpamModel = MODEL): number {
+  let sum = 0;
+  const words = featuresOf(folded, (feature) => {
+    sum += model.weights[feature]!;
+  });
+  return words < MIN_WORDS ? 0 : 1 / (1 + Math.exp(-(model.bias + sum * model.scale)));
+}
+
+export const isSpam = (score: number): boolean => score >= MODEL.threshold;

@@ -1,0 +1,188 @@
+import { VezaError } from '../../runtime/errors.js';
+import { type Folded, fold, KIND, WORD } from './fold.js';
+import { read } from './readings.js';
+
+/** Limits of one room's list. */
+export const MAX_TERMS = 200;
+export const MAX_TERM_LENGTH = 100;
+export const MAX_TERMS_LENGTH = 8000;
+
+/** Refuses a list that is too long, or a term that would match everything. `bad_request` says which term and why. */
+export function checkTerms(terms: readonly string[], name: string): void {
+  if (terms.length > MAX_TERMS) throw new VezaError('bad_request', `${name}: ${terms.length} terms; at most ${MAX_TERMS} are allowed`);
+  let length = 0;
+  for (const term of terms) {
+    if (term.length > MAX_TERM_LENGTH)
+      throw new VezaError('bad_request', `${name}: a term has ${term.length} characters; at most ${MAX_TERM_LENGTH} are allowed`);
+    length += term.length;
+    const text = fold(term.replaceAll('*', ''))?.text.trim() ?? '';
+    if (text === '') throw new VezaError('bad_request', `${name}: the term "${term}" has nothing to look for; write a word or a phrase`);
+    if (text.length < 2 && text.charCodeAt(0) < 0x80 && term.includes('*'))
+      throw new VezaError(
+        'bad_request',
+        `${name}: the term "${term}" would match nearly every message; write more than one letter beside the *`,
+      );
+  }
+  if (length > MAX_TERMS_LENGTH)
+    throw new VezaError('bad_request', `${name}: ${length} characters in all; at most ${MAX_TERMS_LENGTH} are allowed`);
+}
+
+/** Scripts that are written without spaces between words: a term in them is found anywhere. */
+const UNSPACED = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}]/u;
+const EDGE = 0x20;
+const SHIFT = 0x10000;
+
+/** Finds many phrases in one pass (Aho and Corasick, 1975). A run of what is not a letter or digit counts as one space. */
+class Phrases {
+  readonly #next = new Map<number, number>();
+  readonly #fail: number[] = [0];
+  /** Length of the longest phrase that ends in a state; 0: none. */
+  readonly #longest: number[] = [0];
+  readonly #starts = new Uint8Array(256);
+  readonly #places: number[] = [];
+
+  constructor(phrases: Iterable<string>) {
+    const children: number[][] = [[]];
+    for (const phrase of phrases) {
+      let state = 0;
+      for (let index = 0; index < phrase.length; index++) {
+        const key = state * SHIFT + phrase.charCodeAt(index);
+        let next = this.#next.get(key);
+        if (next === undefined) {
+          next = this.#fail.length;
+          this.#fail.push(0);
+          this.#longest.push(0);
+          children.push([]);
+          this.#next.set(key, next);
+          children[state]!.push(phrase.charCodeAt(index), next);
+        }
+        state = next;
+      }
+      this.#longest[state] = phrase.length;
+      this.#starts[phrase.charCodeAt(0) & 255] = 1;
+    }
+    const queue = [0];
+    for (let at = 0; at < queue.length; at++) {
+      const state = queue[at]!;
+      const own = children[state]!;
+      for (let index = 0; index < own.length; index += 2) {
+        const child = own[index + 1]!;
+        this.#fail[child] = state === 0 ? 0 : this.#step(this.#fail[state]!, own[index]!);
+        this.#longest[child] ||= this.#longest[this.#fail[child]!]!;
+        queue.push(child);
+      }
+    }
+  }
+
+  get empty(): boolean {
+    return this.#fail.length === 1;
+  }
+
+  #step(from: number, unit: number): number {
+    let state = from;
+    for (;;) {
+      const next = this.#next.get(state * SHIFT + unit);
+      if (next !== undefined) return next;
+      if (state === 0) return 0;
+      state = this.#fail[state]!;
+    }
+  }
+
+  find(text: string, visit: (start: number, end: number) => void): void {
+    const places = this.#places;
+    let fed = 0;
+    let state = 0;
+    let edge = false;
+    const feed = (unit: number, index: number) => {
+      places[fed++] = index;
+      state = state === 0 && !this.#starts[unit & 255] ? 0 : this.#step(state, unit);
+      const length = this.#longest[state]!;
+      if (length === 0) return;
+      // The edges are part of a phrase, but not of what is shown as found.
+      let start = places[fed - length]!;
+      let end = index + 1;
+      while (start < end && start < text.length && !(KIND[text.charCodeAt(start)]! & WORD)) start++;
+      while (end > start && !(KIND[text.charCodeAt(end - 1)]! & WORD)) end--;
+      visit(start, Math.min(end, text.length));
+    };
+    feed(EDGE, 0);
+    for (let index = 0; index < text.length; index++) {
+      const unit = text.charCodeAt(index);
+      if (KIND[unit]! & WORD) {
+        edge = false;
+        feed(unit, index);
+      } else if (!edge && index > 0) {
+        edge = true;
+        feed(EDGE, index);
+      }
+    }
+    if (!edge) feed(EDGE, text.length);
+  }
+}
+
+function phraseOf(text: string, open: { start: boolean; end: boolean }): string {
+  const words: string[] = [];
+  let word = '';
+  for (const unit of text) {
+    if (KIND[unit.charCodeAt(0)]! & WORD && unit.length === 1) word += unit;
+    else if (word !== '') {
+      words.push(word);
+      word = '';
+    }
+  }
+  if (word !== '') words.push(word);
+  const phrase = words.join(' ');
+  if (phrase === '') return '';
+  const anywhere = (unit: string) => UNSPACED.test(unit);
+  return (open.start || anywhere(phrase[0]!) ? '' : ' ') + phrase + (open.end || anywhere(phrase.at(-1)!) ? '' : ' ');
+}
+
+/**
+ * The words and phrases of one room, compiled once for each change. A term is found as whole words; `*` at its start or end leaves that edge open
+ * (`spoil*` finds "spoiler"). It is folded and read as messages are, so it is found in all the disguises that the built-in words are found in.
+ */
+export class Terms {
+  readonly #folded: Phrases;
+  readonly #read: Phrases;
+  /** Emoji and signs: found anywhere. */
+  readonly #signs: readonly string[];
+
+  constructor(terms: readonly string[]) {
+    const folded = new Set<string>();
+    const asRead = new Set<string>();
+    const signs = new Set<string>();
+    for (const term of terms.slice(0, MAX_TERMS)) {
+      const body = term.slice(0, MAX_TERM_LENGTH).trim();
+      const open = { start: body.startsWith('*'), end: body.length > 1 && body.endsWith('*') };
+      const inner = fold(body.replace(/^\*/, '').replace(/\*$/, ''));
+      if (inner === undefined || inner.text.trim() === '') continue;
+      const phrase = phraseOf(inner.text, open);
+      if (phrase === '') signs.add(inner.text.trim());
+      else {
+        folded.add(phrase);
+        asRead.add(phraseOf(read(inner, () => false).text, open) || phrase);
+      }
+    }
+    this.#folded = new Phrases(folded);
+    this.#read = new Phrases(asRead);
+    this.#signs = [...signs];
+  }
+
+  get empty(): boolean {
+    return this.#folded.empty && this.#signs.length === 0;
+  }
+
+  /** Calls `visit` with places in `folded.text`. */
+  findFolded({ text }: Folded, visit: (start: number, end: number) => void): void {
+    if (!this.#folded.empty) this.#folded.find(text, visit);
+    for (const sign of this.#signs) {
+      for (let at = text.indexOf(sign), count = 0; at >= 0 && count < 100; at = text.indexOf(sign, at + sign.length), count++)
+        visit(at, at + sign.length);
+    }
+  }
+
+  /** Calls `visit` with places in `reading.text`. */
+  findRead({ text }: Folded, visit: (start: number, end: number) => void): void {
+    if (!this.#read.empty) this.#read.find(text, visit);
+  }
+}
