@@ -1,4 +1,4 @@
-import { execFile, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { chown, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,8 +7,17 @@ import { ensurePackages } from './packages.js';
 
 const run = promisify(execFile);
 
+export interface TestPostgres {
+  readonly url: string;
+  /** It ends at once, as in a power cut; what was committed is kept. */
+  crash(): Promise<void>;
+  /** After a crash: on the same data and socket. */
+  restart(): Promise<void>;
+  stop(): Promise<void>;
+}
+
 /** Debian's PostgreSQL as a server of this test alone, reached by a Unix socket. */
-export async function startPostgres(): Promise<{ url: string; stop(): Promise<void> }> {
+export async function startPostgres(): Promise<TestPostgres> {
   await ensurePackages('postgresql');
   const [version] = (await readdir('/usr/lib/postgresql')).sort((a, b) => Number(b) - Number(a));
   const bin = `/usr/lib/postgresql/${version}/bin`;
@@ -19,21 +28,35 @@ export async function startPostgres(): Promise<{ url: string; stop(): Promise<vo
   const as = root ? { uid: uid!, gid: gid!, cwd: dir } : { cwd: dir };
   if (root) await chown(dir, uid!, gid!);
   await run(`${bin}/initdb`, ['-D', `${dir}/data`, '-U', 'postgres', '--auth=trust', '--no-sync', '-E', 'UTF8'], as);
-  const server = spawn(`${bin}/postgres`, ['-D', `${dir}/data`, '-k', dir, '-c', 'listen_addresses=', '-c', 'fsync=off'], {
-    ...as,
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  const exited = new Promise<void>((resolve) => server.once('exit', () => resolve()));
-  await new Promise<void>((resolve, reject) => {
-    let text = '';
-    server.stderr.on('data', (chunk) => {
-      text += chunk;
-      if (text.includes('ready to accept connections')) resolve();
+  let server: ChildProcess;
+  let exited: Promise<void>;
+  const restart = async () => {
+    server = spawn(
+      `${bin}/postgres`,
+      ['-D', `${dir}/data`, '-k', dir, '-c', 'listen_addresses=', '-c', 'fsync=off', '-c', 'max_connections=200'],
+      {
+        ...as,
+        stdio: ['ignore', 'ignore', 'pipe'],
+      },
+    );
+    exited = new Promise<void>((resolve) => server.once('exit', () => resolve()));
+    await new Promise<void>((resolve, reject) => {
+      let text = '';
+      server.stderr!.on('data', (chunk) => {
+        text += chunk;
+        if (text.includes('ready to accept connections')) resolve();
+      });
+      server.once('exit', () => reject(new Error(text)));
     });
-    server.once('exit', () => reject(new Error(text)));
-  });
+  };
+  await restart();
   return {
     url: `postgres:///postgres?host=${encodeURIComponent(dir)}&user=postgres`,
+    restart,
+    async crash() {
+      server.kill('SIGQUIT');
+      await exited;
+    },
     async stop() {
       server.kill('SIGINT');
       await exited;
