@@ -234,7 +234,8 @@ async function demo(config: Config): Promise<void> {
       ]),
     );
     // Outside the frame, so that it can be copied from a narrow terminal too.
-    if (adminLink !== undefined) say(`To become the administrator, open this once and choose a password:\n${adminLink}`);
+    if (adminLink !== undefined)
+      say(`To become the administrator (${config.adminEmail}), open this once and choose a password:\n${adminLink}`);
   } catch (error) {
     process.stderr.write(`${messageOf(error)}\n`);
     await stop(1);

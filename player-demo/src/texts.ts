@@ -4,7 +4,7 @@ export const ROLE_TEXTS: Readonly<Record<User['role'], string>> = {
   listener: 'Listener: hears channels.',
   broadcaster: 'Broadcaster: makes channels of his own.',
   moderator: 'Moderator: sees every channel, bans accounts.',
-  admin: 'Administrator: may everything.',
+  admin: 'Administrator: may do everything.',
 };
 
 /** `Firefox on Linux`; what is not a browser is said as it says it. */

@@ -149,7 +149,7 @@ export function permissionReference(): string {
     '',
     'Roles are of an account on the whole service (`listener`, `broadcaster`, `moderator`, `admin`) and on one channel (`owner`, `host`,',
     '`moderator`). Moderators and administrators must have shown a second factor before they use what their role gives them. An API key may what',
-    'its account may, within its scopes. The admin token of the server’s own machine may everything.',
+    'its account may, within its scopes. The admin token of the server’s own machine may do everything.',
     '',
     `| permission | ${columns.join(' | ')} | scope |`,
     `|---|${columns.map(() => ':-:').join('|')}|---|`,
