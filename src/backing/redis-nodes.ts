@@ -27,7 +27,7 @@ export interface RedisNode {
  * The masters of a cluster, or the one Redis there is: which of the two is found out by asking. Everything that a caller must know is whether
  * a node answers to a slot now; a command that meets the wrong node is refused by it with `MOVED`, and then the slots are asked for again.
  *
- * Events: `slots` when slots have moved; `subscriber` (node) when its second connection is new and follows nothing;
+ * Events: `slots` when slots have moved; `subscriber` (node) when its second connection is lost, and when it is there again and follows nothing;
  * `message` of a sharded channel.
  */
 export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode]; message: [channel: string, text: string] }> {
@@ -163,7 +163,12 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
     };
     const client = new Redis(options);
     // Whoever follows makes its subscriptions anew, and knows then that it has.
-    const subscriber = new Redis({ ...options, autoResubscribe: false, socketTimeout: SUBSCRIBER_SILENCE_MS });
+    const subscriber = new Redis({
+      ...options,
+      autoResubscribe: false,
+      commandTimeout: SUBSCRIBER_SILENCE_MS,
+      socketTimeout: SUBSCRIBER_SILENCE_MS,
+    });
     const quiet = tellWhenAway(client, this.#log, { redis: address });
     const node = {
       address,
@@ -178,7 +183,7 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
     client.on('ready', () => this.#check(node));
     client.on('close', () => this.refresh());
     subscriber.on('smessage', (channel: string, text: string) => this.emit('message', channel, text));
-    subscriber.on('ready', () => this.emit('subscriber', node));
+    for (const change of ['close', 'ready']) subscriber.on(change, () => this.emit('subscriber', node));
     // An answer to nothing is the server's word that a slot of this subscriber has gone: what it still follows is not known then.
     subscriber.on('error', (error: Error) => {
       if (!error.message.startsWith('Command queue state error')) return;

@@ -68,10 +68,14 @@ export class RoomFollowers {
       const following = { stop: () => this.#leave(to, listener) };
       to.listeners.add(listener);
       if (to.state === 'on') return resolve(following);
-      const cancel = this.#clock.after(FOLLOW_MS, () => {
-        following.stop();
-        reject(logUnavailable('no subscription'));
-      });
+      const cancel = this.#clock.after(FOLLOW_MS, () =>
+        // After what has come meanwhile, if it was this process that had no time.
+        setImmediate(() => {
+          if (!listener.begin) return;
+          following.stop();
+          reject(logUnavailable('no subscription'));
+        }),
+      );
       listener.begin = () => {
         cancel();
         resolve(following);
