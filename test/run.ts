@@ -28,6 +28,8 @@ const BREACHES: readonly (readonly [room: string, imports: string])[] = [
   ['vod', '../live/edge.js'],
   ['access', '../app/app.js'],
   ['chat', '../live/edge.js'],
+  ['chat-client', '../runtime/clock.js'],
+  ['chat-client', 'node:crypto'],
   ['app', '../main.js'],
 ];
 

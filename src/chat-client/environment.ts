@@ -1,0 +1,58 @@
+/** What a client needs of where it runs. All of it can be handed in; a browser has all of it. */
+export interface Environment {
+  readonly webSocket: SocketConstructor;
+  readonly clock: ClientClock;
+  /** From 0 to below 1. */
+  readonly random: () => number;
+}
+
+/** The part of the WebSocket interface that is used. */
+export interface ChatSocket {
+  readonly readyState: number;
+  send(data: string): void;
+  close(code?: number, reason?: string): void;
+  addEventListener(type: 'open' | 'message' | 'close' | 'error', listener: (event: SocketEvent) => void): void;
+}
+
+export interface SocketEvent {
+  readonly type: string;
+  readonly data?: unknown;
+  readonly code?: number;
+  readonly reason?: string;
+}
+
+export type SocketConstructor = new (url: string, protocols: string[]) => ChatSocket;
+
+export interface ClientClock {
+  /** Milliseconds since 1970. */
+  wallMs(): number;
+  /** Runs `task` once after `delayMs`. Returns what cancels it. */
+  after(delayMs: number, task: () => void): () => void;
+}
+
+/** A browser's timers take 31 bits. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+const systemClock: ClientClock = {
+  wallMs: () => Date.now(),
+  after(delayMs, task) {
+    const timer = setTimeout(task, Math.min(LONGEST_TIMER_MS, Math.max(0, delayMs)));
+    return () => clearTimeout(timer);
+  },
+};
+
+/** Throws when there is no WebSocket: Node has one from version 22 on, before that it is handed in (`import { WebSocket } from 'ws'`). */
+export function environmentOf(given: Partial<Environment>): Environment {
+  const webSocket = given.webSocket ?? (globalThis as { WebSocket?: SocketConstructor }).WebSocket;
+  if (!webSocket) throw new TypeError('There is no WebSocket here. Hand one in: new ChatClient({ webSocket, … }).');
+  return { webSocket, clock: given.clock ?? systemClock, random: given.random ?? Math.random };
+}
+
+/** 128 random bits as text: what makes one publication one message. */
+export function randomKey(random: () => number): string {
+  const { crypto } = globalThis as { crypto?: { getRandomValues(bytes: Uint8Array): Uint8Array } };
+  const bytes = new Uint8Array(16);
+  if (random === Math.random && crypto) crypto.getRandomValues(bytes);
+  else for (let i = 0; i < bytes.length; i++) bytes[i] = Math.floor(random() * 256);
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}

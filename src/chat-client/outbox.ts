@@ -1,0 +1,286 @@
+import type { ClientClock } from './environment.js';
+import { type ChatBody, ChatProblem, type Frame, isOffset, problemOf, textOf } from './frames.js';
+
+/**
+ * What became of a message.
+ *
+ *   queued ──► sending ──► sent (it is stored; gone from the list as soon as its entry is seen)
+ *     ▲           │ ├────► held (a moderator looks at it)
+ *     └─ lost ────┘ ├────► refused (`problem` says why)
+ *                   └────► unsent: older than five minutes without an answer. Only `retry` sends it again.
+ */
+export type OutgoingState = 'queued' | 'sending' | 'sent' | 'held' | 'refused' | 'unsent';
+
+export interface Outgoing {
+  readonly key: string;
+  readonly body: ChatBody;
+  /** Wall clock, ms since 1970. */
+  readonly createdAtMs: number;
+  readonly state: OutgoingState;
+  /** Known once the server has said it. */
+  readonly mid: string | undefined;
+  readonly problem: ChatProblem | undefined;
+  /** Of `slow_mode`: from when on `retry` has a chance. */
+  readonly retryAtMs: number | undefined;
+  /** Its entry is in the room's view, and shows it; only the acknowledgement is waited for. */
+  readonly isShown: boolean;
+  /** Resolves when it is sent, held, or refused. Never rejects. */
+  readonly settled: Promise<Outgoing>;
+}
+
+interface Message extends Outgoing {
+  state: OutgoingState;
+  mid: string | undefined;
+  problem: ChatProblem | undefined;
+  retryAtMs: number | undefined;
+  isShown: boolean;
+  shownAt: number | undefined;
+  /** Where the server has stored it. */
+  storedAt: number | undefined;
+  /** Raised with each sending: what an earlier one is refused for does not count. */
+  sending: number;
+  settle(message: Outgoing): void;
+}
+
+/** The server knows a key for so long; older is not sent again without being asked to. */
+export const KEEP_TRYING_MS = 300_000;
+/** No answer and no entry: the same key again. */
+const AGAIN_AFTER_MS = 30_000;
+const BUSY_MS = 1_000;
+export const MOST_OUTGOING = 100;
+const RETRIED = new Set(['busy', 'unavailable', 'timeout', 'resend']);
+
+export interface OutboxLink {
+  readonly canSend: boolean;
+  readonly inFlightMost: number;
+  publish(key: string, body: ChatBody, answer: (frame: Frame) => void, failed: (problem: ChatProblem) => void): void;
+  /** Up to here the view has every entry. */
+  readonly position: number;
+}
+
+/** A room's messages of this client, from writing to acknowledgement. */
+export class Outbox {
+  readonly #clock: ClientClock;
+  readonly #link: OutboxLink;
+  readonly #changed: () => void;
+  readonly #slowed: (retryMs: number) => void;
+  #messages: Message[] = [];
+  #pausedUntilMs = 0;
+  #timer: (() => void) | undefined;
+
+  constructor(clock: ClientClock, link: OutboxLink, changed: () => void, slowed: (retryMs: number) => void) {
+    this.#clock = clock;
+    this.#link = link;
+    this.#changed = changed;
+    this.#slowed = slowed;
+  }
+
+  /** In the order they were written. */
+  get messages(): readonly Outgoing[] {
+    return this.#messages;
+  }
+
+  /** Throws `outbox_full`. */
+  add(key: string, body: ChatBody): Outgoing {
+    if (this.#messages.length >= MOST_OUTGOING) {
+      throw new ChatProblem('outbox_full', `${MOST_OUTGOING} messages wait to be sent already.`);
+    }
+    let settle!: (message: Outgoing) => void;
+    const settled = new Promise<Outgoing>((resolve) => {
+      settle = resolve;
+    });
+    const createdAtMs = this.#clock.wallMs();
+    const message: Message = {
+      key,
+      body,
+      createdAtMs,
+      state: 'queued',
+      mid: undefined,
+      problem: undefined,
+      retryAtMs: undefined,
+      isShown: false,
+      shownAt: undefined,
+      storedAt: undefined,
+      sending: 0,
+      settled,
+      settle,
+    };
+    this.#messages.push(message);
+    this.pump();
+    this.#changed();
+    return message;
+  }
+
+  /** What was refused or is unsent, once more under its key: if it did arrive after all, it is still one message. */
+  retry(key: string): void {
+    const message = this.#find(key);
+    if (!message || (message.state !== 'unsent' && message.state !== 'refused')) return;
+    Object.assign(message, { state: 'queued', createdAtMs: this.#clock.wallMs(), problem: undefined, retryAtMs: undefined });
+    this.pump();
+    this.#changed();
+  }
+
+  /** Forgets a message; one that was sent may have arrived. */
+  discard(key: string): void {
+    const message = this.#find(key);
+    if (!message) return;
+    this.#remove(message);
+    message.settle(message);
+    this.#changed();
+  }
+
+  /** An entry of this account is in the view. */
+  seen(key: string | undefined, mid: string | undefined, offset: number): void {
+    const message = this.#messages.find((one) => (key !== undefined && one.key === key) || (mid !== undefined && one.mid === mid));
+    if (!message || message.shownAt === offset) return;
+    message.mid = mid ?? message.mid;
+    message.shownAt = offset;
+    message.isShown = true;
+    // Refused or unsent, and there all the same: the answer was lost, or a moderator has approved it.
+    if (message.state === 'sent' || message.state === 'held') this.#remove(message);
+    else if (message.state === 'unsent' || message.state === 'refused') {
+      this.#remove(message);
+      message.state = 'sent';
+      message.settle(message);
+    }
+    this.#changed();
+  }
+
+  /** The view has come further: what is stored below its end is in it, or was deleted already. */
+  passed(): void {
+    const { position } = this.#link;
+    const isOver = ({ state, isShown, storedAt }: Message) => state === 'sent' && (isShown || (storedAt ?? 0) <= position);
+    if (!this.#messages.some(isOver)) return;
+    this.#messages = this.#messages.filter((message) => !isOver(message));
+    this.#changed();
+  }
+
+  /** A new epoch: what is not acknowledged goes out again; what was shown above `keep` is not any more. */
+  withdrawn(keep: number): void {
+    for (const message of this.#messages) {
+      if (message.shownAt !== undefined && message.shownAt > keep) Object.assign(message, { shownAt: undefined, isShown: false });
+      if (message.state === 'sending') message.state = 'queued';
+    }
+    this.#pausedUntilMs = 0;
+    this.pump();
+    this.#changed();
+  }
+
+  /** The session is over: nobody will answer. */
+  lost(): void {
+    for (const message of this.#messages) if (message.state === 'sending') message.state = 'queued';
+    this.pump();
+    this.#changed();
+  }
+
+  /** The room is closed to us. */
+  refuseAll(problem: ChatProblem): void {
+    for (const message of this.#messages) if (message.state === 'queued' || message.state === 'sending') this.#refuse(message, problem);
+    this.#changed();
+  }
+
+  /** Sends what may be sent, and gives up what is too old. */
+  pump(): void {
+    const nowMs = this.#clock.wallMs();
+    let inFlight = this.#messages.filter(({ state }) => state === 'sending').length;
+    let wakeAtMs = Number.POSITIVE_INFINITY;
+    let hasChanged = false;
+    for (const message of this.#messages) {
+      if (message.state !== 'queued') continue;
+      const endsAtMs = message.createdAtMs + KEEP_TRYING_MS;
+      if (nowMs >= endsAtMs) {
+        message.state = 'unsent';
+        hasChanged = true;
+        continue;
+      }
+      wakeAtMs = Math.min(wakeAtMs, endsAtMs);
+      if (!this.#link.canSend) continue;
+      if (nowMs < this.#pausedUntilMs) wakeAtMs = Math.min(wakeAtMs, this.#pausedUntilMs);
+      else if (inFlight < this.#link.inFlightMost) {
+        inFlight++;
+        hasChanged = true;
+        this.#send(message);
+      }
+    }
+    this.#timer?.();
+    this.#timer = undefined;
+    if (Number.isFinite(wakeAtMs)) this.#timer = this.#clock.after(Math.max(0, wakeAtMs - nowMs), () => this.pump());
+    if (hasChanged) this.#changed();
+  }
+
+  stop(): void {
+    this.#timer?.();
+    for (const message of this.#messages) message.sending++;
+  }
+
+  #send(message: Message): void {
+    message.state = 'sending';
+    const sending = ++message.sending;
+    const isCurrent = () => message.sending === sending && message.state === 'sending';
+    const cancel = this.#clock.after(AGAIN_AFTER_MS, () => {
+      // Shown, and not stored yet: the server is at it.
+      if (!isCurrent() || message.isShown) return;
+      message.state = 'queued';
+      this.pump();
+    });
+    this.#link.publish(
+      message.key,
+      message.body,
+      (frame) => {
+        cancel();
+        if (frame.t === 'ack') this.#acked(message, frame);
+        else if (!isCurrent()) return;
+        else if (frame.t === 'held') this.#settle(message, 'held', textOf(frame.mid));
+        else if (frame.t === 'refused') this.#problem(message, problemOf(frame));
+        this.pump();
+      },
+      (problem) => {
+        cancel();
+        // `lost` sees to those of a session that is over.
+        if (!isCurrent() || problem.code === 'disconnected') return;
+        this.#problem(message, problem);
+        this.pump();
+      },
+    );
+  }
+
+  #acked(message: Message, frame: Frame): void {
+    if (!this.#messages.includes(message)) return;
+    message.storedAt = isOffset(frame.offset) ? frame.offset : 0;
+    this.#settle(message, 'sent', textOf(frame.mid));
+    this.passed();
+  }
+
+  #problem(message: Message, problem: ChatProblem): void {
+    if (problem.code === 'slow_mode') {
+      const retryMs = problem.retryMs ?? 0;
+      message.retryAtMs = this.#clock.wallMs() + retryMs;
+      this.#refuse(message, problem);
+      this.#slowed(retryMs);
+    } else if (problem.retryMs !== undefined || RETRIED.has(problem.code)) {
+      message.state = 'queued';
+      this.#pausedUntilMs = this.#clock.wallMs() + (problem.retryMs ?? BUSY_MS);
+    } else this.#refuse(message, problem);
+    this.#changed();
+  }
+
+  #refuse(message: Message, problem: ChatProblem): void {
+    message.problem = problem;
+    this.#settle(message, 'refused', undefined);
+  }
+
+  #settle(message: Message, state: OutgoingState, mid: string | undefined): void {
+    message.state = state;
+    message.mid = mid ?? message.mid;
+    message.settle(message);
+    this.#changed();
+  }
+
+  #find(key: string): Message | undefined {
+    return this.#messages.find((message) => message.key === key);
+  }
+
+  #remove(message: Message): void {
+    this.#messages = this.#messages.filter((one) => one !== message);
+  }
+}

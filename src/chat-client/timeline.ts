@@ -1,0 +1,205 @@
+import { type ChatBody, type ChatUser, type Entry, isOffset, isRecord, textOf, timeOf } from './frames.js';
+
+/** An entry as it is shown. `visible` false: it only takes its place (a deletion, something erased, a type that is not known, a second copy). */
+export interface Item {
+  readonly offset: number;
+  readonly epoch: number;
+  /** Of the log's clock, ms since 1970; never falls. */
+  readonly at: number;
+  /** `msg`, `act`, `pin`, `now`, `del`, `gone`, or what is not known. */
+  readonly type: string;
+  readonly mid: string | undefined;
+  readonly user: ChatUser | undefined;
+  /** Of a message; a deleted one has none any more. */
+  body: ChatBody;
+  /** The key under which this client, or another of the same account, has sent it. */
+  readonly key: string | undefined;
+  /** It was held for a moderator, and said then. */
+  readonly sentAt: number | undefined;
+  readonly entry: Entry;
+  visible: boolean;
+  deleted: boolean;
+  reactions: Readonly<Record<string, number>>;
+}
+
+export type TimelineEvent =
+  /** Ascending; at the end, or (history) before all others. */
+  | { readonly type: 'added'; readonly items: readonly Item[]; readonly where: 'end' | 'start' }
+  /** Withdrawn by the server, or let go here because there are too many. */
+  | { readonly type: 'removed'; readonly items: readonly Item[] }
+  /** Deleted, other reactions, shown after all. */
+  | { readonly type: 'changed'; readonly items: readonly Item[] };
+
+const SHOWN = new Set(['msg', 'act', 'pin', 'now']);
+const NO_REACTIONS: Item['reactions'] = {};
+const NO_BODY: ChatBody = { text: '' };
+/** Deletions that are remembered for what comes after them: a page of history that was on its way. */
+const KEPT_DELETIONS = 1000;
+
+/** The part of a room's log that a client holds: ascending, each `mid` shown once. Knows nothing of connections. */
+export class Timeline {
+  readonly #emit: (event: TimelineEvent) => void;
+  #items: Item[] = [];
+  readonly #byMid = new Map<string, Item>();
+  /** Second copies that are held, by `mid`. */
+  readonly #copies = new Map<string, Item[]>();
+  readonly #deletedMids = new Set<string>();
+  readonly #deletedUsers = new Map<string, number>();
+
+  constructor(emit: (event: TimelineEvent) => void) {
+    this.#emit = emit;
+  }
+
+  /** Every entry, ascending. Not to be changed. */
+  get items(): readonly Item[] {
+    return this.#items;
+  }
+
+  get(mid: string): Item | undefined {
+    return this.#byMid.get(mid);
+  }
+
+  /** Entries above all that are held. */
+  append(entries: readonly Entry[]): void {
+    if (entries.length === 0) return;
+    const items = entries.map((entry) => this.#take(entry));
+    this.#items.push(...items);
+    this.#emit({ type: 'added', items, where: 'end' });
+    const changed = new Set<Item>();
+    for (const item of items) if (item.type === 'del') for (const one of this.#delete(item.entry)) changed.add(one);
+    if (changed.size > 0) this.#emit({ type: 'changed', items: [...changed] });
+  }
+
+  /** Entries below all that are held. */
+  prepend(entries: readonly Entry[]): void {
+    if (entries.length === 0) return;
+    const items = entries.map((entry) => this.#take(entry));
+    this.#items = [...items, ...this.#items];
+    this.#emit({ type: 'added', items, where: 'start' });
+  }
+
+  /** Takes away what lies above `keep`. True: a deletion was among it, and what it deleted is not here any more. */
+  withdraw(keep: number): boolean {
+    let from = this.#items.length;
+    while (from > 0 && this.#items[from - 1]!.offset > keep) from--;
+    const removed = this.#items.splice(from);
+    this.#forget(removed);
+    return removed.some(({ type }) => type === 'del');
+  }
+
+  /** Lets the oldest go until `most` are left. */
+  trim(most: number): void {
+    if (this.#items.length > most) this.#forget(this.#items.splice(0, this.#items.length - most));
+  }
+
+  clear(): void {
+    this.#deletedMids.clear();
+    this.#deletedUsers.clear();
+    this.#forget(this.#items.splice(0));
+  }
+
+  /** Absolute counts by `mid` and emoji. */
+  react(counts: Record<string, unknown>): void {
+    const changed: Item[] = [];
+    for (const [mid, byEmoji] of Object.entries(counts)) {
+      const item = this.#byMid.get(mid);
+      if (!item || !isRecord(byEmoji)) continue;
+      item.reactions = Object.fromEntries(
+        Object.entries(byEmoji).filter((pair): pair is [string, number] => isOffset(pair[1]) && pair[1] > 0),
+      );
+      changed.push(item);
+    }
+    if (changed.length > 0) this.#emit({ type: 'changed', items: changed });
+  }
+
+  #take(entry: Entry): Item {
+    const user = isRecord(entry.user) && typeof entry.user.id === 'string' ? entry.user : undefined;
+    const mid = entry.t === 'msg' ? textOf(entry.mid) : undefined;
+    const body = isRecord(entry.body) ? { ...entry.body, text: textOf(entry.body.text) ?? '' } : NO_BODY;
+    const item: Item = {
+      offset: entry.offset,
+      epoch: entry.epoch,
+      at: timeOf(entry.at) ?? 0,
+      type: entry.t,
+      mid,
+      user: user && { id: String(user.id), name: textOf(user.name) ?? '', role: textOf(user.role) ?? 'viewer' },
+      body,
+      key: textOf(entry.key),
+      sentAt: timeOf(entry.sentAt),
+      entry,
+      visible: SHOWN.has(entry.t),
+      deleted: false,
+      reactions: NO_REACTIONS,
+    };
+    if (mid !== undefined) {
+      const first = this.#byMid.get(mid);
+      if (first) {
+        item.visible = false;
+        this.#copies.set(mid, [...(this.#copies.get(mid) ?? []), item]);
+      } else this.#byMid.set(mid, item);
+      if (this.#deletedMids.has(mid) || (item.user && item.offset <= (this.#deletedUsers.get(item.user.id) ?? -1))) strike(item);
+    }
+    return item;
+  }
+
+  /** `{mids}`, `{offsets}`, or all that a user has said up to an offset. */
+  #delete(entry: Entry): Item[] {
+    const found: Item[] = [];
+    const mids = new Set(Array.isArray(entry.mids) ? entry.mids.map(textOf) : [textOf(entry.mid)]);
+    mids.delete(undefined);
+    const offsets = new Set(Array.isArray(entry.offsets) ? entry.offsets.filter(isOffset) : []);
+    const userId = isRecord(entry.user) ? textOf(entry.user.id) : textOf(entry.user);
+    const upTo = isOffset(entry.upTo) ? entry.upTo : entry.offset;
+    for (const mid of mids) remember(this.#deletedMids, mid!);
+    if (userId !== undefined) {
+      this.#deletedUsers.delete(userId);
+      this.#deletedUsers.set(userId, upTo);
+      if (this.#deletedUsers.size > KEPT_DELETIONS) this.#deletedUsers.delete(this.#deletedUsers.keys().next().value!);
+    }
+    for (const item of this.#items) {
+      if (item.type !== 'msg' || item.deleted) continue;
+      const isMeant =
+        mids.has(item.mid) || offsets.has(item.offset) || (userId !== undefined && item.user?.id === userId && item.offset <= upTo);
+      if (!isMeant) continue;
+      strike(item);
+      found.push(item);
+    }
+    return found;
+  }
+
+  #forget(removed: readonly Item[]): void {
+    if (removed.length === 0) return;
+    const gone = new Set(removed);
+    const risen: Item[] = [];
+    for (const item of removed) {
+      const { mid } = item;
+      if (mid === undefined) continue;
+      const copies = this.#copies.get(mid)?.filter((copy) => !gone.has(copy)) ?? [];
+      if (this.#byMid.get(mid) === item) {
+        const next = copies.shift();
+        if (next) {
+          next.visible = true;
+          this.#byMid.set(mid, next);
+          risen.push(next);
+        } else this.#byMid.delete(mid);
+      }
+      if (copies.length > 0) this.#copies.set(mid, copies);
+      else this.#copies.delete(mid);
+    }
+    this.#emit({ type: 'removed', items: removed });
+    if (risen.length > 0) this.#emit({ type: 'changed', items: risen });
+  }
+}
+
+/** What was deleted is not kept here either. */
+function strike(item: Item): void {
+  item.deleted = true;
+  item.body = NO_BODY;
+  item.reactions = NO_REACTIONS;
+  Object.assign(item, { entry: { t: item.type, epoch: item.epoch, offset: item.offset } });
+}
+
+function remember(set: Set<string>, value: string): void {
+  set.add(value);
+  if (set.size > KEPT_DELETIONS) set.delete(set.keys().next().value!);
+}
