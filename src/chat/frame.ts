@@ -4,6 +4,8 @@ import type { LogEntry } from '../backing/room-log.js';
 /** An entry of a room, ready to be sent: encoded once for each room and process. */
 export interface Frame {
   readonly offset: number;
+  /** Of the log's clock, whole ms since 1970; never falls within a room. */
+  readonly atMs: number;
   /** As members see it: 'msg', 'del', 'act', 'pin', 'now', 'gone', … */
   readonly type: string;
   /** A whole server frame as JSON, with the epoch that the room has in this process. Who wrote it gets `textFor` instead. */
@@ -54,6 +56,19 @@ export function factsOf(entry: LogEntry): EntryFacts {
 
 const NO_FACTS: EntryFacts = { mid: undefined, key: undefined, userId: undefined, sentAtMs: undefined };
 
+/** What takes the place of an entry that is erased. */
+export const goneOf = (offset: number, atMs: number): LogEntry => ({ offset, atMs, type: 'gone', payload: '{}', key: undefined });
+
+/** What a `del` entry says is to be erased. */
+export interface Del {
+  readonly offsets?: readonly number[];
+  /** All of this account up to `upTo`. */
+  readonly user?: string;
+  readonly upTo?: number;
+}
+
+export const delOf = (entry: LogEntry): Del => JSON.parse(entry.payload) as Del;
+
 export function encode(roomId: string, epoch: number, entry: LogEntry): Frame {
   const facts = factsOf(entry);
   const shadow = entry.type === 'shadow';
@@ -64,6 +79,7 @@ export function encode(roomId: string, epoch: number, entry: LogEntry): Frame {
   const text = shadow ? `${head('gone')}}` : head(entry.type) + body;
   return {
     offset: entry.offset,
+    atMs: Math.trunc(entry.atMs),
     type,
     text,
     bytes: Buffer.byteLength(text),

@@ -160,6 +160,8 @@ export interface Room {
 
   /** Never rejects. Rules and judge are asked only for a message that is not known already. */
   publish(publication: Publish): Promise<Outcome>;
+  /** Who wrote a message of the last minutes, also one that is not in PostgreSQL yet. Undefined: not known here. */
+  recent(mid: string): { readonly userId: string | undefined } | undefined;
   /** Publishes a message that was held, under its `mid`, with `sentAt`. Twice is once. */
   approve(held: HeldMessage): Promise<Said>;
   act(entry: Act): Promise<Said>;

@@ -20,7 +20,6 @@ create table rooms (
   created_at timestamptz not null default now()
 );
 
-insert into rooms (id) values ('00000000-0000-4000-8000-000000000000');
 insert into rooms (id, channel_id) select gen_random_uuid(), id from channels;
 create function channel_has_a_room() returns trigger language plpgsql as $$
 begin

@@ -1,0 +1,190 @@
+import type { Database } from '../backing/database.js';
+import { KEPT, type LogEntry } from '../backing/room-log.js';
+import { logKeyOf } from './frame.js';
+import type { RoomInfo } from './room.js';
+
+/** Entries that are read at once; a room's log is begun with at most so many bytes of them. */
+const READ_LIMIT = 500;
+const SEED_BYTES = 1024 * 1024;
+
+export interface RoomState {
+  readonly info: RoomInfo;
+  readonly epoch: number;
+  readonly floor: number;
+  /** Since the epoch was raised; Infinity: it never was. */
+  readonly raisedAgoMs: number;
+}
+
+export interface KnownMessage {
+  readonly offset: number;
+  readonly epoch: number;
+  readonly type: string;
+  readonly userId: string | undefined;
+}
+
+/** An entry as an export has it. */
+export interface ExportedEntry {
+  readonly offset: number;
+  readonly type: string;
+  readonly at: string;
+  readonly [field: string]: unknown;
+}
+
+/** What PostgreSQL knows of rooms. Everything rejects with `unavailable` while it is away. */
+export class History {
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    this.#database = database;
+  }
+
+  /** The room of a channel, by its own id or by the channel's slug. */
+  async find(idOrSlug: string): Promise<RoomInfo | undefined> {
+    const { rows } = await this.#database.query<RoomRow>(
+      `${SELECT_ROOM} where c.id is not null and (r.id = $1::uuid or c.slug = $2) order by (r.id = $1::uuid) desc nulls last limit 1`,
+      [UUID.test(idOrSlug) ? idOrSlug : null, idOrSlug],
+    );
+    return rows[0] && infoOf(rows[0]);
+  }
+
+  async state(roomId: string): Promise<RoomState | undefined> {
+    const { rows } = await this.#database.query<RoomRow & { epoch: number; floor: number; raised_ago_ms: number | null }>(
+      `${SELECT_ROOM} where r.id = $1`,
+      [roomId],
+    );
+    const [row] = rows;
+    return row && { info: infoOf(row), epoch: row.epoch, floor: row.floor, raisedAgoMs: row.raised_ago_ms ?? Number.POSITIVE_INFINITY };
+  }
+
+  /** Undefined: the epoch is not the expected one. */
+  async raise(roomId: string, expected: number): Promise<{ epoch: number; head: number; keep: number } | undefined> {
+    const { rows } = await this.#database.query<{ epoch: number; head: number; keep: number }>(
+      'select * from chat_raise_epoch($1::uuid, $2::int)',
+      [roomId, expected],
+    );
+    return rows[0];
+  }
+
+  /** Up to where somebody who comes from the epoch `since` may keep what he has; how long ago `epoch` was opened. */
+  async keep(roomId: string, since: number, epoch: number): Promise<{ keep: number; ageMs: number }> {
+    const { rows } = await this.#database.query<{ keep: number | null; n: number; age_ms: number | null }>(
+      `select min(keep) filter (where epoch > $2) as keep, count(*) filter (where epoch > $2) as n,
+         (extract(epoch from now() - max(opened_at) filter (where epoch = $3)) * 1000)::float8 as age_ms
+       from room_epochs where room_id = $1 and epoch >= least($2, $3) and epoch <= $3`,
+      [roomId, since, epoch],
+    );
+    const { keep, n, age_ms } = rows[0]!;
+    // Of so old an epoch nothing is known any more.
+    return { keep: n === Math.max(0, epoch - since) ? (keep ?? Number.MAX_SAFE_INTEGER) : 0, ageMs: age_ms ?? 0 };
+  }
+
+  /** Ascending, from `from` to `to`, both inclusive, the first `limit`. What was let go by age is not there. */
+  async range(roomId: string, from: number, to: number, limit = READ_LIMIT): Promise<LogEntry[]> {
+    const { rows } = await this.#database.query<MessageRow>(
+      `select "offset", type, mid, key, payload, created_at from messages where room_id = $1 and "offset" between $2 and $3 order by "offset" limit $4`,
+      [roomId, from, to, Math.min(limit, READ_LIMIT)],
+    );
+    return rows.map(entryOf);
+  }
+
+  /** The newest up to `head`, ascending, with what a room's log is begun. */
+  async tail(roomId: string, head: number): Promise<LogEntry[]> {
+    const { rows } = await this.#database.query<MessageRow>(
+      `select * from (
+         select "offset", type, mid, key, payload, created_at, sum(octet_length(payload)) over (order by "offset" desc) as bytes from (
+           select * from messages where room_id = $1 and "offset" <= $2 order by "offset" desc limit $3) newest
+       ) x where bytes <= $4 order by "offset"`,
+      [roomId, head, KEPT, SEED_BYTES],
+    );
+    return rows.map(entryOf);
+  }
+
+  async byMid(roomId: string, mids: readonly string[]): Promise<Map<string, KnownMessage>> {
+    const { rows } = await this.#database.query<{ mid: string; offset: number; epoch: number; type: string; user_id: string | null }>(
+      'select mid, "offset", epoch, type, user_id from messages where room_id = $1 and mid = any($2::text[])',
+      [roomId, mids],
+    );
+    return new Map(rows.map(({ mid, offset, epoch, type, user_id }) => [mid, { offset, epoch, type, userId: user_id ?? undefined }]));
+  }
+
+  /** Those of the offsets that have a row. */
+  async stored(roomId: string, offsets: readonly number[]): Promise<Set<number>> {
+    const { rows } = await this.#database.query<{ offset: number }>(
+      'select "offset" from messages where room_id = $1 and "offset" = any($2::bigint[])',
+      [roomId, offsets],
+    );
+    return new Set(rows.map((row) => row.offset));
+  }
+
+  /** Rooms in which this account has said something that is there still. */
+  async roomsOf(userId: string): Promise<string[]> {
+    const { rows } = await this.#database.query<{ room_id: string }>('select distinct room_id from messages where user_id = $1', [userId]);
+    return rows.map((row) => row.room_id);
+  }
+
+  /** What was said in a span of time (ms since 1970, the end exclusive), ascending, from the first after `after`: for the replay beside a recording. */
+  async between(roomId: string, fromMs: number, toMs: number, after: number, limit: number): Promise<LogEntry[]> {
+    const { rows } = await this.#database.query<MessageRow>(
+      `select "offset", type, mid, key, payload, created_at from messages
+       where room_id = $1 and created_at >= $2 and created_at < $3 and "offset" > $4 and deleted_at is null order by "offset" limit $5`,
+      [roomId, new Date(fromMs), new Date(toMs), after, Math.min(limit, READ_LIMIT)],
+    );
+    return rows.map(entryOf);
+  }
+
+  /** Everything that is there, in order, read as it is asked for. What others do not see is marked `shadow`. */
+  async *export(roomId: string): AsyncGenerator<ExportedEntry> {
+    for (let after = 0; ; ) {
+      const entries = await this.range(roomId, after + 1, Number.MAX_SAFE_INTEGER);
+      for (const entry of entries) {
+        yield {
+          ...(JSON.parse(entry.payload) as object),
+          offset: entry.offset,
+          type: entry.type,
+          at: new Date(entry.atMs).toISOString(),
+        };
+      }
+      if (entries.length < READ_LIMIT) return;
+      after = entries.at(-1)!.offset;
+    }
+  }
+}
+
+const SELECT_ROOM = `select r.id, r.channel_id, c.slug, c.visibility, r.settings, r.epoch, r.floor,
+  (extract(epoch from now() - (select max(opened_at) from room_epochs e where e.room_id = r.id and e.epoch = r.epoch)) * 1000)::float8 as raised_ago_ms
+  from rooms r left join channels c on c.id = r.channel_id`;
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+interface RoomRow {
+  id: string;
+  channel_id: string | null;
+  slug: string | null;
+  visibility: 'public' | 'unlisted' | 'private' | null;
+  settings: Record<string, unknown>;
+}
+
+const infoOf = (row: RoomRow): RoomInfo => ({
+  id: row.id,
+  slug: row.slug ?? undefined,
+  channelId: row.channel_id ?? undefined,
+  visibility: row.visibility ?? undefined,
+  settings: row.settings,
+});
+
+interface MessageRow {
+  offset: number;
+  type: string;
+  mid: string | null;
+  key: string | null;
+  payload: string;
+  created_at: Date;
+}
+
+const entryOf = ({ offset, type, mid, key, payload, created_at }: MessageRow): LogEntry => ({
+  offset,
+  atMs: created_at.getTime(),
+  type,
+  payload,
+  key: mid === null || type === 'gone' ? undefined : logKeyOf(mid, key ?? ''),
+});

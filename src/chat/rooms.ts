@@ -1,0 +1,322 @@
+import type { Database } from '../backing/database.js';
+import type { LogEntry, RoomLog } from '../backing/room-log.js';
+import type { Clock } from '../runtime/clock.js';
+import { VezaError } from '../runtime/errors.js';
+import type { Log } from '../runtime/log.js';
+import { Archive } from './archive.js';
+import { type ExportedEntry, History } from './history.js';
+import { RoomReactions } from './reactions.js';
+import { Rings } from './ring.js';
+import type { Act, Held, Judge, Room, RoomInfo, Rules, Said } from './room.js';
+import { COMPARE_MS, RoomReader } from './room-reader.js';
+import { type Retention, RoomSweeper } from './room-sweeper.js';
+import { RoomWriter } from './room-writer.js';
+
+/** A room that nobody has open is followed so long, for whoever comes back. */
+const LINGER_MS = 10_000;
+/** What `find` has found, or not, is believed so long; `refresh` ends it. */
+const FOUND_MS = 2000;
+const MAX_FOUND = 10_000;
+/** Offsets are reported to the log as archived together. */
+const REPORT_MS = 100;
+
+export interface RoomsOptions {
+  readonly database: Database;
+  readonly roomLog: RoomLog;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly rules: Rules;
+  readonly judge: Judge;
+  readonly held: Held;
+  /** `MAX_MESSAGE_SIZE`: bytes of a text. */
+  readonly maxMessageBytes: number;
+  /** Undefined: nothing is let go. */
+  readonly retention?: Retention | undefined;
+  readonly maxRingBytes?: number;
+  readonly maxPendingBytes?: number;
+}
+
+interface Open {
+  readonly reader: RoomReader;
+  readonly room: Room;
+  holders: number;
+  cancelLinger: (() => void) | undefined;
+}
+
+/**
+ * The rooms of one process. All processes of a service have the same log and the same database, and each has one of these.
+ * `start`, then `open` rooms; `stop` waits until what was published is stored, or PostgreSQL is found to be away.
+ */
+export class Rooms {
+  readonly #options: RoomsOptions;
+  readonly #history: History;
+  readonly #archive: Archive;
+  readonly #rings: Rings;
+  readonly #reactions: RoomReactions;
+  readonly #sweeper: RoomSweeper;
+  readonly #open = new Map<string, Promise<Open>>();
+  readonly #opened = new Map<string, Open>();
+  readonly #found = new Map<string, { atMs: number; info: Promise<RoomInfo | undefined> }>();
+  readonly #reports = new Map<string, { roomId: string; epoch: number; offsets: number[] }>();
+  #cancelReport: (() => void) | undefined;
+  #count = 0;
+  #stopping: Promise<void> | undefined;
+
+  constructor(options: RoomsOptions) {
+    const { database, roomLog, clock, log } = options;
+    this.#options = options;
+    this.#history = new History(database);
+    this.#archive = new Archive({
+      ...options,
+      onStored: (roomId, epoch, offsets) => this.#report(roomId, epoch, offsets),
+    });
+    this.#rings = new Rings(options.maxRingBytes);
+    this.#reactions = new RoomReactions({ database, clock, log, tell: (roomId, text) => this.#opened.get(roomId)?.reader.tell(text) });
+    this.#sweeper = new RoomSweeper({
+      database,
+      roomLog,
+      clock,
+      log,
+      archive: this.#archive,
+      history: this.#history,
+      retention: options.retention,
+    });
+  }
+
+  /** Starts what runs in the background: the sweeper, retention, the telling of reactions. Twice is harmless. */
+  start(): void {
+    this.#reactions.start();
+    this.#sweeper.start();
+  }
+
+  /** A channel's room, by its own id or by the channel's slug; believed for two seconds. Rejects with `unavailable`. */
+  find(idOrSlug: string): Promise<RoomInfo | undefined> {
+    const nowMs = this.#options.clock.monotonicMs();
+    const found = this.#found.get(idOrSlug);
+    if (found && nowMs - found.atMs < FOUND_MS) return found.info;
+    this.#found.delete(idOrSlug);
+    if (this.#found.size >= MAX_FOUND) this.#found.delete(this.#found.keys().next().value!);
+    const info = this.#history.find(idOrSlug);
+    this.#found.set(idOrSlug, { atMs: nowMs, info });
+    info.catch(() => this.#found.delete(idOrSlug));
+    return info;
+  }
+
+  /**
+   * Follows the room as long as somebody has it open; `release` it once. By its id. Rejects: `not_found`, `unavailable` (log or database are away).
+   */
+  async open(roomId: string): Promise<Room> {
+    if (this.#stopping) throw new VezaError('unavailable', 'The chat is stopping.');
+    for (;;) {
+      const opening = this.#open.get(roomId) ?? this.#begin(roomId);
+      const open = await opening;
+      // It may have been closed while it was awaited.
+      if (open.reader.closed) {
+        if (this.#open.get(roomId) === opening) this.#open.delete(roomId);
+        if (this.#stopping) throw new VezaError('unavailable', 'The chat is stopping.');
+        continue;
+      }
+      open.holders++;
+      open.cancelLinger?.();
+      open.cancelLinger = undefined;
+      return open.room;
+    }
+  }
+
+  /** Opens the room for as long as `work` takes. */
+  async withRoom<T>(roomId: string, work: (room: Room) => Promise<T>): Promise<T> {
+    const room = await this.open(roomId);
+    try {
+      return await work(room);
+    } finally {
+      room.release();
+    }
+  }
+
+  /** An entry by somebody who does not follow the room: now-playing. */
+  act(roomId: string, entry: Act): Promise<Said> {
+    return this.withRoom(roomId, (room) => room.act(entry));
+  }
+
+  /**
+   * All that this account has said in any room, as `Room.erase` with `userId`; with its reactions. Resolves to the number of rooms. Twice is harmless.
+   */
+  async eraseAccount(userId: string, by: { readonly id: string; readonly name: string }): Promise<number> {
+    const rooms = new Set([...(await this.#history.roomsOf(userId)), ...this.#opened.keys()]);
+    for (const roomId of rooms) await this.withRoom(roomId, (room) => room.erase({ userId }, by));
+    await this.#options.database.query(
+      `with gone as (delete from reactions where user_id = $1 returning room_id, mid), changed as (select distinct room_id, mid from gone)
+       update reaction_counts c set changed_at = now(), counts = coalesce(
+         (select jsonb_object_agg(x.emoji, x.n) from (select r.emoji, count(*) as n from reactions r
+            where r.room_id = c.room_id and r.mid = c.mid and r.user_id <> $1 group by r.emoji) x), '{}')
+       from changed where c.room_id = changed.room_id and c.mid = changed.mid`,
+      [userId],
+    );
+    return rooms.size;
+  }
+
+  /** Everything of a room that is there, in order, read from PostgreSQL as it is asked for. */
+  export(roomId: string): AsyncIterable<ExportedEntry> {
+    return this.#history.export(roomId);
+  }
+
+  /** What was said in a span of time, ascending, from the first after `after`, at most 500: for the replay beside a recording. */
+  between(roomId: string, fromMs: number, toMs: number, after: number, limit: number): Promise<LogEntry[]> {
+    return this.#history.between(roomId, fromMs, toMs, after, limit);
+  }
+
+  /** The room or its channel has changed (settings, visibility, deleted): what is known of it is read again. */
+  async refresh(roomId: string): Promise<void> {
+    this.#found.clear();
+    const open = this.#opened.get(roomId);
+    if (!open) return;
+    const state = await this.#history.state(roomId);
+    if (state) open.reader.info = state.info;
+    else {
+      open.reader.close('deleted');
+      await this.#options.roomLog.remove(roomId);
+    }
+  }
+
+  /** For the metrics. */
+  get stats(): { rooms: number; ringBytes: number; pending: number; pendingBytes: number } {
+    return {
+      rooms: this.#opened.size,
+      ringBytes: this.#rings.bytes,
+      pending: this.#archive.pending,
+      pendingBytes: this.#archive.pendingBytes,
+    };
+  }
+
+  /** Twice is harmless. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    await this.#sweeper.stop();
+    await this.#reactions.stop();
+    await Promise.allSettled(this.#open.values());
+    await this.#archive.stop();
+    this.#cancelReport?.();
+    await this.#sendReports();
+    for (const { reader, cancelLinger } of this.#opened.values()) {
+      cancelLinger?.();
+      reader.stop();
+    }
+    this.#opened.clear();
+    this.#open.clear();
+  }
+
+  #begin(roomId: string): Promise<Open> {
+    const opening = this.#follow(roomId);
+    this.#open.set(roomId, opening);
+    opening.catch(() => {
+      if (this.#open.get(roomId) === opening) this.#open.delete(roomId);
+    });
+    return opening;
+  }
+
+  async #follow(roomId: string): Promise<Open> {
+    const { roomLog, clock, log } = this.#options;
+    const state = await this.#history.state(roomId);
+    if (!state) throw new VezaError('not_found', 'There is no such room.');
+    const reader = new RoomReader(state.info, { roomLog, history: this.#history, rings: this.#rings, clock, log });
+    // So that many rooms are not compared in the same moment.
+    await reader.start((this.#count++ * 619) % COMPARE_MS);
+    const writer = new RoomWriter(reader, { ...this.#options, archive: this.#archive, history: this.#history });
+    const open: Open = {
+      reader,
+      room: new OpenRoom(reader, writer, this.#reactions, () => this.#release(open)),
+      holders: 0,
+      cancelLinger: undefined,
+    };
+    this.#opened.set(roomId, open);
+    // Nobody may take it up: he who asked may be gone.
+    this.#linger(open);
+    return open;
+  }
+
+  #release(open: Open): void {
+    open.holders--;
+    if (open.holders < 0) throw new Error(`room ${open.reader.id} was released more often than it was opened`);
+    if (open.holders === 0) this.#linger(open);
+  }
+
+  #linger(open: Open): void {
+    open.cancelLinger?.();
+    open.cancelLinger = this.#options.clock.after(open.reader.closed ? 0 : LINGER_MS, () => {
+      const { id } = open.reader;
+      if (open.holders > 0) return;
+      open.reader.stop();
+      if (this.#opened.get(id) !== open) return;
+      this.#opened.delete(id);
+      this.#open.delete(id);
+    });
+  }
+
+  #report(roomId: string, epoch: number, offsets: readonly number[]): void {
+    const id = `${roomId} ${epoch}`;
+    const report = this.#reports.get(id) ?? { roomId, epoch, offsets: [] };
+    this.#reports.set(id, report);
+    for (const offset of offsets) report.offsets.push(offset);
+    this.#cancelReport ??= this.#options.clock.after(REPORT_MS, () => void this.#sendReports());
+  }
+
+  /** One that fails is made up for by a sweeper. */
+  async #sendReports(): Promise<void> {
+    this.#cancelReport = undefined;
+    const reports = [...this.#reports.values()];
+    this.#reports.clear();
+    await Promise.allSettled(reports.map(({ roomId, epoch, offsets }) => this.#options.roomLog.archived(roomId, epoch, offsets)));
+  }
+}
+
+/** What a process hands out of a room. */
+class OpenRoom implements Room {
+  readonly #reader: RoomReader;
+  readonly #writer: RoomWriter;
+  readonly #reactions: RoomReactions;
+  readonly release: () => void;
+
+  constructor(reader: RoomReader, writer: RoomWriter, reactions: RoomReactions, release: () => void) {
+    this.#reader = reader;
+    this.#writer = writer;
+    this.#reactions = reactions;
+    this.release = release;
+  }
+
+  get id() {
+    return this.#reader.id;
+  }
+  get info() {
+    return this.#reader.info;
+  }
+  get epoch() {
+    return this.#reader.epoch;
+  }
+  get head() {
+    return this.#reader.head;
+  }
+  get floor() {
+    return this.#reader.floor;
+  }
+
+  after: Room['after'] = (offset, limit) => this.#reader.after(offset, limit);
+  page: Room['page'] = (query) => this.#reader.page(query);
+  resume: Room['resume'] = (since) => this.#reader.resume(since);
+  publish: Room['publish'] = (publication) => this.#writer.publish(publication);
+  approve: Room['approve'] = (held) => this.#writer.approve(held);
+  act: Room['act'] = (entry) => this.#writer.act(entry);
+  erase: Room['erase'] = (what, by) => this.#writer.erase(what, by);
+  react: Room['react'] = (userId, mid, emoji, on) => this.#reactions.react(this.id, userId, mid, emoji, on);
+  reactions: Room['reactions'] = (mids) => this.#reactions.counts(this.id, mids);
+  add: Room['add'] = (listener) => this.#reader.add(listener);
+  remove: Room['remove'] = (listener) => this.#reader.remove(listener);
+
+  recent(mid: string) {
+    const known = this.#reader.known(mid);
+    return known && { userId: known.userId };
+  }
+}
