@@ -7,7 +7,7 @@ import type { Log } from '../runtime/log.js';
 export interface ChatChange {
   /**
    * `rules`: settings, terms, the pin or banned addresses of a room. `sanction`: a ban, a timeout or a warning of one person in a room. `channel`:
-   * its visibility, its owner, or it is deleted. `member`: the role of one account in a channel. `account`: banned, another role or name, deleted.
+   * its visibility, its owner, or it is deleted (with its room). `member`: the role of one account in a channel. `account`: banned, another role or name, deleted.
    * `session`: ended.
    */
   readonly kind: 'rules' | 'sanction' | 'channel' | 'member' | 'account' | 'session';

@@ -6,7 +6,8 @@ import { type Appeal, Appeals } from './appeals.js';
 import { ControlRoom } from './control.js';
 import { HELD_KEPT_MS, HeldMessages, type HeldRecord, type HeldRow, recordOf } from './held.js';
 import type { ModAction } from './mod-actions.js';
-import type { Act, ChatRole, Erasure, HeldMessage, RoomInfo, Said } from './room.js';
+import { checkTerms } from './moderation/terms.js';
+import type { ChatRole, Room, RoomInfo } from './room.js';
 import { RoomRules } from './rules.js';
 import { type Ban, Sanctions, type Timeout, type Warning } from './sanctions.js';
 import { changedSettings, type RoomSettings, rankOf, storedSettings } from './settings.js';
@@ -49,14 +50,8 @@ export interface ModerationAudit {
   ): Promise<void>;
 }
 
-/** What is asked of a room: see `room.ts`. */
-export interface ToldRoom {
-  act(entry: Act): Promise<Said>;
-  erase(what: Erasure, by: { readonly id: string; readonly name: string }): Promise<Said | undefined>;
-  approve(held: HeldMessage): Promise<Said>;
-  /** Who wrote a message that is so new that it is nowhere but in memory. */
-  recent(mid: string): { userId: string | undefined } | undefined;
-}
+/** What is asked of a room. */
+export type ToldRoom = Pick<Room, 'act' | 'erase' | 'approve' | 'recent'>;
 
 export interface DeskOptions {
   readonly database: Database;
@@ -402,6 +397,8 @@ export class Desk {
   }
 
   async #terms(room: RoomInfo, moderator: Moderator, { blocked, allowed }: Extract<ModAction, { action: 'terms' }>): Promise<ModResult> {
+    checkTerms(blocked, 'blocked');
+    checkTerms(allowed, 'allowed');
     await this.#options.database.transaction(async (connection) => {
       await connection.query(
         `insert into room_terms (room_id, blocked, allowed) values ($1, $2, $3)

@@ -1,4 +1,5 @@
 import { VezaError } from '../runtime/errors.js';
+import { checkTerms, MAX_TERM_LENGTH, MAX_TERMS } from './moderation/terms.js';
 
 /** What a moderator does, by REST or by a `mod` frame. `user`: an id, as messages have it. */
 export type ModAction =
@@ -37,8 +38,7 @@ export const MAX_TIMEOUT_S = 14 * 86_400;
 export const MAX_BAN_S = 10 * 365 * 86_400;
 /** Addresses change hands. */
 export const MAX_ADDRESS_BAN_S = 30 * 86_400;
-export const MAX_TERMS = 500;
-export const MAX_TERM_CHARS = 100;
+export { MAX_TERM_LENGTH, MAX_TERMS };
 
 export const MID = /^[\w-]{22}$/;
 /** An account's uuid, or whom another system vouches for: `gateway:…`. */
@@ -134,7 +134,9 @@ function switchIn(frame: Frame, name: string): boolean {
 function termsIn(frame: Frame, name: string): string[] {
   const value = frame[name];
   if (!Array.isArray(value) || value.length > MAX_TERMS) throw wrong(name, `a list of at most ${MAX_TERMS} terms`);
-  return [...new Set(value.map((term) => textIn({ [name]: term }, name, MAX_TERM_CHARS)))];
+  const terms = [...new Set(value.map((term) => textIn({ [name]: term }, name, MAX_TERM_LENGTH)))];
+  checkTerms(terms, name);
+  return terms;
 }
 
 const wrong = (at: string, reason: string) => new VezaError('bad_request', `${at}: ${reason}.`, { details: { at } });

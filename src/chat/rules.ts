@@ -4,8 +4,9 @@ import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { addressHash } from './address.js';
 import type { ChatChange, ControlRoom } from './control.js';
+import type { RoomModeration } from './moderation/moderation.js';
 import type { Author, Limits, Refusal, RoomInfo, Rules } from './room.js';
-import { DEFAULT_SETTINGS, inForce, type RoomSettings, rankOf, storedSettings } from './settings.js';
+import { DEFAULT_SETTINGS, inForce, moderationOf, NO_TERMS, type RoomSettings, rankOf, storedSettings, type Terms } from './settings.js';
 import type { Writers } from './writers.js';
 
 /** As it is shown above the messages. */
@@ -16,11 +17,6 @@ export interface Pinned {
   readonly body: Readonly<Record<string, unknown>>;
   /** ms since 1970. */
   readonly at: number;
-}
-
-export interface Terms {
-  readonly blocked: readonly string[];
-  readonly allowed: readonly string[];
 }
 
 export interface RulesListener {
@@ -36,6 +32,7 @@ interface RoomState {
   settings: RoomSettings;
   inForce: RoomSettings;
   terms: Terms;
+  moderation: RoomModeration;
   pinned: Pinned | undefined;
   /** By user. `untilMs` Infinity: for good. */
   bans: Map<string, { untilMs: number; isShadow: boolean }>;
@@ -63,8 +60,8 @@ const IDLE_MS = 30_000;
 const SWEEP_MS = 600_000;
 /** What could not be read is asked for again after that. */
 const AGAIN_MS = 1000;
+const DEFAULT_MODERATION = moderationOf(DEFAULT_SETTINGS, NO_TERMS);
 const NOT_YET: Refusal = { code: 'busy', reason: 'The rules of this room are being read. Send it again.', retryMs: 500 };
-const NO_TERMS: Terms = { blocked: [], allowed: [] };
 
 /**
  * Who may say what in a room: settings, bans, timeouts. Asked for every message, so all of it is in memory for rooms that are open here, read from
@@ -134,6 +131,11 @@ export class RoomRules implements Rules {
 
   inForce(roomId: string): RoomSettings {
     return this.#rooms.get(roomId)?.inForce ?? DEFAULT_SETTINGS;
+  }
+
+  /** What its automatic moderation goes by. The same object until something of it changes. */
+  moderation(roomId: string): RoomModeration {
+    return this.#rooms.get(roomId)?.moderation ?? DEFAULT_MODERATION;
   }
 
   terms(roomId: string): Terms {
@@ -243,6 +245,7 @@ export class RoomRules implements Rules {
         settings: DEFAULT_SETTINGS,
         inForce: DEFAULT_SETTINGS,
         terms: NO_TERMS,
+        moderation: DEFAULT_MODERATION,
         pinned: undefined,
         bans: new Map(),
         timeouts: new Map(),
@@ -345,6 +348,7 @@ export class RoomRules implements Rules {
     state.settings = storedSettings(row?.settings);
     state.inForce = inForce(state.settings);
     state.terms = { blocked: row?.blocked ?? [], allowed: row?.allowed ?? [] };
+    state.moderation = moderationOf(state.inForce, state.terms);
     state.pinned = row && pinnedOf(row);
     state.addresses = new Map(addresses.rows.map(({ address_hash, until }) => [address_hash, until.getTime()]));
   }

@@ -1,4 +1,5 @@
 import { VezaError } from '../runtime/errors.js';
+import { checkRoomModeration, DEFAULT_ROOM_MODERATION, type RoomModeration } from './moderation/moderation.js';
 import type { ChatRole } from './room.js';
 
 /** In a room, from the lowest. `admin`: of the whole service. */
@@ -27,7 +28,18 @@ export interface RoomSettings {
   readonly burst: number;
   /** Messages a second of all together. */
   readonly roomPerS: number;
+  /** Automatic moderation, and what it does with what it finds: see `moderation.ts`. */
+  readonly moderated: boolean;
+  readonly links: RoomModeration['links'];
+  readonly allowedHosts: readonly string[];
+  readonly profanity: RoomModeration['profanity'];
+  readonly spam: RoomModeration['spam'];
+  readonly remote: RoomModeration['remote'];
+  readonly remoteFails: RoomModeration['remoteFails'];
 }
+
+/** What everybody in the room is told; the rest would say how to get round it. */
+export const PUBLIC_SETTINGS = ['slowS', 'slowExempt', 'followersMin', 'unique', 'emoteOnly', 'shield', 'guests', 'perS', 'burst'] as const;
 
 export const DEFAULT_SETTINGS: RoomSettings = {
   slowS: 0,
@@ -40,7 +52,23 @@ export const DEFAULT_SETTINGS: RoomSettings = {
   perS: 5,
   burst: 10,
   roomPerS: 50,
+  moderated: DEFAULT_ROOM_MODERATION.enabled,
+  links: DEFAULT_ROOM_MODERATION.links,
+  allowedHosts: DEFAULT_ROOM_MODERATION.allowedHosts,
+  profanity: DEFAULT_ROOM_MODERATION.profanity,
+  spam: DEFAULT_ROOM_MODERATION.spam,
+  remote: DEFAULT_ROOM_MODERATION.remote,
+  remoteFails: DEFAULT_ROOM_MODERATION.remoteFails,
 };
+
+export const CHOICES = {
+  guests: ['read', 'none'],
+  links: ['allow', 'hold', 'refuse'],
+  profanity: ['allow', 'mask', 'hold', 'refuse'],
+  spam: ['allow', 'hold', 'refuse'],
+  remote: ['off', 'hold', 'retract'],
+  remoteFails: ['open', 'closed'],
+} as const satisfies { [name in keyof RoomSettings]?: readonly RoomSettings[name][] };
 
 /** Inclusive. 100 messages a second of one person is what no setting goes beyond. */
 export const SETTING_LIMITS = {
@@ -54,7 +82,8 @@ export const SETTING_LIMITS = {
 /** What the shield asks at least. */
 export const SHIELD = { slowS: 10, followersMin: 1440, unique: true, perS: 1, burst: 3 } as const;
 
-const BOOLEANS = ['unique', 'emoteOnly', 'shield'] as const;
+const BOOLEANS = ['unique', 'emoteOnly', 'shield', 'moderated'] as const;
+const MAX_HOSTS = 100;
 
 /**
  * The settings with the changes. Rejects with `bad_request` and says which value is wrong: they come from people, from bots and from frames.
@@ -68,7 +97,9 @@ export function changedSettings(before: RoomSettings, changes: Readonly<Record<s
     if (reason !== undefined) throw wrong(name, reason);
     after[name] = name === 'slowExempt' ? [...new Set(value as ChatRole[])] : value;
   }
-  return after as unknown as RoomSettings;
+  const settings = after as unknown as RoomSettings;
+  checkRoomModeration(moderationOf(settings, NO_TERMS));
+  return settings;
 }
 
 /** What a row of `rooms` holds; what is not as it should be counts as not set, so that no old row keeps a room from opening. */
@@ -90,8 +121,32 @@ export function inForce(settings: RoomSettings): RoomSettings {
     unique: SHIELD.unique,
     perS: Math.min(settings.perS, SHIELD.perS),
     burst: Math.min(settings.burst, SHIELD.burst),
+    moderated: true,
+    links: settings.links === 'allow' ? 'hold' : settings.links,
+    profanity: settings.profanity === 'refuse' ? 'refuse' : 'hold',
+    spam: settings.spam === 'allow' ? 'hold' : settings.spam,
   };
 }
+
+export interface Terms {
+  readonly blocked: readonly string[];
+  readonly allowed: readonly string[];
+}
+
+export const NO_TERMS: Terms = { blocked: [], allowed: [] };
+
+/** What the automatic moderation is told of a room; `settings` as they are in force. */
+export const moderationOf = (settings: RoomSettings, terms: Terms): RoomModeration => ({
+  enabled: settings.moderated,
+  blockedTerms: terms.blocked,
+  allowedTerms: terms.allowed,
+  links: settings.links,
+  allowedHosts: settings.allowedHosts,
+  profanity: settings.profanity,
+  spam: settings.spam,
+  remote: settings.remote,
+  remoteFails: settings.remoteFails,
+});
 
 function problemOf(name: keyof RoomSettings, value: unknown): string | undefined {
   if (name in SETTING_LIMITS) {
@@ -101,7 +156,14 @@ function problemOf(name: keyof RoomSettings, value: unknown): string | undefined
       : `a whole number from ${least} to ${most}`;
   }
   if ((BOOLEANS as readonly string[]).includes(name)) return typeof value === 'boolean' ? undefined : 'true or false';
-  if (name === 'guests') return value === 'read' || value === 'none' ? undefined : '"read" or "none"';
+  if (name in CHOICES) {
+    const choices: readonly unknown[] = CHOICES[name as keyof typeof CHOICES];
+    return choices.includes(value) ? undefined : `one of ${choices.join(', ')}`;
+  }
+  if (name === 'allowedHosts')
+    return Array.isArray(value) && value.length <= MAX_HOSTS && value.every((host) => typeof host === 'string' && host.length <= 253)
+      ? undefined
+      : `a list of at most ${MAX_HOSTS} host names`;
   const isRoles =
     Array.isArray(value) && value.length <= CHAT_ROLES.length && value.every((role) => (CHAT_ROLES as readonly unknown[]).includes(role));
   return isRoles ? undefined : `a list of ${CHAT_ROLES.join(', ')}`;

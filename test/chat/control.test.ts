@@ -45,10 +45,24 @@ test('what is decided elsewhere is in the journal: accounts, sessions, channels 
     { kind: 'account', userId: account },
     { kind: 'session', sessionId: session },
     { kind: 'member', channelId: room.channelId, userId: account },
-    { kind: 'channel', channelId: room.channelId },
+    { kind: 'channel', roomId: room.id, channelId: room.channelId },
     { kind: 'member', channelId: room.channelId, userId: account },
     { kind: 'account', userId: account },
   ]);
+  await control.stop();
+});
+
+test('a channel that is deleted takes its room with it, and every process learns of both', async () => {
+  const { control, changes } = await followed();
+  const channelId = randomUUID();
+  await world.database.query(
+    `insert into channels (id, slug, title, visibility, stream_key_hash) values ($1, 'short-lived', 'x', 'public', $2)`,
+    [channelId, Buffer.alloc(32, 7)],
+  );
+  const { rows } = await world.database.query<{ id: string }>('select id from rooms where channel_id = $1', [channelId]);
+  await world.database.query('delete from channels where id = $1', [channelId]);
+  await control.poll();
+  assert.deepEqual(changes, [{ kind: 'channel', roomId: rows[0]!.id, channelId }]);
   await control.stop();
 });
 

@@ -222,13 +222,18 @@ create constraint trigger ended_sessions_change_chat after insert on ended_sessi
 
 create function chat_channel_has_changed() returns trigger language plpgsql as $$
 begin
-  perform chat_has_changed('channel', null, old.id, null, null);
+  perform chat_has_changed('channel', (select id from rooms where channel_id = old.id), old.id, null, null);
   return null;
 end $$;
 create constraint trigger channels_change_chat after update of visibility, owner_id on channels deferrable initially deferred
   for each row when ((old.visibility, old.owner_id) is distinct from (new.visibility, new.owner_id)) execute function chat_channel_has_changed();
-create constraint trigger channels_deleted_change_chat after delete on channels deferrable initially deferred
-  for each row execute function chat_channel_has_changed();
+create function chat_room_is_deleted() returns trigger language plpgsql as $$
+begin
+  perform chat_has_changed('channel', old.id, old.channel_id, null, null);
+  return null;
+end $$;
+create constraint trigger rooms_deleted_change_chat after delete on rooms deferrable initially deferred
+  for each row execute function chat_room_is_deleted();
 
 create function chat_member_has_changed() returns trigger language plpgsql as $$
 begin
