@@ -4,8 +4,8 @@ import { Link, type LinkState, type TokenSource } from './link.js';
 import { ChatRoom, type RoomOptions } from './room.js';
 
 export interface ChatClientOptions extends Partial<Environment>, RoomOptions {
-  /** `wss://host/chat`. */
-  readonly url: string;
+  /** `wss://host/chat`; a function is asked before each attempt. */
+  readonly url: string | (() => string);
   /** Who is here; asked before each session and before the token ends. Without, or with undefined: a guest, who reads. */
   readonly token?: TokenSource;
   /** Up to 64 characters that say in the server's log what this is. */

@@ -39,7 +39,7 @@ export type StopReason = 'banned' | 'signed_out' | 'protocol';
 export type TokenSource = (want: { readonly fresh: boolean }) => string | undefined | Promise<string | undefined>;
 
 export interface LinkOptions extends Environment {
-  readonly url: string;
+  readonly url: string | (() => string);
   readonly token: TokenSource | undefined;
   /** Says in the server's log what this is. */
   readonly client: string | undefined;
@@ -214,7 +214,7 @@ export class Link {
     const turn = this.#turn;
     let socket: ChatSocket;
     try {
-      socket = new Socket(url, [SUBPROTOCOL]);
+      socket = new Socket(typeof url === 'string' ? url : url(), [SUBPROTOCOL]);
     } catch {
       this.#lost(undefined);
       return;

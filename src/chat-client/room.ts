@@ -155,6 +155,7 @@ export class ChatRoom {
   get you(): Readonly<Record<string, unknown>> {
     return this.#you;
   }
+  /** `mid`, and of a message that is known `user`, `body`, `at`. */
   get pinned(): Readonly<Record<string, unknown>> | undefined {
     return this.#pinned;
   }
@@ -423,9 +424,15 @@ export class ChatRoom {
       this.#hasOlder = this.#last > 0;
     }
     this.#enter('joined');
-    // Let go by age, and said so: `partial` begins later.
+    // `partial`: what lies between was let go by age, or is too much to be sent unasked.
     const begins = entries[0]?.offset ?? offset + 1;
-    if (frame.recovered === 'partial' && begins > this.#last + 1) this.#skip(begins - 1);
+    if (begins - this.#last - 1 > this.#mostFetched) {
+      this.#emit({ type: 'missing', from: this.#last + 1, to: begins - 1 });
+      this.#restartView();
+      this.#last = begins - 1;
+      this.#hasOlder = this.#last > 0;
+    }
+    this.#known = Math.max(this.#known, offset);
     this.#take(entries);
     this.#outbox.pump();
   }
@@ -525,9 +532,14 @@ export class ChatRoom {
   }
 
   #applyOther(entry: Entry): void {
-    if (entry.t === 'pin') this.#pinned = textOf(entry.mid) === undefined ? undefined : entry;
+    if (entry.t === 'pin') {
+      const mid = textOf(entry.mid);
+      const item = mid === undefined ? undefined : this.timeline.get(mid);
+      this.#pinned = mid === undefined ? undefined : item ? { mid, user: item.user, body: item.body, at: item.at } : { mid };
+    }
+    if (entry.t === 'del' && Array.isArray(entry.mids) && entry.mids.includes(this.#pinned?.mid)) this.#pinned = undefined;
     if (entry.t === 'act' && isRecord(entry.settings)) this.#settings = { ...this.#settings, ...entry.settings };
-    if (entry.t === 'pin' || entry.t === 'act') this.#emit({ type: 'state' });
+    if (entry.t !== 'gone') this.#emit({ type: 'state' });
   }
 
   /** Asks for the first hole, page after page, until there is none. */

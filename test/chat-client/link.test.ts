@@ -320,6 +320,24 @@ test('let go by age while away: said, and gone on after it', () => {
   assert.deepEqual(texts(view), ['1', '2', '3', '4', '5', '8', '9']);
 });
 
+test('away for more than the server sends unasked: the view begins anew, or all of it is fetched', () => {
+  for (const mostFetched of [1_000, Number.POSITIVE_INFINITY]) {
+    const all = world({}, { mostFetched });
+    const { clock, chat, room, view } = all;
+    chat.say(room, { id: 'bo', name: 'Bo', role: 'viewer' }, '1', {}, 'k1');
+    clock.advance(500);
+    cut(all);
+    for (let i = 2; i <= 1_500; i++) chat.say(room, { id: 'bo', name: 'Bo', role: 'viewer' }, String(i), {}, `k${i}`);
+    clock.advance(20_000);
+    const count = mostFetched === 1_000 ? 50 : 1_500;
+    assert.deepEqual(
+      texts(view),
+      Array.from({ length: count }, (_, i) => String(1_500 - count + i + 1)),
+    );
+    assert.deepEqual([view.position, view.hasOlder], [1_500, mostFetched === 1_000]);
+  }
+});
+
 test('history goes back to the beginning, and a view has a bound', async () => {
   const { clock, chat, room, view, client } = world({}, { mostItems: 400 });
   for (let i = 1; i <= 300; i++) chat.say(room, { id: 'bo', name: 'Bo', role: 'viewer' }, String(i), {}, `k${i}`);

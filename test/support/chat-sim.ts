@@ -301,6 +301,10 @@ export class SimSession {
       if (since.epoch < room.epoch) this.say({ t: 'reset', room: room.id, epoch: room.epoch, keep });
       cursor = Math.max(Math.min(since.offset, keep, room.head), room.floor);
       recovered = cursor === since.offset ? 'full' : 'partial';
+      if (room.head - cursor > 1_000) {
+        cursor = room.head - 50;
+        recovered = 'partial';
+      }
     }
     this.joined.add(room);
     const entries = room.entries.slice(cursor, cursor + 50);
@@ -387,7 +391,7 @@ export class SimSession {
     else if (frame.action === 'pin') {
       const pinned = room.entries.find(({ mid }) => mid === frame.mid && frame.mid !== undefined && frame.mid !== null);
       room.pinned = pinned ? { mid: pinned.mid, user: pinned.user, body: pinned.body, at: pinned.at } : null;
-      this.#chat.append(room, { t: 'pin', pinned: room.pinned, by });
+      this.#chat.append(room, { t: 'pin', mid: pinned ? pinned.mid : null, by });
     } else {
       if (frame.action === 'slow') room.settings = { ...room.settings, slowS: Number(frame.seconds ?? 0) };
       this.#chat.append(room, { t: 'act', action: frame.action, by, user: frame.user, settings: room.settings });
