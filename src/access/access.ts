@@ -24,10 +24,9 @@ import { AccessTokens } from './tokens/access-tokens.js';
 import { loadAdminToken } from './tokens/admin-token.js';
 import { ApiKeys } from './tokens/api-keys.js';
 import { EndedSessions } from './tokens/ended-sessions.js';
-import { GATEWAY_ISSUER, gatewayTokens, issuerTokens } from './tokens/gateway-tokens.js';
 import { Identity, type Verifier } from './tokens/identity.js';
-import { type IssuerVerifier, jwtVerifier } from './tokens/jwt.js';
-import { RemoteKeys } from './tokens/remote-keys.js';
+import { issuersOf } from './tokens/issuers.js';
+import { jwtVerifier } from './tokens/jwt.js';
 import { Sessions } from './tokens/sessions.js';
 import { SigningKeys } from './tokens/signing-keys.js';
 import { openVault, type Vault } from './vault.js';
@@ -82,6 +81,7 @@ export interface Access {
   readonly registration: Registration;
   readonly signingKeys: SigningKeys;
   readonly sessions: Sessions;
+  readonly ended: EndedSessions;
   readonly twoFactor: TwoFactor;
   readonly passkeys: Passkeys;
   readonly apiKeys: ApiKeys;
@@ -163,6 +163,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     registration,
     signingKeys,
     sessions,
+    ended,
     twoFactor,
     passkeys,
     apiKeys,
@@ -200,23 +201,4 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
       limits.stop();
     },
   };
-}
-
-/** Whose signed tokens are accepted, by `iss`. */
-function issuersOf(options: AccessOptions, tokens: AccessTokens): ReadonlyMap<string, IssuerVerifier> {
-  const { clock, log, publicUrl, jwtSecret, authJwksUrl, authIssuer, authAudience } = options;
-  const rules = { clock, privilegedRoles: options.authPrivilegedRoles ?? false };
-  const issuers = new Map<string, IssuerVerifier>();
-  if (authJwksUrl !== undefined && authIssuer !== undefined && authAudience !== undefined) {
-    const keys = new RemoteKeys({ url: authJwksUrl, clock, log });
-    issuers.set(
-      authIssuer,
-      issuerTokens({ ...rules, keys, issuer: authIssuer, audience: authAudience, roleClaim: options.authRoleClaim ?? 'role' }),
-    );
-  }
-  if (jwtSecret !== undefined)
-    issuers.set(GATEWAY_ISSUER, gatewayTokens({ ...rules, secret: jwtSecret, audience: options.jwtAudience ?? 'veza' }));
-  // Last, so that nobody's takes the place of our own.
-  issuers.set(publicUrl, (token) => tokens.verify(token));
-  return issuers;
 }

@@ -1,0 +1,229 @@
+import type { IncomingMessage } from 'node:http';
+import type { Audit } from './access/audit.js';
+import type { Principal } from './access/roles.js';
+import type { Vault } from './access/vault.js';
+import type { Database } from './backing/database.js';
+import { openRedis } from './backing/redis.js';
+import type { RoomLog } from './backing/room-log.js';
+import { MemoryRoomLog } from './backing/room-log-memory.js';
+import { addressKey } from './chat/address-key.js';
+import type { ChatChange } from './chat/control.js';
+import { Desk, type Moderator } from './chat/desk.js';
+import type { Moderate } from './chat/doors.js';
+import { Gateway } from './chat/gateway.js';
+import { parseModAction } from './chat/mod-actions.js';
+import { Moderation } from './chat/moderation/moderation.js';
+import { Presence, type PresenceBus } from './chat/presence.js';
+import type { Judge } from './chat/room.js';
+import { Rooms } from './chat/rooms.js';
+import { rankOf } from './chat/settings.js';
+import { type ChatAccess, chatDoors } from './chat-doors.js';
+import { chatPeople } from './chat-people.js';
+import type { Clock } from './runtime/clock.js';
+import { messageOf } from './runtime/errors.js';
+import type { Log } from './runtime/log.js';
+
+/** What of the configuration the chat goes by. */
+export interface ChatConfig {
+  readonly redisUrl?: string | undefined;
+  readonly maxMessageBytes: number;
+  readonly messageHistoryLimit?: number | undefined;
+  readonly moderationEnabled: boolean;
+}
+
+export interface ChatRoomsOptions {
+  readonly config: ChatConfig;
+  readonly database: Database;
+  readonly vault: Vault;
+  readonly audit: Audit;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** The rooms and where they are moderated: of every process that has to do with the chat. */
+export interface ChatRooms {
+  readonly rooms: Rooms;
+  readonly desk: Desk;
+  readonly moderation: Moderation | undefined;
+  start(): Promise<void>;
+  /** Waits until what was said is stored, or PostgreSQL is found to be away. Twice is harmless. */
+  stop(): Promise<void>;
+}
+
+/** Composes them. Rejects with `unavailable` when the database is away. */
+export async function openChatRooms({ config, database, vault, audit, clock, log }: ChatRoomsOptions): Promise<ChatRooms> {
+  const roomLog = await openRoomLog(config.redisUrl, clock, log);
+  let rooms: Rooms | undefined;
+  const desk = new Desk({
+    database,
+    clock,
+    log,
+    people: chatPeople(database),
+    audit: { record: ({ principal, ...entry }, connection) => audit.record({ ...entry, principal: principal as Principal }, connection) },
+    addressKey: await addressKey(database, vault),
+    withRoom: (roomId, work) => rooms!.withRoom(roomId, work),
+  });
+  const moderation = config.moderationEnabled ? new Moderation({ clock }) : undefined;
+  rooms = new Rooms({
+    database,
+    roomLog,
+    clock,
+    log,
+    rules: desk.rules,
+    judge: moderation ? judgeOf(moderation, desk) : { judge: () => ({ kind: 'allow' }) },
+    held: desk.held,
+    maxMessageBytes: config.maxMessageBytes,
+  });
+  const unfollow = desk.control.follow({
+    onChanges: (changes) => void refresh(changes),
+    onLost: () => undefined,
+  });
+  /** What a room says of itself is read again. */
+  const refresh = async (changes: readonly ChatChange[]) => {
+    for (const { kind, roomId } of changes)
+      if ((kind === 'rules' || kind === 'channel') && roomId !== undefined)
+        await rooms.refresh(roomId).catch((error) => log.warn({ roomId, error: messageOf(error) }, 'a chat room could not be read again'));
+  };
+  let stopping: Promise<void> | undefined;
+  return {
+    rooms,
+    desk,
+    moderation,
+    async start() {
+      await desk.start();
+      rooms.start();
+    },
+    stop() {
+      stopping ??= (async () => {
+        unfollow();
+        await rooms.stop();
+        await desk.stop();
+        await roomLog.stop();
+      })();
+      return stopping;
+    },
+  };
+}
+
+/** Whoever has no Redis has no use for its client. */
+async function openRoomLog(redisUrl: string | undefined, clock: Clock, log: Log): Promise<RoomLog> {
+  if (redisUrl === undefined) return new MemoryRoomLog({ clock, log });
+  const { openRedisRoomLog } = await import('./backing/room-log-redis.js');
+  return openRedisRoomLog({ url: redisUrl, clock, log });
+}
+
+function judgeOf(moderation: Moderation, desk: Desk): Judge {
+  return {
+    judge({ room, author, body }) {
+      const settings = desk.rules.moderation(room.id);
+      const privileged = rankOf(author.role) >= rankOf('moderator');
+      const verdict = moderation.judge({ roomId: room.id, authorId: author.id, privileged, text: body.text, settings });
+      if (verdict.action === 'allow') return { kind: 'allow' };
+      if (verdict.action === 'mask') return { kind: 'allow', text: verdict.text };
+      const reason = verdict.reasons.map(({ category }) => category).join(', ');
+      return verdict.action === 'hold'
+        ? { kind: 'hold', reason }
+        : { kind: 'refuse', code: 'moderated', reason: `Not allowed here: ${reason}.` };
+    },
+  };
+}
+
+export interface ChatGatewayOptions extends Pick<ChatRoomsOptions, 'clock' | 'log'> {
+  readonly config: ChatConfig & {
+    readonly publicUrl: string;
+    readonly corsEnabled: boolean;
+    readonly allowedOrigins: readonly string[];
+  };
+  readonly chat: ChatRooms;
+  readonly access: ChatAccess;
+  readonly maxConnections: number;
+  readonly addressOf: (req: IncomingMessage) => string;
+  readonly countryOf: (req: IncomingMessage) => string | undefined;
+}
+
+export interface ChatGateway {
+  readonly gateway: Gateway;
+  readonly presence: Presence;
+  /** Twice is harmless. */
+  stop(): Promise<void>;
+}
+
+/** The door of one process. */
+export function openGateway({ config, chat, access, clock, log, maxConnections, addressOf, countryOf }: ChatGatewayOptions): ChatGateway {
+  const { rooms, desk } = chat;
+  const bus = config.redisUrl === undefined ? undefined : redisBus(config.redisUrl, log);
+  const presence = new Presence({ clock, bus: bus?.bus });
+  const moderate: Moderate = (room, moderator, frame) => desk.moderate(room, moderator satisfies Moderator, parseModAction(frame));
+  const gateway = new Gateway({
+    rooms,
+    doors: chatDoors(access),
+    rules: desk.rules,
+    moderate,
+    presence,
+    clock,
+    log,
+    maxConnections,
+    maxTextBytes: config.maxMessageBytes,
+    isOriginAllowed: originCheck(config),
+    addressOf,
+    countryOf,
+  });
+  const follow = async (changes: readonly ChatChange[]) => {
+    for (const { kind, channelId, userId, sessionId } of changes) {
+      if (kind === 'session' && sessionId !== undefined) gateway.sessionEnded(sessionId);
+      else if (kind === 'account' && userId !== undefined) await gateway.accountChanged(userId);
+      else if ((kind === 'channel' || kind === 'member') && channelId !== undefined) await gateway.channelChanged(channelId);
+    }
+  };
+  const unfollow = desk.control.follow({
+    onChanges: (changes) => void follow(changes),
+    onLost: () => void gateway.everythingChanged(),
+  });
+  let stopping: Promise<void> | undefined;
+  return {
+    gateway,
+    presence,
+    stop() {
+      stopping ??= (async () => {
+        unfollow();
+        await gateway.stop();
+        presence.stop();
+        bus?.stop();
+      })();
+      return stopping;
+    },
+  };
+}
+
+/** Our own pages, and those of `ALLOWED_ORIGINS`. */
+export function originCheck(config: Pick<ChatGatewayOptions['config'], 'publicUrl' | 'corsEnabled' | 'allowedOrigins'>) {
+  const own = new URL(config.publicUrl);
+  const allowed = new Set(config.corsEnabled ? config.allowedOrigins : []);
+  return (origin: string, host: string | undefined): boolean => {
+    if (allowed.has('*') || allowed.has(origin) || origin === own.origin) return true;
+    // A page of the same host, by whatever name it is reached: the port of the chat may be another.
+    const nameOf = (value: string) => (URL.canParse(value) ? new URL(value).hostname : undefined);
+    const page = nameOf(origin);
+    return page !== undefined && host !== undefined && page === nameOf(`http://${host}`);
+  };
+}
+
+const PRESENCE_CHANNEL = 'veza:chat:presence';
+
+/** Presence is said again and again: what is lost while Redis is away is no loss. */
+function redisBus(url: string, log: Log): { bus: PresenceBus; stop(): void } {
+  const one = url.split(',')[0]!.trim();
+  const speaks = openRedis({ url: one, log });
+  const hears = openRedis({ url: one, log });
+  hears.client.on('ready', () => void hears.client.subscribe(PRESENCE_CHANNEL).catch(() => undefined));
+  return {
+    bus: {
+      publish: (text) => void speaks.client.publish(PRESENCE_CHANNEL, text).catch(() => undefined),
+      onText: (listener) => void hears.client.on('message', (_channel: string, text: string) => listener(text)),
+    },
+    stop() {
+      speaks.stop();
+      hears.stop();
+    },
+  };
+}

@@ -1,0 +1,214 @@
+import type { Clock } from '../runtime/clock.js';
+import { messageOf } from '../runtime/errors.js';
+import type { Log } from '../runtime/log.js';
+import type { Connection } from './connection.js';
+import type { ChannelAccess, Doors, HouseRules, Standing } from './doors.js';
+import { type DeliveryCounters, Hub, type HubHost, type Membership } from './hub.js';
+import type { Presence } from './presence.js';
+import type { Room, RoomInfo } from './room.js';
+
+export interface AudiencesOptions {
+  readonly rooms: { open(roomId: string): Promise<Room> };
+  readonly doors: Doors;
+  readonly rules: HouseRules;
+  readonly presence: Presence;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** A room that nobody is in any more is let go after that: people come back. */
+const IDLE_MS = 10_000;
+
+/** Who is in which room, in this process: rooms are opened with their first member and let go after their last. */
+export class Audiences {
+  readonly #options: AudiencesOptions;
+  readonly #host: Omit<HubHost, 'counters'>;
+  readonly #counters: DeliveryCounters;
+  readonly #hubs = new Map<string, Hub>();
+  readonly #opening = new Map<string, Promise<Hub>>();
+  /** Without a member, since when. */
+  readonly #idle = new Map<Hub, number>();
+
+  constructor(options: AudiencesOptions, host: Omit<HubHost, 'counters'>, counters: DeliveryCounters) {
+    this.#options = options;
+    this.#host = host;
+    this.#counters = counters;
+  }
+
+  get size(): number {
+    return this.#hubs.size;
+  }
+
+  hub(roomId: string): Hub | undefined {
+    return this.#hubs.get(roomId);
+  }
+
+  /** Opens the room if nobody has. Rejects as `Rooms.open` does. It stays open for a while though nobody enters. */
+  async open(info: RoomInfo, access: ChannelAccess): Promise<Hub> {
+    const known = this.#hubs.get(info.id);
+    if (known) {
+      if (this.#idle.has(known)) this.#idle.set(known, this.#host.nowMs());
+      return known;
+    }
+    let opening = this.#opening.get(info.id);
+    if (!opening) {
+      opening = this.#open(info, access).finally(() => this.#opening.delete(info.id));
+      this.#opening.set(info.id, opening);
+    }
+    return opening;
+  }
+
+  async #open(info: RoomInfo, access: ChannelAccess): Promise<Hub> {
+    const { rooms, rules } = this.#options;
+    await rules.open(info.id);
+    let room: Room;
+    try {
+      room = await rooms.open(info.id);
+    } catch (error) {
+      rules.release(info.id);
+      throw error;
+    }
+    const { nowMs, wallMs, flushSoon } = this.#host;
+    const host = this.#host;
+    const hub = new Hub(room, access, {
+      counters: this.#counters,
+      nowMs: nowMs.bind(host),
+      wallMs: wallMs.bind(host),
+      flushSoon: flushSoon.bind(host),
+    });
+    this.#hubs.set(info.id, hub);
+    this.#idle.set(hub, this.#host.nowMs());
+    return hub;
+  }
+
+  enter(membership: Membership): void {
+    const { connection, hub } = membership;
+    connection.enter(membership);
+    this.#idle.delete(hub);
+    this.#options.presence.enter(hub.id, connection.person);
+  }
+
+  /** `lost`: the connection is gone, and may come back in a moment. */
+  leave(connection: Connection, membership: Membership, lost = false): void {
+    const { hub } = membership;
+    if (membership.index < 0) return;
+    connection.leave(membership);
+    this.#options.presence.leave(hub.id, connection.person, lost);
+    if (hub.members.length === 0) this.#idle.set(hub, this.#host.nowMs());
+  }
+
+  putOut(connection: Connection, membership: Membership, code: 'banned' | 'deleted' | 'private', untilMs?: number): void {
+    this.leave(connection, membership);
+    const until = untilMs !== undefined && Number.isFinite(untilMs) ? `,"until":${Math.trunc(untilMs)}` : '';
+    connection.send(`{"t":"left","room":"${membership.hub.id}","code":"${code}"${until}}`);
+  }
+
+  /** The room is no more. */
+  ended(hub: Hub, code: string): void {
+    for (const membership of [...hub.members])
+      this.putOut(membership.connection, membership, code === 'banned' || code === 'private' ? code : 'deleted');
+    this.#letGo(hub);
+  }
+
+  /** What he is in a room, as `joined` and `you` say it. */
+  you({ hub, standing, connection }: Pick<Membership, 'hub' | 'standing' | 'connection'>): string {
+    const { person } = connection;
+    const timeoutUntilMs = person && this.#options.rules.timeoutOf(hub.id, person.id, this.#host.wallMs());
+    const timeout = timeoutUntilMs === undefined || !Number.isFinite(timeoutUntilMs) ? 'null' : Math.trunc(timeoutUntilMs);
+    return `"role":"${standing.role}","write":${person?.mayWrite === true},"moderate":"${standing.moderates}","timeoutUntil":${timeout}`;
+  }
+
+  /** Every two seconds, of a connection that reads. */
+  check(connection: Connection, wallMs: number): void {
+    for (const membership of [...connection.memberships]) {
+      if (membership.linkUntilMs !== undefined && membership.linkUntilMs <= wallMs) this.#reviewOne(membership);
+      else if (membership.cursor < membership.hub.flushed) membership.hub.advance(membership);
+    }
+  }
+
+  /** Asks again for what could not be read, and lets go of what nobody has come back to. */
+  tidy(): void {
+    const beforeMs = this.#host.nowMs() - IDLE_MS;
+    for (const [hub, sinceMs] of this.#idle) if (sinceMs <= beforeMs) this.#letGo(hub);
+    for (const hub of this.#hubs.values()) hub.retry();
+  }
+
+  /** Bans, timeouts and modes of the room are others now: whoever may not be here goes, the others are told what they are. */
+  review(roomId: string): void {
+    const hub = this.#hubs.get(roomId);
+    if (hub) for (const membership of [...hub.members]) this.#reviewOne(membership);
+  }
+
+  reviewIn(connection: Connection, roomId: string): void {
+    const membership = connection.membership(roomId);
+    if (membership) this.#reviewOne(membership, true);
+  }
+
+  /** Of a new token: everywhere he is. */
+  reviewAll(connection: Connection): void {
+    for (const membership of [...connection.memberships]) this.#reviewOne(membership);
+  }
+
+  /** Undefined: the room is not there for him. */
+  standing(hub: { readonly access: ChannelAccess }, connection: Connection, linkUntilMs: number | undefined): Standing | undefined {
+    const { access } = hub;
+    const own = access.standing(connection.person);
+    if (own) return own;
+    return linkUntilMs !== undefined && linkUntilMs > this.#host.wallMs() ? { role: 'viewer', moderates: 'no' } : undefined;
+  }
+
+  #reviewOne(membership: Membership, isAboutHim = false): void {
+    const { connection, hub } = membership;
+    const standing = this.standing(hub, connection, membership.linkUntilMs);
+    if (!standing) {
+      this.putOut(connection, membership, 'private');
+      return;
+    }
+    const { person, address } = connection;
+    const nowMs = this.#host.wallMs();
+    const refusal = this.#options.rules.mayRead(hub.id, person && { id: person.id, role: standing.role, address }, nowMs);
+    // What is not known yet is looked at when it is.
+    if (refusal && refusal.code !== 'busy') {
+      this.putOut(connection, membership, refusal.code === 'banned' ? 'banned' : 'private', refusal.untilMs);
+      return;
+    }
+    const isOther = standing.role !== membership.standing.role || standing.moderates !== membership.standing.moderates;
+    membership.standing = standing;
+    if (isOther || isAboutHim) connection.send(`{"t":"you","room":"${hub.id}",${this.you(membership)}}`);
+  }
+
+  async channelChanged(channelId: string): Promise<void> {
+    for (const hub of [...this.#hubs.values()]) if (hub.room.info.channelId === channelId) await this.#reread(hub, channelId);
+  }
+
+  async everythingChanged(): Promise<void> {
+    for (const hub of [...this.#hubs.values()]) if (hub.room.info.channelId !== undefined) await this.#reread(hub, hub.room.info.channelId);
+  }
+
+  async #reread(hub: Hub, channelId: string): Promise<void> {
+    try {
+      const access = await this.#options.doors.channel(channelId);
+      if (!access) {
+        this.ended(hub, 'deleted');
+        return;
+      }
+      hub.access = access;
+      this.review(hub.id);
+    } catch (error) {
+      this.#options.log.warn({ room: hub.id, error: messageOf(error) }, 'who may be in a chat room could not be read again');
+    }
+  }
+
+  #letGo(hub: Hub): void {
+    this.#idle.delete(hub);
+    if (this.#hubs.get(hub.id) !== hub) return;
+    this.#hubs.delete(hub.id);
+    hub.room.remove(hub);
+    hub.room.release();
+    this.#options.rules.release(hub.id);
+  }
+
+  stop(): void {
+    for (const hub of [...this.#hubs.values()]) this.#letGo(hub);
+  }
+}

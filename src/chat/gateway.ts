@@ -1,0 +1,584 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import { performance } from 'node:perf_hooks';
+import type { Duplex } from 'node:stream';
+import { type WebSocket, WebSocketServer } from 'ws';
+import type { Clock } from '../runtime/clock.js';
+import { messageOf, VezaError } from '../runtime/errors.js';
+import type { Log } from '../runtime/log.js';
+import { Audiences } from './audiences.js';
+import { type Account, Budget, Connection, type ConnectionHost } from './connection.js';
+import { DeliveryTimes } from './delivery-times.js';
+import type { Doors, HouseRules, Moderate, Person } from './doors.js';
+import type { Hub } from './hub.js';
+import type { Presence } from './presence.js';
+import {
+  CHAT_PATH,
+  CLOSE,
+  type ClientFrame,
+  errorFrame,
+  FRAMES_BURST,
+  FRAMES_PER_S,
+  HELLO_MS,
+  MAX_FRAME_BYTES,
+  MAX_IN_FLIGHT,
+  MAX_REQUESTS,
+  MAX_ROOMS,
+  PING_FRAME,
+  PING_MS,
+  parseFrame,
+  SUBPROTOCOL,
+  webSocketFrames,
+} from './protocol.js';
+import { Requests } from './requests.js';
+import type { Room, RoomInfo } from './room.js';
+
+export interface GatewayOptions {
+  readonly rooms: RoomSource;
+  readonly doors: Doors;
+  readonly rules: HouseRules;
+  readonly moderate: Moderate;
+  readonly presence: Presence;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Connections of this process; more are accepted and closed at once (1013). */
+  readonly maxConnections: number;
+  readonly maxTextBytes: number;
+  /** Whether pages of an origin may connect. Not asked for a client that names none. */
+  readonly isOriginAllowed: (origin: string, host: string | undefined) => boolean;
+  readonly addressOf: (req: IncomingMessage) => string;
+  readonly countryOf: (req: IncomingMessage) => string | undefined;
+  /** How much of its time the process was busy since it was asked last, 0 to 1. Default: as Node measures it. */
+  readonly busy?: () => number;
+}
+
+export interface RoomSource {
+  /** By id, or by the slug of its channel. */
+  find(idOrSlug: string): Promise<RoomInfo | undefined>;
+  open(roomId: string): Promise<Room>;
+}
+
+const TICK_MS = 100;
+const SLOTS = PING_MS / TICK_MS;
+/** Each connection is looked at so often. */
+const CHECK_MS = 2000;
+const CHECK_SLOTS = CHECK_MS / TICK_MS;
+/** Who is behind for longer is told what he missed. */
+export const LAG_MS = 10_000;
+/** Who takes nothing at all for so long is put out (4008). */
+export const STALLED_MS = 30_000;
+/** A close that is not answered. */
+const CLOSING_MS = 2000;
+/** Two pings that nothing came after. */
+const MAX_SILENCES = 2;
+/** Frames too many in a row, each answered `rate_limited`; then it is closed. */
+const MAX_EXCESS = 200;
+/** Connections of one account to one process. */
+export const MAX_ACCOUNT_CONNECTIONS = 200;
+/** Beyond the cap so many are told so at a time; more are cut. */
+const MAX_TURNED_AWAY = 500;
+/** Above so much of its time the process gathers what it sends. */
+const BUSY = 0.7;
+const MAX_GATHER_MS = 50;
+
+const CONNECTION = Symbol('connection');
+type HeldSocket = WebSocket & { [CONNECTION]: Connection; [GATEWAY]: Gateway };
+const GATEWAY = Symbol('gateway');
+
+/** A chat process's door: takes WebSockets, keeps their deadlines on one wheel, and writes what rooms and answers have for them. */
+export class Gateway implements ConnectionHost {
+  /** Rising; read by the metrics. */
+  readonly counters = {
+    delivered: 0,
+    skipped: 0,
+    slowClosed: 0,
+    turnedAway: 0,
+    badFrames: 0,
+    observe: (seconds: number) => this.times.observe(seconds),
+  };
+  readonly times = new DeliveryTimes();
+  readonly audiences: Audiences;
+  readonly #options: GatewayOptions;
+  readonly #requests: Requests;
+  readonly #server: WebSocketServer;
+  readonly #slots: Connection[][] = Array.from({ length: SLOTS }, () => []);
+  #slot = 0;
+  #open = 0;
+  #turningAway = 0;
+  readonly #accounts = new Map<string, Account>();
+  /** Frames that came before the token was looked at. */
+  readonly #early = new Map<Connection, string[]>();
+  #dirtyHubs: Hub[] = [];
+  #dirty: Connection[] = [];
+  #isFlushComing = false;
+  #gatherMs = 0;
+  readonly #busy: () => number;
+  #isDraining = false;
+  #checking: Promise<void> | undefined;
+  #ticks = 0;
+  readonly #cancels: (() => void)[] = [];
+
+  constructor(options: GatewayOptions) {
+    this.#options = options;
+    this.#busy = options.busy ?? measured();
+    const { clock, rules, presence } = options;
+    this.audiences = new Audiences(options, this, this.counters);
+    this.#requests = new Requests({
+      ...options,
+      audiences: this.audiences,
+      sessionEnded: (connection, banned) => this.#end(connection, banned),
+    });
+    this.#server = new WebSocketServer({
+      noServer: true,
+      clientTracking: false,
+      perMessageDeflate: false,
+      maxPayload: MAX_FRAME_BYTES,
+      handleProtocols: () => SUBPROTOCOL,
+    });
+    this.#cancels.push(
+      clock.every(TICK_MS, () => this.#tick()),
+      rules.listen({
+        onPeople: (roomId, userIds) => {
+          for (const userId of userIds)
+            for (const connection of [...(this.#accounts.get(userId)?.connections ?? [])]) this.audiences.reviewIn(connection, roomId);
+        },
+        onRoom: (roomId) => this.audiences.review(roomId),
+      }),
+      presence.onCounts((roomId, count) => this.audiences.hub(roomId)?.broadcast(`{"t":"members","room":"${roomId}","count":${count}}`)),
+    );
+  }
+
+  get connections(): number {
+    return this.#open;
+  }
+
+  /** People who are signed in. */
+  get users(): number {
+    return this.#accounts.size;
+  }
+
+  get gatherMs(): number {
+    return this.#gatherMs;
+  }
+
+  nowMs(): number {
+    return this.#options.clock.monotonicMs();
+  }
+
+  wallMs(): number {
+    return this.#options.clock.wallMs();
+  }
+
+  /** For the `upgrade` event of an HTTP server. Answers in any case. */
+  upgrade(req: IncomingMessage, socket: Duplex, head: Buffer): void {
+    const refusal = this.#refusal(req);
+    if (refusal) {
+      const [status, text] = refusal;
+      socket.on('error', () => undefined);
+      socket.end(
+        `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${text.length + 1}\r\n\r\n${text}\n`,
+      );
+      return;
+    }
+    const isFull = this.#open >= this.#options.maxConnections;
+    if (isFull && this.#turningAway >= MAX_TURNED_AWAY) {
+      this.counters.turnedAway++;
+      socket.destroy();
+      return;
+    }
+    const address = this.#options.addressOf(req);
+    const country = this.#options.countryOf(req);
+    this.#server.handleUpgrade(req, socket, head, (ws) => this.#take(ws, socket as Socket, address, country, isFull));
+  }
+
+  /** Undefined: it may come in. */
+  #refusal(req: IncomingMessage): [string, string] | undefined {
+    const { origin, host } = req.headers;
+    const path = req.url?.split('?', 1)[0];
+    if (path !== CHAT_PATH) return ['404 Not Found', `The chat is at ${CHAT_PATH}.`];
+    if (this.#isDraining) return ['503 Service Unavailable', 'This process is ending; connect again.'];
+    if (origin !== undefined && !this.#options.isOriginAllowed(origin, host))
+      return ['403 Forbidden', 'Pages of this origin may not connect (ALLOWED_ORIGINS).'];
+    const protocols = req.headers['sec-websocket-protocol']?.split(',').map((name) => name.trim());
+    if (!protocols?.includes(SUBPROTOCOL)) return ['400 Bad Request', `Sec-WebSocket-Protocol: ${SUBPROTOCOL} is what is spoken here.`];
+    return undefined;
+  }
+
+  #take(ws: WebSocket, socket: Socket, address: string, country: string | undefined, isFull: boolean): void {
+    const nowMs = this.nowMs();
+    const connection = new Connection(this, ws, socket, address, country, nowMs + HELLO_MS);
+    const held = ws as HeldSocket;
+    held[CONNECTION] = connection;
+    held[GATEWAY] = this;
+    ws.on('message', onMessage);
+    ws.on('close', onClose);
+    ws.on('error', onError);
+    if (isFull) {
+      this.counters.turnedAway++;
+      this.#turningAway++;
+      ws.once('close', () => this.#turningAway--);
+      ws.removeListener('close', onClose);
+      connection.close(CLOSE.overloaded, 'This server is full; try again.', nowMs + CLOSING_MS);
+      this.#options.clock.after(CLOSING_MS, () => connection.cut());
+      return;
+    }
+    this.#open++;
+    this.#schedule(connection);
+  }
+
+  /** Spread by chance, so that no tick has more to do than others. */
+  #schedule(connection: Connection): void {
+    connection.slot = (Math.random() * SLOTS) | 0;
+    const slot = this.#slots[connection.slot]!;
+    connection.slotIndex = slot.length;
+    slot.push(connection);
+  }
+
+  received(connection: Connection, text: string): void {
+    const { phase, account } = connection;
+    if (phase === 'closing' || phase === 'closed') return;
+    const nowMs = this.nowMs();
+    if (phase !== 'hello' && !(account?.budget ?? this.#guestBudget(connection)).take(nowMs)) {
+      connection.excess++;
+      if (connection.excess > MAX_EXCESS) this.#close(connection, CLOSE.chatProtocol, 'too many frames');
+      else connection.send(errorFrame(undefined, 'rate_limited', `More than ${FRAMES_PER_S} frames a second.`, 1000));
+      return;
+    }
+    connection.excess = 0;
+    if (phase === 'greeting') {
+      const early = this.#early.get(connection);
+      if (!early) this.#early.set(connection, [text]);
+      else if (early.length < MAX_REQUESTS) early.push(text);
+      else this.#close(connection, CLOSE.chatProtocol, 'too much before the welcome');
+      return;
+    }
+    const frame = parseFrame(text, this.#options.maxTextBytes);
+    if (frame.t === 'bad') {
+      this.counters.badFrames++;
+      if (frame.fatal || phase === 'hello') this.#close(connection, CLOSE.chatProtocol, frame.fatal ? frame.message : 'hello comes first');
+      else connection.send(errorFrame(frame.id, frame.code, frame.message));
+    } else if (phase === 'hello') {
+      if (frame.t === 'hello') void this.#greet(connection, frame.token);
+      else this.#close(connection, CLOSE.chatProtocol, 'hello comes first');
+    } else this.#answer(connection, frame);
+  }
+
+  readonly #guestBudgets = new WeakMap<Connection, Budget>();
+  #guestBudget(connection: Connection): Budget {
+    let budget = this.#guestBudgets.get(connection);
+    if (!budget) {
+      budget = new Budget(FRAMES_PER_S, FRAMES_BURST, this.nowMs());
+      this.#guestBudgets.set(connection, budget);
+    }
+    return budget;
+  }
+
+  async #greet(connection: Connection, token: string | undefined): Promise<void> {
+    connection.phase = 'greeting';
+    try {
+      const person = token === undefined ? undefined : await this.#options.doors.who(token);
+      if (connection.phase !== 'greeting') return;
+      if (person && !this.#admit(connection, person)) return;
+      connection.phase = 'open';
+      connection.send(this.#welcome(connection));
+    } catch (error) {
+      if (connection.phase === 'greeting') this.#refuse(connection, error);
+      return;
+    } finally {
+      if (connection.phase !== 'open') this.#early.delete(connection);
+    }
+    const early = this.#early.get(connection);
+    this.#early.delete(connection);
+    for (const text of early ?? []) this.received(connection, text);
+  }
+
+  /** False: his account has too many already. */
+  #admit(connection: Connection, person: Person): boolean {
+    let account = this.#accounts.get(person.id);
+    if (!account) {
+      account = { connections: [], budget: new Budget(FRAMES_PER_S, FRAMES_BURST, this.nowMs()), sinceMs: undefined };
+      this.#accounts.set(person.id, account);
+    }
+    if (account.connections.length >= MAX_ACCOUNT_CONNECTIONS) {
+      this.counters.turnedAway++;
+      this.#close(connection, CLOSE.overloaded, 'this account has too many connections');
+      return false;
+    }
+    account.connections.push(connection);
+    connection.account = account;
+    connection.person = person;
+    connection.expiresAtMs = person.expiresAtMs ?? Number.POSITIVE_INFINITY;
+    return true;
+  }
+
+  #refuse(connection: Connection, error: unknown): void {
+    const code = error instanceof VezaError ? error.code : 'internal';
+    if (code === 'unauthorized') {
+      connection.send(errorFrame(undefined, 'unauthorized', messageOf(error)));
+      this.#close(connection, CLOSE.token, 'the token is not good');
+    } else if (code === 'forbidden') this.#close(connection, CLOSE.banned, 'banned');
+    else {
+      if (code === 'internal') this.#options.log.error({ error: messageOf(error) }, 'a token could not be looked at');
+      this.#close(connection, CLOSE.overloaded, 'tokens cannot be looked at; try again');
+    }
+  }
+
+  #welcome({ person, expiresAtMs }: Connection): string {
+    const user = person ? `{"id":${JSON.stringify(person.id)},"name":${JSON.stringify(person.name)}}` : 'null';
+    const expiresAt = Number.isFinite(expiresAtMs) ? Math.trunc(expiresAtMs) : 'null';
+    const limits = `{"textBytes":${this.#options.maxTextBytes},"rooms":${MAX_ROOMS},"pubsInFlight":${MAX_IN_FLIGHT},"framesPerS":${FRAMES_PER_S},"framesBurst":${FRAMES_BURST}}`;
+    return `{"t":"welcome","session":"${randomUUID()}","user":${user},"expiresAt":${expiresAt},"limits":${limits},"pingMs":${PING_MS}}`;
+  }
+
+  #answer(connection: Connection, frame: ClientFrame): void {
+    if (frame.t === 'hello') {
+      connection.send(errorFrame(undefined, 'bad_request', 'hello was said already; a fresh token goes with "auth".'));
+    } else if (frame.t === 'pub') {
+      void this.#requests.publish(connection, frame);
+    } else if (connection.requests >= MAX_REQUESTS) {
+      connection.send(errorFrame(frame.id, 'busy', `More than ${MAX_REQUESTS} requests at once.`, 200));
+    } else {
+      connection.requests++;
+      void this.#requests.answer(connection, frame).finally(() => {
+        connection.requests--;
+      });
+    }
+  }
+
+  #close(connection: Connection, code: number, reason: string): void {
+    connection.close(code, reason, this.nowMs() + CLOSING_MS);
+  }
+
+  #end(connection: Connection, why: 'banned' | 'ended' | 'expired'): void {
+    if (why === 'banned') this.#close(connection, CLOSE.banned, 'banned from this service');
+    else this.#close(connection, CLOSE.token, why === 'expired' ? 'the token has expired' : 'the session has ended');
+  }
+
+  closed(connection: Connection): void {
+    if (connection.phase === 'closed') return;
+    connection.phase = 'closed';
+    this.#open--;
+    const slot = this.#slots[connection.slot]!;
+    const last = slot.pop()!;
+    if (last !== connection) {
+      slot[connection.slotIndex] = last;
+      last.slotIndex = connection.slotIndex;
+    }
+    this.#early.delete(connection);
+    for (const membership of [...connection.memberships]) this.audiences.leave(connection, membership, true);
+    const { account, person } = connection;
+    if (account && person) {
+      const at = account.connections.indexOf(connection);
+      if (at >= 0) account.connections.splice(at, 1);
+      if (account.connections.length === 0) this.#accounts.delete(person.id);
+    }
+  }
+
+  failed(connection: Connection, error: Error): void {
+    // ws has chosen the code and closes; what is left is to count.
+    this.counters.badFrames++;
+    this.#options.log.debug({ error: error.message, client: connection.address }, 'a chat connection broke');
+  }
+
+  // What is to be written.
+
+  flushSoon(hub: Hub): void {
+    this.#dirtyHubs.push(hub);
+    this.#flushComes();
+  }
+
+  wantsFlush(connection: Connection): void {
+    this.#dirty.push(connection);
+    this.#flushComes();
+  }
+
+  drained(connection: Connection): void {
+    for (const membership of connection.memberships) membership.hub.advance(membership, LAG_MS);
+  }
+
+  #flushComes(): void {
+    if (this.#isFlushComing) return;
+    this.#isFlushComing = true;
+    // What else has come in meanwhile shares the write.
+    if (this.#gatherMs < 1) setImmediate(this.#flush);
+    else this.#options.clock.after(this.#gatherMs, this.#flush);
+  }
+
+  readonly #flush = (): void => {
+    this.#isFlushComing = false;
+    const hubs = this.#dirtyHubs;
+    const connections = this.#dirty;
+    this.#dirtyHubs = [];
+    this.#dirty = [];
+    for (const hub of hubs) {
+      if (hub.closedAs !== undefined) this.audiences.ended(hub, hub.closedAs);
+      else hub.flush();
+    }
+    for (const connection of connections) connection.flush();
+  };
+
+  // The wheel.
+
+  #tick(): void {
+    const used = this.#busy();
+    this.#gatherMs = used <= BUSY ? 0 : Math.min(MAX_GATHER_MS, ((used - BUSY) / (1 - BUSY)) * MAX_GATHER_MS);
+    this.#slot = (this.#slot + 1) % SLOTS;
+    this.#ticks++;
+    const nowMs = this.nowMs();
+    const wallMs = this.wallMs();
+    for (let slot = this.#slot % CHECK_SLOTS; slot < SLOTS; slot += CHECK_SLOTS) {
+      const connections = this.#slots[slot]!;
+      for (let index = connections.length - 1; index >= 0; index--) {
+        const connection = connections[index];
+        if (connection) this.#check(connection, nowMs, wallMs);
+      }
+    }
+    for (const connection of [...this.#slots[this.#slot]!]) this.#ping(connection);
+    if (this.#ticks % CHECK_SLOTS === 0) {
+      this.audiences.tidy();
+      this.#checking ??= this.#checkKeys().finally(() => {
+        this.#checking = undefined;
+      });
+    }
+  }
+
+  #check(connection: Connection, nowMs: number, wallMs: number): void {
+    const { phase } = connection;
+    if (phase === 'open') {
+      if (connection.expiresAtMs <= wallMs) this.#end(connection, 'expired');
+      else if (connection.person && this.#options.doors.isEnded(connection.person)) this.#end(connection, 'ended');
+      else if (connection.isSlow) {
+        if (nowMs - connection.slowSinceMs > STALLED_MS) {
+          this.counters.slowClosed++;
+          this.#close(connection, CLOSE.tooSlow, 'nothing was read for too long');
+        }
+      } else this.audiences.check(connection, wallMs);
+    } else if (connection.deadlineMs <= nowMs) {
+      if (phase === 'hello') this.#close(connection, CLOSE.chatProtocol, 'no hello');
+      else if (phase === 'greeting') this.#close(connection, CLOSE.overloaded, 'tokens cannot be looked at; try again');
+      else connection.cut();
+    }
+  }
+
+  #ping(connection: Connection): void {
+    if (connection.phase !== 'open') return;
+    const { bytesRead } = connection;
+    connection.silences = bytesRead === connection.bytesSeen ? connection.silences + 1 : 0;
+    connection.bytesSeen = bytesRead;
+    if (connection.silences > MAX_SILENCES && !connection.isPaused) {
+      connection.cut();
+      return;
+    }
+    if (connection.isSlow) return;
+    const heads: string[] = [];
+    for (const { hub, cursor, epoch } of connection.memberships)
+      if (epoch === hub.epoch && cursor === hub.flushed) heads.push(`"${hub.id}":[${epoch},${cursor}]`);
+    connection.write(Buffer.concat([webSocketFrames([`{"t":"heads","rooms":{${heads.join(',')}}}`]), PING_FRAME]));
+  }
+
+  /** API keys have no session that could be ended. */
+  async #checkKeys(): Promise<void> {
+    const connections: Connection[] = [];
+    for (const account of this.#accounts.values())
+      for (const connection of account.connections) if (connection.person?.keyId !== undefined) connections.push(connection);
+    await this.#endThose(connections);
+  }
+
+  async #endThose(connections: readonly Connection[]): Promise<void> {
+    if (connections.length === 0) return;
+    const people = connections.flatMap(({ person }) => person ?? []);
+    try {
+      const ended = await this.#options.doors.ended(people);
+      for (const connection of connections) {
+        const why = connection.person && ended.get(connection.person);
+        if (why && connection.phase === 'open') this.#end(connection, why);
+      }
+    } catch (error) {
+      // What is known counts on while the database is away.
+      this.#options.log.debug({ error: messageOf(error) }, 'who is no longer good could not be asked');
+    }
+  }
+
+  // What others have decided.
+
+  sessionEnded(sessionId: string): void {
+    for (const account of this.#accounts.values())
+      for (const connection of [...account.connections]) if (connection.person?.sessionId === sessionId) this.#end(connection, 'ended');
+  }
+
+  /** Banned, deleted, or of another role. */
+  async accountChanged(userId: string): Promise<void> {
+    await this.#endThose([...(this.#accounts.get(userId)?.connections ?? [])]);
+  }
+
+  /** Of a channel: visibility, roles, or that there is one. */
+  channelChanged(channelId: string): Promise<void> {
+    return this.audiences.channelChanged(channelId);
+  }
+
+  /** What was decided meanwhile was missed: everybody is looked at. */
+  async everythingChanged(): Promise<void> {
+    const all = [...this.#accounts.values()].flatMap(({ connections }) => connections);
+    await this.#endThose(all);
+    await this.audiences.everythingChanged();
+  }
+
+  // The end.
+
+  /**
+   * Sends everybody away within `withinMs`, each at a moment of his own; he comes back up to `retryMs` later. Resolves when the last is told. No
+   * new connection is taken from now on. Twice is harmless.
+   */
+  async drain(withinMs: number, retryMs: number): Promise<void> {
+    if (this.#isDraining) return;
+    this.#isDraining = true;
+    const all = this.#slots.flat();
+    const steps = Math.max(1, Math.ceil(withinMs / TICK_MS));
+    const perStep = Math.ceil(all.length / steps);
+    for (let from = 0; from < all.length; from += perStep) {
+      for (const connection of all.slice(from, from + perStep)) {
+        if (connection.phase === 'open') connection.send(`{"t":"drain","retryMs":${Math.ceil(Math.random() * retryMs)}}`);
+        this.#close(connection, CLOSE.restart, 'restart');
+      }
+      if (withinMs > 0 && from + perStep < all.length)
+        await new Promise<void>((resolve) => {
+          this.#options.clock.after(TICK_MS, resolve);
+        });
+    }
+  }
+
+  /** Cuts what is left. Twice is harmless. */
+  async stop(): Promise<void> {
+    for (const cancel of this.#cancels.splice(0)) cancel();
+    for (const connection of this.#slots.flat()) connection.cut();
+    await this.#checking;
+    this.#server.close();
+    this.audiences.stop();
+  }
+}
+
+function measured(): () => number {
+  let last = performance.eventLoopUtilization();
+  return () => {
+    const { utilization } = performance.eventLoopUtilization(last);
+    last = performance.eventLoopUtilization();
+    return utilization;
+  };
+}
+
+function onMessage(this: WebSocket, data: Buffer | ArrayBuffer | Buffer[], isBinary: boolean): void {
+  const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as HeldSocket;
+  if (isBinary) connection.close(CLOSE.chatProtocol, 'frames are text', gateway.nowMs() + CLOSING_MS);
+  else gateway.received(connection, (data as Buffer).toString());
+}
+
+function onClose(this: WebSocket): void {
+  const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as HeldSocket;
+  gateway.closed(connection);
+}
+
+function onError(this: WebSocket, error: Error): void {
+  const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as HeldSocket;
+  gateway.failed(connection, error);
+}
