@@ -72,6 +72,10 @@ const address = (...protocols: string[]): Kind<string> => ({
   schema: z.string().refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol.slice(0, -1))),
   allowed: `an address that starts with ${protocols.map((protocol) => `${protocol}://`).join(' or ')}`,
 });
+const addresses = (...protocols: string[]): Kind<string> => ({
+  schema: z.string().refine((value) => value.split(',').every((part) => address(...protocols).schema.safeParse(part.trim()).success)),
+  allowed: `${address(...protocols).allowed}, or several, separated by commas`,
+});
 /** Without the slash at the end, so that paths are appended as they are. */
 const webAddress: Kind<string> = {
   schema: address('http', 'https').schema.transform((value) => value.replace(/\/+$/, '')) as unknown as z.ZodType<string, string>,
@@ -299,8 +303,8 @@ const VARIABLES = {
   redisUrl: unset(
     'REDIS_URL',
     'redis',
-    address('redis', 'rediss'),
-    'Shares the rate limits between processes; chat and queues follow. Unset: counted in this process, as while Redis is away.',
+    addresses('redis', 'rediss'),
+    'Redis 7 or newer, alone or a cluster: for a cluster list some of its nodes, with the same user and password. Shares the rate limits between processes and carries the chat of several; queues follow. Its `maxmemory-policy` is to be `noeviction`. Unset: counted in this process, as while Redis is away.',
     { secret: true },
   ),
   redisPoolSize: set('REDIS_POOL_SIZE', 'redis', integer(1, 1000), '10', 'Connections.', { planned: true }),

@@ -5,7 +5,7 @@ import { addressGroup, BUCKETS, type Bucket, RateLimited, RateLimits, UNSCALED }
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { eventually } from '../support/process.js';
-import { startRedis } from '../support/redis.js';
+import { startRedis, startRedisCluster } from '../support/redis.js';
 
 const refused = async (task: Promise<unknown>): Promise<RateLimited> => {
   const error = await task.then(
@@ -205,6 +205,24 @@ test('with Redis two processes count together; while it is away each counts by i
     redis.resume();
     await shared('probe 3');
   });
+});
+
+test('with a Redis cluster two processes count together', async () => {
+  const cluster = await startRedisCluster();
+  after(() => cluster.stop());
+  const options = { clock: new SystemClock(), log: silentLog, redisUrl: cluster.url, perMinute: 1000 };
+  const [one, two] = [new RateLimits(options), new RateLimits(options)];
+  after(() => {
+    one.stop();
+    two.stop();
+  });
+  for (let key = 0; key < 40; key++) {
+    await eventually('both ask the node that has the key', async () => {
+      await one.take('api', `key ${key}`);
+      return (await two.peek('api', `key ${key}`)).remaining < 1000 ? true : undefined;
+    });
+  }
+  for (const node of cluster.nodes) assert.notEqual(await node.command('keys', 'veza:limit:*'), '', 'the keys are spread');
 });
 
 test('a Redis that was never there is none', async () => {

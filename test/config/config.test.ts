@@ -77,7 +77,11 @@ for (const [env, line] of [
   ],
   [
     { REDIS_URL: 'http://:secret@cache' },
-    'REDIS_URL is wrong (not shown, it is a secret); allowed: an address that starts with redis:// or rediss://',
+    'REDIS_URL is wrong (not shown, it is a secret); allowed: an address that starts with redis:// or rediss://, or several, separated by commas',
+  ],
+  [
+    { REDIS_URL: 'redis://a:6379,redis//b:6379' },
+    'REDIS_URL is wrong (not shown, it is a secret); allowed: an address that starts with redis:// or rediss://, or several, separated by commas',
   ],
   [
     { MAIL_FROM: 'Radio <radio@a.example>\r\nBcc: eve@a.example' },
