@@ -167,11 +167,13 @@ export function composeWorker({ config, log, clock, live, ready, internalTls }: 
   const open = new Set<Socket>();
   let listener: HttpListener | undefined;
   let cancel = () => {};
+  let cancelRenewal = () => {};
   return {
     first: {
       name: 'worker port',
       async stop() {
         cancel();
+        cancelRenewal();
         port.stop();
         await listener?.stop(WORKER_GRACE_MS);
       },
@@ -195,7 +197,8 @@ export function composeWorker({ config, log, clock, live, ready, internalTls }: 
           port.renew();
           // Who came in by what may be good no more comes in anew; what is being sent is at its end by then.
           const before = [...open];
-          clock.after(RENEW_MS, () => {
+          cancelRenewal();
+          cancelRenewal = clock.after(RENEW_MS, () => {
             for (const socket of before) socket.destroy();
           });
         });

@@ -63,7 +63,7 @@ export async function composeService(
 
   // Beside what else takes its time at start: every moment counts when a show waits to go on.
   const encoding = takesBroadcasts ? prepareEncoding(config, clock) : undefined;
-  const store = await createFileStore(join(config.dataDir, 'objects'));
+  const store = await createFileStore(join(config.dataDir, 'objects'), { isShared: !takesBroadcasts });
   const database = await openDatabase({
     url: config.databaseUrl,
     dataDir: config.dataDir,

@@ -4,12 +4,15 @@ import { dirname, join } from 'node:path';
 import { VezaError } from '../runtime/errors.js';
 import type { ByteRange, ObjectStore, StoredObject } from './object-store.js';
 
-/** Objects as files below `{root}/objects`; what is being written is in `{root}/partial`, on the same file system. */
-export async function createFileStore(root: string): Promise<ObjectStore> {
+/**
+ * Objects as files below `{root}/objects`; what is being written is in `{root}/partial`, on the same file system. `isShared`: another process, which
+ * makes the shows, has the same folder, and may be writing.
+ */
+export async function createFileStore(root: string, { isShared = false } = {}): Promise<ObjectStore> {
   const objects = join(root, 'objects');
   const partial = join(root, 'partial');
   // What a killed process left there was never whole.
-  await rm(partial, { recursive: true, force: true });
+  if (!isShared) await rm(partial, { recursive: true, force: true });
   await mkdir(partial, { recursive: true });
   await mkdir(objects, { recursive: true });
   return new FileStore(objects, partial);

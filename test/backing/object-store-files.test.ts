@@ -15,6 +15,9 @@ test('what a killed process left half written is removed at the next start, and 
   const store = await createFileStore(root);
   await store.put('k', new Uint8Array(3), 'audio/mp4');
   await writeFile(join(root, 'partial', 'rest'), 'half');
+  // Another process may be writing it.
+  await createFileStore(root, { isShared: true });
+  assert.deepEqual(await readdir(join(root, 'partial')), ['rest']);
   const again = await createFileStore(root);
   assert.deepEqual(await readdir(join(root, 'partial')), []);
   assert.equal(await again.head('k'), 3);

@@ -186,8 +186,10 @@ try {
   // Not root.
 }
 
-export const startServer = (env: Readonly<Record<string, string>> = {}): Promise<Server> =>
-  Server.start({ env, under: realTime ? ['chrt', '-r', '2'] : [] });
+/** Before the command of a service. */
+export const UNDER: readonly string[] = realTime ? ['chrt', '-r', '2'] : [];
+
+export const startServer = (env: Readonly<Record<string, string>> = {}): Promise<Server> => Server.start({ env, under: UNDER });
 
 /** A publisher whose lateness would be taken for a fault of the service. */
 export function punctual(publisher: Running): Running {

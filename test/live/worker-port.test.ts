@@ -1,11 +1,16 @@
 import assert from 'node:assert/strict';
-import { createServer, type IncomingMessage, type RequestListener, request, type Server } from 'node:http';
+import { EventEmitter } from 'node:events';
+import { createServer, type IncomingMessage, type RequestListener, request, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { PassThrough } from 'node:stream';
 import { type TestContext, test } from 'node:test';
 import { RemoteEdge } from '../../src/live/edge-remote.js';
+import { RemoteMedia } from '../../src/live/remote-media.js';
+import type { WorkerClient } from '../../src/live/worker-client.js';
+import { WorkerFeed } from '../../src/live/worker-feed.js';
 import { FrameReader, frameOf, MAX_FRAME_BYTES, PROTOCOL } from '../../src/live/worker-protocol.js';
 import { partName, segmentName } from '../../src/media/timeline.js';
-import { SystemClock } from '../../src/runtime/clock.js';
+import { type Clock, FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { startPlayback } from '../support/fake-edge.js';
@@ -214,13 +219,17 @@ test('sixty-four apps follow at most', async (t) => {
 });
 
 /** Something at the worker's address that is none, or an evil one. */
-async function imposter(t: TestContext, handler: RequestListener): Promise<{ edge: RemoteEdge; faults: string[] }> {
+async function imposter(
+  t: TestContext,
+  handler: RequestListener,
+  clock: Clock = new SystemClock(),
+): Promise<{ edge: RemoteEdge; faults: string[] }> {
   const server: Server = createServer(handler);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const faults: string[] = [];
   const note = (fields: object) => void faults.push(String((fields as { error?: unknown }).error));
   const log = { ...silentLog, warn: note, error: note } as typeof silentLog;
-  const edge = new RemoteEdge({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, clock: new SystemClock(), log });
+  const edge = new RemoteEdge({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, clock, log });
   t.after(() => {
     edge.stop();
     server.closeAllConnections();
@@ -295,6 +304,124 @@ for (const [what, media] of [
     }
   });
 }
+
+test('a segment of which nothing more comes, or too much, is given up', async () => {
+  const clock = new FakeClock();
+  const open = (answer: PassThrough) => {
+    const headers = { 'veza-frames': '0', 'veza-complete': '0' };
+    const client = { get: async () => Object.assign(answer, { headers }) } as unknown as WorkerClient;
+    return new RemoteMedia(client, clock, '/v1/media/x', 'audio/mp4');
+  };
+  const silent = new PassThrough();
+  const first = open(silent);
+  await first.loading;
+  const broken = new Promise((resolve) => first.follow((chunk, aborted) => resolve([chunk, aborted])));
+  clock.advance(7999);
+  assert.equal(silent.destroyed, false);
+  clock.advance(1);
+  assert.deepEqual(await broken, [undefined, true]);
+
+  const endless = new PassThrough();
+  const second = open(endless);
+  await second.loading;
+  const cut = new Promise((resolve) => second.follow((chunk, aborted) => chunk ?? resolve(aborted)));
+  const bytes = Buffer.concat(frameOf(Buffer.alloc(1024 * 1024)));
+  for (let megabytes = 0; megabytes < 17 && !endless.destroyed; megabytes += 1) {
+    endless.write(bytes);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  assert.equal(await cut, true);
+  assert.ok(second.chunks.length <= 16);
+});
+
+test('a worker that does not answer, says nothing more, or answers an act at length is away', async (t) => {
+  const clock = new FakeClock();
+  let mode: 'mute' | 'silent' = 'mute';
+  let feeds = 0;
+  const { edge } = await imposter(
+    t,
+    (req, res) => {
+      res.on('error', () => undefined);
+      if (req.method === 'POST') res.end(`{"done":true,"sequence":1,"more":"${'x'.repeat(65 * 1024)}"}`);
+      else if (req.url === '/v1/feed' && ++feeds && mode === 'silent') res.write(feed.join(''));
+    },
+    clock,
+  );
+  // Looked at between steps of the clock, since what comes over the socket comes by itself.
+  const passing = (what: string, is: () => unknown, stepMs: number) =>
+    eventually(what, () => {
+      if (is()) return true;
+      clock.advance(stepMs);
+      return undefined;
+    });
+  await eventually('the feed is asked for', () => feeds === 1 || undefined);
+  clock.advance(4999);
+  assert.equal(feeds, 1);
+  mode = 'silent';
+  await passing('it is asked for again', () => feeds > 1, 500);
+  await eventually('the feed is told', () => edge.channels().length === 1 || undefined);
+  assert.equal(edge.view('radio')?.channel, 'radio');
+  await assert.rejects(edge.end('radio', 'test'), unavailable);
+  const before = feeds;
+  clock.advance(4000);
+  assert.doesNotThrow(() => edge.view('radio'));
+  mode = 'mute';
+  await passing('it is given up', () => feeds > before, 500);
+  await passing(
+    'it is away',
+    () => {
+      try {
+        edge.view('radio');
+        return false;
+      } catch {
+        return true;
+      }
+    },
+    500,
+  );
+});
+
+test('a worker with more channels than there can be is away', async (t) => {
+  const many = Array.from({ length: 10_001 }, (_, index) => ({
+    ...whole,
+    show: { ...whole.show, channel: `c${index}`, viewId: `v${index}` },
+  }));
+  const { faults } = await imposter(t, (_req, res) => {
+    res.on('error', () => undefined);
+    res.write([{ hello: { protocol: PROTOCOL, worker: 'x' } }, ...many].map((line) => `${JSON.stringify(line)}\n`).join(''));
+  });
+  assert.match(await eventually('a fault is named', () => faults[0]), /more than 10000 channels/);
+});
+
+test('an app that does not read is disconnected; the others are told on', async () => {
+  const world = new World();
+  await world.live.start();
+  const follower = (writableLength: number) => {
+    const lines: string[] = [];
+    const res = Object.assign(new EventEmitter(), {
+      writableLength,
+      gone: false,
+      lines,
+      writeHead: () => undefined,
+      write: (text: string) => lines.push(text),
+      end: () => undefined,
+      destroy() {
+        res.gone = true;
+      },
+    });
+    return res;
+  };
+  const told = new WorkerFeed({ edge: world.live, clock: world.clock, log: silentLog, worker: 'w' });
+  told.start();
+  const [slow, quick] = [follower(16 * 1024 * 1024 + 1), follower(16 * 1024 * 1024)];
+  for (const res of [slow, quick]) told.add(res as unknown as ServerResponse);
+  const { source } = await world.connect();
+  await world.send(source, 3000);
+  assert.deepEqual([slow.gone, slow.lines.length, quick.gone], [true, 1, false]);
+  assert.ok(quick.lines.length > 5);
+  assert.equal(told.apps, 1);
+  told.stop();
+});
 
 test('a segment that the worker has no more is looked for in the store', async (t) => {
   const { edge } = await imposter(t, (req, res) => {

@@ -14,6 +14,8 @@ export interface LogLine {
 export interface ServerOptions {
   /** More environment; what is here wins. */
   env?: Readonly<Record<string, string>>;
+  /** Shared with another process; an own one unless given. */
+  dataDir?: string;
   /** Prefix of the command line, for `taskset` and the like. */
   under?: readonly string[];
 }
@@ -39,7 +41,7 @@ export class Server {
 
   /** Starts it and waits until it is ready. `stop` it in a `finally` or an `after`. */
   static async start(options: ServerOptions = {}): Promise<Server> {
-    const server = new Server(await mkdtemp(join(tmpdir(), 'veza-test-')), await freePorts(4), options);
+    const server = new Server(options.dataDir ?? (await mkdtemp(join(tmpdir(), 'veza-test-'))), await freePorts(4), options);
     try {
       await server.restart();
     } catch (error) {
