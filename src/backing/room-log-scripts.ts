@@ -32,13 +32,13 @@ local function time(shift)
 end
 -- Writes down a name for at least forMs, or until as many others as max came after it. Returns since when the current memory is filled.
 local function remember(current, previous, since, name, value, now, forMs, max)
-  if since == false or now - since >= forMs or redis.call('HLEN', current) >= max then
-    if redis.call('EXISTS', current) == 1 then redis.call('RENAME', current, previous) else redis.call('DEL', previous) end
-    since = now
-  end
+  local begin = not since or now - since >= forMs or (max and redis.call('HLEN', current) >= max)
+  if begin and redis.call('EXISTS', current) == 1 then redis.call('RENAME', current, previous)
+  elseif begin then redis.call('DEL', previous) end
   redis.call('HSET', current, name, value)
-  if redis.call('HLEN', current) == 1 then redis.call('PEXPIRE', current, 2 * forMs + 60000) end
-  return since
+  if not begin then return since end
+  redis.call('PEXPIRE', current, 2 * forMs + 60000)
+  return now
 end
 `;
 
@@ -118,7 +118,7 @@ local at = math.max(now, tonumber(room[5]))
 local entry = string.format('%.0f ', at) .. ARGV[4]
 if key ~= '' then
   written[#written + 1] = 'ks'
-  written[#written + 1] = remember(KEYS[3], KEYS[4], room[8] and tonumber(room[8]), key, string.format('%.0f %.0f', offset, at), now, ${KEY_MS}, math.huge)
+  written[#written + 1] = remember(KEYS[3], KEYS[4], room[8] and tonumber(room[8]), key, string.format('%.0f %.0f', offset, at), now, ${KEY_MS})
 end
 redis.call('RPUSH', KEYS[2], entry)
 redis.call('HSET', KEYS[1], 'h', offset, 't', at, unpack(written))
@@ -145,8 +145,8 @@ for i = 6, #ARGV, 3 do
     redis.call('HSET', KEYS[3], ARGV[i], string.format('%.0f %s', offset, ARGV[i + 1]))
   end
 end
-redis.call('PEXPIRE', KEYS[3], ${2 * KEY_MS})
-redis.call('HSET', KEYS[1], 'e', ARGV[3], 'r', server(), 'h', ARGV[4], 'a', ARGV[4], 't', ARGV[5], 'ks', now)
+redis.call('HSET', KEYS[1], 'e', ARGV[3], 'r', server(), 'h', ARGV[4], 'a', ARGV[4], 't', ARGV[5])
+if redis.call('PEXPIRE', KEYS[3], ${2 * KEY_MS + 60_000}) == 1 then redis.call('HSET', KEYS[1], 'ks', now) end
 redis.call('PEXPIRE', KEYS[1], ${IDLE_MS})
 redis.call('PEXPIRE', KEYS[2], ${IDLE_MS})
 redis.call('ZREM', KEYS[8], ARGV[1])
