@@ -72,6 +72,12 @@ export const PERMISSIONS = {
     scope: 'moderate',
     text: 'moderate its chat',
   },
+  'channel.chat-settings': {
+    roles: ['admin'],
+    channelRoles: ['owner', 'host'],
+    scope: 'moderate',
+    text: 'set up its chat, and export it',
+  },
   'service.webhooks': { roles: ['admin'], scope: 'webhooks', text: 'manage webhooks for every channel' },
   'accounts.read': { roles: ['moderator', 'admin'], scope: 'admin', text: 'look up accounts' },
   'accounts.ban': { roles: ['moderator', 'admin'], scope: 'admin', text: 'ban an account of a lower role, and lift the ban' },

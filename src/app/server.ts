@@ -27,6 +27,9 @@ import { memberOperations } from './members.js';
 import { type Client, checked, isAboutChannel, type Operation, openApiDocument } from './openapi.js';
 import { playbackKeyOperations } from './playback-keys.js';
 import { readJson } from './request-body.js';
+import type { RoomsApi } from './room-access.js';
+import { roomModerationOperations } from './room-moderation.js';
+import { roomOperations } from './rooms.js';
 import { securityHeaders } from './security-headers.js';
 import { sessionOperations } from './sessions.js';
 import { signInOperations } from './sign-in.js';
@@ -43,6 +46,8 @@ export interface AppOptions {
   access: Access;
   broadcasts: Broadcasts;
   live: LiveStatus;
+  /** Undefined: this process has no chat, and says so when it is asked about a room. */
+  chat?: RoomsApi | undefined;
   /** What `/health/ready` asks, by name. */
   health: Readonly<Record<string, HealthCheck>>;
   /** Origins whose pages may call the API; empty: none; `*`: all. No cookie is ever accepted, so that `*` gives nothing away. */
@@ -65,7 +70,9 @@ export interface PlaybackHandler {
 }
 
 /** Every operation of the API. */
-export function apiOperations(options: Pick<AppOptions, 'access' | 'broadcasts' | 'live' | 'addresses' | 'links'>): Operation[] {
+export function apiOperations(
+  options: Pick<AppOptions, 'access' | 'broadcasts' | 'live' | 'addresses' | 'links' | 'chat' | 'clock'>,
+): Operation[] {
   const { access, broadcasts, live, addresses } = options;
   const { channels, members } = access;
   const sees = members.visible.bind(members);
@@ -90,6 +97,8 @@ export function apiOperations(options: Pick<AppOptions, 'access' | 'broadcasts' 
     ...auditOperations(access),
     ...encryptionKeyOperations(access),
     ...webhookOperations(access.webhooks),
+    ...roomOperations({ chat: options.chat, members, clock: options.clock, audit: access.audit }),
+    ...roomModerationOperations({ chat: options.chat, members, clock: options.clock }),
   ];
 }
 

@@ -13,7 +13,7 @@ import { type Database, openDatabase } from '../../src/backing/database.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { Broadcasts } from '../../src/vod/broadcasts.js';
 import { startApp, type TestApp } from '../support/app.js';
-import { callAs, type Person, personOf, signedIn } from '../support/people.js';
+import { callAs, type Person, personOf, signedIn as signInAgain } from '../support/people.js';
 import { UndoneDatabase } from '../support/undone.js';
 
 /**
@@ -22,8 +22,11 @@ import { UndoneDatabase } from '../support/undone.js';
  */
 type Letter = 'B' | 'M' | 'A' | 'o' | 'h' | 'm';
 interface Row {
-  /** Who; or everybody, whoever may see the channel, whoever is signed in with a session. */
-  readonly who: readonly Letter[] | 'everybody' | 'sees' | 'session';
+  /**
+   * Who; or everybody, whoever may see the channel, whoever is signed in with a session; whoever may see the channel and is signed in, in any way;
+   * who of those may write in its chat, too.
+   */
+  readonly who: readonly Letter[] | 'everybody' | 'sees' | 'session' | 'signed-in' | 'writes';
   readonly scope?: Scope;
   /** The status for those who may. */
   readonly then: number;
@@ -35,6 +38,9 @@ interface Row {
 }
 const everybody = (then: number, body?: unknown): Row => ({ who: 'everybody', then, body });
 const sees = (then: number, body?: unknown): Row => ({ who: 'sees', then, body });
+const signedIn = (then: number, body?: unknown): Row => ({ who: 'signed-in', then, body });
+const writes = (then: number, body?: unknown): Row => ({ who: 'writes', then, body });
+const moderates = (then: number, body?: unknown): Row => only('MAohm', 'moderate', then, body);
 const session = (then: number, body?: unknown): Row => ({ who: 'session', then, body });
 const only = (letters: string, scope: Scope, then: number, body?: unknown): Row => ({
   who: [...letters] as Letter[],
@@ -76,6 +82,37 @@ const TABLE: Readonly<Record<string, Row>> = {
   testChannelWebhook: only('Ao', 'webhooks', 200),
   listChannelWebhookDeliveries: only('Ao', 'webhooks', 200),
   retryChannelWebhookDelivery: only('Ao', 'webhooks', 404),
+
+  getRoom: sees(200),
+  updateRoom: only('Aoh', 'moderate', 200, { slowS: 5 }),
+  listRoomMessages: sees(200),
+  postRoomMessage: writes(201, { text: 'hello', key: 'k' }),
+  listRoomMembers: signedIn(200),
+  exportRoom: only('Aoh', 'moderate', 200),
+  getMyRoomStanding: signedIn(200),
+  seeRoomWarning: signedIn(404),
+  appealRoomBan: writes(404, { text: 'x' }),
+  setRoomModes: moderates(200, { shield: true }),
+  deleteRoomMessage: moderates(204),
+  deleteRoomUserMessages: moderates(204),
+  getRoomUser: moderates(200),
+  warnRoomUser: moderates(204, { text: 'x' }),
+  listRoomBans: moderates(200),
+  banRoomUser: moderates(200, { reason: 'x' }),
+  unbanRoomUser: moderates(404),
+  listRoomTimeouts: moderates(200),
+  timeOutRoomUser: moderates(200, { seconds: 60 }),
+  endRoomTimeout: moderates(404),
+  pinRoomMessage: moderates(200, { mid: 'from-the-target-123456' }),
+  unpinRoomMessage: moderates(204),
+  getRoomTerms: moderates(200),
+  setRoomTerms: moderates(204, { blocked: ['x-ray'] }),
+  listHeldMessages: moderates(200),
+  approveHeldMessage: moderates(404),
+  denyHeldMessage: moderates(404, {}),
+  listRoomAppeals: moderates(200),
+  answerRoomAppeal: moderates(404, { accepted: true, answer: 'x' }),
+  listRoomActs: moderates(200),
 
   listWebhooks: only('A', 'webhooks', 200),
   createWebhook: only('A', 'webhooks', 201, hook),
@@ -162,7 +199,10 @@ function expected(row: Row, asking: Asking, isPrivate: boolean | undefined): str
   const isHidden = isPrivate === true && has(['M', 'A', 'o', 'h', 'm'], 'channels:read') !== 'yes';
   if (row.who === 'everybody') return `${row.then}`;
   if (row.who === 'sees') return isHidden ? '404 not_found' : `${row.then}`;
+  if ((row.who === 'signed-in' || row.who === 'writes') && isHidden) return '404 not_found';
   if (kind === 'nobody') return '401 unauthorized';
+  if (row.who === 'signed-in') return `${row.then}`;
+  if (row.who === 'writes') return !scopes || scopes.includes('moderate') ? `${row.then}` : '403 forbidden';
   if (row.who === 'session') return kind === 'session' ? `${row.then}` : '403 forbidden';
   if (row.owned && kind === 'gateway') return '403 forbidden';
   const verdict = has(row.who, row.scope);
@@ -227,7 +267,13 @@ async function makeWorld(): Promise<void> {
     await app.broadcasts.insert({ id: asset, channelId: channel.id, title: 'x', recording: true, startedAtMs: 1e12, firstNumber: 0 });
     await app.broadcasts.end(asset, { endedAtMs: 1e12 + 9000, durationMs: 9000, lastNumber: 4 });
     const webhook = await callAs(app, app.token, 'POST', `/channels/${slug}/webhooks`, hook);
-    about[slug] = { slug, asset, webhook: webhook.body.webhook.id };
+    await database.query(
+      `insert into messages (room_id, "offset", epoch, type, mid, user_id, payload, created_at)
+       select id, 1, 1, 'msg', 'from-the-target-123456', $2, $3, now() from rooms where channel_id = $1`,
+      [channel.id, target.id, JSON.stringify({ user: { id: target.id, name: 'x', role: 'viewer' }, body: { text: 'x' } })],
+    );
+    const room = await app.chat.rooms.find(slug);
+    about[slug] = { slug, asset, webhook: webhook.body.webhook.id, room: room!.id };
   }
   about.none = { webhook: (await callAs(app, app.token, 'POST', '/webhooks', hook)).body.webhook.id };
 
@@ -246,7 +292,7 @@ async function makeWorld(): Promise<void> {
     asking(name, 'session', letters, {
       isProven,
       token: async () => {
-        current ??= await signedIn(app, of, isProven);
+        current ??= await signInAgain(app, of, isProven);
         return current.token;
       },
       renew: () => {
@@ -308,6 +354,8 @@ function pathOf(operation: Operation, of: Record<string, string>): string {
   const values: Record<string, string> = {
     slug: of.slug ?? '',
     accountId: target.id,
+    userId: target.id,
+    mid: 'from-the-target-123456',
     webhookId: of.webhook ?? '',
     deliveryId: randomUUID(),
     id: operation.path.startsWith('/assets') ? of.asset! : operation.path.startsWith('/accounts') ? target.id : randomUUID(),
@@ -384,6 +432,16 @@ test('what is not one’s own is not there: ids of others’ channels, recording
     ['PUT', `/channels/${shown.slug}/members/${one.id}`, { role: 'owner' }, 403],
     ['POST', `/channels/${shown.slug}/members`, { email: one.email, role: 'owner' }, 403],
     ['DELETE', `/channels/${shown.slug}/members/${other.id}`, undefined, 403],
+    ['GET', `/rooms/${hidden.slug}`, undefined, 404],
+    ['GET', `/rooms/${hidden.room}`, undefined, 404],
+    ['GET', `/rooms/${hidden.room}/messages`, undefined, 404],
+    ['PATCH', `/rooms/${hidden.room}`, { slowS: 5 }, 404],
+    ['GET', `/rooms/${hidden.room}/bans`, undefined, 404],
+    ['PUT', `/rooms/${hidden.room}/bans/${other.id}`, {}, 404],
+    ['GET', `/rooms/${shown.room}/export`, undefined, 403],
+    ['PUT', `/rooms/${shown.slug}/bans/${other.id}`, {}, 403],
+    ['DELETE', `/rooms/${shown.slug}/messages/from-the-target-123456`, undefined, 403],
+    ['GET', `/rooms/${shown.slug}/held`, undefined, 403],
     ['DELETE', `/accounts/${other.id}`, undefined, 403],
     ['PATCH', `/accounts/${one.id}`, { role: 'admin' }, 403],
     ['POST', `/accounts/${other.id}/api-keys`, { name: 'x', scopes: ['links'] }, 403],

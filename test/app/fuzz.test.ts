@@ -74,7 +74,14 @@ before(async () => {
     assert.ok(JSON.parse(text).webhook, text);
     return JSON.parse(text).webhook.id as string;
   };
+  const said = { user: { id: target.id, name: 'x', role: 'viewer' }, body: { text: 'x' } };
+  await database.query(
+    `insert into messages (room_id, "offset", epoch, type, mid, user_id, payload, created_at)
+     select id, 1, 1, 'msg', 'from-the-target-123456', $2, $3, now() from rooms where channel_id = $1`,
+    [channel.id, target.id, JSON.stringify(said)],
+  );
   Object.assign(known, {
+    mid: 'from-the-target-123456',
     slug: 'fuzz',
     asset: 'recording',
     account: target.id,
@@ -153,6 +160,7 @@ function example(schema: Schema, name: string): Json {
         'AAAA',
         '2030-01-01T00:00:00Z',
         '00000000-0000-4000-8000-000000000000',
+        'from-the-target-123456',
         '192.0.2.1',
         'x'.repeat(schema.minLength ?? 1),
       ];
@@ -381,6 +389,8 @@ function knownAt(one: (typeof document)[number], name: string): string {
   if (name === 'slug') return known.slug!;
   if (name === 'webhookId') return one.path.startsWith('/webhooks') ? known.serviceHook! : known.channelHook!;
   if (name === 'id' && one.path.startsWith('/assets')) return known.asset!;
+  if (name === 'mid') return known.mid!;
+  if (name === 'userId') return known.account!;
   if (name === 'accountId' || (name === 'id' && one.path.startsWith('/accounts'))) return known.account!;
   return '00000000-0000-4000-8000-000000000000';
 }

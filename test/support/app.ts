@@ -12,6 +12,7 @@ import { SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { Metrics } from '../../src/runtime/metrics.js';
 import { Broadcasts } from '../../src/vod/broadcasts.js';
+import { type TestChat, testChat } from './fake-rooms.js';
 
 /** A live room in which a test says what is on air. */
 export class FakeLive implements LiveStatus {
@@ -38,6 +39,7 @@ export interface TestApp {
   readonly broadcasts: Broadcasts;
   readonly channels: Channels;
   readonly access: Access;
+  readonly chat: TestChat;
   readonly metrics: Metrics;
   readonly operations: ReturnType<typeof apiOperations>;
   readonly listener: HttpListener;
@@ -61,6 +63,8 @@ export async function startApp(overrides: Partial<AppOptions> = {}, accessOption
     ...accessOptions,
   });
   await access.start();
+  const chat = testChat({ database: accessOptions.database ?? database, clock, audit: access.audit });
+  await chat.start();
   const options: AppOptions = {
     clock,
     log: silentLog,
@@ -76,6 +80,7 @@ export async function startApp(overrides: Partial<AppOptions> = {}, accessOption
     access,
     broadcasts: new Broadcasts(database),
     live,
+    chat,
     health: { database: () => database.query('select 1') },
     allowedOrigins: ['*'],
     trustProxyHops: 0,
@@ -92,11 +97,13 @@ export async function startApp(overrides: Partial<AppOptions> = {}, accessOption
     broadcasts: options.broadcasts,
     channels: options.access.channels,
     access: options.access,
+    chat,
     metrics,
     operations: apiOperations(options),
     listener,
     async stop() {
       await listener.stop(1000);
+      await chat.stop();
       await access.stop();
       await database.stop();
       await rm(dataDir, { recursive: true });

@@ -1,0 +1,353 @@
+import { z } from 'zod';
+import type { Audit } from '../access/audit.js';
+import { MAX_APPEAL_CHARS } from '../chat/appeals.js';
+import type { OwnStanding } from '../chat/desk.js';
+import { textFor } from '../chat/frame.js';
+import { MID } from '../chat/mod-actions.js';
+import type { Outcome } from '../chat/room.js';
+import { CHAT_ROLES, CHOICES, PUBLIC_SETTINGS, SETTING_LIMITS } from '../chat/settings.js';
+import { VezaError } from '../runtime/errors.js';
+import { isoOf } from './channels.js';
+import { type Operation, operation, pageOf } from './openapi.js';
+import { mayWrite, type RoomOperationsOptions, roomAccess, roomParams, signedIn } from './room-access.js';
+
+const whole = ([least, most]: readonly [number, number]) => z.int().min(least).max(most);
+const roleSchema = z.enum(CHAT_ROLES);
+const settingsShape = {
+  slowS: whole(SETTING_LIMITS.slowS).meta({ description: 'Seconds between two messages of one person; 0: off.' }),
+  slowExempt: z.array(roleSchema).max(CHAT_ROLES.length).meta({ description: 'Whom slow mode does not hold up.' }),
+  followersMin: whole(SETTING_LIMITS.followersMin).meta({ description: 'Minutes that an account must be old to write; 0: off.' }),
+  unique: z.boolean().meta({ description: 'Nothing that was said here within the last hour.' }),
+  emoteOnly: z.boolean().meta({ description: 'Emoji alone.' }),
+  shield: z.boolean().meta({ description: 'Stricter in all of it while it is on.' }),
+  guests: z.enum(CHOICES.guests).meta({ description: 'Whether people who are not signed in read along.' }),
+  perS: whole(SETTING_LIMITS.perS).meta({ description: 'Messages a second of one person.' }),
+  burst: whole(SETTING_LIMITS.burst).meta({ description: 'So many at once.' }),
+  roomPerS: whole(SETTING_LIMITS.roomPerS).meta({ description: 'Messages a second of all together.' }),
+  moderated: z.boolean().meta({ description: 'Automatic moderation.' }),
+  links: z.enum(CHOICES.links),
+  allowedHosts: z.array(z.string().min(4).max(253)).max(100).meta({ description: 'Where links may always lead.' }),
+  profanity: z.enum(CHOICES.profanity),
+  spam: z.enum(CHOICES.spam),
+  remote: z.enum(CHOICES.remote).meta({ description: 'A remote judge, where the service has one.' }),
+  remoteFails: z.enum(CHOICES.remoteFails).meta({ description: 'What it means when that does not answer.' }),
+};
+const settingsSchema = z.strictObject(settingsShape);
+
+const userSchema = z.strictObject({ id: z.string(), name: z.string(), role: z.string() });
+const roomSchema = z.strictObject({
+  id: z.uuid(),
+  slug: z.string(),
+  epoch: z.int(),
+  offset: z.int().meta({ description: 'Of the newest entry.' }),
+  members: z.int().min(0),
+  settings: settingsSchema.partial().meta({ description: 'All of them for those who moderate.' }),
+  pinned: z.strictObject({ mid: z.string(), offset: z.int(), user: userSchema, body: z.looseObject({}), at: z.iso.datetime() }).nullable(),
+  you: z.strictObject({ id: z.string(), role: roleSchema, mayWrite: z.boolean() }).nullable(),
+});
+
+const entrySchema = z
+  .looseObject({ t: z.string(), room: z.uuid(), epoch: z.int(), offset: z.int(), at: z.number() })
+  .meta({ description: 'As the frames of the protocol: `msg`, `del`, `act`, `pin`, `now`, `gone`.' });
+
+const standingSchema = z.strictObject({
+  id: z.string(),
+  role: roleSchema,
+  ban: z.strictObject({ reason: z.string().nullable(), until: z.iso.datetime().nullable(), createdAt: z.iso.datetime() }).nullable(),
+  timeout: z.strictObject({ reason: z.string().nullable(), until: z.iso.datetime() }).nullable(),
+  warnings: z.array(z.strictObject({ id: z.uuid(), text: z.string(), at: z.iso.datetime() })).meta({ description: 'Not seen yet.' }),
+  appeal: z.strictObject({ id: z.uuid(), text: z.string(), accepted: z.boolean().nullable(), answer: z.string().nullable() }).nullable(),
+  held: z.array(
+    z.strictObject({
+      mid: z.string(),
+      text: z.string(),
+      state: z.enum(['waiting', 'approved', 'denied']),
+      reason: z.string().nullable(),
+      at: z.iso.datetime(),
+    }),
+  ),
+});
+
+/** What somebody may know of himself. */
+const standingView = ({ ban, timeout, warnings, appeal, held }: OwnStanding) => ({
+  ban: ban
+    ? { reason: ban.reason ?? null, until: ban.untilMs === undefined ? null : isoOf(ban.untilMs), createdAt: isoOf(ban.createdAtMs) }
+    : null,
+  timeout: timeout ? { reason: timeout.reason ?? null, until: isoOf(timeout.untilMs) } : null,
+  warnings: warnings.map(({ id, text, createdAtMs }) => ({ id, text, at: isoOf(createdAtMs) })),
+  appeal: appeal ? { id: appeal.id, text: appeal.text, accepted: appeal.accepted ?? null, answer: appeal.answer ?? null } : null,
+  held: held.map(({ message, decision, denialReason }) => ({
+    mid: message.mid,
+    text: message.body.text,
+    state: decision ?? ('waiting' as const),
+    reason: denialReason ?? null,
+    at: isoOf(message.saidAtMs),
+  })),
+});
+
+/** Of one answer; more are on the next page. */
+const MAX_ENTRIES = 100;
+const COMMIT_MS = 10_000;
+const EXPORT_CHUNK_CHARS = 64 * 1024;
+
+/** Rooms for those who are in them, and for bots. What moderators do is in `room-moderation.ts`. */
+export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Audit, 'record'> }): Operation[] {
+  const { clock, audit } = options;
+  const { here, channelOf, roomOf, moderatorOf, enter, within } = roomAccess(options);
+
+  /** Rejects when he may not be in the room. */
+  const mustRead = (roomId: string, author: Parameters<ReturnType<typeof here>['desk']['rules']['mayRead']>[1]) => {
+    const refusal = here().desk.rules.mayRead(roomId, author, clock.wallMs());
+    if (!refusal) return;
+    const { untilMs } = refusal;
+    throw new VezaError(refusal.code === 'unauthorized' ? 'unauthorized' : 'forbidden', refusal.reason, {
+      details: { refusal: refusal.code, ...(untilMs !== undefined && { until: isoOf(untilMs) }) },
+    });
+  };
+
+  return [
+    operation({
+      id: 'getRoom',
+      method: 'get',
+      path: '/rooms/{slug}',
+      summary: 'The chat room of a channel: what holds there now, and what one is in it.',
+      access: 'anyone',
+      params: roomParams,
+      status: 200,
+      answer: roomSchema,
+      errors: ['not_found', 'forbidden'],
+      async handle({ params, principal, client }) {
+        const { room, person, author } = await enter(principal, params.slug, client);
+        return within(room, async ({ epoch, head }) => {
+          const { desk, presence } = here();
+          mustRead(room.id, author);
+          const settings = desk.rules.inForce(room.id);
+          const pinned = desk.rules.pinned(room.id);
+          return {
+            id: room.id,
+            slug: room.slug!,
+            epoch,
+            offset: head,
+            members: presence.count(room.id),
+            settings: person?.moderates === 'yes' ? settings : Object.fromEntries(PUBLIC_SETTINGS.map((name) => [name, settings[name]])),
+            pinned: pinned ? { mid: pinned.mid, offset: pinned.offset, user: pinned.user, body: pinned.body, at: isoOf(pinned.at) } : null,
+            you: person ? { id: person.id, role: person.role, mayWrite: person.mayWrite } : null,
+          };
+        });
+      },
+    }),
+    operation({
+      id: 'updateRoom',
+      method: 'patch',
+      path: '/rooms/{slug}',
+      summary: 'Sets up the room. Moderators change its modes by `setRoomModes`.',
+      access: 'channel.chat-settings',
+      channelOf,
+      params: roomParams,
+      body: settingsSchema.partial(),
+      status: 200,
+      answer: settingsSchema,
+      errors: ['not_found'],
+      unaudited: true,
+      handle: async ({ body, channel, ...call }) => here().desk.configure(await roomOf(channel), moderatorOf(call), body),
+    }),
+    operation({
+      id: 'listRoomMessages',
+      method: 'get',
+      path: '/rooms/{slug}/messages',
+      summary: 'What was said and done in the room: a page of entries, the oldest first; `next` is the `before` of the page before it.',
+      access: 'anyone',
+      params: roomParams,
+      query: z.strictObject({
+        before: z.coerce.number().int().min(1).max(Number.MAX_SAFE_INTEGER).optional().meta({ description: 'An offset, exclusive.' }),
+        limit: z.coerce
+          .number()
+          .int()
+          .min(1)
+          .max(MAX_ENTRIES)
+          .default(50)
+          .meta({ description: 'Entries a page; fewer when they are long.' }),
+      }),
+      status: 200,
+      answer: pageOf(entrySchema),
+      errors: ['not_found', 'forbidden'],
+      async handle({ params, query, principal, client }) {
+        const { room, person, author } = await enter(principal, params.slug, client);
+        return within(room, async (opened) => {
+          mustRead(room.id, author);
+          const { frames, more } = await opened.page({
+            limit: query.limit,
+            ...(query.before !== undefined && { before: query.before }),
+          });
+          return {
+            items: frames.map((frame) => JSON.parse(textFor(frame, person?.id))),
+            next: more && frames[0] ? String(frames[0].offset) : null,
+          };
+        });
+      },
+    }),
+    operation({
+      id: 'postRoomMessage',
+      method: 'post',
+      path: '/rooms/{slug}/messages',
+      summary: 'Says something. The same key within 5 minutes is one message: send it again when there was no answer.',
+      access: 'anyone',
+      params: roomParams,
+      body: z.strictObject({
+        text: z.string().min(1).max(65_536),
+        key: z
+          .string()
+          .min(1)
+          .max(64)
+          .regex(/^[^\p{Cc}\p{Cs}]*$/u)
+          .meta({ description: 'Made by the client, another for each message.' }),
+        replyTo: z.string().regex(MID).optional().meta({ description: 'The `mid` of a message.' }),
+      }),
+      status: 201,
+      answer: z.strictObject({
+        state: z.enum(['published', 'held']).meta({ description: '`held`: it waits for a moderator.' }),
+        mid: z.string(),
+        epoch: z.int().nullable(),
+        offset: z.int().nullable(),
+        dup: z.boolean(),
+      }),
+      errors: ['not_found', 'forbidden', 'conflict', 'busy'],
+      unaudited: true,
+      async handle({ params, body, principal, client }) {
+        const { room, person, author } = await enter(principal, params.slug, client);
+        mayWrite(person);
+        return within(room, async (opened) => {
+          const sinceMs = principal.accountId === undefined ? undefined : await here().sinceMs(principal.accountId);
+          const outcome = await opened.publish({
+            author: { ...author!, ...(sinceMs !== undefined && { sinceMs }) },
+            key: body.key,
+            body: { text: body.text, ...(body.replyTo !== undefined && { replyTo: body.replyTo }) },
+          });
+          if (outcome.kind === 'refused') throw refused(outcome);
+          if (outcome.kind === 'held') return { state: 'held', mid: outcome.mid, epoch: null, offset: null, dup: false };
+          const commit = await new Promise<Awaited<typeof outcome.committed> | undefined>((resolve) => {
+            const cancel = clock.after(COMMIT_MS, () => resolve(undefined));
+            void outcome.committed.then((decided) => {
+              cancel();
+              resolve(decided);
+            });
+          });
+          if (!commit) throw new VezaError('unavailable', 'It is not stored yet. Send it again under the same key.');
+          if (commit.kind === 'resend') throw new VezaError('busy', 'It was withdrawn. Send it again under the same key.');
+          return { state: 'published', mid: outcome.mid, epoch: commit.epoch, offset: commit.offset, dup: commit.dup };
+        });
+      },
+    }),
+    operation({
+      id: 'listRoomMembers',
+      method: 'get',
+      path: '/rooms/{slug}/members',
+      summary: 'How many are in the room, and the first of those who are signed in, as far as this process knows them.',
+      access: 'anyone',
+      params: roomParams,
+      query: z.strictObject({ limit: z.coerce.number().int().min(1).max(500).default(100) }),
+      status: 200,
+      answer: z.strictObject({ count: z.int(), items: z.array(z.strictObject({ id: z.string(), name: z.string() })), next: z.null() }),
+      errors: ['not_found', 'forbidden'],
+      async handle({ params, query, principal, client }) {
+        const { room, person } = await enter(principal, params.slug, client);
+        signedIn(person);
+        const { presence } = here();
+        const people = presence.people(room.id, query.limit);
+        return { count: presence.count(room.id), items: people.map(({ id, name }) => ({ id, name })), next: null };
+      },
+    }),
+    operation({
+      id: 'exportRoom',
+      method: 'get',
+      path: '/rooms/{slug}/export',
+      summary: 'Everything that is in the room, in order, as JSON Lines: an entry a line. It is in the audit log that it was exported.',
+      access: 'channel.chat-settings',
+      channelOf,
+      params: roomParams,
+      status: 200,
+      answer: z.looseObject({ offset: z.int(), type: z.string(), at: z.iso.datetime() }),
+      contentType: 'application/jsonl',
+      errors: ['not_found'],
+      async handle({ channel, principal, client }) {
+        const room = await roomOf(channel);
+        const { address, requestId } = client;
+        await audit.record({ principal, action: 'chat.export', address, requestId, channel: channel.slug, target: `room:${room.id}` });
+        return lines(here().history.export(room.id));
+      },
+    }),
+    operation({
+      id: 'getMyRoomStanding',
+      method: 'get',
+      path: '/rooms/{slug}/me',
+      summary: 'How one stands in the room: a ban, a timeout, warnings that one has not seen, and what became of messages that were held.',
+      access: 'anyone',
+      params: roomParams,
+      status: 200,
+      answer: standingSchema,
+      errors: ['not_found', 'forbidden'],
+      async handle({ params, principal, client }) {
+        const { room, person } = await enter(principal, params.slug, client);
+        const { id, role } = signedIn(person);
+        return { id, role, ...standingView(await here().desk.standing(room.id, id)) };
+      },
+    }),
+    operation({
+      id: 'seeRoomWarning',
+      method: 'post',
+      path: '/rooms/{slug}/me/warnings/{id}',
+      summary: 'One has seen a warning.',
+      access: 'anyone',
+      params: roomParams.extend({ id: z.uuid() }),
+      status: 204,
+      errors: ['not_found', 'forbidden'],
+      unaudited: true,
+      async handle({ params, principal, client }) {
+        const { room, person } = await enter(principal, params.slug, client);
+        await here().desk.sanctions.warningSeen(room.id, signedIn(person).id, params.id);
+      },
+    }),
+    operation({
+      id: 'appealRoomBan',
+      method: 'post',
+      path: '/rooms/{slug}/appeals',
+      summary: 'Says something against one’s ban, once. The answer is in `getMyRoomStanding`.',
+      access: 'anyone',
+      params: roomParams,
+      body: z.strictObject({ text: z.string().trim().min(1).max(MAX_APPEAL_CHARS) }),
+      status: 201,
+      answer: z.strictObject({ id: z.uuid() }),
+      errors: ['not_found', 'forbidden', 'conflict'],
+      unaudited: true,
+      async handle({ params, body, principal, client }) {
+        const { room, person, channelRole } = await enter(principal, params.slug, client);
+        mayWrite(person);
+        const { id } = await here().desk.appeal(room, moderatorOf({ principal, channelRole, client }), body.text);
+        return { id };
+      },
+    }),
+  ];
+}
+
+function refused({ code, reason, retryMs }: Extract<Outcome, { kind: 'refused' }>): VezaError {
+  const retryAfterS = retryMs === undefined ? undefined : Math.max(1, Math.ceil(retryMs / 1000));
+  const details = { refusal: code, ...(retryAfterS !== undefined && { retryAfterS }) };
+  if (code === 'rate_limited' || code === 'slow_mode') return new VezaError('rate_limited', reason, { details });
+  if (code === 'too_long') return new VezaError('payload_too_large', reason, { details });
+  if (code === 'bad_request' || code === 'not_found') return new VezaError(code, reason, { details });
+  // It was said within the hour, or was said under this key and is deleted.
+  if (code === 'not_unique' || code === 'deleted') return new VezaError('conflict', reason, { details });
+  return new VezaError(retryAfterS === undefined ? 'forbidden' : 'busy', reason, { details });
+}
+
+/** As fast as the client reads, several entries a write. */
+async function* lines(entries: AsyncIterable<object>): AsyncGenerator<string> {
+  let text = '';
+  for await (const entry of entries) {
+    text += `${JSON.stringify(entry)}\n`;
+    if (text.length < EXPORT_CHUNK_CHARS) continue;
+    yield text;
+    text = '';
+  }
+  if (text !== '') yield text;
+}

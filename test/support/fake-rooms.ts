@@ -1,0 +1,147 @@
+import { randomBytes } from 'node:crypto';
+import type { Access } from '../../src/access/access.js';
+import type { RoomsApi } from '../../src/app/room-access.js';
+import type { Database } from '../../src/backing/database.js';
+import { Desk } from '../../src/chat/desk.js';
+import { encode, logKeyOf, midOf } from '../../src/chat/frame.js';
+import { History } from '../../src/chat/history.js';
+import type { Act, Erasure, HeldMessage, Outcome, Publish, Room, RoomInfo, Said } from '../../src/chat/room.js';
+import { personOf, standingOf } from '../../src/chat-doors.js';
+import type { Clock } from '../../src/runtime/clock.js';
+import { silentLog } from '../../src/runtime/log.js';
+
+/** Rooms that are rows and nothing else: no log, no processes. What a test undoes in the database has not been said. */
+export class FakeRooms {
+  readonly #database: Database;
+  readonly #history: History;
+  readonly #clock: Clock;
+  readonly #desk: () => Desk;
+
+  constructor(database: Database, clock: Clock, desk: () => Desk) {
+    this.#database = database;
+    this.#history = new History(database);
+    this.#clock = clock;
+    this.#desk = desk;
+  }
+
+  find(idOrSlug: string): Promise<RoomInfo | undefined> {
+    return this.#history.find(idOrSlug);
+  }
+
+  async open(roomId: string): Promise<Room> {
+    const state = await this.#history.state(roomId);
+    const { rows } = await this.#database.query<{ head: number | null }>('select max("offset") as head from messages where room_id = $1', [
+      roomId,
+    ]);
+    let head = rows[0]?.head ?? 0;
+    const add = async (type: string, payload: object, of: { mid?: string; key?: string; userId?: string } = {}): Promise<Said> => {
+      head++;
+      await this.#database.query(
+        `insert into messages (room_id, "offset", epoch, type, mid, key, user_id, payload, created_at) values ($1, $2, 1, $3, $4, $5, $6, $7, $8)`,
+        [roomId, head, type, of.mid ?? null, of.key ?? null, of.userId ?? null, JSON.stringify(payload), new Date(this.#clock.wallMs())],
+      );
+      return { epoch: 1, offset: head };
+    };
+    const desk = this.#desk();
+    return {
+      id: roomId,
+      info: state!.info,
+      epoch: 1,
+      get head() {
+        return head;
+      },
+      floor: 0,
+      after: () => [],
+      page: async ({ before, limit }) => {
+        const to = (before ?? head + 1) - 1;
+        const from = Math.max(1, to - limit + 1);
+        const entries = await this.#history.range(roomId, from, to);
+        return { epoch: 1, frames: entries.map((entry) => encode(roomId, 1, entry)), more: from > 1 };
+      },
+      resume: async () => ({ recovered: 'none', cursor: head, keep: undefined }),
+      publish: async ({ author, key, body }: Publish): Promise<Outcome> => {
+        const mid = midOf(roomId, author.id, key);
+        const known = (await this.#history.byMid(roomId, [mid])).get(mid);
+        const done = (offset: number, dup: boolean): Outcome => ({
+          kind: 'published',
+          mid,
+          epoch: 1,
+          offset,
+          dup,
+          committed: Promise.resolve({ kind: 'stored', epoch: 1, offset, dup }),
+        });
+        if (known) return done(known.offset, true);
+        const refusal = desk.rules.allows({ id: roomId }, author, this.#clock.wallMs(), body.text);
+        if (refusal) return { kind: 'refused', mid, ...refusal };
+        if (Buffer.byteLength(body.text) > 8192) return { kind: 'refused', mid, code: 'too_long', reason: 'Too long.' };
+        if (/^hold /.test(body.text)) {
+          await desk.held.hold({ roomId, mid, key, author, body, saidAtMs: Math.trunc(this.#clock.wallMs()), reason: 'spam' });
+          return { kind: 'held', mid };
+        }
+        const { id, name, role } = author;
+        const type = desk.rules.isShadowed({ id: roomId }, author, this.#clock.wallMs()) ? 'shadow' : 'msg';
+        const { offset } = await add(type, { mid, user: { id, name, role }, body }, { mid, key, userId: id });
+        return done(offset, false);
+      },
+      approve: ({ mid, key, author: { id, name, role }, body, saidAtMs }: HeldMessage) =>
+        add('msg', { mid, user: { id, name, role }, body, sentAt: saidAtMs }, { mid, key: logKeyOf(mid, key), userId: id }),
+      act: ({ type, payload }: Act) => add(type, payload),
+      erase: async (what: Erasure, by) => {
+        const { rowCount } = await this.#database.query(
+          `update messages set type = 'gone', payload = '{}', key = null, user_id = null, deleted_at = now()
+           where room_id = $1 and type in ('msg', 'shadow') and (mid = any($2::text[]) or user_id = $3)`,
+          [roomId, 'mids' in what ? what.mids : [], 'userId' in what ? what.userId : null],
+        );
+        return rowCount === 0 ? undefined : add('del', { ...what, by });
+      },
+      react: async () => undefined,
+      reactions: async () => ({}),
+      add: () => undefined,
+      remove: () => undefined,
+      release: () => undefined,
+      recent: () => undefined,
+    };
+  }
+}
+
+export interface TestChat extends RoomsApi {
+  start(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** The chat of a test of the API. */
+export function testChat({ database, clock, audit }: { database: Database; clock: Clock; audit: Access['audit'] }): TestChat {
+  const rooms: FakeRooms = new FakeRooms(database, clock, () => desk);
+  const desk: Desk = new Desk({
+    database,
+    clock,
+    log: silentLog,
+    people: {
+      async find(userId, channelId) {
+        const { rows } = await database.query<{ name: string; role: 'viewer' | 'admin' | 'owner' | 'host' | 'moderator' }>(
+          `select a.name, case when a.role = 'admin' then 'admin' when c.owner_id = a.id then 'owner' else coalesce(m.role, 'viewer') end as role
+           from accounts a left join channels c on c.id = $2 left join channel_members m on m.channel_id = c.id and m.account_id = a.id
+           where a.id::text = $1`,
+          [userId, channelId ?? null],
+        );
+        return rows[0];
+      },
+    },
+    audit: { record: ({ principal, ...entry }, connection) => audit.record({ ...entry, principal: principal as never }, connection) },
+    addressKey: randomBytes(32),
+    withRoom: async (roomId, work) => work(await rooms.open(roomId)),
+  });
+  return {
+    rooms,
+    desk,
+    history: new History(database),
+    presence: { count: () => 2, people: () => [{ id: 'somebody', name: 'Somebody' }] },
+    who: (principal, channelRole) => ({ ...personOf(principal), ...standingOf(principal, channelRole) }),
+    async sinceMs(accountId) {
+      const { rows } = await database.query<{ created_at: Date }>('select created_at from accounts where id = $1', [accountId]);
+      return rows[0]?.created_at.getTime();
+    },
+    start: () => desk.start(),
+    stop: () => desk.stop(),
+  };
+}
