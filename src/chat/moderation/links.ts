@@ -70,13 +70,19 @@ export function findLinks(folded: Folded, message: string): Link[] {
       continue;
     }
     let end = index;
-    let dotted = false;
+    let lastDot = -1;
+    let colon = false;
+    let slash = false;
     while (end < text.length && !(KIND[text.charCodeAt(end)]! & SPACE)) {
       const unit = text.charCodeAt(end);
-      if (unit === 0x2e || unit === 0x3a) dotted = true;
+      if (unit === 0x2e) lastDot = end;
+      else if (unit === 0x3a) colon = true;
+      else if (unit === 0x2f) slash = true;
       end++;
     }
-    if (dotted) inChunk(folded, message, index, end, links);
+    // Most chunks are let go here: a host ends in two letters at least, or in a full stop.
+    const mayEnd = lastDot >= 0 && (end - lastDot > 2 || lastDot === end - 1);
+    if (mayEnd || (colon && slash)) inChunk(folded, message, index, end, links);
     index = end;
   }
   for (const match of text.matchAll(TAKEN_APART)) {

@@ -286,7 +286,13 @@ export class Moderation {
       masks.push(place(found));
       return enough() ? 'enough' : 'taken';
     });
-    for (const found of hidden(reading)) {
+    const known = masks.length;
+    let next = 0;
+    const isTaken = (start: number, end: number): boolean => {
+      while (next < known && masks[next]!.end <= reading.origin[start]!) next++;
+      return next < known && masks[next]!.start < reading.origin[end]!;
+    };
+    for (const found of hidden(reading, isTaken)) {
       if (enough()) break;
       if (isAllowed(found)) continue;
       if (categories.size === 0) categories.add('profanity');
@@ -313,7 +319,7 @@ function hasTerm(terms: Terms, folded: Folded, reading: Reading): boolean {
   };
   terms.findFolded(folded, visit);
   if (!found) terms.findRead(reading, visit);
-  return found;
+  return found || terms.hasStretched(reading);
 }
 
 /** Whether a chunk of the folded text is an address: those are not read, their letters say nothing. Both go forward only. */

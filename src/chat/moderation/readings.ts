@@ -177,6 +177,11 @@ function loneLetter(text: string, start: number, end: number): number {
 
 const asLetter = (unit: number) => (unit < 128 && LEET[unit] ? LEET[unit]! : LOOK_ALIKE[unit] || unit);
 
+function hasSeparator(text: string, start: number, end: number): boolean {
+  for (let index = start + 1; index < end - 1; index++) if (text.charCodeAt(index) < 128 && SEPARATORS[text.charCodeAt(index)]) return true;
+  return false;
+}
+
 /** The pieces of a chunk that separators part; undefined when something else does, or they are too many. */
 function pieces(text: string, start: number, end: number): readonly (readonly [number, number])[] | undefined {
   const list: [number, number][] = [];
@@ -224,6 +229,17 @@ export function read(folded: Folded, isAddress: (start: number, end: number) => 
       reader.write(0x20, index++);
       continue;
     }
+    const plain = endOfLetters(text, index);
+    if (plain > index + 1 && (plain === text.length || KIND[text.charCodeAt(plain)]! & SPACE)) {
+      // Most of what is written: letters between spaces.
+      const from = reader.length;
+      let stretched = false;
+      reader.startWord();
+      for (; index < plain; index++) if (reader.write(text.charCodeAt(index), index)) stretched = true;
+      if (stretched) reader.disguised.push([from, reader.length]);
+      reader.startWord();
+      continue;
+    }
     const end = endOfChunk(text, index);
     if (isAddress(index, end)) {
       reader.startWord();
@@ -238,7 +254,7 @@ export function read(folded: Folded, isAddress: (start: number, end: number) => 
       index = run.end;
       continue;
     }
-    const parts = pieces(text, index, end);
+    const parts = hasSeparator(text, index, end) ? pieces(text, index, end) : undefined;
     if (parts !== undefined && parts.length > 1 && isTakenApart(text, parts)) writeJoined(reader, parts);
     else {
       const from = reader.length;
@@ -252,6 +268,12 @@ export function read(folded: Folded, isAddress: (start: number, end: number) => 
   return { text: unitsToText(outBytes, reader.length), origin: reader.origin.subarray(0, reader.length + 1), disguised: reader.disguised };
 }
 
+function endOfLetters(text: string, start: number): number {
+  let end = start;
+  while (end < text.length && KIND[text.charCodeAt(end)]! & ASCII_LETTER) end++;
+  return end;
+}
+
 function endOfChunk(text: string, start: number): number {
   let end = start;
   while (end < text.length && !(KIND[text.charCodeAt(end)]! & SPACE)) end++;
@@ -260,20 +282,37 @@ function endOfChunk(text: string, start: number): number {
 
 const isGap = (unit: number) => (KIND[unit]! & SPACE) !== 0 || (unit < 128 && SEPARATORS[unit] === 1 && !LEET[unit]);
 
+/** Whether what stands after a lone letter, nearly always a space, is followed by another: settles most cases without a list. */
+function mayGoOn(text: string, end: number): boolean {
+  let next = end;
+  while (next < text.length && next - end <= 4 && isGap(text.charCodeAt(next))) next++;
+  return next < text.length && next - end <= 4 && endOfShort(text, next) - next <= 3;
+}
+
+function endOfShort(text: string, start: number): number {
+  let end = start;
+  while (end < text.length && end - start < 4 && !(KIND[text.charCodeAt(end)]! & SPACE)) end++;
+  return end;
+}
+
 /** Three or more lone letters after each other, with equal gaps: one word. */
 function loneLetters(text: string, start: number, firstEnd: number): { parts: [number, number][]; end: number } | undefined {
   let place = loneLetter(text, start, firstEnd);
-  if (place < 0) return undefined;
+  if (place < 0 || !mayGoOn(text, firstEnd)) return undefined;
   const parts: [number, number][] = [[place, place + 1]];
+  let balance = KIND[text.charCodeAt(place)]! & LETTER ? 1 : -1;
   let end = firstEnd;
   let gap = -1;
   for (;;) {
     let next = end;
     while (next < text.length && next - end <= 4 && isGap(text.charCodeAt(next))) next++;
     if (next === text.length || (gap >= 0 && next - end > gap) || next - end > 4) break;
-    const nextEnd = endOfChunk(text, next);
+    const nextEnd = endOfShort(text, next);
     place = loneLetter(text, next, nextEnd);
     if (place < 0) break;
+    // A row of numbers is no word. It ends the run at once, so that no run is gone over in vain.
+    balance += KIND[text.charCodeAt(place)]! & LETTER ? 1 : -1;
+    if (balance < -1) break;
     gap = next - end;
     parts.push([place, place + 1]);
     end = nextEnd;
@@ -281,18 +320,41 @@ function loneLetters(text: string, start: number, firstEnd: number): { parts: [n
   return parts.length >= 3 ? { parts, end } : undefined;
 }
 
+/** A row of numbers is no word, whatever its digits look like. */
+function isMostlyLetters(text: string, parts: readonly (readonly [number, number])[]): boolean {
+  let letters = 0;
+  let signs = 0;
+  for (const [start, end] of parts) {
+    for (let index = start; index < end; index++) {
+      if (KIND[text.charCodeAt(index)]! & LETTER) letters++;
+      else signs++;
+    }
+  }
+  return letters >= signs;
+}
+
 function isTakenApart(text: string, parts: readonly (readonly [number, number])[]): boolean {
+  if (!isMostlyLetters(text, parts)) return false;
   const lone = parts.reduce((count, [start, end]) => count + (end - start === 1 ? 1 : 0), 0);
   if (parts.length >= 3 && lone >= parts.length - 1 && lone >= 3) return true;
   return parts.length <= 4 && HIDDEN.has(reads(text, parts));
 }
 
-/** Words in disguise that read as one nobody would have to hide. */
-export function* hidden({ text, disguised }: Reading): Generator<{ start: number; end: number }> {
+/** Words in disguise that read as one nobody would have to hide. `isTaken` says of a word, in ascending order, that it was found already. */
+export function* hidden(
+  { text, disguised }: Reading,
+  isTaken: (start: number, end: number) => boolean,
+): Generator<{ start: number; end: number }> {
   for (const [start, end] of disguised) {
-    const word = text.slice(start, end);
-    if (word.length <= 40 && HIDDEN.has(word.replace(/^[^a-z]+|[^a-z]+$/g, ''))) yield { start, end };
-    else if (end - start >= 4)
-      for (const match of word.matchAll(HIDDEN_INSIDE)) yield { start: start + match.index, end: start + match.index + match[0].length };
+    if (isTaken(start, end)) continue;
+    let from = start;
+    let to = end;
+    while (from < to && !(KIND[text.charCodeAt(from)]! & ASCII_LETTER)) from++;
+    while (to > from && !(KIND[text.charCodeAt(to - 1)]! & ASCII_LETTER)) to--;
+    if (to - from < 2) continue;
+    const word = text.slice(from, to);
+    if (word.length <= 24 && HIDDEN.has(word)) yield { start, end };
+    else if (word.length > 4)
+      for (const match of word.matchAll(HIDDEN_INSIDE)) yield { start: from + match.index, end: from + match.index + match[0].length };
   }
 }

@@ -1,6 +1,6 @@
 import { VezaError } from '../../runtime/errors.js';
 import { type Folded, fold, KIND, WORD } from './fold.js';
-import { read } from './readings.js';
+import { type Reading, read } from './readings.js';
 
 /** Limits of one room's list. */
 export const MAX_TERMS = 200;
@@ -137,6 +137,8 @@ function phraseOf(text: string, open: { start: boolean; end: boolean }): string 
   return (open.start || anywhere(phrase[0]!) ? '' : ' ') + phrase + (open.end || anywhere(phrase.at(-1)!) ? '' : ' ');
 }
 
+const squeeze = (text: string) => text.replace(/([a-z])\1/g, '$1');
+
 /**
  * The words and phrases of one room, compiled once for each change. A term is found as whole words; `*` at its start or end leaves that edge open
  * (`spoil*` finds "spoiler"). It is folded and read as messages are, so it is found in all the disguises that the built-in words are found in.
@@ -144,12 +146,15 @@ function phraseOf(text: string, open: { start: boolean; end: boolean }): string 
 export class Terms {
   readonly #folded: Phrases;
   readonly #read: Phrases;
+  /** Single words without any double letter: what a stretched word is compared with. */
+  readonly #squeezed: Phrases;
   /** Emoji and signs: found anywhere. */
   readonly #signs: readonly string[];
 
   constructor(terms: readonly string[]) {
     const folded = new Set<string>();
     const asRead = new Set<string>();
+    const squeezed = new Set<string>();
     const signs = new Set<string>();
     for (const term of terms.slice(0, MAX_TERMS)) {
       const body = term.slice(0, MAX_TERM_LENGTH).trim();
@@ -160,11 +165,14 @@ export class Terms {
       if (phrase === '') signs.add(inner.text.trim());
       else {
         folded.add(phrase);
-        asRead.add(phraseOf(read(inner, () => false).text, open) || phrase);
+        const reading = phraseOf(read(inner, () => false).text, open) || phrase;
+        asRead.add(reading);
+        if (!reading.trim().includes(' ')) squeezed.add(squeeze(reading));
       }
     }
     this.#folded = new Phrases(folded);
     this.#read = new Phrases(asRead);
+    this.#squeezed = new Phrases(squeezed);
     this.#signs = [...signs];
   }
 
@@ -182,7 +190,19 @@ export class Terms {
   }
 
   /** Calls `visit` with places in `reading.text`. */
-  findRead({ text }: Folded, visit: (start: number, end: number) => void): void {
+  findRead({ text }: Reading, visit: (start: number, end: number) => void): void {
     if (!this.#read.empty) this.#read.find(text, visit);
+  }
+
+  /** Whether a word that was stretched is a term: all that were, one after the other, without their double letters. */
+  hasStretched({ text, disguised }: Reading): boolean {
+    if (this.#squeezed.empty || disguised.length === 0) return false;
+    let words = '';
+    for (const [start, end] of disguised) words += `${text.slice(start, end)} `;
+    let found = false;
+    this.#squeezed.find(squeeze(words), () => {
+      found = true;
+    });
+    return found;
   }
 }
