@@ -1,11 +1,13 @@
 import type { IncomingMessage } from 'node:http';
 import type { Audit } from './access/audit.js';
+
 import type { Principal } from './access/roles.js';
 import type { Vault } from './access/vault.js';
 import type { Database } from './backing/database.js';
 import { openRedis } from './backing/redis.js';
 import type { RoomLog } from './backing/room-log.js';
 import { MemoryRoomLog } from './backing/room-log-memory.js';
+import { networkOf } from './chat/address.js';
 import { addressKey } from './chat/address-key.js';
 import type { ChatChange } from './chat/control.js';
 import { Desk, type Moderator } from './chat/desk.js';
@@ -137,6 +139,7 @@ export interface ChatGatewayOptions extends Pick<ChatRoomsOptions, 'clock' | 'lo
   readonly chat: ChatRooms;
   readonly access: ChatAccess;
   readonly maxConnections: number;
+  readonly maxPerAddress: number | undefined;
   readonly addressOf: (req: IncomingMessage) => string;
   readonly countryOf: (req: IncomingMessage) => string | undefined;
 }
@@ -149,7 +152,8 @@ export interface ChatGateway {
 }
 
 /** The door of one process. */
-export function openGateway({ config, chat, access, clock, log, maxConnections, addressOf, countryOf }: ChatGatewayOptions): ChatGateway {
+export function openGateway(options: ChatGatewayOptions): ChatGateway {
+  const { config, chat, access, clock, log, maxConnections, maxPerAddress, addressOf, countryOf } = options;
   const { rooms, desk } = chat;
   const bus = config.redisUrl === undefined ? undefined : redisBus(config.redisUrl, log);
   const presence = new Presence({ clock, bus: bus?.bus });
@@ -163,6 +167,8 @@ export function openGateway({ config, chat, access, clock, log, maxConnections, 
     clock,
     log,
     maxConnections,
+    maxPerAddress,
+    groupOf: (address) => networkOf(address) ?? address,
     maxTextBytes: config.maxMessageBytes,
     isOriginAllowed: originCheck(config),
     addressOf,
@@ -211,7 +217,7 @@ export function originCheck(config: Pick<ChatGatewayOptions['config'], 'publicUr
 const PRESENCE_CHANNEL = 'veza:chat:presence';
 
 /** Presence is said again and again: what is lost while Redis is away is no loss. */
-function redisBus(url: string, log: Log): { bus: PresenceBus; stop(): void } {
+export function redisBus(url: string, log: Log): { bus: PresenceBus; stop(): void } {
   const one = url.split(',')[0]!.trim();
   const speaks = openRedis({ url: one, log });
   const hears = openRedis({ url: one, log });

@@ -202,7 +202,13 @@ const VARIABLES = {
 
   host: set('HOST', 'network', text(255), '0.0.0.0', 'The address that every port listens on.'),
   port: set('PORT', 'network', port, '8080', 'Pages, API and playback. 0, here and below: any free port.'),
-  wsPort: set('WS_PORT', 'network', port, '8081', 'Chat. Equal to `PORT`: the same listener.', { planned: true }),
+  wsPort: set('WS_PORT', 'network', port, '8081', 'Chat. Equal to `PORT`: the same listener.'),
+  wssPort: unset(
+    'WSS_PORT',
+    'network',
+    port,
+    'The same as `WS_PORT` over TLS; needs `TLS_CERT_FILE` and `TLS_KEY_FILE`. Equal to `HTTPS_PORT`: the same listener. Unset: off.',
+  ),
   ingestPort: set('INGEST_PORT', 'network', port, '8000', 'Icecast and HTTP broadcasters.'),
   rtmpPort: set('RTMP_PORT', 'network', port, '1935', 'RTMP broadcasters.'),
   rtmpsPort: unset('RTMPS_PORT', 'network', port, 'RTMP over TLS; needs `TLS_CERT_FILE` and `TLS_KEY_FILE`. Unset: off.'),
@@ -378,12 +384,18 @@ const VARIABLES = {
     planned: true,
   }),
 
-  maxConnections: set('MAX_CONNECTIONS', 'chat', integer(1, 10_000_000), '100000', 'Chat connections of this process.', { planned: true }),
-  maxMessageBytes: set('MAX_MESSAGE_SIZE', 'chat', integer(1, 8192), '8192', 'The longest message.', { unit: 'bytes', planned: true }),
+  maxConnections: set(
+    'MAX_CONNECTIONS',
+    'chat',
+    integer(1, 10_000_000),
+    '100000',
+    'Chat connections, of all processes together. One process holds 19,000 (`WORKER_THREADS`); more are told to come back later.',
+  ),
+  maxMessageBytes: set('MAX_MESSAGE_SIZE', 'chat', integer(1, 8192), '8192', 'The longest text of a message.', { unit: 'bytes' }),
   messageHistoryLimit: set('MESSAGE_HISTORY_LIMIT', 'chat', integer(0, 100_000), '1000', 'Messages kept at hand a room.', {
     planned: true,
   }),
-  moderationEnabled: set('MODERATION_ENABLED', 'chat', flag, 'true', 'Automatic moderation.', { planned: true }),
+  moderationEnabled: set('MODERATION_ENABLED', 'chat', flag, 'true', 'Automatic moderation.'),
   e2eEncryption: set(
     'E2E_ENCRYPTION',
     'chat',
@@ -525,9 +537,12 @@ const VARIABLES = {
   internalKeyFile: unset('INTERNAL_KEY_FILE', 'ops', text(), 'Its private key, PEM.'),
   tracingEnabled: set('TRACING_ENABLED', 'ops', flag, 'false', 'Not supported yet: `true` refuses the start.'),
   otlpEndpoint: unset('OTEL_EXPORTER_OTLP_ENDPOINT', 'ops', webAddress, 'Where traces go.', { planned: true }),
-  workerThreads: unset('WORKER_THREADS', 'ops', integer(1, 1024), 'Processes that answer requests. Unset: as many as there are cores.', {
-    planned: true,
-  }),
+  workerThreads: unset(
+    'WORKER_THREADS',
+    'ops',
+    integer(1, 1024),
+    'Processes of the chat; more than one need `REDIS_URL` and `DATABASE_URL`. Unset: as many as there are cores with both of them, else one.',
+  ),
   memoryLimitMb: unset(
     'MEMORY_LIMIT_MB',
     'ops',
@@ -609,6 +624,18 @@ function contradictions(values: Values): string[] {
   }
   if (values.rtmpsPort !== undefined && !(values.tlsCertFile && values.tlsKeyFile)) {
     problems.push(`RTMPS_PORT is "${values.rtmpsPort}"; allowed: only together with TLS_CERT_FILE and TLS_KEY_FILE`);
+  }
+  if (values.wssPort !== undefined && !(values.tlsCertFile && values.tlsKeyFile)) {
+    problems.push(`WSS_PORT is "${values.wssPort}"; allowed: only together with TLS_CERT_FILE and TLS_KEY_FILE`);
+  }
+  if (values.roles.includes('chat') && (values.workerThreads ?? 1) > 1) {
+    const { workerThreads, redisUrl, databaseUrl, wssPort, httpsPort } = values;
+    if (redisUrl === undefined || databaseUrl === undefined)
+      problems.push(
+        `WORKER_THREADS is "${workerThreads}"; allowed: 1, or more together with REDIS_URL and DATABASE_URL, by which several processes share the rooms`,
+      );
+    if (wssPort !== undefined && wssPort === httpsPort && wssPort !== 0)
+      problems.push(`WSS_PORT is "${wssPort}"; allowed with more than one chat process: a port of its own, not HTTPS_PORT`);
   }
   if (values.httpsPort !== undefined && !(values.tlsCertFile && values.tlsKeyFile)) {
     problems.push(`HTTPS_PORT is "${values.httpsPort}"; allowed: only together with TLS_CERT_FILE and TLS_KEY_FILE`);

@@ -32,6 +32,7 @@ function portHint(config: Config, error: unknown): string | undefined {
   if (code !== 'EADDRINUSE' && code !== 'EACCES') return undefined;
   const names: readonly (readonly [string, number | undefined])[] = [
     ['PORT', config.port],
+    ['WS_PORT', config.wsPort],
     ['INGEST_PORT', config.ingestPort],
     ['RTMP_PORT', config.rtmpPort],
     ['RTMPS_PORT', config.rtmpsPort],

@@ -1,4 +1,6 @@
-import type { RequestListener } from 'node:http';
+import type { IncomingMessage, RequestListener, Server } from 'node:http';
+import { Server as SecureServer } from 'node:https';
+import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { ConnectionLimits } from './app/connection-limits.js';
 import { type HttpListener, listenHttp, useCertificate } from './app/http-listener.js';
@@ -35,6 +37,13 @@ async function openListeners(config: Config, handler: RequestListener, log: Log,
   });
   const tls = tlsCertFile && tlsKeyFile ? await TlsFiles.open({ certFile: tlsCertFile, keyFile: tlsKeyFile, clock, log }) : undefined;
   const listeners: HttpListener[] = [];
+  const onUpgrade: PublicListeners['onUpgrade'] = (which, handler) => {
+    const server = listeners[which === 'http' ? 0 : 1]?.server;
+    server?.on('upgrade', (req, socket, head) => {
+      if (req.headers.upgrade?.toLowerCase() === 'websocket') handler(req, socket, head);
+      else asPlainRequest(server, req, socket, head);
+    });
+  };
   const stop = async (graceMs: number) => {
     tls?.stop();
     await Promise.all(listeners.map((listener) => listener.stop(graceMs)));
@@ -53,7 +62,21 @@ async function openListeners(config: Config, handler: RequestListener, log: Log,
     await stop(0);
     throw error;
   }
-  return { connections, tls, stop };
+  return { connections, tls, onUpgrade, stop };
+}
+
+/**
+ * A client that offers another protocol (`Upgrade: h2c` comes with every request of some libraries) goes on in this one (RFC 9110 7.8): the request is
+ * put back without the offer, since Node hands over each that has one when anybody wants to have them.
+ */
+function asPlainRequest(server: Server, { method, url, httpVersion, rawHeaders }: IncomingMessage, socket: Duplex, head: Buffer): void {
+  const lines = [`${method} ${url} HTTP/${httpVersion}`];
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]!;
+    if (!/^(?:connection|upgrade|http2-settings)$/i.test(name)) lines.push(`${name}: ${rawHeaders[at + 1]}`);
+  }
+  socket.unshift(Buffer.concat([Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), head]));
+  server.emit(server instanceof SecureServer ? 'secureConnection' : 'connection', socket);
 }
 
 /** Requests that come before the service is ready wait here, at most as many as there may be connections. */

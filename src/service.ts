@@ -11,6 +11,7 @@ import { clientAddress, type HttpListener, useCertificate } from './app/http-lis
 import { startMetricsServer } from './app/metrics-server.js';
 import { Admissions } from './app/playback/admission.js';
 import { Playback } from './app/playback/playback.js';
+import type { RoomsApi } from './app/room-access.js';
 import { createApp } from './app/server.js';
 import { loadPages } from './app/static.js';
 import { openDatabase } from './backing/database.js';
@@ -26,6 +27,7 @@ import { type Component, Lifecycle } from './runtime/lifecycle.js';
 import type { Log } from './runtime/log.js';
 import { Metrics } from './runtime/metrics.js';
 import { TlsFiles } from './runtime/tls-files.js';
+import { composeChat, type UpgradeHandler } from './service-chat.js';
 import { composeLive, composeWorker, prepareEncoding } from './service-live.js';
 import { Broadcasts } from './vod/broadcasts.js';
 
@@ -34,6 +36,8 @@ export interface PublicListeners {
   readonly connections: ConnectionLimits;
   /** What `TLS_CERT_FILE` and `TLS_KEY_FILE` hold. */
   readonly tls: TlsFiles | undefined;
+  /** Hands over who asks for a WebSocket on `PORT` or `HTTPS_PORT`. Undone by no one: once each. */
+  onUpgrade(port: 'http' | 'https', handler: UpgradeHandler): void;
   /** Twice is harmless. */
   stop(graceMs: number): Promise<void>;
 }
@@ -89,6 +93,13 @@ export async function composeService(
       : undefined;
   const remote = room || !config.workerUrl ? undefined : new RemoteEdge({ url: config.workerUrl, tls: internalTls, clock, log });
   const live = room?.live ?? remote;
+  const geoIp = config.geoipFile === undefined ? undefined : await openGeoIp(config.geoipFile, clock, log);
+  const addressOf = (req: IncomingMessage) => clientAddress(req, config.trustProxyHops);
+  const { countryHeader: header, trustProxyHops } = config;
+  const countryOf = countryReader({ header, trustProxyHops, lookup: geoIp?.countryOf, addressOf });
+  const chat = config.roles.includes('chat')
+    ? await composeChat({ config, log, clock, metrics, database, access, tls: http.tls, onUpgrade: http.onUpgrade, addressOf, countryOf })
+    : undefined;
   const served =
     serves && live
       ? await composeServing({
@@ -101,6 +112,8 @@ export async function composeService(
           broadcasts,
           store,
           live,
+          chat: chat?.api,
+          client: { addressOf, countryOf, lookup: geoIp?.countryOf },
           health: { ...ready, ...(remote && { worker: () => remote.check() }) },
         })
       : undefined;
@@ -111,12 +124,14 @@ export async function composeService(
     ...(internalTls ? [{ name: 'internal certificate', stop: () => internalTls.stop() }] : []),
     // Stopped after the shows have finished their segments, and after playback has let go of whoever listens to an endless stream.
     { name: 'http', stop: () => http.stop(HTTP_GRACE_MS) },
+    { name: 'countries', stop: () => geoIp?.stop() },
     ...(served?.parts ?? []),
     // Who only takes broadcasts signs nobody in.
     { name: 'access', start: () => (serves ? access.start() : access.webhooks.start()), stop: () => access.stop() },
     ...(worker ? [worker.first] : []),
     ...(remote ? [remote] : []),
     ...(room?.parts ?? []),
+    ...(chat?.parts ?? []),
     listener('metrics', config.metricsEnabled, async () => {
       const { host, prometheusPort } = config;
       const tls = metricsTls && internalServerTls(metricsTls.current);
@@ -159,17 +174,21 @@ interface ServingOptions {
   readonly broadcasts: Broadcasts;
   readonly store: ObjectStore;
   readonly live: LiveEdge;
+  readonly chat: RoomsApi | undefined;
+  /** Where requests come from. */
+  readonly client: {
+    readonly addressOf: (req: IncomingMessage) => string;
+    readonly countryOf: (req: IncomingMessage) => string | undefined;
+    readonly lookup: ((address: string) => string | undefined) | undefined;
+  };
   readonly health: Readonly<Record<string, HealthCheck>>;
 }
 
 /** Playback, API and pages, for shows that are on air here or at a worker. */
 async function composeServing(options: ServingOptions): Promise<{ handler: RequestListener; parts: Component[] }> {
-  const { config, log, clock, metrics, http, access, broadcasts, store, live, health } = options;
+  const { config, log, clock, metrics, http, access, broadcasts, store, live, chat, health } = options;
+  const { addressOf, countryOf, lookup } = options.client;
   const mediaUrl = config.cdnBaseUrl ?? config.publicUrl;
-  const addressOf = (req: IncomingMessage) => clientAddress(req, config.trustProxyHops);
-  const geoIp = config.geoipFile === undefined ? undefined : await openGeoIp(config.geoipFile, clock, log);
-  const lookup = geoIp?.countryOf;
-  const countryOf = countryReader({ header: config.countryHeader, trustProxyHops: config.trustProxyHops, lookup, addressOf });
   const { cloudFrontKeyPairId, cloudFrontPrivateKeyFile } = config;
   const cloudFront =
     cloudFrontKeyPairId && cloudFrontPrivateKeyFile ? await loadCloudFrontKey(cloudFrontKeyPairId, cloudFrontPrivateKeyFile) : undefined;
@@ -210,6 +229,7 @@ async function composeServing(options: ServingOptions): Promise<{ handler: Reque
       end: (slug) => live.end(slug, 'asked for by an administrator'),
       nowPlaying: (slug, update) => live.setTitle(slug, update),
     },
+    chat,
     health,
     allowedOrigins: config.corsEnabled ? config.allowedOrigins : [],
     trustProxyHops: config.trustProxyHops,
@@ -221,10 +241,7 @@ async function composeServing(options: ServingOptions): Promise<{ handler: Reque
 
   return {
     handler: app.callback(),
-    parts: [
-      { name: 'playback', stop: () => playback.stop() },
-      { name: 'countries', stop: () => geoIp?.stop() },
-    ],
+    parts: [{ name: 'playback', stop: () => playback.stop() }],
   };
 }
 

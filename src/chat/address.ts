@@ -10,7 +10,7 @@ export function addressHash(key: Uint8Array, address: string): string | undefine
   return network && createHmac('sha256', key).update(network).digest('base64url').slice(0, 22);
 }
 
-function networkOf(address: string): string | undefined {
+export function networkOf(address: string): string | undefined {
   const plain = address.split('%', 1)[0]!;
   const family = isIP(plain);
   if (family === 0) return undefined;

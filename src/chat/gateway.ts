@@ -44,6 +44,9 @@ export interface GatewayOptions {
   readonly log: Log;
   /** Connections of this process; more are accepted and closed at once (1013). */
   readonly maxConnections: number;
+  /** Of one address, or of what counts as one. Default: as many. */
+  readonly maxPerAddress?: number | undefined;
+  readonly groupOf?: ((address: string) => string) | undefined;
   readonly maxTextBytes: number;
   /** Whether pages of an origin may connect. Not asked for a client that names none. */
   readonly isOriginAllowed: (origin: string, host: string | undefined) => boolean;
@@ -107,6 +110,8 @@ export class Gateway implements ConnectionHost {
   #open = 0;
   #turningAway = 0;
   readonly #accounts = new Map<string, Account>();
+  readonly #perAddress = new Map<string, number>();
+  readonly #groupOf: (address: string) => string;
   /** Frames that came before the token was looked at. */
   readonly #early = new Map<Connection, string[]>();
   #dirtyHubs: Hub[] = [];
@@ -122,6 +127,7 @@ export class Gateway implements ConnectionHost {
   constructor(options: GatewayOptions) {
     this.#options = options;
     this.#busy = options.busy ?? measured();
+    this.#groupOf = options.groupOf ?? ((address) => address);
     const { clock, rules, presence } = options;
     this.audiences = new Audiences(options, this, this.counters);
     this.#requests = new Requests({
@@ -181,13 +187,14 @@ export class Gateway implements ConnectionHost {
       );
       return;
     }
-    const isFull = this.#open >= this.#options.maxConnections;
+    const address = this.#options.addressOf(req);
+    const { maxConnections, maxPerAddress = Number.POSITIVE_INFINITY } = this.#options;
+    const isFull = this.#open >= maxConnections || (this.#perAddress.get(this.#groupOf(address)) ?? 0) >= maxPerAddress;
     if (isFull && this.#turningAway >= MAX_TURNED_AWAY) {
       this.counters.turnedAway++;
       socket.destroy();
       return;
     }
-    const address = this.#options.addressOf(req);
     const country = this.#options.countryOf(req);
     this.#server.handleUpgrade(req, socket, head, (ws) => this.#take(ws, socket as Socket, address, country, isFull));
   }
@@ -224,6 +231,10 @@ export class Gateway implements ConnectionHost {
       return;
     }
     this.#open++;
+    if (this.#options.maxPerAddress !== undefined) {
+      const group = this.#groupOf(address);
+      this.#perAddress.set(group, (this.#perAddress.get(group) ?? 0) + 1);
+    }
     this.#schedule(connection);
   }
 
@@ -359,6 +370,12 @@ export class Gateway implements ConnectionHost {
     if (connection.phase === 'closed') return;
     connection.phase = 'closed';
     this.#open--;
+    if (this.#options.maxPerAddress !== undefined) {
+      const group = this.#groupOf(connection.address);
+      const left = (this.#perAddress.get(group) ?? 1) - 1;
+      if (left > 0) this.#perAddress.set(group, left);
+      else this.#perAddress.delete(group);
+    }
     const slot = this.#slots[connection.slot]!;
     const last = slot.pop()!;
     if (last !== connection) {

@@ -25,6 +25,7 @@ import {
   type React,
 } from './protocol.js';
 import type { Author, PageQuery, Resumption, Room, RoomInfo } from './room.js';
+import { PUBLIC_SETTINGS } from './settings.js';
 
 export interface RequestsOptions {
   readonly rooms: { find(idOrSlug: string): Promise<RoomInfo | undefined> };
@@ -165,7 +166,7 @@ export class Requests {
     audiences.enter(membership);
     if (resumption.keep !== undefined) connection.send(`{"t":"reset","room":"${hub.id}","epoch":${hub.epoch},"keep":${resumption.keep}}`);
     const members = this.#options.presence.count(hub.id);
-    const settings = JSON.stringify(rules.inForce(hub.id));
+    const settings = JSON.stringify(standing.moderates === 'yes' ? rules.inForce(hub.id) : publicPart(rules.inForce(hub.id)));
     const pinned = JSON.stringify(rules.pinned(hub.id) ?? null);
     connection.send(
       `{"t":"joined","id":${JSON.stringify(id)},"room":"${hub.id}","channel":${JSON.stringify(info.slug ?? null)},"epoch":${hub.epoch},"offset":${cursor},"recovered":"${recovered}","entries":[${entries.join(',')}],"members":${members},"settings":${settings},"pinned":${pinned},"you":{${audiences.you(membership)}}}`,
@@ -284,5 +285,9 @@ export class Requests {
     return `{"t":"ack",${head},"room":"${hub.id}","mid":"${outcome.mid}","epoch":${commit.epoch},"offset":${commit.offset},"dup":${commit.dup}}`;
   }
 }
+
+/** How a room is judged is not for those who would go around it. */
+const publicPart = (settings: object) =>
+  Object.fromEntries(Object.entries(settings).filter(([name]) => (PUBLIC_SETTINGS as readonly string[]).includes(name)));
 
 const ok = (id: string, more = '') => `{"t":"ok","id":${JSON.stringify(id)}${more}}`;

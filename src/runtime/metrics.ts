@@ -10,6 +10,10 @@ const GAUGES = {
   segment_upload_backlog: 'Finished segments that the object store does not have yet.',
   webhook_backlog: 'Webhook deliveries that wait, of all processes.',
   webhook_oldest_due_seconds: 'How long the oldest webhook delivery that is due has been so, of all processes.',
+  websocket_connections_active: 'Chat connections, of all processes of this service.',
+  active_users_total: 'People who are signed in to the chat, counted in each process.',
+  message_delivery_success_rate:
+    'Of the chat messages that were to be written to members, those that were not left out because a member was too slow; 0 to 1.',
   stream_quality_degraded_percent: 'Players that reported a stall in the last minute, of those that reported (CMCD).',
 } as const;
 
@@ -141,6 +145,16 @@ export class Metrics {
     new Counter({ name, help, registers: [this.#registry], collect });
   }
 
+  /** A histogram that a room keeps itself: `counts` of each bucket, the last above all bounds; they never fall. Read at each scrape. */
+  provideHistogram(
+    name: string,
+    help: string,
+    bounds: readonly number[],
+    read: () => { readonly counts: readonly number[]; readonly sum: number },
+  ): void {
+    this.#registry.registerMetric(new ReadHistogram(name, help, bounds, read) as unknown as Counter);
+  }
+
   /** In Prometheus' text format. */
   text(): Promise<string> {
     return this.#registry.metrics();
@@ -151,4 +165,40 @@ export class Metrics {
 function machineMemoryBytes(): number {
   const limit = process.constrainedMemory?.() ?? 0;
   return limit > 0 && limit < totalmem() ? limit : totalmem();
+}
+
+/** The part of a metric of prom-client that its registry uses. */
+class ReadHistogram {
+  constructor(
+    readonly name: string,
+    readonly help: string,
+    private readonly bounds: readonly number[],
+    private readonly read: () => { readonly counts: readonly number[]; readonly sum: number },
+  ) {}
+
+  get() {
+    const { counts, sum } = this.read();
+    let count = 0;
+    const values = this.bounds.map((le, index) => {
+      count += counts[index] ?? 0;
+      return { metricName: `${this.name}_bucket`, labels: { le }, value: count };
+    });
+    count += counts[this.bounds.length] ?? 0;
+    return Promise.resolve({
+      name: this.name,
+      help: this.help,
+      type: 'histogram',
+      aggregator: 'sum',
+      values: [
+        ...values,
+        { metricName: `${this.name}_bucket`, labels: { le: '+Inf' }, value: count },
+        { metricName: `${this.name}_sum`, labels: {}, value: sum },
+        { metricName: `${this.name}_count`, labels: {}, value: count },
+      ],
+    });
+  }
+
+  reset(): void {
+    // What it shows is kept elsewhere.
+  }
 }

@@ -522,6 +522,7 @@ test('the whole service: HTTPS, RTMPS and the operators’ port', async (t) => {
     HTTPS_PORT: String(httpsPort),
     RTMPS_PORT: String(rtmpsPort),
     RTMP_PORT: '0',
+    WS_PORT: '0',
     INGEST_PORT: '0',
     PROMETHEUS_PORT: String(prometheusPort),
     TLS_CERT_FILE: first.certFile,

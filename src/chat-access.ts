@@ -1,0 +1,80 @@
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { Audit } from './access/audit.js';
+import { PlaybackGrants } from './access/playback/playback-grants.js';
+import { PlaybackKeys } from './access/playback/playback-keys.js';
+import { PlaybackLinks } from './access/playback/playback-links.js';
+import { AccessTokens } from './access/tokens/access-tokens.js';
+import { loadAdminToken } from './access/tokens/admin-token.js';
+import { ApiKeys } from './access/tokens/api-keys.js';
+import { EndedSessions } from './access/tokens/ended-sessions.js';
+import { Identity, type Verifier } from './access/tokens/identity.js';
+import { type IssuersOptions, issuersOf } from './access/tokens/issuers.js';
+import { jwtVerifier } from './access/tokens/jwt.js';
+import { SigningKeys } from './access/tokens/signing-keys.js';
+import { openVault, type Vault } from './access/vault.js';
+import type { Database } from './backing/database.js';
+import { keptSecret } from './backing/secret-file.js';
+import type { ChatAccess } from './chat-doors.js';
+import { messageOf } from './runtime/errors.js';
+
+export interface ChatAccessOptions extends IssuersOptions {
+  readonly database: Database;
+  readonly dataDir: string;
+  readonly encryptionKey?: Uint8Array | undefined;
+  readonly encryptionKeyPrevious?: Uint8Array | undefined;
+}
+
+export interface OpenedChatAccess extends ChatAccess {
+  readonly vault: Vault;
+  readonly audit: Audit;
+  start(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+const RELOAD_MS = 5000;
+
+/** Of the access room what looks at tokens, and nothing else: a chat process is small, because there are several. */
+export async function openChatAccess(options: ChatAccessOptions): Promise<OpenedChatAccess> {
+  const { database, dataDir, clock, log } = options;
+  const masterKey =
+    options.encryptionKey ??
+    Buffer.from(await keptSecret(join(dataDir, 'encryption-key'), () => randomBytes(32).toString('base64')), 'base64');
+  const vault = await openVault({ database, masterKey, previousMasterKey: options.encryptionKeyPrevious, clock, log });
+  const adminToken = await loadAdminToken(dataDir);
+  const signingKeys = new SigningKeys({ database, vault, clock, log });
+  const ended = new EndedSessions({ database, clock, log });
+  const tokens = new AccessTokens({ keys: signingKeys, issuer: options.publicUrl, clock, isEnded: (id) => ended.has(id) });
+  const apiKeys = new ApiKeys({ database, clock, log });
+  const keys = new PlaybackKeys({ database, vault, clock, log });
+  const playbackLinks = new PlaybackLinks({ keys, grants: new PlaybackGrants({ database, clock, log }), clock });
+  const verifyAdminToken: Verifier = async (credential) =>
+    adminToken.matches(credential)
+      ? { kind: 'admin-token', id: 'admin-token', name: 'admin token', role: 'admin', secondFactor: true }
+      : undefined;
+  let cancel: (() => void) | undefined;
+  return {
+    database,
+    vault,
+    ended,
+    playbackLinks,
+    audit: new Audit(database),
+    identity: new Identity([verifyAdminToken, apiKeys.verify, jwtVerifier(issuersOf(options, tokens))]),
+    async start() {
+      await signingKeys.start();
+      await ended.start();
+      await keys.start();
+      cancel = clock.every(RELOAD_MS, () =>
+        keys
+          .load()
+          .catch((error) => log.debug({ error: messageOf(error) }, 'the keys of playback links cannot be read; those known are used on')),
+      );
+    },
+    async stop() {
+      cancel?.();
+      await ended.stop();
+      await signingKeys.stop();
+      vault.stop();
+    },
+  };
+}

@@ -1,0 +1,126 @@
+import { IncomingMessage, type Server } from 'node:http';
+import type { Server as SecureServer } from 'node:https';
+import type { Socket } from 'node:net';
+import { countryReader } from './app/country.js';
+import { openDatabase } from './backing/database.js';
+import { clientAddressOf } from './chat/client-address.js';
+import { chatServer } from './chat/listener.js';
+import type { FromProcess, HandedRequest, ToProcess } from './chat/processes.js';
+import { openChatAccess } from './chat-access.js';
+import { openChatRooms, openGateway } from './chat-service.js';
+import type { Config } from './config.js';
+import { SystemClock } from './runtime/clock.js';
+import { messageOf } from './runtime/errors.js';
+import { createLog } from './runtime/log.js';
+import { TlsFiles } from './runtime/tls-files.js';
+import { statsOf } from './service-chat-stats.js';
+
+/** What a chat process is begun with. */
+export interface ChatProcessOptions {
+  readonly config: Config;
+  readonly poolSize: number;
+  readonly maxConnections: number;
+  readonly maxPerAddress: number | undefined;
+}
+
+const STATE_MS = 200;
+const CLOSING_MS = 2500;
+
+/** One of the chat's processes, forked by the primary: see `chat/processes`. */
+async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatProcessOptions): Promise<void> {
+  const clock = new SystemClock();
+  const log = createLog({ level: config.logLevel, service: config.serviceName, version: config.version }).child({
+    part: 'chat',
+    pid: process.pid,
+  });
+  const { databaseUrl: url, dataDir, databaseTimeoutMs: timeoutMs } = config;
+  const database = await openDatabase({ url, dataDir, poolSize, timeoutMs, log });
+  const access = await openChatAccess({ ...config, database, clock, log });
+  await access.start();
+  const chat = await openChatRooms({ config, database, vault: access.vault, audit: access.audit, clock, log });
+  await chat.start();
+  const { trustProxyHops, countryHeader: header, tlsCertFile, tlsKeyFile } = config;
+  const addressOf = (req: IncomingMessage) => clientAddressOf(req, trustProxyHops);
+  const geoIp =
+    config.geoipFile === undefined ? undefined : await (await import('./backing/geoip.js')).openGeoIp(config.geoipFile, clock, log);
+  const countryOf = countryReader({ header, trustProxyHops, lookup: geoIp?.countryOf, addressOf });
+  const opened = openGateway({ config, chat, access, clock, log, maxConnections, maxPerAddress, addressOf, countryOf });
+  const { gateway } = opened;
+
+  const plain = chatServer((req, socket, head) => gateway.upgrade(req, socket, head));
+  let secure: Server | undefined;
+  const tls = tlsCertFile && tlsKeyFile ? await TlsFiles.open({ certFile: tlsCertFile, keyFile: tlsKeyFile, clock, log }) : undefined;
+  if (config.wssPort !== undefined && tls) {
+    const minVersion = `TLSv${config.tlsMinVersion}` as const;
+    secure = chatServer((req, socket, head) => gateway.upgrade(req, socket, head), { ...tls.current, minVersion });
+    tls.onChange((certificates) => (secure as SecureServer).setSecureContext({ ...certificates, minVersion }));
+  }
+
+  let closed = 0;
+  const onClose = () => {
+    closed++;
+  };
+  const say = (what: FromProcess) => {
+    if (process.connected) process.send!(what);
+  };
+  clock.every(STATE_MS, () => say({ say: 'state', closed, stats: statsOf(gateway) }));
+
+  let isEnding = false;
+  const end = (withinMs: number, retryMs: number) => {
+    if (isEnding) return;
+    isEnding = true;
+    void (async () => {
+      await gateway.drain(withinMs, retryMs);
+      const untilMs = clock.monotonicMs() + CLOSING_MS;
+      while (gateway.connections > 0 && clock.monotonicMs() < untilMs) await new Promise<void>((resolve) => void clock.after(20, resolve));
+      say({ say: 'state', closed, stats: statsOf(gateway) });
+      await opened.stop();
+      await chat.stop();
+      await access.stop();
+      await database.stop();
+      process.exit(0);
+    })();
+  };
+  process.on('message', (told: ToProcess, socket: Socket | undefined) => {
+    if (told.do === 'drain') end(told.withinMs, told.retryMs);
+    if (told.do !== 'take' || !socket) return;
+    socket.on('close', onClose);
+    socket.setNoDelay(true);
+    if (told.request) handOver(told.request, socket, (req, head) => gateway.upgrade(req, socket, head));
+    else {
+      (told.secure ? secure : plain)?.emit('connection', socket);
+      socket.resume();
+    }
+  });
+  // The primary is gone: whoever is here has to come back somewhere else.
+  process.on('disconnect', () => end(0, 2000));
+  say({ say: 'ready' });
+}
+
+/** A request that the primary has read, on the port that it shares with the pages. */
+function handOver(
+  { method, url, rawHeaders, head }: HandedRequest,
+  socket: Socket,
+  upgrade: (req: IncomingMessage, head: Buffer) => void,
+): void {
+  const req = new IncomingMessage(socket);
+  req.method = method;
+  req.url = url;
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]!.toLowerCase();
+    req.headers[name] ??= rawHeaders[at + 1]!;
+  }
+  upgrade(req, Buffer.from(head, 'base64'));
+  socket.resume();
+}
+
+// The primary decides when it ends, also where a terminal tells all of them.
+process.on('SIGTERM', () => undefined);
+process.on('SIGINT', () => undefined);
+process.on('SIGHUP', () => undefined);
+process.on('message', (told: ToProcess) => {
+  if (told.do !== 'begin') return;
+  begin(told.with as ChatProcessOptions).catch((error) => {
+    process.send?.({ say: 'failed', reason: messageOf(error) } satisfies FromProcess, () => process.exit(1));
+  });
+});

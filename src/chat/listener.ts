@@ -1,0 +1,45 @@
+import { createServer, type IncomingMessage, type Server, type ServerOptions } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
+import type { Server as NetServer } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { TlsOptions } from 'node:tls';
+
+const OPTIONS: ServerOptions = {
+  // From the connection to the end of the request's head.
+  headersTimeout: 5000,
+  requestTimeout: 5000,
+  connectionsCheckingInterval: 1000,
+  keepAliveTimeout: 1000,
+  maxHeaderSize: 16_384,
+  noDelay: true,
+};
+const HANDSHAKE_MS = 5000;
+const MAX_HEADERS = 100;
+/** Connections beyond those the gateway takes: in the midst of their handshake, or about to be told that it is full. */
+export const SPARE_CONNECTIONS = 1000;
+
+/** A server for the chat alone: it listens nowhere yet, and takes sockets by its `connection` event as well. */
+export function chatServer(upgrade: (req: IncomingMessage, socket: Duplex, head: Buffer) => void, tls?: TlsOptions): Server {
+  const server: Server = tls
+    ? createSecureServer({ ...OPTIONS, ...tls, ALPNProtocols: ['http/1.1'], handshakeTimeout: HANDSHAKE_MS })
+    : createServer(OPTIONS);
+  server.maxHeadersCount = MAX_HEADERS;
+  server.on('request', (_req, res) => {
+    const text = 'The chat is spoken by WebSocket (veza.chat.v1) at /chat.\n';
+    res.writeHead(426, { Connection: 'close', Upgrade: 'websocket', 'Content-Type': 'text/plain', 'Content-Length': text.length });
+    res.end(text);
+  });
+  server.on('upgrade', upgrade);
+  return server;
+}
+
+/** Rejects when the port is taken. */
+export function listenAt(server: NetServer, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ host, port, backlog: 4096 }, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}

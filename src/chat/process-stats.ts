@@ -1,0 +1,59 @@
+/** What one process holds: of 20,000 descriptors some are for other things. */
+export const MAX_PROCESS_CONNECTIONS = 19_000;
+/** So many handshakes with tokens a second a core does beside its work; half of it is for those who come back. */
+const ACCEPTED_PER_S = 2000;
+const LEAST_RETRY_MS = 500;
+/** Of those who are sent away at once, so long at most. */
+const MOST_RETRY_MS = 60_000;
+
+/** Within this time so many come back without more than half of what accepting can take. */
+export const retrySpreadMs = (connections: number): number =>
+  Math.min(MOST_RETRY_MS, Math.max(LEAST_RETRY_MS, (connections / (ACCEPTED_PER_S / 2)) * 1000));
+
+/** What a process counts; can be sent and added up. */
+export interface ProcessStats {
+  readonly connections: number;
+  readonly users: number;
+  /** Rising from here on. */
+  readonly delivered: number;
+  readonly skipped: number;
+  readonly slowClosed: number;
+  readonly turnedAway: number;
+  readonly badFrames: number;
+  readonly deliveryCounts: readonly number[];
+  readonly deliverySumS: number;
+}
+
+const NOTHING: ProcessStats = {
+  connections: 0,
+  users: 0,
+  delivered: 0,
+  skipped: 0,
+  slowClosed: 0,
+  turnedAway: 0,
+  badFrames: 0,
+  deliveryCounts: [],
+  deliverySumS: 0,
+};
+
+/** Of processes that are there; of those that are gone what rises. Users are counted in each process. */
+export function addStats(stats: readonly ProcessStats[]): ProcessStats {
+  let sum = NOTHING;
+  for (const one of stats) {
+    sum = {
+      connections: sum.connections + one.connections,
+      users: sum.users + one.users,
+      delivered: sum.delivered + one.delivered,
+      skipped: sum.skipped + one.skipped,
+      slowClosed: sum.slowClosed + one.slowClosed,
+      turnedAway: sum.turnedAway + one.turnedAway,
+      badFrames: sum.badFrames + one.badFrames,
+      deliveryCounts: one.deliveryCounts.map((count, index) => count + (sum.deliveryCounts[index] ?? 0)),
+      deliverySumS: sum.deliverySumS + one.deliverySumS,
+    };
+  }
+  return sum;
+}
+
+/** A process that is gone: what it has counted stays. */
+export const withoutPeople = (stats: ProcessStats): ProcessStats => ({ ...stats, connections: 0, users: 0 });
