@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { SyntaxKind } from 'obscenity';
+import { buildDataSet } from '../../src/chat/moderation/lexicon.js';
 import { DEFAULT_ROOM_MODERATION, Moderation } from '../../src/chat/moderation/moderation.js';
 import { FakeClock } from '../../src/runtime/clock.js';
-import { EVASIONS, INNOCENT } from './moderation-battery.js';
+import { EVASIONS, INNOCENT, LATER_EVASIONS, LATER_INNOCENT } from './moderation-battery.js';
 
 /** Minima; docs/moderation.md states what there is. */
 const LEAST_RECALL = 0.98;
@@ -29,4 +31,22 @@ test('innocent messages are left alone', () => {
   const caught = INNOCENT.filter((text, index) => judged(text, `innocent ${index}`).action !== 'allow');
   console.log(`# ${caught.length} of ${INNOCENT.length} innocent messages caught: ${JSON.stringify(caught)}`);
   assert.ok(caught.length <= MOST_FALSE_POSITIVES);
+});
+
+test('of what the rules were not made for most is found, and little is caught', () => {
+  const missed = LATER_EVASIONS.filter((text, index) => judged(text, `later evader ${index}`).action === 'allow');
+  const caught = LATER_INNOCENT.filter((text, index) => judged(text, `later innocent ${index}`).action !== 'allow');
+  console.log(
+    `# later: ${LATER_EVASIONS.length - missed.length} of ${LATER_EVASIONS.length} found, not ${JSON.stringify(missed)}; ${caught.length} of ${LATER_INNOCENT.length} caught: ${JSON.stringify(caught)}`,
+  );
+  assert.ok(missed.length <= 7);
+  assert.ok(caught.length <= 2);
+});
+
+test('no pattern has a double letter that no text has any more when it is searched', () => {
+  for (const { pattern } of buildDataSet().build().blacklistedTerms) {
+    const text = pattern.nodes.map((node) => (node.kind === SyntaxKind.Literal ? String.fromCodePoint(...node.chars) : '?')).join('');
+    assert.doesNotMatch(text, /([acdfh-kmnp-rt-z])\1/, text);
+    assert.doesNotMatch(text, /([a-z])\1\1/, text);
+  }
 });

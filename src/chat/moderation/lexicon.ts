@@ -20,7 +20,6 @@ const LIBRARY_CATEGORIES: Readonly<Record<string, Category>> = {
   tranny: 'slur',
   bestiality: 'sexual',
   blowjob: 'sexual',
-  buttplug: 'sexual',
   deepthroat: 'sexual',
   dildo: 'sexual',
   'double penetration': 'sexual',
@@ -32,8 +31,6 @@ const LIBRARY_CATEGORIES: Readonly<Record<string, Category>> = {
   gangbang: 'sexual',
   handjob: 'sexual',
   hentai: 'sexual',
-  'jerk off': 'sexual',
-  jizz: 'sexual',
   lubejob: 'sexual',
   masturbate: 'sexual',
 };
@@ -153,11 +150,14 @@ const INSTEAD: Readonly<Record<string, Phrase | undefined>> = {
     ],
     allowed: ['fick', 'focke', 'feckless', 'fack ju'],
   },
+  buttplug: { category: 'sexual', patterns: ['butplug'] },
+  'jerk off': { category: 'sexual', patterns: ['|jerkof|', '|jerkingof|'] },
+  jizz: { category: 'sexual', patterns: ['|jiz|', '|jizm'] },
   kike: { category: 'slur', patterns: ['|kike|', '|kikes|'] },
   orgasm: { category: 'sexual', patterns: ['|orgasm|', '|orgasms|'] },
   orgy: { category: 'sexual', patterns: ['|orgy|', '|orgies|'] },
   penis: { category: 'sexual', patterns: ['|penis|', '|penises|', '|pnis|'] },
-  piss: { category: 'profanity', patterns: ['|piss|', '|pissing|', '|pissoff|', '|pisshead'] },
+  piss: { category: 'profanity', patterns: ['|piss|', '|pissing|', '|pissof|', '|pisshead'] },
   porn: { category: 'sexual', patterns: ['|porn|', '|porno|', '|pornhub', '|porns|', '|pr0n|'], allowed: ['new pornographers'] },
   prick: {
     category: 'profanity',
@@ -202,7 +202,7 @@ const INSTEAD: Readonly<Record<string, Phrase | undefined>> = {
     allowed: ['blue tits', 'great tits', 'coal tits', 'tailed tits', 'willow tits', 'the tidies'],
   },
   turd: { category: 'profanity', patterns: ['|turd|', '|turds|'] },
-  twat: { category: 'profanity', patterns: ['|twat|', '|twats|', '|twatty|'] },
+  twat: { category: 'profanity', patterns: ['|twat|', '|twats|', '|twaty|'] },
   wank: { category: 'profanity', patterns: ['|wank|', '|wanks|', '|wanker', '|wanking', '|wanked', '|wankstain'] },
   whore: { category: 'sexual', patterns: ['|whore|', '|whores|', '|whoore|', 'wh*re', '|whoring|', '|hoe bag'] },
 };
@@ -270,6 +270,8 @@ const MORE: readonly Phrase[] = [
 
 /** Longer words that hold a shorter one, places, dishes; and the library's own list. */
 const ALLOWED: readonly string[] = [
+  'mishit',
+  'spic and span',
   'scunthorpe',
   'penistone',
   'clitheroe',
