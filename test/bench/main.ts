@@ -1,10 +1,11 @@
-// npm run bench -- live|origin|access [--only NAME] [--long] [--runs N]
+// npm run bench -- live|origin|access|chat [--only NAME] [--long] [--runs N]
 //
 // Each bench is a file of its own; this one chooses, runs and reports. Without --long, what takes many minutes is shortened or left out.
 import { parseArgs } from 'node:util';
 import { measureSigned, measureSignInFlood } from './access.js';
 import { measureLatency } from './latency.js';
 import { measureCpu, measureMemory, measureStalls } from './load.js';
+import { measureModeration } from './moderation.js';
 import { measureBlocked, measurePlaylist } from './origin.js';
 import { type Figure, printTable, say, writeResults } from './report.js';
 
@@ -37,6 +38,7 @@ const BENCHES: Readonly<Record<string, readonly Part[]>> = {
     { name: 'flood', run: () => measureSignInFlood({ triesPerSecond: 1000, seconds: long ? 120 : 30 }) },
     { name: 'signed', run: () => measureSigned({ seconds: 10, rounds: long ? 5 : 3 }) },
   ],
+  chat: [{ name: 'moderation', run: () => measureModeration({ runs: long ? 1000 : 200 }) }],
 };
 
 const [name = ''] = positionals;
