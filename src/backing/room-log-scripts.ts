@@ -42,13 +42,19 @@ local function remember(current, previous, since, name, value, now, forMs, max)
 end
 `;
 
-const script = (body: string): Script => {
-  const lua = `${COMMON}${body.trim()}\n`;
+/**
+ * `flags` as Redis knows them ("Script flags"). Without any a script is refused as a whole when the memory is full, `no-writes` and `allow-oom`
+ * are not: what makes room must be possible then.
+ */
+const script = (flags: '' | 'no-writes' | 'allow-oom', body: string): Script => {
+  const lua = `#!lua${flags && ` flags=${flags}`}\n${COMMON}${body.trim()}\n`;
   return { lua, sha: createHash('sha1').update(lua).digest('hex') };
 };
 
 /** KEYS record :log :k :kp :q :qp :u: waiting. ARGV room shift epoch type+key+payload key, and with rules: perS burst roomPerS slowMs hash. */
-export const APPEND = script(`
+export const APPEND = script(
+  '',
+  `
 local room = redis.call('HMGET', KEYS[1], 'e', 'r', 'h', 'a', 't', 'bt', 'bm', 'ks', 'qs')
 if room[1] ~= ARGV[3] or room[2] ~= server() then return {'reopen'} end
 local now = time(ARGV[2])
@@ -129,10 +135,13 @@ if head == archived then
 end
 redis.call('SPUBLISH', KEYS[1], string.format('%s %.0f ', ARGV[3], offset) .. entry)
 return {'appended', offset, at}
-`);
+`,
+);
 
 /** KEYS record :log :k :kp :q :qp :a waiting. ARGV room shift epoch head time, then for each entry: key time, and the entry. */
-export const OPEN = script(`
+export const OPEN = script(
+  '',
+  `
 local epoch = redis.call('HGET', KEYS[1], 'e')
 if epoch and tonumber(epoch) >= tonumber(ARGV[3]) then return 0 end
 for i = 1, 7 do redis.call('DEL', KEYS[i]) end
@@ -151,10 +160,13 @@ redis.call('PEXPIRE', KEYS[1], ${IDLE_MS})
 redis.call('PEXPIRE', KEYS[2], ${IDLE_MS})
 redis.call('ZREM', KEYS[8], ARGV[1])
 return 1
-`);
+`,
+);
 
 /** KEYS record :log. ARGV after limit. */
-export const READ = script(`
+export const READ = script(
+  'no-writes',
+  `
 local room = redis.call('HMGET', KEYS[1], 'e', 'r', 'h', 'a')
 if not room[1] or room[2] ~= server() then return false end
 local head = tonumber(room[3])
@@ -163,10 +175,13 @@ local from, limit = math.max(tonumber(ARGV[1]) + 1, first), tonumber(ARGV[2])
 local entries = {}
 if limit > 0 and from <= head then entries = redis.call('LRANGE', KEYS[2], from - first, from - first + limit - 1) end
 return {tonumber(room[1]), head, tonumber(room[4]), from, entries}
-`);
+`,
+);
 
 /** KEYS record :log :a waiting. ARGV room shift epoch, up to or '', offsets. */
-export const ARCHIVED = script(`
+export const ARCHIVED = script(
+  'allow-oom',
+  `
 local room = redis.call('HMGET', KEYS[1], 'e', 'r', 'h', 'a')
 if room[1] ~= ARGV[3] or room[2] ~= server() then return 0 end
 local head, before = tonumber(room[3]), tonumber(room[4])
@@ -192,10 +207,13 @@ else
   redis.call('PEXPIRE', KEYS[2], ${IDLE_MS})
 end
 return 1
-`);
+`,
+);
 
 /** KEYS waiting. ARGV shift, older than, limit, what the name of a record begins with. The records are in the slot of the set. */
-export const UNARCHIVED = script(`
+export const UNARCHIVED = script(
+  'allow-oom',
+  `
 local found, own = {}, server()
 local rooms = redis.call('ZRANGE', KEYS[1], '-inf', time(ARGV[1]) - ARGV[2], 'BYSCORE', 'LIMIT', 0, ARGV[3])
 for _, id in ipairs(rooms) do
@@ -208,10 +226,13 @@ for _, id in ipairs(rooms) do
   end
 end
 return found
-`);
+`,
+);
 
 /** KEYS record :log. ARGV offset, type, payload. */
-export const ERASE = script(`
+export const ERASE = script(
+  'allow-oom',
+  `
 local room = redis.call('HMGET', KEYS[1], 'r', 'h')
 if not room[1] or room[1] ~= server() then return 0 end
 local place = ARGV[1] - (room[2] - redis.call('LLEN', KEYS[2]) + 1)
@@ -220,13 +241,17 @@ if not entry then return 0 end
 local at, key = string.match(entry, '^(%d+) %S+ (%S*) ')
 redis.call('LSET', KEYS[2], place, at .. ' ' .. ARGV[2] .. ' ' .. key .. ' ' .. ARGV[3])
 return 1
-`);
+`,
+);
 
 /** KEYS record :log :k :kp :q :qp :a waiting. ARGV room. */
-export const REMOVE = script(`
+export const REMOVE = script(
+  'allow-oom',
+  `
 for i = 1, 7 do redis.call('UNLINK', KEYS[i]) end
 redis.call('ZREM', KEYS[8], ARGV[1])
 return 1
-`);
+`,
+);
 
 export const SCRIPTS: readonly Script[] = [APPEND, OPEN, READ, ARCHIVED, UNARCHIVED, ERASE, REMOVE];

@@ -189,10 +189,14 @@ describe('the log in a Redis that fails', { timeout: 120_000 }, () => {
     const log = await open(redis.url);
     const roomId = await begin(log);
     await say(log, roomId);
-    await redis.command('config', 'set', 'maxmemory', '1mb');
+    await redis.command('config', 'set', 'maxmemory', '1');
     assert.deepEqual(await say(log, roomId, 'k'), { kind: 'busy' });
     assert.equal((await log.read(roomId, 0, 10))?.head, 1);
-    await log.archived(roomId, 1, 1).catch(() => undefined);
+    await assert.rejects(log.open({ roomId: randomUUID(), epoch: 1, head: 0, atMs: 0, entries: [] }), unavailable);
+    await log.erase(roomId, 1, 'gone', '{}');
+    await log.archived(roomId, 1, 1);
+    const page = await log.read(roomId, 0, 10);
+    assert.deepEqual([page?.archived, page?.entries[0]?.type], [1, 'gone'], 'what makes room is possible');
     await redis.command('config', 'set', 'maxmemory', '0');
     assert.equal(offsetOf(await say(log, roomId, 'k')), 2);
 
