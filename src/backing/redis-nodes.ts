@@ -97,13 +97,16 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
     for (const url of this.#urls) {
       if (this.#stopped) return;
       const seed = new Redis(url, { ...REDIS_OPTIONS, retryStrategy: () => null, lazyConnect: true });
-      seed.on('error', () => undefined);
+      let reason: string | undefined;
+      seed.on('error', (error: unknown) => {
+        reason = messageOf(error);
+      });
       try {
         await seed.connect();
         if (await this.#askOne(seed)) return;
       } catch (error) {
         this.#tellOnce(`away ${new URL(url).host}`, () =>
-          this.#log.warn({ redis: new URL(url).host, error: messageOf(error) }, 'Redis is not there yet'),
+          this.#log.warn({ redis: new URL(url).host, error: reason ?? messageOf(error) }, 'Redis is not there yet'),
         );
       } finally {
         seed.disconnect();
