@@ -353,6 +353,7 @@ export class Desk {
         await this.#record(connection, room, moderator, 'delete', userId, { mid });
       });
       const said = await told.erase({ mids: [mid] }, person(moderator));
+      await this.rules.reread(room.id);
       return said ? { offset: said.offset } : {};
     });
   }

@@ -1,0 +1,391 @@
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import type { RoomsApi } from '../../src/app/room-access.js';
+import { type Database, openDatabase } from '../../src/backing/database.js';
+import { personOf as chatPersonOf, standingOf } from '../../src/chat-doors.js';
+import { type ChatRooms, openChatRooms } from '../../src/chat-service.js';
+import { SystemClock } from '../../src/runtime/clock.js';
+import { silentLog } from '../../src/runtime/log.js';
+import { Broadcasts } from '../../src/vod/broadcasts.js';
+import { startApp, type TestApp } from '../support/app.js';
+import { callAs, type Person, personOf } from '../support/people.js';
+
+/** The API on the real rooms: the log of one process, and PostgreSQL. */
+let dataDir: string;
+let database: Database;
+let app: TestApp;
+let chat: ChatRooms;
+let owner: Person;
+let moderator: Person;
+let viewer: Person;
+let bot: string;
+let keys = 0;
+
+before(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), 'veza-rooms-'));
+  database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  const api = {} as RoomsApi;
+  app = await startApp({ broadcasts: new Broadcasts(database), chat: api }, { database });
+  const config = { maxMessageBytes: 8192, moderationEnabled: true };
+  const { vault, audit } = app.access;
+  chat = await openChatRooms({ config, database, vault, audit, clock: new SystemClock(), log: silentLog });
+  await chat.start();
+  const presence = { count: () => 2, people: () => [{ id: 'x', name: 'Somebody' }] };
+  const { rooms, desk } = chat;
+  Object.assign(api, {
+    rooms,
+    desk,
+    history: rooms,
+    presence,
+    who: (principal, channelRole) => ({ ...chatPersonOf(principal), ...standingOf(principal, channelRole) }),
+    async sinceMs(accountId) {
+      const { rows } = await database.query<{ created_at: Date }>('select created_at from accounts where id = $1', [accountId]);
+      return rows[0]?.created_at.getTime();
+    },
+  } satisfies RoomsApi);
+
+  const world = { ...app, database } as TestApp;
+  owner = await personOf(world, 'broadcaster', false, 'Olive');
+  moderator = await personOf(world, 'listener', false, 'Mod');
+  viewer = await personOf(world, 'listener', false, 'Vera');
+  for (const [slug, visibility] of [
+    ['radio', 'public'],
+    ['secret', 'private'],
+  ] as const) {
+    const { channel } = await app.access.channels.create(slug, { title: slug, visibility, recording: true }, owner.id);
+    await app.access.members.set(channel, moderator.id, 'moderator');
+  }
+  const made = await callAs(app, moderator.token, 'POST', '/me/api-keys', { name: 'bot', scopes: ['moderate', 'channels:read'] });
+  bot = made.body.secret;
+  // Of the messages of one test some are the spam of another.
+  await calls(owner, 'PATCH', '/rooms/radio', { moderated: false, perS: 100, burst: 100, roomPerS: 1000 });
+});
+after(async () => {
+  await chat.stop();
+  await app.stop();
+  await database.stop();
+  await rm(dataDir, { recursive: true });
+});
+
+const tokenOf = (who: Person | string | undefined) => (typeof who === 'object' ? who.token : who);
+const calls = (who: Person | string | undefined, method: string, path: string, body?: unknown) =>
+  callAs(app, tokenOf(who), method, path, body);
+
+/** Does it, and says what came of it when it is not that. */
+async function does(who: Person | string | undefined, method: string, path: string, body: unknown, status: number) {
+  const answer = await calls(who, method, path, body);
+  assert.equal(answer.status, status, `${method} ${path}: ${answer.text}`);
+  return answer.body;
+}
+const says = async (who: Person | string, text: string, room = 'radio') =>
+  (await does(who, 'POST', `/rooms/${room}/messages`, { text, key: `k${++keys}` }, 201)) as { mid: string; offset: number; state: string };
+const newest = async (limit = 10) => (await does(undefined, 'GET', `/rooms/radio/messages?limit=${limit}`, undefined, 200)).items;
+const newcomer = (name: string) => personOf({ ...app, database } as TestApp, 'listener', false, name);
+
+test('what is posted is in the history, once for each key, by slug and by id', async () => {
+  const first = await does(viewer, 'POST', '/rooms/radio/messages', { text: 'hello', key: 'same' }, 201);
+  assert.deepEqual([first.state, first.dup], ['published', false]);
+  const again = await does(viewer, 'POST', '/rooms/radio/messages', { text: 'hello', key: 'same' }, 201);
+  assert.deepEqual({ ...again, dup: false }, first);
+  assert.equal(again.dup, true);
+  const { id } = await does(undefined, 'GET', '/rooms/radio', undefined, 200);
+  const reply = await does(bot, 'POST', `/rooms/${id}/messages`, { text: 'welcome', key: 'b1', replyTo: first.mid }, 201);
+  const entries = await newest(2);
+  assert.deepEqual(
+    entries.map((entry: { t: string; mid: string; offset: number; user: object; body: object }) => [
+      entry.t,
+      entry.mid,
+      entry.offset,
+      entry.user,
+      entry.body,
+    ]),
+    [
+      ['msg', first.mid, first.offset, { id: viewer.id, name: 'Vera', role: 'viewer' }, { text: 'hello' }],
+      ['msg', reply.mid, first.offset + 1, { id: moderator.id, name: 'Mod', role: 'moderator' }, { text: 'welcome', replyTo: first.mid }],
+    ],
+  );
+  // The author's copy carries the key, and nobody else's.
+  const own = await does(viewer, 'GET', '/rooms/radio/messages?limit=2', undefined, 200);
+  assert.deepEqual([own.items[0].key, own.items[1].key], ['same', undefined]);
+});
+
+test('history is paged from the newest to the oldest, without a hole', async () => {
+  for (let n = 0; n < 12; n++) await says(viewer, `message ${n}`);
+  const offsets: number[] = [];
+  for (let before: string | null = ''; before !== null; ) {
+    const page: { items: { offset: number }[]; next: string | null } = await does(
+      undefined,
+      'GET',
+      `/rooms/radio/messages?limit=5${before && `&before=${before}`}`,
+      undefined,
+      200,
+    );
+    assert.ok(page.items.length <= 5);
+    offsets.unshift(...page.items.map(({ offset }) => offset));
+    before = page.next;
+  }
+  assert.deepEqual(
+    offsets,
+    offsets.map((_, index) => index + 1),
+  );
+});
+
+test('who may not write is told why; what is refused has a status that a bot can go by', async () => {
+  await does(undefined, 'POST', '/rooms/radio/messages', { text: 'x', key: 'x' }, 401);
+  const readsOnly = (await calls(viewer, 'POST', '/me/api-keys', { name: 'x', scopes: ['channels:read'] })).body.secret;
+  await does(readsOnly, 'POST', '/rooms/radio/messages', { text: 'x', key: 'x' }, 403);
+  const long = await does(viewer, 'POST', '/rooms/radio/messages', { text: 'x'.repeat(8193), key: 'long' }, 413);
+  assert.equal(long.details.refusal, 'too_long');
+  await does(owner, 'PUT', '/rooms/radio/terms', { blocked: ['forbidden fruit'] }, 204);
+  await does(owner, 'PATCH', '/rooms/radio', { moderated: true }, 200);
+  const term = await does(viewer, 'POST', '/rooms/radio/messages', { text: 'a forbidden fruit', key: 'term' }, 403);
+  assert.equal(term.details.refusal, 'moderated');
+  await does(owner, 'PATCH', '/rooms/radio', { moderated: false }, 200);
+
+  await does(bot, 'POST', '/rooms/radio/modes', { slowS: 600 }, 200);
+  const one = await newcomer('Slow');
+  await says(one, 'first');
+  const slow = await calls(one, 'POST', '/rooms/radio/messages', { text: 'second', key: 'second' });
+  assert.deepEqual([slow.status, slow.body.details.refusal], [429, 'slow_mode']);
+  assert.ok(Number(slow.headers.get('retry-after')) > 590);
+  await says(moderator, 'not for me');
+  await says(moderator, 'as you see');
+  const modes = await does(bot, 'POST', '/rooms/radio/modes', { slowS: 0, emoteOnly: true, unique: true }, 200);
+  assert.deepEqual(modes, { slowS: 0, followersMin: 0, unique: true, emoteOnly: true, shield: false });
+  const words = await does(viewer, 'POST', '/rooms/radio/messages', { text: 'words', key: 'words' }, 403);
+  assert.equal(words.details.refusal, 'emote_only');
+  await says(viewer, '🎺');
+  const twice = await does(viewer, 'POST', '/rooms/radio/messages', { text: '🎺', key: 'twice' }, 409);
+  assert.equal(twice.details.refusal, 'not_unique');
+  await does(bot, 'POST', '/rooms/radio/modes', { emoteOnly: false, unique: false, followersMin: 60 }, 200);
+  const young = await does(viewer, 'POST', '/rooms/radio/messages', { text: 'young', key: 'young' }, 403);
+  assert.equal(young.details.refusal, 'too_new');
+  await database.query(`update accounts set created_at = now() - interval '61 minutes' where id = $1`, [viewer.id]);
+  await says(viewer, 'old enough');
+  await does(bot, 'POST', '/rooms/radio/modes', { followersMin: 0 }, 200);
+});
+
+test('a bot deletes a message, and everything of somebody: gone from history, export and database', async () => {
+  const one = await newcomer('Eve');
+  const { mid, offset } = await says(one, 'something vile');
+  await says(one, 'something worse');
+  await does(viewer, 'DELETE', `/rooms/radio/messages/${mid}`, undefined, 403);
+  await does(bot, 'DELETE', `/rooms/radio/messages/${mid}`, undefined, 204);
+  const entries = await newest();
+  assert.equal(entries.find((entry: { offset: number }) => entry.offset === offset).t, 'gone');
+  assert.equal(entries.at(-1).t, 'del');
+  assert.deepEqual(entries.at(-1).mids, [mid]);
+  await does(bot, 'DELETE', `/rooms/radio/users/${one.id}/messages`, undefined, 204);
+  const everything = (await calls(owner, 'GET', '/rooms/radio/export')).text;
+  assert.ok(!everything.includes('something'), 'not in the export');
+  const { rows } = await database.query(`select 1 from messages where payload like '%something%'`);
+  assert.deepEqual(rows, []);
+});
+
+test('ban, appeal, answer: each sees what is his to see', async () => {
+  const one = await newcomer('Mallory');
+  await says(one, 'before the ban');
+  const { offset } = await does(bot, 'PUT', `/rooms/radio/bans/${one.id}`, { reason: 'trolling', seconds: 3600 }, 200);
+  const entry = (await newest()).find((found: { offset: number }) => found.offset === offset);
+  assert.deepEqual([entry.t, entry.action, entry.user, entry.reason], ['act', 'ban', { id: one.id, name: 'Mallory' }, undefined]);
+  const refused = await does(one, 'POST', '/rooms/radio/messages', { text: 'x', key: 'x' }, 403);
+  assert.equal(refused.details.refusal, 'banned');
+  const out = await does(one, 'GET', '/rooms/radio/messages', undefined, 403);
+  assert.equal(out.details.refusal, 'banned');
+  const standing = await does(one, 'GET', '/rooms/radio/me', undefined, 200);
+  assert.equal(standing.ban.reason, 'trolling');
+  const { id } = await does(one, 'POST', '/rooms/radio/appeals', { text: 'I am\nsorry' }, 201);
+  await does(one, 'POST', '/rooms/radio/appeals', { text: 'really' }, 409);
+  await does(viewer, 'POST', '/rooms/radio/appeals', { text: 'me too' }, 404);
+  await does(viewer, 'GET', '/rooms/radio/appeals', undefined, 403);
+  const open = await does(bot, 'GET', '/rooms/radio/appeals?open=true', undefined, 200);
+  assert.deepEqual([open.items[0].id, open.items[0].text, open.items[0].accepted], [id, 'I am\nsorry', null]);
+  await does(bot, 'POST', `/rooms/radio/appeals/${id}`, { accepted: true, answer: 'welcome back' }, 200);
+  await says(one, 'thank you');
+  assert.equal((await does(one, 'GET', '/rooms/radio/me', undefined, 200)).appeal.answer, 'welcome back');
+  // Nobody bans the owner; and of the service nobody is touched by it.
+  await does(bot, 'PUT', `/rooms/radio/bans/${owner.id}`, {}, 403);
+  await does(bot, 'PUT', `/rooms/radio/bans/${randomUUID()}`, {}, 404);
+});
+
+test('timeouts and warnings; what moderators see of somebody', async () => {
+  const one = await newcomer('Tim');
+  await does(bot, 'PUT', `/rooms/radio/timeouts/${one.id}`, { seconds: 600, reason: 'caps' }, 200);
+  const refused = await does(one, 'POST', '/rooms/radio/messages', { text: 'x', key: 'x' }, 403);
+  assert.equal(refused.details.refusal, 'timed_out');
+  await does(one, 'GET', '/rooms/radio/messages', undefined, 200);
+  await does(bot, 'POST', `/rooms/radio/users/${one.id}/warnings`, { text: 'no caps' }, 204);
+  const standing = await does(one, 'GET', '/rooms/radio/me', undefined, 200);
+  assert.equal(standing.timeout.reason, 'caps');
+  assert.equal(standing.warnings[0].text, 'no caps');
+  await does(one, 'POST', `/rooms/radio/me/warnings/${standing.warnings[0].id}`, undefined, 204);
+  assert.deepEqual((await does(one, 'GET', '/rooms/radio/me', undefined, 200)).warnings, []);
+  await does(bot, 'DELETE', `/rooms/radio/timeouts/${one.id}`, undefined, 204);
+  await says(one, 'back');
+  const seen = await does(bot, 'GET', `/rooms/radio/users/${one.id}`, undefined, 200);
+  assert.deepEqual(
+    seen.acts.map(({ action, by }: { action: string; by: { name: string } }) => [action, by.name]),
+    [
+      ['untimeout', 'Mod'],
+      ['warn', 'Mod'],
+      ['timeout', 'Mod'],
+    ],
+  );
+  assert.ok(seen.warnings[0].seenAt);
+  await does(viewer, 'GET', `/rooms/radio/users/${one.id}`, undefined, 403);
+});
+
+test('a held message waits, is approved once under its own mid, or denied', async () => {
+  await does(owner, 'PATCH', '/rooms/radio', { moderated: true, links: 'hold' }, 200);
+  const one = await newcomer('Linda');
+  const held = await says(one, 'look at https://example.org/a');
+  assert.deepEqual([held.state, held.offset], ['held', null]);
+  const other = await says(one, 'and at https://example.org/b');
+  const queue = await does(bot, 'GET', '/rooms/radio/held?limit=1', undefined, 200);
+  assert.deepEqual([queue.items[0].mid, queue.items[0].user.name], [held.mid, 'Linda']);
+  const rest = await does(bot, 'GET', `/rooms/radio/held?limit=1&cursor=${queue.next}`, undefined, 200);
+  assert.deepEqual([rest.items[0].mid, rest.next], [other.mid, null]);
+  const { offset } = await does(bot, 'POST', `/rooms/radio/held/${held.mid}/approve`, undefined, 200);
+  await does(bot, 'POST', `/rooms/radio/held/${held.mid}/approve`, undefined, 409);
+  const entry = (await newest()).find((found: { offset: number }) => found.offset === offset);
+  assert.deepEqual([entry.t, entry.mid, entry.body.text], ['msg', held.mid, 'look at https://example.org/a']);
+  assert.ok(entry.sentAt);
+  await does(bot, 'POST', `/rooms/radio/held/${other.mid}/deny`, { reason: 'one is enough' }, 204);
+  const mine = (await does(one, 'GET', '/rooms/radio/me', undefined, 200)).held;
+  assert.deepEqual(
+    mine.map(({ mid, state, reason }: { mid: string; state: string; reason: string | null }) => [mid, state, reason]),
+    [
+      [other.mid, 'denied', 'one is enough'],
+      [held.mid, 'approved', null],
+    ],
+  );
+  await does(owner, 'PATCH', '/rooms/radio', { moderated: false, links: 'allow' }, 200);
+});
+
+test('a pin is shown with the room until its message is deleted', async () => {
+  const { mid } = await says(viewer, 'be kind');
+  await does(bot, 'PUT', '/rooms/radio/pin', { mid }, 200);
+  const room = await does(undefined, 'GET', '/rooms/radio', undefined, 200);
+  assert.deepEqual([room.pinned.mid, room.pinned.body.text, room.pinned.user.name], [mid, 'be kind', 'Vera']);
+  await does(bot, 'DELETE', `/rooms/radio/messages/${mid}`, undefined, 204);
+  assert.equal((await does(undefined, 'GET', '/rooms/radio', undefined, 200)).pinned, null);
+});
+
+test('settings: what moderators may, what only who runs the channel may, and what guests are told', async () => {
+  await does(moderator, 'PATCH', '/rooms/radio', { perS: 1 }, 403);
+  const wrong = await does(owner, 'PATCH', '/rooms/radio', { perS: 101 }, 400);
+  assert.equal(wrong.details.at, 'body.perS');
+  await does(owner, 'PATCH', '/rooms/radio', { allowedHosts: ['http://no host'] }, 400);
+  const all = await does(owner, 'PATCH', '/rooms/radio', { allowedHosts: ['example.org'] }, 200);
+  assert.deepEqual([all.allowedHosts, all.perS], [['example.org'], 100]);
+  const toGuests = (await does(undefined, 'GET', '/rooms/radio', undefined, 200)).settings;
+  assert.deepEqual([toGuests.slowS, toGuests.links, toGuests.allowedHosts], [0, undefined, undefined]);
+  assert.deepEqual((await does(moderator, 'GET', '/rooms/radio', undefined, 200)).settings.allowedHosts, ['example.org']);
+  await does(owner, 'PATCH', '/rooms/radio', { guests: 'none' }, 200);
+  await does(undefined, 'GET', '/rooms/radio/messages', undefined, 401);
+  await does(viewer, 'GET', '/rooms/radio/messages', undefined, 200);
+  await does(owner, 'PATCH', '/rooms/radio', { guests: 'read' }, 200);
+  await does(undefined, 'GET', '/rooms/radio/members', undefined, 401);
+  assert.equal((await does(viewer, 'GET', '/rooms/radio/members', undefined, 200)).count, 2);
+});
+
+test('the room of a private channel is not there for who may not see it, and its id does not say which it is', async () => {
+  const { id } = await does(owner, 'GET', '/rooms/secret', undefined, 200);
+  for (const who of [undefined, viewer])
+    for (const room of ['secret', id, 'no-such-room', randomUUID()])
+      for (const [method, path, body] of [
+        ['GET', '', undefined],
+        ['GET', '/messages', undefined],
+        ['POST', '/messages', { text: 'x', key: 'x' }],
+        ['GET', '/members', undefined],
+        ['GET', '/me', undefined],
+        ['POST', '/appeals', { text: 'x' }],
+      ] as const) {
+        const answer = await does(who, method, `/rooms/${room}${path}`, body, 404);
+        assert.ok(room === 'secret' || !JSON.stringify(answer).includes('secret'), JSON.stringify(answer));
+      }
+  const answer = await does(viewer, 'GET', `/rooms/${id}/bans`, undefined, 404);
+  assert.ok(!JSON.stringify(answer).includes('secret'));
+  assert.equal((await says(bot, 'we are among ourselves', 'secret')).state, 'published');
+});
+
+test('who did what, from where and to whom is in the audit log, and for moderators in the room', async () => {
+  const one = await newcomer('Norman');
+  await does(bot, 'PUT', `/rooms/radio/bans/${one.id}`, { shadow: true, reason: 'sock puppet' }, 200);
+  await calls(owner, 'GET', '/rooms/radio/export');
+  const [exported, banned] = await app.access.audit.list({ channel: 'radio' }, 2);
+  assert.deepEqual([exported?.action, exported?.actor], ['chat.export', `account:${owner.id}`]);
+  assert.deepEqual(
+    [banned?.action, banned?.actor.split(':')[0], banned?.actorName, banned?.target, banned?.details],
+    ['chat.shadowBan', 'api-key', 'Mod', `user:${one.id}`, { reason: 'sock puppet' }],
+  );
+  assert.ok(banned?.address && banned.requestId);
+  const acts = await does(moderator, 'GET', '/rooms/radio/acts?limit=1', undefined, 200);
+  assert.equal(acts.items[0].action, 'shadowBan');
+  const older = await does(moderator, 'GET', `/rooms/radio/acts?limit=1&cursor=${acts.next}`, undefined, 200);
+  assert.ok(older.items[0].id < acts.items[0].id);
+  await does(viewer, 'GET', '/rooms/radio/acts', undefined, 403);
+
+  // He sees what he says; nobody else does, nor that there is a ban.
+  const { offset } = await says(one, 'does anybody hear me?');
+  const of = async (who: Person | undefined) =>
+    (await does(who, 'GET', '/rooms/radio/messages', undefined, 200)).items.find((entry: { offset: number }) => entry.offset === offset);
+  assert.equal((await of(one)).body.text, 'does anybody hear me?');
+  assert.deepEqual([(await of(viewer)).t, (await of(undefined)).body], ['gone', undefined]);
+  assert.equal((await does(one, 'GET', '/rooms/radio/me', undefined, 200)).ban, null);
+});
+
+test('lists are paged', async () => {
+  for (const name of ['A', 'B', 'C']) {
+    const one = await newcomer(name);
+    await does(bot, 'PUT', `/rooms/secret/bans/${one.id}`, {}, 200);
+    await does(bot, 'PUT', `/rooms/secret/timeouts/${one.id}`, { seconds: 600 }, 200);
+  }
+  for (const list of ['bans', 'timeouts']) {
+    const names: string[] = [];
+    for (let cursor: string | null = ''; cursor !== null; ) {
+      const page: { items: { user: { name: string } }[]; next: string | null } = await does(
+        bot,
+        'GET',
+        `/rooms/secret/${list}?limit=2${cursor && `&cursor=${cursor}`}`,
+        undefined,
+        200,
+      );
+      names.push(...page.items.map(({ user }) => user.name));
+      cursor = page.next;
+    }
+    assert.deepEqual(names.sort(), ['A', 'B', 'C'], list);
+  }
+});
+
+test('an export is a line for each entry, in order', async () => {
+  const answer = await calls(owner, 'GET', '/rooms/radio/export');
+  assert.equal(answer.headers.get('content-type'), 'application/jsonl');
+  const entries = answer.text
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { offset: number });
+  assert.deepEqual(
+    entries.map(({ offset }) => offset),
+    entries.map((_, index) => index + 1),
+  );
+  await does(moderator, 'GET', '/rooms/radio/export', undefined, 403);
+});
+
+test('a process without a chat says so', async () => {
+  const other = await startApp({ chat: undefined }, {});
+  await other.access.channels.create('radio', { title: 'x', visibility: 'public', recording: true });
+  for (const [method, path] of [
+    ['GET', '/rooms/radio'],
+    ['GET', '/rooms/radio/bans'],
+  ] as const) {
+    const answer = await callAs(other, other.token, method, path);
+    assert.deepEqual([answer.status, answer.body.code], [503, 'unavailable']);
+    assert.match(answer.body.detail, /ROLES/);
+  }
+  await other.stop();
+});
