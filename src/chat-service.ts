@@ -15,6 +15,7 @@ import type { Moderate } from './chat/doors.js';
 import { Gateway } from './chat/gateway.js';
 import { parseModAction } from './chat/mod-actions.js';
 import { Moderation } from './chat/moderation/moderation.js';
+import { OpenAiJudge } from './chat/moderation/remote.js';
 import { Presence, type PresenceBus } from './chat/presence.js';
 import type { Judge } from './chat/room.js';
 import { Rooms } from './chat/rooms.js';
@@ -31,6 +32,9 @@ export interface ChatConfig {
   readonly maxMessageBytes: number;
   readonly messageHistoryLimit?: number | undefined;
   readonly moderationEnabled: boolean;
+  readonly moderationUrl?: string | undefined;
+  readonly moderationApiKey?: string | undefined;
+  readonly moderationModel?: string | undefined;
 }
 
 export interface ChatRoomsOptions {
@@ -65,7 +69,7 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
     addressKey: await addressKey(database, vault),
     withRoom: (roomId, work) => rooms!.withRoom(roomId, work),
   });
-  const moderation = config.moderationEnabled ? new Moderation({ clock }) : undefined;
+  const moderation = config.moderationEnabled ? new Moderation({ clock, remote: remoteJudge(config, clock) }) : undefined;
   rooms = new Rooms({
     database,
     roomLog,
@@ -114,12 +118,24 @@ async function openRoomLog(redisUrl: string | undefined, clock: Clock, log: Log)
   return openRedisRoomLog({ url: redisUrl, clock, log });
 }
 
+function remoteJudge(
+  { moderationUrl: url, moderationApiKey: apiKey, moderationModel: model }: ChatConfig,
+  clock: Clock,
+): OpenAiJudge | undefined {
+  return url === undefined ? undefined : new OpenAiJudge({ url, apiKey, model, clock });
+}
+
 function judgeOf(moderation: Moderation, desk: Desk): Judge {
   return {
-    judge({ room, author, body }) {
+    async judge({ room, author, body }) {
       const settings = desk.rules.moderation(room.id);
       const privileged = rankOf(author.role) >= rankOf('moderator');
-      const verdict = moderation.judge({ roomId: room.id, authorId: author.id, privileged, text: body.text, settings });
+      const input = { roomId: room.id, authorId: author.id, privileged, text: body.text, settings };
+      const own = moderation.judge(input);
+      const mayBeSeen = own.action === 'allow' || own.action === 'mask';
+      // The own judgement costs microseconds, so what it is against is not sent anywhere.
+      const asked = mayBeSeen && settings.remote !== 'off' ? await moderation.judgeRemotely(input) : own;
+      const verdict = asked.action === 'allow' ? own : asked;
       if (verdict.action === 'allow') return { kind: 'allow' };
       if (verdict.action === 'mask') return { kind: 'allow', text: verdict.text };
       const reason = verdict.reasons.map(({ category }) => category).join(', ');

@@ -396,6 +396,14 @@ const VARIABLES = {
     planned: true,
   }),
   moderationEnabled: set('MODERATION_ENABLED', 'chat', flag, 'true', 'Automatic moderation.'),
+  moderationUrl: unset(
+    'MODERATION_URL',
+    'chat',
+    address('http', 'https'),
+    'A second judge of messages for the rooms that want it: the whole address of a service that speaks OpenAI’s `POST /v1/moderations`. It has 300 ms. Unset: nobody is asked.',
+  ),
+  moderationApiKey: unset('MODERATION_API_KEY', 'chat', text(), 'Sent to it as a bearer token.', { secret: true }),
+  moderationModel: unset('MODERATION_MODEL', 'chat', text(200), 'The model that it is to judge with. Unset: its own choice.'),
   e2eEncryption: set(
     'E2E_ENCRYPTION',
     'chat',
