@@ -51,6 +51,14 @@ test('a masked word keeps its length and what stands around it', () => {
   assert.equal((judge('f\u200bu\u0301ck') as { text: string }).text, '****');
 });
 
+test('letters of another script are read as Latin ones only where that is what they are there for', () => {
+  const { judge } = room();
+  assert.equal(judge('соск').action, 'mask');
+  assert.equal(judge('what a соск').action, 'mask');
+  assert.equal(judge('это соск, добрый вечер').action, 'allow');
+  assert.equal(judge('добрый вечер, fuсk').action, 'mask');
+});
+
 test('what a room wants done about a word is done', () => {
   const { judge } = room();
   for (const profanity of ['hold', 'refuse'] as const) {
