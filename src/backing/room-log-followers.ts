@@ -25,6 +25,8 @@ interface Followed {
   node: RedisNode | undefined;
   /** off → asked (the command is on its way) → on; back to off when the link or the slot has gone. */
   state: 'off' | 'asked' | 'on';
+  /** How often it was asked for: an answer to an earlier time says nothing. */
+  asked: number;
 }
 
 /** Sharded channels, each once however many follow it, on one connection to each node; made again whenever they are lost. */
@@ -57,7 +59,7 @@ export class RoomFollowers {
   follow(channel: string, slot: number, follower: Follower): Promise<Following> {
     let followed = this.#followed.get(channel);
     if (!followed) {
-      followed = { channel, slot, listeners: new Set(), node: undefined, state: 'off' };
+      followed = { channel, slot, listeners: new Set(), node: undefined, state: 'off', asked: 0 };
       this.#followed.set(channel, followed);
       this.#off.add(followed);
       this.#pumpSoon();
@@ -125,6 +127,7 @@ export class RoomFollowers {
       if (node?.subscriber.status !== 'ready') continue;
       followed.node = node;
       followed.state = 'asked';
+      followed.asked++;
       this.#off.delete(followed);
       const batch = batches.get(followed.slot) ?? [];
       batches.set(followed.slot, batch);
@@ -136,7 +139,8 @@ export class RoomFollowers {
   }
 
   async #subscribe(node: RedisNode, batch: readonly Followed[]): Promise<void> {
-    const still = (followed: Followed) => followed.state === 'asked' && followed.node === node;
+    const asked = new Map(batch.map((followed) => [followed, followed.asked]));
+    const still = (followed: Followed) => followed.state === 'asked' && followed.asked === asked.get(followed);
     try {
       await node.subscriber.ssubscribe(...batch.map(({ channel }) => channel));
     } catch (error) {

@@ -214,8 +214,10 @@ return 1
 export const UNARCHIVED = script(
   'allow-oom',
   `
-local found, own = {}, server()
+local found = {}
 local rooms = redis.call('ZRANGE', KEYS[1], '-inf', time(ARGV[1]) - ARGV[2], 'BYSCORE', 'LIMIT', 0, ARGV[3])
+if #rooms == 0 then return found end
+local own = server()
 for _, id in ipairs(rooms) do
   local room = redis.call('HMGET', ARGV[4] .. id, 'e', 'r', 'h', 'a')
   if room[1] and room[2] == own and room[3] ~= room[4] then
