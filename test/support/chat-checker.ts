@@ -129,6 +129,22 @@ export class ChatChecker {
     });
   }
 
+  /** For messages of failed tests. */
+  state(): string {
+    const counts: Record<string, number> = {};
+    const count = (what: string) => {
+      counts[what] = (counts[what] ?? 0) + 1;
+    };
+    for (const { client, rooms } of this.members) {
+      count(`link ${client.state.state}`);
+      for (const room of rooms) {
+        count(`room ${room.state}`);
+        for (const { state, problem } of room.outgoing) count(`message ${state} ${problem?.code ?? ''}`);
+      }
+    }
+    return JSON.stringify({ ...counts, acked: this.acked, refused: this.refused });
+  }
+
   get acked(): number {
     return [...this.#acked.values()].reduce((sum, { size }) => sum + size, 0);
   }
