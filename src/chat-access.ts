@@ -59,7 +59,7 @@ export async function openChatAccess(options: ChatAccessOptions): Promise<Opened
     ended,
     playbackLinks,
     audit: new Audit(database),
-    identity: new Identity([verifyAdminToken, apiKeys.verify, jwtVerifier(issuersOf(options, tokens))]),
+    identity: new Identity([verifyAdminToken, apiKeys.verify, jwtVerifier(await issuersOf(options, tokens))]),
     async start() {
       await signingKeys.start();
       await ended.start();

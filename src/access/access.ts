@@ -148,7 +148,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     adminToken.matches(credential)
       ? { kind: 'admin-token', id: 'admin-token', name: 'admin token', role: 'admin', secondFactor: true }
       : undefined;
-  const verifyJwt = jwtVerifier(issuersOf(options, tokens));
+  const verifyJwt = jwtVerifier(await issuersOf(options, tokens));
   const identity = new Identity([verifyAdminToken, apiKeys.verify, verifyJwt]);
 
   return {

@@ -151,7 +151,9 @@ export class Gateway implements ConnectionHost {
         },
         onRoom: (roomId) => this.audiences.review(roomId),
       }),
-      presence.onCounts((roomId, count) => this.audiences.hub(roomId)?.broadcast(`{"t":"members","room":"${roomId}","count":${count}}`)),
+      presence.onCounts(
+        (roomId, count) => this.audiences.hub(roomId)?.broadcast(`{"t":"members","room":"${roomId}","count":${count}}`) ?? 0,
+      ),
     );
   }
 

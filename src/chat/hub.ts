@@ -139,10 +139,11 @@ export class Hub implements RoomListener {
     this.onFrames();
   }
 
-  /** Something that is no entry: who cannot take it now goes without. */
-  broadcast(text: string): void {
+  /** Something that is no entry: who cannot take it now goes without. Returns how many are here. */
+  broadcast(text: string): number {
     const bytes = webSocketFrames([text]);
     for (const { connection } of this.members) if (!connection.isSlow) connection.write(bytes);
+    return this.members.length;
   }
 
   /** Gives the audience what is new. */

@@ -21,6 +21,8 @@ export const LINGER_MS = 10_000;
 /** Counts are told so often at most; of a large room, whose count changes all the time, more seldom. */
 const TELL_MS = 1000;
 const TELL_LARGE_MS = 10_000;
+/** Writes that telling counts may take in a process a second; who is not told now is told first the next time. */
+const TELL_WRITES = 2000;
 const HEARTBEAT_MS = 5000;
 /** A process that has not been heard of for so long has nobody. */
 const SILENCE_MS = 15_000;
@@ -68,7 +70,7 @@ export class Presence {
   readonly #changed = new Set<string>();
   readonly #unsaid = new Set<string>();
   readonly #told = new Map<string, { count: number; atMs: number }>();
-  readonly #listeners = new Set<(roomId: string, count: number) => void>();
+  readonly #listeners = new Set<(roomId: string, count: number) => number>();
   readonly #cancel: () => void;
   #saidAtMs = Number.NEGATIVE_INFINITY;
   #repeatedAtMs: number;
@@ -137,8 +139,8 @@ export class Presence {
     return found;
   }
 
-  /** Called when a room's count has changed, once a second at most. Returns what ends it. */
-  onCounts(listener: (roomId: string, count: number) => void): () => void {
+  /** Called when a room's count has changed, once a second at most; returns how many it has told. Returns what ends it. */
+  onCounts(listener: (roomId: string, count: number) => number): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -179,7 +181,9 @@ export class Presence {
     this.#leaving.splice(0, gone);
     for (const [id, other] of this.#others) if (nowMs - other.heardAtMs > SILENCE_MS) this.#forget(id, other);
     if (this.#bus) this.#say(nowMs);
+    let writes = 0;
     for (const roomId of this.#changed) {
+      if (writes >= TELL_WRITES) break;
       const told = this.#told.get(roomId);
       const count = this.count(roomId);
       if (told && told.count > EXACT_UP_TO && nowMs - told.atMs < TELL_LARGE_MS) continue;
@@ -187,7 +191,7 @@ export class Presence {
       if (count === told?.count) continue;
       if (this.#rooms.has(roomId)) this.#told.set(roomId, { count, atMs: nowMs });
       else this.#told.delete(roomId);
-      for (const listener of this.#listeners) listener(roomId, count);
+      for (const listener of this.#listeners) writes += listener(roomId, count);
     }
   }
 

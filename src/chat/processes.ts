@@ -148,15 +148,15 @@ export class Processes {
     fewest.tell({ do: 'take', secure, ...(request && { request }) }, socket);
   }
 
-  /** One after the other: the replacement is ready before the one it replaces sends its people away, within `withinMs`. Twice is once. */
-  restart(withinMs: number): Promise<void> {
-    this.#restarting ??= this.#restart(withinMs).finally(() => {
+  /** One after the other: the replacement is ready before the one it replaces sends its people away, so many a second. Twice is once. */
+  restart(perS: number): Promise<void> {
+    this.#restarting ??= this.#restart(perS).finally(() => {
       this.#restarting = undefined;
     });
     return this.#restarting;
   }
 
-  async #restart(withinMs: number): Promise<void> {
+  async #restart(perS: number): Promise<void> {
     for (const worker of [...this.#workers]) {
       if (this.#stopping) return;
       if (worker.phase !== 'ready') continue;
@@ -167,7 +167,7 @@ export class Processes {
         this.#options.log.error({ error: (error as Error).message }, 'a chat process is not replaced: the new one does not start');
         return;
       }
-      await this.#drain(worker, withinMs, AGAIN_MS);
+      await this.#drain(worker, (worker.open / perS) * 1000, AGAIN_MS);
     }
   }
 

@@ -3,7 +3,6 @@ import type { Log } from '../../runtime/log.js';
 import type { AccessTokens } from './access-tokens.js';
 import { GATEWAY_ISSUER, gatewayTokens, issuerTokens } from './gateway-tokens.js';
 import type { IssuerVerifier } from './jwt.js';
-import { RemoteKeys } from './remote-keys.js';
 
 export interface IssuersOptions {
   readonly clock: Clock;
@@ -21,11 +20,12 @@ export interface IssuersOptions {
 }
 
 /** Whose signed tokens are accepted, by `iss`. */
-export function issuersOf(options: IssuersOptions, tokens: AccessTokens): ReadonlyMap<string, IssuerVerifier> {
+export async function issuersOf(options: IssuersOptions, tokens: AccessTokens): Promise<ReadonlyMap<string, IssuerVerifier>> {
   const { clock, log, publicUrl, jwtSecret, authJwksUrl, authIssuer, authAudience } = options;
   const rules = { clock, privilegedRoles: options.authPrivilegedRoles ?? false };
   const issuers = new Map<string, IssuerVerifier>();
   if (authJwksUrl !== undefined && authIssuer !== undefined && authAudience !== undefined) {
+    const { RemoteKeys } = await import('./remote-keys.js');
     const keys = new RemoteKeys({ url: authJwksUrl, clock, log });
     issuers.set(
       authIssuer,
