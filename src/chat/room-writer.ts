@@ -256,9 +256,8 @@ export class RoomWriter {
       case 'stored':
         return { kind: 'stored', epoch, offset, dup };
       case 'known':
-        // Said twice under one mid, since the log had forgotten the first: here it is erased, the first place counts.
-        this.#reader.erase({ offsets: [offset] });
-        this.#options.roomLog.erase(this.#reader.id, offset, 'gone', '{}').catch(() => undefined);
+        // Said twice under one mid, since the log had forgotten the first, which counts. In the log it stays: by now this may be another's place.
+        if (this.#reader.epoch === epoch) this.#reader.erase({ offsets: [offset] });
         return { kind: 'stored', epoch, offset: stored.offset, dup: true };
       case 'fenced':
         this.#reader.distrust(epoch).catch(() => undefined);
@@ -296,9 +295,9 @@ export class RoomWriter {
         const page = await roomLog.read(roomId, offset - 1, 1);
         const entry = page?.entries[0];
         if (!page || entry?.offset !== offset) return { kind: 'resend' };
-        // Erased before it was stored: it was said.
+        // Another epoch may have something else in this place, `gone` too; an entry that is erased keeps its key.
+        if (entry.key?.slice(0, mid.length) !== mid) return { kind: 'resend' };
         if (entry.type === 'gone') return { kind: 'stored', epoch: page.epoch, offset, dup: true };
-        if (factsOf(entry).mid !== mid) return { kind: 'resend' };
         const stored = await archive.commit({ ...entry, roomId, epoch: page.epoch });
         return this.#commitOf(stored, page.epoch, offset, true);
       } catch {

@@ -122,7 +122,9 @@ begin
   select g.n::int,
     case when r.epoch is distinct from g.epoch then 'fenced'
       when k.n is not null and (s."offset" is not null or m.epoch = g.epoch) then 'known'
-      when m."offset" is not null then case when m.epoch = g.epoch then 'stored' else 'fenced' end
+      -- Another entry has this place: a log that was set back and did not notice. What it gives is worth nothing.
+      when m."offset" is not null then case when m.epoch = g.epoch and (m.type = 'gone'
+        or (m.mid is not distinct from g.mid and (m.mid is not null or m.payload = g.payload))) then 'stored' else 'fenced' end
       else 'again' end,
     k."offset"
   from given g
