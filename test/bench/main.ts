@@ -3,6 +3,7 @@
 // Each bench is a file of its own; this one chooses, runs and reports. Without --long, what takes many minutes is shortened or left out.
 import { parseArgs } from 'node:util';
 import { measureSigned, measureSignInFlood } from './access.js';
+import { measureHeld, measureHotRoom, measureStalled } from './chat/chat.js';
 import { measureLatency } from './latency.js';
 import { measureCpu, measureMemory, measureStalls } from './load.js';
 import { measureModeration } from './moderation.js';
@@ -38,7 +39,17 @@ const BENCHES: Readonly<Record<string, readonly Part[]>> = {
     { name: 'flood', run: () => measureSignInFlood({ triesPerSecond: 1000, seconds: long ? 120 : 30 }) },
     { name: 'signed', run: () => measureSigned({ seconds: 10, rounds: long ? 5 : 3 }) },
   ],
-  chat: [{ name: 'moderation', run: () => measureModeration({ runs: long ? 1000 : 200 }) }],
+  chat: [
+    { name: 'moderation', run: () => measureModeration({ runs: long ? 1000 : 200 }) },
+    { name: 'hot', run: () => measureHotRoom({ members: 1000, messagesPerS: 500, seconds: 10, rounds: long ? 5 : 3 }) },
+    { name: 'stalled', run: () => measureStalled({ members: 5000, stalled: 1000, seconds: 15 }) },
+    { name: 'held', run: () => measureHeld({ members: 20_000, seconds: 20, runs, mostP99Ms: 10 }) },
+    {
+      name: 'all',
+      run: () => measureHeld({ members: 100_000, seconds: 20, runs: long ? 5 : 1, mostP50Ms: 4, mostP99Ms: 20 }),
+      longOnly: true,
+    },
+  ],
 };
 
 const [name = ''] = positionals;
