@@ -90,6 +90,7 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: Chann
     mute: () => setVolume(player.audio.volume, !player.audio.muted),
   });
 
+  const chatPlace = h('div', { class: 'chat-place' });
   const heading = options.standalone
     ? h('h1', {}, channel.title)
     : h('h1', {}, h('a', { href: `/c/${encodeURIComponent(channel.slug)}` }, channel.title));
@@ -119,6 +120,7 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: Chann
           ),
         ),
       ),
+      chatPlace,
       h(
         'aside',
         { class: 'side' },
@@ -139,6 +141,8 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: Chann
       ),
     ),
   );
+  // The sound first: the chat is another file.
+  void import('./chat-panel').then(({ mountChat }) => mountChat(chatPlace, channel.slug));
 
   /** Everything that starts sound passes here: a gesture is also what lets the meter listen. */
   function gesture(action: () => void): void {

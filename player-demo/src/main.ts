@@ -1,5 +1,6 @@
 import './style.css';
 import './pages.css';
+import './chat.css';
 import { accountMenu } from './account-menu';
 import { ApiError, type Channel, getChannel, listChannels, repeat } from './api';
 import { mountList } from './channel-list';

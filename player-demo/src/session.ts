@@ -138,6 +138,21 @@ export async function callRaw(method: string, path: string, body?: unknown): Pro
   }
 }
 
+/**
+ * The access token itself, for what is not a call: the chat's connection. Undefined: nobody is signed in. Rejects when the server cannot be
+ * asked. `fresh`: another than the one of now.
+ */
+export async function accessToken(fresh: boolean): Promise<string | undefined> {
+  if (!stored()) return undefined;
+  try {
+    if (fresh || !access || access.untilMs - SPARE_MS < Date.now()) await refresh(access?.token);
+  } catch (error) {
+    if (error instanceof Problem && error.status === 401) return undefined;
+    throw error;
+  }
+  return access?.token;
+}
+
 function refresh(used: string | undefined): Promise<void> {
   refreshing ??= underLock(() => renew(used)).finally(() => {
     refreshing = undefined;

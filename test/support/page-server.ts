@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { extname, join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { promisify } from 'node:util';
 import { build } from 'vite';
 
@@ -94,6 +95,10 @@ export class PageServer {
   #port = 0;
   /** Paths asked for, oldest first. */
   readonly asked: string[] = [];
+  /** What else is answered here; true: it was. */
+  answerMore: (request: IncomingMessage, response: ServerResponse) => boolean = () => false;
+  /** Takes the WebSockets. */
+  upgrade: ((request: IncomingMessage, socket: Duplex, head: Buffer) => void) | undefined;
 
   private constructor(files: PageFiles, channels: FakeChannel[]) {
     this.#files = files;
@@ -146,6 +151,10 @@ export class PageServer {
     const server = createServer((request, response) => {
       this.#answer(request, response).catch(() => response.destroy());
     });
+    server.on('upgrade', (request, socket, head) => {
+      if (this.upgrade) this.upgrade(request, socket, head);
+      else socket.destroy();
+    });
     server.on('connection', (socket) => {
       this.#sockets.add(socket);
       socket.on('close', () => this.#sockets.delete(socket));
@@ -162,6 +171,7 @@ export class PageServer {
       response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' });
       response.end(body);
     };
+    if (this.answerMore(request, response)) return undefined;
     if (pathname === '/time') return send('text/plain', new Date().toISOString());
     if (pathname === '/api/v1/channels') {
       return send('application/json', JSON.stringify({ items: this.#channels.map((channel) => this.#describe(channel)), next: null }));
