@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { permissionReference } from './access/roles.js';
 import { adminTokenPath } from './access/tokens/admin-token.js';
+import { chatFrameReference } from './chat/server-frames.js';
 import { type Config, ConfigError, configurationReference, loadConfig } from './config.js';
 import { messageOf } from './runtime/errors.js';
 import { type Call, everything, Failure, type Outcome } from './veza-command.js';
@@ -26,6 +27,7 @@ ${USER_USAGE}
 ${PLAYBACK_USAGE}
 ${KEY_USAGE}
   config reference             every environment variable, as Markdown
+  chat frames                  what the chat sends, as JSON Schema
 
 The server is the one of this machine: PORT and DATA_DIR must be set here as they are there.
 `;
@@ -97,6 +99,10 @@ async function run(command: string, rest: string[], values: Values): Promise<Out
   if (command === 'permissions' && rest.length === 0) {
     const text = permissionReference();
     return { json: text, text };
+  }
+  if (command === 'chat frames' && rest.length === 0) {
+    const frames = chatFrameReference();
+    return { json: frames, text: `${JSON.stringify(frames, null, 2)}\n` };
   }
   if (command === 'channel list' && rest.length === 0) return listChannels(await connect());
   const commands = { ...USER_COMMANDS, ...PLAYBACK_COMMANDS, ...KEY_COMMANDS };

@@ -48,12 +48,16 @@ export function addStats(stats: readonly ProcessStats[]): ProcessStats {
       slowClosed: sum.slowClosed + one.slowClosed,
       turnedAway: sum.turnedAway + one.turnedAway,
       badFrames: sum.badFrames + one.badFrames,
-      deliveryCounts: one.deliveryCounts.map((count, index) => count + (sum.deliveryCounts[index] ?? 0)),
+      deliveryCounts: added(sum.deliveryCounts, one.deliveryCounts),
       deliverySumS: sum.deliverySumS + one.deliverySumS,
     };
   }
   return sum;
 }
+
+/** One that has just begun has none. */
+const added = (one: readonly number[], other: readonly number[]) =>
+  Array.from({ length: Math.max(one.length, other.length) }, (_, index) => (one[index] ?? 0) + (other[index] ?? 0));
 
 /** A process that is gone: what it has counted stays. */
 export const withoutPeople = (stats: ProcessStats): ProcessStats => ({ ...stats, connections: 0, users: 0 });

@@ -46,6 +46,8 @@ type Phase = 'starting' | 'ready' | 'draining' | 'gone';
 
 class Worker {
   phase: Phase = 'starting';
+  /** To end. */
+  wasTold = false;
   given = 0;
   closed = 0;
   stats: ProcessStats = addStats([]);
@@ -174,6 +176,7 @@ export class Processes {
   async #drain(worker: Worker, withinMs: number, retryMs: number): Promise<void> {
     if (worker.phase === 'gone') return;
     worker.phase = 'draining';
+    worker.wasTold = true;
     worker.tell({ do: 'drain', withinMs, retryMs });
     const cancel = this.#options.clock.after(withinMs + END_MS, () => worker.child.kill('SIGKILL'));
     await worker.exited;
@@ -199,10 +202,9 @@ export class Processes {
       () => worker.child.kill('SIGKILL'),
     );
     void worker.exited.then(() => {
-      const wasTold = worker.child.exitCode === 0;
       this.#workers = this.#workers.filter((one) => one !== worker);
       this.#past = addStats([this.#past, withoutPeople(worker.stats)]);
-      if (this.#stopping || wasTold || !wasReady) return;
+      if (this.#stopping || worker.wasTold || !wasReady) return;
       log.error(
         { pid: worker.child.pid, signal: worker.child.signalCode, code: worker.child.exitCode },
         'a chat process died; starting another',

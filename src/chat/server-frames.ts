@@ -146,3 +146,11 @@ export const NEWS_FRAMES: Readonly<Record<string, FrameSchema>> = {
 };
 
 export const SERVER_FRAMES: Readonly<Record<string, FrameSchema>> = { ...ANSWER_FRAMES, ...ENTRY_FRAMES, ...NEWS_FRAMES };
+
+/** `docs/chat-frames.json`. */
+export const chatFrameReference = () => ({
+  $schema: 'https://json-schema.org/draft/2020-12/schema',
+  title: 'What a server of veza.chat.v1 sends',
+  oneOf: Object.keys(SERVER_FRAMES).map((t) => ({ $ref: `#/$defs/${t}` })),
+  $defs: SERVER_FRAMES,
+});

@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { CLOSE, ERROR_CODES, errorFrame, parseFrame, webSocketFrames } from '../../src/chat/protocol.js';
+import { SERVER_FRAMES } from '../../src/chat/server-frames.js';
+import { checkFrame } from './chat-world.js';
+
+// Its types do not name it.
+const { Receiver } = createRequire(import.meta.url)('ws') as {
+  Receiver: new (options: object) => { on(event: 'message', listener: (data: Buffer) => void): void; write(bytes: Buffer): void };
+};
+
+test('whatever comes, parsing gives a frame or says what is wrong', () => {
+  const wild = fc.oneof(
+    fc.string(),
+    fc.json(),
+    fc
+      .record(
+        {
+          t: fc.constantFrom('hello', 'auth', 'join', 'leave', 'pub', 'react', 'history', 'range', 'mod', '__proto__', 'toString'),
+          id: fc.oneof(fc.string(), fc.jsonValue()),
+          room: fc.oneof(fc.constant('radio'), fc.jsonValue()),
+          key: fc.oneof(fc.string(), fc.jsonValue()),
+          body: fc.oneof(fc.record({ text: fc.string() }), fc.jsonValue()),
+          since: fc.jsonValue(),
+          token: fc.jsonValue(),
+          limit: fc.jsonValue(),
+          from: fc.jsonValue(),
+          to: fc.jsonValue(),
+          mid: fc.jsonValue(),
+          emoji: fc.oneof(fc.string(), fc.jsonValue()),
+          action: fc.jsonValue(),
+        },
+        { requiredKeys: ['t'] },
+      )
+      .map((frame) => JSON.stringify(frame)),
+  );
+  fc.assert(
+    fc.property(wild, (text) => {
+      const frame = parseFrame(text, 8192);
+      if (frame.t !== 'bad') return;
+      assert.ok(frame.code in ERROR_CODES && frame.message.length > 0 && frame.message.length < 200);
+      checkFrame(JSON.parse(errorFrame(frame.id, frame.code, frame.message)));
+    }),
+    { numRuns: 3000 },
+  );
+});
+
+test('deep JSON is read or refused, and nothing overflows', () => {
+  const deep = `${'{"a":'.repeat(10_000)}1${'}'.repeat(10_000)}`;
+  const frame = parseFrame(`{"t":"mod","id":"1","room":"radio","action":"slow","x":${deep}}`, 8192);
+  assert.equal(frame.t, 'mod');
+  assert.equal(parseFrame('['.repeat(65_000), 8192).t, 'bad');
+  assert.equal(parseFrame(`{"t":"pub","id":"1","room":"r1","key":"k","body":{"text":"x","y":${deep}}}`, 8192).t, 'bad');
+});
+
+test('a body is what the reference says, and no more', () => {
+  const parse = (body: unknown) => parseFrame(JSON.stringify({ t: 'pub', id: '1', room: 'radio', key: 'k', body }), 8192);
+  const mid = 'A'.repeat(22);
+  assert.deepEqual(parse({ text: 'x', reply: mid, mentions: ['u'] }), {
+    t: 'pub',
+    id: '1',
+    room: 'radio',
+    key: 'k',
+    body: { text: 'x', reply: mid, mentions: ['u'] },
+  });
+  assert.equal((parse({ text: 'x'.repeat(8192) }) as { t: string }).t, 'pub');
+  assert.equal((parse({ text: 'x'.repeat(8193) }) as { code?: string }).code, 'too_long');
+  assert.equal((parse(JSON.parse('{"text":"x","__proto__":{"a":1}}')) as { code?: string }).code, 'bad_request');
+});
+
+test('frames are as a WebSocket parser reads them, at every size of header, several in one buffer', async () => {
+  for (const sizes of [[0], [1, 125], [126, 65_535], [65_536, 5], [100, 200_000, 3]]) {
+    const texts = sizes.map((size) => 'é'.repeat(size >> 1) + 'x'.repeat(size & 1));
+    const receiver = new Receiver({ isServer: false, maxPayload: 1 << 24 });
+    const read: string[] = [];
+    receiver.on('message', (data: Buffer) => read.push(data.toString()));
+    const buffer = webSocketFrames(texts);
+    for (let at = 0; at < buffer.length; at += 4096) receiver.write(buffer.subarray(at, at + 4096));
+    while (read.length < texts.length) await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual(read, texts);
+    assert.deepEqual(
+      webSocketFrames(
+        texts,
+        texts.map((text) => Buffer.byteLength(text)),
+      ),
+      buffer,
+    );
+  }
+});
+
+test('docs/chat.md names every frame, error code and close code, and no others', async () => {
+  const text = await readFile('docs/chat.md', 'utf8');
+  const between = (name: string) => text.slice(text.indexOf(`<!-- ${name} -->`), text.indexOf(`<!-- /${name} -->`));
+  const names = (name: string, pattern: RegExp) => [...between(name).matchAll(pattern)].map((match) => match[1]!);
+  assert.deepEqual(names('errors', /^\| `(\w+)` \|/gm), Object.keys(ERROR_CODES));
+  assert.deepEqual(names('closes', /^\| (\d+) \|/gm), Object.values(CLOSE).map(String));
+  assert.deepEqual(names('frames', /^\| `(\w+)` \|/gm), Object.keys(SERVER_FRAMES));
+});
+
+test('docs/chat-frames.json is made from the source: npx tsx src/veza.ts chat frames > docs/chat-frames.json', async () => {
+  assert.deepEqual(JSON.parse(await readFile('docs/chat-frames.json', 'utf8')).$defs, JSON.parse(JSON.stringify(SERVER_FRAMES)));
+});
