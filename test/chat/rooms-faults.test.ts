@@ -24,7 +24,7 @@ interface Process {
   readonly members: Member[];
 }
 
-const FAULTS = ['wipe', 'deaf', 'stutter', 'logAway', 'databaseAway', 'allDatabasesAway', 'sleep', 'kill', 'both'] as const;
+const FAULTS = ['wipe', 'deaf', 'stutter', 'logAway', 'databaseAway', 'allDatabasesAway', 'sleep', 'kill', 'both', 'oneLosesAll'] as const;
 type Fault = { readonly kind: (typeof FAULTS)[number]; readonly process: number; readonly forMs: number; readonly pauseMs: number };
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -147,6 +147,14 @@ class World {
         await this.server.wipe();
         await sleep(forMs / 2);
         for (const gate of gates) gate.isAway = false;
+        break;
+      case 'oneLosesAll':
+        // Others store what comes after what this one cannot: there is a hole when the room is begun anew.
+        process.databaseGate.isCut = true;
+        await sleep(forMs / 2);
+        await this.server.wipe();
+        await sleep(forMs / 2);
+        process.databaseGate.isCut = false;
         break;
       case 'sleep':
         process.logGate.sleep();

@@ -97,6 +97,8 @@ const away = (what: string) => new VezaError('unavailable', `${what} does not an
 export class Gate {
   /** Rejects; every other time after it has done what was asked. */
   isAway = false;
+  /** Rejects, and nothing is ever done. */
+  isCut = false;
   /** The process behind it was killed: nothing ever comes back. */
   isDead = false;
   #asleep: Promise<void> | undefined;
@@ -117,7 +119,7 @@ export class Gate {
   async pass<T>(what: string, work: () => Promise<T>): Promise<T> {
     await this.#asleep;
     if (this.isDead) return new Promise(() => undefined);
-    if (this.isAway && this.#count++ % 2 === 0) throw away(what);
+    if (this.isCut || (this.isAway && this.#count++ % 2 === 0)) throw away(what);
     const answer = await work();
     await this.#asleep;
     if (this.isDead) return new Promise(() => undefined);
