@@ -1,0 +1,121 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { type Database, openDatabase } from '../../src/backing/database.js';
+import { MemoryRoomLog } from '../../src/backing/room-log-memory.js';
+import { Archive, type ArchiveEntry } from '../../src/chat/archive.js';
+import { midOf } from '../../src/chat/frame.js';
+import { History } from '../../src/chat/history.js';
+import { RoomSweeper } from '../../src/chat/room-sweeper.js';
+import { SystemClock } from '../../src/runtime/clock.js';
+import { silentLog } from '../../src/runtime/log.js';
+import { Member, makeRoom, makeRooms } from '../support/chat-rooms.js';
+
+describe('the archive', () => {
+  let dataDir: string;
+  let database: Database;
+  let history: History;
+  const clock = new SystemClock();
+  const stored: number[] = [];
+  let archive: Archive;
+  before(async () => {
+    dataDir = await mkdtemp(join(tmpdir(), 'veza-archive-'));
+    database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+    history = new History(database);
+    archive = new Archive({ database, clock, log: silentLog, onStored: (_room, _epoch, offsets) => stored.push(...offsets) });
+  });
+  after(async () => {
+    await archive.stop();
+    await database.stop();
+    await rm(dataDir, { recursive: true });
+  });
+
+  const entry = (roomId: string, epoch: number, offset: number, key = `k${offset}`, atMs = Date.UTC(2030, 0, 1) + offset): ArchiveEntry => {
+    const mid = midOf(roomId, 'u', key);
+    const payload = JSON.stringify({ mid, user: { id: 'u', name: 'U', role: 'viewer' }, body: { text: key } });
+    return { roomId, epoch, offset, atMs, type: 'msg', payload, key: `${mid}:${key}` };
+  };
+
+  test('an epoch that has ended takes nothing more; what was stored in it stays', async () => {
+    const id = await makeRoom(database);
+    assert.deepEqual(await history.raise(id, 0), { epoch: 1, head: 0, keep: 0 });
+    assert.deepEqual(await Promise.all([1, 2, 4].map((offset) => archive.commit(entry(id, 1, offset)))), Array(3).fill({ kind: 'stored' }));
+    assert.equal(await history.raise(id, 0), undefined);
+    assert.deepEqual(await history.raise(id, 1), { epoch: 2, head: 4, keep: 2 });
+    assert.deepEqual(await archive.commit(entry(id, 1, 3)), { kind: 'fenced' });
+    assert.deepEqual(await archive.commit(entry(id, 1, 5)), { kind: 'fenced' });
+    assert.deepEqual(await archive.commit(entry(id, 2, 5)), { kind: 'stored' });
+    assert.deepEqual(
+      (await history.range(id, 1, 9)).map(({ offset, type }) => `${offset} ${type}`),
+      ['1 msg', '2 msg', '3 gone', '4 msg', '5 msg'],
+    );
+    assert.equal((await history.keep(id, 1, 2)).keep, 2);
+    // Of an epoch that nobody remembers nothing is kept.
+    assert.equal((await history.keep(id, -5, 2)).keep, 0);
+  });
+
+  test('the same entry twice is stored once; one message at two places stays at the first', async () => {
+    const id = await makeRoom(database);
+    await history.raise(id, 0);
+    const twice = await Promise.all([archive.commit(entry(id, 1, 1)), archive.commit(entry(id, 1, 1))]);
+    assert.deepEqual(twice, [{ kind: 'stored' }, { kind: 'stored' }]);
+    // In one batch, so that neither is there when the other is looked for.
+    const places = await Promise.all([archive.commit(entry(id, 1, 2, 'same')), archive.commit(entry(id, 1, 3, 'same'))]);
+    assert.deepEqual(places, [{ kind: 'stored' }, { kind: 'known', offset: 2 }]);
+    assert.deepEqual(await archive.commit(entry(id, 1, 3, 'same')), { kind: 'known', offset: 2 });
+    assert.deepEqual(
+      (await history.range(id, 1, 9)).map(({ type }) => type),
+      ['msg', 'msg', 'gone'],
+    );
+    // Another message in a place that is taken: the log that gave it was set back.
+    assert.deepEqual(await archive.commit(entry(id, 1, 1, 'other')), { kind: 'fenced' });
+  });
+
+  test('one entry that cannot be stored holds up no other', async () => {
+    const id = await makeRoom(database);
+    await history.raise(id, 0);
+    const poison = { ...entry(id, 1, 2), payload: JSON.stringify({ mid: 'x', user: { id: 'u\u0000' }, body: { text: '' } }) };
+    const all = await Promise.all([archive.commit(entry(id, 1, 1)), archive.commit(poison), archive.commit(entry(id, 1, 3))]);
+    assert.deepEqual(all, Array(3).fill({ kind: 'stored' }));
+    assert.deepEqual(
+      (await history.range(id, 1, 9)).map(({ type }) => type),
+      ['msg', 'gone', 'msg'],
+    );
+  });
+
+  test('what is old is let go, except the newest and what belongs to a recording; a cursor below goes on at the floor', async () => {
+    const id = await makeRoom(database);
+    await history.raise(id, 0);
+    const dayMs = 86_400_000;
+    const nowMs = clock.wallMs();
+    const at = (offset: number) => nowMs - (offset <= 60 ? 40 * dayMs - offset * 1000 : dayMs - offset * 1000);
+    await Promise.all(Array.from({ length: 100 }, (_, i) => archive.commit(entry(id, 1, i + 1, `k${i}`, at(i + 1)))));
+    await database.query(
+      `insert into broadcasts (id, channel_id, title, recording, started_at, ended_at, first_number)
+       select 'show', channel_id, 'Show', true, $2, $3, 1 from rooms where id = $1`,
+      [id, new Date(at(10)), new Date(at(19))],
+    );
+    const roomLog = new MemoryRoomLog({ clock, log: silentLog });
+    const retain = (entries: number) =>
+      new RoomSweeper({ database, roomLog, clock, log: silentLog, archive, history, retention: { entries, ageMs: 30 * dayMs } }).retain();
+    const offsets = async () => (await history.range(id, 1, 1000)).map(({ offset }) => offset);
+    const span = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
+    await retain(70);
+    assert.deepEqual(await offsets(), [...span(10, 19), ...span(31, 100)]);
+    await retain(5);
+    assert.deepEqual(await offsets(), [...span(10, 19), ...span(61, 100)]);
+    const { rooms } = makeRooms(database, roomLog);
+    const room = await rooms.open(id);
+    assert.deepEqual([room.head, room.floor], [100, 60]);
+    const member = new Member(room, 0);
+    await member.until(() => member.cursor === 100);
+    assert.deepEqual([...member.entries.keys()], span(61, 100));
+    assert.deepEqual(await room.resume({ epoch: 1, offset: 20 }), { recovered: 'partial', cursor: 60, keep: 100 });
+    const page = await room.page({ before: 71, limit: 100 });
+    assert.deepEqual([page.frames[0]!.offset, page.more], [61, false]);
+    await rooms.stop();
+    await roomLog.stop();
+  });
+});
