@@ -66,6 +66,11 @@ for (const [env, line] of [
   [{ PART_MS: '960' }, 'PART_MS is "960"; allowed: less than half of SEGMENT_MS (1920)'],
   [{ PART_MS: '104' }, 'PART_MS is "104"; allowed: a length that whole frames of aac and opus fill to 85 %, such as 107'],
   [{ CODECS_ENABLED: 'mp3' }, 'CODECS_ENABLED is "mp3"; allowed: a list with aac, opus or both in it'],
+  [{ WSS_PORT: '8444' }, 'WSS_PORT is "8444"; allowed: only together with TLS_CERT_FILE and TLS_KEY_FILE'],
+  [
+    { WORKER_THREADS: '4' },
+    'WORKER_THREADS is "4"; allowed: 1, or more together with REDIS_URL and DATABASE_URL, by which several processes share the rooms',
+  ],
   [{ RTMPS_PORT: '1936' }, 'RTMPS_PORT is "1936"; allowed: only together with TLS_CERT_FILE and TLS_KEY_FILE'],
   [{ MAX_FILE_UPLOAD: '200 apples' }, 'MAX_FILE_UPLOAD is "200 apples"; allowed: a size from 1B to 100GB, such as 500KB, 200MB or 1GiB'],
   [{ S3_BUCKET: 'radio' }, 'S3_BUCKET is set; allowed: unset, because S3 is not supported yet'],
