@@ -233,7 +233,14 @@ async function composeServing(options: ServingOptions): Promise<{ handler: Reque
     health,
     allowedOrigins: config.corsEnabled ? config.allowedOrigins : [],
     trustProxyHops: config.trustProxyHops,
-    pages: await loadPages({ dir: pagesDir, mediaOrigins: config.cdnBaseUrl ? [new URL(config.cdnBaseUrl).origin] : [] }),
+    pages: await loadPages({
+      dir: pagesDir,
+      mediaOrigins: config.cdnBaseUrl ? [new URL(config.cdnBaseUrl).origin] : [],
+      chatPorts: [
+        [config.port, config.wsPort] as const,
+        ...(config.httpsPort && config.wssPort ? [[config.httpsPort, config.wssPort] as const] : []),
+      ],
+    }),
     links: { maxListenersPerStream: config.maxListenersPerStream, cloudFront, countryOfAddress: lookup },
     countryOf,
     playback,

@@ -42,6 +42,8 @@ export interface PagesOptions {
   dir: string;
   /** Origins that the player fetches media from, beside our own. */
   mediaOrigins: readonly string[];
+  /** Where the chat is for who comes by a port of ours: pairs of both. Who comes by another comes through a proxy, which has the chat at `/chat`. */
+  chatPorts?: readonly (readonly [page: number, chat: number])[];
 }
 
 /**
@@ -52,7 +54,8 @@ export interface PagesOptions {
  */
 export async function loadPages(options: PagesOptions): Promise<Pages | undefined> {
   const files = new Map<string, PageFile>();
-  for (const path of await filesBelow(options.dir, '')) files.set(`/${path}`, await loadFile(join(options.dir, path), path));
+  const ports = (options.chatPorts ?? []).map((pair) => pair.join('=')).join(' ');
+  for (const path of await filesBelow(options.dir, '')) files.set(`/${path}`, await loadFile(join(options.dir, path), path, ports));
   const index = files.get('/index.html');
   if (!index) return undefined;
   const studio = files.get('/studio.html') ?? index;
@@ -125,8 +128,11 @@ async function filesBelow(dir: string, prefix: string): Promise<string[]> {
   return paths.flat();
 }
 
-async function loadFile(file: string, path: string): Promise<PageFile> {
-  const plain = await readFile(file);
+async function loadFile(file: string, path: string, chatPorts: string): Promise<PageFile> {
+  const read = await readFile(file);
+  const plain = path.endsWith('.html')
+    ? Buffer.from(read.toString().replace('name="veza-chat-ports" content=""', `name="veza-chat-ports" content="${chatPorts}"`))
+    : read;
   const extension = extname(path);
   const compressible = COMPRESSIBLE.has(extension) && plain.length > 512;
   return {
