@@ -17,10 +17,10 @@ export class ApiError extends Error {
 
 const ANSWER_WITHIN_MS = 8_000;
 
-async function getJson<T>(path: string): Promise<T> {
+export async function getJson<T>(path: string, headers: Readonly<Record<string, string>> = {}): Promise<T> {
   let response: Response;
   try {
-    response = await fetch(path, { headers: { accept: 'application/json' }, signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
+    response = await fetch(path, { headers: { accept: 'application/json', ...headers }, signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
   } catch {
     throw new ApiError(0, path);
   }

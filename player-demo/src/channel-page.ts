@@ -1,6 +1,6 @@
 import { ApiError, type Channel, getChannel, measureClockOffset, repeat } from './api';
 import { clockText, h, icon, setText } from './dom';
-import { elsewhere } from './elsewhere';
+import { earlier, elsewhere } from './elsewhere';
 import { bindKeys } from './keys';
 import type { MemberAccess, SignedAddress } from './member-access';
 import { createRibbon } from './meter';
@@ -136,6 +136,7 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: Chann
           { class: 'more' },
           // Its addresses are for one listener, and end.
           options.member ? null : elsewhere(channel.slug, channel.title),
+          earlier(channel.slug),
           h('button', { class: 'quiet', type: 'button', onclick: () => keys.openHelp() }, 'Keyboard ', h('kbd', {}, '?')),
         ),
       ),

@@ -11,6 +11,8 @@ export interface RowHost {
   get(mid: string): Item | undefined;
   hasReacted(mid: string, emoji: string): boolean;
   mayReact(): boolean;
+  /** False: there is nothing that can be done with a message. */
+  readonly mayAct?: boolean;
   react(item: Item, emoji: string): void;
   openMenu(item: Item, near: Element): void;
   showReplied(mid: string): void;
@@ -48,7 +50,7 @@ function messageRow(item: Item, host: RowHost): HTMLLIElement {
   row.append(head, text);
   const reactions = reactionLine(item, host);
   if (reactions) row.append(reactions);
-  if (mid !== undefined) {
+  if (mid !== undefined && host.mayAct !== false) {
     const more = h(
       'button',
       { type: 'button', class: 'chat-more', tabindex: -1, 'aria-label': `Message of ${user?.name ?? ''}: more` },

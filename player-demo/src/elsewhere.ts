@@ -1,5 +1,6 @@
+import { getJson } from './api';
 import { h } from './dom';
-import { copyRow } from './forms';
+import { copyRow, dateText } from './forms';
 
 /** The channel's addresses for other players, each with a button that copies it. */
 export function elsewhere(slug: string, title: string): HTMLElement {
@@ -18,4 +19,38 @@ export function elsewhere(slug: string, title: string): HTMLElement {
     h('summary', {}, 'Listen elsewhere'),
     h('ul', {}, ...addresses.map(([label, address]) => copyRow(label, address))),
   );
+}
+
+interface Broadcast {
+  readonly title: string;
+  readonly startedAt: string;
+  readonly asset: string | null;
+}
+
+/** Recordings of shows before this one; asked for when somebody looks. */
+export function earlier(slug: string): HTMLElement {
+  const list = h('ul', {}, h('li', {}, 'Loading…'));
+  const element = h('details', { class: 'earlier' }, h('summary', {}, 'Earlier shows'), list);
+  element.addEventListener('toggle', async () => {
+    if (!element.open) return;
+    try {
+      const { items } = await getJson<{ items: Broadcast[] }>(`/api/v1/channels/${encodeURIComponent(slug)}/broadcasts?limit=50`);
+      const recorded = items.filter(({ asset }) => asset !== null).slice(0, 10);
+      list.replaceChildren(
+        ...recorded.map(({ asset, title, startedAt }) =>
+          h(
+            'li',
+            {},
+            h('a', { href: `/r/${encodeURIComponent(asset!)}` }, title),
+            ' ',
+            h('time', { datetime: startedAt }, dateText(startedAt)),
+          ),
+        ),
+      );
+      if (recorded.length === 0) list.replaceChildren(h('li', {}, 'No recordings yet.'));
+    } catch {
+      list.replaceChildren(h('li', {}, 'The server does not answer.'));
+    }
+  });
+  return element;
 }

@@ -21,8 +21,11 @@ app.append(h('header', { class: 'masthead' }, h('a', { href: '/', class: 'wordma
 
 const path = location.pathname.replace(/\/$/, '');
 const channel = /^\/c\/([^/]+)$/.exec(path)?.[1];
+const recording = /^\/r\/([^/]+)$/.exec(path)?.[1];
 const managed = /^\/channels\/([^/]+)$/.exec(path)?.[1];
 if (channel !== undefined) void onePage(decodeURIComponent(channel));
+else if (recording !== undefined)
+  void import('./recording-page').then(({ mountRecording }) => mountRecording(main, decodeURIComponent(recording)));
 // Whoever listens loads nothing of these.
 else if (path === '/account') void guarded(main, async () => (await import('./account-page')).mountAccount(main));
 else if (path === '/channels') void guarded(main, async () => (await import('./channels-page')).mountChannels(main));

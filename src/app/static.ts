@@ -21,7 +21,7 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 const COMPRESSIBLE = new Set(['.css', '.html', '.js', '.json', '.map', '.svg', '.txt', '.webmanifest']);
 
-const PLAYER_PATH = /^\/(?:c\/[a-z0-9][a-z0-9-]{1,62})?$/;
+const PLAYER_PATH = /^\/(?:c\/[a-z0-9][a-z0-9-]{1,62}|r\/[\w-]{1,64})?$/;
 const ACCOUNT_PATH = /^\/(?:account|channels(?:\/[a-z0-9][a-z0-9-]{1,62})?|admin(?:\/audit)?)$/;
 
 interface PageFile {
@@ -49,7 +49,7 @@ export interface PagesOptions {
 /**
  * The pages, read and compressed once at the start: they are a few hundred kilobytes. `undefined` when they were not built.
  *
- * `/`, `/c/{channel}`, the pages of an account and `/studio` are one document (`studio.html` for the last when there is one); any other
+ * `/`, `/c/{channel}`, `/r/{recording}`, the pages of an account and `/studio` are one document (`studio.html` for the last when there is one); any other
  * unknown path is none of ours.
  */
 export async function loadPages(options: PagesOptions): Promise<Pages | undefined> {

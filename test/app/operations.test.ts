@@ -182,7 +182,7 @@ describe('pages', () => {
       'assets/main-Ab12_-Cd.js': script,
       'icon.svg': '<svg/>',
     });
-    for (const path of ['/', '/index.html', '/c/radio']) assert.equal(await (await get(path)).text(), '<p>player', path);
+    for (const path of ['/', '/index.html', '/c/radio', '/r/0Ab_-9']) assert.equal(await (await get(path)).text(), '<p>player', path);
     assert.equal(await (await get('/studio')).text(), '<p>studio');
     assert.equal((await get('/icon.svg')).headers.get('content-type'), 'image/svg+xml');
     for (const path of [

@@ -299,6 +299,35 @@ test('put out of the room: said, until when, and nothing can be written', async 
   });
 });
 
+test('a recording: the chat is shown as it was at the moment that is heard, after a seek, too', async () => {
+  await withChat(async (world) => {
+    const startMs = Date.now() - 90_000;
+    world.server.goOnAir('radio', 90);
+    world.server.goOffAir('radio');
+    for (let i = 0; i < 120; i++) world.say('bo', `at ${i}`, { at: startMs + i * 700 });
+    const { page, errors } = await world.visit(browser, undefined, DESKTOP, '/r/rec1');
+    await page.getByRole('heading', { name: 'The night of it' }).waitFor();
+    const audio = page.locator('audio');
+    const newest = () => page.locator('.chat-rows .chat-text').last().textContent();
+    const placeS = () => audio.evaluate((element: HTMLAudioElement) => element.currentTime);
+    await audio.evaluate((element: HTMLAudioElement) => element.play());
+    for (const toS of [20, 60, 5]) {
+      await audio.evaluate((element: HTMLAudioElement, at) => {
+        element.currentTime = at;
+      }, toS);
+      // The moment is between one look at the place and the next; what is shown, too.
+      await eventually(`in step after ${toS} s`, async () => {
+        if ((await page.locator('.chat-rows .chat-text').count()) === 0) return false;
+        const beforeS = await placeS();
+        const shown = Number(/\d+/.exec(String(await newest()))?.[0]);
+        const afterS = await placeS();
+        return beforeS >= toS && shown >= Math.floor((beforeS - 1.5) / 0.7) && shown <= Math.floor((afterS + 0.5) / 0.7);
+      });
+    }
+    assert.deepEqual(errors, []);
+  });
+});
+
 for (const [name, options] of [
   ['desktop', DESKTOP],
   ['phone', PHONE],

@@ -30,6 +30,29 @@ export class ChatPageWorld {
     const world = new ChatPageWorld(server, chat);
     server.upgrade = (request, socket, head) => chat.upgrade(request, socket, head);
     server.answerMore = (request, response) => {
+      const json = (value: object) => {
+        response.writeHead(200, { 'content-type': 'application/json' });
+        response.end(JSON.stringify(value));
+        return true;
+      };
+      const url = new URL(request.url ?? '/', server.url);
+      if (url.pathname === '/api/v1/assets/rec1') {
+        const hls = `${server.url}/live/radio/dvr.m3u8`;
+        return json({
+          id: 'rec1',
+          channel: 'radio',
+          title: 'The night of it',
+          createdAt: new Date().toISOString(),
+          durationMs: 60_000,
+          urls: { hls },
+        });
+      }
+      if (url.pathname === '/api/v1/rooms/radio') return json({ offset: world.room.head });
+      if (url.pathname === '/api/v1/rooms/radio/messages') {
+        const before = Number(url.searchParams.get('before'));
+        const items = world.room.entries.slice(Math.max(0, before - 1 - Number(url.searchParams.get('limit'))), before - 1);
+        return json({ items: items.map((entry) => ({ ...entry, epoch: 1, room: world.room.id })), next: null });
+      }
       if (request.method !== 'POST' || request.url !== '/api/v1/auth/refresh') return false;
       let body = '';
       request.on('data', (chunk) => {
@@ -55,6 +78,7 @@ export class ChatPageWorld {
     browser: Browser,
     who: string | undefined,
     options: BrowserContextOptions = DESKTOP,
+    path = '/c/radio',
   ): Promise<{ page: Page; errors: string[] }> {
     const context = await browser.newContext({ ...options, permissions: ['clipboard-read', 'clipboard-write'] });
     const page = await context.newPage();
@@ -73,8 +97,8 @@ export class ChatPageWorld {
         [who, name] as const,
       );
     }
-    await page.goto(`${this.server.url}/c/radio`);
-    await page.locator('.chat-panel[data-link="online"]').waitFor();
+    await page.goto(this.server.url + path);
+    if (path.startsWith('/c/')) await page.locator('.chat-panel[data-link="online"]').waitFor();
     return { page, errors };
   }
 

@@ -187,7 +187,7 @@ export class PageServer {
       const body = await this.#live(slug, rendition, name);
       return body === undefined ? send('text/plain', 'not found', 404) : send(TYPES[extname(name)] ?? 'text/plain', body);
     }
-    const file = pathname === '/' || pathname.startsWith('/c/') ? 'index.html' : pathname.slice(1);
+    const file = pathname === '/' || /^\/[cr]\//.test(pathname) ? 'index.html' : pathname.slice(1);
     const body = await readFile(join(this.#files.pageDir, file)).catch(() => undefined);
     if (body === undefined) return send('text/plain', 'not found', 404);
     send(TYPES[extname(file)] ?? 'application/octet-stream', body);
