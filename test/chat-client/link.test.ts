@@ -259,6 +259,32 @@ test('a deletion that is withdrawn: what it had taken from the view is fetched a
   assert.deepEqual(texts(view), ['said']);
 });
 
+test('one mid is shown once, wherever its copies stand; when the shown one goes, another takes its place', async () => {
+  const { clock, chat, room, view, client } = world();
+  const bo = { id: 'bo', name: 'Bo', role: 'viewer' };
+  for (let i = 1; i <= 80; i++) chat.say(room, bo, i === 5 ? 'twice' : String(i), {}, i === 5 ? 'same' : `k${i}`);
+  chat.say(room, bo, 'twice', {}, 'same');
+  clock.advance(500);
+  const shown = (of: ChatRoom) =>
+    of.timeline.items.filter(({ visible, body }) => visible && body.text === 'twice').map(({ offset }) => offset);
+  assert.deepEqual([view.position, shown(view)], [81, [5]], 'the second takes its place only');
+
+  client.leave(view);
+  chat.isStoring = false;
+  chat.say(room, bo, 'twice', {}, 'same');
+  const again = client.join('radio');
+  clock.advance(500);
+  assert.deepEqual(shown(again), [81]);
+  const asked = again.history(100);
+  clock.advance(500);
+  await asked;
+  assert.deepEqual([again.timeline.items.length, shown(again)], [82, [81]], 'an older copy that comes later is not shown either');
+  room.stored = 80;
+  chat.loseLog(room);
+  clock.advance(500);
+  assert.deepEqual([again.position, shown(again)], [80, [5]]);
+});
+
 test('heads: what does not come by itself is asked for', () => {
   const { clock, chat, room, view, sessions, sent } = world();
   sessions[0]!.mangle = () => {};
