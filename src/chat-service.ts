@@ -12,6 +12,7 @@ import { addressKey } from './chat/address-key.js';
 import type { ChatChange } from './chat/control.js';
 import { Desk, type Moderator } from './chat/desk.js';
 import type { Moderate } from './chat/doors.js';
+import { Erasures } from './chat/erasures.js';
 import { Gateway } from './chat/gateway.js';
 import { parseModAction } from './chat/mod-actions.js';
 import { Moderation } from './chat/moderation/moderation.js';
@@ -90,6 +91,7 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
       if ((kind === 'rules' || kind === 'channel') && roomId !== undefined)
         await rooms.refresh(roomId).catch((error) => log.warn({ roomId, error: messageOf(error) }, 'a chat room could not be read again'));
   };
+  const erasures = new Erasures({ database, clock, log, eraseAccount: (userId, by) => rooms.eraseAccount(userId, by) });
   let stopping: Promise<void> | undefined;
   return {
     rooms,
@@ -98,10 +100,12 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
     async start() {
       await desk.start();
       rooms.start();
+      erasures.start();
     },
     stop() {
       stopping ??= (async () => {
         unfollow();
+        await erasures.stop();
         await rooms.stop();
         await desk.stop();
         await roomLog.stop();

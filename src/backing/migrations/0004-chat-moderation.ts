@@ -212,6 +212,18 @@ create constraint trigger accounts_change_chat after update of banned_at, role, 
 create constraint trigger accounts_deleted_change_chat after delete on accounts deferrable initially deferred
   for each row execute function chat_account_has_changed();
 
+-- Accounts whose messages are still to be erased.
+create table chat_erasures (
+  account_id text primary key,
+  at timestamptz not null default now()
+);
+create function chat_forgets_the_account() returns trigger language plpgsql as $$
+begin
+  insert into chat_erasures (account_id) values (old.id::text) on conflict do nothing;
+  return null;
+end $$;
+create trigger accounts_deleted_erase_chat after delete on accounts for each row execute function chat_forgets_the_account();
+
 create function chat_session_has_ended() returns trigger language plpgsql as $$
 begin
   perform chat_has_changed('session', null, null, null, new.session_id);

@@ -1,0 +1,65 @@
+import type { Database } from '../backing/database.js';
+import type { Clock } from '../runtime/clock.js';
+import { messageOf } from '../runtime/errors.js';
+import type { Log } from '../runtime/log.js';
+
+const LOOK_MS = 30_000;
+/** Until then every process has ended the connections of the account, and what it said last is stored. */
+const SETTLE_MS = 5_000;
+const BATCH = 20;
+
+export interface ErasuresOptions {
+  readonly database: Database;
+  /** Erases all that an account has said; twice is harmless. Rejects when a log or the database is away. */
+  readonly eraseAccount: (userId: string, by: { readonly id: string; readonly name: string }) => Promise<unknown>;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/**
+ * What deleted accounts have said goes with them. A trigger writes the account down in the transaction that deletes it, so it is not forgotten
+ * when a process dies or the log is away; whichever process looks first does it, and two at once do no harm.
+ */
+export class Erasures {
+  readonly #options: ErasuresOptions;
+  #cancel = () => {};
+  #looking: Promise<void> | undefined;
+
+  constructor(options: ErasuresOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#cancel = this.#options.clock.every(LOOK_MS, () => void this.look());
+  }
+
+  /** Waits for what is under way. Twice is harmless. */
+  async stop(): Promise<void> {
+    this.#cancel();
+    await this.#looking;
+  }
+
+  /** Erases what is due. Never rejects: what fails is tried again at the next look. */
+  look(): Promise<void> {
+    this.#looking ??= this.#look().finally(() => {
+      this.#looking = undefined;
+    });
+    return this.#looking;
+  }
+
+  async #look(): Promise<void> {
+    const { database, eraseAccount, clock, log } = this.#options;
+    try {
+      const { rows } = await database.query<{ account_id: string }>(
+        `select account_id from chat_erasures where at < $1 order by at limit ${BATCH}`,
+        [new Date(clock.wallMs() - SETTLE_MS)],
+      );
+      for (const { account_id: accountId } of rows) {
+        await eraseAccount(accountId, { id: 'service', name: 'Veza' });
+        await database.query('delete from chat_erasures where account_id = $1', [accountId]);
+      }
+    } catch (error) {
+      log.warn({ error: messageOf(error) }, 'messages of a deleted account are not erased yet; it is tried again');
+    }
+  }
+}

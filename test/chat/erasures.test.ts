@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { openDatabase } from '../../src/backing/database.js';
+import { Erasures } from '../../src/chat/erasures.js';
+import { FakeClock } from '../../src/runtime/clock.js';
+import { silentLog } from '../../src/runtime/log.js';
+
+const ACCOUNT = '11111111-1111-4111-8111-111111111111';
+
+test('what a deleted account has said is erased, once it is quiet, and until it succeeded', async (t) => {
+  const dataDir = await mkdtemp(join(tmpdir(), 'veza-erasures-'));
+  const database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 5000, log: silentLog });
+  t.after(async () => {
+    await database.stop();
+    await rm(dataDir, { recursive: true, force: true });
+  });
+  const clock = new FakeClock();
+  const asked: string[] = [];
+  let isAway = true;
+  const erasures = new Erasures({
+    database,
+    clock,
+    log: silentLog,
+    async eraseAccount(userId) {
+      asked.push(userId);
+      if (isAway) throw new Error('the log is away');
+    },
+  });
+  await database.query(
+    "insert into accounts (id, email, email_key, name, role) values ($1, 'a@example.org', 'a@example.org', 'A', 'listener')",
+    [ACCOUNT],
+  );
+  await database.query('delete from accounts where id = $1', [ACCOUNT]);
+  await database.query('update chat_erasures set at = $1', [new Date(clock.wallMs())]);
+  await erasures.look();
+  assert.deepEqual(asked, [], 'it may still be saying something');
+  clock.advance(6000);
+  await erasures.look();
+  isAway = false;
+  await erasures.look();
+  await erasures.look();
+  assert.deepEqual(asked, [ACCOUNT, ACCOUNT], 'again after a failure, and then no more');
+});
