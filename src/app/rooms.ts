@@ -201,7 +201,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
           .max(64)
           .regex(/^[^\p{Cc}\p{Cs}]*$/u)
           .meta({ description: 'Made by the client, another for each message.' }),
-        replyTo: z.string().regex(MID).optional().meta({ description: 'The `mid` of a message.' }),
+        reply: z.string().regex(MID).optional().meta({ description: 'The `mid` of a message.' }),
       }),
       status: 201,
       answer: z.strictObject({
@@ -221,7 +221,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
           const outcome = await opened.publish({
             author: { ...author!, ...(sinceMs !== undefined && { sinceMs }) },
             key: body.key,
-            body: { text: body.text, ...(body.replyTo !== undefined && { replyTo: body.replyTo }) },
+            body: { text: body.text, ...(body.reply !== undefined && { reply: body.reply }) },
           });
           if (outcome.kind === 'refused') throw refused(outcome);
           if (outcome.kind === 'held') return { state: 'held', mid: outcome.mid, epoch: null, offset: null, dup: false };

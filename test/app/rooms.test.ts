@@ -93,7 +93,7 @@ test('what is posted is in the history, once for each key, by slug and by id', a
   assert.deepEqual({ ...again, dup: false }, first);
   assert.equal(again.dup, true);
   const { id } = await does(undefined, 'GET', '/rooms/radio', undefined, 200);
-  const reply = await does(bot, 'POST', `/rooms/${id}/messages`, { text: 'welcome', key: 'b1', replyTo: first.mid }, 201);
+  const reply = await does(bot, 'POST', `/rooms/${id}/messages`, { text: 'welcome', key: 'b1', reply: first.mid }, 201);
   const entries = await newest(2);
   assert.deepEqual(
     entries.map((entry: { t: string; mid: string; offset: number; user: object; body: object }) => [
@@ -105,7 +105,7 @@ test('what is posted is in the history, once for each key, by slug and by id', a
     ]),
     [
       ['msg', first.mid, first.offset, { id: viewer.id, name: 'Vera', role: 'viewer' }, { text: 'hello' }],
-      ['msg', reply.mid, first.offset + 1, { id: moderator.id, name: 'Mod', role: 'moderator' }, { text: 'welcome', replyTo: first.mid }],
+      ['msg', reply.mid, first.offset + 1, { id: moderator.id, name: 'Mod', role: 'moderator' }, { text: 'welcome', reply: first.mid }],
     ],
   );
   // The author's copy carries the key, and nobody else's.

@@ -150,7 +150,7 @@ describe('rooms of one process on the embedded database', () => {
     assert.equal(await refused('k'.repeat(65), { text: 'x' }), 'bad_request');
     assert.equal(await refused('k\n', { text: 'x' }), 'bad_request');
     assert.equal(await refused('k', { text: 'x', more: 'y'.repeat(4096) }), 'too_long');
-    assert.equal(await refused('all', { text: '\u0000\ud800"\u0001'.repeat(1000), replyTo: 'x' }), 'published');
+    assert.equal(await refused('all', { text: '\u0000\ud800"\u0001'.repeat(1000), reply: 'x' }), 'published');
     assert.equal(room.head, 1);
     room.release();
   });
