@@ -2,8 +2,6 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { Database } from '../backing/database.js';
 import { keptSecret } from '../backing/secret-file.js';
-import type { Clock } from '../runtime/clock.js';
-import type { Log } from '../runtime/log.js';
 import { AccountLinks } from './accounts/account-links.js';
 import { Accounts } from './accounts/accounts.js';
 import { Mail } from './accounts/mail.js';
@@ -25,32 +23,21 @@ import { loadAdminToken } from './tokens/admin-token.js';
 import { ApiKeys } from './tokens/api-keys.js';
 import { EndedSessions } from './tokens/ended-sessions.js';
 import { Identity, type Verifier } from './tokens/identity.js';
-import { issuersOf } from './tokens/issuers.js';
+import { type IssuersOptions, issuersOf } from './tokens/issuers.js';
 import { jwtVerifier } from './tokens/jwt.js';
 import { Sessions } from './tokens/sessions.js';
 import { SigningKeys } from './tokens/signing-keys.js';
 import { openVault, type Vault } from './vault.js';
 import { Webhooks } from './webhooks/webhooks.js';
 
-export interface AccessOptions {
+export interface AccessOptions extends IssuersOptions {
   readonly database: Database;
   readonly dataDir: string;
-  readonly clock: Clock;
-  readonly log: Log;
   /** `ENCRYPTION_KEY`; undefined: one that is made once and kept in `dataDir`. */
   readonly encryptionKey?: Uint8Array | undefined;
   readonly previousEncryptionKey?: Uint8Array | undefined;
   /** `PUBLIC_URL`, without a slash at the end: the issuer of our own tokens, and the host that passkeys are bound to. */
   readonly publicUrl: string;
-  /** Of the platform's gateway (`JWT_SECRET`, `JWT_AUDIENCE`); without a secret its tokens are not accepted. */
-  readonly jwtSecret?: string | undefined;
-  readonly jwtAudience?: string | undefined;
-  /** Of another issuer (`AUTH_…`); accepted when address, issuer and audience are given. */
-  readonly authJwksUrl?: string | undefined;
-  readonly authIssuer?: string | undefined;
-  readonly authAudience?: string | undefined;
-  readonly authRoleClaim?: string | undefined;
-  readonly authPrivilegedRoles?: boolean | undefined;
   /** `PLAYBACK_KEYS_FILE`: where an edge server reads the keys of playback links. */
   readonly playbackKeysFile?: string | undefined;
   /** Undefined: no mail can be sent. */
