@@ -6,7 +6,7 @@ import { beyondKeys, keyReaches, ROLES } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import { isoOf } from './channels.js';
 import { deletedChannels } from './me.js';
-import { cursorOf, type Operation, operation, pageOf, pageQuery, positionOf } from './openapi.js';
+import { type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
 import { emailSchema, nameSchema } from './sign-in.js';
 
 const accountSchema = z.strictObject({
@@ -86,9 +86,7 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
           query.cursor === undefined ? undefined : positionOf(query.cursor, z.tuple([z.int().min(0).max(MAX_WALL_MS), z.uuid()]));
         const after = position && { createdAtMs: position[0], id: position[1] };
         const found = await accounts.list(query.query, after, query.limit + 1);
-        const items = found.slice(0, query.limit);
-        const last = items.at(-1);
-        return { items: items.map(shown), next: found.length > query.limit && last ? cursorOf([last.createdAtMs, last.id]) : null };
+        return page(found, query.limit, shown, ({ createdAtMs, id }) => [createdAtMs, id]);
       },
     }),
     operation({

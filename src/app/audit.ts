@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { Audit, AuditEntry, AuditFilter } from '../access/audit.js';
 import { isoOf } from './channels.js';
-import { cursorOf, type Operation, operation, pageOf, pageQuery, positionOf } from './openapi.js';
+import { type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
 
 const entrySchema = z.strictObject({
   id: z.int(),
@@ -65,8 +65,7 @@ export function auditOperations({ audit }: { audit: Audit }): Operation[] {
       async handle({ query }) {
         const before = query.cursor === undefined ? undefined : positionOf(query.cursor, z.tuple([z.int()]))[0];
         const found = await audit.list({ ...filterOf(query), before }, query.limit + 1);
-        const items = found.slice(0, query.limit);
-        return { items: items.map(shown), next: found.length > query.limit ? cursorOf([items.at(-1)!.id]) : null };
+        return page(found, query.limit, shown, ({ id }) => [id]);
       },
     }),
     operation({

@@ -4,7 +4,7 @@ import { may, type Principal } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Broadcast, Broadcasts } from '../vod/broadcasts.js';
 import { isoOf, slugParams, titleSchema } from './channels.js';
-import { cursorOf, type Operation, operation, pageOf, pageQuery, positionOf, positionTime } from './openapi.js';
+import { type Operation, operation, page, pageOf, pageQuery, positionOf, positionTime } from './openapi.js';
 
 const broadcastSchema = z.strictObject({
   id: z.string(),
@@ -53,7 +53,7 @@ export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }
     urls: { hls: `${mediaUrl}/vod/${broadcast.id}/master.m3u8`, dash: `${mediaUrl}/vod/${broadcast.id}/manifest.mpd` },
   });
 
-  const page = async <T>(
+  const listed = async <T>(
     query: { cursor?: string | undefined; limit: number },
     filter: Parameters<Broadcasts['list']>[0],
     shown: (broadcast: Broadcast) => T,
@@ -63,9 +63,7 @@ export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }
       filter.after = { startedAtMs, id };
     }
     const found = await broadcasts.list(filter, query.limit + 1);
-    const items = found.slice(0, query.limit);
-    const last = items.at(-1);
-    return { items: items.map(shown), next: found.length > query.limit && last ? cursorOf([last.startedAtMs, last.id]) : null };
+    return page(found, query.limit, shown, ({ startedAtMs, id }) => [startedAtMs, id]);
   };
 
   return [
@@ -87,7 +85,7 @@ export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }
           () => true,
           () => false,
         );
-        return page(query, { channel: params.slug }, (broadcast) => ({
+        return listed(query, { channel: params.slug }, (broadcast) => ({
           id: broadcast.id,
           channel: broadcast.channel,
           title: broadcast.title,
@@ -109,7 +107,7 @@ export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }
       answer: pageOf(assetSchema),
       errors: [],
       handle: ({ query, principal }) =>
-        page(query, may(principal, 'channel.list-all') ? { recorded: true } : { recorded: true, visibilities: ['public'] }, asset),
+        listed(query, may(principal, 'channel.list-all') ? { recorded: true } : { recorded: true, visibilities: ['public'] }, asset),
     }),
     operation({
       id: 'getAsset',

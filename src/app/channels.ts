@@ -4,7 +4,7 @@ import { COUNTRIES } from '../access/playback/countries.js';
 import { may, type Principal } from '../access/roles.js';
 import { isSeen, PLAIN_LINE } from '../access/shown-text.js';
 import { VezaError } from '../runtime/errors.js';
-import { cursorOf, type Operation, operation, pageOf, pageQuery, positionOf } from './openapi.js';
+import { type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
 
 /** What the API asks of the live room. */
 export interface LiveStatus {
@@ -153,8 +153,7 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       async handle({ query, principal }) {
         const after = query.cursor === undefined ? '' : positionOf(query.cursor, z.tuple([z.string().max(63)]))[0];
         const found = await channels.list(may(principal, 'channel.list-all') ? VISIBILITIES : ['public'], after, query.limit + 1);
-        const items = found.slice(0, query.limit);
-        return { items: items.map(shown), next: found.length > query.limit ? cursorOf([items.at(-1)!.slug]) : null };
+        return page(found, query.limit, shown, ({ slug }) => [slug]);
       },
     }),
     operation({

@@ -4,7 +4,7 @@ import type { Members } from '../access/members.js';
 import { CHANNEL_ROLES, type ChannelRole } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import { isoOf, slugParams } from './channels.js';
-import { cursorOf, type Operation, operation, pageOf, pageQuery, positionOf } from './openapi.js';
+import { type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
 
 const roleSchema = z.enum(CHANNEL_ROLES).meta({ description: '`owner` hands the channel over; who owned it is a host from then on.' });
 const memberSchema = z.strictObject({
@@ -58,12 +58,12 @@ export function memberOperations({
       async handle({ query, principal }) {
         const after = query.cursor === undefined ? '' : positionOf(query.cursor, z.tuple([z.string().max(63)]))[0];
         const found = await members.channelsOf(principal.accountId!, after, query.limit + 1);
-        const page = found.slice(0, query.limit);
-        const shown = await Promise.all(page.map(async ({ slug, role }) => ({ role, channel: await channels.get(slug) })));
+        const shown = async ({ slug, role }: (typeof found)[number]) => ({ role, channel: await channels.get(slug) });
+        const { items, next } = page(found, query.limit, shown, ({ slug }) => [slug]);
         return {
           // One that was deleted meanwhile is not there.
-          items: shown.flatMap(({ role, channel }) => (channel ? [{ ...shownChannel(channel), role }] : [])),
-          next: found.length > query.limit ? cursorOf([page.at(-1)!.slug]) : null,
+          items: (await Promise.all(items)).flatMap(({ role, channel }) => (channel ? [{ ...shownChannel(channel), role }] : [])),
+          next,
         };
       },
     }),
@@ -83,12 +83,12 @@ export function memberOperations({
           query.cursor === undefined ? undefined : positionOf(query.cursor, z.tuple([z.int32(), z.string().max(500), z.uuid()]));
         const after = position && { place: position[0], name: position[1], accountId: position[2] };
         const found = await members.list(channel, after, query.limit + 1);
-        const page = found.slice(0, query.limit);
-        const last = page.at(-1);
-        return {
-          items: page.map(({ accountId, name, role, addedAtMs }) => ({ accountId, name, role, addedAt: isoOf(addedAtMs) })),
-          next: found.length > query.limit && last ? cursorOf([last.role === 'owner' ? 0 : 1, last.name, last.accountId]) : null,
-        };
+        return page(
+          found,
+          query.limit,
+          ({ accountId, name, role, addedAtMs }) => ({ accountId, name, role, addedAt: isoOf(addedAtMs) }),
+          ({ role, name, accountId }) => [role === 'owner' ? 0 : 1, name, accountId],
+        );
       },
     }),
     operation({

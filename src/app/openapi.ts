@@ -95,7 +95,13 @@ export const pageQuery = {
 };
 
 /** A cursor is where a list goes on, and nobody else's business. */
-export const cursorOf = (position: readonly (string | number)[]): string => Buffer.from(JSON.stringify(position)).toString('base64url');
+const cursorOf = (position: readonly (string | number)[]): string => Buffer.from(JSON.stringify(position)).toString('base64url');
+
+/** An answer to a list that was read with one more than the limit, which tells whether there are more. */
+export function page<T, V>(found: readonly T[], limit: number, view: (item: T) => V, position: (item: T) => (string | number)[]) {
+  const items = found.slice(0, limit);
+  return { items: items.map(view), next: found.length > limit ? cursorOf(position(items.at(-1)!)) : null };
+}
 
 /** Wall clock milliseconds in a cursor: no more than a `Date` and PostgreSQL can hold. */
 export const positionTime = z.number().min(0).max(8.64e15);

@@ -16,7 +16,7 @@ import {
 import type { Ban, Timeout } from '../chat/sanctions.js';
 import { SETTING_LIMITS } from '../chat/settings.js';
 import { isoOf } from './channels.js';
-import { type Call, cursorOf, type Operation, operation, pageOf, pageQuery, positionOf, positionTime } from './openapi.js';
+import { type Call, type Operation, operation, page, pageOf, pageQuery, positionOf, positionTime } from './openapi.js';
 import { messageParams, type RoomOperationsOptions, roomAccess, roomParams, userParams } from './room-access.js';
 
 const line = (maxChars: number) => z.string().trim().min(1).max(maxChars).regex(LINE);
@@ -552,8 +552,3 @@ const actView = (act: {
   userId: act.userId ?? null,
   details: act.details,
 });
-
-function page<T, V>(found: readonly T[], limit: number, view: (item: T) => V, position: (item: T) => (string | number)[]) {
-  const items = found.slice(0, limit);
-  return { items: items.map(view), next: found.length > limit ? cursorOf(position(items.at(-1)!)) : null };
-}

@@ -5,7 +5,7 @@ import type { Delivery, Webhook, Webhooks } from '../access/webhooks/webhooks.js
 import { MAX_OUTBOUND_URL_CHARS } from '../backing/outbound-address.js';
 import type { ErrorCode } from '../runtime/errors.js';
 import { isoOf, slugParams } from './channels.js';
-import { type Call, cursorOf, type Operation, operation, pageOf, pageQuery, positionOf } from './openapi.js';
+import { type Call, type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
 
 const webhookId = { webhookId: z.uuid() };
 const deliveryId = { deliveryId: z.uuid() };
@@ -168,9 +168,7 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
         const { query, params } = call;
         const before = query.cursor === undefined ? undefined : positionOf(query.cursor, z.tuple([z.int().min(0)]))[0];
         const found = await webhooks.deliveries(channelId(call), params.webhookId, before, query.limit + 1);
-        const items = found.slice(0, query.limit);
-        const last = items.at(-1);
-        return { items: items.map(shownDelivery), next: found.length > query.limit && last ? cursorOf([last.sequence]) : null };
+        return page(found, query.limit, shownDelivery, ({ sequence }) => [sequence]);
       },
     }),
     operation({
