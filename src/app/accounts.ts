@@ -4,9 +4,8 @@ import type { Accounts } from '../access/accounts/accounts.js';
 import type { Registration } from '../access/accounts/registration.js';
 import { beyondKeys, keyReaches, ROLES } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
-import { isoOf } from './channels.js';
 import { deletedChannels } from './me.js';
-import { type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
+import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
 import { emailSchema, nameSchema } from './sign-in.js';
 
 const accountSchema = z.strictObject({

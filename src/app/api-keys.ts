@@ -2,8 +2,7 @@ import { z } from 'zod';
 import { outranks, type Principal, type Role, SCOPES, type Scope } from '../access/roles.js';
 import { type ApiKey, type ApiKeys, MAX_KEY_NAME_CHARS } from '../access/tokens/api-keys.js';
 import { VezaError } from '../runtime/errors.js';
-import { isoOf } from './channels.js';
-import { type Call, type Operation, operation, pageOf } from './openapi.js';
+import { type Call, isoOf, type Operation, operation, pageOf } from './openapi.js';
 
 const scopeSchema = z.enum(Object.keys(SCOPES) as [Scope, ...Scope[]]);
 const apiKeySchema = z.strictObject({

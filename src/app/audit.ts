@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import type { Audit, AuditEntry, AuditFilter } from '../access/audit.js';
-import { isoOf } from './channels.js';
-import { type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
+import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
 
 const entrySchema = z.strictObject({
   id: z.int(),

@@ -3,8 +3,8 @@ import { type Channel, VISIBILITIES } from '../access/channels.js';
 import { may, type Principal } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Broadcast, Broadcasts } from '../vod/broadcasts.js';
-import { isoOf, slugParams, titleSchema } from './channels.js';
-import { type Operation, operation, page, pageOf, pageQuery, positionOf, positionTime } from './openapi.js';
+import { slugParams, titleSchema } from './channels.js';
+import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf, positionTime } from './openapi.js';
 
 const broadcastSchema = z.strictObject({
   id: z.string(),

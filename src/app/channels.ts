@@ -4,7 +4,7 @@ import { COUNTRIES } from '../access/playback/countries.js';
 import { may, type Principal } from '../access/roles.js';
 import { isSeen, PLAIN_LINE } from '../access/shown-text.js';
 import { VezaError } from '../runtime/errors.js';
-import { type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
+import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
 
 /** What the API asks of the live room. */
 export interface LiveStatus {
@@ -309,6 +309,3 @@ export async function endGone(live: Pick<LiveStatus, 'end'>, slug: string): Prom
     if (!(error instanceof VezaError && error.code === 'unavailable')) throw error;
   });
 }
-
-/** RFC 3339, UTC, milliseconds. */
-export const isoOf = (wallMs: number) => new Date(wallMs).toISOString();

@@ -8,8 +8,8 @@ import type { Principal } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Broadcasts } from '../vod/broadcasts.js';
 import { asNoRecording, assetParams, channelOfRecording, noRecording, recordingOf } from './broadcasts.js';
-import { type Addresses, isoOf, type LiveStatus, slugParams } from './channels.js';
-import { type Client, type Operation, operation } from './openapi.js';
+import { type Addresses, type LiveStatus, slugParams } from './channels.js';
+import { type Client, isoOf, type Operation, operation } from './openapi.js';
 import { cookieName } from './playback/admission.js';
 
 const linkBody = z.strictObject({

@@ -5,8 +5,7 @@ import { CHANNEL_ROLES, type Principal, ROLES } from '../access/roles.js';
 import type { Passkeys } from '../access/second-factor/passkeys.js';
 import type { TwoFactor } from '../access/second-factor/two-factor.js';
 import { VezaError } from '../runtime/errors.js';
-import { isoOf } from './channels.js';
-import { type Operation, operation } from './openapi.js';
+import { isoOf, type Operation, operation } from './openapi.js';
 import { nameSchema, newPasswordSchema, passwordSchema } from './sign-in.js';
 
 const meSchema = z.strictObject({

@@ -3,8 +3,8 @@ import { type Channel, type Channels, SLUG } from '../access/channels.js';
 import type { Members } from '../access/members.js';
 import { CHANNEL_ROLES, type ChannelRole } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
-import { isoOf, slugParams } from './channels.js';
-import { type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
+import { slugParams } from './channels.js';
+import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
 
 const roleSchema = z.enum(CHANNEL_ROLES).meta({ description: '`owner` hands the channel over; who owned it is a host from then on.' });
 const memberSchema = z.strictObject({

@@ -103,6 +103,9 @@ export function page<T, V>(found: readonly T[], limit: number, view: (item: T) =
   return { items: items.map(view), next: found.length > limit ? cursorOf(position(items.at(-1)!)) : null };
 }
 
+/** How every answer writes a moment: RFC 3339, UTC, milliseconds. */
+export const isoOf = (wallMs: number) => new Date(wallMs).toISOString();
+
 /** Wall clock milliseconds in a cursor: no more than a `Date` and PostgreSQL can hold. */
 export const positionTime = z.number().min(0).max(8.64e15);
 

@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import type { PlaybackKeys } from '../access/playback/playback-keys.js';
-import { isoOf } from './channels.js';
-import { type Operation, operation, pageOf } from './openapi.js';
+import { isoOf, type Operation, operation, pageOf } from './openapi.js';
 
 const keySchema = z.strictObject({
   id: z.string().meta({ description: 'Stands at the beginning of every token that it signs.' }),

@@ -15,8 +15,7 @@ import {
 } from '../chat/mod-actions.js';
 import type { Ban, Timeout } from '../chat/sanctions.js';
 import { SETTING_LIMITS } from '../chat/settings.js';
-import { isoOf } from './channels.js';
-import { type Call, type Operation, operation, page, pageOf, pageQuery, positionOf, positionTime } from './openapi.js';
+import { type Call, isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf, positionTime } from './openapi.js';
 import { messageParams, type RoomOperationsOptions, roomAccess, roomParams, userParams } from './room-access.js';
 
 const line = (maxChars: number) => z.string().trim().min(1).max(maxChars).regex(LINE);

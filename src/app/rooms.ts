@@ -7,8 +7,7 @@ import { MID } from '../chat/mod-actions.js';
 import type { Outcome } from '../chat/room.js';
 import { CHAT_ROLES, CHOICES, PUBLIC_SETTINGS, SETTING_LIMITS } from '../chat/settings.js';
 import { VezaError } from '../runtime/errors.js';
-import { isoOf } from './channels.js';
-import { type Operation, operation, pageOf } from './openapi.js';
+import { isoOf, type Operation, operation, pageOf } from './openapi.js';
 import { mayWrite, type RoomOperationsOptions, roomAccess, roomParams, signedIn } from './room-access.js';
 
 const whole = ([least, most]: readonly [number, number]) => z.int().min(least).max(most);

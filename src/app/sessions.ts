@@ -3,8 +3,7 @@ import type { RateLimits } from '../access/rate-limits.js';
 import type { Sessions } from '../access/tokens/sessions.js';
 import type { SigningKeys } from '../access/tokens/signing-keys.js';
 import { VezaError } from '../runtime/errors.js';
-import { isoOf } from './channels.js';
-import { type Operation, operation, pageOf } from './openapi.js';
+import { isoOf, type Operation, operation, pageOf } from './openapi.js';
 
 const refreshTokenSchema = z.string().min(1).max(512);
 

@@ -5,8 +5,7 @@ import { ANONYMOUS, beyondKeys, keyReaches, type Principal, type Role } from '..
 import { MAX_PASSKEY_NAME_CHARS, type Passkey, type Passkeys } from '../access/second-factor/passkeys.js';
 import { RECOVERY_CODES, type TwoFactor, wrongCode } from '../access/second-factor/two-factor.js';
 import { VezaError } from '../runtime/errors.js';
-import { isoOf } from './channels.js';
-import { type Call, type Client, type Operation, operation, pageOf } from './openapi.js';
+import { type Call, type Client, isoOf, type Operation, operation, pageOf } from './openapi.js';
 
 /** What is asked of accounts. */
 export interface FactorAccounts {

@@ -4,8 +4,8 @@ import { MAX_OVERLAP_S } from '../access/webhooks/webhook-secrets.js';
 import type { Delivery, Webhook, Webhooks } from '../access/webhooks/webhooks.js';
 import { MAX_OUTBOUND_URL_CHARS } from '../backing/outbound-address.js';
 import type { ErrorCode } from '../runtime/errors.js';
-import { isoOf, slugParams } from './channels.js';
-import { type Call, type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
+import { slugParams } from './channels.js';
+import { type Call, isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
 
 const webhookId = { webhookId: z.uuid() };
 const deliveryId = { deliveryId: z.uuid() };
