@@ -115,7 +115,8 @@ export class Audiences {
     const { person } = connection;
     const timeoutUntilMs = person && this.#options.rules.timeoutOf(hub.id, person.id, this.#host.wallMs());
     const timeout = timeoutUntilMs === undefined || !Number.isFinite(timeoutUntilMs) ? 'null' : Math.trunc(timeoutUntilMs);
-    return `"role":"${standing.role}","write":${person?.mayWrite === true},"moderate":"${standing.moderates}","timeoutUntil":${timeout}`;
+    const warnings = person ? this.#options.rules.warningsOf(hub.id, person.id) : 0;
+    return `"role":"${standing.role}","write":${person?.mayWrite === true},"moderate":"${standing.moderates}","timeoutUntil":${timeout},"warnings":${warnings}`;
   }
 
   /** Every two seconds, of a connection that reads. */

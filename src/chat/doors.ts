@@ -67,6 +67,8 @@ export interface HouseRules {
     nowMs: number,
   ): { readonly code: string; readonly reason: string; readonly untilMs?: number } | undefined;
   timeoutOf(roomId: string, userId: string, nowMs: number): number | undefined;
+  /** Warnings that he has not seen. */
+  warningsOf(roomId: string, userId: string): number;
   /** As `joined` shows it. */
   inForce(roomId: string): { readonly followersMin: number };
   pinned(roomId: string): unknown;

@@ -37,6 +37,8 @@ interface RoomState {
   /** By user. `untilMs` Infinity: for good. */
   bans: Map<string, { untilMs: number; isShadow: boolean }>;
   timeouts: Map<string, number>;
+  /** How many of them he has not seen. */
+  warnings: Map<string, number>;
   /** By hash. */
   addresses: Map<string, number>;
   isKnown: boolean;
@@ -168,6 +170,11 @@ export class RoomRules implements Rules {
     return untilMs !== undefined && untilMs > nowMs ? untilMs : undefined;
   }
 
+  /** Warnings that he has not seen yet. */
+  warningsOf(roomId: string, userId: string): number {
+    return this.#rooms.get(roomId)?.warnings.get(userId) ?? 0;
+  }
+
   allows(room: Pick<RoomInfo, 'id'>, author: Author, nowMs: number, text: string): Refusal | undefined {
     const state = this.#rooms.get(room.id);
     if (!state?.isKnown) {
@@ -249,6 +256,7 @@ export class RoomRules implements Rules {
         pinned: undefined,
         bans: new Map(),
         timeouts: new Map(),
+        warnings: new Map(),
         addresses: new Map(),
         isKnown: false,
         stale: 'all',
@@ -365,18 +373,26 @@ export class RoomRules implements Rules {
       'select user_id, until from room_timeouts where room_id = $1 and until > $2 and ($3::text[] is null or user_id = any($3))',
       values,
     );
+    const warnings = await database.query<{ user_id: string; unseen: number }>(
+      `select user_id, count(*)::int as unseen from room_warnings
+       where room_id = $1 and seen_at is null and ($2::text[] is null or user_id = any($2)) group by user_id`,
+      [roomId, userIds ?? null],
+    );
     if (userIds)
       for (const userId of userIds) {
         state.bans.delete(userId);
         state.timeouts.delete(userId);
+        state.warnings.delete(userId);
       }
     else {
       state.bans.clear();
       state.timeouts.clear();
+      state.warnings.clear();
     }
     for (const { user_id, shadow, until } of bans.rows)
       state.bans.set(user_id, { untilMs: until?.getTime() ?? Number.POSITIVE_INFINITY, isShadow: shadow });
     for (const { user_id, until } of timeouts.rows) state.timeouts.set(user_id, until.getTime());
+    for (const { user_id, unseen } of warnings.rows) state.warnings.set(user_id, unseen);
   }
 
   /** What has ended takes no memory for long. */

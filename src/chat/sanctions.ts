@@ -154,7 +154,10 @@ export class Sanctions {
   /** Rejects with `not_found`. Twice is harmless. */
   async warningSeen(roomId: string, userId: string, id: string): Promise<void> {
     const { rowCount } = await this.#database.query(
-      'update room_warnings set seen_at = coalesce(seen_at, $4) where id = $3 and room_id = $1 and user_id = $2',
+      // His other pages are told as well.
+      `with before as (select id, seen_at from room_warnings where id = $3 and room_id = $1 and user_id = $2),
+         seen as (update room_warnings w set seen_at = $4 from before b where w.id = b.id and b.seen_at is null returning w.room_id, w.user_id)
+       select before.id, (select chat_has_changed('sanction', room_id, null, user_id, null) from seen)::text as told from before`,
       [roomId, userId, id, new Date(this.#clock.wallMs())],
     );
     if (rowCount === 0) throw new VezaError('not_found', 'There is no such warning.');

@@ -38,6 +38,7 @@ const you = {
   write: { type: 'boolean', description: 'not a guest, not an API key that only reads' },
   moderate: { enum: ['yes', 'no', 'second-factor'] },
   timeoutUntil: orNull(atMs),
+  warnings: { ...whole, description: 'that you have not seen: `GET /rooms/{slug}/me` has them' },
 };
 const frame = (
   t: string,

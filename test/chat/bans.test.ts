@@ -173,11 +173,19 @@ test('a warning is shown until it has been seen, to him alone', async () => {
   end();
   assert.deepEqual(shown, [one.id]);
   assert.deepEqual(world.told.acts, []);
+  assert.deepEqual([there.rules.warningsOf(world.room.id, one.id), there.rules.warningsOf(world.room.id, other.id)], [1, 0]);
   const [warning] = (await there.standing(world.room.id, one.id)).warnings;
   assert.equal(warning?.text, 'mind your language');
   await rejects(there.sanctions.warningSeen(world.room.id, other.id, warning!.id), 'not_found');
+  // Every page of his learns that he has seen it, once.
+  const told: string[] = [];
+  const endHere = here.rules.listen({ onPeople: (_room, userIds) => told.push(...userIds), onRoom: () => undefined });
   await there.sanctions.warningSeen(world.room.id, one.id, warning!.id);
   await there.sanctions.warningSeen(world.room.id, one.id, warning!.id);
+  await world.pass(900);
+  endHere();
+  assert.deepEqual(told, [one.id]);
+  assert.equal(here.rules.warningsOf(world.room.id, one.id), 0);
   assert.deepEqual((await there.standing(world.room.id, one.id)).warnings, []);
   for (let i = 0; i < 50; i++) await does({ action: 'warn', user: one.id, text: 'again' });
   await rejects(does({ action: 'warn', user: one.id, text: 'one more' }), 'conflict');

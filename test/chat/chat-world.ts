@@ -145,6 +145,7 @@ export class ChatWorld implements Doors, HouseRules {
   readonly endedPeople = new Map<string, 'banned' | 'ended'>();
   readonly bans = new Map<string, number>();
   readonly timeouts = new Map<string, number>();
+  readonly warnings = new Map<string, number>();
   guests: 'read' | 'none' = 'read';
   followersMin = 0;
   /** Of the process's time. */
@@ -268,6 +269,9 @@ export class ChatWorld implements Doors, HouseRules {
   }
   timeoutOf(_room: string, userId: string): number | undefined {
     return this.timeouts.get(userId);
+  }
+  warningsOf(_room: string, userId: string): number {
+    return this.warnings.get(userId) ?? 0;
   }
   inForce() {
     return { followersMin: this.followersMin };

@@ -256,6 +256,9 @@ inWorld('a ban puts out of the room and says until when; a timeout is told', asy
   world.tellPeople(roomId(1), ['u-bob']);
   assert.equal((await bob.next('you')).timeoutUntil, world.clock.wallMs() + 60_000);
   world.bans.set('u-bob', world.clock.wallMs() + 90_000);
+  world.warnings.set('u-bob', 2);
+  world.tellPeople(roomId(1), ['u-bob']);
+  assert.equal((await bob.next('you')).warnings, 2);
   world.tellPeople(roomId(1), ['u-bob']);
   assert.deepEqual(await bob.next('left'), { t: 'left', room: roomId(1), code: 'banned', until: world.clock.wallMs() + 90_000 });
   assert.equal((await bob.ask({ t: 'join', id: '9', room: 'radio' })).code, 'banned');
