@@ -6,6 +6,7 @@ import type { RoomsApi } from './app/room-access.js';
 import type { Database } from './backing/database.js';
 import { DELIVERY_BUCKETS_S } from './chat/delivery-times.js';
 import { chatServer, listenAt, SPARE_CONNECTIONS } from './chat/listener.js';
+import { NowPlaying } from './chat/now-playing.js';
 import type { Presence } from './chat/presence.js';
 import { MAX_PROCESS_CONNECTIONS, type ProcessStats, retrySpreadMs } from './chat/process-stats.js';
 import { chatDoors, personOf, standingOf } from './chat-doors.js';
@@ -48,6 +49,7 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
   const { config, database, access, clock, log } = options;
   const chat = await openChatRooms({ config, database, vault: access.vault, audit: access.audit, clock, log });
   const rooms: Component = { name: 'chat rooms', start: () => chat.start(), stop: () => chat.stop() };
+  const nowPlaying = new NowPlaying({ database, clock, log, act: (roomId, entry) => chat.rooms.act(roomId, entry) });
   const chatAccess = { database, identity: access.identity, ended: access.ended, playbackLinks: access.playbackLinks };
   const doors = chatDoors(chatAccess);
   const count = processesOf(config);
@@ -55,7 +57,7 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
     const { composeProcesses } = await import('./service-chat-processes.js');
     const processes = composeProcesses(options, count);
     provideChatMetrics(options.metrics, () => processes.stats());
-    return { api: apiOf(chat, processes.presence, doors), parts: [rooms, processes.part] };
+    return { api: apiOf(chat, processes.presence, doors), parts: [rooms, nowPlaying, processes.part] };
   }
   const maxConnections = Math.min(config.maxConnections, MAX_PROCESS_CONNECTIONS);
   const opened = openGateway({
@@ -70,7 +72,7 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
     countryOf: options.countryOf,
   });
   provideChatMetrics(options.metrics, () => statsOf(opened.gateway));
-  return { api: apiOf(chat, opened.presence, doors), parts: [rooms, door(options, opened, maxConnections)] };
+  return { api: apiOf(chat, opened.presence, doors), parts: [rooms, nowPlaying, door(options, opened, maxConnections)] };
 }
 
 function apiOf({ rooms, desk }: ChatRooms, presence: Presence, doors: ReturnType<typeof chatDoors>): RoomsApi {

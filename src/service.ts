@@ -21,6 +21,7 @@ import { createFileStore } from './backing/object-store-files.js';
 import type { Config } from './config.js';
 import type { LiveEdge } from './live/edge.js';
 import { RemoteEdge } from './live/edge-remote.js';
+import { TitleNotes } from './live/title-notes.js';
 import type { Clock } from './runtime/clock.js';
 import { internalServerTls } from './runtime/internal-tls.js';
 import { type Component, Lifecycle } from './runtime/lifecycle.js';
@@ -130,7 +131,7 @@ export async function composeService(
     { name: 'access', start: () => (serves ? access.start() : access.webhooks.start()), stop: () => access.stop() },
     ...(worker ? [worker.first] : []),
     ...(remote ? [remote] : []),
-    ...(room?.parts ?? []),
+    ...(room ? [...room.parts, new TitleNotes({ live: room.live, database, clock, log })] : []),
     ...(chat?.parts ?? []),
     listener('metrics', config.metricsEnabled, async () => {
       const { host, prometheusPort } = config;

@@ -12,6 +12,7 @@ export interface Frame {
   readonly text: string;
   /** Of `text` in UTF-8. */
   readonly bytes: number;
+  /** Of a message. */
   readonly mid: string | undefined;
   /** The key its author made. */
   readonly key: string | undefined;
@@ -40,15 +41,21 @@ const MID_LENGTH = 22;
 
 /** What an entry says beside its text. */
 export interface EntryFacts {
+  /** Also of another entry that is there once, however often it is put in: see `Act.key`. */
   readonly mid: string | undefined;
   readonly key: string | undefined;
   readonly userId: string | undefined;
   readonly sentAtMs: number | undefined;
 }
 
-/** Of a message; other entries have none of it. */
+const isMessage = ({ type }: LogEntry) => type === 'msg' || type === 'shadow';
+const MID_ALONE = /^[\w-]{22}:$/;
+
 export function factsOf(entry: LogEntry): EntryFacts {
-  if (entry.type !== 'msg' && entry.type !== 'shadow') return NO_FACTS;
+  if (!isMessage(entry)) {
+    const isOnce = entry.type !== 'gone' && entry.key !== undefined && MID_ALONE.test(entry.key);
+    return isOnce ? { ...NO_FACTS, mid: entry.key!.slice(0, MID_LENGTH) } : NO_FACTS;
+  }
   const { mid, user, sentAt } = JSON.parse(entry.payload) as { mid?: string; user?: { id?: string }; sentAt?: number };
   const key = entry.key?.slice(MID_LENGTH + 1);
   return { mid: entry.key?.slice(0, MID_LENGTH) ?? mid, key: key || undefined, userId: user?.id, sentAtMs: sentAt };
@@ -70,7 +77,7 @@ export interface Del {
 export const delOf = (entry: LogEntry): Del => JSON.parse(entry.payload) as Del;
 
 export function encode(roomId: string, epoch: number, entry: LogEntry): Frame {
-  const facts = factsOf(entry);
+  const facts = isMessage(entry) ? factsOf(entry) : NO_FACTS;
   const shadow = entry.type === 'shadow';
   const head = (type: string) =>
     `{"t":${JSON.stringify(type)},"room":"${roomId}","epoch":${epoch},"offset":${entry.offset},"at":${Math.trunc(entry.atMs)}`;

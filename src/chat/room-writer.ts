@@ -122,21 +122,14 @@ export class RoomWriter {
 
   async approve(held: HeldMessage): Promise<Said> {
     const { mid, key, author, body, saidAtMs } = held;
-    const payload = payloadOf(mid, author, body, Math.trunc(saidAtMs));
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const before = (await this.#options.history.byMid(this.#reader.id, [mid])).get(mid);
-      if (before) return { epoch: this.#reader.epoch, offset: before.offset };
-      const said = await this.#say('msg', payload, logKeyOf(mid, key));
-      if (said) return said;
-    }
-    throw new VezaError('unavailable', 'The room was begun anew again and again; try once more.');
+    return this.#sayOnce('msg', payloadOf(mid, author, body, Math.trunc(saidAtMs)), mid, key);
   }
 
   async act({ type, payload }: Act): Promise<Said> {
     const text = JSON.stringify(payload);
     if (text.length > MAX_ACT_CHARS) throw new VezaError('payload_too_large', `An entry has at most ${MAX_ACT_CHARS} characters.`);
     if (['msg', 'shadow', 'gone', 'del'].includes(type)) throw new VezaError('bad_request', `"${type}" is not an act.`);
-    return this.#sayUntilStored(type, text);
+    return key === undefined ? this.#sayUntilStored(type, text) : this.#sayOnce(type, text, midOf(this.#reader.id, type, key), '');
   }
 
   async erase(what: Erasure, by: { readonly id: string; readonly name: string }): Promise<Said | undefined> {
@@ -151,7 +144,7 @@ export class RoomWriter {
     const unknown = mids.filter((mid) => !offsets.has(mid));
     if (unknown.length > 0) {
       for (const [mid, { offset, type }] of await this.#options.history.byMid(this.#reader.id, unknown))
-        if (type !== 'gone') offsets.set(mid, offset);
+        if (type === 'msg' || type === 'shadow') offsets.set(mid, offset);
     }
     if (offsets.size === 0) return undefined;
     return this.#delete({ offsets: [...offsets.values()] }, { mids: [...offsets.keys()], by: { id: by.id, name: by.name } });
@@ -203,6 +196,17 @@ export class RoomWriter {
   async #sayUntilStored(type: string, payload: string, appended?: () => Promise<void>): Promise<Said> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const said = await this.#say(type, payload, `${type}:${randomUUID()}`, appended);
+      if (said) return said;
+    }
+    throw new VezaError('unavailable', 'The room was begun anew again and again; try once more.');
+  }
+
+  /** What PostgreSQL has under this mid counts; until it has it, the log sees to it that there is one. */
+  async #sayOnce(type: string, payload: string, mid: string, key: string): Promise<Said> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const before = (await this.#options.history.byMid(this.#reader.id, [mid])).get(mid);
+      if (before) return { epoch: this.#reader.epoch, offset: before.offset };
+      const said = await this.#say(type, payload, logKeyOf(mid, key));
       if (said) return said;
     }
     throw new VezaError('unavailable', 'The room was begun anew again and again; try once more.');

@@ -108,6 +108,8 @@ export interface Act {
   readonly type: string;
   /** At most 16 KB as JSON. */
   readonly payload: Readonly<Record<string, unknown>>;
+  /** The same type under the same key is one entry of the room for good, whichever processes put it in, and however often. */
+  readonly key?: string | undefined;
 }
 
 /** Resolved when it is in PostgreSQL. */

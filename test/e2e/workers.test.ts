@@ -64,7 +64,7 @@ before(async () => {
   app = await Server.start({
     dataDir,
     under: UNDER,
-    env: { ROLES: 'app', DATABASE_URL: postgres.url, WORKER_URL: `https://localhost:${workerPort}`, ...internal(certificates.app) },
+    env: { ROLES: 'app,chat', DATABASE_URL: postgres.url, WORKER_URL: `https://localhost:${workerPort}`, ...internal(certificates.app) },
   });
 });
 after(async () => {
@@ -118,6 +118,12 @@ test('a show at a worker is heard through the app, keeps every rule, and can be 
     await app.api('POST', '/channels/first/now-playing', { title: 'Song', artist: 'Band' });
     assert.equal((await eventually('the title is told', async () => (await app.channel('first')).nowPlaying ?? undefined)).title, 'Song');
     assert.match((await app.text('/live/first/aac-128/index.m3u8')) ?? '', /EXT-X-DATERANGE/);
+    const inRoom = async () => (await app.api<{ items: { t: string; title?: string }[] }>('GET', '/rooms/first/messages')).items;
+    const said = await eventually('the room is told', async () => ((await inRoom()).length > 0 ? inRoom() : undefined));
+    assert.deepEqual(
+      said.map(({ t, title }) => [t, title]),
+      [['now', 'Song']],
+    );
     assert.equal((await app.channel('first')).state, 'live');
     // What is private is closed by the app, whatever the worker has.
     await app.api('PATCH', '/channels/first', { visibility: 'private' });

@@ -2,6 +2,7 @@ import { channels } from './0001-channels.js';
 import { access } from './0002-access.js';
 import { chat } from './0003-chat.js';
 import { chatModeration } from './0004-chat-moderation.js';
+import { nowPlaying } from './0005-now-playing.js';
 
 /**
  * In order, each once, in one transaction together. One that has been released is never changed: what comes after it is
@@ -12,4 +13,5 @@ export const MIGRATIONS: readonly { readonly name: string; readonly sql: string 
   { name: '0002-access', sql: access },
   { name: '0003-chat', sql: chat },
   { name: '0004-chat-moderation', sql: chatModeration },
+  { name: '0005-now-playing', sql: nowPlaying },
 ];
