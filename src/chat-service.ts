@@ -131,10 +131,10 @@ function remoteJudge(
 
 function judgeOf(moderation: Moderation, desk: Desk): Judge {
   return {
-    async judge({ room, author, body }) {
+    async judge({ room, author, mid, body }) {
       const settings = desk.rules.moderation(room.id);
       const privileged = rankOf(author.role) >= rankOf('moderator');
-      const input = { roomId: room.id, authorId: author.id, privileged, text: body.text, settings };
+      const input = { roomId: room.id, authorId: author.id, messageId: mid, privileged, text: body.text, settings };
       const own = moderation.judge(input);
       const mayBeSeen = own.action === 'allow' || own.action === 'mask';
       // The own judgement costs microseconds, so what it is against is not sent anywhere.
@@ -143,8 +143,10 @@ function judgeOf(moderation: Moderation, desk: Desk): Judge {
       if (verdict.action === 'allow') return { kind: 'allow' };
       if (verdict.action === 'mask') return { kind: 'allow', text: verdict.text };
       const reason = verdict.reasons.map(({ category }) => category).join(', ');
-      return verdict.action === 'hold'
-        ? { kind: 'hold', reason }
+      if (verdict.action === 'hold') return { kind: 'hold', reason };
+      // Too fast is a matter of time, not of what was said.
+      return verdict.reasons[0]?.rule === 'flood'
+        ? { kind: 'refuse', code: 'rate_limited', reason: 'Not so fast.', retryMs: Math.ceil(1000 / moderation.pace.perS) }
         : { kind: 'refuse', code: 'moderated', reason: `Not allowed here: ${reason}.` };
     },
   };
@@ -190,6 +192,7 @@ export function openGateway(options: ChatGatewayOptions): ChatGateway {
     maxPerAddress,
     groupOf: (address) => networkOf(address) ?? address,
     maxTextBytes: config.maxMessageBytes,
+    pace: chat.moderation?.pace,
     isOriginAllowed: originCheck(config),
     addressOf,
     countryOf,

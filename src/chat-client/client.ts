@@ -105,6 +105,9 @@ export class ChatClient {
         get pubsInFlight() {
           return link.limits.pubsInFlight;
         },
+        get pace() {
+          return link.limits.pace;
+        },
         get textBytes() {
           return link.limits.textBytes;
         },

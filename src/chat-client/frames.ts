@@ -37,9 +37,16 @@ export interface Limits {
   readonly textBytes: number;
   /** Publications without an answer. */
   readonly pubsInFlight: number;
+  /** Messages in one room, of who does not moderate it; undefined: as many. */
+  readonly pace: Pace | undefined;
 }
 
-export const DEFAULT_LIMITS: Limits = { textBytes: 8192, pubsInFlight: 8 };
+export interface Pace {
+  readonly perS: number;
+  readonly burst: number;
+}
+
+export const DEFAULT_LIMITS: Limits = { textBytes: 8192, pubsInFlight: 8, pace: undefined };
 
 /** Answers of the server have an offset, too, and are no entries. */
 const ANSWERS = new Set([
@@ -99,6 +106,10 @@ export function limitsOf(value: unknown): Limits {
   return {
     textBytes: positive(value.textBytes, DEFAULT_LIMITS.textBytes),
     pubsInFlight: positive(value.pubsInFlight, DEFAULT_LIMITS.pubsInFlight),
+    pace:
+      typeof value.pubsPerS === 'number' && value.pubsPerS > 0 && isOffset(value.pubsBurst) && value.pubsBurst > 0
+        ? { perS: value.pubsPerS, burst: value.pubsBurst }
+        : undefined,
   };
 }
 

@@ -1,5 +1,5 @@
 import type { ClientClock } from './environment.js';
-import { type ChatBody, ChatProblem, type Frame, isOffset, problemOf, textOf } from './frames.js';
+import { type ChatBody, ChatProblem, type Frame, isOffset, type Pace, problemOf, textOf } from './frames.js';
 
 /**
  * What became of a message.
@@ -37,6 +37,8 @@ interface Message extends Outgoing {
   shownAt: number | undefined;
   /** Where the server has stored it. */
   storedAt: number | undefined;
+  /** In this session it was counted as said. */
+  pacedIn: number;
   /** Raised with each sending: what an earlier one is refused for does not count. */
   sending: number;
   settle(message: Outgoing): void;
@@ -47,12 +49,16 @@ export const KEEP_TRYING_MS = 300_000;
 /** No answer and no entry: the same key again. */
 const AGAIN_AFTER_MS = 30_000;
 const BUSY_MS = 1_000;
+/** Of the pace that is allowed: what was sent evenly arrives unevenly. */
+const PACE = 0.9;
 export const MOST_OUTGOING = 100;
 const RETRIED = new Set(['busy', 'unavailable', 'timeout', 'resend']);
 
 export interface OutboxLink {
   readonly canSend: boolean;
   readonly inFlightMost: number;
+  /** Faster is refused. Undefined: as fast as it goes. */
+  readonly pace: Pace | undefined;
   publish(key: string, body: ChatBody, answer: (frame: Frame) => void, failed: (problem: ChatProblem) => void): void;
   /** Up to here the view has every entry. */
   readonly position: number;
@@ -66,6 +72,11 @@ export class Outbox {
   readonly #slowed: (retryMs: number) => void;
   #messages: Message[] = [];
   #pausedUntilMs = 0;
+  /** Raised with each: a server that has not seen a message counts it, however often another has. */
+  #session = 0;
+  /** Messages that may go out now, by `pace`; undefined: all of its burst. */
+  #tokens: number | undefined;
+  #filledAtMs = 0;
   #timer: (() => void) | undefined;
 
   constructor(clock: ClientClock, link: OutboxLink, changed: () => void, slowed: (retryMs: number) => void) {
@@ -101,6 +112,7 @@ export class Outbox {
       isShown: false,
       shownAt: undefined,
       storedAt: undefined,
+      pacedIn: -1,
       sending: 0,
       settled,
       settle,
@@ -168,6 +180,7 @@ export class Outbox {
 
   /** The session is over: nobody will answer. */
   lost(): void {
+    this.#session++;
     for (const message of this.#messages) if (message.state === 'sending') message.state = 'queued';
     this.pump();
     this.#changed();
@@ -185,6 +198,8 @@ export class Outbox {
     let inFlight = this.#messages.filter(({ state }) => state === 'sending').length;
     let wakeAtMs = Number.POSITIVE_INFINITY;
     let hasChanged = false;
+    // Those behind one that waits wait as well: they go out in the order they were written.
+    let isPaced = false;
     for (const message of this.#messages) {
       if (message.state !== 'queued') continue;
       const endsAtMs = message.createdAtMs + KEEP_TRYING_MS;
@@ -196,7 +211,14 @@ export class Outbox {
       wakeAtMs = Math.min(wakeAtMs, endsAtMs);
       if (!this.#link.canSend) continue;
       if (nowMs < this.#pausedUntilMs) wakeAtMs = Math.min(wakeAtMs, this.#pausedUntilMs);
-      else if (inFlight < this.#link.inFlightMost) {
+      else if (!isPaced && inFlight < this.#link.inFlightMost) {
+        const waitMs = message.pacedIn === this.#session ? 0 : this.#takeToken(nowMs);
+        if (waitMs > 0) {
+          isPaced = true;
+          wakeAtMs = Math.min(wakeAtMs, nowMs + waitMs);
+          continue;
+        }
+        message.pacedIn = this.#session;
         inFlight++;
         hasChanged = true;
         this.#send(message);
@@ -206,6 +228,18 @@ export class Outbox {
     this.#timer = undefined;
     if (Number.isFinite(wakeAtMs)) this.#timer = this.#clock.after(Math.max(0, wakeAtMs - nowMs), () => this.pump());
     if (hasChanged) this.#changed();
+  }
+
+  /** Takes one, and returns 0; or how long until there is one. */
+  #takeToken(nowMs: number): number {
+    const { pace } = this.#link;
+    if (!pace) return 0;
+    const { burst, perS } = pace;
+    const had = this.#tokens ?? burst;
+    const tokens = Math.min(burst, had + (Math.max(0, nowMs - this.#filledAtMs) / 1000) * perS * PACE);
+    this.#filledAtMs = nowMs;
+    this.#tokens = tokens >= 1 ? tokens - 1 : tokens;
+    return tokens >= 1 ? 0 : Math.ceil(((1 - tokens) / (perS * PACE)) * 1000);
   }
 
   stop(): void {

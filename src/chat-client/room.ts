@@ -1,5 +1,17 @@
 import type { ClientClock } from './environment.js';
-import { ChatProblem, type Entry, entriesOf, entryOf, type Frame, isOffset, isRecord, problemOf, textOf, timeOf } from './frames.js';
+import {
+  ChatProblem,
+  type Entry,
+  entriesOf,
+  entryOf,
+  type Frame,
+  isOffset,
+  isRecord,
+  type Pace,
+  problemOf,
+  textOf,
+  timeOf,
+} from './frames.js';
 import { Outbox, type Outgoing } from './outbox.js';
 import { type Item, Timeline, type TimelineEvent } from './timeline.js';
 
@@ -22,6 +34,7 @@ export type RoomEvent =
 export interface RoomLink {
   readonly isOnline: boolean;
   readonly pubsInFlight: number;
+  readonly pace: Pace | undefined;
   readonly textBytes: number;
   readonly isGuest: boolean;
   send(frame: Frame): void;
@@ -103,6 +116,9 @@ export class ChatRoom {
         },
         get inFlightMost() {
           return link.pubsInFlight;
+        },
+        get pace() {
+          return room.#you.moderate === 'yes' ? undefined : link.pace;
         },
         get position() {
           return room.position;

@@ -48,6 +48,8 @@ export interface GatewayOptions {
   readonly maxPerAddress?: number | undefined;
   readonly groupOf?: ((address: string) => string) | undefined;
   readonly maxTextBytes: number;
+  /** Messages of one person in one room that automatic moderation takes for no flood; clients keep to it. Undefined: it is off. */
+  readonly pace?: { readonly perS: number; readonly burst: number } | undefined;
   /** Whether pages of an origin may connect. Not asked for a client that names none. */
   readonly isOriginAllowed: (origin: string, host: string | undefined) => boolean;
   readonly addressOf: (req: IncomingMessage) => string;
@@ -340,7 +342,9 @@ export class Gateway implements ConnectionHost {
   #welcome({ person, expiresAtMs }: Connection): string {
     const user = person ? `{"id":${JSON.stringify(person.id)},"name":${JSON.stringify(person.name)}}` : 'null';
     const expiresAt = Number.isFinite(expiresAtMs) ? Math.trunc(expiresAtMs) : 'null';
-    const limits = `{"textBytes":${this.#options.maxTextBytes},"rooms":${MAX_ROOMS},"pubsInFlight":${MAX_IN_FLIGHT},"framesPerS":${FRAMES_PER_S},"framesBurst":${FRAMES_BURST}}`;
+    const { maxTextBytes, pace } = this.#options;
+    const pubs = pace ? `,"pubsPerS":${pace.perS},"pubsBurst":${pace.burst}` : '';
+    const limits = `{"textBytes":${maxTextBytes},"rooms":${MAX_ROOMS},"pubsInFlight":${MAX_IN_FLIGHT},"framesPerS":${FRAMES_PER_S},"framesBurst":${FRAMES_BURST}${pubs}}`;
     return `{"t":"welcome","session":"${randomUUID()}","user":${user},"expiresAt":${expiresAt},"limits":${limits},"pingMs":${PING_MS}}`;
   }
 

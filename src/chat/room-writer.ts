@@ -71,7 +71,7 @@ export class RoomWriter {
       const refusal = rules.allows(info, author, nowMs, body.text);
       if (refusal) return (await this.#storedBefore(mid)) ?? refuse(refusal.code, refusal.reason, refusal.retryMs);
       const verdict = await judge.judge({ room: info, author, mid, body });
-      if (verdict.kind === 'refuse') return (await this.#storedBefore(mid)) ?? refuse(verdict.code, verdict.reason);
+      if (verdict.kind === 'refuse') return (await this.#storedBefore(mid)) ?? refuse(verdict.code, verdict.reason, verdict.retryMs);
       if (verdict.kind === 'hold') {
         const before = await this.#storedBefore(mid);
         if (before) return before;

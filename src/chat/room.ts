@@ -226,7 +226,8 @@ export type Verdict =
   /** `text`: masked. `normal`: what unique mode compares; default: the text in NFKC, lower case, spaces as one. */
   | { readonly kind: 'allow'; readonly text?: string; readonly normal?: string }
   | { readonly kind: 'hold'; readonly reason: string }
-  | { readonly kind: 'refuse'; readonly code: string; readonly reason: string };
+  /** `retryMs`: too fast; the same may be said after it. */
+  | { readonly kind: 'refuse'; readonly code: string; readonly reason: string; readonly retryMs?: number };
 
 /** Messages that wait for a moderator. Handed in. */
 export interface Held {

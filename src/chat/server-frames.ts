@@ -85,7 +85,19 @@ export const ANSWER_FRAMES: Readonly<Record<string, FrameSchema>> = {
     expiresAt: orNull({ ...atMs, description: 'ms since 1970; send `auth` before. Null: it does not end by itself' }),
     limits: {
       type: 'object',
-      properties: { textBytes: whole, rooms: whole, pubsInFlight: whole, framesPerS: whole, framesBurst: whole },
+      properties: {
+        textBytes: whole,
+        rooms: whole,
+        pubsInFlight: whole,
+        framesPerS: whole,
+        framesBurst: whole,
+        pubsPerS: {
+          type: 'number',
+          exclusiveMinimum: 0,
+          description: 'messages in one room; faster, and beyond `pubsBurst` at once, they are `rate_limited`',
+        },
+        pubsBurst: whole,
+      },
       required: ['textBytes', 'rooms', 'pubsInFlight', 'framesPerS', 'framesBurst'],
       additionalProperties: false,
     },

@@ -222,6 +222,102 @@ test('older than five minutes: shown as unsent, and sent by a person only', () =
   assert.deepEqual(view.outgoing, []);
 });
 
+test('"Send again" long after: what had arrived all the same is one message, and is shown once', () => {
+  for (const isSeen of [true, false]) {
+    const all = world({ keyLastsMs: 300_000 });
+    const { clock, chat, room, net, view, sent } = all;
+    chat.isStoring = false;
+    const outgoing = view.publish('did it arrive?');
+    // It reaches the server, and neither its entry nor an answer comes back.
+    for (const session of chat.sessions) Object.assign(session, { mangle: () => {} });
+    clock.advance(300);
+    assert.equal(room.entries.length, 1);
+    net.isDown = true;
+    cut(all);
+    chat.isStoring = true;
+    chat.store(room);
+    // More than are fetched: then the view begins anew after it.
+    for (let i = 0; i < (isSeen ? 60 : 1_100); i++) chat.say(room, { id: 'bo', name: 'Bo', role: 'viewer' }, `b${i}`, {}, `b${i}`);
+    clock.advance(KEEP_TRYING_MS);
+    assert.equal(outgoing.state, 'unsent');
+    if (!isSeen) {
+      net.isDown = false;
+      clock.advance(60_000);
+      assert.equal(view.timeline.get(String(room.entries[0]!.mid)), undefined);
+      assert.equal(outgoing.state, 'unsent');
+    }
+    const before = sent('pub').length;
+    view.retry(outgoing.key);
+    net.isDown = false;
+    clock.advance(60_000);
+    assert.ok(isSeen || sent('pub').length === before + 1, 'one more, under the same key');
+    assert.equal(sent('pub').at(-1)!.key, outgoing.key);
+    assert.equal(outgoing.state, 'sent');
+    assert.deepEqual(view.outgoing, [], 'it does not hang below the messages');
+    assert.equal(texts(view).filter((text) => text === 'did it arrive?').length, 1);
+    const kept = room.entries.filter(({ t, key }) => t === 'msg' && key === outgoing.key);
+    assert.equal(kept.length, 1, 'one message');
+  }
+});
+
+test('what was typed while the line was down goes out no faster than the room takes it, in its order, and nothing is refused', () => {
+  const all = world({ pace: { perS: 2, burst: 20 } });
+  const { clock, chat, net, view, room, sent } = all;
+  const outgoing = Array.from({ length: 10 }, (_, i) => view.publish(`before ${i}`));
+  clock.advance(500);
+  net.isDown = true;
+  cut(all);
+  for (let i = 0; i < 60; i++) outgoing.push(view.publish(`meanwhile ${i}`));
+  clock.advance(40_000);
+  net.isDown = false;
+  // It comes and goes: what is sent again does not come on top of it.
+  for (let times = 0; times < 4; times++) {
+    clock.advance(5_000);
+    cut(all);
+  }
+  clock.advance(90_000);
+  assert.equal(chat.floods, 0);
+  assert.deepEqual(
+    outgoing.filter(({ state }) => state !== 'sent').map(({ body, state }) => `${body.text} ${state}`),
+    [],
+  );
+  assert.deepEqual(
+    texts(view),
+    outgoing.map(({ body }) => body.text),
+  );
+  assert.equal(room.entries.length, 70);
+  assert.ok(sent('pub').length < 70 + 4 * 8 + 1, `${sent('pub').length} sent`);
+});
+
+test('what another process has counted is counted again by the next', () => {
+  const all = world({ pace: { perS: 2, burst: 20 } });
+  const { clock, chat, net, view, room } = all;
+  chat.isStoring = false;
+  for (let i = 0; i < 8; i++) view.publish(`before ${i}`);
+  clock.advance(60_000);
+  net.isDown = true;
+  chat.crash(1006);
+  chat.loseLog(room);
+  chat.isStoring = true;
+  for (let i = 0; i < 40; i++) view.publish(`meanwhile ${i}`);
+  net.isDown = false;
+  clock.advance(120_000);
+  assert.deepEqual([chat.floods, room.entries.length, view.outgoing.length], [0, 48, 0]);
+});
+
+test('who moderates the room, and a room without such a rule, are not held up', () => {
+  for (const role of ['viewer', 'moderator']) {
+    const { clock, chat, view, room } = world({
+      whoIs: () => ({ id: 'ann', name: 'Ann', role }),
+      ...(role === 'moderator' && { pace: { perS: 2, burst: 20 } }),
+    });
+    chat.mayStillSay = () => true;
+    for (let i = 0; i < 60; i++) view.publish(`m${i}`);
+    clock.advance(5_000);
+    assert.equal(room.entries.length, 60, role);
+  }
+});
+
 test('a reset withdraws what lies above keep, and the author’s client says it again', () => {
   const { clock, chat, room, view } = world();
   chat.say(room, { id: 'bo', name: 'Bo', role: 'viewer' }, 'kept', {}, 'k1');

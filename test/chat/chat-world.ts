@@ -183,6 +183,7 @@ export class ChatWorld implements Doors, HouseRules {
       log: silentLog,
       maxConnections: 1000,
       maxTextBytes: 8192,
+      pace: { perS: 2, burst: 20 },
       isOriginAllowed: (origin) => origin === 'https://radio.example',
       addressOf: () => '192.0.2.1',
       countryOf: () => undefined,

@@ -22,6 +22,7 @@ inWorld('hello with a token, join by slug, publish: acknowledged after the commi
   const welcome = await ann.next('welcome');
   assert.deepEqual(welcome.user, { id: 'u-ann', name: 'u-ann' });
   assert.equal(welcome.limits.textBytes, 8192);
+  assert.deepEqual([welcome.limits.pubsPerS, welcome.limits.pubsBurst], [2, 20]);
   const joined = await ann.ask({ t: 'join', id: '1', room: 'radio' });
   assert.equal(joined.t, 'joined');
   assert.equal(joined.room, roomId(1));
@@ -255,10 +256,10 @@ inWorld('a ban puts out of the room and says until when; a timeout is told', asy
   world.timeouts.set('u-bob', world.clock.wallMs() + 60_000);
   world.tellPeople(roomId(1), ['u-bob']);
   assert.equal((await bob.next('you')).timeoutUntil, world.clock.wallMs() + 60_000);
-  world.bans.set('u-bob', world.clock.wallMs() + 90_000);
   world.warnings.set('u-bob', 2);
   world.tellPeople(roomId(1), ['u-bob']);
   assert.equal((await bob.next('you')).warnings, 2);
+  world.bans.set('u-bob', world.clock.wallMs() + 90_000);
   world.tellPeople(roomId(1), ['u-bob']);
   assert.deepEqual(await bob.next('left'), { t: 'left', room: roomId(1), code: 'banned', until: world.clock.wallMs() + 90_000 });
   assert.equal((await bob.ask({ t: 'join', id: '9', room: 'radio' })).code, 'banned');

@@ -19,7 +19,11 @@ import { EVASIONS, INNOCENT } from './moderation-battery.js';
 interface Room {
   readonly clock: FakeClock;
   readonly moderation: Moderation;
-  judge(text: string, settings?: Partial<RoomModeration>, who?: { authorId?: string; privileged?: boolean; roomId?: string }): Verdict;
+  judge(
+    text: string,
+    settings?: Partial<RoomModeration>,
+    who?: { authorId?: string; messageId?: string; privileged?: boolean; roomId?: string },
+  ): Verdict;
 }
 
 function room(): Room {
@@ -29,8 +33,8 @@ function room(): Room {
   return {
     clock,
     moderation,
-    judge: (text, settings = {}, { authorId = `author ${authors++}`, privileged = false, roomId = 'room' } = {}) =>
-      moderation.judge({ roomId, authorId, privileged, text, settings: { ...DEFAULT_ROOM_MODERATION, ...settings } }),
+    judge: (text, settings = {}, { authorId = `author ${authors++}`, messageId, privileged = false, roomId = 'room' } = {}) =>
+      moderation.judge({ roomId, authorId, messageId, privileged, text, settings: { ...DEFAULT_ROOM_MODERATION, ...settings } }),
   };
 }
 
@@ -248,6 +252,18 @@ test('the same again is refused, whatever its numbers, spaces and signs', () => 
   assert.deepEqual(say('come to my party at 8'), []);
   for (let count = 0; count < DEFAULT_LIMITS.shortRepeats; count++) assert.deepEqual(say('lol'), []);
   assert.deepEqual(say('lol'), ['repeat']);
+});
+
+test('a message that is sent again, since nobody knew what became of it, is neither a flood nor a repetition', () => {
+  const { judge } = room();
+  const say = (text: string, messageId: string) => rulesOf(judge(text, {}, { authorId: 'one', messageId }));
+  for (let times = 0; times < 100; times++) assert.deepEqual(say('good evening everybody', 'k1'), []);
+  // As many as may be under way over two connections.
+  for (let times = 0; times < 3; times++)
+    for (let count = 0; count < 15; count++) assert.deepEqual(say(`number ${'abcdefghijklmno'[count]}`, `n${count}`), []);
+  for (const id of ['k2', 'k3', 'k4', 'k4', 'k2']) assert.deepEqual(say('this evening is a good one', id), []);
+  assert.deepEqual(say('this evening is a good one', 'k2b'), ['repeat'], 'another message is');
+  assert.deepEqual(say('what else', 'k2'), ['flood'], 'and another text under an old id is looked at as any other');
 });
 
 test('many links in a minute are a flood, also where links are allowed', () => {

@@ -40,6 +40,8 @@ export class SimRoom {
   readonly reactions = new Map<string, Map<string, Set<string>>>();
   readonly held = new Map<string, { user: SimUser; key: string; body: unknown }>();
   waiting: Waiting[] = [];
+  /** Entries that the database has under another offset already. */
+  seconds: number[] = [];
   settings: Record<string, unknown> = { slowS: 0, guests: 'read' };
   pinned: unknown = null;
 
@@ -65,6 +67,10 @@ export interface SimOptions {
   /** From saying to having stored. */
   readonly storeMs?: number;
   readonly pingMs?: number;
+  /** After that a key is known to the database alone: the same again is an entry until it is stored. Default: for ever. */
+  readonly keyLastsMs?: number;
+  /** Said by `welcome`; a session that says more is refused for good. */
+  readonly pace?: { readonly perS: number; readonly burst: number };
 }
 
 export class SimChat {
@@ -83,6 +89,9 @@ export class SimChat {
   mayModerate = (user: SimUser | undefined) => user !== undefined && user.role !== 'viewer';
   /** Frames received, oldest first. */
   readonly received: Record<string, unknown>[] = [];
+  /** Messages that were refused since they came too fast. */
+  floods = 0;
+  readonly #said = new Map<string, { tokens: number; atMs: number }>();
   #stop: (() => void) | undefined;
 
   constructor(options: SimOptions) {
@@ -152,10 +161,24 @@ export class SimChat {
     });
   }
 
+  /** False: this person says too much in this room. */
+  mayStillSay(room: SimRoom, user: SimUser): boolean {
+    const { pace, clock } = this.options;
+    if (!pace) return true;
+    const key = `${room.id} ${user.id}`;
+    const nowMs = clock.wallMs();
+    const { tokens, atMs } = this.#said.get(key) ?? { tokens: pace.burst, atMs: nowMs };
+    const had = Math.min(pace.burst, tokens + ((nowMs - atMs) / 1000) * pace.perS);
+    this.#said.set(key, { tokens: had >= 1 ? had - 1 : had, atMs: nowMs });
+    if (had < 1) this.floods++;
+    return had >= 1;
+  }
+
   /** What was said so far is stored, and acknowledged. */
   store(room: SimRoom): void {
     if (!this.isStoring) return;
     room.stored = room.head;
+    for (const offset of room.seconds.splice(0)) room.entries[offset - 1] = { t: 'gone', offset, at: room.entries[offset - 1]!.at };
     for (const { session, id, mid, offset, dup } of room.waiting.splice(0)) {
       session.say({ t: 'ack', id, room: room.id, mid, epoch: room.epoch, offset, dup });
     }
@@ -173,6 +196,7 @@ export class SimChat {
 
   /** Every connection ends at once; what waits for its answer never gets one. */
   crash(code: number): void {
+    this.#said.clear();
     for (const session of [...this.sessions]) session.end(code);
     for (const room of this.rooms.values()) room.waiting = [];
   }
@@ -273,7 +297,9 @@ export class SimSession {
   }
 
   #welcome(): object {
-    const limits = { textBytes: 8192, rooms: 20, pubsInFlight: 8, framesPerS: 120, framesBurst: 300 };
+    const { pace } = this.#chat.options;
+    const pubs = pace ? { pubsPerS: pace.perS, pubsBurst: pace.burst } : {};
+    const limits = { textBytes: 8192, rooms: 20, pubsInFlight: 8, framesPerS: 120, framesBurst: 300, ...pubs };
     const user = this.user ? { id: this.user.id, name: this.user.name } : null;
     return { session: 's', user, expiresAt: this.#expiresAt(), limits, pingMs: this.#chat.options.pingMs ?? 25_000 };
   }
@@ -355,8 +381,17 @@ export class SimSession {
     if (!user) return fail('unauthorized');
     const { key, body, id } = frame as unknown as { key: string; body: { text: string }; id: string };
     const mid = midOf(room, user, key);
-    const known = room.keysOf().get(mid);
+    const first = room.entries.find((entry) => entry.mid === mid);
+    const known = first?.offset;
+    const { clock, keyLastsMs = Number.POSITIVE_INFINITY } = this.#chat.options;
+    if (first && clock.wallMs() - first.at > keyLastsMs) {
+      // The log has forgotten it: everybody is told it once more, and the database says that it is the first that counts.
+      room.seconds.push(this.#chat.append(room, { t: 'msg', mid, user, body, key }).offset);
+      room.waiting.push({ session: this, id, mid, offset: first.offset, dup: true });
+      return;
+    }
     if (known === undefined) {
+      if (!this.#chat.mayStillSay(room, user)) return this.say({ t: 'refused', id, mid, code: 'moderated', reason: 'Not so fast.' });
       if (room.held.has(mid)) return this.say({ t: 'held', id, mid });
       const verdict = this.#chat.judge(room, user, body);
       if (verdict?.t === 'held') {

@@ -50,7 +50,7 @@ export interface BehaviourLimits {
   readonly capitals: number;
   readonly emoji: number;
   readonly mentions: number;
-  /** Authors whose state is kept; about 300 bytes each. */
+  /** Authors whose state is kept; about 450 bytes each. */
   readonly authors: number;
 }
 
@@ -68,6 +68,8 @@ export const DEFAULT_LIMITS: BehaviourLimits = {
 };
 
 const REMEMBERED = 8;
+/** Twice what a connection may have in flight: what is sent again, because its fate was not known, is found among them. */
+const PASSED = 16;
 
 /** What one author did in one room. */
 interface AuthorState {
@@ -77,6 +79,9 @@ interface AuthorState {
   readonly hashes: Uint32Array;
   readonly atMs: Float64Array;
   next: number;
+  /** The newest messages that were let pass, as numbers. */
+  readonly passed: Float64Array;
+  nextPassed: number;
   links: number;
   linksSinceMs: number;
 }
@@ -110,6 +115,18 @@ export function shapeOf({ text }: Folded): Shape {
 
 export type Misbehaviour = 'flood' | 'repeat' | 'link-flood';
 
+/** 53 bits of a text. */
+function numberOf(text: string): number {
+  let high = 0x811c9dc5;
+  let low = 0x9dc5811c;
+  for (let index = 0; index < text.length; index++) {
+    const unit = text.charCodeAt(index);
+    high = Math.imul(high ^ unit, 0x01000193);
+    low = Math.imul(low ^ unit, 0x85ebca6b);
+  }
+  return (high >>> 0) * 2 ** 21 + (low >>> 11) || 1;
+}
+
 /** Floods and repeats, by author and room. Bounded memory: the author seen longest ago is forgotten. */
 export class Behaviour {
   readonly #authors: Lru<AuthorState>;
@@ -122,8 +139,11 @@ export class Behaviour {
     return this.#authors.size;
   }
 
-  /** Notes the message. What is refused for a flood is not noted, so that the text can be sent again later. */
-  note(roomId: string, authorId: string, shape: Shape, links: number, nowMs: number): Misbehaviour | undefined {
+  /**
+   * Notes the message. What is refused for a flood is not noted, so that the text can be sent again later. `messageId`: what has passed with this id and
+   * this text is one message however often it comes: whoever sends it again, since the log was away, is neither fast nor repeats himself.
+   */
+  note(roomId: string, authorId: string, shape: Shape, links: number, nowMs: number, messageId?: string): Misbehaviour | undefined {
     const key = `${roomId}\n${authorId}`;
     let state = this.#authors.get(key);
     if (!state) {
@@ -133,11 +153,15 @@ export class Behaviour {
         hashes: new Uint32Array(REMEMBERED),
         atMs: new Float64Array(REMEMBERED),
         next: 0,
+        passed: new Float64Array(PASSED),
+        nextPassed: 0,
         links: 0,
         linksSinceMs: nowMs,
       };
       this.#authors.set(key, state);
     }
+    const id = messageId === undefined ? undefined : numberOf(`${messageId} ${shape.hash}`);
+    if (id !== undefined && state.passed.includes(id)) return undefined;
     state.tokens = Math.min(this.limits.floodBurst, state.tokens + ((nowMs - state.refilledMs) / 1000) * this.limits.floodPerSecond);
     state.refilledMs = nowMs;
     if (state.tokens < 1) return 'flood';
@@ -158,6 +182,10 @@ export class Behaviour {
       }
       state.links += links;
       if (state.links > this.limits.linksPerMinute) return 'link-flood';
+    }
+    if (id !== undefined) {
+      state.passed[state.nextPassed] = id;
+      state.nextPassed = (state.nextPassed + 1) % PASSED;
     }
     return undefined;
   }

@@ -94,10 +94,14 @@ export function checkRoomModeration(settings: RoomModeration): void {
 export interface JudgeInput {
   roomId: string;
   authorId: string;
+  /** What it will be known by. The same again is the same message: it counts once for floods and repeats. */
+  messageId?: string | undefined;
   /** Those who moderate are not judged; only the limit of length holds for them. */
   privileged: boolean;
   text: string;
   settings: RoomModeration;
+  /** Nobody has said it: somebody asks what would come of it. It counts for no flood and no repeat. */
+  isTrial?: boolean;
 }
 
 export interface ModerationOptions {
@@ -156,12 +160,17 @@ export class Moderation {
     return this.#behaviour.authors;
   }
 
+  /** Who says no more than this in a room is never refused for a flood. */
+  get pace(): { readonly perS: number; readonly burst: number } {
+    return { perS: this.#limits.floodPerSecond, burst: this.#limits.floodBurst };
+  }
+
   get rooms(): number {
     return this.#rooms.size;
   }
 
   /** Synchronous, without input or output; never throws for any text. */
-  judge({ roomId, authorId, privileged, text, settings }: JudgeInput): Verdict {
+  judge({ roomId, authorId, messageId, privileged, text, settings, isTrial = false }: JudgeInput): Verdict {
     if (text.length > MAX_FOLDED_LENGTH) return refusal('too-long', 'length');
     const published = settings.enabled && !privileged ? clean(text) : text;
     const folded = fold(published);
@@ -171,7 +180,9 @@ export class Moderation {
     const room = this.#compiled(roomId, settings);
     const links = findLinks(folded, published);
     const shape = shapeOf(folded);
-    const misbehaved = this.#behaviour.note(roomId, authorId, shape, links.length, this.#clock.monotonicMs());
+    const misbehaved = isTrial
+      ? undefined
+      : this.#behaviour.note(roomId, authorId, shape, links.length, this.#clock.monotonicMs(), messageId);
     if (misbehaved) return refusal(misbehaved, 'flood');
 
     const reading = read(folded, skipLinks(links));
