@@ -207,7 +207,7 @@ const VARIABLES = {
     'WSS_PORT',
     'network',
     port,
-    'The same as `WS_PORT` over TLS; needs `TLS_CERT_FILE` and `TLS_KEY_FILE`. Equal to `HTTPS_PORT`: the same listener. Unset: off.',
+    'The same as `WS_PORT` over TLS; needs `TLS_CERT_FILE` and `TLS_KEY_FILE`. Equal to `HTTPS_PORT`: the same listener, which is also the default where one process has the chat. More chat processes want a port of its own; unset there: off.',
   ),
   ingestPort: set('INGEST_PORT', 'network', port, '8000', 'Icecast and HTTP broadcasters.'),
   rtmpPort: set('RTMP_PORT', 'network', port, '1935', 'RTMP broadcasters.'),
@@ -596,6 +596,11 @@ export function loadConfig(
   if (problems.length > 0) throw new ConfigError(problems);
   const { publicUrl, ...rest } = values as Values;
   return Object.freeze({ ...rest, publicUrl: publicUrl ?? `http://localhost:${rest.port}`, warnings: Object.freeze(misspelt(env)) });
+}
+
+/** The environment of another process of ours: that of this one, with `defaults` where it says nothing. */
+export function childEnvironment(defaults: Readonly<Record<string, string>> = {}): Record<string, string | undefined> {
+  return { ...defaults, ...process.env };
 }
 
 function shown(variable: Variable<unknown>, given: string): string {

@@ -7,6 +7,7 @@ import { MAX_PROCESS_CONNECTIONS, type ProcessStats, retrySpreadMs } from './cha
 import { Processes } from './chat/processes.js';
 import type { ChatProcessOptions } from './chat-process.js';
 import { redisBus } from './chat-service.js';
+import { childEnvironment } from './config.js';
 import type { Component } from './runtime/lifecycle.js';
 import type { ComposeChatOptions, UpgradeHandler } from './service-chat.js';
 
@@ -38,7 +39,7 @@ export function composeProcesses(
         serialization: 'advanced',
         // What is made for a write dies with it: a small nursery is as good, and there are several processes.
         execArgv: [...(isBuilt ? [] : ['--import', 'tsx']), '--optimize-for-size', '--max-semi-space-size=2'],
-        env: { MALLOC_ARENA_MAX: '2', ...process.env },
+        env: childEnvironment({ MALLOC_ARENA_MAX: '2' }),
       }),
   });
   const bus = redisBus(config.redisUrl!, log);
@@ -67,13 +68,17 @@ export function composeProcesses(
     part: {
       name: 'chat',
       async start() {
+        const { host, wsPort, wssPort, port, httpsPort, roles } = config;
+        if (wssPort !== undefined && wssPort === httpsPort && wssPort !== 0 && roles.includes('app'))
+          throw new Error(`WSS_PORT is ${wssPort}, which is HTTPS_PORT; with ${count} chat processes it must be another`);
         await processes.start();
-        const { host, wsPort, wssPort, port, roles } = config;
         if (roles.includes('app') && wsPort === port && wsPort !== 0) onUpgrade('http', upgrade);
         else await listenAt(accept(false), host, wsPort);
         if (wssPort !== undefined) await listenAt(accept(true), host, wssPort);
         process.on('SIGHUP', restart);
-        log.info({ wsPort, processes: count, connections: maxConnections * count }, 'the chat is open');
+        log.info({ wsPort, wssPort, processes: count, connections: maxConnections * count }, 'the chat is open');
+        if (httpsPort !== undefined && wssPort === undefined && roles.includes('app'))
+          log.warn({ httpsPort }, 'pages that are loaded over HTTPS_PORT find no chat: set WSS_PORT, which several chat processes need');
         if (config.maxConnections > maxConnections * count)
           log.warn(
             { maxConnections: config.maxConnections, holds: maxConnections * count },

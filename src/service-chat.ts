@@ -94,13 +94,20 @@ export function processesOf({ workerThreads, redisUrl, databaseUrl }: Config): n
 
 /** In this process. */
 function door({ config, clock, log, tls, onUpgrade }: ComposeChatOptions, opened: ChatGateway, maxConnections: number): Component {
+/** Where the chat is over TLS. Unless told (`WSS_PORT`) it is with the pages, where one process has both: one that is handed over has had no handshake. */
+export function wssPortOf(config: Config): number | undefined {
+  const { wssPort, httpsPort, roles } = config;
+  return wssPort ?? (roles.includes('app') && roles.includes('chat') && processesOf(config) === 1 ? httpsPort : undefined);
+}
+
   const { gateway } = opened;
   const upgrade: UpgradeHandler = (req, socket, head) => gateway.upgrade(req, socket, head);
   const servers: Server[] = [];
   return {
     name: 'chat',
     async start() {
-      const { host, wsPort, wssPort, port, httpsPort, roles } = config;
+      const { host, wsPort, port, httpsPort, roles } = config;
+      const wssPort = wssPortOf(config);
       const isShared = (own: number, others: number | undefined) => roles.includes('app') && own === others && own !== 0;
       if (isShared(wsPort, port)) onUpgrade('http', upgrade);
       else servers.push(chatServer(upgrade));
@@ -116,7 +123,7 @@ function door({ config, clock, log, tls, onUpgrade }: ComposeChatOptions, opened
         }
       }
       for (const server of servers) server.maxConnections = maxConnections + SPARE_CONNECTIONS;
-      log.info({ wsPort, connections: maxConnections }, 'the chat is open');
+      log.info({ wsPort, wssPort, connections: maxConnections }, 'the chat is open');
       if (config.maxConnections > maxConnections)
         log.info(
           { maxConnections: config.maxConnections, holds: maxConnections },

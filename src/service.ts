@@ -28,7 +28,7 @@ import { type Component, Lifecycle } from './runtime/lifecycle.js';
 import type { Log } from './runtime/log.js';
 import { Metrics } from './runtime/metrics.js';
 import { TlsFiles } from './runtime/tls-files.js';
-import { composeChat, type UpgradeHandler } from './service-chat.js';
+import { composeChat, type UpgradeHandler, wssPortOf } from './service-chat.js';
 import { composeLive, composeWorker, prepareEncoding } from './service-live.js';
 import { Broadcasts } from './vod/broadcasts.js';
 
@@ -216,6 +216,7 @@ async function composeServing(options: ServingOptions): Promise<{ handler: Reque
 
   const { publicUrl, rtmpPort, rtmpsPort, ingestPort } = config;
   const addresses = { publicUrl, mediaUrl, rtmpPort, rtmpsPort, ingestPort };
+  const wssPort = wssPortOf(config);
   const pagesDir = join(dirname(fileURLToPath(import.meta.url)), '..', 'player-demo');
   const app = createApp({
     clock,
@@ -237,10 +238,7 @@ async function composeServing(options: ServingOptions): Promise<{ handler: Reque
     pages: await loadPages({
       dir: pagesDir,
       mediaOrigins: config.cdnBaseUrl ? [new URL(config.cdnBaseUrl).origin] : [],
-      chatPorts: [
-        [config.port, config.wsPort] as const,
-        ...(config.httpsPort && config.wssPort ? [[config.httpsPort, config.wssPort] as const] : []),
-      ],
+      chatPorts: [[config.port, config.wsPort] as const, ...(config.httpsPort && wssPort ? [[config.httpsPort, wssPort] as const] : [])],
     }),
     links: { maxListenersPerStream: config.maxListenersPerStream, cloudFront, countryOfAddress: lookup },
     countryOf,

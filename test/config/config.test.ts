@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { ConfigError, configurationReference, loadConfig } from '../../src/config.js';
 
@@ -161,4 +162,12 @@ test('the reference and the package agree with the code', async () => {
     'run: npm run -s veza -- config reference > docs/configuration.md',
   );
   assert.equal(loadConfig({}).version, JSON.parse(await readFile('package.json', 'utf8')).version);
+});
+
+test('nothing but the configuration reads the environment', async () => {
+  const files = (await readdir('src', { recursive: true })).filter((file) => file.endsWith('.ts') && file !== 'config.ts');
+  assert.ok(files.length > 100);
+  const readers: string[] = [];
+  for (const file of files) if (/\bprocess\.env\b/.test(await readFile(join('src', file), 'utf8'))) readers.push(file);
+  assert.deepEqual(readers, []);
 });
