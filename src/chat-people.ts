@@ -23,5 +23,12 @@ export function chatPeople(database: Database): People {
       if (role === 'admin') return { name, role: 'admin' };
       return { name, role: channel_role ?? (role === 'moderator' ? 'moderator' : 'viewer') };
     },
+
+    async names(userIds) {
+      const { rows } = await database.query<{ id: string; name: string }>('select id, name from accounts where id = any($1::uuid[])', [
+        userIds.filter((userId) => UUID.test(userId)),
+      ]);
+      return new Map(rows.map(({ id, name }) => [id, name]));
+    },
   };
 }

@@ -75,12 +75,14 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
   return { api: apiOf(chat, opened.presence, doors), parts: [rooms, nowPlaying, door(options, opened, maxConnections)] };
 }
 
-function apiOf({ rooms, desk }: ChatRooms, presence: Presence, doors: ReturnType<typeof chatDoors>): RoomsApi {
+function apiOf({ rooms, desk, moderation }: ChatRooms, presence: Presence, doors: ReturnType<typeof chatDoors>): RoomsApi {
   return {
     rooms,
     desk,
     history: rooms,
     presence,
+    tryText: (roomId, text) =>
+      moderation?.judge({ roomId, authorId: '', privileged: false, text, settings: desk.rules.moderation(roomId), isTrial: true }),
     who: (principal, channelRole) => ({ ...personOf(principal), ...standingOf(principal, channelRole) }),
     sinceMs: (accountId) =>
       doors.sinceMs(personOf({ kind: 'account', id: `account:${accountId}`, accountId, name: '', role: 'listener', secondFactor: false })),

@@ -4,6 +4,7 @@ import type { Members } from '../access/members.js';
 import type { ChannelRole, Principal } from '../access/roles.js';
 import type { Desk, Moderator } from '../chat/desk.js';
 import { MID, USER_ID } from '../chat/mod-actions.js';
+import type { Verdict } from '../chat/moderation/moderation.js';
 import type { Author, ChatRole, Room, RoomInfo } from '../chat/room.js';
 import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
@@ -25,6 +26,8 @@ export interface RoomsApi {
   };
   /** What somebody is in a room, as the WebSocket has it. */
   who(principal: Principal, channelRole: ChannelRole | undefined): RoomPerson;
+  /** What the automatic moderation would make of a viewer's text, the remote judge not asked; undefined: there is none here. */
+  tryText(roomId: string, text: string): Verdict | undefined;
   /** Since when there is an account, ms since 1970. */
   sinceMs(accountId: string): Promise<number | undefined>;
 }

@@ -97,6 +97,7 @@ const actSchema = z.strictObject({
   action: z.string(),
   by: person,
   userId: z.string().nullable(),
+  userName: z.string().nullable(),
   details: z.record(z.string(), z.unknown()),
 });
 
@@ -542,6 +543,7 @@ const actView = (act: {
   byId: string;
   byName: string;
   userId: string | undefined;
+  userName: string | undefined;
   details: Readonly<Record<string, unknown>>;
 }) => ({
   id: act.id,
@@ -549,5 +551,6 @@ const actView = (act: {
   action: act.action,
   by: { id: act.byId, name: act.byName },
   userId: act.userId ?? null,
+  userName: act.userName ?? null,
   details: act.details,
 });

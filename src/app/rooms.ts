@@ -43,6 +43,10 @@ const roomSchema = z.strictObject({
   settings: settingsSchema.partial().meta({ description: 'All of them for those who moderate.' }),
   pinned: z.strictObject({ mid: z.string(), offset: z.int(), user: userSchema, body: z.looseObject({}), at: z.iso.datetime() }).nullable(),
   you: z.strictObject({ id: z.string(), role: roleSchema, mayWrite: z.boolean() }).nullable(),
+  waiting: z
+    .strictObject({ held: z.int().min(0), appeals: z.int().min(0) })
+    .nullable()
+    .meta({ description: 'For those who moderate: held messages and appeals that nobody has decided.' }),
 });
 
 const entrySchema = z
@@ -131,6 +135,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
             settings: person?.moderates === 'yes' ? settings : Object.fromEntries(PUBLIC_SETTINGS.map((name) => [name, settings[name]])),
             pinned: pinned ? { mid: pinned.mid, offset: pinned.offset, user: pinned.user, body: pinned.body, at: isoOf(pinned.at) } : null,
             you: person ? { id: person.id, role: person.role, mayWrite: person.mayWrite } : null,
+            waiting: person?.moderates === 'yes' ? await desk.waiting(room.id) : null,
           };
         });
       },

@@ -22,7 +22,7 @@ const TYPES: Readonly<Record<string, string>> = {
 const COMPRESSIBLE = new Set(['.css', '.html', '.js', '.json', '.map', '.svg', '.txt', '.webmanifest']);
 
 const PLAYER_PATH = /^\/(?:c\/[a-z0-9][a-z0-9-]{1,62}|r\/[\w-]{1,64})?$/;
-const ACCOUNT_PATH = /^\/(?:account|channels(?:\/[a-z0-9][a-z0-9-]{1,62})?|admin(?:\/audit)?)$/;
+const ACCOUNT_PATH = /^\/(?:account|channels(?:\/[a-z0-9][a-z0-9-]{1,62}(?:\/chat)?)?|admin(?:\/audit)?)$/;
 
 interface PageFile {
   readonly type: string;

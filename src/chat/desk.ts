@@ -32,6 +32,8 @@ export interface Moderator {
 export interface People {
   /** Undefined: nobody is known by this id. `role` is that in the room of this channel, proven or not. */
   find(userId: string, channelId: string | undefined): Promise<{ name: string; role: ChatRole } | undefined>;
+  /** By id; whoever is not known is not in it. */
+  names(userIds: readonly string[]): Promise<ReadonlyMap<string, string>>;
 }
 
 /** Where everything that is decided is written down. */
@@ -88,6 +90,8 @@ export interface RoomAct {
   readonly byId: string;
   readonly byName: string;
   readonly userId: string | undefined;
+  /** As he is called now; undefined: nobody knows any more. */
+  readonly userName: string | undefined;
   readonly details: Readonly<Record<string, unknown>>;
 }
 
@@ -238,6 +242,7 @@ export class Desk {
        order by id desc limit $4`,
       [roomId, userId ?? null, before ?? null, limit],
     );
+    const names = await this.names(roomId, [...new Set(rows.flatMap(({ user_id }) => user_id ?? []))]);
     return rows.map((row) => ({
       id: row.id,
       atMs: row.at.getTime(),
@@ -245,8 +250,29 @@ export class Desk {
       byId: row.by_id,
       byName: row.by_name,
       userId: row.user_id ?? undefined,
+      userName: row.user_id === null ? undefined : names.get(row.user_id),
       details: row.details,
     }));
+  }
+
+  /** Of accounts, and of others who have written here of late. */
+  async names(roomId: string, userIds: readonly string[]): Promise<ReadonlyMap<string, string>> {
+    if (userIds.length === 0) return new Map();
+    const { rows } = await this.#options.database.query<{ user_id: string; user_name: string }>(
+      'select user_id, user_name from room_writers where room_id = $1 and user_id = any($2)',
+      [roomId, userIds],
+    );
+    return new Map([...rows.map((row) => [row.user_id, row.user_name] as const), ...(await this.#options.people.names(userIds))]);
+  }
+
+  /** How much waits for those who moderate the room. */
+  async waiting(roomId: string): Promise<{ held: number; appeals: number }> {
+    const { rows } = await this.#options.database.query<{ held: number; appeals: number }>(
+      `select (select count(*)::int from held_messages where room_id = $1 and decision is null) as held,
+         (select count(*)::int from room_appeals where room_id = $1 and accepted is null) as appeals`,
+      [roomId],
+    );
+    return rows[0]!;
   }
 
   /** What has ended and is past its time. */

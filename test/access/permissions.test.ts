@@ -107,6 +107,7 @@ const TABLE: Readonly<Record<string, Row>> = {
   unpinRoomMessage: moderates(204),
   getRoomTerms: moderates(200),
   setRoomTerms: moderates(204, { blocked: ['x-ray'] }),
+  tryRoomText: moderates(200, { text: 'x-ray' }),
   listHeldMessages: moderates(200),
   approveHeldMessage: moderates(404),
   denyHeldMessage: moderates(404, {}),

@@ -41,6 +41,8 @@ before(async () => {
     desk,
     history: rooms,
     presence,
+    tryText: (roomId, text) =>
+      chat.moderation?.judge({ roomId, authorId: '', privileged: false, text, settings: desk.rules.moderation(roomId), isTrial: true }),
     who: (principal, channelRole) => ({ ...chatPersonOf(principal), ...standingOf(principal, channelRole) }),
     async sinceMs(accountId) {
       const { rows } = await database.query<{ created_at: Date }>('select created_at from accounts where id = $1', [accountId]);
@@ -144,6 +146,14 @@ test('who may not write is told why; what is refused has a status that a bot can
   await does(owner, 'PATCH', '/rooms/radio', { moderated: true }, 200);
   const term = await does(viewer, 'POST', '/rooms/radio/messages', { text: 'a forbidden fruit', key: 'term' }, 403);
   assert.equal(term.details.refusal, 'moderated');
+  const tried = (text: string) => does(moderator, 'POST', '/rooms/radio/terms/try', { text }, 200);
+  assert.deepEqual(await tried('a forbidden  fruit!'), {
+    verdict: 'refuse',
+    text: null,
+    reasons: [{ rule: 'term', category: 'term', score: 1 }],
+  });
+  // Tried as often as one likes, and it counts for nothing.
+  for (let i = 0; i < 40; i++) assert.equal((await tried('a good word')).verdict, 'allow');
   await does(owner, 'PATCH', '/rooms/radio', { moderated: false }, 200);
 
   await does(bot, 'POST', '/rooms/radio/modes', { slowS: 600 }, 200);
@@ -235,6 +245,7 @@ test('timeouts and warnings; what moderators see of somebody', async () => {
       ['timeout', 'Mod'],
     ],
   );
+  assert.deepEqual(new Set(seen.acts.map(({ userName }: { userName: string }) => userName)), new Set(['Tim']));
   assert.ok(seen.warnings[0].seenAt);
   await does(viewer, 'GET', `/rooms/radio/users/${one.id}`, undefined, 403);
 });
@@ -245,6 +256,8 @@ test('a held message waits, is approved once under its own mid, or denied', asyn
   const held = await says(one, 'look at https://example.org/a');
   assert.deepEqual([held.state, held.offset], ['held', null]);
   const other = await says(one, 'and at https://example.org/b');
+  const waiting = async (who: typeof bot) => (await does(who, 'GET', '/rooms/radio', undefined, 200)).waiting;
+  assert.deepEqual([await waiting(bot), await waiting(viewer)], [{ held: 2, appeals: 0 }, null]);
   const queue = await does(bot, 'GET', '/rooms/radio/held?limit=1', undefined, 200);
   assert.deepEqual([queue.items[0].mid, queue.items[0].user.name], [held.mid, 'Linda']);
   const rest = await does(bot, 'GET', `/rooms/radio/held?limit=1&cursor=${queue.next}`, undefined, 200);

@@ -38,7 +38,7 @@ function deskOf(database: Database): Desk {
     clock: new SystemClock(),
     log: silentLog,
     addressKey: Buffer.alloc(32),
-    people: { find: async (id) => ({ name: id, role: 'viewer' }) },
+    people: { find: async (id) => ({ name: id, role: 'viewer' }), names: async () => new Map() },
     audit: { record: async () => undefined },
     withRoom: (_roomId, work) =>
       work({

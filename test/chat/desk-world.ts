@@ -88,7 +88,10 @@ export async function deskWorld(): Promise<DeskWorld> {
         clock,
         log: silentLog,
         addressKey,
-        people: { find: async (id) => roles.get(id) },
+        people: {
+          find: async (id) => roles.get(id),
+          names: async (ids) => new Map(ids.flatMap((id) => (roles.has(id) ? [[id, roles.get(id)!.name] as const] : []))),
+        },
         audit: {
           record: async (entry) => {
             audited.push(entry);

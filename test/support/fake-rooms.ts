@@ -5,6 +5,7 @@ import type { Database } from '../../src/backing/database.js';
 import { Desk } from '../../src/chat/desk.js';
 import { encode, logKeyOf, midOf } from '../../src/chat/frame.js';
 import { History } from '../../src/chat/history.js';
+import { Moderation } from '../../src/chat/moderation/moderation.js';
 import type { Act, Erasure, HeldMessage, Outcome, Publish, Room, RoomInfo, Said } from '../../src/chat/room.js';
 import { personOf, standingOf } from '../../src/chat-doors.js';
 import type { Clock } from '../../src/runtime/clock.js';
@@ -112,6 +113,7 @@ export interface TestChat extends RoomsApi {
 /** The chat of a test of the API. */
 export function testChat({ database, clock, audit }: { database: Database; clock: Clock; audit: Access['audit'] }): TestChat {
   const rooms: FakeRooms = new FakeRooms(database, clock, () => desk);
+  const moderation = new Moderation({ clock });
   const desk: Desk = new Desk({
     database,
     clock,
@@ -126,6 +128,13 @@ export function testChat({ database, clock, audit }: { database: Database; clock
         );
         return rows[0];
       },
+      async names(userIds) {
+        const { rows } = await database.query<{ id: string; name: string }>(
+          'select id::text, name from accounts where id::text = any($1)',
+          [userIds],
+        );
+        return new Map(rows.map(({ id, name }) => [id, name]));
+      },
     },
     audit: { record: ({ principal, ...entry }, connection) => audit.record({ ...entry, principal: principal as never }, connection) },
     addressKey: randomBytes(32),
@@ -136,6 +145,8 @@ export function testChat({ database, clock, audit }: { database: Database; clock
     desk,
     history: new History(database),
     presence: { count: () => 2, people: () => [{ id: 'somebody', name: 'Somebody' }] },
+    tryText: (roomId, text) =>
+      moderation.judge({ roomId, authorId: '', privileged: false, text, settings: desk.rules.moderation(roomId), isTrial: true }),
     who: (principal, channelRole) => ({ ...personOf(principal), ...standingOf(principal, channelRole) }),
     async sinceMs(accountId) {
       const { rows } = await database.query<{ created_at: Date }>('select created_at from accounts where id = $1', [accountId]);
