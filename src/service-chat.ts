@@ -94,14 +94,14 @@ export function processesOf({ workerThreads, redisUrl, databaseUrl }: Config): n
   return workerThreads ?? (redisUrl === undefined || databaseUrl === undefined ? 1 : availableParallelism());
 }
 
-/** In this process. */
-function door({ config, clock, log, tls, onUpgrade }: ComposeChatOptions, opened: ChatGateway, maxConnections: number): Component {
 /** Where the chat is over TLS. Unless told (`WSS_PORT`) it is with the pages, where one process has both: one that is handed over has had no handshake. */
 export function wssPortOf(config: Config): number | undefined {
   const { wssPort, httpsPort, roles } = config;
   return wssPort ?? (roles.includes('app') && roles.includes('chat') && processesOf(config) === 1 ? httpsPort : undefined);
 }
 
+/** In this process. */
+function door({ config, clock, log, tls, onUpgrade }: ComposeChatOptions, opened: ChatGateway, maxConnections: number): Component {
   const { gateway } = opened;
   const upgrade: UpgradeHandler = (req, socket, head) => gateway.upgrade(req, socket, head);
   const servers: Server[] = [];

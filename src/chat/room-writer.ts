@@ -125,7 +125,7 @@ export class RoomWriter {
     return this.#sayOnce('msg', payloadOf(mid, author, body, Math.trunc(saidAtMs)), mid, key);
   }
 
-  async act({ type, payload }: Act): Promise<Said> {
+  async act({ type, payload, key }: Act): Promise<Said> {
     const text = JSON.stringify(payload);
     if (text.length > MAX_ACT_CHARS) throw new VezaError('payload_too_large', `An entry has at most ${MAX_ACT_CHARS} characters.`);
     if (['msg', 'shadow', 'gone', 'del'].includes(type)) throw new VezaError('bad_request', `"${type}" is not an act.`);

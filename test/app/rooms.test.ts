@@ -256,7 +256,7 @@ test('a held message waits, is approved once under its own mid, or denied', asyn
   const held = await says(one, 'look at https://example.org/a');
   assert.deepEqual([held.state, held.offset], ['held', null]);
   const other = await says(one, 'and at https://example.org/b');
-  const waiting = async (who: typeof bot) => (await does(who, 'GET', '/rooms/radio', undefined, 200)).waiting;
+  const waiting = async (who: Person | string) => (await does(who, 'GET', '/rooms/radio', undefined, 200)).waiting;
   assert.deepEqual([await waiting(bot), await waiting(viewer)], [{ held: 2, appeals: 0 }, null]);
   const queue = await does(bot, 'GET', '/rooms/radio/held?limit=1', undefined, 200);
   assert.deepEqual([queue.items[0].mid, queue.items[0].user.name], [held.mid, 'Linda']);
