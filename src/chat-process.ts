@@ -108,7 +108,10 @@ function handOver(
   req.url = url;
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = rawHeaders[at]!.toLowerCase();
-    req.headers[name] ??= rawHeaders[at + 1]!;
+    const before = req.headers[name];
+    // As Node has them: of two lines the first is what the client wrote, and the last what a proxy of ours has added.
+    if (before === undefined) req.headers[name] = rawHeaders[at + 1]!;
+    else if (name !== 'host') req.headers[name] = `${before}, ${rawHeaders[at + 1]}`;
   }
   upgrade(req, Buffer.from(head, 'base64'));
   socket.resume();

@@ -7,6 +7,15 @@ import { freePorts } from './free-port.js';
 import { eventually, type Running, run, start } from './process.js';
 import type { Server } from './server.js';
 
+export interface NginxOptions {
+  /** Where the service has its chat; with its pages unless given. */
+  readonly wsPort?: number;
+  /** Chats of an address: what the file has as a comment. */
+  readonly chatsOfAddress?: number;
+  /** Workers under a master, as it is installed; what is connected ends so long after a `reload`. Otherwise one process. */
+  readonly shutdownS?: number;
+}
+
 /** infra/nginx/veza.conf, as it is but for names, ports and paths, by the real nginx before the real service. */
 export class NginxEdge {
   readonly dir: string;
@@ -20,7 +29,8 @@ export class NginxEdge {
   }
 
   /** `playbackKeysFile`: with infra/nginx/veza-signed.conf, which reads its keys there. */
-  static async start(origin: Server, playbackKeysFile?: string): Promise<NginxEdge> {
+  static async start(origin: Server, playbackKeysFile?: string, options: NginxOptions = {}): Promise<NginxEdge> {
+    const { wsPort = origin.port, chatsOfAddress, shutdownS } = options;
     const dir = await mkdtemp(join(tmpdir(), 'veza-nginx-'));
     const [port = 0, plainPort = 0] = await freePorts(2);
     const [cert, key] = [join(dir, 'cert.pem'), join(dir, 'key.pem')];
@@ -37,17 +47,26 @@ export class NginxEdge {
       put('/etc/nginx/veza/playback-keys.json', playbackKeysFile);
     }
     put('127.0.0.1:8080', `127.0.0.1:${origin.port}`);
+    put('127.0.0.1:8081', `127.0.0.1:${wsPort}`);
+    if (chatsOfAddress !== undefined) {
+      put('# limit_conn veza_chat 200;', `limit_conn veza_chat ${chatsOfAddress};`);
+      put('# limit_conn_status 429;', 'limit_conn_status 429;');
+    }
     put('listen 443 ', `listen 127.0.0.1:${port} `);
     put('listen 80;', `listen 127.0.0.1:${plainPort};`);
     put('/var/cache/nginx/veza', join(dir, 'cache'));
     put('/etc/letsencrypt/live/radio.example/fullchain.pem', cert);
     put('/etc/letsencrypt/live/radio.example/privkey.pem', key);
+    // The folder is this user's.
+    const user = process.getuid?.() === 0 ? 'user root;' : '';
+    const processes =
+      shutdownS === undefined ? 'master_process off;' : `worker_processes 1; worker_shutdown_timeout ${shutdownS}s; ${user}`;
     const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${join(dir, name)};`);
     await mkdir(join(dir, 'cache'));
     await writeFile(
       join(dir, 'nginx.conf'),
       `${playbackKeysFile === undefined ? '' : 'load_module /usr/lib/nginx/modules/ngx_http_js_module.so;'}
-       daemon off; master_process off; pid ${join(dir, 'pid')}; error_log stderr warn; events { worker_connections 512; }
+       daemon off; ${processes} pid ${join(dir, 'pid')}; error_log stderr warn; events { worker_connections 512; }
        http { ${temporary.join(' ')}\n${site} }`,
     );
     const args = ['-p', dir, '-e', 'stderr', '-c', join(dir, 'nginx.conf')];
@@ -56,6 +75,11 @@ export class NginxEdge {
     const edge = new NginxEdge(dir, port, start('nginx', args));
     await eventually('nginx answers', async () => ((await edge.get('/health/live')).status === 200 ? true : undefined));
     return edge;
+  }
+
+  /** The same configuration again, in new workers. Needs `shutdownS`. */
+  reload(): void {
+    this.#nginx.child.kill('SIGHUP');
   }
 
   async stop(): Promise<void> {
