@@ -1,4 +1,5 @@
 import { type Channel, repeat } from './api';
+import { besideChat } from './beside-chat';
 import { type Member, membersPart } from './channel-members';
 import { type Visibility, visibilityChoice } from './channel-visibility';
 import { h, setText } from './dom';
@@ -73,10 +74,13 @@ export async function mountManaged(main: HTMLElement, slug: string, fresh?: Stre
     ),
     broadcasts && known ? keyPart(path, () => latest, known, fresh) : null,
     isOwner ? settingsPart(path, channel, (changed) => learn(changed)) : null,
+    deskPart(slug),
     membersPart(path, members, isOwner),
     broadcasts ? linkPart(path) : null,
     isOwner ? deletePart(path, slug) : null,
   );
+
+  besideChat(main, slug);
 
   const learn = (now: Managed) => {
     latest = now;
@@ -90,6 +94,14 @@ export async function mountManaged(main: HTMLElement, slug: string, fresh?: Stre
     return STATE_POLL_MS;
   });
 }
+
+/** Its chat is beside this page; where it is moderated is a page of its own. */
+const deskPart = (slug: string): HTMLElement =>
+  section(
+    'Chat',
+    'What waits for a moderator, bans and appeals, blocked words, the rules of the room.',
+    h('p', {}, h('a', { href: `/channels/${encodeURIComponent(slug)}/chat`, class: 'button plain' }, 'Open the desk')),
+  );
 
 function keyPart(path: string, latest: () => Managed, known: Ingest, fresh: StreamKey | undefined): HTMLElement {
   const body = h('div', { class: 'steps', role: 'status', 'aria-live': 'polite' });

@@ -11,6 +11,8 @@ export interface ComposerHost {
   /** People seen here, newest last. */
   people(): readonly { readonly id: string; readonly name: string }[];
   mostTextBytes(): number;
+  /** Why one has a timeout, where a moderator has said so. */
+  timeoutReason(): string | undefined;
   sent(): void;
 }
 
@@ -108,7 +110,8 @@ export class Composer {
     const isAllowed = waitMs <= 0 && room.state !== 'left' && room.state !== 'refused';
     this.#send.disabled = !isAllowed || this.#text.value.trim() === '' || leftBytes < 0;
     let note = this.#error;
-    if (timeoutMs > 0) note = `You have a timeout. You can write again in ${waitText(timeoutMs)}.`;
+    const why = this.#host.timeoutReason();
+    if (timeoutMs > 0) note = `You have a timeout${why === undefined ? '' : ` (${why})`}. You can write again in ${waitText(timeoutMs)}.`;
     else if (slowMs > 0) note = `Slow mode: you can send in ${waitText(slowMs)}.`;
     else if (leftBytes < 0) note = `Too long by ${-leftBytes} bytes.`;
     else if (leftBytes < SAY_LEFT_BYTES) note = `${leftBytes} bytes left.`;
@@ -116,6 +119,8 @@ export class Composer {
     // A countdown that is read out every second is worse than none.
     this.#note.setAttribute('aria-live', waitMs > 0 ? 'off' : 'polite');
     setText(this.#note, note);
+    // It is one line high; what is longer can be read all the same.
+    this.#note.title = note;
     this.#note.classList.toggle('wrong', this.#error !== '' || leftBytes < 0);
     clearInterval(this.#timer);
     this.#timer = waitMs > 0 ? setInterval(() => this.show(), 500) : undefined;

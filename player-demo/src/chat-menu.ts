@@ -1,4 +1,5 @@
 import type { Item } from '../../src/chat-client/index';
+import { askBan } from './chat-ban';
 import { emojiPicker, QUICK } from './chat-emoji';
 import { openPopup } from './chat-popup';
 import { h } from './dom';
@@ -11,12 +12,14 @@ export interface MenuHost {
   readonly mayModerate: boolean;
   readonly myId: string | undefined;
   readonly pinnedMid: unknown;
+  /** Where moderators see what is known of somebody. */
+  aboutPath(userId: string): string;
   reply(item: Item): void;
   react(item: Item, emoji: string): void;
   moderate(action: string, more: Readonly<Record<string, unknown>>): void;
 }
 
-type Act = 'reply' | 'react' | 'copy' | 'delete' | 'timeout' | 'timeoutLong' | 'warn' | 'ban' | 'purge' | 'pin';
+type Act = 'reply' | 'react' | 'copy' | 'delete' | 'timeout' | 'timeoutLong' | 'warn' | 'ban' | 'purge' | 'pin' | 'about';
 
 /** The keys of a message that has the focus. */
 export const MESSAGE_KEYS: Readonly<Record<string, Act>> = {
@@ -29,7 +32,7 @@ export const MESSAGE_KEYS: Readonly<Record<string, Act>> = {
   b: 'ban',
   p: 'pin',
 };
-const MODERATION: ReadonlySet<Act> = new Set(['delete', 'timeout', 'timeoutLong', 'warn', 'ban', 'purge', 'pin']);
+const MODERATION: ReadonlySet<Act> = new Set(['delete', 'timeout', 'timeoutLong', 'warn', 'ban', 'purge', 'pin', 'about']);
 
 /** What can be done with this message by whom is here. */
 export function mayDo(item: Item, act: Act, host: MenuHost): boolean {
@@ -82,11 +85,10 @@ export function perform(item: Item, act: Act, host: MenuHost, near: Element): vo
       );
       return;
     case 'ban':
-      void confirmed({
-        title: `Ban ${name}?`,
-        text: 'This person cannot read or write here any more, until the ban is lifted.',
-        action: 'Ban',
-      }).then((sure) => sure && host.moderate('ban', { user: user?.id }));
+      void askBan(name).then((chosen) => chosen && host.moderate(chosen.action, { user: user?.id, ...chosen.more }));
+      return;
+    case 'about':
+      if (user) openAbout(host.aboutPath(user.id));
       return;
     case 'purge':
       void confirmed({
@@ -96,6 +98,13 @@ export function perform(item: Item, act: Act, host: MenuHost, near: Element): vo
       }).then((sure) => sure && host.moderate('purge', { user: user?.id }));
       return;
   }
+}
+
+/** Whoever listens goes on listening: the desk is another page. */
+function openAbout(path: string): void {
+  const [page, hash = ''] = path.split('#');
+  if (location.pathname === page) location.hash = hash;
+  else window.open(path, '_blank', 'noopener');
 }
 
 /** Arrows move in it, Escape closes it, a letter is the key of the entry. */
@@ -111,6 +120,7 @@ export function openMenu(item: Item, near: Element, host: MenuHost): void {
     ['warn', 'Warn…', 'W'],
     ['ban', 'Ban…', 'B'],
     ['purge', 'Delete all messages…', ''],
+    ['about', 'About this person…', ''],
   ];
   const menu = h('div', { class: 'chat-menu', role: 'menu', 'aria-label': `Message of ${item.user?.name ?? ''}` });
   const choose = (act: Act) => {

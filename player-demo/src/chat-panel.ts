@@ -1,11 +1,13 @@
-import { ChatClient, type ChatProblem, type ChatRoom, type Item } from '../../src/chat-client/index';
+import { ChatClient, ChatProblem, type ChatRoom, type Item } from '../../src/chat-client/index';
 import { chatUrl } from './chat-address';
 import { Composer } from './chat-composer';
 import { MessageList } from './chat-list';
 import { MESSAGE_KEYS, type MenuHost, openMenu, perform } from './chat-menu';
 import { roomModes } from './chat-modes';
 import { itemRow, outgoingRow, type RowHost } from './chat-row';
+import { deskLink, OwnStanding } from './chat-standing';
 import { textNodes, waitText } from './chat-text';
+import { watchWaiting } from './chat-waiting';
 import { h, icon, setText } from './dom';
 import { accessToken, currentUser, onSession } from './session';
 
@@ -60,6 +62,7 @@ export function mountChat(place: HTMLElement, slug: string): void {
     mayModerate: room.you.moderate === 'yes',
     myId: client.user?.id,
     pinnedMid: room.pinned?.mid,
+    aboutPath: (userId) => `/channels/${encodeURIComponent(slug)}/chat#person/${encodeURIComponent(userId)}`,
     reply: (item) => composer.reply(item),
     react,
     moderate: (action, more) => void moderate(action, more),
@@ -86,17 +89,29 @@ export function mountChat(place: HTMLElement, slug: string): void {
     },
     'Messages',
   );
+  const standing = new OwnStanding({
+    slug,
+    room,
+    denied: ({ key }, reason) => {
+      room.discard(key);
+      tellProblem(new ChatProblem('denied', `A moderator has not let your message through${reason === null ? '.' : `: ${reason}`}`));
+    },
+    changed: () => showState(),
+  });
   const composer = new Composer({
     room,
     panel,
     people: () => [...people.values()],
     mostTextBytes: () => client.mostTextBytes,
     sent: () => list.followEnd(),
+    timeoutReason: () => standing.timeoutReason,
   });
+  const desk = deskLink(slug);
+  let isWatching = false;
 
   panel.append(
-    h('header', { class: 'chat-head' }, h('h2', {}, 'Chat'), count, modesPlace),
-    h('div', { class: 'chat-middle' }, pinned, list.element, empty, state, newer),
+    h('header', { class: 'chat-head' }, h('h2', {}, 'Chat'), count, desk.element, modesPlace),
+    h('div', { class: 'chat-middle' }, pinned, list.element, empty, state, newer, standing.warning, standing.banned),
     foot,
   );
   place.replaceChildren(panel);
@@ -191,6 +206,13 @@ export function mountChat(place: HTMLElement, slug: string): void {
     setText(count, room.members === undefined || room.state !== 'joined' ? '' : `${room.members} here`);
     empty.hidden = !(isThere && room.state === 'joined' && list.isEmpty && room.outgoing.length === 0);
     modesPlace.hidden = room.you.moderate !== 'yes';
+    // On the desk itself it would lead to where one is.
+    desk.element.hidden = modesPlace.hidden || location.pathname.endsWith(`/${slug}/chat`);
+    if (!desk.element.hidden && !isWatching) {
+      isWatching = true;
+      watchWaiting(slug, ({ held, appeals }) => desk.show(held + appeals));
+    }
+    standing.look();
     if (room.you.moderate === 'yes') modes.show(room.settings);
     showPinned();
     showFoot();

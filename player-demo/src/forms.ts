@@ -20,7 +20,7 @@ export interface FieldOptions {
 
 export interface Field {
   readonly element: HTMLElement;
-  readonly input: HTMLInputElement | HTMLSelectElement;
+  readonly input: HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement;
   readonly name: string;
   readonly label: string;
   value(): string;
@@ -61,6 +61,24 @@ export function field(options: FieldOptions): Field {
   });
 }
 
+/** Text of several lines. */
+export function area(options: {
+  name: string;
+  label: string;
+  maxlength: number;
+  hint?: string;
+  value?: string;
+  required?: boolean;
+  rows?: number;
+}): Field {
+  const id = `f${++made}`;
+  const note = h('p', { class: 'field-note', id: `${id}-note`, 'aria-live': 'polite' }, options.hint ?? '');
+  const { required = true, rows = 3, maxlength } = options;
+  const input = h('textarea', { id, name: options.name, rows, required, maxlength, 'aria-describedby': `${id}-note` }, options.value ?? '');
+  const element = h('div', { class: 'field' }, h('label', { for: id }, options.label), input, note);
+  return fieldOf(element, input, note, options, () => (required && input.value.trim() === '' ? `${options.label} is missing.` : undefined));
+}
+
 /** One of a few. */
 export function choice(options: {
   name: string;
@@ -82,7 +100,7 @@ export function choice(options: {
 
 function fieldOf(
   element: HTMLElement,
-  input: HTMLInputElement | HTMLSelectElement,
+  input: HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement,
   note: HTMLElement,
   { name, label, hint = '' }: { name: string; label: string; hint?: string },
   check: () => string | undefined,

@@ -45,7 +45,7 @@ export async function guarded(main: HTMLElement, mount: () => Promise<void>): Pr
 /** Where to go after a sign-in: a page of our own, and nothing else that somebody has written into the address. */
 function pathAfter(): string | undefined {
   const to = new URLSearchParams(location.search).get('to');
-  return to !== null && /^\/(?:channels|admin|account|c)(?:\/[a-z0-9-]+)?$/.test(to) ? to : undefined;
+  return to !== null && /^\/(?:channels|admin|account|c)(?:\/[a-z0-9-]+){0,2}$/.test(to) ? to : undefined;
 }
 
 async function refused(main: HTMLElement, problem: Problem): Promise<void> {

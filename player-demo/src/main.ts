@@ -23,12 +23,14 @@ const path = location.pathname.replace(/\/$/, '');
 const channel = /^\/c\/([^/]+)$/.exec(path)?.[1];
 const recording = /^\/r\/([^/]+)$/.exec(path)?.[1];
 const managed = /^\/channels\/([^/]+)$/.exec(path)?.[1];
+const desk = /^\/channels\/([^/]+)\/chat$/.exec(path)?.[1];
 if (channel !== undefined) void onePage(decodeURIComponent(channel));
 else if (recording !== undefined)
   void import('./recording-page').then(({ mountRecording }) => mountRecording(main, decodeURIComponent(recording)));
 // Whoever listens loads nothing of these.
 else if (path === '/account') void guarded(main, async () => (await import('./account-page')).mountAccount(main));
 else if (path === '/channels') void guarded(main, async () => (await import('./channels-page')).mountChannels(main));
+else if (desk !== undefined) void guarded(main, async () => (await import('./desk-page')).mountDesk(main, decodeURIComponent(desk)));
 else if (managed !== undefined)
   void guarded(main, async () => (await import('./channel-manage')).mountManaged(main, decodeURIComponent(managed)));
 else if (path === '/admin' || path === '/admin/audit') void guarded(main, async () => (await import('./admin-page')).mountAdmin(main));

@@ -64,11 +64,12 @@ export class Appeals {
     return rows.map(appealOf);
   }
 
-  /** The last one of a user. */
-  async of(roomId: string, userId: string): Promise<Appeal | undefined> {
+  /** The last one of a user. `banId`: that against this ban, and no other. */
+  async of(roomId: string, userId: string, banId?: string): Promise<Appeal | undefined> {
     const { rows } = await this.#database.query<AppealRow>(
-      'select * from room_appeals where room_id = $1 and user_id = $2 order by created_at desc limit 1',
-      [roomId, userId],
+      `select * from room_appeals where room_id = $1 and user_id = $2 and ($3::uuid is null or ban_id = $3)
+       order by created_at desc limit 1`,
+      [roomId, userId, banId ?? null],
     );
     return rows[0] && appealOf(rows[0]);
   }

@@ -230,7 +230,8 @@ export class Desk {
       ban: ban?.isShadow ? undefined : ban,
       timeout: await this.sanctions.timeoutOf(roomId, userId),
       warnings: warnings.filter(({ seenAtMs }) => seenAtMs === undefined),
-      appeal: await this.appeals.of(roomId, userId),
+      // An old answer says nothing about a new ban; of a shadow ban nobody knows.
+      appeal: await this.appeals.of(roomId, userId, ban && !ban.isShadow ? ban.id : undefined),
       held: await this.held.of(roomId, userId, 20),
     };
   }
