@@ -24,9 +24,10 @@ interface Rules {
 
 /** Tokens of the platform's own gateway: HS256, a shared secret, `iss` "gateway". */
 export function gatewayTokens({ secret, audience, ...rules }: Rules & { secret: string; audience: string }): IssuerVerifier {
-  const key = new TextEncoder().encode(secret);
+  // Bytes would be made a key anew for each token.
+  const key = crypto.subtle.importKey('raw', new TextEncoder().encode(secret), { name: 'HMAC', hash: 'SHA-256' }, false, ['verify']);
   return remembering(rules.clock, async (token) => {
-    const { payload } = await jwtVerify(token, key, { ...optionsOf(rules, GATEWAY_ISSUER, audience), algorithms: ['HS256'] });
+    const { payload } = await jwtVerify(token, await key, { ...optionsOf(rules, GATEWAY_ISSUER, audience), algorithms: ['HS256'] });
     return principalOf(payload, 'gateway', payload.role, rules);
   });
 }
