@@ -21,8 +21,10 @@ export const LINGER_MS = 10_000;
 /** Counts are told so often at most; of a large room, whose count changes all the time, more seldom. */
 const TELL_MS = 1000;
 const TELL_LARGE_MS = 10_000;
+/** People here; of more the count is not added up for each that comes in. */
+const ADDED_UP_TO = 20;
 /** Writes that telling counts may take in a process a second; who is not told now is told first the next time. */
-const TELL_WRITES = 2000;
+const TELL_WRITES = 500;
 const HEARTBEAT_MS = 5000;
 /** A process that has not been heard of for so long has nobody. */
 const SILENCE_MS = 15_000;
@@ -43,6 +45,8 @@ interface User {
 interface Here {
   guests: number;
   readonly users: Map<string, User>;
+  /** Over all processes, as it was added up last. */
+  counted: { readonly count: number; readonly atMs: number } | undefined;
 }
 
 /** What another process has of a room: how many, and, of few, who, as tags behind each other. */
@@ -87,7 +91,7 @@ export class Presence {
   enter(roomId: string, person: { readonly id: string; readonly name: string } | undefined): void {
     let here = this.#rooms.get(roomId);
     if (!here) {
-      here = { guests: 0, users: new Map() };
+      here = { guests: 0, users: new Map(), counted: undefined };
       this.#rooms.set(roomId, here);
     }
     if (person) {
@@ -107,9 +111,17 @@ export class Presence {
     else this.#left(roomId, person?.id);
   }
 
-  /** Over all processes, as far as is known here. */
+  /** Over all processes, as far as is known here; of a room with many, up to a second old. */
   count(roomId: string): number {
     const here = this.#rooms.get(roomId);
+    const nowMs = this.#clock.monotonicMs();
+    if (here?.counted && here.users.size > ADDED_UP_TO && nowMs - here.counted.atMs < TELL_MS) return here.counted.count;
+    const count = this.#add(roomId, here);
+    if (here) here.counted = { count, atMs: nowMs };
+    return count;
+  }
+
+  #add(roomId: string, here: Here | undefined): number {
     let sum = (here?.users.size ?? 0) + (here?.guests ?? 0);
     if (this.#others.size === 0) return sum;
     let users = here?.users.size ?? 0;
@@ -185,11 +197,13 @@ export class Presence {
     for (const roomId of this.#changed) {
       if (writes >= TELL_WRITES) break;
       const told = this.#told.get(roomId);
-      const count = this.count(roomId);
+      const here = this.#rooms.get(roomId);
+      const count = this.#add(roomId, here);
+      if (here) here.counted = { count, atMs: nowMs };
       if (told && told.count > EXACT_UP_TO && nowMs - told.atMs < TELL_LARGE_MS) continue;
       this.#changed.delete(roomId);
       if (count === told?.count) continue;
-      if (this.#rooms.has(roomId)) this.#told.set(roomId, { count, atMs: nowMs });
+      if (here) this.#told.set(roomId, { count, atMs: nowMs });
       else this.#told.delete(roomId);
       for (const listener of this.#listeners) writes += listener(roomId, count);
     }
@@ -243,13 +257,20 @@ export class Presence {
       const [count, guests, tags] = share;
       if (count > 0 && other.rooms.size < MAX_OTHER_ROOMS) other.rooms.set(roomId, { count, guests, tags: tags ?? undefined });
       else other.rooms.delete(roomId);
-      if (this.#rooms.has(roomId)) this.#changed.add(roomId);
+      this.#recount(roomId);
     }
+  }
+
+  #recount(roomId: string): void {
+    const here = this.#rooms.get(roomId);
+    if (!here) return;
+    here.counted = undefined;
+    this.#changed.add(roomId);
   }
 
   #forget(id: string, other: Other): void {
     this.#others.delete(id);
-    for (const roomId of other.rooms.keys()) if (this.#rooms.has(roomId)) this.#changed.add(roomId);
+    for (const roomId of other.rooms.keys()) this.#recount(roomId);
   }
 }
 

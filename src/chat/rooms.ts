@@ -14,7 +14,7 @@ import { RoomWriter } from './room-writer.js';
 
 /** A room that nobody has open is followed so long, for whoever comes back. */
 const LINGER_MS = 10_000;
-/** What `find` has found, or not, is believed so long; `refresh` ends it. */
+/** What `find` has found, or not, of a room that is not open is believed so long; `refresh` ends it. */
 const FOUND_MS = 2000;
 const MAX_FOUND = 10_000;
 /** Offsets are reported to the log as archived together. */
@@ -56,6 +56,8 @@ export class Rooms {
   readonly #sweeper: RoomSweeper;
   readonly #open = new Map<string, Promise<Open>>();
   readonly #opened = new Map<string, Open>();
+  /** Of those that are open, by slug. */
+  readonly #slugs = new Map<string, string>();
   readonly #found = new Map<string, { atMs: number; info: Promise<RoomInfo | undefined> }>();
   readonly #reports = new Map<string, { roomId: string; epoch: number; offsets: number[] }>();
   #cancelReport: (() => void) | undefined;
@@ -89,8 +91,11 @@ export class Rooms {
     this.#sweeper.start();
   }
 
-  /** A channel's room, by its own id or by the channel's slug; believed for two seconds. Rejects with `unavailable`. */
+  /** A channel's room, by its own id or by the channel's slug. Of one that is open, as last read; else believed for two seconds. Rejects with `unavailable`. */
   find(idOrSlug: string): Promise<RoomInfo | undefined> {
+    const open = this.#opened.get(idOrSlug) ?? this.#opened.get(this.#slugs.get(idOrSlug) ?? '');
+    // What is said of an open room in the control room is read at once: asking at each join would be half the cost of one.
+    if (open && !open.reader.closed && open.reader.info.channelId !== undefined) return Promise.resolve(open.reader.info);
     const nowMs = this.#options.clock.monotonicMs();
     const found = this.#found.get(idOrSlug);
     if (found && nowMs - found.atMs < FOUND_MS) return found.info;
@@ -171,8 +176,11 @@ export class Rooms {
     const open = this.#opened.get(roomId);
     if (!open) return;
     const state = await this.#history.state(roomId);
-    if (state) open.reader.info = state.info;
-    else {
+    if (state) {
+      this.#forgetSlug(open);
+      open.reader.info = state.info;
+      this.#rememberSlug(open);
+    } else {
       open.reader.close('deleted');
       await this.#options.roomLog.remove(roomId);
     }
@@ -233,6 +241,7 @@ export class Rooms {
       cancelLinger: undefined,
     };
     this.#opened.set(roomId, open);
+    this.#rememberSlug(open);
     // Nobody may take it up: he who asked may be gone.
     this.#linger(open);
     return open;
@@ -251,9 +260,18 @@ export class Rooms {
       if (open.holders > 0) return;
       open.reader.stop();
       if (this.#opened.get(id) !== open) return;
+      this.#forgetSlug(open);
       this.#opened.delete(id);
       this.#open.delete(id);
     });
+  }
+
+  #rememberSlug({ reader: { info } }: Open): void {
+    if (info.slug !== undefined) this.#slugs.set(info.slug, info.id);
+  }
+
+  #forgetSlug({ reader: { info } }: Open): void {
+    if (info.slug !== undefined && this.#slugs.get(info.slug) === info.id) this.#slugs.delete(info.slug);
   }
 
   #report(roomId: string, epoch: number, offsets: readonly number[]): void {

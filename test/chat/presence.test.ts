@@ -87,7 +87,7 @@ test('telling counts is bounded, and every room has its turn', () => {
   const told: string[] = [];
   presence.onCounts((room) => {
     told.push(room);
-    return 1000;
+    return 250;
   });
   for (let n = 0; n < 6; n++) presence.enter(`r${n}`, person(1));
   clock.advance(1000);
