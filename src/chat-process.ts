@@ -47,12 +47,12 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
   const opened = openGateway({ config, chat, access, clock, log, maxConnections, maxPerAddress, addressOf, countryOf });
   const { gateway } = opened;
 
-  const plain = chatServer((req, socket, head) => gateway.upgrade(req, socket, head));
+  const plain = chatServer(clock, (req, socket, head) => gateway.upgrade(req, socket, head));
   let secure: Server | undefined;
   const tls = tlsCertFile && tlsKeyFile ? await TlsFiles.open({ certFile: tlsCertFile, keyFile: tlsKeyFile, clock, log }) : undefined;
   if (config.wssPort !== undefined && tls) {
     const minVersion = `TLSv${config.tlsMinVersion}` as const;
-    secure = chatServer((req, socket, head) => gateway.upgrade(req, socket, head), { ...tls.current, minVersion });
+    secure = chatServer(clock, (req, socket, head) => gateway.upgrade(req, socket, head), { ...tls.current, minVersion });
     tls.onChange((certificates) => (secure as SecureServer).setSecureContext({ ...certificates, minVersion }));
   }
 

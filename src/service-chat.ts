@@ -112,13 +112,13 @@ function door({ config, clock, log, tls, onUpgrade }: ComposeChatOptions, opened
       const wssPort = wssPortOf(config);
       const isShared = (own: number, others: number | undefined) => roles.includes('app') && own === others && own !== 0;
       if (isShared(wsPort, port)) onUpgrade('http', upgrade);
-      else servers.push(chatServer(upgrade));
+      else servers.push(chatServer(clock, upgrade));
       if (servers[0]) await listenAt(servers[0], host, wsPort);
       if (wssPort !== undefined && tls) {
         if (isShared(wssPort, httpsPort)) onUpgrade('https', upgrade);
         else {
           const minVersion = `TLSv${config.tlsMinVersion}` as const;
-          const secure = chatServer(upgrade, { ...tls.current, minVersion });
+          const secure = chatServer(clock, upgrade, { ...tls.current, minVersion });
           tls.onChange((certificates) => (secure as import('node:https').Server).setSecureContext({ ...certificates, minVersion }));
           servers.push(secure);
           await listenAt(secure, host, wssPort);

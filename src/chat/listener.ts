@@ -3,12 +3,14 @@ import { createServer as createSecureServer } from 'node:https';
 import type { Server as NetServer } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TlsOptions } from 'node:tls';
+import type { Clock } from '../runtime/clock.js';
 
+/** From the connection, or the end of its TLS handshake, to the end of the request's head. */
+const HEAD_MS = 5000;
 const OPTIONS: ServerOptions = {
-  // From the connection to the end of the request's head.
-  headersTimeout: 5000,
-  requestTimeout: 5000,
-  connectionsCheckingInterval: 1000,
+  // Node looks at these in servers that listen only; ours may be handed its sockets.
+  headersTimeout: 0,
+  requestTimeout: 0,
   keepAliveTimeout: 1000,
   maxHeaderSize: 16_384,
   noDelay: true,
@@ -18,8 +20,8 @@ const MAX_HEADERS = 100;
 /** Connections beyond those the gateway takes: in the midst of their handshake, or about to be told that it is full. */
 export const SPARE_CONNECTIONS = 1000;
 
-/** A server for the chat alone: it listens nowhere yet, and takes sockets by its `connection` event as well. */
-export function chatServer(upgrade: (req: IncomingMessage, socket: Duplex, head: Buffer) => void, tls?: TlsOptions): Server {
+/** A server for the chat alone: it listens nowhere yet, and takes sockets by its `connection` event as well. Who has not asked within 5 s is cut. */
+export function chatServer(clock: Clock, upgrade: (req: IncomingMessage, socket: Duplex, head: Buffer) => void, tls?: TlsOptions): Server {
   const server: Server = tls
     ? createSecureServer({ ...OPTIONS, ...tls, ALPNProtocols: ['http/1.1'], handshakeTimeout: HANDSHAKE_MS })
     : createServer(OPTIONS);
@@ -29,7 +31,22 @@ export function chatServer(upgrade: (req: IncomingMessage, socket: Duplex, head:
     res.writeHead(426, { Connection: 'close', Upgrade: 'websocket', 'Content-Type': 'text/plain', 'Content-Length': text.length });
     res.end(text);
   });
-  server.on('upgrade', upgrade);
+  const deadlines = new WeakMap<Duplex, () => void>();
+  const isInTime = (socket: Duplex) => {
+    deadlines.get(socket)?.();
+    deadlines.delete(socket);
+  };
+  server.on(tls ? 'secureConnection' : 'connection', (socket: Duplex) => {
+    deadlines.set(
+      socket,
+      clock.after(HEAD_MS, () => socket.destroy()),
+    );
+    socket.once('close', () => isInTime(socket));
+  });
+  server.on('upgrade', (req, socket, head) => {
+    isInTime(socket);
+    upgrade(req, socket, head);
+  });
   return server;
 }
 
