@@ -43,6 +43,12 @@ export class Audiences {
     return this.#hubs.get(roomId);
   }
 
+  /** Who may what in the room's channel; undefined: it has to be asked. */
+  access(roomId: string): ChannelAccess | undefined {
+    const hub = this.#hubs.get(roomId);
+    return hub?.isStale === false ? hub.access : undefined;
+  }
+
   /** Opens the room if nobody has. Rejects as `Rooms.open` does. It stays open for a while though nobody enters. */
   async open(info: RoomInfo, access: ChannelAccess): Promise<Hub> {
     const known = this.#hubs.get(info.id);
@@ -131,7 +137,10 @@ export class Audiences {
   tidy(): void {
     const beforeMs = this.#host.nowMs() - IDLE_MS;
     for (const [hub, sinceMs] of this.#idle) if (sinceMs <= beforeMs) this.#letGo(hub);
-    for (const hub of this.#hubs.values()) hub.retry();
+    for (const hub of this.#hubs.values()) {
+      hub.retry();
+      if (hub.isStale && hub.room.info.channelId !== undefined) void this.#reread(hub, hub.room.info.channelId);
+    }
   }
 
   /** Bans, timeouts and modes of the room are others now: whoever may not be here goes, the others are told what they are. */
@@ -194,8 +203,10 @@ export class Audiences {
         return;
       }
       hub.access = access;
+      hub.isStale = false;
       this.review(hub.id);
     } catch (error) {
+      hub.isStale = true;
       this.#options.log.warn({ room: hub.id, error: messageOf(error) }, 'who may be in a chat room could not be read again');
     }
   }

@@ -121,6 +121,8 @@ export class Gateway implements ConnectionHost {
   #isFlushComing = false;
   #gatherMs = 0;
   readonly #busy: () => number;
+  /** Their accounts have changed, and what they are now could not be read. */
+  readonly #unanswered = new Set<Connection>();
   #isDraining = false;
   #checking: Promise<void> | undefined;
   #ticks = 0;
@@ -186,6 +188,8 @@ export class Gateway implements ConnectionHost {
     if (refusal) {
       const [status, text] = refusal;
       socket.on('error', () => undefined);
+      // He need not close his half, and nothing but this would.
+      socket.once('finish', () => socket.destroy());
       socket.end(
         `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${text.length + 1}\r\n\r\n${text}\n`,
       );
@@ -260,7 +264,7 @@ export class Gateway implements ConnectionHost {
       else connection.send(errorFrame(undefined, 'rate_limited', `More than ${FRAMES_PER_S} frames a second.`, 1000));
       return;
     }
-    connection.excess = 0;
+    connection.excess = Math.max(0, connection.excess - 1);
     if (phase === 'greeting') {
       const early = this.#early.get(connection);
       if (!early) this.#early.set(connection, [text]);
@@ -389,6 +393,7 @@ export class Gateway implements ConnectionHost {
       last.slotIndex = connection.slotIndex;
     }
     this.#early.delete(connection);
+    this.#unanswered.delete(connection);
     for (const membership of [...connection.memberships]) this.audiences.leave(connection, membership, true);
     const { account, person } = connection;
     if (account && person) {
@@ -500,11 +505,12 @@ export class Gateway implements ConnectionHost {
     connection.write(Buffer.concat([webSocketFrames([`{"t":"heads","rooms":{${heads.join(',')}}}`]), PING_FRAME]));
   }
 
-  /** API keys have no session that could be ended. */
+  /** API keys have no session that could be ended; of others it is asked again what could not be answered. */
   async #checkKeys(): Promise<void> {
     const connections: Connection[] = [];
     for (const account of this.#accounts.values())
-      for (const connection of account.connections) if (connection.person?.keyId !== undefined) connections.push(connection);
+      for (const connection of account.connections)
+        if (connection.person?.keyId !== undefined || this.#unanswered.has(connection)) connections.push(connection);
     await this.#endThose(connections);
   }
 
@@ -516,9 +522,11 @@ export class Gateway implements ConnectionHost {
       for (const connection of connections) {
         const why = connection.person && ended.get(connection.person);
         if (why && connection.phase === 'open') this.#end(connection, why);
+        this.#unanswered.delete(connection);
       }
     } catch (error) {
-      // What is known counts on while the database is away.
+      // What is known counts on while the database is away, and is asked again.
+      for (const connection of connections) if (connection.phase !== 'closed') this.#unanswered.add(connection);
       this.#options.log.debug({ error: messageOf(error) }, 'who is no longer good could not be asked');
     }
   }

@@ -68,6 +68,8 @@ export class Hub implements RoomListener {
   /** Ended, and told to nobody yet: the gateway sees to it. */
   closedAs: string | undefined;
   access: ChannelAccess;
+  /** The channel has changed, and how could not be read: nobody new is let in by what was known. */
+  isStale = false;
   /** Newest last. */
   readonly #resets: { epoch: number; keep: number }[] = [];
   #isReading = false;

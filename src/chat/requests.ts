@@ -110,7 +110,7 @@ export class Requests {
   async #join(connection: Connection, { id, room: idOrSlug, since, link }: Join): Promise<void> {
     const { rooms, doors, audiences, rules, clock } = this.#options;
     const info = idOrSlug === '' ? undefined : await rooms.find(idOrSlug);
-    const access = (info && audiences.hub(info.id)?.access) ?? (await doors.channel(info?.channelId ?? NO_CHANNEL));
+    const access = (info && audiences.access(info.id)) ?? (await doors.channel(info?.channelId ?? NO_CHANNEL));
     if (!info?.channelId || !access) throw notFound();
     const linkUntilMs = link === undefined ? undefined : access.linkUntilMs(link, connection);
     if (!audiences.standing({ access }, connection, linkUntilMs)) throw notFound();

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import { CLOSE, MAX_ROOMS } from '../../src/chat/protocol.js';
+import { VezaError } from '../../src/runtime/errors.js';
 import { type AnyFrame, ChatWorld, type Client, roomId } from './chat-world.js';
 
 const inWorld = (name: string, run: (world: ChatWorld) => Promise<void>, options?: Parameters<typeof ChatWorld.start>[0]) =>
@@ -629,4 +630,47 @@ inWorld('frames of several rooms and answers share a write; what comes while the
   world.busy = 0;
   world.clock.advance(100);
   assert.equal(world.gateway.gatherMs, 0);
+});
+
+inWorld('a refused upgrade is closed from here, whatever the client does with his half', async (world) => {
+  const closed = new Promise<void>((resolve) => world.server.once('connection', (socket) => socket.once('close', () => resolve())));
+  const socket = connect({ port: world.port, host: '127.0.0.1', allowHalfOpen: true });
+  socket.on('error', () => undefined).resume();
+  socket.write(
+    'GET /elsewhere HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
+  );
+  await closed;
+  socket.destroy();
+});
+
+inWorld('a ban that could not be looked up is looked up again', async (world) => {
+  const bob = await world.joined('t-bob');
+  const look = world.ended.bind(world);
+  world.ended = async () => {
+    throw new Error('The database does not answer.');
+  };
+  world.endedPeople.set('u-bob', 'banned');
+  await world.gateway.accountChanged('u-bob');
+  assert.equal((await bob.ask({ t: 'history', id: 'h', room: roomId(1) })).t, 'page', 'what is known counts on');
+  world.ended = look;
+  await world.pass(5000);
+  assert.equal((await bob.closed).code, CLOSE.banned);
+});
+
+inWorld('a channel whose change could not be read is read again, and lets nobody new in until then', async (world) => {
+  const guest = await world.joined(undefined);
+  const look = world.channel.bind(world);
+  world.channel = async () => {
+    throw new VezaError('unavailable', 'The database does not answer.');
+  };
+  world.access.get('c-1')!.isPrivate = true;
+  await world.gateway.channelChanged('c-1');
+  const late = await world.client();
+  late.send({ t: 'hello' });
+  await late.next('welcome');
+  const refused = await late.ask({ t: 'join', id: '1', room: 'radio' });
+  assert.deepEqual([refused.t, refused.code], ['err', 'unavailable']);
+  world.channel = look;
+  await world.pass(5000);
+  assert.equal((await guest.next('left')).code, 'private');
 });
