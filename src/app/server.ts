@@ -29,6 +29,7 @@ import { playbackKeyOperations } from './playback-keys.js';
 import { readJson } from './request-body.js';
 import type { RoomsApi } from './room-access.js';
 import { roomModerationOperations } from './room-moderation.js';
+import { roomPeopleOperations } from './room-people.js';
 import { roomTrialOperations } from './room-trial.js';
 import { roomOperations } from './rooms.js';
 import { securityHeaders } from './security-headers.js';
@@ -100,6 +101,7 @@ export function apiOperations(
     ...webhookOperations(access.webhooks),
     ...roomOperations({ chat: options.chat, members, clock: options.clock, audit: access.audit }),
     ...roomModerationOperations({ chat: options.chat, members, clock: options.clock }),
+    ...roomPeopleOperations({ chat: options.chat, members, clock: options.clock }),
     ...roomTrialOperations({ chat: options.chat, members, clock: options.clock }),
   ];
 }
