@@ -266,9 +266,10 @@ export class Gateway implements ConnectionHost {
     }
     connection.excess = Math.max(0, connection.excess - 1);
     if (phase === 'greeting') {
-      const early = this.#early.get(connection);
-      if (!early) this.#early.set(connection, [text]);
-      else if (early.length < MAX_REQUESTS) early.push(text);
+      const early = this.#early.get(connection) ?? [];
+      this.#early.set(connection, early);
+      const chars = early.reduce((sum, { length }) => sum + length, text.length);
+      if (early.length < MAX_REQUESTS && chars <= MAX_FRAME_BYTES) early.push(text);
       else this.#close(connection, CLOSE.chatProtocol, 'too much before the welcome');
       return;
     }
