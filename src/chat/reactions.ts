@@ -112,14 +112,27 @@ export class RoomReactions {
         ],
       );
       const found = new Set(rows.map((row) => `${row.room_id} ${row.mid}`));
+      const missing = batch.filter((it) => !found.has(`${it.roomId} ${it.mid}`));
+      const shadows = missing.length === 0 ? undefined : await this.#shadowsOf(missing);
       for (const it of batch) {
-        it.done(found.has(`${it.roomId} ${it.mid}`) ? undefined : new VezaError('not_found', 'There is no such message, or not yet.'));
+        const isThere = found.has(`${it.roomId} ${it.mid}`) || shadows?.has(`${it.roomId} ${it.mid} ${it.userId}`);
+        it.done(isThere ? undefined : new VezaError('not_found', 'There is no such message, or not yet.'));
       }
     } catch (error) {
       const failure =
         error instanceof VezaError ? error : new VezaError('unavailable', 'The reaction could not be stored.', { cause: error });
       for (const it of batch) it.done(failure);
     }
+  }
+
+  /** Messages that nobody but their author sees: to him they are like others, or he would know. */
+  async #shadowsOf(asked: readonly { readonly roomId: string; readonly mid: string }[]): Promise<ReadonlySet<string>> {
+    const { rows } = await this.#options.database.query<{ room_id: string; mid: string; user_id: string }>(
+      `select m.room_id, m.mid, m.user_id from messages m join unnest($1::uuid[], $2::text[]) a (room_id, mid)
+         on m.room_id = a.room_id and m.mid = a.mid where m.type = 'shadow'`,
+      [asked.map(({ roomId }) => roomId), asked.map(({ mid }) => mid)],
+    );
+    return new Set(rows.map((row) => `${row.room_id} ${row.mid} ${row.user_id}`));
   }
 
   async #poll(): Promise<void> {
