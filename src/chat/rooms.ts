@@ -144,9 +144,12 @@ export class Rooms {
   }
 
   /**
-   * All that this account has said in any room, as `Room.erase` with `userId`; with its reactions. Resolves to the number of rooms. Twice is harmless.
+   * All that this account has said in any room, as `Room.erase` with `userId`; with its reactions and what waits for a moderator. Resolves to the number of rooms. Twice is harmless.
    */
   async eraseAccount(userId: string, by: { readonly id: string; readonly name: string }): Promise<number> {
+    // First, so that nobody approves one of them afterwards.
+    await this.#options.database.query('delete from held_messages where user_id = $1', [userId]);
+    await this.#options.database.query('delete from room_writers where user_id = $1', [userId]);
     const rooms = new Set([...(await this.#history.roomsOf(userId)), ...this.#opened.keys()]);
     for (const roomId of rooms) await this.withRoom(roomId, (room) => room.erase({ userId }, by));
     await this.#options.database.query(

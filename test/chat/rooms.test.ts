@@ -134,6 +134,10 @@ describe('rooms of one process on the embedded database', () => {
     const { frames } = await room.page({ limit: 10 });
     assert.deepEqual(Object.keys(entryOf(frames[0]!, 'ann')).sort(), ['at', 'epoch', 'offset', 'room', 't']);
     assert.equal(entryOf(frames[0]!, 'troll').body!.text, 'hear me');
+    const { mid } = troll.entries.get(1)!;
+    await room.react('troll', mid!, '👍', true);
+    await assert.rejects(room.react('ann', mid!, '👍', true), { code: 'not_found' });
+    assert.deepEqual(await room.reactions([mid!]), {});
     await own.stop();
   });
 
@@ -209,6 +213,19 @@ describe('rooms of one process on the embedded database', () => {
     await room.erase({ mids: [mid] }, by);
     assert.deepEqual(await room.reactions([mid]), {});
     member.leave();
+  });
+
+  test('of a deleted account nothing waits for a moderator', async () => {
+    const id = await makeRoom(database);
+    for (const user of ['gone', 'here'])
+      await database.query(
+        `insert into held_messages (room_id, mid, user_id, user_name, user_role, key, body, why, created_at)
+         values ($1, $2, $3, $3, 'viewer', 'k', '{"text":"hm"}', 'spam', now())`,
+        [id, user.padEnd(22, '-'), user],
+      );
+    await rooms.eraseAccount('gone', by);
+    const { rows } = await database.query('select user_id from held_messages where room_id = $1', [id]);
+    assert.deepEqual(rows, [{ user_id: 'here' }]);
   });
 
   test('found by id and by slug; a deleted channel closes its room', async () => {
