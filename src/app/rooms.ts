@@ -254,11 +254,14 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       answer: z.strictObject({ count: z.int(), items: z.array(z.strictObject({ id: z.string(), name: z.string() })), next: z.null() }),
       errors: ['not_found', 'forbidden'],
       async handle({ params, query, principal, client }) {
-        const { room, person } = await enter(principal, params.slug, client);
+        const { room, person, author } = await enter(principal, params.slug, client);
         signedIn(person);
-        const { presence } = here();
-        const people = presence.people(room.id, query.limit);
-        return { count: presence.count(room.id), items: people.map(({ id, name }) => ({ id, name })), next: null };
+        return within(room, async () => {
+          mustRead(room.id, author);
+          const { presence } = here();
+          const people = presence.people(room.id, query.limit);
+          return { count: presence.count(room.id), items: people.map(({ id, name }) => ({ id, name })), next: null };
+        });
       },
     }),
     operation({

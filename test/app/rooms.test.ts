@@ -206,6 +206,7 @@ test('ban, appeal, answer: each sees what is his to see', async () => {
   assert.equal(refused.details.refusal, 'banned');
   const out = await does(one, 'GET', '/rooms/radio/messages', undefined, 403);
   assert.equal(out.details.refusal, 'banned');
+  await does(one, 'GET', '/rooms/radio/members', undefined, 403);
   const standing = await does(one, 'GET', '/rooms/radio/me', undefined, 200);
   assert.equal(standing.ban.reason, 'trolling');
   const { id } = await does(one, 'POST', '/rooms/radio/appeals', { text: 'I am\nsorry' }, 201);
