@@ -137,7 +137,8 @@ export const IDLE_MS = 86_400_000;
 const ROOM_ID = /^[\w-]{1,64}$/;
 const TYPE = /^[a-zA-Z]{1,16}$/;
 const MAX_PAYLOAD_CHARS = 65_536;
-const MAX_NAME_CHARS = 256;
+/** OpenID Connect allows 255 characters for a subject, and its issuer stands before it. */
+const MAX_NAME_CHARS = 1024;
 /** Entries of one `read`. */
 export const MAX_READ = 1000;
 
