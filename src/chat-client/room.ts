@@ -46,7 +46,11 @@ export interface RoomOptions {
   readonly mostItems?: number;
   /** A hole of more entries is not fetched: the view begins anew with the newest. Default 1,000. */
   readonly mostFetched?: number;
+  /** The token of a playback link, which lets a listener into the room of a private channel. Asked for before each join: links end. */
+  readonly link?: LinkSource;
 }
+
+export type LinkSource = () => string | undefined | Promise<string | undefined>;
 
 const PAGE = 100;
 /** Entries beyond a hole that wait for it. */
@@ -69,6 +73,7 @@ export class ChatRoom {
   readonly #listeners = new Set<(event: RoomEvent) => void>();
   readonly #mostItems: number;
   readonly #mostFetched: number;
+  readonly #linkSource: LinkSource | undefined;
   readonly #ahead = new Map<number, Entry>();
   readonly #mine = new Map<string, Set<string>>();
   readonly #timers = new Set<() => void>();
@@ -106,6 +111,7 @@ export class ChatRoom {
     this.#makeKey = makeKey;
     this.#mostItems = options.mostItems ?? 10_000;
     this.#mostFetched = options.mostFetched ?? 1_000;
+    this.#linkSource = options.link;
     this.timeline = new Timeline((event) => this.#emit(event));
     const room = this;
     this.#outbox = new Outbox(
@@ -379,9 +385,23 @@ export class ChatRoom {
     const turn = ++this.#turn;
     this.#isFilling = false;
     this.#isWatchingHeads = false;
+    if (!this.#linkSource) {
+      this.#sendJoin(turn, {});
+      return;
+    }
+    Promise.resolve()
+      .then(this.#linkSource)
+      .then(
+        (link) => this.#turn === turn && this.#sendJoin(turn, link === undefined ? {} : { link }),
+        // Whoever hands out links is away: the room may be open without one.
+        () => this.#turn === turn && this.#sendJoin(turn, {}),
+      );
+  }
+
+  #sendJoin(turn: number, link: { readonly link?: string }): void {
     const since = this.#last === undefined ? {} : { since: { epoch: this.#epoch, offset: this.#last } };
     this.#link.request(
-      { t: 'join', room: this.#id ?? this.name, ...since },
+      { t: 'join', room: this.#id ?? this.name, ...since, ...link },
       (frame) => {
         if (this.#turn !== turn) return;
         this.#isAsking = false;
@@ -492,6 +512,15 @@ export class ChatRoom {
     this.#isAsking = false;
     this.#bannedUntilMs = timeOf(frame.until);
     const problem = new ChatProblem(code, textOf(frame.reason) ?? code);
+    // The link has ended, and there may be a fresh one.
+    if (code === 'private' && this.#linkSource) {
+      this.#enter('joining', problem);
+      const turn = this.#turn;
+      this.#after(RETRY_MS.first, () => {
+        if (this.#turn === turn) this.#join();
+      });
+      return;
+    }
     this.#outbox.refuseAll(problem);
     this.#enter('left', problem);
   }

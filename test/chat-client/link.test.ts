@@ -630,3 +630,31 @@ test('whatever a server says, nothing throws', () => {
   );
   assert.equal(client.state.state, 'online');
 });
+
+test('the room of a private channel is joined by a playback link, and by a fresh one when that has ended', async () => {
+  const { chat, clock, client, sessions, sent } = world();
+  const turns = async () => {
+    for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+    clock.advance(1_000);
+  };
+  const secret = chat.room('secret');
+  secret.link = 'one';
+  const view = client.join('secret', { link: async () => secret.link });
+  await turns();
+  assert.deepEqual([view.state, sent('join').at(-1)!.link], ['joined', 'one']);
+  secret.link = 'two';
+  sessions[0]!.say({ t: 'left', room: secret.id, code: 'private' });
+  await turns();
+  await turns();
+  await turns();
+  assert.deepEqual([view.state, sent('join').at(-1)!.link], ['joined', 'two']);
+
+  const shut = client.join('secret-too', {
+    link: () => {
+      throw new Error('whoever hands out links is away');
+    },
+  });
+  chat.room('secret-too').link = 'x';
+  await turns();
+  assert.deepEqual([shut.state, shut.problem?.code], ['refused', 'not_found']);
+});

@@ -44,6 +44,8 @@ export class SimRoom {
   seconds: number[] = [];
   settings: Record<string, unknown> = { slowS: 0, guests: 'read' };
   pinned: unknown = null;
+  /** Of a private channel: the playback link that opens it. */
+  link: string | undefined;
 
   constructor(
     readonly id: string,
@@ -271,7 +273,7 @@ export class SimSession {
     }
     const room = [...this.#chat.rooms.values()].find(({ id, slug }) => id === frame.room || slug === frame.room);
     if (!room) return fail('not_found');
-    if (frame.t === 'join') return this.#join(room, frame);
+    if (frame.t === 'join') return room.link === undefined || frame.link === room.link ? this.#join(room, frame) : fail('not_found');
     if (frame.t === 'leave') {
       this.joined.delete(room);
       return this.say({ t: 'ok', id: frame.id });
