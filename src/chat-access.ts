@@ -32,7 +32,8 @@ export interface OpenedChatAccess extends ChatAccess {
   stop(): Promise<void>;
 }
 
-const RELOAD_MS = 5000;
+/** Who came by a link of a key that was thrown away has to be out within five seconds. */
+const RELOAD_MS = 2000;
 
 /** Of the access room what looks at tokens, and nothing else: a chat process is small, because there are several. */
 export async function openChatAccess(options: ChatAccessOptions): Promise<OpenedChatAccess> {

@@ -126,9 +126,10 @@ export class Audiences {
   }
 
   /** Every two seconds, of a connection that reads. */
-  check(connection: Connection, wallMs: number): void {
+  check(connection: Connection): void {
     for (const membership of [...connection.memberships]) {
-      if (membership.linkUntilMs !== undefined && membership.linkUntilMs <= wallMs) this.#reviewOne(membership);
+      // It may have ended, or its key was thrown away.
+      if (membership.link !== undefined && !this.standing(membership.hub, connection, membership.link)) this.#reviewOne(membership);
       else if (membership.cursor < membership.hub.flushed) membership.hub.advance(membership);
     }
   }
@@ -160,16 +161,17 @@ export class Audiences {
   }
 
   /** Undefined: the room is not there for him. */
-  standing(hub: { readonly access: ChannelAccess }, connection: Connection, linkUntilMs: number | undefined): Standing | undefined {
+  standing(hub: { readonly access: ChannelAccess }, connection: Connection, link: string | undefined): Standing | undefined {
     const { access } = hub;
     const own = access.standing(connection.person);
     if (own) return own;
-    return linkUntilMs !== undefined && linkUntilMs > this.#host.wallMs() ? { role: 'viewer', moderates: 'no' } : undefined;
+    const untilMs = link === undefined ? undefined : access.linkUntilMs(link, connection);
+    return untilMs !== undefined && untilMs > this.#host.wallMs() ? { role: 'viewer', moderates: 'no' } : undefined;
   }
 
   #reviewOne(membership: Membership, isAboutHim = false): void {
     const { connection, hub } = membership;
-    const standing = this.standing(hub, connection, membership.linkUntilMs);
+    const standing = this.standing(hub, connection, membership.link);
     if (!standing) {
       this.putOut(connection, membership, 'private');
       return;

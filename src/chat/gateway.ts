@@ -482,7 +482,7 @@ export class Gateway implements ConnectionHost {
           this.counters.slowClosed++;
           this.#close(connection, CLOSE.tooSlow, 'nothing was read for too long');
         }
-      } else this.audiences.check(connection, wallMs);
+      } else this.audiences.check(connection);
     } else if (connection.deadlineMs <= nowMs) {
       if (phase === 'hello') this.#close(connection, CLOSE.chatProtocol, 'no hello');
       else if (phase === 'greeting') this.#close(connection, CLOSE.overloaded, 'tokens cannot be looked at; try again');

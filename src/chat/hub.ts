@@ -38,18 +38,18 @@ export class Membership {
   /** Frames for it are being read. */
   isReading = false;
   standing: Standing;
-  /** It came in by a playback link, and has to leave then. ms since 1970. */
-  readonly linkUntilMs: number | undefined;
+  /** The playback link that it came in by: when that is no longer good, it has to leave. */
+  readonly link: string | undefined;
 
   constructor(
     readonly connection: Connection,
     readonly hub: Hub,
-    place: { cursor: number; epoch: number; standing: Standing; linkUntilMs: number | undefined },
+    place: { cursor: number; epoch: number; standing: Standing; link: string | undefined },
   ) {
     this.cursor = place.cursor;
     this.epoch = place.epoch;
     this.standing = place.standing;
-    this.linkUntilMs = place.linkUntilMs;
+    this.link = place.link;
   }
 }
 

@@ -112,8 +112,7 @@ export class Requests {
     const info = idOrSlug === '' ? undefined : await rooms.find(idOrSlug);
     const access = (info && audiences.access(info.id)) ?? (await doors.channel(info?.channelId ?? NO_CHANNEL));
     if (!info?.channelId || !access) throw notFound();
-    const linkUntilMs = link === undefined ? undefined : access.linkUntilMs(link, connection);
-    if (!audiences.standing({ access }, connection, linkUntilMs)) throw notFound();
+    if (!audiences.standing({ access }, connection, link)) throw notFound();
 
     const hub = await audiences.open(info, access);
     const { room } = hub;
@@ -139,7 +138,7 @@ export class Requests {
 
     // From here to the end nothing waits: who is let in now has missed nothing.
     if (connection.phase !== 'open') return;
-    const standing = audiences.standing(hub, connection, linkUntilMs);
+    const standing = audiences.standing(hub, connection, link);
     if (!standing || hub.closedAs !== undefined || audiences.hub(hub.id) !== hub) throw notFound();
     const { person, address } = connection;
     const refusal = rules.mayRead(hub.id, person && { id: person.id, role: standing.role, address }, clock.wallMs());
@@ -162,7 +161,7 @@ export class Requests {
       entries.push(textFor(frame, person?.id));
       cursor = frame.offset;
     }
-    const membership = new Membership(connection, hub, { cursor, epoch: hub.epoch, standing, linkUntilMs });
+    const membership = new Membership(connection, hub, { cursor, epoch: hub.epoch, standing, link });
     audiences.enter(membership);
     if (resumption.keep !== undefined) connection.send(`{"t":"reset","room":"${hub.id}","epoch":${hub.epoch},"keep":${resumption.keep}}`);
     const members = this.#options.presence.count(hub.id);

@@ -233,6 +233,13 @@ inWorld('a private room: members by their role, others by a playback link until 
   access.roles.delete('u-ann');
   await world.gateway.channelChanged('c-2');
   assert.equal((await ann.next('left')).code, 'private');
+
+  access.links.set('link-2', world.clock.wallMs() + 3_600_000);
+  const listener = await world.signedIn();
+  assert.equal((await listener.ask({ t: 'join', id: '3', room: 'secret', link: 'link-2' })).t, 'joined');
+  access.links.delete('link-2');
+  await world.pass(3000);
+  assert.equal((await listener.next('left')).code, 'private', 'a link that is taken back ends it as well');
 });
 
 inWorld('a channel that becomes private, another role in it, a channel that is deleted', async (world) => {
