@@ -80,17 +80,20 @@ export function chatDoors({ database, identity, ended, playbackLinks }: ChatAcce
     },
 
     async channel(channelId) {
-      const { rows } = await database.query<{ slug: string; visibility: string; owner_id: string | null }>(
-        'select slug, visibility, owner_id from channels where id = $1',
-        [channelId],
-      );
-      const { rows: members } = await database.query<{ account_id: string; role: ChannelRole }>(
-        'select account_id, role from channel_members where channel_id = $1',
+      const { rows } = await database.query<{
+        slug: string;
+        visibility: string;
+        owner_id: string | null;
+        roles: Record<string, ChannelRole> | null;
+      }>(
+        `select slug, visibility, owner_id,
+           (select json_object_agg(account_id, role) from channel_members where channel_id = id) as roles
+         from channels where id = $1`,
         [channelId],
       );
       const row = rows[0];
       if (!row) return undefined;
-      const roles = new Map(members.map(({ account_id, role }) => [account_id, role]));
+      const roles = new Map(Object.entries(row.roles ?? {}));
       if (row.owner_id !== null) roles.set(row.owner_id, 'owner');
       const isPrivate = row.visibility === 'private';
       const access: ChannelAccess = {

@@ -26,6 +26,8 @@ export class Audiences {
   readonly #counters: DeliveryCounters;
   readonly #hubs = new Map<string, Hub>();
   readonly #opening = new Map<string, Promise<Hub>>();
+  /** Changes of channels that were told here; who asks what a channel is like notes it before. */
+  changes = 0;
   /** Without a member, since when. */
   readonly #idle = new Map<Hub, number>();
 
@@ -49,8 +51,11 @@ export class Audiences {
     return hub?.isStale === false ? hub.access : undefined;
   }
 
-  /** Opens the room if nobody has. Rejects as `Rooms.open` does. It stays open for a while though nobody enters. */
-  async open(info: RoomInfo, access: ChannelAccess): Promise<Hub> {
+  /**
+   * Opens the room if nobody has; `asked` is `changes` as it was before `access` was read. Rejects as `Rooms.open` does. It stays open for a while
+   * though nobody enters.
+   */
+  async open(info: RoomInfo, access: ChannelAccess, asked: number): Promise<Hub> {
     const known = this.#hubs.get(info.id);
     if (known) {
       if (this.#idle.has(known)) this.#idle.set(known, this.#host.nowMs());
@@ -58,13 +63,13 @@ export class Audiences {
     }
     let opening = this.#opening.get(info.id);
     if (!opening) {
-      opening = this.#open(info, access).finally(() => this.#opening.delete(info.id));
+      opening = this.#open(info, access, asked).finally(() => this.#opening.delete(info.id));
       this.#opening.set(info.id, opening);
     }
     return opening;
   }
 
-  async #open(info: RoomInfo, access: ChannelAccess): Promise<Hub> {
+  async #open(info: RoomInfo, access: ChannelAccess, asked: number): Promise<Hub> {
     const { rooms, rules } = this.#options;
     await rules.open(info.id);
     let room: Room;
@@ -84,6 +89,8 @@ export class Audiences {
     });
     this.#hubs.set(info.id, hub);
     this.#idle.set(hub, this.#host.nowMs());
+    // A change that was told meanwhile was told to nobody.
+    if (asked !== this.changes && info.channelId !== undefined) await this.#reread(hub, info.channelId);
     return hub;
   }
 
@@ -190,10 +197,12 @@ export class Audiences {
   }
 
   async channelChanged(channelId: string): Promise<void> {
+    this.changes++;
     for (const hub of [...this.#hubs.values()]) if (hub.room.info.channelId === channelId) await this.#reread(hub, channelId);
   }
 
   async everythingChanged(): Promise<void> {
+    this.changes++;
     for (const hub of [...this.#hubs.values()]) if (hub.room.info.channelId !== undefined) await this.#reread(hub, hub.room.info.channelId);
   }
 

@@ -110,11 +110,12 @@ export class Requests {
   async #join(connection: Connection, { id, room: idOrSlug, since, link }: Join): Promise<void> {
     const { rooms, doors, audiences, rules, clock } = this.#options;
     const info = idOrSlug === '' ? undefined : await rooms.find(idOrSlug);
+    const { changes } = audiences;
     const access = (info && audiences.access(info.id)) ?? (await doors.channel(info?.channelId ?? NO_CHANNEL));
     if (!info?.channelId || !access) throw notFound();
     if (!audiences.standing({ access }, connection, link)) throw notFound();
 
-    const hub = await audiences.open(info, access);
+    const hub = await audiences.open(info, access, changes);
     const { room } = hub;
     let resumption: Resumption;
     let frames: readonly Frame[];

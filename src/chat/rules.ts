@@ -341,15 +341,13 @@ export class RoomRules implements Rules {
   async #readRoom(roomId: string, state: RoomState): Promise<void> {
     const { database, clock } = this.#options;
     const { rows } = await database.query<RoomRow>(
-      `select r.settings, t.blocked, t.allowed, m.mid, m.payload, m."offset", m.created_at from rooms r
+      `select r.settings, t.blocked, t.allowed, m.mid, m.payload, m."offset", m.created_at,
+           (select json_agg(json_build_array(address_hash, until)) from room_address_bans where room_id = r.id and until > $2) as addresses
+         from rooms r
          left join room_terms t on t.room_id = r.id
          left join room_pins p on p.room_id = r.id
          left join messages m on m.room_id = p.room_id and m.mid = p.mid and m.type = 'msg'
        where r.id = $1`,
-      [roomId],
-    );
-    const addresses = await database.query<{ address_hash: string; until: Date }>(
-      'select address_hash, until from room_address_bans where room_id = $1 and until > $2',
       [roomId, new Date(clock.wallMs())],
     );
     const row = rows[0];
@@ -358,25 +356,21 @@ export class RoomRules implements Rules {
     state.terms = { blocked: row?.blocked ?? [], allowed: row?.allowed ?? [] };
     state.moderation = moderationOf(state.inForce, state.terms);
     state.pinned = row && pinnedOf(row);
-    state.addresses = new Map(addresses.rows.map(({ address_hash, until }) => [address_hash, until.getTime()]));
+    state.addresses = new Map(row?.addresses?.map(([hash, until]) => [hash, Date.parse(until)]));
   }
 
   async #readPeople(roomId: string, state: RoomState, userIds: readonly string[] | undefined): Promise<void> {
     const { database, clock } = this.#options;
     const values = [roomId, new Date(clock.wallMs()), userIds ?? null];
-    const bans = await database.query<{ user_id: string; shadow: boolean; until: Date | null }>(
-      `select user_id, shadow, until from room_bans
-       where room_id = $1 and lifted_at is null and (until is null or until > $2) and ($3::text[] is null or user_id = any($3))`,
+    // In one statement: a room that is opened asks this in every process.
+    const { rows } = await database.query<PersonRow>(
+      `select 'ban' as kind, user_id, shadow, until, null::int as unseen from room_bans
+         where room_id = $1 and lifted_at is null and (until is null or until > $2) and ($3::text[] is null or user_id = any($3))
+       union all select 'timeout', user_id, false, until, null from room_timeouts
+         where room_id = $1 and until > $2 and ($3::text[] is null or user_id = any($3))
+       union all select 'warning', user_id, false, null, count(*)::int from room_warnings
+         where room_id = $1 and seen_at is null and ($3::text[] is null or user_id = any($3)) group by user_id`,
       values,
-    );
-    const timeouts = await database.query<{ user_id: string; until: Date }>(
-      'select user_id, until from room_timeouts where room_id = $1 and until > $2 and ($3::text[] is null or user_id = any($3))',
-      values,
-    );
-    const warnings = await database.query<{ user_id: string; unseen: number }>(
-      `select user_id, count(*)::int as unseen from room_warnings
-       where room_id = $1 and seen_at is null and ($2::text[] is null or user_id = any($2)) group by user_id`,
-      [roomId, userIds ?? null],
     );
     if (userIds)
       for (const userId of userIds) {
@@ -389,10 +383,12 @@ export class RoomRules implements Rules {
       state.timeouts.clear();
       state.warnings.clear();
     }
-    for (const { user_id, shadow, until } of bans.rows)
-      state.bans.set(user_id, { untilMs: until?.getTime() ?? Number.POSITIVE_INFINITY, isShadow: shadow });
-    for (const { user_id, until } of timeouts.rows) state.timeouts.set(user_id, until.getTime());
-    for (const { user_id, unseen } of warnings.rows) state.warnings.set(user_id, unseen);
+    for (const { kind, user_id, shadow, until, unseen } of rows) {
+      const untilMs = until?.getTime() ?? Number.POSITIVE_INFINITY;
+      if (kind === 'ban') state.bans.set(user_id, { untilMs, isShadow: shadow });
+      else if (kind === 'timeout') state.timeouts.set(user_id, untilMs);
+      else state.warnings.set(user_id, unseen ?? 0);
+    }
   }
 
   /** What has ended takes no memory for long. */
@@ -406,10 +402,19 @@ export class RoomRules implements Rules {
   }
 }
 
+interface PersonRow {
+  kind: 'ban' | 'timeout' | 'warning';
+  user_id: string;
+  shadow: boolean;
+  until: Date | null;
+  unseen: number | null;
+}
+
 interface RoomRow {
   settings: unknown;
   blocked: string[] | null;
   allowed: string[] | null;
+  addresses: [string, string][] | null;
   mid: string | null;
   payload: string | null;
   offset: number | null;

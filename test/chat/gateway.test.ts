@@ -681,3 +681,16 @@ inWorld('a channel whose change could not be read is read again, and lets nobody
   await world.pass(5000);
   assert.equal((await guest.next('left')).code, 'private');
 });
+
+inWorld('a channel that becomes private while its room is opened lets in nobody by what it was', async (world) => {
+  const look = world.channel.bind(world);
+  world.channel = async (channelId) => {
+    const asItWas = await look(channelId);
+    world.channel = look;
+    world.access.get(channelId)!.isPrivate = true;
+    await world.gateway.channelChanged(channelId);
+    return asItWas;
+  };
+  const guest = await world.signedIn();
+  assert.equal((await guest.ask({ t: 'join', id: '1', room: 'radio' })).code, 'not_found');
+});
