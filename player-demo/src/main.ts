@@ -24,6 +24,7 @@ const channel = /^\/c\/([^/]+)$/.exec(path)?.[1];
 const recording = /^\/r\/([^/]+)$/.exec(path)?.[1];
 const managed = /^\/channels\/([^/]+)$/.exec(path)?.[1];
 const desk = /^\/channels\/([^/]+)\/chat$/.exec(path)?.[1];
+app.classList.toggle('wide', managed !== undefined || desk !== undefined);
 if (channel !== undefined) void onePage(decodeURIComponent(channel));
 else if (recording !== undefined)
   void import('./recording-page').then(({ mountRecording }) => mountRecording(main, decodeURIComponent(recording)));
