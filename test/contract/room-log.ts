@@ -544,7 +544,7 @@ export function roomLogContract(name: string, make: () => Promise<RoomLogWorld>)
         { type: 'x'.repeat(17) },
         { payload: 'x'.repeat(65_537) },
         { key: '' },
-        { key: 'x'.repeat(257) },
+        { key: 'x'.repeat(1025) },
         { epoch: 1.5 },
         { epoch: -1 },
         { rules: { ...EASY, perS: 0 } },
@@ -552,7 +552,7 @@ export function roomLogContract(name: string, make: () => Promise<RoomLogWorld>)
         { rules: { ...EASY, burst: 0 } },
         { rules: { ...EASY, slowMs: -1 } },
         { rules: { ...EASY, userId: '' } },
-        { rules: { ...EASY, uniqueHash: 'x'.repeat(257) } },
+        { rules: { ...EASY, uniqueHash: 'x'.repeat(1025) } },
       ];
       for (const append of wrong) await assert.rejects(say(append), RangeError, JSON.stringify(append).slice(0, 100));
       await assert.rejects(log.open({ roomId, epoch: 2, head: -1, atMs: 0, entries: [] }), RangeError);
