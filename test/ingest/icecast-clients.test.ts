@@ -29,7 +29,10 @@ for (const [build, ffmpeg] of [
         // It closes the connection when its input ends; a broken line looks the same.
         assert.equal(await source.ended(), 'lost', client.output());
         assert.equal(await client.ended, 0, client.output());
-        await assertTone(source, output.format, { atLeast: 2.9, atMost: 3.2 });
+        // As SOURCE it never reads our 200, so its close is a reset, and a kernel may throw away what it received just before
+        // one (RFC 9293 3.10.7.4: "all segment queues should be flushed"): the last page, which in Ogg is a second of sound.
+        const lastPageS = legacy && output.format === 'ogg' ? 1.05 : 0;
+        await assertTone(source, output.format, { atLeast: 2.9 - lastPageS, atMost: 3.2 });
         assert.match(gate.requests[0]!.client, /^Lavf\//);
         assert.equal(gate.requests[0]!.protocol, 'icecast');
       });
