@@ -22,6 +22,8 @@ const MAX_KEY_LENGTH = 512;
 const NAME = /^(?!\.{1,2}$)[A-Za-z0-9._-]+$/;
 /** Objects that one `delete` unlinks at a time. */
 const DELETE_BATCH = 32;
+/** Of one `put` whose directory its neighbours' `delete`s remove: each needs a neighbour that has come and gone again. */
+const MOVE_ATTEMPTS = 100;
 
 class FileStore implements ObjectStore {
   readonly #objects: string;
@@ -43,14 +45,14 @@ class FileStore implements ObjectStore {
       } finally {
         await file.close();
       }
-      // `delete` removes directories that it leaves empty: perhaps this one, just now.
-      for (let attempt = 0; ; attempt++) {
-        await mkdir(dirname(path), { recursive: true });
+      // `delete` removes directories that it leaves empty: perhaps one of these, just now, also under a `mkdir`.
+      for (let attempt = 1; ; attempt++) {
         try {
+          await mkdir(dirname(path), { recursive: true });
           await rename(unfinished, path);
           return;
         } catch (error) {
-          if (codeOf(error) !== 'ENOENT' || attempt === 3) throw error;
+          if (codeOf(error) !== 'ENOENT' || attempt === MOVE_ATTEMPTS) throw error;
         }
       }
     } catch (error) {
