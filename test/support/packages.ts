@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { setTimeout } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
 const run = promisify(execFile);
@@ -20,6 +21,19 @@ export async function ensurePackages(...names: string[]): Promise<void> {
   if (missing.length === 0) return;
   if (process.getuid?.() !== 0) throw new Error(`missing Debian packages; run: sudo apt-get install -y ${missing.join(' ')}`);
   const options = { env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }, maxBuffer: 1 << 26 };
-  await run('apt-get', ['update', '-qq'], options);
-  await run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...missing], options);
+  await locked(['update', '-qq'], options);
+  await locked(['install', '-y', '-qq', '--no-install-recommends', ...missing], options);
+}
+
+/** Another test file may be installing at this moment; apt waits for it when it installs, and does not when it reads its lists. */
+async function locked(args: string[], options: { env: NodeJS.ProcessEnv; maxBuffer: number }): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await run('apt-get', ['-o', 'DPkg::Lock::Timeout=300', ...args], options);
+      return;
+    } catch (error) {
+      if (attempt === 60 || !/could not get lock/i.test(String((error as { stderr?: unknown }).stderr))) throw error;
+      await setTimeout(5000);
+    }
+  }
 }
