@@ -144,6 +144,11 @@ function bufferAheadS({ buffered, currentTime }: HTMLMediaElement): number {
   return 0;
 }
 
+/**
+ * A part that takes more than this share of its own time is of a rung too high: the playlists come on the same line. At 220 kbit/s a part of
+ * 256 takes 85 % and a playlist 18 %, so the buffer loses 10 ms with each, and at its end there is no time left to change.
+ */
+const ROOM_TO_STAY = 0.8;
 /** A rung is tried again only when its parts would come in this share of their own time. */
 const ROOM_TO_RISE = 0.6;
 const STAY_DOWN_MS = 10_000;
@@ -151,7 +156,7 @@ const STAY_DOWN_MS = 10_000;
 /**
  * The rung that the network can carry, from one part to the next. hls.js's estimate changes once a segment and remembers faster days:
  * when a line fell to 150 kbit/s it took 2 to 8 s to leave 256, with the second of sound in the buffer gone after two parts. Here a part
- * that takes longer than it lasts lowers the cap at once, and the cap rises by one rung at a time.
+ * that takes nearly as long as it lasts lowers the cap at once, and the cap rises by one rung at a time.
  */
 function keepUp(hls: Hls): void {
   let stayUntilMs = 0;
@@ -163,9 +168,9 @@ function keepUp(hls: Hls): void {
     const nowMs = performance.now();
     const rungs = hls.levels.flatMap((level, index) => (level.codecSet === loaded.codecSet ? [index] : []));
     const lasts = (index: number) => (tookMs * hls.levels[index]!.averageBitrate) / loaded.averageBitrate;
-    if (tookMs > lastsMs) {
+    if (tookMs > ROOM_TO_STAY * lastsMs) {
       stayUntilMs = nowMs + STAY_DOWN_MS;
-      const cap = rungs.findLast((index) => index < frag.level && lasts(index) < lastsMs) ?? rungs[0]!;
+      const cap = rungs.findLast((index) => index < frag.level && lasts(index) < ROOM_TO_STAY * lastsMs) ?? rungs[0]!;
       if (cap >= frag.level || cap >= hls.loadLevel) return;
       hls.autoLevelCapping = cap;
       hls.nextLoadLevel = cap;
