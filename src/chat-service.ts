@@ -15,10 +15,11 @@ import type { Moderate } from './chat/doors.js';
 import { Erasures } from './chat/erasures.js';
 import { Gateway } from './chat/gateway.js';
 import { parseModAction } from './chat/mod-actions.js';
-import { Moderation } from './chat/moderation/moderation.js';
+import { type JudgeInput, Moderation, type Verdict as ModerationVerdict } from './chat/moderation/moderation.js';
 import { OpenAiJudge } from './chat/moderation/remote.js';
+import { Retractions } from './chat/moderation/retractions.js';
 import { Presence, type PresenceBus } from './chat/presence.js';
-import type { Judge } from './chat/room.js';
+import type { Author, Judge, Publish, RoomInfo } from './chat/room.js';
 import { Rooms } from './chat/rooms.js';
 import { rankOf } from './chat/settings.js';
 import { type ChatAccess, chatDoors } from './chat-doors.js';
@@ -71,13 +72,14 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
     withRoom: (roomId, work) => rooms!.withRoom(roomId, work),
   });
   const moderation = config.moderationEnabled ? new Moderation({ clock, remote: remoteJudge(config, clock) }) : undefined;
+  const retractions = moderation && retractionsOf(moderation, desk, clock, log);
   rooms = new Rooms({
     database,
     roomLog,
     clock,
     log,
     rules: desk.rules,
-    judge: moderation ? judgeOf(moderation, desk) : { judge: () => ({ kind: 'allow' }) },
+    judge: moderation && retractions ? judgeOf(moderation, desk, retractions) : { judge: () => ({ kind: 'allow' }) },
     held: desk.held,
     maxMessageBytes: config.maxMessageBytes,
   });
@@ -106,6 +108,7 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
       stopping ??= (async () => {
         unfollow();
         await erasures.stop();
+        await retractions?.stop();
         await rooms.stop();
         await desk.stop();
         await roomLog.stop();
@@ -129,20 +132,47 @@ function remoteJudge(
   return url === undefined ? undefined : new OpenAiJudge({ url, apiKey, model, clock });
 }
 
-function judgeOf(moderation: Moderation, desk: Desk): Judge {
+/** A message that others see, and what it is to be judged by. */
+interface Published {
+  readonly room: RoomInfo;
+  readonly author: Author;
+  readonly mid: string;
+  readonly body: Publish['body'];
+  readonly input: JudgeInput;
+}
+
+const retractionsOf = (moderation: Moderation, desk: Desk, clock: Clock, log: Log) =>
+  new Retractions<Published>({
+    objection: async ({ input }) => {
+      const verdict = await moderation.judgeRemotely(input);
+      return verdict.action === 'allow' ? undefined : reasonOf(verdict);
+    },
+    takeBack: (message, reason) => desk.takeBack(message.room, message, reason),
+    clock,
+    log,
+  });
+
+const reasonOf = (verdict: Exclude<ModerationVerdict, { action: 'allow' }>) => verdict.reasons.map(({ category }) => category).join(', ');
+
+function judgeOf(moderation: Moderation, desk: Desk, retractions: Retractions<Published>): Judge {
   return {
     async judge({ room, author, mid, body }) {
       const settings = desk.rules.moderation(room.id);
       const privileged = rankOf(author.role) >= rankOf('moderator');
       const input = { roomId: room.id, authorId: author.id, messageId: mid, privileged, text: body.text, settings };
       const own = moderation.judge(input);
-      const mayBeSeen = own.action === 'allow' || own.action === 'mask';
       // The own judgement costs microseconds, so what it is against is not sent anywhere.
-      const asked = mayBeSeen && settings.remote !== 'off' ? await moderation.judgeRemotely(input) : own;
+      const isRemote = (own.action === 'allow' || own.action === 'mask') && moderation.asksRemotely(input);
+      const isAfterwards = isRemote && settings.remote === 'retract' && !retractions.isFull;
+      const asked = isRemote && !isAfterwards ? await moderation.judgeRemotely(input) : own;
       const verdict = asked.action === 'allow' ? own : asked;
-      if (verdict.action === 'allow') return { kind: 'allow' };
-      if (verdict.action === 'mask') return { kind: 'allow', text: verdict.text };
-      const reason = verdict.reasons.map(({ category }) => category).join(', ');
+      if (verdict.action === 'allow' || verdict.action === 'mask')
+        return {
+          kind: 'allow',
+          ...(verdict.action === 'mask' && { text: verdict.text }),
+          ...(isAfterwards && { published: () => retractions.add({ room, author, mid, body, input }) }),
+        };
+      const reason = reasonOf(verdict);
       if (verdict.action === 'hold') return { kind: 'hold', reason };
       // Too fast is a matter of time, not of what was said.
       return verdict.reasons[0]?.rule === 'flood'

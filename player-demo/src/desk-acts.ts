@@ -25,6 +25,8 @@ export function actionText(act: RoomAct, host: DeskHost): Piece[] {
   switch (act.action) {
     case 'delete':
       return sentence('deleted a message of ', whom, '.');
+    case 'retract':
+      return sentence('took a message of ', whom, ` back${said}`);
     case 'purge':
       return sentence('deleted everything of ', whom, '.');
     case 'timeout':

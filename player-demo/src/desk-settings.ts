@@ -125,12 +125,12 @@ function rulesPart(host: DeskHost, settings: Settings): HTMLElement {
     pick('spam', 'What looks like spam', DO),
     pick('remote', 'A remote judge, where the service has one', [
       ['off', 'Is not asked'],
-      ['hold', 'Is asked; what it flags is held'],
-      ['retract', 'Is asked; what it flags is refused'],
+      ['hold', 'Is asked first; what it flags is held'],
+      ['retract', 'Is asked once others see it; what it flags is taken back'],
     ]),
     pick('remoteFails', 'When it does not answer', [
       ['open', 'Nothing is against the message'],
-      ['closed', 'The message is held'],
+      ['closed', 'The message is held, or taken back'],
     ]),
     number('perS', 'Messages a second of one person', 100),
     number('burst', 'At once', 100),

@@ -4,10 +4,11 @@ import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { type Appeal, Appeals } from './appeals.js';
 import { ControlRoom } from './control.js';
+import { midOf } from './frame.js';
 import { HELD_KEPT_MS, HeldMessages, type HeldRecord, type HeldRow, recordOf } from './held.js';
 import type { ModAction } from './mod-actions.js';
 import { checkTerms } from './moderation/terms.js';
-import type { ChatRole, Room, RoomInfo } from './room.js';
+import type { Author, ChatRole, HeldMessage, Room, RoomInfo } from './room.js';
 import { RoomRules } from './rules.js';
 import { type Ban, Sanctions, type Timeout, type Warning } from './sanctions.js';
 import { changedSettings, type RoomSettings, rankOf, storedSettings } from './settings.js';
@@ -99,6 +100,8 @@ const CLEAN_MS = 3_600_000;
 const DAY_MS = 86_400_000;
 /** Acts and warnings are kept for a year. */
 const ACTS_KEPT_MS = 365 * DAY_MS;
+/** Who takes back what a judge is against. */
+const AUTOMATIC: Moderator = { id: 'service', name: 'Automatic moderation', role: 'admin', actor: 'service' };
 /** Who may do everything: he holds the server's own file. */
 const ROOT = 'admin-token';
 
@@ -177,6 +180,31 @@ export class Desk {
       case 'terms':
         return this.#terms(room, moderator, action);
     }
+  }
+
+  /**
+   * What the automatic moderation has something against after it was published: it leaves the room, and waits for a moderator as if it had been held.
+   * He may put it back, then as another message: what was deleted under a `mid` does not come back. Twice is harmless. Rejects: `unavailable`, `busy`.
+   */
+  async takeBack(room: RoomInfo, said: { mid: string; author: Author; body: HeldMessage['body'] }, reason: string): Promise<void> {
+    const { database, clock, log, withRoom } = this.#options;
+    const { mid, author, body } = said;
+    const key = `back:${mid}`;
+    const again = midOf(room.id, author.id, key);
+    if (await this.held.get(room.id, again)) return;
+    // Undefined: somebody was faster, and it is decided.
+    const gone = await withRoom(room.id, (told) => told.erase({ mids: [mid] }, person(AUTOMATIC)));
+    if (!gone) return;
+    await database.transaction(async (connection) => {
+      await connection.query('delete from room_pins where room_id = $1 and mid = $2', [room.id, mid]);
+      await this.#record(connection, room, AUTOMATIC, 'retract', author.id, { mid, reason });
+    });
+    await this.rules.reread(room.id);
+    const saidAtMs = Math.trunc(clock.wallMs());
+    await this.held.hold({ roomId: room.id, mid: again, key, author, body, saidAtMs, reason }).catch((error) => {
+      // The queue is full: it is deleted, and the room's list of acts says why.
+      log.warn({ room: room.id, mid, error: messageOf(error) }, 'a message that was taken back does not wait for a moderator');
+    });
   }
 
   /** What only who runs the room may set. Rejects with `bad_request`. */

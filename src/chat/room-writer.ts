@@ -110,6 +110,7 @@ export class RoomWriter {
         case 'appended': {
           const { epoch, offset, atMs } = appended;
           const committed = this.#commit({ ...entry, offset, atMs }, epoch);
+          if (entry.type === 'msg') verdict.published?.();
           return { kind: 'published', mid, epoch, offset, dup: false, committed };
         }
       }

@@ -223,8 +223,11 @@ export interface Judge {
 }
 
 export type Verdict =
-  /** `text`: masked. `normal`: what unique mode compares; default: the text in NFKC, lower case, spaces as one. */
-  | { readonly kind: 'allow'; readonly text?: string; readonly normal?: string }
+  /**
+   * `text`: masked. `normal`: what unique mode compares; default: the text in NFKC, lower case, spaces as one. `published`: called once the room has
+   * it and others see it; returns at once, does not throw.
+   */
+  | { readonly kind: 'allow'; readonly text?: string; readonly normal?: string; readonly published?: () => void }
   | { readonly kind: 'hold'; readonly reason: string }
   /** `retryMs`: too fast; the same may be said after it. */
   | { readonly kind: 'refuse'; readonly code: string; readonly reason: string; readonly retryMs?: number };

@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { json } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import type { RoomsApi } from '../../src/app/room-access.js';
 import { type Database, openDatabase } from '../../src/backing/database.js';
@@ -13,12 +17,15 @@ import { silentLog } from '../../src/runtime/log.js';
 import { Broadcasts } from '../../src/vod/broadcasts.js';
 import { startApp, type TestApp } from '../support/app.js';
 import { callAs, type Person, personOf } from '../support/people.js';
+import { eventually } from '../support/process.js';
 
 /** The API on the real rooms: the log of one process, and PostgreSQL. */
 let dataDir: string;
 let database: Database;
 let app: TestApp;
 let chat: ChatRooms;
+/** Flags what has "vile" in it. */
+let remoteJudge: Server;
 let owner: Person;
 let moderator: Person;
 let viewer: Person;
@@ -30,7 +37,14 @@ before(async () => {
   database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
   const api = {} as RoomsApi;
   app = await startApp({ broadcasts: new Broadcasts(database), chat: api }, { database });
-  const config = { maxMessageBytes: 8192, moderationEnabled: true };
+  remoteJudge = createServer(async (req, res) => {
+    const { input } = (await json(req)) as { input: string };
+    const flagged = input.includes('vile');
+    res.end(JSON.stringify({ results: [{ flagged, categories: { hate: flagged }, category_scores: { hate: 1 } }] }));
+  }).listen(0, '127.0.0.1');
+  await once(remoteJudge, 'listening');
+  const moderationUrl = `http://127.0.0.1:${(remoteJudge.address() as AddressInfo).port}/v1/moderations`;
+  const config = { maxMessageBytes: 8192, moderationEnabled: true, moderationUrl };
   const { vault, audit } = app.access;
   chat = await openChatRooms({ config, database, vault, audit, clock: new SystemClock(), log: silentLog });
   await chat.start();
@@ -68,6 +82,8 @@ before(async () => {
 });
 after(async () => {
   await chat.stop();
+  remoteJudge.close();
+  remoteJudge.closeAllConnections();
   await app.stop();
   await database.stop();
   await rm(dataDir, { recursive: true });
@@ -194,6 +210,38 @@ test('a bot deletes a message, and everything of somebody: gone from history, ex
   assert.ok(!everything.includes('something'), 'not in the export');
   const { rows } = await database.query(`select 1 from messages where payload like '%something%'`);
   assert.deepEqual(rows, []);
+});
+
+test('what a remote judge is asked about afterwards is published at once, and taken back; a moderator may put it back', async () => {
+  const one = await newcomer('Ivy');
+  await does(owner, 'PATCH', '/rooms/radio', { moderated: true, remote: 'retract' }, 200);
+  const kind = await says(one, 'a kind word');
+  const vile = await says(one, 'a vile word');
+  assert.deepEqual([kind.state, vile.state], ['published', 'published']);
+  const entries = await eventually('it is taken back', async () => {
+    const found = await newest(3);
+    return found.at(-1).t === 'del' ? found : undefined;
+  });
+  assert.deepEqual(
+    entries.map(({ t, offset }: { t: string; offset: number }) => [t, offset]),
+    [
+      ['msg', kind.offset],
+      ['gone', vile.offset],
+      ['del', vile.offset + 1],
+    ],
+  );
+  assert.deepEqual(entries.at(-1).by, { id: 'service', name: 'Automatic moderation' });
+  const held = await eventually('it waits', async () => {
+    const { items } = await does(moderator, 'GET', '/rooms/radio/held', undefined, 200);
+    return items.find((item: { body: { text: string } }) => item.body.text === 'a vile word');
+  });
+  assert.equal(held.why, 'hate');
+  const [act] = (await does(moderator, 'GET', `/rooms/radio/acts?limit=1`, undefined, 200)).items;
+  assert.deepEqual([act.action, act.userId, act.details.mid], ['retract', one.id, vile.mid]);
+  await does(moderator, 'POST', `/rooms/radio/held/${held.mid}/approve`, undefined, 200);
+  const [back] = await newest(1);
+  assert.deepEqual([back.t, back.body.text, back.mid], ['msg', 'a vile word', held.mid]);
+  await does(owner, 'PATCH', '/rooms/radio', { moderated: false, remote: 'off' }, 200);
 });
 
 test('ban, appeal, answer: each sees what is his to see', async () => {

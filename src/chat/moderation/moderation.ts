@@ -58,7 +58,7 @@ export interface RoomModeration {
   allowedHosts: readonly string[];
   profanity: 'allow' | 'mask' | 'hold' | 'refuse';
   spam: 'allow' | 'hold' | 'refuse';
-  /** `hold`: published when the remote judge has nothing against it. `retract`: published at once, taken back when it has. */
+  /** `hold`: published when the remote judge has nothing against it, held otherwise. `retract`: published at once, taken back and held when it has. */
   remote: 'off' | 'hold' | 'retract';
   /** What a remote judge that does not answer means: `open` = nothing against it, `closed` = held. */
   remoteFails: 'open' | 'closed';
@@ -223,12 +223,18 @@ export class Moderation {
     return ALLOW;
   }
 
+  /** Whether the remote judge has a say in it. */
+  asksRemotely({ privileged, settings }: JudgeInput): boolean {
+    return this.#remote !== undefined && !privileged && settings.enabled && settings.remote !== 'off';
+  }
+
   /**
-   * Asks the remote judge, where the room wants it. In a room with `hold` the caller publishes only when this allows; in one with `retract` it has
-   * published already, takes the message back on `refuse`, and puts it into the queue on `hold`. Never rejects; at most the judge's time-out.
+   * Asks the remote judge, where the room wants it: `allow` or `hold`. In a room with `hold` the caller publishes only when this allows; in one with
+   * `retract` it has published already and takes the message back. Never rejects; takes at most the judge's time-out.
    */
-  async judgeRemotely({ privileged, text, settings }: JudgeInput): Promise<Verdict> {
-    if (!this.#remote || privileged || !settings.enabled || settings.remote === 'off') return ALLOW;
+  async judgeRemotely(input: JudgeInput): Promise<Verdict> {
+    if (!this.#remote || !this.asksRemotely(input)) return ALLOW;
+    const { text, settings } = input;
     let answer: Awaited<ReturnType<RemoteJudge['ask']>>;
     try {
       answer = await this.#remote.ask(text);
@@ -242,7 +248,7 @@ export class Moderation {
     if (!answer.flagged) return ALLOW;
     const reasons: Reason[] = answer.categories.slice(0, MAX_REASONS).map(({ category, score }) => ({ category, score, rule: 'remote' }));
     if (reasons.length === 0) reasons.push({ category: 'flagged', score: 1, rule: 'remote' });
-    return { action: settings.remote === 'hold' ? 'hold' : 'refuse', reasons };
+    return { action: 'hold', reasons };
   }
 
   /** Everything that is kept about a room: it is gone, or its history with authors is to begin anew. */

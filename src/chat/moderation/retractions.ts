@@ -1,0 +1,99 @@
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+
+/** Messages that are published and not judged yet. */
+export const MAX_WAITING = 1000;
+/** Half of what a remote judge is asked at once: the rooms that wait for its word before they publish come first. */
+const AT_ONCE = 32;
+const ATTEMPTS = 10;
+const AGAIN_MS = 1000;
+
+export interface RetractionsOptions<Message> {
+  /** What is against it; undefined: nothing. Never rejects. */
+  readonly objection: (message: Message) => Promise<string | undefined>;
+  /** Twice is harmless. */
+  readonly takeBack: (message: Message, reason: string) => Promise<unknown>;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/**
+ * Messages that were published at once and are judged afterwards: what there is something against is taken back. A process that dies in between
+ * leaves what it had not judged.
+ */
+export class Retractions<Message> {
+  readonly #options: RetractionsOptions<Message>;
+  readonly #waiting: Message[] = [];
+  #under = 0;
+  #stopping = false;
+  /** Who is pausing, and who waits for the end. */
+  readonly #sleepers = new Set<() => void>();
+  readonly #enders = new Set<() => void>();
+
+  constructor(options: RetractionsOptions<Message>) {
+    this.#options = options;
+  }
+
+  /** Then whoever publishes asks before he does. */
+  get isFull(): boolean {
+    return this.#stopping || this.#waiting.length >= MAX_WAITING;
+  }
+
+  /** Returns at once. */
+  add(message: Message): void {
+    this.#waiting.push(message);
+    this.#next();
+  }
+
+  /** Waits until what was published is judged; what cannot be taken back then is not tried again. Twice is harmless. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    for (const wake of [...this.#sleepers]) wake();
+    if (this.#under > 0) await new Promise<void>((resolve) => this.#enders.add(resolve));
+  }
+
+  #next(): void {
+    while (this.#under < AT_ONCE) {
+      const message = this.#waiting.shift();
+      if (message === undefined) break;
+      this.#under++;
+      void this.#judge(message).finally(() => {
+        this.#under--;
+        this.#next();
+        if (this.#under === 0) for (const ended of this.#enders) ended();
+      });
+    }
+  }
+
+  async #judge(message: Message): Promise<void> {
+    const { objection, takeBack, log } = this.#options;
+    const reason = await objection(message);
+    if (reason === undefined) return;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await takeBack(message, reason);
+        return;
+      } catch (error) {
+        if (attempt < ATTEMPTS && !this.#stopping) {
+          await this.#pause();
+          continue;
+        }
+        log.error({ reason, error: messageOf(error) }, 'a message that the remote judge is against could not be taken back');
+        return;
+      }
+    }
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = () => {
+        cancel();
+        this.#sleepers.delete(wake);
+        resolve();
+      };
+      const cancel = this.#options.clock.after(AGAIN_MS, wake);
+      this.#sleepers.add(wake);
+    });
+  }
+}
