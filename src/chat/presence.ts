@@ -28,9 +28,12 @@ const TELL_WRITES = 500;
 const HEARTBEAT_MS = 5000;
 /** A process that has not been heard of for so long has nobody. */
 const SILENCE_MS = 15_000;
-/** All is said again, in case something was lost. */
+/** Within this time all is said again, in case something was lost: some of it each second, since all at once is a second's work for everybody. */
 const REPEAT_MS = 60_000;
+/** Rooms that are said to the others in one text, once a second; the rest has its turn in the next. */
 const ROOMS_A_TEXT = 500;
+/** Rooms whose people are added up for telling, a second. */
+const ADDED_A_TICK = 500;
 const TAG_CHARS = 8;
 /** A text of another process may name so many rooms; more is not believed. */
 const MAX_OTHER_ROOMS = 200_000;
@@ -77,12 +80,12 @@ export class Presence {
   readonly #listeners = new Set<(roomId: string, count: number) => number>();
   readonly #cancel: () => void;
   #saidAtMs = Number.NEGATIVE_INFINITY;
-  #repeatedAtMs: number;
+  /** Rooms that are still to be said again in this round. */
+  #repeating: Iterator<string> | undefined;
 
   constructor({ clock, bus }: PresenceOptions) {
     this.#clock = clock;
     this.#bus = bus;
-    this.#repeatedAtMs = clock.monotonicMs();
     this.#cancel = clock.every(TELL_MS, () => this.#tick());
     bus?.onText((text) => this.#heard(text));
     bus?.publish(JSON.stringify({ p: this.#id, ask: true }));
@@ -194,8 +197,10 @@ export class Presence {
     for (const [id, other] of this.#others) if (nowMs - other.heardAtMs > SILENCE_MS) this.#forget(id, other);
     if (this.#bus) this.#say(nowMs);
     let writes = 0;
+    let added = 0;
     for (const roomId of this.#changed) {
-      if (writes >= TELL_WRITES) break;
+      if (writes >= TELL_WRITES || added >= ADDED_A_TICK) break;
+      added++;
       const told = this.#told.get(roomId);
       const here = this.#rooms.get(roomId);
       const count = this.#add(roomId, here);
@@ -210,24 +215,32 @@ export class Presence {
   }
 
   #say(nowMs: number): void {
-    if (nowMs - this.#repeatedAtMs >= REPEAT_MS) {
-      this.#repeatedAtMs = nowMs;
-      for (const roomId of this.#rooms.keys()) this.#unsaid.add(roomId);
-    }
+    this.#repeatSome();
     if (this.#unsaid.size === 0 && nowMs - this.#saidAtMs < HEARTBEAT_MS) return;
     this.#saidAtMs = nowMs;
-    const unsaid = [...this.#unsaid];
-    this.#unsaid.clear();
-    for (let from = 0; from === 0 || from < unsaid.length; from += ROOMS_A_TEXT) {
-      const rooms: Record<string, [number, number, string | null]> = {};
-      for (const roomId of unsaid.slice(from, from + ROOMS_A_TEXT)) {
-        const here = this.#rooms.get(roomId);
-        const users = here?.users.size ?? 0;
-        const guests = here?.guests ?? 0;
-        const tags = users > EXACT_UP_TO ? null : [...(here?.users.values() ?? [])].map(({ tag }) => tag).join('');
-        rooms[roomId] = [users + guests, guests, tags];
+    const rooms: Record<string, [number, number, string | null]> = {};
+    let said = 0;
+    for (const roomId of this.#unsaid) {
+      if (said++ >= ROOMS_A_TEXT) break;
+      this.#unsaid.delete(roomId);
+      const here = this.#rooms.get(roomId);
+      const users = here?.users.size ?? 0;
+      const guests = here?.guests ?? 0;
+      const tags = users > EXACT_UP_TO ? null : [...(here?.users.values() ?? [])].map(({ tag }) => tag).join('');
+      rooms[roomId] = [users + guests, guests, tags];
+    }
+    this.#bus!.publish(JSON.stringify({ p: this.#id, rooms }));
+  }
+
+  #repeatSome(): void {
+    for (let left = Math.ceil((this.#rooms.size * TELL_MS) / REPEAT_MS); left > 0; left--) {
+      this.#repeating ??= this.#rooms.keys();
+      const { value, done } = this.#repeating.next();
+      if (done) {
+        this.#repeating = undefined;
+        return;
       }
-      this.#bus!.publish(JSON.stringify({ p: this.#id, rooms }));
+      this.#unsaid.add(value);
     }
   }
 
@@ -255,6 +268,9 @@ export class Presence {
     for (const [roomId, share] of Object.entries(rooms ?? {})) {
       if (!Array.isArray(share)) continue;
       const [count, guests, tags] = share;
+      const before = other.rooms.get(roomId);
+      // Most of what is said has been said before.
+      if (before && before.count === count && before.guests === guests && before.tags === (tags ?? undefined)) continue;
       if (count > 0 && other.rooms.size < MAX_OTHER_ROOMS) other.rooms.set(roomId, { count, guests, tags: tags ?? undefined });
       else other.rooms.delete(roomId);
       this.#recount(roomId);
