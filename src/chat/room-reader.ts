@@ -3,7 +3,7 @@ import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { type Del, delOf, encode, type Frame, goneOf } from './frame.js';
-import type { History } from './history.js';
+import type { History, RoomState } from './history.js';
 import { type Known, KnownMessages } from './known-messages.js';
 import { RING_FRAMES, Ring, type Rings } from './ring.js';
 import type { Page, PageQuery, Resumption, RoomInfo, RoomListener } from './room.js';
@@ -59,6 +59,7 @@ export class RoomReader {
   #holeLooks = 0;
   #expected = 0;
   #youngUntilMs = 0;
+  #stateAtStart: RoomState | undefined;
   readonly #cancels = new Set<() => void>();
   #retrying = false;
   #expecting = false;
@@ -70,9 +71,13 @@ export class RoomReader {
     this.#ring = new Ring(options.rings);
   }
 
-  /** Rejects with `unavailable`, `not_found`; then nothing is left behind. `phaseMs` spreads the comparisons of many rooms. */
-  async start(phaseMs: number): Promise<void> {
+  /**
+   * Rejects with `unavailable`, `not_found`; then nothing is left behind. `state`: what the database said a moment ago. `phaseMs` spreads the
+   * comparisons of many rooms.
+   */
+  async start(state: RoomState, phaseMs: number): Promise<void> {
     const { roomLog, clock } = this.#options;
+    this.#stateAtStart = state;
     try {
       this.#following = await roomLog.follow(this.id, {
         onEntry: (epoch, entry) => this.#told(epoch, entry),
@@ -295,14 +300,19 @@ export class RoomReader {
   async #adopt({ epoch, head, archived }: LogPage): Promise<void> {
     const { history, clock } = this.#options;
     const isFirst = this.epoch === 0;
-    const { keep, ageMs } = await history.keep(this.id, isFirst ? epoch : this.epoch, epoch);
+    // In every process a room that is opened would ask twice more for what has just been answered.
+    const known = isFirst && this.#stateAtStart?.epoch === epoch ? this.#stateAtStart : undefined;
+    this.#stateAtStart = undefined;
+    const { keep, ageMs } = known
+      ? { keep: 0, ageMs: known.raisedAgoMs }
+      : await history.keep(this.id, isFirst ? epoch : this.epoch, epoch);
     if (this.closed) return;
     this.#youngUntilMs = clock.monotonicMs() + KEY_MS - ageMs;
     this.#holeLooks = 0;
     this.#expected = 0;
     if (isFirst) {
-      const state = await history.state(this.id);
-      this.floor = state?.floor ?? 0;
+      const state = known ?? (await history.state(this.id));
+      this.floor = Math.max(this.floor, state?.floor ?? 0);
       // With all that may not be in PostgreSQL yet, so that one that is sent again is known.
       this.head = Math.max(this.floor, Math.min(archived, head - RING_FRAMES));
       if (this.head === 0) this.#known.begin(Number.NEGATIVE_INFINITY);

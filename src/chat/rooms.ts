@@ -235,7 +235,7 @@ export class Rooms {
     if (!state) throw new VezaError('not_found', 'There is no such room.');
     const reader = new RoomReader(state.info, { roomLog, history: this.#history, rings: this.#rings, clock, log });
     // So that many rooms are not compared in the same moment.
-    await reader.start((this.#count++ * 619) % COMPARE_MS);
+    await reader.start(state, (this.#count++ * 619) % COMPARE_MS);
     const writer = new RoomWriter(reader, { ...this.#options, archive: this.#archive, history: this.#history });
     const open: Open = {
       reader,
