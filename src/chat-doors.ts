@@ -5,6 +5,7 @@ import type { Identity } from './access/tokens/identity.js';
 import type { Database } from './backing/database.js';
 import type { ChannelAccess, Doors, Person, Standing } from './chat/doors.js';
 import type { ChatRole } from './chat/room.js';
+import { Batched } from './runtime/batched.js';
 
 /** Who somebody is and what a channel lets him do, as the access room knows it, for the chat. */
 export interface ChatAccess {
@@ -48,7 +49,24 @@ export function standingOf(principal: Principal, channelRole: ChannelRole | unde
   return { role, moderates: 'yes' };
 }
 
+interface ChannelRow {
+  id: string;
+  slug: string;
+  visibility: string;
+  owner_id: string | null;
+  roles: Record<string, ChannelRole> | null;
+}
+
 export function chatDoors({ database, identity, ended, playbackLinks }: ChatAccess): Doors {
+  const channels = new Batched<ChannelRow>(async (ids) => {
+    const { rows } = await database.query<ChannelRow>(
+      `select id, slug, visibility, owner_id,
+         (select json_object_agg(account_id, role) from channel_members where channel_id = id) as roles
+       from channels where id = any($1::uuid[])`,
+      [ids],
+    );
+    return new Map(rows.map((row) => [row.id, row]));
+  });
   return {
     who: async (credential) => personOf(await identity.ofCredential(credential)),
 
@@ -80,18 +98,7 @@ export function chatDoors({ database, identity, ended, playbackLinks }: ChatAcce
     },
 
     async channel(channelId) {
-      const { rows } = await database.query<{
-        slug: string;
-        visibility: string;
-        owner_id: string | null;
-        roles: Record<string, ChannelRole> | null;
-      }>(
-        `select slug, visibility, owner_id,
-           (select json_object_agg(account_id, role) from channel_members where channel_id = id) as roles
-         from channels where id = $1`,
-        [channelId],
-      );
-      const row = rows[0];
+      const row = await channels.load(channelId);
       if (!row) return undefined;
       const roles = new Map(Object.entries(row.roles ?? {}));
       if (row.owner_id !== null) roles.set(row.owner_id, 'owner');

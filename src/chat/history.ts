@@ -1,5 +1,6 @@
 import type { Database } from '../backing/database.js';
 import { KEPT, type LogEntry } from '../backing/room-log.js';
+import { Batched } from '../runtime/batched.js';
 import { logKeyOf } from './frame.js';
 import type { RoomInfo } from './room.js';
 
@@ -33,27 +34,49 @@ export interface ExportedEntry {
 /** What PostgreSQL knows of rooms. Everything rejects with `unavailable` while it is away. */
 export class History {
   readonly #database: Database;
+  readonly #finds: Batched<RoomInfo>;
+  readonly #states: Batched<RoomState>;
 
   constructor(database: Database) {
     this.#database = database;
+    this.#finds = new Batched((idsOrSlugs) => this.#find(idsOrSlugs));
+    this.#states = new Batched((roomIds) => this.#state(roomIds));
   }
 
   /** The room of a channel, by its own id or by the channel's slug. */
   async find(idOrSlug: string): Promise<RoomInfo | undefined> {
+    // What PostgreSQL would refuse must not spoil the question for others.
+    return NAME.test(idOrSlug) ? this.#finds.load(idOrSlug) : undefined;
+  }
+
+  async #find(idsOrSlugs: readonly string[]): Promise<Map<string, RoomInfo>> {
+    // Two questions in one: with `or` over two tables PostgreSQL would look at every room there is.
     const { rows } = await this.#database.query<RoomRow>(
-      `${SELECT_ROOM} where c.id is not null and (r.id = $1::uuid or c.slug = $2) order by (r.id = $1::uuid) desc nulls last limit 1`,
-      [UUID.test(idOrSlug) ? idOrSlug : null, idOrSlug],
+      `${SELECT_ROOM} where c.id is not null and r.id = any($1::uuid[]) union all ${SELECT_ROOM} where c.slug = any($2::text[])`,
+      [idsOrSlugs.filter((id) => UUID.test(id)), idsOrSlugs],
     );
-    return rows[0] && infoOf(rows[0]);
+    const found = new Map<string, RoomInfo>();
+    for (const row of rows) if (row.slug !== null) found.set(row.slug, infoOf(row));
+    // A slug that looks like an id comes second.
+    for (const row of rows) found.set(row.id, infoOf(row));
+    return found;
   }
 
   async state(roomId: string): Promise<RoomState | undefined> {
+    return UUID.test(roomId) ? this.#states.load(roomId) : undefined;
+  }
+
+  async #state(roomIds: readonly string[]): Promise<Map<string, RoomState>> {
     const { rows } = await this.#database.query<RoomRow & { epoch: number; floor: number; raised_ago_ms: number | null }>(
-      `${SELECT_ROOM} where r.id = $1`,
-      [roomId],
+      `${SELECT_ROOM} where r.id = any($1::uuid[])`,
+      [roomIds],
     );
-    const [row] = rows;
-    return row && { info: infoOf(row), epoch: row.epoch, floor: row.floor, raisedAgoMs: row.raised_ago_ms ?? Number.POSITIVE_INFINITY };
+    return new Map(
+      rows.map((row) => [
+        row.id,
+        { info: infoOf(row), epoch: row.epoch, floor: row.floor, raisedAgoMs: row.raised_ago_ms ?? Number.POSITIVE_INFINITY },
+      ]),
+    );
   }
 
   /** Undefined: the epoch is not the expected one. */
@@ -154,6 +177,8 @@ const SELECT_ROOM = `select r.id, r.channel_id, c.slug, c.visibility, r.settings
   (extract(epoch from now() - (select max(opened_at) from room_epochs e where e.room_id = r.id and e.epoch = r.epoch)) * 1000)::float8 as raised_ago_ms
   from rooms r left join channels c on c.id = r.channel_id`;
 
+/** Of an id, or of a slug. */
+const NAME = /^[a-z0-9-]{1,64}$/;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 interface RoomRow {

@@ -1,4 +1,5 @@
 import type { Database } from '../backing/database.js';
+import { Batched } from '../runtime/batched.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
@@ -74,6 +75,9 @@ export class RoomRules implements Rules {
   readonly #rooms = new Map<string, RoomState>();
   readonly #listeners = new Set<RulesListener>();
   readonly #cancels: (() => void)[] = [];
+  /** Of rooms that are opened at the same time, in one statement. */
+  readonly #rows = new Batched<RoomRow>((roomIds) => this.#roomRows(roomIds));
+  readonly #people = new Batched<readonly PersonRow[]>((roomIds) => this.#everybody(roomIds));
 
   constructor(options: RoomRulesOptions) {
     this.#options = options;
@@ -338,19 +342,23 @@ export class RoomRules implements Rules {
     }
   }
 
-  async #readRoom(roomId: string, state: RoomState): Promise<void> {
+  async #roomRows(roomIds: readonly string[]): Promise<Map<string, RoomRow>> {
     const { database, clock } = this.#options;
     const { rows } = await database.query<RoomRow>(
-      `select r.settings, t.blocked, t.allowed, m.mid, m.payload, m."offset", m.created_at,
+      `select r.id, r.settings, t.blocked, t.allowed, m.mid, m.payload, m."offset", m.created_at,
            (select json_agg(json_build_array(address_hash, until)) from room_address_bans where room_id = r.id and until > $2) as addresses
          from rooms r
          left join room_terms t on t.room_id = r.id
          left join room_pins p on p.room_id = r.id
          left join messages m on m.room_id = p.room_id and m.mid = p.mid and m.type = 'msg'
-       where r.id = $1`,
-      [roomId, new Date(clock.wallMs())],
+       where r.id = any($1::uuid[])`,
+      [roomIds, new Date(clock.wallMs())],
     );
-    const row = rows[0];
+    return new Map(rows.map((row) => [row.id, row]));
+  }
+
+  async #readRoom(roomId: string, state: RoomState): Promise<void> {
+    const row = await this.#rows.load(roomId);
     state.settings = storedSettings(row?.settings);
     state.inForce = inForce(state.settings);
     state.terms = { blocked: row?.blocked ?? [], allowed: row?.allowed ?? [] };
@@ -359,19 +367,33 @@ export class RoomRules implements Rules {
     state.addresses = new Map(row?.addresses?.map(([hash, until]) => [hash, Date.parse(until)]));
   }
 
-  async #readPeople(roomId: string, state: RoomState, userIds: readonly string[] | undefined): Promise<void> {
+  /** Those of whom there is something to know, of all users or of these. */
+  async #peopleRows(roomIds: readonly string[], userIds: readonly string[] | null): Promise<PersonRow[]> {
     const { database, clock } = this.#options;
-    const values = [roomId, new Date(clock.wallMs()), userIds ?? null];
-    // In one statement: a room that is opened asks this in every process.
     const { rows } = await database.query<PersonRow>(
-      `select 'ban' as kind, user_id, shadow, until, null::int as unseen from room_bans
-         where room_id = $1 and lifted_at is null and (until is null or until > $2) and ($3::text[] is null or user_id = any($3))
-       union all select 'timeout', user_id, false, until, null from room_timeouts
-         where room_id = $1 and until > $2 and ($3::text[] is null or user_id = any($3))
-       union all select 'warning', user_id, false, null, count(*)::int from room_warnings
-         where room_id = $1 and seen_at is null and ($3::text[] is null or user_id = any($3)) group by user_id`,
-      values,
+      `select 'ban' as kind, room_id, user_id, shadow, until, null::int as unseen from room_bans
+         where room_id = any($1::uuid[]) and lifted_at is null and (until is null or until > $2) and ($3::text[] is null or user_id = any($3))
+       union all select 'timeout', room_id, user_id, false, until, null from room_timeouts
+         where room_id = any($1::uuid[]) and until > $2 and ($3::text[] is null or user_id = any($3))
+       union all select 'warning', room_id, user_id, false, null, count(*)::int from room_warnings
+         where room_id = any($1::uuid[]) and seen_at is null and ($3::text[] is null or user_id = any($3)) group by room_id, user_id`,
+      [roomIds, new Date(clock.wallMs()), userIds],
     );
+    return rows;
+  }
+
+  async #everybody(roomIds: readonly string[]): Promise<Map<string, PersonRow[]>> {
+    const found = new Map<string, PersonRow[]>();
+    for (const row of await this.#peopleRows(roomIds, null)) {
+      const rows = found.get(row.room_id);
+      if (rows) rows.push(row);
+      else found.set(row.room_id, [row]);
+    }
+    return found;
+  }
+
+  async #readPeople(roomId: string, state: RoomState, userIds: readonly string[] | undefined): Promise<void> {
+    const rows = userIds ? await this.#peopleRows([roomId], userIds) : ((await this.#people.load(roomId)) ?? []);
     if (userIds)
       for (const userId of userIds) {
         state.bans.delete(userId);
@@ -403,6 +425,7 @@ export class RoomRules implements Rules {
 }
 
 interface PersonRow {
+  room_id: string;
   kind: 'ban' | 'timeout' | 'warning';
   user_id: string;
   shadow: boolean;
@@ -411,6 +434,7 @@ interface PersonRow {
 }
 
 interface RoomRow {
+  id: string;
   settings: unknown;
   blocked: string[] | null;
   allowed: string[] | null;
