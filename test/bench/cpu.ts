@@ -43,5 +43,20 @@ export function processTree(root: number): ProcessStat[] {
 /** CPU seconds used until now by a process and all below it. */
 export const cpuSeconds = (root: number): number => processTree(root).reduce((sum, { cpuS }) => sum + cpuS, 0);
 
+/**
+ * Memory that a process and all below it hold, a page that several of them share counted once (the proportional set size of proc(5)): each is one and
+ * the same program, whose code would otherwise count for each.
+ */
+export function residentBytes(root: number): number {
+  return processTree(root).reduce((sum, { pid }) => {
+    try {
+      const [, kib] = /^Pss:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1')) ?? [];
+      return sum + Number(kib ?? 0) * 1024;
+    } catch {
+      return sum;
+    }
+  }, 0);
+}
+
 export const ownCpuSeconds = (pid: number): number => statOf(pid)?.cpuS ?? 0;
 export const rssBytes = (server: Server): number => statOf(server.pid)?.rssBytes ?? 0;

@@ -27,12 +27,12 @@ interface Held {
   readonly crowd: Crowd;
   readonly tookS: number;
   readonly connected: number;
-  readonly idleRssBytes: number;
+  readonly idleBytes: number;
 }
 
 /** So many members, in two rooms each, connected from nothing. */
 async function hold(server: ChatServer, members: number, sampleOneOf = 1): Promise<Held> {
-  const idleRssBytes = server.rssBytes();
+  const idleBytes = server.residentBytes();
   const crowd = new Crowd();
   const startMs = performance.now();
   const { connected, closed } = await crowd.connect({
@@ -45,7 +45,7 @@ async function hold(server: ChatServer, members: number, sampleOneOf = 1): Promi
   });
   const tookS = (performance.now() - startMs) / 1000;
   say(`${server.name}: ${connected} of ${members} connected in ${tookS.toFixed(1)} s; closed ${told(closed)}`);
-  return { server, crowd, tookS, connected, idleRssBytes };
+  return { server, crowd, tookS, connected, idleBytes };
 }
 
 const roomsFor = (members: number) => Math.ceil((members * 2) / ROOM_MEMBERS);
@@ -82,13 +82,13 @@ export async function measureHeld({ members, seconds, runs, mostP99Ms, mostP50Ms
     let held: Held | undefined;
     try {
       held = await hold(server, members);
-      const quiet = server.rssBytes();
+      const quiet = server.residentBytes();
       const delays = await delivery(held);
-      const rss = server.rssBytes();
+      const resident = server.residentBytes();
       say(
-        `${server.name}: ${(held.idleRssBytes / 2 ** 20).toFixed(0)} MiB before, ${(quiet / 2 ** 20).toFixed(0)} held, ${(rss / 2 ** 20).toFixed(0)} talking`,
+        `${server.name}: ${(held.idleBytes / 2 ** 20).toFixed(0)} MiB before, ${(quiet / 2 ** 20).toFixed(0)} held, ${(resident / 2 ** 20).toFixed(0)} talking`,
       );
-      return { ...held, ...delays, rss };
+      return { ...held, ...delays, resident };
     } finally {
       await held?.crowd.stop();
       await server.stop();
@@ -104,10 +104,10 @@ export async function measureHeld({ members, seconds, runs, mostP99Ms, mostP50Ms
     figure(`all connected from nothing, ${at}`, ours.tookS, 's', { most: (120 * members) / 100_000 }, beside(control.tookS)),
     figure(
       `resident memory of the service ÷ connections, ${at}`,
-      ours.rss / ours.connected / 1024,
+      ours.resident / ours.connected / 1024,
       'KB',
       { most: 12 },
-      beside(control.rss / control.connected / 1024),
+      beside(control.resident / control.connected / 1024),
     ),
     figure(
       `delivery, ${at}, ${DELIVERIES_PER_S} a second, P50`,
@@ -183,14 +183,14 @@ export async function measureStalled({ members, stalled, seconds }: StalledOptio
     const talk = () => crowd.talk(DELIVERIES_PER_S / ROOM_MEMBERS, seconds);
     await talk();
     const before = await talk();
-    const rssBefore = server.rssBytes();
+    const heldBefore = server.residentBytes();
     sayDelays('all read', before);
     await crowd.stall(stalled, true);
     const during = await talk();
-    const rssDuring = server.rssBytes();
+    const heldDuring = server.residentBytes();
     sayDelays(`${stalled} do not`, during);
     return [
-      figure(`memory of ${stalled} stalled readers`, (rssDuring - rssBefore) / 2 ** 20, 'MiB', { most: 5 }),
+      figure(`memory of ${stalled} stalled readers`, (heldDuring - heldBefore) / 2 ** 20, 'MiB', { most: 5 }),
       figure("the others' P99 meanwhile ÷ before", during.delays.quantileMs(0.99) / before.delays.quantileMs(0.99), '×', { most: 1.2 }),
     ];
   } finally {

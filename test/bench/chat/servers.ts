@@ -8,7 +8,7 @@ import { startPostgres } from '../../support/postgres.js';
 import { eventually, start } from '../../support/process.js';
 import { startRedis, type TestRedis } from '../../support/redis.js';
 import { Server } from '../../support/server.js';
-import { cpuSeconds, processTree } from '../cpu.js';
+import { cpuSeconds, residentBytes } from '../cpu.js';
 import type { CrowdOptions } from './crowd.js';
 import type { TokenOptions } from './dialects.js';
 
@@ -18,13 +18,13 @@ export interface ChatServer {
   readonly crowd: Pick<CrowdOptions, 'dialect' | 'tokens' | 'port' | 'prefix'>;
   /** CPU seconds until now of the server and all below it; without Redis and PostgreSQL, which stand beside it. */
   cpuS(): number;
-  rssBytes(): number;
+  residentBytes(): number;
   stop(): Promise<void>;
 }
 
 const costs = (pid: number) => ({
   cpuS: () => cpuSeconds(pid),
-  rssBytes: () => processTree(pid).reduce((sum, { rssBytes }) => sum + rssBytes, 0),
+  residentBytes: () => residentBytes(pid),
 });
 
 /** What the settings of a room's rates may be raised to, so that one hot room is not the rate limiter's measurement. */
@@ -32,19 +32,22 @@ const HOT = { perS: 100, burst: 100, roomPerS: 1000, moderated: false };
 
 export interface VezaOptions {
   readonly processes: number;
+  /** More than the default. */
+  readonly maxConnections?: number;
   readonly rooms: number;
   readonly prefix: string;
   /** Rates of its rooms are raised, and nobody judges. */
   readonly hot?: boolean;
 }
 
+export interface VezaServer extends ChatServer {
+  readonly redis: TestRedis | undefined;
+  /** More rooms: `{prefix}0` … */
+  makeRooms(prefix: string, rooms: number, hot: boolean): Promise<void>;
+}
+
 /** The whole service with PostgreSQL, Redis when there are several chat processes, and so many channels. */
-export async function startVeza({
-  processes,
-  rooms,
-  prefix,
-  hot = false,
-}: VezaOptions): Promise<ChatServer & { redis: TestRedis | undefined }> {
+export async function startVeza({ processes, maxConnections, rooms, prefix, hot = false }: VezaOptions): Promise<VezaServer> {
   const postgres = await startPostgres();
   const redis = processes > 1 ? await startRedis() : undefined;
   const secret = randomBytes(32).toString('base64url');
@@ -56,23 +59,28 @@ export async function startVeza({
       JWT_SECRET: secret,
       JWT_AUDIENCE: 'bench',
       WORKER_THREADS: String(processes),
+      ...(maxConnections !== undefined && { MAX_CONNECTIONS: String(maxConnections) }),
       WS_PORT: String(wsPort),
       LOG_LEVEL: 'warn',
     },
   });
-  const make = async (from: number) => {
-    for (let room = from; room < rooms; room += 8) {
-      await server.createChannel(`${prefix}${room}`);
-      if (hot) await server.api('PATCH', `/rooms/${prefix}${room}`, HOT);
-    }
+  const makeRooms = async (prefix: string, rooms: number, hot: boolean) => {
+    const make = async (from: number) => {
+      for (let room = from; room < rooms; room += 8) {
+        await server.createChannel(`${prefix}${room}`);
+        if (hot) await server.api('PATCH', `/rooms/${prefix}${room}`, HOT);
+      }
+    };
+    await Promise.all(Array.from({ length: 8 }, (_, from) => make(from)));
   };
-  await Promise.all(Array.from({ length: 8 }, (_, from) => make(from)));
+  await makeRooms(prefix, rooms, hot);
   const tokens: TokenOptions = { secret, audience: 'bench' };
   return {
     name: `Veza, ${processes} ${processes === 1 ? 'process' : 'processes'}`,
     crowd: { dialect: 'veza', tokens, port: wsPort, prefix },
     ...costs(server.pid),
     redis,
+    makeRooms,
     async stop() {
       await server.stop();
       await redis?.stop();
