@@ -4,6 +4,8 @@
 import { parseArgs } from 'node:util';
 import { measureSigned, measureSignInFlood } from './access.js';
 import { measureHeld, measureHotRoom, measureStalled } from './chat/chat.js';
+import { measureRolling } from './chat/rolling.js';
+import { measureSurface } from './chat/surface.js';
 import { measureLatency } from './latency.js';
 import { measureCpu, measureMemory, measureStalls } from './load.js';
 import { measureModeration } from './moderation.js';
@@ -49,6 +51,16 @@ const BENCHES: Readonly<Record<string, readonly Part[]>> = {
       run: () => measureHeld({ members: 100_000, seconds: 20, runs: long ? 5 : 1, mostP50Ms: 4, mostP99Ms: 20 }),
       longOnly: true,
     },
+    {
+      name: 'surface',
+      run: () =>
+        measureSurface({
+          idle: long ? [0, 50_000, 100_000] : [0],
+          fanOuts: long ? [10, 100, 1000, 10_000] : [10, 100, 1000],
+          seconds: 10,
+        }),
+    },
+    { name: 'rolling', run: () => measureRolling({ clients: long ? 100_000 : 10_000 }) },
   ],
 };
 

@@ -1,5 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { ownCpuSeconds } from '../cpu.js';
 import type { CrowdCommand, CrowdCount, CrowdOptions } from './crowd.js';
 import { Histogram } from './histogram.js';
 
@@ -21,8 +22,12 @@ export interface Counted {
 export class Crowd {
   readonly #children: ChildProcess[] = [];
 
-  /** Resolves when all are in their rooms, or some were closed: see `connected`. */
-  async connect(options: Omit<CrowdOptions, 'first'>, processes = Math.ceil(options.count / MEMBERS_A_PROCESS)): Promise<Counted> {
+  /** Resolves when all are in their rooms, or some were closed: see `connected`. `from`: number of the first, where there is another crowd. */
+  async connect(
+    options: Omit<CrowdOptions, 'first'>,
+    processes = Math.ceil(options.count / MEMBERS_A_PROCESS),
+    from = 0,
+  ): Promise<Counted> {
     const each = Math.ceil(options.count / processes);
     const commands: CrowdCommand[] = [];
     for (let first = 0; first < options.count; first += each) {
@@ -31,7 +36,7 @@ export class Crowd {
       const share = count / options.count;
       commands.push({
         do: 'connect',
-        options: { ...options, first, count, perS: options.perS * share, pending: Math.ceil(options.pending * share) },
+        options: { ...options, first: from + first, count, perS: options.perS * share, pending: Math.ceil(options.pending * share) },
       });
     }
     return this.#all(commands);
@@ -57,6 +62,11 @@ export class Crowd {
 
   count(): Promise<Counted> {
     return this.#all(this.#children.map(() => ({ do: 'count' })));
+  }
+
+  /** CPU seconds until now. */
+  cpuS(): number {
+    return this.#children.reduce((sum, { pid }) => sum + ownCpuSeconds(pid!), 0);
   }
 
   async stop(): Promise<void> {

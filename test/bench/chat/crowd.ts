@@ -17,9 +17,10 @@ export interface CrowdOptions {
   /** Connections begun a second, and those that may be under way at once. */
   readonly perS: number;
   readonly pending: number;
-  /** Rooms are `{prefix}0` … and a member is in two of them, or in the one there is. */
+  /** Rooms are `{prefix}0` … and a member is in two of them, or in the one there is; or in one of them. */
   readonly prefix: string;
   readonly rooms: number;
+  readonly roomsEach?: 1 | 2;
   /** One of so many messages that are received is measured; all are counted. */
   readonly sampleOneOf: number;
 }
@@ -76,9 +77,9 @@ const sentUs = new Map<string, number>();
 let onProgress = () => {};
 
 function roomsOf(member: number): string[] {
-  const { rooms, prefix } = options;
-  if (rooms === 1) return [`${prefix}0`];
+  const { rooms, prefix, roomsEach = 2 } = options;
   const first = member % rooms;
+  if (rooms === 1 || roomsEach === 1) return [`${prefix}${first}`];
   // Another neighbour in each turn, so that no two rooms have the same members.
   const second = (first + 1 + (Math.floor(member / rooms) % (rooms - 1))) % rooms;
   return [`${prefix}${first}`, `${prefix}${second}`];

@@ -218,7 +218,7 @@ export async function checkRolling(options: RollingOptions): Promise<RollingRepo
     });
     const restartS = (performance.now() - startMs) / 1000;
     say(`restarted in ${restartS.toFixed(1)} s`);
-    await eventually('everybody is back', async () => ((await crowd.state()).ready === clients ? true : undefined), 60_000).catch(
+    await eventually('everybody is back', async () => ((await crowd.state()).ready === clients ? true : undefined), 60_000 + clients).catch(
       () => undefined,
     );
     await sleep(talkS * 1000);
