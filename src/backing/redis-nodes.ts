@@ -68,6 +68,11 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
     return this.#cluster === false ? this.#slots[0] : this.#slots[slot];
   }
 
+  /** Whether slots are on several masters, or may come to be: what is asked for at once must share one then. Until it is known, as if. */
+  get isCluster(): boolean {
+    return this.#cluster !== false;
+  }
+
   /** Whether every node takes commands. */
   get ready(): boolean {
     return this.#slots.length > 0 && [...this.#nodes.values()].every(({ client }) => client.status === 'ready');

@@ -7,6 +7,7 @@ import {
   type AppendRules,
   checkAppend,
   checkEntry,
+  checkPlaces,
   checkRoomId,
   checkWhole,
   entriesToHold,
@@ -21,6 +22,7 @@ import {
   MAX_READ,
   MAX_UNARCHIVED,
   type Opening,
+  type Place,
   type RoomLog,
   UNIQUE_HASHES,
   UNIQUE_MS,
@@ -108,6 +110,17 @@ export class MemoryRoomLog implements RoomLog {
     const { epoch, head, archived } = room;
     const from = Math.max(0, after + 1 - room.first);
     return { epoch, head, archived, entries: room.entries.slice(from, from + Math.max(0, Math.min(limit, MAX_READ))) };
+  }
+
+  async places(roomIds: readonly string[]): Promise<ReadonlyMap<string, Place>> {
+    checkPlaces(roomIds);
+    this.#mustRun();
+    const found = new Map<string, Place>();
+    for (const roomId of roomIds) {
+      const room = this.#rooms.get(roomId);
+      if (room) found.set(roomId, { epoch: room.epoch, head: room.head });
+    }
+    return found;
   }
 
   async open(opening: Opening): Promise<boolean> {

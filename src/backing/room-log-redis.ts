@@ -8,6 +8,7 @@ import {
   type AppendOutcome,
   checkAppend,
   checkEntry,
+  checkPlaces,
   checkRoomId,
   checkWhole,
   entriesToHold,
@@ -18,10 +19,11 @@ import {
   logUnavailable,
   MAX_READ,
   type Opening,
+  type Place,
   type RoomLog,
 } from './room-log.js';
 import { RoomFollowers } from './room-log-followers.js';
-import { APPEND, ARCHIVED, ERASE, OPEN, READ, REMOVE, SCRIPTS, type Script, UNARCHIVED } from './room-log-scripts.js';
+import { APPEND, ARCHIVED, ERASE, OPEN, PLACES, READ, REMOVE, SCRIPTS, type Script, UNARCHIVED } from './room-log-scripts.js';
 
 /** Redis is to have answered by then. */
 const ANSWER_MS = 1000;
@@ -84,7 +86,7 @@ export class RedisRoomLog implements RoomLog {
   async append(append: Append): Promise<AppendOutcome> {
     checkAppend(append);
     const { epoch, type, payload, key = '', rules } = append;
-    const room = placeOf(append.roomId);
+    const room = keysOf(append.roomId);
     const keys = [...room.memories, rules ? `${room.record}:u:${rules.userId}` : room.record, room.waiting];
     const args = [room.id, this.#shiftMs(), epoch, textOf(type, key, payload), key];
     if (rules) args.push(rules.perS, rules.burst, rules.roomPerS, rules.slowMs, rules.uniqueHash ?? '');
@@ -113,7 +115,7 @@ export class RedisRoomLog implements RoomLog {
 
   async read(roomId: string, after: number, limit: number): Promise<LogPage | undefined> {
     checkRoomId(roomId);
-    const room = placeOf(roomId);
+    const room = keysOf(roomId);
     const page = (await this.#run(READ, room.slot, room.held, [Math.max(0, after), Math.max(0, Math.min(limit, MAX_READ))])) as
       | [number, number, number, number, string[]]
       | null;
@@ -122,9 +124,28 @@ export class RedisRoomLog implements RoomLog {
     return { epoch, head, archived, entries: texts.map((text, i) => parseEntry(text, from + i)) };
   }
 
+  async places(roomIds: readonly string[]): Promise<ReadonlyMap<string, Place>> {
+    checkPlaces(roomIds);
+    const found = new Map<string, Place>();
+    const ask = async (slot: number, rooms: readonly RoomKeys[]) => {
+      const answers = (await this.#run(
+        PLACES,
+        slot,
+        rooms.map(({ record }) => record),
+        [],
+      )) as string[];
+      for (const [index, answer] of answers.entries()) {
+        const space = answer.indexOf(' ');
+        if (space > 0) found.set(rooms[index]!.id, { epoch: Number(answer.slice(0, space)), head: Number(answer.slice(space + 1)) });
+      }
+    };
+    await Promise.all(this.#together(roomIds.map(keysOf)).map(([slot, rooms]) => ask(slot, rooms)));
+    return found;
+  }
+
   async open(opening: Opening): Promise<boolean> {
     const entries = entriesToHold(opening);
-    const room = placeOf(opening.roomId);
+    const room = keysOf(opening.roomId);
     const args: (string | number)[] = [room.id, this.#shiftMs(), opening.epoch, opening.head, Math.floor(opening.atMs)];
     for (const { key = '', atMs, type, payload } of entries) {
       args.push(key, Math.floor(atMs), `${Math.floor(atMs)} ${textOf(type, key, payload)}`);
@@ -137,16 +158,22 @@ export class RedisRoomLog implements RoomLog {
     const offsets = typeof upTo === 'number' ? [upTo] : [...upTo].sort((a, b) => a - b);
     for (const offset of offsets) checkWhole('offset', offset);
     if (offsets.length === 0) return;
-    const room = placeOf(roomId);
+    const room = keysOf(roomId);
     const args = [room.id, this.#shiftMs(), epoch, ...(typeof upTo === 'number' ? [] : ['']), ...offsets];
     await this.#run(ARCHIVED, room.slot, [...room.held, room.ahead, room.waiting], args);
   }
 
   async unarchived(olderThanMs: number, limit: number) {
     const found = await Promise.all(
-      BUCKET_PLACES.map(({ slot, waiting, records }) =>
-        this.#run(UNARCHIVED, slot, [waiting], [this.#shiftMs(), olderThanMs, Math.max(0, limit), records]),
-      ),
+      this.#together(BUCKET_KEYS).map(([slot, buckets]) => {
+        const args = [this.#shiftMs(), olderThanMs, Math.max(0, limit), ...buckets.map(({ records }) => records)];
+        return this.#run(
+          UNARCHIVED,
+          slot,
+          buckets.map(({ waiting }) => waiting),
+          args,
+        );
+      }),
     );
     return (found as [string, number, number, number][][])
       .flat()
@@ -158,20 +185,20 @@ export class RedisRoomLog implements RoomLog {
     checkRoomId(roomId);
     checkEntry(type, payload);
     checkWhole('offset', offset);
-    const room = placeOf(roomId);
+    const room = keysOf(roomId);
     await this.#run(ERASE, room.slot, room.held, [offset, type, payload]);
   }
 
   async follow(roomId: string, follower: Follower): Promise<Following> {
     checkRoomId(roomId);
     if (this.#stopped) throw logUnavailable('it was stopped');
-    const room = placeOf(roomId);
+    const room = keysOf(roomId);
     return this.#followers.follow(room.record, room.slot, follower);
   }
 
   async remove(roomId: string): Promise<void> {
     checkRoomId(roomId);
-    const room = placeOf(roomId);
+    const room = keysOf(roomId);
     await this.#run(REMOVE, room.slot, room.all, [room.id]);
   }
 
@@ -179,6 +206,19 @@ export class RedisRoomLog implements RoomLog {
     this.#stopped = true;
     this.#followers.stop();
     this.#nodes.stop();
+  }
+
+  /** What one step may be asked about at once: everything where there is one Redis, else what shares a slot. */
+  #together<T extends { readonly slot: number }>(all: readonly T[]): (readonly [number, readonly T[]])[] {
+    if (all.length === 0) return [];
+    if (!this.#nodes.isCluster) return [[all[0]!.slot, all]];
+    const bySlot = new Map<number, T[]>();
+    for (const one of all) {
+      const others = bySlot.get(one.slot);
+      if (others) others.push(one);
+      else bySlot.set(one.slot, [one]);
+    }
+    return [...bySlot];
   }
 
   /** One step at the node that has the slot. A node that says that it has it no longer has done nothing: the right one is asked then, once. */
@@ -207,7 +247,7 @@ export class RedisRoomLog implements RoomLog {
 
   async #ask(node: RedisNode | undefined, script: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
     if (!node) throw new Error('no node is known for it');
-    this.#together(node);
+    this.#inOneWrite(node);
     try {
       return await node.client.evalsha(script.sha, keys.length, ...keys, ...args);
     } catch (error) {
@@ -218,7 +258,7 @@ export class RedisRoomLog implements RoomLog {
   }
 
   /** All commands of one turn of the loop in one write: at 5,000 messages a second a system call for each is what costs most. */
-  #together({ client }: RedisNode): void {
+  #inOneWrite({ client }: RedisNode): void {
     const { stream } = client;
     if (!stream || stream.writableCorked > 0) return;
     stream.cork();
@@ -238,7 +278,7 @@ export class RedisRoomLog implements RoomLog {
   }
 }
 
-interface Place {
+interface RoomKeys {
   readonly id: string;
   readonly slot: number;
   readonly record: string;
@@ -249,13 +289,13 @@ interface Place {
   readonly waiting: string;
 }
 
-const BUCKET_PLACES = Array.from({ length: BUCKETS }, (_, bucket) => {
+const BUCKET_KEYS = Array.from({ length: BUCKETS }, (_, bucket) => {
   const tag = `veza-${bucket}`;
   return { slot: crc16(tag) % 16_384, waiting: `{${tag}}:waiting`, records: `{${tag}}:room:` };
 });
 
-function placeOf(roomId: string): Place {
-  const { slot, waiting, records } = BUCKET_PLACES[crc16(roomId) % BUCKETS]!;
+function keysOf(roomId: string): RoomKeys {
+  const { slot, waiting, records } = BUCKET_KEYS[crc16(roomId) % BUCKETS]!;
   const record = records + roomId;
   const held = [record, `${record}:log`];
   const memories = [...held, `${record}:k`, `${record}:kp`, `${record}:q`, `${record}:qp`];

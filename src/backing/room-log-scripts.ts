@@ -178,6 +178,19 @@ return {tonumber(room[1]), head, tonumber(room[4]), from, entries}
 `,
 );
 
+/** KEYS records. Of each 'epoch head', or '' where it is not held. */
+export const PLACES = script(
+  'no-writes',
+  `
+local own, places = server(), {}
+for i, record in ipairs(KEYS) do
+  local room = redis.call('HMGET', record, 'e', 'r', 'h')
+  places[i] = room[1] and room[2] == own and room[1] .. ' ' .. room[3] or ''
+end
+return places
+`,
+);
+
 /** KEYS record :log :a waiting. ARGV room shift epoch, up to or '', offsets. */
 export const ARCHIVED = script(
   'allow-oom',
@@ -210,21 +223,24 @@ return 1
 `,
 );
 
-/** KEYS waiting. ARGV shift, older than, limit, what the name of a record begins with. The records are in the slot of the set. */
+/** KEYS waiting sets. ARGV shift, older than, limit, and of each set what the names of its records begin with. The records are in the slot of their set. */
 export const UNARCHIVED = script(
   'allow-oom',
   `
 local found = {}
-local rooms = redis.call('ZRANGE', KEYS[1], '-inf', time(ARGV[1]) - ARGV[2], 'BYSCORE', 'LIMIT', 0, ARGV[3])
-if #rooms == 0 then return found end
 local own = server()
-for _, id in ipairs(rooms) do
-  local room = redis.call('HMGET', ARGV[4] .. id, 'e', 'r', 'h', 'a')
-  if room[1] and room[2] == own and room[3] ~= room[4] then
-    found[#found + 1] = {id, tonumber(room[1]), tonumber(room[4]), tonumber(room[3])}
-  else
-    -- Lost, with what waited in it: its members will be told by the next epoch.
-    redis.call('ZREM', KEYS[1], id)
+local untilMs = time(ARGV[1]) - ARGV[2]
+for i, waiting in ipairs(KEYS) do
+  local left = ARGV[3] - #found
+  if left <= 0 then return found end
+  for _, id in ipairs(redis.call('ZRANGE', waiting, '-inf', untilMs, 'BYSCORE', 'LIMIT', 0, left)) do
+    local room = redis.call('HMGET', ARGV[3 + i] .. id, 'e', 'r', 'h', 'a')
+    if room[1] and room[2] == own and room[3] ~= room[4] then
+      found[#found + 1] = {id, tonumber(room[1]), tonumber(room[4]), tonumber(room[3])}
+    else
+      -- Lost, with what waited in it: its members will be told by the next epoch.
+      redis.call('ZREM', waiting, id)
+    end
   end
 end
 return found
@@ -256,4 +272,4 @@ return 1
 `,
 );
 
-export const SCRIPTS: readonly Script[] = [APPEND, OPEN, READ, ARCHIVED, UNARCHIVED, ERASE, REMOVE];
+export const SCRIPTS: readonly Script[] = [APPEND, OPEN, READ, PLACES, ARCHIVED, UNARCHIVED, ERASE, REMOVE];

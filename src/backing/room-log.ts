@@ -16,6 +16,8 @@ export interface RoomLog {
   append(append: Append): Promise<AppendOutcome>;
   /** Ascending entries with an offset above `after`, at most `limit`, of those that are still held; and where the room stands. */
   read(roomId: string, after: number, limit: number): Promise<LogPage | undefined>;
+  /** Where many rooms stand, in one question: at most `MAX_PLACES`. A room that is not held is left out. */
+  places(roomIds: readonly string[]): Promise<ReadonlyMap<string, Place>>;
   /**
    * Begins the room under an epoch: `head` is its last offset, all up to it is in PostgreSQL; `entries` (ascending, ending at it, may be fewer
    * than there were) are held as if they had been appended; above a hole only, and at most `KEPT`. Keys that are younger than `KEY_MS` are known
@@ -94,10 +96,14 @@ export interface LogEntry {
   readonly key: string | undefined;
 }
 
-export interface LogPage {
+/** Where a room stands. */
+export interface Place {
   readonly epoch: number;
   /** The newest offset; 0: there was none. */
   readonly head: number;
+}
+
+export interface LogPage extends Place {
   readonly archived: number;
   readonly entries: readonly LogEntry[];
 }
@@ -141,9 +147,16 @@ const MAX_PAYLOAD_CHARS = 65_536;
 const MAX_NAME_CHARS = 1024;
 /** Entries of one `read`. */
 export const MAX_READ = 1000;
+/** Rooms of one `places`. */
+export const MAX_PLACES = 1000;
 
 export function checkRoomId(roomId: string): void {
   if (!ROOM_ID.test(roomId)) throw new RangeError(`not the id of a room: ${JSON.stringify(roomId.slice(0, 80))}`);
+}
+
+export function checkPlaces(roomIds: readonly string[]): void {
+  if (roomIds.length > MAX_PLACES) throw new RangeError(`${roomIds.length} rooms are asked for; at most ${MAX_PLACES}`);
+  for (const roomId of roomIds) checkRoomId(roomId);
 }
 
 export function checkEntry(type: string, payload: string): void {

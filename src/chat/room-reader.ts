@@ -1,4 +1,4 @@
-import { type Following, KEPT, KEY_MS, type LogEntry, type LogPage, type RoomLog } from '../backing/room-log.js';
+import { type Following, KEPT, KEY_MS, type LogEntry, type LogPage, type Place, type RoomLog } from '../backing/room-log.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
@@ -9,8 +9,6 @@ import { RING_FRAMES, Ring, type Rings } from './ring.js';
 import type { Page, PageQuery, Resumption, RoomInfo, RoomListener } from './room.js';
 import { reopenRoom } from './room-opening.js';
 
-/** A followed room is compared with the log so often: a subscription can be deaf without knowing. */
-export const COMPARE_MS = 5000;
 /** An entry of this process that the log has not told so long after it took it is asked for. */
 const EXPECT_MS = 250;
 /** After a look that failed. */
@@ -71,12 +69,9 @@ export class RoomReader {
     this.#ring = new Ring(options.rings);
   }
 
-  /**
-   * Rejects with `unavailable`, `not_found`; then nothing is left behind. `state`: what the database said a moment ago. `phaseMs` spreads the
-   * comparisons of many rooms.
-   */
-  async start(state: RoomState, phaseMs: number): Promise<void> {
-    const { roomLog, clock } = this.#options;
+  /** Rejects with `unavailable`, `not_found`; then nothing is left behind. `state`: what the database said a moment ago. */
+  async start(state: RoomState): Promise<void> {
+    const { roomLog } = this.#options;
     this.#stateAtStart = state;
     try {
       this.#following = await roomLog.follow(this.id, {
@@ -89,7 +84,6 @@ export class RoomReader {
       this.stop();
       throw error;
     }
-    this.#later(phaseMs, () => this.#cancels.add(clock.every(COMPARE_MS, () => this.nudge())));
   }
 
   stop(): void {
@@ -158,6 +152,12 @@ export class RoomReader {
     this.#isAskedAgain = true;
     this.#looking ??= this.#lookUntilDone();
     return this.#looking;
+  }
+
+  /** Held against where the log said that it stood, at a moment when the head here was `before`. Undefined: the log does not hold it. */
+  compare(place: Place | undefined, before: number): void {
+    const isSame = place && place.epoch === this.epoch && place.head >= before && place.head <= this.head;
+    if (!isSame) this.nudge();
   }
 
   /** The same for whom it is enough that it will be done. */

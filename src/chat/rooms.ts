@@ -1,14 +1,14 @@
 import type { Database } from '../backing/database.js';
-import type { LogEntry, RoomLog } from '../backing/room-log.js';
+import { type LogEntry, MAX_PLACES, type RoomLog } from '../backing/room-log.js';
 import type { Clock } from '../runtime/clock.js';
-import { VezaError } from '../runtime/errors.js';
+import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { Archive } from './archive.js';
 import { type ExportedEntry, History } from './history.js';
 import { RoomReactions } from './reactions.js';
 import { Rings } from './ring.js';
 import type { Act, Held, Judge, Room, RoomInfo, Rules, Said } from './room.js';
-import { COMPARE_MS, RoomReader } from './room-reader.js';
+import { RoomReader } from './room-reader.js';
 import { type Retention, RoomSweeper } from './room-sweeper.js';
 import { RoomWriter } from './room-writer.js';
 
@@ -17,6 +17,10 @@ const LINGER_MS = 10_000;
 /** What `find` has found, or not, of a room that is not open is believed so long; `refresh` ends it. */
 const FOUND_MS = 2000;
 const MAX_FOUND = 10_000;
+/** Each room is compared with the log so often: a subscription can be deaf without knowing. */
+const COMPARE_MS = 5000;
+/** So often some of them are, together: one question for each room would be half of what a quiet process does. */
+const COMPARE_STEP_MS = 250;
 /** Offsets are reported to the log as archived together. */
 const REPORT_MS = 100;
 
@@ -61,7 +65,10 @@ export class Rooms {
   readonly #found = new Map<string, { atMs: number; info: Promise<RoomInfo | undefined> }>();
   readonly #reports = new Map<string, { roomId: string; epoch: number; offsets: number[] }>();
   #cancelReport: (() => void) | undefined;
-  #count = 0;
+  #cancelCompare: (() => void) | undefined;
+  #comparing: Iterator<Open> | undefined;
+  /** Rooms that should have been compared by now. */
+  #compareDue = 0;
   #stopping: Promise<void> | undefined;
 
   constructor(options: RoomsOptions) {
@@ -89,6 +96,7 @@ export class Rooms {
   start(): void {
     this.#reactions.start();
     this.#sweeper.start();
+    this.#cancelCompare ??= this.#options.clock.every(COMPARE_STEP_MS, () => void this.#compareSome());
   }
 
   /** A channel's room, by its own id or by the channel's slug. Of one that is open, as last read; else believed for two seconds. Rejects with `unavailable`. */
@@ -206,6 +214,7 @@ export class Rooms {
   }
 
   async #stop(): Promise<void> {
+    this.#cancelCompare?.();
     await this.#sweeper.stop();
     await this.#reactions.stop();
     await Promise.allSettled(this.#open.values());
@@ -234,8 +243,7 @@ export class Rooms {
     const state = await this.#history.state(roomId);
     if (!state) throw new VezaError('not_found', 'There is no such room.');
     const reader = new RoomReader(state.info, { roomLog, history: this.#history, rings: this.#rings, clock, log });
-    // So that many rooms are not compared in the same moment.
-    await reader.start(state, (this.#count++ * 619) % COMPARE_MS);
+    await reader.start(state);
     const writer = new RoomWriter(reader, { ...this.#options, archive: this.#archive, history: this.#history });
     const open: Open = {
       reader,
@@ -275,6 +283,32 @@ export class Rooms {
 
   #forgetSlug({ reader: { info } }: Open): void {
     if (info.slug !== undefined && this.#slugs.get(info.slug) === info.id) this.#slugs.delete(info.slug);
+  }
+
+  /** The next ones of all that are open. Never rejects: while the log is away nothing is compared, and what follows it again looks by itself. */
+  async #compareSome(): Promise<void> {
+    const { size } = this.#opened;
+    this.#compareDue = Math.min(size, MAX_PLACES, this.#compareDue + (size * COMPARE_STEP_MS) / COMPARE_MS);
+    const readers: RoomReader[] = [];
+    const heads: number[] = [];
+    while (this.#compareDue >= 1) {
+      this.#comparing ??= this.#opened.values();
+      const { value, done } = this.#comparing.next();
+      if (done) {
+        this.#comparing = undefined;
+        continue;
+      }
+      this.#compareDue--;
+      readers.push(value.reader);
+      heads.push(value.reader.head);
+    }
+    if (readers.length === 0) return;
+    try {
+      const places = await this.#options.roomLog.places(readers.map(({ id }) => id));
+      for (const [index, reader] of readers.entries()) if (!reader.closed) reader.compare(places.get(reader.id), heads[index]!);
+    } catch (error) {
+      this.#options.log.debug({ error: messageOf(error) }, 'rooms cannot be compared with their log');
+    }
   }
 
   #report(roomId: string, epoch: number, offsets: readonly number[]): void {

@@ -8,6 +8,7 @@ import {
   KEPT,
   KEY_MS,
   type LogEntry,
+  MAX_PLACES,
   MAX_UNARCHIVED,
   type RoomLog,
   UNIQUE_MS,
@@ -411,6 +412,26 @@ export function roomLogContract(name: string, make: () => Promise<RoomLogWorld>)
       await log.remove(roomId);
       assert.equal((await waiting(60_000)).length, 1);
       await quiet.log.archived(quiet.roomId, 1, 1);
+    });
+
+    test('where many rooms stand, in one question', async () => {
+      const { log, roomId, say } = await begin();
+      const others = await Promise.all(upTo(3).map(() => begin()));
+      await say();
+      await say();
+      await others[0]!.say();
+      const missing = randomUUID();
+      const places = await log.places([roomId, missing, ...others.map((other) => other.roomId)]);
+      assert.deepEqual(places.get(roomId), { epoch: 1, head: 2 });
+      assert.deepEqual(places.get(others[0]!.roomId), { epoch: 1, head: 1 });
+      assert.deepEqual(places.get(others[2]!.roomId), { epoch: 1, head: 0 });
+      assert.equal(places.has(missing), false);
+      assert.equal(places.size, 4);
+      await log.remove(roomId);
+      assert.equal((await log.places([roomId])).size, 0);
+      assert.equal((await log.places([])).size, 0);
+      await assert.rejects(log.places(Array.from({ length: MAX_PLACES + 1 }, () => roomId)), RangeError);
+      await assert.rejects(log.places(['not a room']), RangeError);
     });
 
     test('nothing is trimmed that is not archived, nor of the newest thousand', async () => {

@@ -158,6 +158,7 @@ export class FaultyLink implements RoomLog {
   open = (opening: Opening) => this.#pass(() => this.#server.inner.open(opening));
   archived = (roomId: string, epoch: number, upTo: number | readonly number[]) =>
     this.#pass(() => this.#server.inner.archived(roomId, epoch, upTo));
+  places = (roomIds: readonly string[]) => this.#pass(() => this.#server.inner.places(roomIds));
   unarchived = (olderThanMs: number, limit: number) => this.#pass(() => this.#server.inner.unarchived(olderThanMs, limit));
   erase = (roomId: string, offset: number, type: string, payload: string) =>
     this.#pass(() => this.#server.inner.erase(roomId, offset, type, payload));
