@@ -134,7 +134,11 @@ export class Audiences {
 
   /** Every two seconds, of a connection that reads. */
   check(connection: Connection): void {
-    for (const membership of [...connection.memberships]) {
+    const { memberships } = connection;
+    // From the end: whoever is put out is taken from among them.
+    for (let index = memberships.length - 1; index >= 0; index--) {
+      const membership = memberships[index];
+      if (!membership) continue;
       // It may have ended, or its key was thrown away.
       if (membership.link !== undefined && !this.standing(membership.hub, connection, membership.link)) this.#reviewOne(membership);
       else if (membership.cursor < membership.hub.flushed) membership.hub.advance(membership);

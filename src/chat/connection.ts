@@ -142,21 +142,21 @@ export class Connection {
     this.#write(webSocketFrames(texts));
   }
 
-  /** Frames that are ready, after the answers that wait. Not while it is slow. */
-  write(frames: Buffer): void {
+  /** Frames that are ready (a string has a byte in each character), after the answers that wait. Not while it is slow. */
+  write(frames: Buffer | string): void {
     if (this.#waiting) this.flush();
     if (this.isSlow) {
       // The answers were too much for it: what is asked here is small and must not be lost.
-      this.#socket.write(frames);
+      this.#socket.write(frames, 'latin1');
       return;
     }
     this.#write(frames);
   }
 
-  #write(frames: Buffer): void {
+  #write(frames: Buffer | string): void {
     const socket = this.#socket;
     if (this.phase === 'closed' || this.phase === 'closing' || !socket.writable) return;
-    socket.write(frames);
+    socket.write(frames, 'latin1');
     if (socket.writableLength > 0) {
       this.isSlow = true;
       this.slowSinceMs = this.host.nowMs();

@@ -14,6 +14,7 @@ import type { Doors, HouseRules, Moderate, Person } from './doors.js';
 import type { Hub } from './hub.js';
 import type { Presence } from './presence.js';
 import {
+  asciiFrame,
   CHAT_PATH,
   CLOSE,
   type ClientFrame,
@@ -29,7 +30,6 @@ import {
   PING_MS,
   parseFrame,
   SUBPROTOCOL,
-  webSocketFrames,
 } from './protocol.js';
 import { Requests } from './requests.js';
 import type { Room, RoomInfo } from './room.js';
@@ -75,7 +75,7 @@ export const LAG_MS = 10_000;
 export const STALLED_MS = 30_000;
 /** A close that is not answered. */
 const CLOSING_MS = 2000;
-/** Two pings that nothing came after. */
+/** Two pings that nothing came after: each goes when nothing has come since the turn before. */
 const MAX_SILENCES = 2;
 /** Frames too many in a row, each answered `rate_limited`; then it is closed. */
 const MAX_EXCESS = 200;
@@ -123,6 +123,8 @@ export class Gateway implements ConnectionHost {
   readonly #busy: () => number;
   /** Their accounts have changed, and what they are now could not be read. */
   readonly #unanswered = new Set<Connection>();
+  /** Came with an API key: no session ends it, so that it is good is asked again and again. */
+  readonly #withKeys = new Set<Connection>();
   #isDraining = false;
   #checking: Promise<void> | undefined;
   #ticks = 0;
@@ -138,6 +140,7 @@ export class Gateway implements ConnectionHost {
       ...options,
       audiences: this.audiences,
       sessionEnded: (connection, banned) => this.#end(connection, banned),
+      renewed: (connection) => this.#noteKey(connection),
     });
     this.#server = new WebSocketServer({
       noServer: true,
@@ -329,7 +332,13 @@ export class Gateway implements ConnectionHost {
     connection.account = account;
     connection.person = person;
     connection.expiresAtMs = person.expiresAtMs ?? Number.POSITIVE_INFINITY;
+    this.#noteKey(connection);
     return true;
+  }
+
+  #noteKey(connection: Connection): void {
+    if (connection.person?.keyId !== undefined) this.#withKeys.add(connection);
+    else this.#withKeys.delete(connection);
   }
 
   #refuse(connection: Connection, error: unknown): void {
@@ -395,6 +404,7 @@ export class Gateway implements ConnectionHost {
     }
     this.#early.delete(connection);
     this.#unanswered.delete(connection);
+    this.#withKeys.delete(connection);
     for (const membership of [...connection.memberships]) this.audiences.leave(connection, membership, true);
     const { account, person } = connection;
     if (account && person) {
@@ -463,7 +473,11 @@ export class Gateway implements ConnectionHost {
         if (connection) this.#check(connection, nowMs, wallMs);
       }
     }
-    for (const connection of [...this.#slots[this.#slot]!]) this.#ping(connection);
+    const pinged = this.#slots[this.#slot]!;
+    for (let index = pinged.length - 1; index >= 0; index--) {
+      const connection = pinged[index];
+      if (connection) this.#ping(connection);
+    }
     if (this.#ticks % CHECK_SLOTS === 0) {
       this.audiences.tidy();
       this.#checking ??= this.#checkKeys().finally(() => {
@@ -490,6 +504,7 @@ export class Gateway implements ConnectionHost {
     }
   }
 
+  /** Everybody is told the heads; a ping goes with them to whoever has sent nothing since the last time, which a pong would have been. */
   #ping(connection: Connection): void {
     if (connection.phase !== 'open') return;
     const { bytesRead } = connection;
@@ -500,19 +515,16 @@ export class Gateway implements ConnectionHost {
       return;
     }
     if (connection.isSlow) return;
-    const heads: string[] = [];
+    let heads = '';
     for (const { hub, cursor, epoch } of connection.memberships)
-      if (epoch === hub.epoch && cursor === hub.flushed) heads.push(`"${hub.id}":[${epoch},${cursor}]`);
-    connection.write(Buffer.concat([webSocketFrames([`{"t":"heads","rooms":{${heads.join(',')}}}`]), PING_FRAME]));
+      if (epoch === hub.epoch && cursor === hub.flushed) heads += heads === '' ? hub.headText : `,${hub.headText}`;
+    const frame = asciiFrame(`{"t":"heads","rooms":{${heads}}}`);
+    connection.write(connection.silences > 0 ? frame + PING_FRAME : frame);
   }
 
   /** API keys have no session that could be ended; of others it is asked again what could not be answered. */
   async #checkKeys(): Promise<void> {
-    const connections: Connection[] = [];
-    for (const account of this.#accounts.values())
-      for (const connection of account.connections)
-        if (connection.person?.keyId !== undefined || this.#unanswered.has(connection)) connections.push(connection);
-    await this.#endThose(connections);
+    await this.#endThose([...new Set([...this.#withKeys, ...this.#unanswered])]);
   }
 
   async #endThose(connections: readonly Connection[]): Promise<void> {

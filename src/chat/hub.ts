@@ -73,6 +73,9 @@ export class Hub implements RoomListener {
   /** Newest last. */
   readonly #resets: { epoch: number; keep: number }[] = [];
   #isReading = false;
+  #headText = '';
+  #headEpoch = -1;
+  #headOffset = -1;
 
   constructor(
     readonly room: Room,
@@ -87,6 +90,16 @@ export class Hub implements RoomListener {
 
   get id(): string {
     return this.room.id;
+  }
+
+  /** Where the audience stands, as a member of the object in `heads`. Made once for all who stand there. */
+  get headText(): string {
+    if (this.#headEpoch !== this.epoch || this.#headOffset !== this.flushed) {
+      this.#headEpoch = this.epoch;
+      this.#headOffset = this.flushed;
+      this.#headText = `"${this.id}":[${this.epoch},${this.flushed}]`;
+    }
+    return this.#headText;
   }
 
   add(membership: Membership): void {

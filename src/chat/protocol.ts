@@ -346,7 +346,17 @@ export function webSocketFrames(texts: readonly string[], bytes?: readonly numbe
   return buffer;
 }
 
-export const PING_FRAME = Buffer.from([0x89, 0]);
+/**
+ * A frame of ASCII alone as a latin1 string of its bytes, which a socket takes without a buffer being made. At most 65,535 characters.
+ */
+export function asciiFrame(text: string): string {
+  const { length } = text;
+  const head = length < 126 ? String.fromCharCode(0x81, length) : String.fromCharCode(0x81, 126, length >> 8, length & 0xff);
+  return head + text;
+}
+
+/** As `asciiFrame` gives it. */
+export const PING_FRAME = String.fromCharCode(0x89, 0);
 
 export function errorFrame(id: string | undefined, code: ChatErrorCode, message: string, retryMs?: number): string {
   const forWhat = id === undefined ? '' : `"id":${JSON.stringify(id)},`;

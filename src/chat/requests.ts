@@ -37,6 +37,8 @@ export interface RequestsOptions {
   readonly log: Log;
   readonly audiences: Audiences;
   readonly sessionEnded: (connection: Connection, why: 'banned' | 'ended') => void;
+  /** He has a fresh token. */
+  readonly renewed: (connection: Connection) => void;
 }
 
 /** Who was away for more entries gets the newest, and fetches the rest when he wants it. */
@@ -199,6 +201,7 @@ export class Requests {
     if (fresh.id !== person.id) throw new Refused('forbidden', 'The token is of somebody else. Connect again with it.');
     connection.person = fresh;
     connection.expiresAtMs = fresh.expiresAtMs ?? Number.POSITIVE_INFINITY;
+    this.#options.renewed(connection);
     connection.send(ok(id, `,"expiresAt":${fresh.expiresAtMs === undefined ? 'null' : Math.trunc(fresh.expiresAtMs)}`));
     this.#options.audiences.reviewAll(connection);
   }
