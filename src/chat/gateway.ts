@@ -159,7 +159,8 @@ export class Gateway implements ConnectionHost {
         onRoom: (roomId) => this.audiences.review(roomId),
       }),
       presence.onCounts(
-        (roomId, count) => this.audiences.hub(roomId)?.broadcast(`{"t":"members","room":"${roomId}","count":${count}}`) ?? 0,
+        // A process that has no time writes it with the heads.
+        (roomId, count, isCostly) => this.audiences.hub(roomId)?.tellCount(count, isCostly || this.#gatherMs > 0) ?? 0,
       ),
     );
   }
@@ -516,10 +517,14 @@ export class Gateway implements ConnectionHost {
     }
     if (connection.isSlow) return;
     let heads = '';
-    for (const { hub, cursor, epoch } of connection.memberships)
+    let counts = '';
+    for (const membership of connection.memberships) {
+      const { hub, cursor, epoch } = membership;
       if (epoch === hub.epoch && cursor === hub.flushed) heads += heads === '' ? hub.headText : `,${hub.headText}`;
-    const frame = asciiFrame(`{"t":"heads","rooms":{${heads}}}`);
-    connection.write(connection.silences > 0 ? frame + PING_FRAME : frame);
+      counts += hub.countFor(membership);
+    }
+    const frames = asciiFrame(`{"t":"heads","rooms":{${heads}}}`) + counts;
+    connection.write(connection.silences > 0 ? frames + PING_FRAME : frames);
   }
 
   /** API keys have no session that could be ended; of others it is asked again what could not be answered. */

@@ -1,7 +1,7 @@
 import type { Connection } from './connection.js';
 import type { ChannelAccess, Standing } from './doors.js';
 import { type Frame, textFor } from './frame.js';
-import { webSocketFrames } from './protocol.js';
+import { asciiFrame, webSocketFrames } from './protocol.js';
 import type { Room, RoomListener } from './room.js';
 
 /** Frames that are taken from the room at a time: as many as its ring holds. */
@@ -38,6 +38,8 @@ export class Membership {
   /** Frames for it are being read. */
   isReading = false;
   standing: Standing;
+  /** How many are in the room, as he was told last. */
+  count: number | undefined = undefined;
   /** The playback link that it came in by: when that is no longer good, it has to leave. */
   readonly link: string | undefined;
 
@@ -73,6 +75,7 @@ export class Hub implements RoomListener {
   /** Newest last. */
   readonly #resets: { epoch: number; keep: number }[] = [];
   #isReading = false;
+  #count: number | undefined = undefined;
   #headText = '';
   #headEpoch = -1;
   #headOffset = -1;
@@ -118,6 +121,31 @@ export class Hub implements RoomListener {
     membership.index = -1;
   }
 
+  /** How many are here. `isLazy`: each is told when something is written to him anyway. Returns how many were told. */
+  tellCount(count: number, isLazy: boolean): number {
+    this.#count = count;
+    if (isLazy) return 0;
+    const frame = this.#countFrame(count);
+    for (const membership of this.members) {
+      if (membership.connection.isSlow || membership.count === count) continue;
+      membership.count = count;
+      membership.connection.write(frame);
+    }
+    return this.members.length;
+  }
+
+  /** What he has not been told of the count, as `asciiFrame` gives it; empty: nothing. He counts as told. */
+  countFor(membership: Membership): string {
+    const count = this.#count;
+    if (count === undefined || membership.count === count) return '';
+    membership.count = count;
+    return this.#countFrame(count);
+  }
+
+  #countFrame(count: number): string {
+    return asciiFrame(`{"t":"members","room":"${this.id}","count":${count}}`);
+  }
+
   onFrames(): void {
     if (!this.isFlushWanted) {
       this.isFlushWanted = true;
@@ -154,11 +182,10 @@ export class Hub implements RoomListener {
     this.onFrames();
   }
 
-  /** Something that is no entry: who cannot take it now goes without. Returns how many are here. */
-  broadcast(text: string): number {
+  /** Something that is no entry: who cannot take it now goes without. */
+  broadcast(text: string): void {
     const bytes = webSocketFrames([text]);
     for (const { connection } of this.members) if (!connection.isSlow) connection.write(bytes);
-    return this.members.length;
   }
 
   /** Gives the audience what is new. */

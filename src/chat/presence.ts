@@ -23,7 +23,7 @@ const TELL_MS = 1000;
 const TELL_LARGE_MS = 10_000;
 /** People here; of more the count is not added up for each that comes in. */
 const ADDED_UP_TO = 20;
-/** Writes that telling counts may take in a process a second; who is not told now is told first the next time. */
+/** Writes that telling counts may take in a process a second; the counts of other rooms go with what is written to their members anyway. */
 const TELL_WRITES = 500;
 const HEARTBEAT_MS = 5000;
 /** A process that has not been heard of for so long has nobody. */
@@ -77,7 +77,7 @@ export class Presence {
   readonly #changed = new Set<string>();
   readonly #unsaid = new Set<string>();
   readonly #told = new Map<string, { count: number; atMs: number }>();
-  readonly #listeners = new Set<(roomId: string, count: number) => number>();
+  readonly #listeners = new Set<(roomId: string, count: number, isCostly: boolean) => number>();
   readonly #cancel: () => void;
   #saidAtMs = Number.NEGATIVE_INFINITY;
   /** Rooms that are still to be said again in this round. */
@@ -154,8 +154,11 @@ export class Presence {
     return found;
   }
 
-  /** Called when a room's count has changed, once a second at most; returns how many it has told. Returns what ends it. */
-  onCounts(listener: (roomId: string, count: number) => number): () => void {
+  /**
+   * Called when a room's count has changed, once a second at most; returns how many it has told. With `isCostly` too many were told in this second: it
+   * may wait for something else to go with. Returns what ends it.
+   */
+  onCounts(listener: (roomId: string, count: number, isCostly: boolean) => number): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -199,7 +202,7 @@ export class Presence {
     let writes = 0;
     let added = 0;
     for (const roomId of this.#changed) {
-      if (writes >= TELL_WRITES || added >= ADDED_A_TICK) break;
+      if (added >= ADDED_A_TICK) break;
       added++;
       const told = this.#told.get(roomId);
       const here = this.#rooms.get(roomId);
@@ -210,7 +213,7 @@ export class Presence {
       if (count === told?.count) continue;
       if (here) this.#told.set(roomId, { count, atMs: nowMs });
       else this.#told.delete(roomId);
-      for (const listener of this.#listeners) writes += listener(roomId, count);
+      for (const listener of this.#listeners) writes += listener(roomId, count, writes >= TELL_WRITES);
     }
   }
 

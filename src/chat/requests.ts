@@ -168,7 +168,8 @@ export class Requests {
     audiences.enter(membership);
     if (resumption.keep !== undefined) connection.send(`{"t":"reset","room":"${hub.id}","epoch":${hub.epoch},"keep":${resumption.keep}}`);
     const members = this.#options.presence.count(hub.id);
-    const settings = JSON.stringify(standing.moderates === 'yes' ? rules.inForce(hub.id) : publicPart(rules.inForce(hub.id)));
+    membership.count = members;
+    const settings = settingsText(rules.inForce(hub.id), standing.moderates === 'yes');
     const pinned = JSON.stringify(rules.pinned(hub.id) ?? null);
     connection.send(
       `{"t":"joined","id":${JSON.stringify(id)},"room":"${hub.id}","channel":${JSON.stringify(info.slug ?? null)},"epoch":${hub.epoch},"offset":${cursor},"recovered":"${recovered}","entries":[${entries.join(',')}],"members":${members},"settings":${settings},"pinned":${pinned},"you":{${audiences.you(membership)}}}`,
@@ -287,6 +288,19 @@ export class Requests {
     if (commit.kind === 'resend') return errorFrame(id, 'resend', 'It was withdrawn by a new epoch: send it again under the same key.', 0);
     return `{"t":"ack",${head},"room":"${hub.id}","mid":"${outcome.mid}","epoch":${commit.epoch},"offset":${commit.offset},"dup":${commit.dup}}`;
   }
+}
+
+/** Made once: the settings of a room are another object when they have changed. */
+const settingsTexts = [new WeakMap<object, string>(), new WeakMap<object, string>()] as const;
+
+function settingsText(settings: object, isForModerators: boolean): string {
+  const texts = settingsTexts[isForModerators ? 1 : 0];
+  let text = texts.get(settings);
+  if (text === undefined) {
+    text = JSON.stringify(isForModerators ? settings : publicPart(settings));
+    texts.set(settings, text);
+  }
+  return text;
 }
 
 /** How a room is judged is not for those who would go around it. */

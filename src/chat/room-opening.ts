@@ -44,10 +44,10 @@ export async function reopenRoom(roomId: string, options: OpeningOptions): Promi
     }
     const raised = await history.raise(roomId, state.epoch);
     if (!raised) continue;
-    const entries = await history.tail(roomId, raised.head);
+    const entries = raised.head === 0 ? [] : await history.tail(roomId, raised.head);
     const isOpened = await roomLog.open({ roomId, ...raised, atMs: entries.at(-1)?.atMs ?? 0, entries });
     log.info({ room: roomId, ...raised, isOpened }, 'a room of the chat is begun in its log');
-    return { ...state, epoch: raised.epoch };
+    return { ...state, epoch: raised.epoch, raisedAgoMs: 0 };
   }
   throw new VezaError('unavailable', 'The room cannot be opened now; try again.');
 }

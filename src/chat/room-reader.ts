@@ -286,6 +286,7 @@ export class RoomReader {
         }
         this.info = state.info;
         this.floor = Math.max(this.floor, state.floor);
+        if (this.epoch === 0) this.#stateAtStart = state;
         continue;
       }
       if (page.epoch > this.epoch) {

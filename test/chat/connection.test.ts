@@ -139,7 +139,7 @@ inWorld('an entry is put into a frame once, whoever gets it; its author gets his
   const clients = [await world.joined('t-bob')];
   for (let n = 0; n < 5; n++) clients.push(await world.joined(undefined));
   const ann = await world.joined('t-ann');
-  const written = new Map<Buffer, number>();
+  const written = new Map<Buffer | string, number>();
   for (const { connection } of world.gateway.audiences.hub(roomId(1))!.members) {
     const { write } = connection;
     connection.write = (frames) => {

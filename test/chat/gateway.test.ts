@@ -576,15 +576,19 @@ inWorld(
   { maxConnections: 2 },
 );
 
-inWorld('pings and heads every 25 s; who sends nothing for two of them is cut', async (world) => {
+inWorld('heads every 25 s, with a ping where nothing has come since the last; who sends nothing for two of them is cut', async (world) => {
   const ann = await world.joined('t-ann');
   for (let n = 0; n < 3; n++) room(world).message('x');
   await ann.next('msg', ({ offset }) => offset === 3);
   await world.pass(25_000);
   assert.deepEqual((await ann.next('heads')).rooms, { [roomId(1)]: [1, 3] });
+  assert.equal(ann.pings, 0, 'he has just come');
+  await world.pass(25_000);
+  await ann.next('heads');
   assert.equal(ann.pings, 1);
   await world.pass(50_000);
-  assert.equal(ann.all('heads').length, 3);
+  assert.equal(ann.all('heads').length, 4);
+  assert.equal(ann.pings, 2, 'a pong is a sign of life for the turn after it');
   const { _socket: socket } = ann.socket as unknown as { _socket: import('node:net').Socket };
   // A phone that has gone: it takes what is sent, and nothing comes back.
   socket.write = (() => true) as never;

@@ -81,20 +81,20 @@ test('a process that is silent has nobody; one that begins is told; one that sto
   assert.equal(late.count('r'), 1, 'all is said again');
 });
 
-test('telling counts is bounded, and every room has its turn', () => {
+test('telling counts is bounded: the rest is told as what may wait', () => {
   const clock = new FakeClock();
   const presence = new Presence({ clock });
   const told: string[] = [];
-  presence.onCounts((room) => {
-    told.push(room);
-    return 250;
+  presence.onCounts((room, count, isCostly) => {
+    told.push(`${room} ${count}${isCostly ? ' later' : ''}`);
+    return isCostly ? 0 : 250;
   });
-  for (let n = 0; n < 6; n++) presence.enter(`r${n}`, person(1));
+  for (let n = 0; n < 4; n++) presence.enter(`r${n}`, person(1));
   clock.advance(1000);
-  assert.deepEqual(told, ['r0', 'r1']);
-  presence.enter('r0', person(2));
+  assert.deepEqual(told.splice(0), ['r0 1', 'r1 1', 'r2 1 later', 'r3 1 later']);
+  presence.enter('r3', person(2));
   clock.advance(3000);
-  assert.deepEqual(told, ['r0', 'r1', 'r2', 'r3', 'r4', 'r5', 'r0']);
+  assert.deepEqual(told, ['r3 2'], 'each change once');
 });
 
 test('what is said again is spread over a minute, and a process that begins is told everything within seconds', () => {

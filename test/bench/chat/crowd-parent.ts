@@ -45,14 +45,14 @@ export class Crowd {
   /** `perS` and `speakers` are of all together. */
   talk(perS: number, seconds: number, { textBytes = 40, speakers = 1000 } = {}): Promise<Counted> {
     const share = this.#children.length;
-    const command: CrowdCommand = {
-      do: 'talk',
+    const command = {
+      do: 'talk' as const,
       perS: perS / share,
       seconds,
       textBytes,
       speakers: Math.max(1, Math.floor(speakers / share)),
     };
-    return this.#all(this.#children.map(() => command));
+    return this.#all(this.#children.map((_, index) => ({ ...command, phase: index / share })));
   }
 
   /** So many stop reading, or read again. */

@@ -28,7 +28,15 @@ export interface CrowdOptions {
 export type CrowdCommand =
   | { readonly do: 'connect'; readonly options: CrowdOptions }
   /** Messages from members here, in their rooms, evenly spread over time. */
-  | { readonly do: 'talk'; readonly perS: number; readonly seconds: number; readonly textBytes: number; readonly speakers: number }
+  | {
+      readonly do: 'talk';
+      readonly perS: number;
+      readonly seconds: number;
+      readonly textBytes: number;
+      readonly speakers: number;
+      /** Of the time between two messages, 0 to 1: so that the parts of a crowd do not speak at the same moment. */
+      readonly phase: number;
+    }
   /** The first so many members stop reading, or read again. */
   | { readonly do: 'stall'; readonly members: number; readonly on: boolean }
   /** What was counted since the last time. */
@@ -271,12 +279,12 @@ async function connectAll(): Promise<void> {
   onProgress = () => {};
 }
 
-async function talk(perS: number, seconds: number, textBytes: number, speakers: number): Promise<void> {
+async function talk({ perS, seconds, textBytes, speakers, phase }: Extract<CrowdCommand, { do: 'talk' }>): Promise<void> {
   const startMs = performance.now();
   let said = 0;
   while (true) {
     const passedS = (performance.now() - startMs) / 1000;
-    const due = Math.floor(Math.min(passedS, seconds) * perS);
+    const due = Math.floor(Math.min(passedS, seconds) * perS + phase);
     for (; said < due; said++) {
       const member = members[Math.floor((said % speakers) * (members.length / speakers))]!;
       const room = member.rooms[Math.floor(said / speakers) % member.rooms.length]!;
@@ -307,7 +315,7 @@ process.on('message', async (command: CrowdCommand) => {
       await connectAll();
       break;
     case 'talk':
-      await talk(command.perS, command.seconds, command.textBytes, command.speakers);
+      await talk(command);
       break;
     case 'stall':
       for (const { socket } of members.slice(0, command.members)) {
