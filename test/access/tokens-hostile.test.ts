@@ -102,6 +102,20 @@ test('algorithm: what the header says never chooses the key or the check', async
   await refused(await gatewayToken({}, SECRET, 'HS512'), 'HS512 for the gateway');
 });
 
+test('a header that is none, or asks for what nobody knows', async () => {
+  for (const made of [await gatewayToken(), await theirToken()]) {
+    const [, payload, signature] = made.split('.') as [string, string, string];
+    for (const header of ['x', 'bnVsbA', 'W10', Buffer.from('{"alg"').toString('base64url')])
+      await refused(`${header}.${payload}.${signature}`, header);
+  }
+  const claims = json64(parts(await gatewayToken())[1]);
+  for (const header of [{ alg: 'none' }, { alg: 'HS256', crit: ['exp'], exp: 1 }, { alg: 'HS256', crit: ['b64'], b64: false }, {}]) {
+    const head = `${json64(header)}.${claims}`;
+    await refused(`${head}.${hmac(head, SECRET)}`, JSON.stringify(header));
+    await refused(`${head}.`, `${JSON.stringify(header)}, no signature`);
+  }
+});
+
 test('time: expired, not yet, without an end', async () => {
   await refused(await ourToken(sid, {}, { exp: nowS() }), 'expired now');
   await refused(await ourToken(sid, {}, { exp: nowS() - 3600 }), 'expired');
