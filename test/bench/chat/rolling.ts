@@ -202,7 +202,7 @@ export async function checkRolling(options: RollingOptions): Promise<RollingRepo
     if (libraryClients > 0)
       talking = setInterval(() => {
         const member = checker.members[said % libraryClients]!;
-        checker.say(member, member.rooms[said % 2]!, sentence(7_000_000 + said++));
+        void checker.say(member, member.rooms[said % 2]!, sentence(7_000_000 + said++));
       }, 250);
     await sleep(talkS * 1000);
 
@@ -242,7 +242,7 @@ export async function checkRolling(options: RollingOptions): Promise<RollingRepo
       await sleep(250);
       found = compare(await crowd.report(), rows);
     }
-    const { members: _m, entries: _e, acked: libraryAcked, compared: libraryCompared, ...library } = checker.check(rows);
+    const { members: _m, entries: _e, acked: libraryAcked, compared: libraryCompared, told: _t, ...library } = checker.check(rows);
     const { counts } = found;
     const { 1012: _restarts, ...closes } = counts.closes;
     const report: RollingReport = {
