@@ -149,7 +149,8 @@ export class Timeline {
     mids.delete(undefined);
     const offsets = new Set(Array.isArray(entry.offsets) ? entry.offsets.filter(isOffset) : []);
     const userId = isRecord(entry.user) ? textOf(entry.user.id) : textOf(entry.user);
-    const upTo = isOffset(entry.upTo) ? entry.upTo : entry.offset;
+    // Never what comes after it.
+    const upTo = isOffset(entry.upTo) ? Math.min(entry.upTo, entry.offset) : entry.offset;
     for (const mid of mids) remember(this.#deletedMids, mid!);
     if (userId !== undefined) {
       this.#deletedUsers.delete(userId);

@@ -74,7 +74,10 @@ export interface Del {
   readonly upTo?: number;
 }
 
-export const delOf = (entry: LogEntry): Del => JSON.parse(entry.payload) as Del;
+export const delOf = (entry: LogEntry): Del => delAt(JSON.parse(entry.payload) as Del, entry.offset);
+
+/** A deletion takes what is before it, also where its log has lost entries since it was decided up to where. */
+export const delAt = (del: Del, offset: number): Del => (del.upTo === undefined ? del : { ...del, upTo: Math.min(del.upTo, offset - 1) });
 
 export function encode(roomId: string, epoch: number, entry: LogEntry): Frame {
   const facts = isMessage(entry) ? factsOf(entry) : NO_FACTS;

@@ -4,7 +4,7 @@ import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import type { Archive, Stored } from './archive.js';
-import { type Del, factsOf, logKeyOf, midOf } from './frame.js';
+import { type Del, delAt, factsOf, logKeyOf, midOf } from './frame.js';
 import type { History } from './history.js';
 import type { Act, Author, Commit, Erasure, Held, HeldMessage, Judge, Outcome, Publish, Rules, Said } from './room.js';
 import type { RoomReader } from './room-reader.js';
@@ -137,16 +137,17 @@ export class RoomWriter {
     if ('userId' in what) return this.#wipe(what.userId, by);
     const mids = [...new Set(what.mids)];
     if (mids.length > MAX_ERASED_MIDS) throw new VezaError('bad_request', `At most ${MAX_ERASED_MIDS} messages are deleted at once.`);
+    const known = new Map(mids.map((mid) => [mid, this.#reader.known(mid)?.offset ?? 0]));
+    // What is not stored yet may be withdrawn, come again, and leave its place to another: only what PostgreSQL has is in its place for good.
+    const upTo = Math.max(0, ...known.values());
+    if (upTo > 0) await this.settle(upTo);
     const offsets = new Map<string, number>();
-    for (const mid of mids) {
-      const known = this.#reader.known(mid);
-      if (known) offsets.set(mid, known.offset);
+    for (const [mid, { offset, type }] of await this.#options.history.byMid(this.#reader.id, mids)) {
+      known.delete(mid);
+      if (type === 'msg' || type === 'shadow') offsets.set(mid, offset);
     }
-    const unknown = mids.filter((mid) => !offsets.has(mid));
-    if (unknown.length > 0) {
-      for (const [mid, { offset, type }] of await this.#options.history.byMid(this.#reader.id, unknown))
-        if (type === 'msg' || type === 'shadow') offsets.set(mid, offset);
-    }
+    if (Math.max(0, ...known.values()) > this.#reader.floor)
+      throw new VezaError('unavailable', 'The message was withdrawn at this moment, and is sent again by its author; try once more.');
     if (offsets.size === 0) return undefined;
     return this.#delete({ offsets: [...offsets.values()] }, { mids: [...offsets.keys()], by: { id: by.id, name: by.name } });
   }
@@ -190,7 +191,7 @@ export class RoomWriter {
     const said = await this.#sayUntilStored('del', JSON.stringify({ ...del, ...told }), () =>
       eraseHeld(this.#reader.id, held, this.#options),
     );
-    this.#reader.erase(del);
+    this.#reader.erase(delAt(del, said.offset));
     return said;
   }
 
