@@ -65,9 +65,7 @@ export class Timeline {
     const items = entries.map((entry) => this.#take(entry));
     this.#items.push(...items);
     this.#emit({ type: 'added', items, where: 'end' });
-    const changed = new Set<Item>();
-    for (const item of items) if (item.type === 'del') for (const one of this.#delete(item.entry)) changed.add(one);
-    if (changed.size > 0) this.#emit({ type: 'changed', items: [...changed] });
+    this.#deleteBy(items);
   }
 
   /** Entries below all that are held. */
@@ -76,6 +74,8 @@ export class Timeline {
     const items = entries.map((entry) => this.#take(entry));
     this.#items = [...items, ...this.#items];
     this.#emit({ type: 'added', items, where: 'start' });
+    // A page may be older than a deletion in it; and pages that come later are of what was before.
+    this.#deleteBy(items);
   }
 
   /** Takes away what lies above `keep`. True: a deletion was among it, and what it deleted is not here any more. */
@@ -142,6 +142,12 @@ export class Timeline {
     return item;
   }
 
+  #deleteBy(items: readonly Item[]): void {
+    const changed = new Set<Item>();
+    for (const item of items) if (item.type === 'del') for (const one of this.#delete(item.entry)) changed.add(one);
+    if (changed.size > 0) this.#emit({ type: 'changed', items: [...changed] });
+  }
+
   /** `{mids}`, `{offsets}`, or all that a user has said up to an offset. */
   #delete(entry: Entry): Item[] {
     const found: Item[] = [];
@@ -153,8 +159,9 @@ export class Timeline {
     const upTo = isOffset(entry.upTo) ? Math.min(entry.upTo, entry.offset) : entry.offset;
     for (const mid of mids) remember(this.#deletedMids, mid!);
     if (userId !== undefined) {
+      const before = this.#deletedUsers.get(userId) ?? 0;
       this.#deletedUsers.delete(userId);
-      this.#deletedUsers.set(userId, upTo);
+      this.#deletedUsers.set(userId, Math.max(before, upTo));
       if (this.#deletedUsers.size > KEPT_DELETIONS) this.#deletedUsers.delete(this.#deletedUsers.keys().next().value!);
     }
     for (const item of this.#items) {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { ChatClient, type ChatRoom } from '../../src/chat-client/index.js';
+import { ChatClient, type ChatRoom, Timeline } from '../../src/chat-client/index.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { SimChat as Sim, type SimChat, type SimNet, type SimRoom, seeded, simSockets } from '../support/chat-sim.js';
 
@@ -201,4 +201,25 @@ test('the view equals the log, whatever is lost, doubled, reordered, withdrawn o
     { numRuns: 500, seed: 20_301, includeErrorInReport: true },
   );
   assert.ok(withdrawals > 20 && holes > 100, `too tame: ${withdrawals} withdrawals, ${holes} ranges`);
+});
+
+test('what is in a page of history though it was deleted is struck by the deletion in that page, and so is what is in older ones', () => {
+  const timeline = new Timeline(() => {});
+  const said = (offset: number) => ({
+    t: 'msg',
+    epoch: 1,
+    offset,
+    at: 1,
+    mid: `m${offset}`,
+    user: { id: 'ann' },
+    body: { text: `${offset}` },
+  });
+  timeline.append([said(6)]);
+  timeline.prepend([said(4), { t: 'del', epoch: 1, offset: 5, at: 1, offsets: [2, 4], mids: ['m2', 'm4'] }]);
+  timeline.prepend([said(1), said(2), said(3)]);
+  assert.deepEqual(
+    timeline.items.flatMap(({ type, deleted, body }) => (type === 'msg' && !deleted ? [body.text] : [])),
+    ['1', '3', '6'],
+  );
+  assert.ok(timeline.items.every(({ deleted, body }) => !deleted || body.text === ''));
 });
