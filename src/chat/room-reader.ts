@@ -327,6 +327,7 @@ export class RoomReader {
     this.#known.dropAbove(keep);
     // What was erased above was withdrawn, and somebody else may get its place.
     for (const offset of this.#erased) if (offset > keep) this.#erased.delete(offset);
+    for (const [user, upTo] of this.#wiped) if (upTo > keep) this.#wiped.set(user, keep);
     this.#options.log.info({ room: this.id, epoch, keep }, 'a room has a new epoch');
     for (const listener of this.#listeners) listener.onReset(epoch, keep);
   }

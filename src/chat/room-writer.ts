@@ -143,8 +143,9 @@ export class RoomWriter {
     if (upTo > 0) await this.settle(upTo);
     const offsets = new Map<string, number>();
     for (const [mid, { offset, type }] of await this.#options.history.byMid(this.#reader.id, mids)) {
+      // One of these minutes once more: what could not be told then is told now.
+      if (known.get(mid)! > 0 || type === 'msg' || type === 'shadow') offsets.set(mid, offset);
       known.delete(mid);
-      if (type === 'msg' || type === 'shadow') offsets.set(mid, offset);
     }
     if (Math.max(0, ...known.values()) > this.#reader.floor)
       throw new VezaError('unavailable', 'The message was withdrawn at this moment, and is sent again by its author; try once more.');

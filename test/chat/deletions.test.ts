@@ -150,3 +150,26 @@ test('a deletion of all that somebody has said takes nothing that comes after it
   for (const process of [deleting, other]) assert.deepEqual(await untilAt(process, 3), ['zero', 'fourth']);
   assert.deepEqual(await stored(), ['1 msg bob', '2 del', '3 msg ann']);
 });
+
+test('a deletion that was withdrawn takes nothing that is said in its place', async (t) => {
+  const { server, processes, stored } = await world(t);
+  const [dying, bystander, other] = processes;
+  await say(other, 'bob', 'zero');
+  dying.database.isStoring = false;
+  await publish(dying.room, 'ann', 'first', 'first');
+  // As if the log was away for the moment in which it is asked what is not stored.
+  const read = dying.link.read;
+  dying.link.read = async (...args) => (args[1] === Number.MAX_SAFE_INTEGER ? undefined : read(...args));
+  void dying.room.erase({ userId: 'ann' }, MODERATOR);
+  for (const process of [bystander, other]) assert.deepEqual(await untilAt(process, 3), ['zero']);
+  dying.link.gate.isDead = true;
+  dying.clock.halt();
+
+  await server.wipe();
+  assert.equal(await say(other, 'ann', 'second'), 2);
+  for (const { member } of [bystander, other]) {
+    await member.until(() => member.epoch === 2 && member.cursor === 2);
+    assert.deepEqual(member.texts, ['zero', 'second']);
+  }
+  assert.deepEqual(await stored(), ['1 msg bob', '2 msg ann']);
+});
