@@ -308,7 +308,8 @@ export class RoomReader {
       ? { keep: 0, ageMs: known.raisedAgoMs }
       : await history.keep(this.id, isFirst ? epoch : this.epoch, epoch);
     if (this.closed) return;
-    this.#youngUntilMs = clock.monotonicMs() + KEY_MS - ageMs;
+    // Before the first there was none whose keys could be forgotten.
+    this.#youngUntilMs = epoch === 1 ? 0 : clock.monotonicMs() + KEY_MS - ageMs;
     this.#holeLooks = 0;
     this.#expected = 0;
     if (isFirst) {
