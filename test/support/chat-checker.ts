@@ -141,6 +141,8 @@ export class ChatChecker {
   readonly #said = new Map<string, Said>();
   /** Member, room, offset, of an entry that came though one with this offset or a later one was there. */
   readonly #outOfOrder: string[] = [];
+  /** What was in a page of history though its deletion had been answered. */
+  readonly #served: string[] = [];
   readonly #told = new Map<ChatRoom, [number, number][]>();
   readonly #from = new Map<ChatRoom, number>();
   readonly refused: Record<string, number> = {};
@@ -191,6 +193,11 @@ export class ChatChecker {
         last = Math.min(last, (event.items[0]?.offset ?? 1) - 1);
         for (const { mid } of event.items) if (mid !== undefined) this.#said.get(mid)?.shownBy.delete(member);
       }
+      if (event.type === 'added' && event.where === 'start') {
+        for (const { mid, type, body } of event.items)
+          if (type === 'msg' && body.text !== '' && this.#deleted.get(room.name)?.has(mid!))
+            this.#served.push(`page ${member.name} ${room.name} ${mid}`);
+      }
       if (event.type === 'added' && event.where === 'end') {
         for (const { offset, mid, user } of event.items) {
           if (offset <= last) this.#outOfOrder.push(`${member.name} ${room.name} ${offset} after ${last}`);
@@ -240,6 +247,8 @@ export class ChatChecker {
         this.isAcked(room.name, { key, mid, user });
         return state;
       }
+      // Otherwise a hundred of them leave no place for another.
+      room.discard(key);
       const why = problem?.code ?? state;
       during.saidAndRefused++;
       this.refused[why] = (this.refused[why] ?? 0) + 1;
@@ -331,7 +340,7 @@ export class ChatChecker {
 
   check(rows: readonly StoredEntry[], log?: Known['log']): CheckReport {
     const { compared, told, ...found } = compareViews(this.views, rows, { ...this.known, ...(log && { log }) });
-    const faults = { ...found, outOfOrder: [...this.#outOfOrder, ...found.outOfOrder] };
+    const faults = { ...found, outOfOrder: [...this.#outOfOrder, ...found.outOfOrder], notDeleted: [...this.#served, ...found.notDeleted] };
     const few = (list: readonly string[]) => list.slice(0, MOST_NAMED);
     return {
       members: this.members.length,
