@@ -20,6 +20,7 @@ import { OpenAiJudge } from './chat/moderation/remote.js';
 import { Retractions } from './chat/moderation/retractions.js';
 import { Presence, type PresenceBus } from './chat/presence.js';
 import type { Author, Judge, Publish, RoomInfo } from './chat/room.js';
+import type { Retention } from './chat/room-sweeper.js';
 import { Rooms } from './chat/rooms.js';
 import { rankOf } from './chat/settings.js';
 import { type ChatAccess, chatDoors } from './chat-doors.js';
@@ -32,7 +33,6 @@ import type { Log } from './runtime/log.js';
 export interface ChatConfig {
   readonly redisUrl?: string | undefined;
   readonly maxMessageBytes: number;
-  readonly messageHistoryLimit?: number | undefined;
   readonly moderationEnabled: boolean;
   readonly moderationUrl?: string | undefined;
   readonly moderationApiKey?: string | undefined;
@@ -46,6 +46,8 @@ export interface ChatRoomsOptions {
   readonly audit: Audit;
   readonly clock: Clock;
   readonly log: Log;
+  /** Of the one process that lets go what is old. */
+  readonly retention?: Retention | undefined;
 }
 
 /** The rooms and where they are moderated: of every process that has to do with the chat. */
@@ -59,7 +61,7 @@ export interface ChatRooms {
 }
 
 /** Composes them. Rejects with `unavailable` when the database is away. */
-export async function openChatRooms({ config, database, vault, audit, clock, log }: ChatRoomsOptions): Promise<ChatRooms> {
+export async function openChatRooms({ config, database, vault, audit, clock, log, retention }: ChatRoomsOptions): Promise<ChatRooms> {
   const roomLog = await openRoomLog(config.redisUrl, clock, log);
   let rooms: Rooms | undefined;
   const desk = new Desk({
@@ -82,6 +84,7 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
     judge: moderation && retractions ? judgeOf(moderation, desk, retractions) : { judge: () => ({ kind: 'allow' }) },
     held: desk.held,
     maxMessageBytes: config.maxMessageBytes,
+    retention,
   });
   const unfollow = desk.control.follow({
     onChanges: (changes) => void refresh(changes),

@@ -392,9 +392,21 @@ const VARIABLES = {
     'Chat connections, of all processes together. One process holds 19,000 (`WORKER_THREADS`); more are told to come back later.',
   ),
   maxMessageBytes: set('MAX_MESSAGE_SIZE', 'chat', integer(1, 8192), '8192', 'The longest text of a message.', { unit: 'bytes' }),
-  messageHistoryLimit: set('MESSAGE_HISTORY_LIMIT', 'chat', integer(0, 100_000), '1000', 'Messages kept at hand a room.', {
-    planned: true,
-  }),
+  messageHistoryLimit: set(
+    'MESSAGE_HISTORY_LIMIT',
+    'chat',
+    integer(0, 100_000),
+    '1000',
+    'The newest entries of each room (messages and what else has a place in its log) that are kept whatever their age. 0: none but the very newest.',
+  ),
+  chatRetentionDays: set(
+    'CHAT_RETENTION_DAYS',
+    'chat',
+    integer(0, 36_500),
+    '30',
+    'Older entries than the newest `MESSAGE_HISTORY_LIMIT` are let go when they are also older than this, save those of the time of a recording that is kept, and a pinned message. 0: after an hour.',
+    { unit: 'days' },
+  ),
   moderationEnabled: set('MODERATION_ENABLED', 'chat', flag, 'true', 'Automatic moderation.'),
   moderationUrl: unset(
     'MODERATION_URL',

@@ -44,10 +44,13 @@ export interface ComposedChat {
 
 /** How long connections may take to close when the process ends. */
 const CLOSING_MS = 2500;
+const DAY_MS = 86_400_000;
 
 export async function composeChat(options: ComposeChatOptions): Promise<ComposedChat> {
   const { config, database, access, clock, log } = options;
-  const chat = await openChatRooms({ config, database, vault: access.vault, audit: access.audit, clock, log });
+  // Here and not in the processes of the gateway: one is enough.
+  const retention = { entries: config.messageHistoryLimit, ageMs: config.chatRetentionDays * DAY_MS };
+  const chat = await openChatRooms({ config, database, vault: access.vault, audit: access.audit, clock, log, retention });
   const rooms: Component = { name: 'chat rooms', start: () => chat.start(), stop: () => chat.stop() };
   const nowPlaying = new NowPlaying({ database, clock, log, act: (roomId, entry) => chat.rooms.act(roomId, entry) });
   const chatAccess = { database, identity: access.identity, ended: access.ended, playbackLinks: access.playbackLinks };

@@ -110,6 +110,15 @@ export class History {
     return rows.map(entryOf);
   }
 
+  /** The newest up to `to`, inclusive, ascending, also where there are holes between them. */
+  async kept(roomId: string, to: number, limit: number): Promise<LogEntry[]> {
+    const { rows } = await this.#database.query<MessageRow>(
+      `select "offset", type, mid, key, payload, created_at from messages where room_id = $1 and "offset" <= $2 order by "offset" desc limit $3`,
+      [roomId, to, Math.min(limit, READ_LIMIT)],
+    );
+    return rows.reverse().map(entryOf);
+  }
+
   /** The newest up to `head`, ascending, with what a room's log is begun. */
   async tail(roomId: string, head: number): Promise<LogEntry[]> {
     const { rows } = await this.#database.query<MessageRow>(

@@ -184,6 +184,7 @@ export class RoomReader {
     for (;;) {
       const { epoch } = this;
       const end = Math.min(this.head, forward ? (to ?? this.head) : (before ?? this.head + 1) - 1);
+      if (!forward && end > 0 && end <= this.floor) return this.#keptPage(end, count);
       const first = Math.max(this.floor + 1, forward ? from : end - count + 1);
       const last = forward ? Math.min(end, first + count - 1) : end;
       const frames = first > last ? [] : (this.#ring.after(first - 1, last - first + 1) ?? (await this.#load(first, last)));
@@ -378,19 +379,34 @@ export class RoomReader {
       if (from > last) return [];
       const entries = await this.#entries(from, last, epoch);
       if (this.epoch !== epoch) continue;
-      if (entries.length === 0) {
+      // A hole behind some that are kept below the floor is one all the same.
+      if (entries.length < last - from + 1) {
         if (this.floor >= from) return undefined;
         const state = await this.#options.history.state(this.id);
         if (!state) throw new VezaError('not_found', 'There is no such room.');
         this.floor = Math.max(this.floor, state.floor);
         if (this.floor >= from) return undefined;
-        throw new VezaError('unavailable', 'Older messages cannot be read now; try again.');
+        if (entries.length === 0) throw new VezaError('unavailable', 'Older messages cannot be read now; try again.');
       }
-      return entries.map((entry) => {
-        const frame = encode(this.id, epoch, entry);
-        return this.#isErased(frame) ? encode(this.id, epoch, goneOf(frame.offset, frame.atMs)) : frame;
-      });
+      return entries.map((entry) => this.#frameOf(epoch, entry));
     }
+  }
+
+  /** Of what is kept below the floor, with a recording: ascending, and with holes. */
+  async #keptPage(end: number, count: number): Promise<Page> {
+    for (;;) {
+      const { epoch } = this;
+      const entries = await this.#options.history.kept(this.id, end, count + 1);
+      if (this.epoch !== epoch) continue;
+      const newest = entries.slice(-count).map((entry) => this.#frameOf(epoch, entry));
+      const fitting = fit(newest, true);
+      return { epoch, frames: fitting, more: fitting.length < entries.length };
+    }
+  }
+
+  #frameOf(epoch: number, entry: LogEntry): Frame {
+    const frame = encode(this.id, epoch, entry);
+    return this.#isErased(frame) ? encode(this.id, epoch, goneOf(frame.offset, frame.atMs)) : frame;
   }
 
   /** Contiguous from `from` on, as far as is there. */

@@ -12,7 +12,11 @@ const SWEEP_MS = 5000;
 const STUCK_MS = 5000;
 const SWEEP_ROOMS = 20;
 const RETAIN_MS = 600_000;
-const DELETE_ROWS = 5000;
+/** Rooms whose floor is raised in one statement. */
+const FLOOR_ROOMS = 100;
+/** Rooms, and rows of each, that are looked at in one statement. */
+const DELETE_ROOMS = 20;
+const DELETE_ROWS = 500;
 /** Nothing younger is let go: its key may come again, and it may not be stored yet. */
 const MIN_AGE_MS = 3_600_000;
 
@@ -33,12 +37,13 @@ export interface SweeperOptions {
   readonly retention: Retention | undefined;
 }
 
-/** Stores what a process that died had put into the log only; lets go what is old. Several processes may do both at once. */
+/** Stores what a process that died had put into the log only; lets go what is old, where that is asked of it. Several processes may do both at once. */
 export class RoomSweeper {
   readonly #options: SweeperOptions;
   readonly #cancels: (() => void)[] = [];
   #sweeping: Promise<void> | undefined;
   #retaining: Promise<void> | undefined;
+  #isStopped = false;
 
   constructor(options: SweeperOptions) {
     this.#options = options;
@@ -66,6 +71,7 @@ export class RoomSweeper {
   }
 
   async stop(): Promise<void> {
+    this.#isStopped = true;
     for (const cancel of this.#cancels.splice(0)) cancel();
     // A sweep may wait for a database that is away; the archive is told to stop after this, and answers then.
     await this.#retaining;
@@ -80,37 +86,76 @@ export class RoomSweeper {
     }
   }
 
-  /** What was said while a recording was made is kept with it, though it is below the floor. */
+  /**
+   * What was said while a recording was made is kept with it, and a pinned message while it is pinned, though they are below the floor. In small
+   * statements: whoever stores messages meanwhile shares the locks of these rooms, and a service that has had no limit so far may have millions to let go.
+   */
   async retain(): Promise<void> {
     const { retention, database, clock } = this.#options;
     if (!retention) return;
     const before = new Date(clock.wallMs() - Math.max(MIN_AGE_MS, retention.ageMs));
-    await database.query(
-      `update rooms r set floor = o.up_to, whole = greatest(r.whole, o.up_to)
-       from (select id, least(
-           (select max("offset") from messages m where m.room_id = rooms.id) - $1::bigint,
-           (select "offset" from messages m where m.room_id = rooms.id and m.created_at < $2 and m.deleted_at is null order by m.created_at desc limit 1)
-         ) as up_to from rooms where epoch > 0) o
-       where o.id = r.id and o.up_to > r.floor`,
+    // A room with nothing so old has no row here: `least` would pass over a null, and let go what is young.
+    const { rows: due } = await database.query<{ id: string; up_to: number }>(
+      `select r.id, least(newest."offset" - $1::bigint, old."offset") as up_to
+       from rooms r
+       cross join lateral (select m."offset" from messages m where m.room_id = r.id order by m."offset" desc limit 1) newest
+       cross join lateral (select m."offset" from messages m
+         where m.room_id = r.id and m.created_at < $2 and m.deleted_at is null order by m.created_at desc limit 1) old
+       where r.epoch > 0 and least(newest."offset" - $1::bigint, old."offset") > r.floor`,
+      // The newest stays, so that the time of a room never falls.
       [Math.max(1, retention.entries), before],
     );
-    for (;;) {
-      const { rows } = await database.query<{ n: number }>(
-        `with old as (
-           select m.room_id, m."offset" from rooms r join messages m on m.room_id = r.id and m."offset" <= r.floor
-           where r.floor > 0 and not exists (select from broadcasts b where b.channel_id = r.channel_id and b.recording
-             and b.started_at <= m.created_at and (b.ended_at is null or b.ended_at >= m.created_at))
-           limit $1
-         ), gone as (
-           delete from messages m using old where m.room_id = old.room_id and m."offset" = old."offset" returning m.room_id, m.mid
-         ), counts as (
-           delete from reaction_counts c using gone where c.room_id = gone.room_id and c.mid = gone.mid
-         ), reacted as (
-           delete from reactions x using gone where x.room_id = gone.room_id and x.mid = gone.mid
-         ) select count(*) as n from gone`,
-        [DELETE_ROWS],
+    for (let at = 0; at < due.length && !this.#isStopped; at += FLOOR_ROOMS) {
+      const some = due.slice(at, at + FLOOR_ROOMS);
+      // Locked in the one order that everybody has, those who store as well.
+      await database.query(
+        `with locked as (select id from rooms where id = any($1::uuid[]) order by id for no key update)
+         update rooms r set floor = greatest(r.floor, o.up_to), whole = greatest(r.whole, o.up_to)
+         from locked join unnest($1::uuid[], $2::bigint[]) o(id, up_to) on o.id = locked.id where r.id = locked.id`,
+        [some.map(({ id }) => id), some.map(({ up_to }) => up_to)],
       );
-      if (rows[0]!.n < DELETE_ROWS) return;
     }
+    const { rows: unswept } = await database.query<{ id: string }>('select id from rooms where swept < floor order by id');
+    let roomIds = unswept.map(({ id }) => id);
+    while (roomIds.length > 0 && !this.#isStopped) {
+      const again = await this.#letGo(roomIds.slice(0, DELETE_ROOMS));
+      roomIds = [...again, ...roomIds.slice(DELETE_ROOMS)];
+    }
+  }
+
+  /** Looks at the next rows of each of these rooms. Resolves to those of which there are more. */
+  async #letGo(roomIds: readonly string[]): Promise<string[]> {
+    const { database } = this.#options;
+    const { rows } = await database.query<{ id: string; version: string; up_to: number; is_last: boolean }>(
+      `with seen as (
+         select r.id, r.channel_id, r.swept, r.xmin::text as version, r.floor,
+           case when part.n < $2 then r.floor else part.last end as up_to
+         from rooms r cross join lateral (
+           select count(*) as n, max(x."offset") as last from (
+             select m."offset" from messages m where m.room_id = r.id and m."offset" > r.swept and m."offset" <= r.floor order by m."offset" limit $2
+           ) x) part
+         where r.id = any($1::uuid[]) and r.swept < r.floor
+       ), gone as (
+         delete from messages m using seen s where m.room_id = s.id and m."offset" > s.swept and m."offset" <= s.up_to
+           and not exists (select from broadcasts b where b.channel_id = s.channel_id and b.recording
+             and b.started_at <= m.created_at and (b.ended_at is null or b.ended_at >= m.created_at))
+           and not exists (select from room_pins p where p.room_id = m.room_id and p.mid = m.mid)
+         returning m.room_id, m.mid
+       ), counts as (
+         delete from reaction_counts c using gone where c.room_id = gone.room_id and c.mid = gone.mid
+       ), reacted as (
+         delete from reactions x using gone where x.room_id = gone.room_id and x.mid = gone.mid
+       ) select id, version, up_to, up_to = floor as is_last from seen`,
+      [roomIds, DELETE_ROWS],
+    );
+    // Whatever has changed a room meanwhile may have been the end of what kept its messages: then it is looked at again, here or the next time.
+    await database.query(
+      `with locked as (select id from rooms where id = any($1::uuid[]) order by id for no key update)
+       update rooms r set swept = s.up_to
+       from locked join unnest($1::uuid[], $2::text[], $3::bigint[]) s(id, version, up_to) on s.id = locked.id
+       where r.id = locked.id and r.xmin::text = s.version`,
+      [rows.map(({ id }) => id), rows.map(({ version }) => version), rows.map(({ up_to }) => up_to)],
+    );
+    return rows.filter(({ is_last }) => !is_last).map(({ id }) => id);
   }
 }

@@ -53,7 +53,7 @@ export interface PageQuery {
 export interface Page {
   /** Of the room when the frames were made; they carry it. */
   readonly epoch: number;
-  /** Ascending, contiguous. Of a `before` the newest that fit, of a range the oldest. */
+  /** Ascending; contiguous, save below the floor. Of a `before` the newest that fit, of a range the oldest. */
   readonly frames: readonly Frame[];
   /** There are more in the direction that was asked for (older ones; later ones of the range). */
   readonly more: boolean;
@@ -155,7 +155,7 @@ export interface Room {
    * age; go on from `floor`. Drop the answer of a promise when the cursor has moved or `onReset` was called meanwhile, and ask again.
    */
   after(offset: number, limit: number): readonly Frame[] | Promise<readonly Frame[] | undefined>;
-  /** History. Ring → log → PostgreSQL, as `after`. */
+  /** History. Ring → log → PostgreSQL, as `after`. A `before` at the floor or below it has what is kept there. */
   page(query: PageQuery): Promise<Page>;
   /** For `join` with `since`, and without (undefined): then the cursor is 50 before the head. */
   resume(since: { readonly epoch: number; readonly offset: number } | undefined): Promise<Resumption>;

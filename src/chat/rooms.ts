@@ -34,7 +34,7 @@ export interface RoomsOptions {
   readonly held: Held;
   /** `MAX_MESSAGE_SIZE`: bytes of a text. */
   readonly maxMessageBytes: number;
-  /** Undefined: nothing is let go. */
+  /** Undefined: nothing is let go here. */
   readonly retention?: Retention | undefined;
   readonly maxRingBytes?: number;
   readonly maxPendingBytes?: number;

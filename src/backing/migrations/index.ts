@@ -3,6 +3,7 @@ import { access } from './0002-access.js';
 import { chat } from './0003-chat.js';
 import { chatModeration } from './0004-chat-moderation.js';
 import { nowPlaying } from './0005-now-playing.js';
+import { chatRetention } from './0006-chat-retention.js';
 
 /**
  * In order, each once, in one transaction together. One that has been released is never changed: what comes after it is
@@ -14,4 +15,5 @@ export const MIGRATIONS: readonly { readonly name: string; readonly sql: string 
   { name: '0003-chat', sql: chat },
   { name: '0004-chat-moderation', sql: chatModeration },
   { name: '0005-now-playing', sql: nowPlaying },
+  { name: '0006-chat-retention', sql: chatRetention },
 ];
