@@ -21,6 +21,8 @@ export class ChatReplay {
   #coming: Entry[] = [];
   /** Of the last that was fetched. */
   #fetched = 0;
+  /** Offsets that are fetched next. */
+  #step = PAGE;
   #shownMs = Number.NEGATIVE_INFINITY;
   #wantedMs = 0;
   #isBusy = false;
@@ -96,15 +98,40 @@ export class ChatReplay {
     }
     const shown = low === 0 ? [] : await this.#before(low + 1, CONTEXT);
     this.#fetched = low;
+    this.#step = PAGE;
     this.timeline.append(shown.filter(({ offset }) => offset <= low));
     this.#shownMs = momentMs;
   }
 
   async #fetchOn(): Promise<void> {
-    const to = Math.min(this.#head, this.#fetched + PAGE);
-    const entries = (await this.#before(to + 1, to - this.#fetched)).filter(({ offset }) => offset > this.#fetched);
+    const to = Math.min(this.#head, this.#fetched + this.#step);
+    let page = await this.#page(to + 1);
+    // Between two recordings everything may have been let go: it is crossed in ever longer steps.
+    if (page.length === 0) {
+      this.#step *= 2;
+      this.#fetched = to;
+      return;
+    }
+    // And more may lie there than one page has.
+    if (this.#step > PAGE && page[0]!.offset > this.#fetched + 1) {
+      const step = to - this.#fetched;
+      this.#step = Math.max(PAGE, Math.floor(step / 2));
+      if (this.#step < step) return;
+    }
+    const entries = page;
+    // Long ones are fewer a page.
+    while (entries[0]!.offset > this.#fetched + 1) {
+      page = await this.#page(entries[0]!.offset);
+      if (page.length === 0) break;
+      entries.unshift(...page);
+    }
+    this.#step = PAGE;
     this.#coming.push(...entries);
     this.#fetched = to;
+  }
+
+  async #page(before: number): Promise<Entry[]> {
+    return (await this.#before(before, PAGE)).filter(({ offset }) => offset > this.#fetched);
   }
 }
 

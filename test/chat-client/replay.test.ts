@@ -79,3 +79,27 @@ test('a moment in a long room is found by few questions; a chat that is away is 
   assert.equal(replay.timeline.items.at(-1)?.offset, 12_345);
   assert.ok(asked() < 25, `${asked()} questions`);
 });
+
+test('between two recordings everything may have been let go, and long messages are fewer a page: the replay goes on where there is something', async () => {
+  const { log } = roomOf(Array.from({ length: 500_000 }, () => 1_000));
+  const kept = log.filter(({ offset }) => (offset > 1_000 && offset <= 1_500) || offset > 499_000);
+  let asked = 0;
+  const before = async (from: number, limit: number) => {
+    asked++;
+    // 64 KB have been reached before the number that was asked for.
+    return kept.filter(({ offset }) => offset < from).slice(-Math.min(limit, 30));
+  };
+  const replay = new ChatReplay(log.length, before, () => {});
+  const shown = () => replay.timeline.items.map(({ offset }) => offset);
+  await replay.at(START_MS + 1_400_000, 0);
+  assert.equal(shown().at(-1), 1_400);
+  for (let n = 1; n <= 12; n++) await replay.at(START_MS + 1_400_000 + n * 15_000, 0);
+  assert.equal(shown().at(-1), 1_500);
+  assert.deepEqual(
+    shown(),
+    Array.from({ length: shown().length }, (_, i) => 1_500 - shown().length + 1 + i),
+  );
+  assert.ok(asked < 200, `${asked} questions`);
+  await replay.at(START_MS + 499_500_000, 0);
+  assert.equal(shown().at(-1), 499_500);
+});
