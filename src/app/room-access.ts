@@ -21,8 +21,8 @@ export interface RoomsApi {
   readonly history: { export(roomId: string): AsyncIterable<object> };
   readonly presence: {
     count(roomId: string): number;
-    /** Those of whom this process knows. */
-    people(roomId: string, limit: number): readonly { readonly id: string; readonly name: string }[];
+    /** Those who are signed in, of all processes; as far as can be had in a moment. */
+    people(roomId: string, limit: number): Promise<readonly { readonly id: string; readonly name: string }[]>;
   };
   /** What somebody is in a room, as the WebSocket has it. */
   who(principal: Principal, channelRole: ChannelRole | undefined): RoomPerson;

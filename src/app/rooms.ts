@@ -246,7 +246,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       id: 'listRoomMembers',
       method: 'get',
       path: '/rooms/{slug}/members',
-      summary: 'How many are in the room, and the first of those who are signed in, as far as this process knows them.',
+      summary: 'How many are in the room, and the first of those who are signed in, over all processes.',
       access: 'anyone',
       params: roomParams,
       query: z.strictObject({ limit: z.coerce.number().int().min(1).max(500).default(100) }),
@@ -259,7 +259,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
         return within(room, async () => {
           mustRead(room.id, author);
           const { presence } = here();
-          const people = presence.people(room.id, query.limit);
+          const people = await presence.people(room.id, query.limit);
           return { count: presence.count(room.id), items: people.map(({ id, name }) => ({ id, name })), next: null };
         });
       },

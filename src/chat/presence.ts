@@ -35,6 +35,14 @@ const ROOMS_A_TEXT = 500;
 /** Rooms whose people are added up for telling, a second. */
 const ADDED_A_TICK = 500;
 const TAG_CHARS = 8;
+/** Who asks who is in a room waits so long for the others; a process that has died is known to have for longer. */
+const ANSWER_MS = 300;
+/** What was answered is believed for so long, */
+const ANSWERED_MS = 1000;
+/** and so many rooms are asked about within that time. Of more it is said who is here. */
+const MAX_QUESTIONS = 200;
+const MAX_ID_CHARS = 1024;
+const MAX_NAME_CHARS = 256;
 /** A text of another process may name so many rooms; more is not believed. */
 const MAX_OTHER_ROOMS = 200_000;
 
@@ -59,12 +67,42 @@ interface Share {
   readonly tags: string | undefined;
 }
 
+export interface PresentPerson {
+  readonly id: string;
+  readonly name: string;
+}
+
+/** Who is in a room, asked of the other processes. */
+interface Question {
+  readonly id: number;
+  readonly limit: number;
+  readonly people: Map<string, string>;
+  /** Processes that have not answered. */
+  readonly awaited: Set<string>;
+  readonly answered: Promise<void>;
+  readonly end: () => void;
+}
+
 interface Other {
   heardAtMs: number;
   readonly rooms: Map<string, Share>;
 }
 
-/** How many are in each room, over all processes. Says counts; who they are is asked for by REST. */
+/** What processes say to each other: what they have, or who is in a room (`who`), or the answer to that (`to`). */
+interface Said {
+  readonly p?: unknown;
+  readonly ask?: unknown;
+  readonly gone?: unknown;
+  readonly rooms?: Record<string, [number, number, string | null]> | null;
+  readonly who?: unknown;
+  readonly to?: unknown;
+  readonly room?: unknown;
+  readonly n?: unknown;
+  readonly people?: unknown;
+}
+const TO = '{"to":"';
+
+/** How many are in each room, over all processes. Says counts; who they are is asked for by REST, and then of the others. */
 export class Presence {
   readonly #clock: Clock;
   readonly #bus: PresenceBus | undefined;
@@ -78,6 +116,9 @@ export class Presence {
   readonly #unsaid = new Set<string>();
   readonly #told = new Map<string, { count: number; atMs: number }>();
   readonly #listeners = new Set<(roomId: string, count: number, isCostly: boolean) => number>();
+  /** Under way, or answered a moment ago, by room. */
+  readonly #questions = new Map<string, Question>();
+  #asked = 0;
   readonly #cancel: () => void;
   #saidAtMs = Number.NEGATIVE_INFINITY;
   /** Rooms that are still to be said again in this round. */
@@ -144,14 +185,78 @@ export class Presence {
     return sum - users + tags.size;
   }
 
-  /** Who is in the room in this process. */
-  people(roomId: string, limit = EXACT_UP_TO): { readonly id: string; readonly name: string }[] {
-    const found: { id: string; name: string }[] = [];
+  /**
+   * Who is in the room, over all processes: those here first, at most `limit`. The others are asked, and those who ask meanwhile share the answer; of one
+   * that does not answer in time, and of all while the bus is away, it is not known who they have.
+   */
+  async people(roomId: string, limit = EXACT_UP_TO): Promise<PresentPerson[]> {
+    const found = new Map(this.#peopleHere(roomId, limit));
+    if (found.size < limit) {
+      const question = this.#ask(roomId, Math.min(limit, EXACT_UP_TO));
+      await question?.answered;
+      for (const [id, name] of question?.people ?? []) if (found.size < limit && !found.has(id)) found.set(id, name);
+    }
+    return [...found].map(([id, name]) => ({ id, name }));
+  }
+
+  #peopleHere(roomId: string, limit: number): [id: string, name: string][] {
+    const found: [string, string][] = [];
     for (const [id, { name }] of this.#rooms.get(roomId)?.users ?? []) {
       if (found.length >= limit) break;
-      found.push({ id, name });
+      found.push([id, name]);
     }
     return found;
+  }
+
+  /** Undefined: nobody can be asked. */
+  #ask(roomId: string, limit: number): Question | undefined {
+    const before = this.#questions.get(roomId);
+    if (before && before.limit >= limit) return before;
+    if (!this.#bus || this.#others.size === 0 || (!before && this.#questions.size >= MAX_QUESTIONS)) return undefined;
+    let resolve = () => {};
+    const answered = new Promise<void>((done) => {
+      resolve = done;
+    });
+    const cancelWait = this.#clock.after(ANSWER_MS, () => resolve());
+    const question: Question = {
+      id: ++this.#asked,
+      limit,
+      people: new Map(),
+      awaited: new Set(this.#others.keys()),
+      answered,
+      end: () => {
+        cancelWait();
+        resolve();
+      },
+    };
+    this.#questions.set(roomId, question);
+    this.#clock.after(ANSWERED_MS, () => {
+      if (this.#questions.get(roomId) === question) this.#questions.delete(roomId);
+    });
+    this.#bus.publish(JSON.stringify({ p: this.#id, who: [question.id, roomId, limit] }));
+    return question;
+  }
+
+  #answer(to: string, who: unknown): void {
+    if (!Array.isArray(who)) return;
+    const [id, roomId, limit] = who as unknown[];
+    if (typeof id !== 'number' || typeof roomId !== 'string' || typeof limit !== 'number') return;
+    // The one it is for stands first, so that the others need not read it.
+    this.#bus!.publish(
+      JSON.stringify({ to, p: this.#id, room: roomId, n: id, people: this.#peopleHere(roomId, Math.min(limit, EXACT_UP_TO)) }),
+    );
+  }
+
+  #answered(p: string, { room, n, people }: { room?: unknown; n?: unknown; people?: unknown }): void {
+    const question = typeof room === 'string' ? this.#questions.get(room) : undefined;
+    if (!question || question.id !== n || !question.awaited.delete(p)) return;
+    for (const person of Array.isArray(people) ? people.slice(0, question.limit) : []) {
+      if (question.people.size >= EXACT_UP_TO) break;
+      const [id, name] = Array.isArray(person) ? (person as unknown[]) : [];
+      if (typeof id !== 'string' || typeof name !== 'string' || id.length > MAX_ID_CHARS || name.length > MAX_NAME_CHARS) continue;
+      question.people.set(id, name);
+    }
+    if (question.awaited.size === 0) question.end();
   }
 
   /**
@@ -167,6 +272,8 @@ export class Presence {
   stop(): void {
     this.#cancel();
     this.#bus?.publish(JSON.stringify({ p: this.#id, gone: true }));
+    for (const question of this.#questions.values()) question.end();
+    this.#questions.clear();
     this.#rooms.clear();
     this.#others.clear();
   }
@@ -248,14 +355,19 @@ export class Presence {
   }
 
   #heard(text: string): void {
-    let said: { p?: unknown; ask?: unknown; gone?: unknown; rooms?: Record<string, [number, number, string | null]> };
+    if (text.startsWith(TO) && !text.startsWith(this.#id, TO.length)) return;
+    let said: Said | null;
     try {
       said = JSON.parse(text);
     } catch {
       return;
     }
-    const { p, rooms } = said;
-    if (typeof p !== 'string' || p === this.#id) return;
+    const { p, rooms } = said ?? {};
+    if (!said || typeof p !== 'string' || p === this.#id) return;
+    if (said.to !== undefined) {
+      if (said.to === this.#id) this.#answered(p, said);
+      return;
+    }
     let other = this.#others.get(p);
     if (said.gone === true) {
       if (other) this.#forget(p, other);
@@ -268,6 +380,7 @@ export class Presence {
     other.heardAtMs = this.#clock.monotonicMs();
     // It is new, and knows nothing of what was said before.
     if (said.ask === true) for (const roomId of this.#rooms.keys()) this.#unsaid.add(roomId);
+    if (said.who !== undefined) this.#answer(p, said.who);
     for (const [roomId, share] of Object.entries(rooms ?? {})) {
       if (!Array.isArray(share)) continue;
       const [count, guests, tags] = share;
@@ -289,6 +402,7 @@ export class Presence {
 
   #forget(id: string, other: Other): void {
     this.#others.delete(id);
+    for (const question of this.#questions.values()) if (question.awaited.delete(id) && question.awaited.size === 0) question.end();
     for (const roomId of other.rooms.keys()) this.#recount(roomId);
   }
 }

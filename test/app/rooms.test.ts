@@ -48,7 +48,7 @@ before(async () => {
   const { vault, audit } = app.access;
   chat = await openChatRooms({ config, database, vault, audit, clock: new SystemClock(), log: silentLog });
   await chat.start();
-  const presence = { count: () => 2, people: () => [{ id: 'x', name: 'Somebody' }] };
+  const presence = { count: () => 2, people: async () => [{ id: 'x', name: 'Somebody' }] };
   const { rooms, desk } = chat;
   Object.assign(api, {
     rooms,

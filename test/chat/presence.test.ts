@@ -132,3 +132,71 @@ test('what others say is not believed blindly', () => {
   clock.advance(1000);
   assert.equal(processes[0].count('r'), 1);
 });
+
+test('who is in a room is asked of every process and put together, each once; a process without connections knows it too', async () => {
+  const { clock, wire, processes } = world(3);
+  const [api, one, two] = processes as [Presence, Presence, Presence];
+  for (let n = 0; n < 300; n++) one.enter('r', person(n));
+  for (let n = 200; n < 500; n++) two.enter('r', person(n));
+  one.enter('r', undefined);
+  one.enter('other', person(900));
+  clock.advance(1000);
+  const names = (people: readonly { id: string; name: string }[]) => people.map(({ id, name }) => `${id} ${name}`).sort();
+  const everybody = names(Array.from({ length: 500 }, (_, n) => person(n)));
+  assert.deepEqual(names(await api.people('r', 500)), everybody);
+  assert.deepEqual(names(await two.people('r', 500)), everybody);
+  assert.equal((await two.people('r', 5)).length, 5);
+  assert.deepEqual(await api.people('nobody', 100), []);
+  const texts = wire.texts;
+  assert.equal(
+    (await Promise.all(Array.from({ length: 50 }, () => api.people('r', 100)))).every((found) => found.length === 100),
+    true,
+  );
+  assert.equal(wire.texts, texts, 'within a second it is not asked again');
+  clock.advance(1000);
+  one.leave('r', person(0), false);
+  assert.equal((await api.people('r', 500)).length, 499);
+});
+
+test('a process that does not answer is not waited for, nor the bus when it is away; one that stops is known at once', async () => {
+  const { clock, wire, processes } = world(2);
+  const [one, two] = processes;
+  const dead = new Presence({ clock, bus: { publish: (text) => text.includes('"to"') || wire.publish(text), onText: wire.onText } });
+  one.enter('r', person(1));
+  two.enter('r', person(2));
+  dead.enter('r', person(3));
+  clock.advance(1000);
+  const asking = one.people('r');
+  clock.advance(300);
+  assert.deepEqual(await asking, [person(1), person(2)]);
+  clock.advance(1000);
+  const stopping = one.people('r');
+  dead.stop();
+  assert.deepEqual(await stopping, [person(1), person(2)]);
+  clock.advance(1000);
+  wire.isCut = true;
+  const away = one.people('r');
+  clock.advance(300);
+  assert.deepEqual(await away, [person(1)]);
+});
+
+test('idle rooms cost no more for it, and an answer is read by him who asked', async () => {
+  const { clock, wire, processes } = world(3);
+  const said: string[] = [];
+  wire.onText((text) => said.push(text));
+  for (let n = 0; n < 100; n++) processes[1].enter(`r${n}`, person(n));
+  clock.advance(20_000);
+  assert.ok(said.every((text) => !text.includes('"who"') && !text.startsWith('{"to"')));
+  // Of somebody who may say what he likes: bounded, and nothing that is no person.
+  wire.publish('{"p":"stranger","rooms":{}}');
+  const asking = processes[0].people('r1', 8);
+  const { p, who } = JSON.parse(said.find((text) => text.includes('"who"'))!) as { p: string; who: [number, string, number] };
+  const people = [[5, 'x'], ['y'], null, ['z'.repeat(2000), 'z'], ...Array.from({ length: 1000 }, (_, n) => [`n${n}`, 'N'])];
+  wire.publish(JSON.stringify({ to: p, p: 'stranger', room: 'r1', n: who[0], people }));
+  for (const text of ['null', JSON.stringify({ to: p }), JSON.stringify({ to: p, p: 'x', room: 'r1' }), '{"p":"x","who":[1]}'])
+    wire.publish(text);
+  assert.deepEqual(
+    (await asking).map(({ id }) => id),
+    ['u-1', 'n0', 'n1', 'n2', 'n3'],
+  );
+});

@@ -186,6 +186,10 @@ describe('several processes', { timeout: 180_000 }, () => {
     await eventually('all are counted', async () => ((await server.metric('websocket_connections_active')) === 4 ? true : undefined));
     const { members } = await server.api<{ members: number }>('GET', '/rooms/radio');
     assert.equal(members, 4);
+    // They are in two processes, and the one that answers has none of them.
+    const { count, items } = await server.api<{ count: number; items: { name: string }[] }>('GET', '/rooms/radio/members?limit=500');
+    assert.equal(count, 4);
+    assert.deepEqual(items.map(({ name }) => name).sort(), ['m-0', 'm-1', 'm-2', 'm-3']);
     for (const client of clients) client.socket.terminate();
   });
 

@@ -144,7 +144,7 @@ export function testChat({ database, clock, audit }: { database: Database; clock
     rooms,
     desk,
     history: new History(database),
-    presence: { count: () => 2, people: () => [{ id: 'somebody', name: 'Somebody' }] },
+    presence: { count: () => 2, people: async () => [{ id: 'somebody', name: 'Somebody' }] },
     tryText: (roomId, text) =>
       moderation.judge({ roomId, authorId: '', privileged: false, text, settings: desk.rules.moderation(roomId), isTrial: true }),
     who: (principal, channelRole) => ({ ...personOf(principal), ...standingOf(principal, channelRole) }),
