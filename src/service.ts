@@ -12,12 +12,13 @@ import { startMetricsServer } from './app/metrics-server.js';
 import { Admissions } from './app/playback/admission.js';
 import { Playback } from './app/playback/playback.js';
 import type { RoomsApi } from './app/room-access.js';
-import { createApp } from './app/server.js';
+import { type AppOptions, createApp } from './app/server.js';
 import { loadPages } from './app/static.js';
 import { openDatabase } from './backing/database.js';
 import { openGeoIp } from './backing/geoip.js';
 import type { ObjectStore } from './backing/object-store.js';
 import { createFileStore } from './backing/object-store-files.js';
+import { accountRecords } from './chat/account-records.js';
 import type { Config } from './config.js';
 import type { LiveEdge } from './live/edge.js';
 import { RemoteEdge } from './live/edge-remote.js';
@@ -114,6 +115,7 @@ export async function composeService(
           store,
           live,
           chat: chat?.api,
+          chatRecords: (accountId) => accountRecords(database, accountId),
           client: { addressOf, countryOf, lookup: geoIp?.countryOf },
           health: { ...ready, ...(remote && { worker: () => remote.check() }) },
         })
@@ -176,6 +178,7 @@ interface ServingOptions {
   readonly store: ObjectStore;
   readonly live: LiveEdge;
   readonly chat: RoomsApi | undefined;
+  readonly chatRecords: AppOptions['chatRecords'];
   /** Where requests come from. */
   readonly client: {
     readonly addressOf: (req: IncomingMessage) => string;
@@ -232,6 +235,7 @@ async function composeServing(options: ServingOptions): Promise<{ handler: Reque
       nowPlaying: (slug, update) => live.setTitle(slug, update),
     },
     chat,
+    chatRecords: options.chatRecords,
     health,
     allowedOrigins: config.corsEnabled ? config.allowedOrigins : [],
     trustProxyHops: config.trustProxyHops,

@@ -5,6 +5,7 @@ import { CHANNEL_ROLES, type Principal, ROLES } from '../access/roles.js';
 import type { Passkeys } from '../access/second-factor/passkeys.js';
 import type { TwoFactor } from '../access/second-factor/two-factor.js';
 import { VezaError } from '../runtime/errors.js';
+import { lines } from './lines.js';
 import { isoOf, type Operation, operation } from './openapi.js';
 import { nameSchema, newPasswordSchema, passwordSchema } from './sign-in.js';
 
@@ -26,6 +27,20 @@ const meSchema = z.strictObject({
 });
 
 const at = z.iso.datetime();
+const chatRecordSchema = z
+  .looseObject({
+    kind: z.enum(['message', 'held', 'reaction', 'ban', 'timeout', 'warning', 'appeal', 'writer']),
+    room: z.uuid(),
+    channel: z.string().nullable(),
+  })
+  .meta({
+    description:
+      'Of the chat: a message of mine, one that was held, a reaction; a ban, a timeout or a warning, an appeal; `writer`: when I last wrote in the room.',
+  });
+/** Of the chat, in `GET /me/export`; `GET /me/export/chat` has no end. */
+const MAX_CHAT_CHARS = 8_000_000;
+const CHUNK_CHARS = 64 * 1024;
+
 const exportSchema = z.strictObject({
   account: z.strictObject({
     id: z.uuid(),
@@ -67,6 +82,8 @@ const exportSchema = z.strictObject({
     }),
   ),
   auditIsComplete: z.boolean(),
+  chat: z.array(chatRecordSchema),
+  chatIsComplete: z.boolean().meta({ description: 'Otherwise there is more: `GET /me/export/chat` has it all.' }),
 });
 
 export const deletedChannels = z.enum(['keep', 'delete']).default('keep').meta({
@@ -80,10 +97,12 @@ export interface MeOperationsOptions {
   passkeys: Pick<Passkeys, 'count'>;
   /** Of channels that are deleted already. */
   endShows: (slugs: readonly string[]) => Promise<void>;
+  /** What the chat keeps about an account, as it is asked for. */
+  chatRecords: (accountId: string) => AsyncIterable<z.infer<typeof chatRecordSchema>>;
 }
 
 /** One's own account. */
-export function meOperations({ accounts, members, twoFactor, passkeys, endShows }: MeOperationsOptions): Operation[] {
+export function meOperations({ accounts, members, twoFactor, passkeys, endShows, chatRecords }: MeOperationsOptions): Operation[] {
   const shown = async ({ accountId }: Principal): Promise<z.infer<typeof meSchema>> => {
     const account = await accounts.get(accountId!);
     if (!account) throw new VezaError('unauthorized', 'This account is deleted.');
@@ -171,7 +190,31 @@ export function meOperations({ accounts, members, twoFactor, passkeys, endShows 
       status: 200,
       answer: exportSchema,
       errors: ['not_found'],
-      handle: ({ principal }) => accounts.export(principal.accountId!),
+      async handle({ principal }) {
+        const exported = await accounts.export(principal.accountId!);
+        const chat: z.infer<typeof chatRecordSchema>[] = [];
+        let chars = 0;
+        let chatIsComplete = true;
+        for await (const record of chatRecords(principal.accountId!)) {
+          chars += JSON.stringify(record).length;
+          chatIsComplete = chars <= MAX_CHAT_CHARS;
+          if (!chatIsComplete) break;
+          chat.push(record);
+        }
+        return { ...exported, chat, chatIsComplete };
+      },
+    }),
+    operation({
+      id: 'exportMyChat',
+      method: 'get',
+      path: '/me/export/chat',
+      summary: 'Everything that the chat keeps about my account, as JSON Lines: what I wrote, reacted with and was told, room by room.',
+      access: 'account',
+      status: 200,
+      answer: chatRecordSchema,
+      contentType: 'application/jsonl',
+      errors: [],
+      handle: async ({ principal }) => lines(chatRecords(principal.accountId!), CHUNK_CHARS),
     }),
   ];
 }

@@ -7,6 +7,7 @@ import { MID } from '../chat/mod-actions.js';
 import type { Outcome } from '../chat/room.js';
 import { CHAT_ROLES, CHOICES, PUBLIC_SETTINGS, SETTING_LIMITS } from '../chat/settings.js';
 import { VezaError } from '../runtime/errors.js';
+import { lines } from './lines.js';
 import { isoOf, type Operation, operation, pageOf } from './openapi.js';
 import { mayWrite, type RoomOperationsOptions, roomAccess, roomParams, signedIn } from './room-access.js';
 
@@ -280,7 +281,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
         const room = await roomOf(channel);
         const { address, requestId } = client;
         await audit.record({ principal, action: 'chat.export', address, requestId, channel: channel.slug, target: `room:${room.id}` });
-        return lines(here().history.export(room.id));
+        return lines(here().history.export(room.id), EXPORT_CHUNK_CHARS);
       },
     }),
     operation({
@@ -345,16 +346,4 @@ function refused({ code, reason, retryMs }: Extract<Outcome, { kind: 'refused' }
   // It was said within the hour, or was said under this key and is deleted.
   if (code === 'not_unique' || code === 'deleted') return new VezaError('conflict', reason, { details });
   return new VezaError(retryAfterS === undefined ? 'forbidden' : 'busy', reason, { details });
-}
-
-/** As fast as the client reads, several entries a write. */
-async function* lines(entries: AsyncIterable<object>): AsyncGenerator<string> {
-  let text = '';
-  for await (const entry of entries) {
-    text += `${JSON.stringify(entry)}\n`;
-    if (text.length < EXPORT_CHUNK_CHARS) continue;
-    yield text;
-    text = '';
-  }
-  if (text !== '') yield text;
 }

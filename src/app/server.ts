@@ -22,7 +22,7 @@ import { clientAddress } from './http-listener.js';
 import { keySetEndpoint } from './jwks.js';
 import { ApiLimits } from './limits.js';
 import { type LinkSettings, linkOperations } from './links.js';
-import { meOperations } from './me.js';
+import { type MeOperationsOptions, meOperations } from './me.js';
 import { memberOperations } from './members.js';
 import { type Client, checked, isAboutChannel, type Operation, openApiDocument } from './openapi.js';
 import { playbackKeyOperations } from './playback-keys.js';
@@ -50,6 +50,8 @@ export interface AppOptions {
   live: LiveStatus;
   /** Undefined: this process has no chat, and says so when it is asked about a room. */
   chat?: RoomsApi | undefined;
+  /** What the chat keeps about an account, also where this process has no chat. */
+  chatRecords: MeOperationsOptions['chatRecords'];
   /** What `/health/ready` asks, by name. */
   health: Readonly<Record<string, HealthCheck>>;
   /** Origins whose pages may call the API; empty: none; `*`: all. No cookie is ever accepted, so that `*` gives nothing away. */
@@ -73,7 +75,7 @@ export interface PlaybackHandler {
 
 /** Every operation of the API. */
 export function apiOperations(
-  options: Pick<AppOptions, 'access' | 'broadcasts' | 'live' | 'addresses' | 'links' | 'chat' | 'clock'>,
+  options: Pick<AppOptions, 'access' | 'broadcasts' | 'live' | 'addresses' | 'links' | 'chat' | 'chatRecords' | 'clock'>,
 ): Operation[] {
   const { access, broadcasts, live, addresses } = options;
   const { channels, members } = access;
@@ -91,7 +93,7 @@ export function apiOperations(
     ...playbackKeyOperations(access.playbackKeys),
     ...signInOperations(access),
     ...sessionOperations({ sessions: access.sessions, signingKeys: access.signingKeys, limits: access.limits }),
-    ...meOperations({ ...access, endShows }),
+    ...meOperations({ ...access, endShows, chatRecords: options.chatRecords }),
     ...accountOperations({ ...access, endShows }),
     ...twoFactorOperations(access),
     ...apiKeyOperations(access),

@@ -212,6 +212,63 @@ test('a bot deletes a message, and everything of somebody: gone from history, ex
   assert.deepEqual(rows, []);
 });
 
+test('an account’s export has what the chat keeps about it, page for page, and nothing of others or of what it is not to know', async () => {
+  const [one, other] = [await newcomer('Dora'), await newcomer('Else')];
+  const mine = await says(one, 'my own words');
+  const theirs = await says(other, 'what the other says');
+  const room = (await chat.rooms.find('radio'))!.id;
+  await chat.rooms.withRoom(room, (opened) => opened.react(one.id, theirs.mid, '👍', true));
+  await database.query(
+    `insert into held_messages (room_id, mid, user_id, user_name, user_role, key, body, why, created_at)
+     values ($1, $2, $3, 'Dora', 'viewer', 'k', '{"text":"hm"}', 'the judge’s own notes', now())`,
+    [room, 'h'.repeat(22), one.id],
+  );
+  await does(bot, 'POST', `/rooms/radio/users/${one.id}/warnings`, { text: 'quieter' }, 204);
+  await does(bot, 'PUT', `/rooms/radio/timeouts/${one.id}`, { seconds: 600, reason: 'caps' }, 200);
+  await does(bot, 'PUT', `/rooms/radio/bans/${one.id}`, { reason: 'loud' }, 200);
+  await does(one, 'POST', '/rooms/radio/appeals', { text: 'I was not' }, 201);
+  await database.query(
+    `insert into messages (room_id, "offset", epoch, type, mid, user_id, payload, created_at)
+     select gen_random_uuid(), n, 1, 'msg', lpad(n::text, 22, '-'), $1, '{"body":{"text":"again"}}', now() from generate_series(1, 600) n
+     union all select '00000000-0000-4000-8000-000000000001', n, 1, 'msg', lpad(n::text, 22, '-'), $1, '{"body":{"text":"again"}}', now()
+     from generate_series(1, 600) n`,
+    [one.id],
+  );
+
+  const { text } = await calls(one, 'GET', '/me/export/chat');
+  const records = text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  const of = (kind: string) => records.filter((record) => record.kind === kind);
+  const messages = of('message');
+  assert.equal(messages.length, 1201);
+  assert.equal(new Set(messages.map((record) => `${record.room} ${record.offset}`)).size, 1201);
+  const said = messages.find(({ mid }) => mid === mine.mid);
+  assert.deepEqual([said?.room, said?.channel, said?.offset, said?.body], [room, 'radio', mine.offset, { text: 'my own words' }]);
+  assert.deepEqual(
+    of('reaction').map(({ mid, emoji }) => [mid, emoji]),
+    [[theirs.mid, '👍']],
+  );
+  assert.deepEqual(of('held')[0]?.body, { text: 'hm' });
+  assert.deepEqual(
+    [of('warning')[0]?.text, of('timeout')[0]?.reason, of('ban')[0]?.reason, of('appeal')[0]?.text],
+    ['quieter', 'caps', 'loud', 'I was not'],
+  );
+  assert.equal(of('writer').length, 1);
+  assert.doesNotMatch(text, /what the other says|the judge/);
+  const exported = await does(one, 'GET', '/me/export', undefined, 200);
+  assert.deepEqual([exported.chat, exported.chatIsComplete], [records, true]);
+
+  await does(bot, 'PUT', `/rooms/radio/bans/${other.id}`, { shadow: true, reason: 'troll' }, 200);
+  await says(other, 'nobody hears this');
+  const theirRecords = (await calls(other, 'GET', '/me/export/chat')).text;
+  assert.match(theirRecords, /nobody hears this/);
+  assert.doesNotMatch(theirRecords, /shadow|troll/);
+  await database.query('delete from messages where user_id = $1 and room_id not in (select id from rooms)', [one.id]);
+  for (const table of ['held_messages', 'room_appeals']) await database.query(`delete from ${table} where user_id = $1`, [one.id]);
+});
+
 test('what a remote judge is asked about afterwards is published at once, and taken back; a moderator may put it back', async () => {
   const one = await newcomer('Ivy');
   await does(owner, 'PATCH', '/rooms/radio', { moderated: true, remote: 'retract' }, 200);

@@ -8,6 +8,7 @@ import type { ChannelStatus, LiveStatus } from '../../src/app/channels.js';
 import { type HttpListener, listenHttp } from '../../src/app/http-listener.js';
 import { type AppOptions, apiOperations, createApp } from '../../src/app/server.js';
 import { type Database, openDatabase } from '../../src/backing/database.js';
+import { accountRecords } from '../../src/chat/account-records.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { Metrics } from '../../src/runtime/metrics.js';
@@ -81,6 +82,7 @@ export async function startApp(overrides: Partial<AppOptions> = {}, accessOption
     broadcasts: new Broadcasts(database),
     live,
     chat,
+    chatRecords: (accountId) => accountRecords(accessOptions.database ?? database, accountId),
     health: { database: () => database.query('select 1') },
     allowedOrigins: ['*'],
     trustProxyHops: 0,

@@ -1,0 +1,11 @@
+/** JSON Lines, read as fast as the client reads, several a write. */
+export async function* lines(items: AsyncIterable<object>, chunkChars: number): AsyncGenerator<string> {
+  let text = '';
+  for await (const item of items) {
+    text += `${JSON.stringify(item)}\n`;
+    if (text.length < chunkChars) continue;
+    yield text;
+    text = '';
+  }
+  if (text !== '') yield text;
+}
