@@ -4,7 +4,7 @@ import type { Audit } from './access/audit.js';
 import type { Principal } from './access/roles.js';
 import type { Vault } from './access/vault.js';
 import type { Database } from './backing/database.js';
-import { openRedis } from './backing/redis.js';
+import { openAnyRedis } from './backing/redis.js';
 import type { RoomLog } from './backing/room-log.js';
 import { MemoryRoomLog } from './backing/room-log-memory.js';
 import { networkOf } from './chat/address.js';
@@ -272,15 +272,22 @@ export function originCheck(config: Pick<ChatGatewayOptions['config'], 'publicUr
 
 const PRESENCE_CHANNEL = 'veza:chat:presence';
 
-/** Presence is said again and again: what is lost while Redis is away is no loss. */
+/** Of the texts that are published: with each of these the connection that only listens is asked for a sign of life. */
+const TEXTS_A_PING = 5;
+
+/** Presence is said again and again: what is lost while Redis is away is no loss. In a cluster any node will do, and another when that one is lost. */
 export function redisBus(url: string, log: Log): { bus: PresenceBus; stop(): void } {
-  const one = url.split(',')[0]!.trim();
-  const speaks = openRedis({ url: one, log });
-  const hears = openRedis({ url: one, log });
+  const speaks = openAnyRedis({ url, log });
+  const hears = openAnyRedis({ url, log });
+  let texts = 0;
   hears.client.on('ready', () => void hears.client.subscribe(PRESENCE_CHANNEL).catch(() => undefined));
   return {
     bus: {
-      publish: (text) => void speaks.client.publish(PRESENCE_CHANNEL, text).catch(() => undefined),
+      publish(text) {
+        speaks.client.publish(PRESENCE_CHANNEL, text).catch(() => undefined);
+        // A node that says nothing any more is not noticed otherwise.
+        if (++texts % TEXTS_A_PING === 0) hears.client.ping().catch(() => undefined);
+      },
       onText: (listener) => void hears.client.on('message', (_channel: string, text: string) => listener(text)),
     },
     stop() {

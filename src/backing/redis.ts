@@ -48,6 +48,33 @@ export function openRedis({ url, log }: { url: string; log: Log }): RedisConnect
   };
 }
 
+/**
+ * A connection to any one of them, for what every node of a cluster does alike (PUBLISH and SUBSCRIBE of plain channels): when it is lost, the next is
+ * tried. Never rejects.
+ */
+export function openAnyRedis({ url, log }: { url: string; log: Log }): RedisConnection & { readonly client: Redis } {
+  const urls = redisUrls(url);
+  const client: Redis = new Redis(urls[0] ?? url, {
+    ...REDIS_OPTIONS,
+    retryStrategy(tries) {
+      if (urls.length > 1) {
+        // Where it connects to next is read from here. They have user, password and TLS in common.
+        const { hostname, port } = new URL(urls[tries % urls.length]!);
+        Object.assign(client.options, { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 6379) });
+      }
+      return REDIS_OPTIONS.retryStrategy(tries);
+    },
+  });
+  const stop = tellWhenAway(client, log);
+  return {
+    client,
+    stop() {
+      stop();
+      client.disconnect();
+    },
+  };
+}
+
 function clusterClient(urls: readonly string[]): Cluster {
   const { username, password, protocol } = new URL(urls[0]!);
   return new Cluster([...urls], {
