@@ -1,9 +1,10 @@
-import { IncomingMessage, type Server } from 'node:http';
+import type { IncomingMessage, Server } from 'node:http';
 import type { Server as SecureServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { countryReader } from './app/country.js';
 import { openDatabase } from './backing/database.js';
 import { clientAddressOf } from './chat/client-address.js';
+import { requestOf } from './chat/handed-request.js';
 import { chatServer } from './chat/listener.js';
 import type { FromProcess, HandedRequest, ToProcess } from './chat/processes.js';
 import { openChatAccess } from './chat-access.js';
@@ -98,22 +99,8 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
 }
 
 /** A request that the primary has read, on the port that it shares with the pages. */
-function handOver(
-  { method, url, rawHeaders, head }: HandedRequest,
-  socket: Socket,
-  upgrade: (req: IncomingMessage, head: Buffer) => void,
-): void {
-  const req = new IncomingMessage(socket);
-  req.method = method;
-  req.url = url;
-  for (let at = 0; at < rawHeaders.length; at += 2) {
-    const name = rawHeaders[at]!.toLowerCase();
-    const before = req.headers[name];
-    // As Node has them: of two lines the first is what the client wrote, and the last what a proxy of ours has added.
-    if (before === undefined) req.headers[name] = rawHeaders[at + 1]!;
-    else if (name !== 'host') req.headers[name] = `${before}, ${rawHeaders[at + 1]}`;
-  }
-  upgrade(req, Buffer.from(head, 'base64'));
+function handOver(request: HandedRequest, socket: Socket, upgrade: (req: IncomingMessage, head: Buffer) => void): void {
+  upgrade(requestOf(request, socket), Buffer.from(request.head, 'base64'));
   socket.resume();
 }
 
