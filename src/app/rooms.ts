@@ -182,6 +182,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
           mustRead(room.id, author);
           const { frames, more } = await opened.page({
             limit: query.limit,
+            kept: true,
             ...(query.before !== undefined && { before: query.before }),
           });
           return {

@@ -178,13 +178,13 @@ export class RoomReader {
     return this.#ring.after(offset, limit) ?? this.#load(offset + 1, Math.min(this.head, offset + Math.min(limit, MAX_PAGE_FRAMES)));
   }
 
-  async page({ before, from, to, limit }: PageQuery): Promise<Page> {
+  async page({ before, from, to, limit, kept }: PageQuery): Promise<Page> {
     const count = Math.max(1, Math.min(limit, MAX_PAGE_FRAMES));
     const forward = from !== undefined;
     for (;;) {
       const { epoch } = this;
       const end = Math.min(this.head, forward ? (to ?? this.head) : (before ?? this.head + 1) - 1);
-      if (!forward && end > 0 && end <= this.floor) return this.#keptPage(end, count);
+      if (!forward && end > 0 && (end < this.floor || (kept && end === this.floor))) return this.#keptPage(end, count);
       const first = Math.max(this.floor + 1, forward ? from : end - count + 1);
       const last = forward ? Math.min(end, first + count - 1) : end;
       const frames = first > last ? [] : (this.#ring.after(first - 1, last - first + 1) ?? (await this.#load(first, last)));

@@ -48,6 +48,8 @@ export interface PageQuery {
   readonly to?: number;
   /** At most 100 are given, and at most 64 KB. */
   readonly limit: number;
+  /** A `before` just above the floor has what is kept below it; else the history ends there, and one goes on with a lower `before`. */
+  readonly kept?: boolean;
 }
 
 export interface Page {
@@ -155,7 +157,7 @@ export interface Room {
    * age; go on from `floor`. Drop the answer of a promise when the cursor has moved or `onReset` was called meanwhile, and ask again.
    */
   after(offset: number, limit: number): readonly Frame[] | Promise<readonly Frame[] | undefined>;
-  /** History. Ring → log → PostgreSQL, as `after`. A `before` at the floor or below it has what is kept there. */
+  /** History. Ring → log → PostgreSQL, as `after`. A `before` at the floor or below it has what is kept there, see `kept`. */
   page(query: PageQuery): Promise<Page>;
   /** For `join` with `since`, and without (undefined): then the cursor is 50 before the head. */
   resume(since: { readonly epoch: number; readonly offset: number } | undefined): Promise<Resumption>;

@@ -123,6 +123,21 @@ test('what was said while a kept recording was made is there for its replay and 
   assert.deepEqual(await offsetsOf(id), span(2402, 2501));
 });
 
+test('a recording may go on over the floor: who looks for a moment in it steps over nothing, and who reads back comes to an end', async (t) => {
+  const { id, at } = await roomWith(300, 40 * DAY_MS);
+  await record(id, 'over', at(90), at(110));
+  await retain({ entries: 200, ageMs: 30 * DAY_MS });
+  const { rooms } = makeRooms(database, roomLog);
+  t.after(() => rooms.stop());
+  const room = await rooms.open(id);
+  assert.equal(room.floor, 100);
+  const page = async (before: number, limit: number, kept = false) =>
+    (await room.page({ before, limit, kept })).frames.map(({ offset }) => offset);
+  assert.deepEqual(await page(101, 1), []);
+  assert.deepEqual(await page(101, 1, true), [100]);
+  assert.deepEqual(await page(100, 100), span(90, 99));
+});
+
 test('who was within a recording when the rest was let go is told so', async (t) => {
   const { id, at } = await roomWith(300, 40 * DAY_MS);
   await record(id, 'old', at(10), at(19));
