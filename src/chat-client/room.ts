@@ -580,11 +580,31 @@ export class ChatRoom {
     if (entry.t === 'pin') {
       const mid = textOf(entry.mid);
       const item = mid === undefined ? undefined : this.timeline.get(mid);
-      this.#pinned = mid === undefined ? undefined : item ? { mid, user: item.user, body: item.body, at: item.at } : { mid };
+      if (mid === undefined) this.#pinned = undefined;
+      else if (item) this.#pinned = { mid, user: item.user, body: item.body, at: item.at };
+      // `joined` may have said it already.
+      else if (this.#pinned?.mid !== mid || this.#pinned.body === undefined) {
+        this.#pinned = { mid };
+        if (isOffset(entry.messageOffset)) void this.#fetchPinned(mid, entry.messageOffset);
+      }
     }
     if (entry.t === 'del' && Array.isArray(entry.mids) && entry.mids.includes(this.#pinned?.mid)) this.#pinned = undefined;
     if (entry.t === 'act' && isRecord(entry.settings)) this.#settings = { ...this.#settings, ...entry.settings };
     if (entry.t !== 'gone') this.#emit({ type: 'state' });
+  }
+
+  /** It lies before what is shown. */
+  async #fetchPinned(mid: string, offset: number): Promise<void> {
+    const epoch = this.#epoch;
+    try {
+      const frame = await this.#ask({ t: 'history', room: this.#id ?? this.name, before: offset + 1, limit: 1 });
+      const found = entriesOf(frame.entries, epoch).find((entry) => entry.mid === mid);
+      if (!found || this.#pinned?.mid !== mid) return;
+      this.#pinned = { mid, user: found.user, body: found.body, at: found.at };
+      this.#emit({ type: 'state' });
+    } catch {
+      // The next `joined` says it.
+    }
   }
 
   /** Asks for the first hole, page after page, until there is none. */

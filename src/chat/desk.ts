@@ -469,21 +469,25 @@ export class Desk {
   }
 
   async #pin(room: RoomInfo, moderator: Moderator, mid: string | null): Promise<ModResult> {
-    await this.#options.database.transaction(async (connection) => {
+    const messageOffset = await this.#options.database.transaction(async (connection) => {
+      let offset: number | undefined;
       if (mid === null) await connection.query('delete from room_pins where room_id = $1', [room.id]);
       else {
-        const { rowCount } = await connection.query(
-          `insert into room_pins (room_id, mid, by_id) select $1, $2, $3
-           where exists (select 1 from messages where room_id = $1 and mid = $2 and type = 'msg')
-           on conflict (room_id) do update set mid = excluded.mid, by_id = excluded.by_id`,
+        const { rows } = await connection.query<{ offset: number }>(
+          `insert into room_pins (room_id, mid, by_id) select m.room_id, m.mid, $3 from messages m where m.room_id = $1 and m.mid = $2 and m.type = 'msg'
+           on conflict (room_id) do update set mid = excluded.mid, by_id = excluded.by_id
+           returning (select m."offset" from messages m where m.room_id = $1 and m.mid = $2)`,
           [room.id, mid, moderator.id],
         );
-        if (rowCount === 0) throw new VezaError('not_found', 'There is no such message.');
+        if (!rows[0]) throw new VezaError('not_found', 'There is no such message.');
+        offset = rows[0].offset;
       }
       await this.#record(connection, room, moderator, 'pin', undefined, { mid });
+      return offset;
     });
     await this.rules.reread(room.id);
-    return this.#tell(room, moderator, 'pin', { mid }, 'pin');
+    // Not what it says: that would outlive its deletion. Whoever has not got it asks for it.
+    return this.#tell(room, moderator, 'pin', { mid, ...(messageOffset !== undefined && { messageOffset }) }, 'pin');
   }
 
   async #approve(room: RoomInfo, moderator: Moderator, mid: string): Promise<ModResult> {

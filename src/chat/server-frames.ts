@@ -73,7 +73,7 @@ export const ENTRY_FRAMES: Readonly<Record<string, FrameSchema>> = {
   ),
   del: entry('del', 'Messages are deleted: `{offsets, mids}`, or all that `user` has said up to the offset `upTo`.'),
   act: entry('act', 'Something was decided about the room or a person in it.'),
-  pin: entry('pin', 'Another message is pinned, or none.'),
+  pin: entry('pin', 'Another message is pinned, `mid` at the offset `messageOffset`, or none.'),
   now: frame('now', 'What is playing.', { ...place, title: text, artist: text }, ['artist'], true),
   gone: entry('gone', 'There was something, and it is erased.'),
 };

@@ -120,8 +120,10 @@ test('blocked terms reach every process and are told to nobody', async () => {
 test('a pin names a message and is gone with it', async () => {
   const mid = await world.message(viewer, 'the rules of this house');
   await here.moderate(world.room, moderator, { action: 'pin', mid });
-  assert.deepEqual(world.told.acts.at(-1), { type: 'pin', payload: { mid, by: { id: moderator.id, name: moderator.name } } });
+  const told = world.told.acts.at(-1);
   await world.pass(900);
+  const messageOffset = there.rules.pinned(world.room.id)?.offset;
+  assert.deepEqual(told, { type: 'pin', payload: { mid, messageOffset, by: { id: moderator.id, name: moderator.name } } });
   assert.equal(there.rules.pinned(world.room.id)?.body.text, 'the rules of this house');
   assert.equal(there.rules.pinned(world.room.id)?.user.id, viewer.id);
   await rejects(here.moderate(world.room, moderator, { action: 'pin', mid: 'x'.repeat(22) }), 'not_found');

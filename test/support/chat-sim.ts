@@ -428,7 +428,7 @@ export class SimSession {
     else if (frame.action === 'pin') {
       const pinned = room.entries.find(({ mid }) => mid === frame.mid && frame.mid !== undefined && frame.mid !== null);
       room.pinned = pinned ? { mid: pinned.mid, user: pinned.user, body: pinned.body, at: pinned.at } : null;
-      this.#chat.append(room, { t: 'pin', mid: pinned ? pinned.mid : null, by });
+      this.#chat.append(room, { t: 'pin', mid: pinned ? pinned.mid : null, ...(pinned && { messageOffset: pinned.offset }), by });
     } else {
       if (frame.action === 'slow') room.settings = { ...room.settings, slowS: Number(frame.seconds ?? 0) };
       this.#chat.append(room, { t: 'act', action: frame.action, by, user: frame.user, settings: room.settings });
