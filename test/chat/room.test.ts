@@ -8,6 +8,7 @@ import type { Rooms, RoomsOptions } from '../../src/chat/rooms.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { Member, makeRoom, makeRooms, publish, say } from '../support/chat-rooms.js';
 import { FastClock, FaultyDatabase, FaultyLink, Gate, LogServer } from '../support/faulty-chat.js';
+import { eventually } from '../support/process.js';
 
 const by = { id: 'mod', name: 'Mod' };
 
@@ -47,7 +48,9 @@ describe('a room between a log and a database that fail', () => {
     const room = await rooms.open(await makeRoom(database));
     const member = new Member(room);
     await say(room, 'ann', 'first', 'first');
-    // The first minutes of an epoch want PostgreSQL: what the log knew is gone.
+    await server.wipe();
+    await eventually('the room is begun anew', () => (room.epoch === 2 ? true : undefined));
+    // The first minutes of a later epoch want PostgreSQL: what the log knew is gone.
     databaseGate.isCut = true;
     const early = await publish(room, 'ann', 'early', 'early');
     assert.deepEqual(early.kind === 'refused' && [early.code, early.retryMs], ['busy', 1000]);
