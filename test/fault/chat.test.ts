@@ -234,7 +234,6 @@ test('every message once, in one order, acked means kept, deleted means gone: wh
   assert.equal(await checker.say(silenced, silenced.rooms[0]!, sentence(said++)), 'timed_out');
 
   const database = new pg.Pool({ connectionString: postgres.url, max: 1 });
-  t.after(() => database.end());
   const stored = async () => (await database.query<StoredEntry>(STORED_ENTRIES)).rows;
   await checker.settle(stored, 60_000);
   // Somebody who has seen nothing of it all.
@@ -249,6 +248,7 @@ test('every message once, in one order, acked means kept, deleted means gone: wh
     log.set(slug, (await redis.command('lrange', name!, '0', '-1')).trim().split('\n'));
     assert.ok(log.get(slug)!.length > 100, 'there is a log to be looked through');
   }
+  await database.end();
   const report = checker.check(rows, log);
   const tenfold: Record<string, TenfoldReport> = Object.fromEntries(tenfolds.map((one) => [one.name, one.report(rows)]));
   await mkdir('bench-results', { recursive: true });
@@ -274,5 +274,5 @@ test('every message once, in one order, acked means kept, deleted means gone: wh
   );
   assert.ok(acked > 500 && compared > entries, 'something was looked at');
   for (const act of ['delete', 'purge', 'ban', 'unban', 'timeout', 'untimeout'])
-    assert.ok((moderator.done[act] ?? 0) > 1, `${act}: ${moderator.done[act]}`);
+    assert.ok((moderator.done[act] ?? 0) > 0, `${act}: ${moderator.done[act]}`);
 });
