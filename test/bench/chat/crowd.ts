@@ -93,11 +93,7 @@ function roomsOf(member: number): string[] {
   return [`${prefix}${first}`, `${prefix}${second}`];
 }
 
-function send(member: Member, text: string): void {
-  if (!dialect.upgrade) {
-    member.socket.write(text);
-    return;
-  }
+function frameOf(text: string): Buffer {
   const length = Buffer.byteLength(text);
   const head = length < 126 ? 6 : 8;
   const frame = Buffer.alloc(head + length);
@@ -108,7 +104,15 @@ function send(member: Member, text: string): void {
     frame.writeUInt16BE(length, 2);
   }
   frame.write(text, head);
-  member.socket.write(frame);
+  return frame;
+}
+
+/** In one write. */
+function send(member: Member, ...texts: readonly string[]): void {
+  if (texts.length === 0) return;
+  if (!dialect.upgrade) member.socket.write(texts.join(''));
+  else if (texts.length === 1) member.socket.write(frameOf(texts[0]!));
+  else member.socket.write(Buffer.concat(texts.map(frameOf)));
 }
 
 function tally(counts: Record<string, number>, what: string): void {
@@ -210,7 +214,7 @@ function text(member: Member, bytes: Buffer, from: number, to: number, opcode: n
       return;
     }
   }
-  for (const answer of dialect.answer(content, member.index, member.rooms, () => nowReady(member))) send(member, answer);
+  send(member, ...dialect.answer(content, member.index, member.rooms, () => nowReady(member)));
 }
 
 function nowReady(member: Member): void {
@@ -296,7 +300,9 @@ async function talk({ perS, seconds, textBytes, speakers, phase }: Extract<Crowd
       published++;
     }
     if (passedS >= seconds) return;
-    await new Promise((resolve) => setTimeout(resolve, 4));
+    // Until the next is due; to look more often would take from the server.
+    const dueS = Math.min(seconds, (said + 1 - phase) / perS);
+    await new Promise((resolve) => setTimeout(resolve, Math.max(1, (dueS - passedS) * 1000)));
   }
 }
 
