@@ -140,6 +140,7 @@ const TABLE: Readonly<Record<string, Row>> = {
   changePassword: session(400, {}),
   deleteMe: session(400, {}),
   exportMe: session(200),
+  exportMyChat: session(200),
   listMySessions: session(200),
   endMySessions: session(204),
   endMySession: session(404),
