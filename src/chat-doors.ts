@@ -6,6 +6,7 @@ import type { Database } from './backing/database.js';
 import type { ChannelAccess, Doors, Person, Standing } from './chat/doors.js';
 import type { ChatRole } from './chat/room.js';
 import { Batched } from './runtime/batched.js';
+import type { Clock } from './runtime/clock.js';
 
 /** Who somebody is and what a channel lets him do, as the access room knows it, for the chat. */
 export interface ChatAccess {
@@ -57,8 +58,8 @@ interface ChannelRow {
   roles: Record<string, ChannelRole> | null;
 }
 
-export function chatDoors({ database, identity, ended, playbackLinks }: ChatAccess): Doors {
-  const channels = new Batched<ChannelRow>(async (ids) => {
+export function chatDoors({ database, identity, ended, playbackLinks }: ChatAccess, clock: Clock): Doors {
+  const channels = new Batched<ChannelRow>(clock, async (ids) => {
     const { rows } = await database.query<ChannelRow>(
       `select id, slug, visibility, owner_id,
          (select json_object_agg(account_id, role) from channel_members where channel_id = id) as roles

@@ -215,7 +215,7 @@ export function openGateway(options: ChatGatewayOptions): ChatGateway {
   const moderate: Moderate = (room, moderator, frame) => desk.moderate(room, moderator satisfies Moderator, parseModAction(frame));
   const gateway = new Gateway({
     rooms,
-    doors: chatDoors(access),
+    doors: chatDoors(access, clock),
     rules: desk.rules,
     moderate,
     presence,

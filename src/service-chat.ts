@@ -54,7 +54,7 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
   const rooms: Component = { name: 'chat rooms', start: () => chat.start(), stop: () => chat.stop() };
   const nowPlaying = new NowPlaying({ database, clock, log, act: (roomId, entry) => chat.rooms.act(roomId, entry) });
   const chatAccess = { database, identity: access.identity, ended: access.ended, playbackLinks: access.playbackLinks };
-  const doors = chatDoors(chatAccess);
+  const doors = chatDoors(chatAccess, clock);
   const count = processesOf(config);
   if (count > 1) {
     const { composeProcesses } = await import('./service-chat-processes.js');

@@ -1,6 +1,7 @@
 import type { Database } from '../backing/database.js';
 import { KEPT, type LogEntry } from '../backing/room-log.js';
 import { Batched } from '../runtime/batched.js';
+import type { Clock } from '../runtime/clock.js';
 import { logKeyOf } from './frame.js';
 import type { RoomInfo } from './room.js';
 
@@ -34,31 +35,31 @@ export interface ExportedEntry {
 /** What PostgreSQL knows of rooms. Everything rejects with `unavailable` while it is away. */
 export class History {
   readonly #database: Database;
-  readonly #finds: Batched<RoomInfo>;
+  readonly #finds: Batched<RoomState>;
   readonly #states: Batched<RoomState>;
 
-  constructor(database: Database) {
+  constructor(database: Database, clock: Clock) {
     this.#database = database;
-    this.#finds = new Batched((idsOrSlugs) => this.#find(idsOrSlugs));
-    this.#states = new Batched((roomIds) => this.#state(roomIds));
+    this.#finds = new Batched(clock, (idsOrSlugs) => this.#find(idsOrSlugs));
+    this.#states = new Batched(clock, (roomIds) => this.#state(roomIds));
   }
 
   /** The room of a channel, by its own id or by the channel's slug. */
-  async find(idOrSlug: string): Promise<RoomInfo | undefined> {
+  async find(idOrSlug: string): Promise<RoomState | undefined> {
     // What PostgreSQL would refuse must not spoil the question for others.
     return NAME.test(idOrSlug) ? this.#finds.load(idOrSlug) : undefined;
   }
 
-  async #find(idsOrSlugs: readonly string[]): Promise<Map<string, RoomInfo>> {
+  async #find(idsOrSlugs: readonly string[]): Promise<Map<string, RoomState>> {
     // Two questions in one: with `or` over two tables PostgreSQL would look at every room there is.
-    const { rows } = await this.#database.query<RoomRow>(
+    const { rows } = await this.#database.query<StateRow>(
       `${SELECT_ROOM} where c.id is not null and r.id = any($1::uuid[]) union all ${SELECT_ROOM} where c.slug = any($2::text[])`,
       [idsOrSlugs.filter((id) => UUID.test(id)), idsOrSlugs],
     );
-    const found = new Map<string, RoomInfo>();
-    for (const row of rows) if (row.slug !== null) found.set(row.slug, infoOf(row));
+    const found = new Map<string, RoomState>();
+    for (const row of rows) if (row.slug !== null) found.set(row.slug, stateOf(row));
     // A slug that looks like an id comes second.
-    for (const row of rows) found.set(row.id, infoOf(row));
+    for (const row of rows) found.set(row.id, stateOf(row));
     return found;
   }
 
@@ -67,16 +68,8 @@ export class History {
   }
 
   async #state(roomIds: readonly string[]): Promise<Map<string, RoomState>> {
-    const { rows } = await this.#database.query<RoomRow & { epoch: number; floor: number; raised_ago_ms: number | null }>(
-      `${SELECT_ROOM} where r.id = any($1::uuid[])`,
-      [roomIds],
-    );
-    return new Map(
-      rows.map((row) => [
-        row.id,
-        { info: infoOf(row), epoch: row.epoch, floor: row.floor, raisedAgoMs: row.raised_ago_ms ?? Number.POSITIVE_INFINITY },
-      ]),
-    );
+    const { rows } = await this.#database.query<StateRow>(`${SELECT_ROOM} where r.id = any($1::uuid[])`, [roomIds]);
+    return new Map(rows.map((row) => [row.id, stateOf(row)]));
   }
 
   /** Undefined: the epoch is not the expected one. */
@@ -204,6 +197,19 @@ const infoOf = (row: RoomRow): RoomInfo => ({
   channelId: row.channel_id ?? undefined,
   visibility: row.visibility ?? undefined,
   settings: row.settings,
+});
+
+interface StateRow extends RoomRow {
+  epoch: number;
+  floor: number;
+  raised_ago_ms: number | null;
+}
+
+const stateOf = (row: StateRow): RoomState => ({
+  info: infoOf(row),
+  epoch: row.epoch,
+  floor: row.floor,
+  raisedAgoMs: row.raised_ago_ms ?? Number.POSITIVE_INFINITY,
 });
 
 interface MessageRow {

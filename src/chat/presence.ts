@@ -20,9 +20,12 @@ export const EXACT_UP_TO = 500;
 export const LINGER_MS = 10_000;
 /** Counts are told so often at most; of a large room, whose count changes all the time, more seldom. */
 const TELL_MS = 1000;
+/** The same while so many rooms change (everybody comes back at once): to keep all others informed would be a twentieth of what that costs. */
+const MANY_ROOMS = 200;
+const TELL_MANY_MS = 5000;
 const TELL_LARGE_MS = 10_000;
 /** People here; of more the count is not added up for each that comes in. */
-const ADDED_UP_TO = 20;
+const ADDED_UP_TO = 5;
 /** Writes that telling counts may take in a process a second; the counts of other rooms go with what is written to their members anyway. */
 const TELL_WRITES = 500;
 const HEARTBEAT_MS = 5000;
@@ -121,6 +124,7 @@ export class Presence {
   #asked = 0;
   readonly #cancel: () => void;
   #saidAtMs = Number.NEGATIVE_INFINITY;
+  #toldAtMs = Number.NEGATIVE_INFINITY;
   /** Rooms that are still to be said again in this round. */
   #repeating: Iterator<string> | undefined;
 
@@ -306,6 +310,8 @@ export class Presence {
     this.#leaving.splice(0, gone);
     for (const [id, other] of this.#others) if (nowMs - other.heardAtMs > SILENCE_MS) this.#forget(id, other);
     if (this.#bus) this.#say(nowMs);
+    if (this.#changed.size > MANY_ROOMS && nowMs - this.#toldAtMs < TELL_MANY_MS) return;
+    this.#toldAtMs = nowMs;
     let writes = 0;
     let added = 0;
     for (const roomId of this.#changed) {

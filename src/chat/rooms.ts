@@ -4,7 +4,7 @@ import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { Archive } from './archive.js';
-import { type ExportedEntry, History } from './history.js';
+import { type ExportedEntry, History, type RoomState } from './history.js';
 import { RoomReactions } from './reactions.js';
 import { Rings } from './ring.js';
 import type { Act, Held, Judge, Room, RoomInfo, Rules, Said } from './room.js';
@@ -62,7 +62,7 @@ export class Rooms {
   readonly #opened = new Map<string, Open>();
   /** Of those that are open, by slug. */
   readonly #slugs = new Map<string, string>();
-  readonly #found = new Map<string, { atMs: number; info: Promise<RoomInfo | undefined> }>();
+  readonly #found = new Map<string, { atMs: number; state: Promise<RoomState | undefined> }>();
   readonly #reports = new Map<string, { roomId: string; epoch: number; offsets: number[] }>();
   #cancelReport: (() => void) | undefined;
   #cancelCompare: (() => void) | undefined;
@@ -74,7 +74,7 @@ export class Rooms {
   constructor(options: RoomsOptions) {
     const { database, roomLog, clock, log } = options;
     this.#options = options;
-    this.#history = new History(database);
+    this.#history = new History(database, clock);
     this.#archive = new Archive({
       ...options,
       onStored: (roomId, epoch, offsets) => this.#report(roomId, epoch, offsets),
@@ -104,15 +104,31 @@ export class Rooms {
     const open = this.#opened.get(idOrSlug) ?? this.#opened.get(this.#slugs.get(idOrSlug) ?? '');
     // What is said of an open room in the control room is read at once: asking at each join would be half the cost of one.
     if (open && !open.reader.closed && open.reader.info.channelId !== undefined) return Promise.resolve(open.reader.info);
-    const nowMs = this.#options.clock.monotonicMs();
+    return (this.#foundLately(idOrSlug) ?? this.#find(idOrSlug)).then((state) => state?.info);
+  }
+
+  #foundLately(idOrSlug: string): Promise<RoomState | undefined> | undefined {
     const found = this.#found.get(idOrSlug);
-    if (found && nowMs - found.atMs < FOUND_MS) return found.info;
-    this.#found.delete(idOrSlug);
-    if (this.#found.size >= MAX_FOUND) this.#found.delete(this.#found.keys().next().value!);
-    const info = this.#history.find(idOrSlug);
-    this.#found.set(idOrSlug, { atMs: nowMs, info });
-    info.catch(() => this.#found.delete(idOrSlug));
-    return info;
+    return found && this.#options.clock.monotonicMs() - found.atMs < FOUND_MS ? found.state : undefined;
+  }
+
+  #find(idOrSlug: string): Promise<RoomState | undefined> {
+    const state = this.#history.find(idOrSlug);
+    const found = { atMs: this.#options.clock.monotonicMs(), state };
+    const remember = (name: string) => {
+      this.#found.delete(name);
+      if (this.#found.size >= MAX_FOUND) this.#found.delete(this.#found.keys().next().value!);
+      this.#found.set(name, found);
+    };
+    remember(idOrSlug);
+    state.then(
+      (known) => {
+        // By its id, too: whoever has found it opens it.
+        if (known && this.#found.get(idOrSlug) === found) remember(known.info.id);
+      },
+      () => this.#found.delete(idOrSlug),
+    );
+    return state;
   }
 
   /**
@@ -240,7 +256,7 @@ export class Rooms {
 
   async #follow(roomId: string): Promise<Open> {
     const { roomLog, clock, log } = this.#options;
-    const state = await this.#history.state(roomId);
+    const state = (await this.#foundLately(roomId)) ?? (await this.#history.state(roomId));
     if (!state) throw new VezaError('not_found', 'There is no such room.');
     const reader = new RoomReader(state.info, { roomLog, history: this.#history, rings: this.#rings, clock, log });
     await reader.start(state);

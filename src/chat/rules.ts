@@ -76,11 +76,13 @@ export class RoomRules implements Rules {
   readonly #listeners = new Set<RulesListener>();
   readonly #cancels: (() => void)[] = [];
   /** Of rooms that are opened at the same time, in one statement. */
-  readonly #rows = new Batched<RoomRow>((roomIds) => this.#roomRows(roomIds));
-  readonly #people = new Batched<readonly PersonRow[]>((roomIds) => this.#everybody(roomIds));
+  readonly #rows: Batched<RoomRow>;
+  readonly #people: Batched<readonly PersonRow[]>;
 
   constructor(options: RoomRulesOptions) {
     this.#options = options;
+    this.#rows = new Batched(options.clock, (roomIds) => this.#roomRows(roomIds));
+    this.#people = new Batched<readonly PersonRow[]>(options.clock, (roomIds) => this.#everybody(roomIds));
     this.#cancels.push(
       options.control.follow({
         onChanges: (changes) => this.#changed(changes),

@@ -1,5 +1,10 @@
+import type { Clock } from './clock.js';
+
 /** Keys of one question; more go into the next. */
 const MOST_KEYS = 200;
+
+/** Between an answer and the next question. */
+const GATHER_MS = 50;
 
 interface Asked<V> {
   readonly resolve: (value: V | undefined) => void;
@@ -7,16 +12,18 @@ interface Asked<V> {
 }
 
 /**
- * Reads things by key, many in one question: what is asked for while an answer is awaited goes together into the next. Who asks alone waits for nobody, and
- * a value was always read after it was asked for.
+ * Reads things by key, many in one question: what is asked for while an answer is awaited, and for a moment after it, goes together into the next. Who asks
+ * alone waits for nobody, and a value was always read after it was asked for.
  */
 export class Batched<V> {
   readonly #read: (keys: readonly string[]) => Promise<ReadonlyMap<string, V>>;
+  readonly #clock: Clock;
   #waiting = new Map<string, Asked<V>[]>();
   #isReading = false;
 
   /** `read`: at most 200 keys, each once; what is not there is left out. What it rejects with, all of them reject with. */
-  constructor(read: (keys: readonly string[]) => Promise<ReadonlyMap<string, V>>) {
+  constructor(clock: Clock, read: (keys: readonly string[]) => Promise<ReadonlyMap<string, V>>) {
+    this.#clock = clock;
     this.#read = read;
   }
 
@@ -36,7 +43,9 @@ export class Batched<V> {
     this.#isReading = true;
     // What is asked for in the same step goes along.
     await undefined;
-    while (this.#waiting.size > 0) {
+    for (let isFirst = true; this.#waiting.size > 0; isFirst = false) {
+      // A question with two keys costs hardly more than one with one: where they come in a stream, the database has more to do the less is gathered.
+      if (!isFirst && this.#waiting.size < MOST_KEYS) await new Promise<void>((resolve) => void this.#clock.after(GATHER_MS, resolve));
       const batch = new Map([...this.#waiting].slice(0, MOST_KEYS));
       for (const key of batch.keys()) this.#waiting.delete(key);
       try {

@@ -23,7 +23,7 @@ describe('the archive', () => {
   before(async () => {
     dataDir = await mkdtemp(join(tmpdir(), 'veza-archive-'));
     database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
-    history = new History(database);
+    history = new History(database, clock);
     archive = new Archive({ database, clock, log: silentLog, onStored: (_room, _epoch, offsets) => stored.push(...offsets) });
   });
   after(async () => {

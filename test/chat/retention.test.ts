@@ -23,7 +23,7 @@ let roomLog: MemoryRoomLog;
 before(async () => {
   postgres = await startPostgres();
   database = await openDatabase({ url: postgres.url, dataDir: '/nowhere', poolSize: 8, timeoutMs: 20_000, log: silentLog });
-  history = new History(database);
+  history = new History(database, clock);
   archive = new Archive({ database, clock, log: silentLog, onStored: () => undefined });
   roomLog = new MemoryRoomLog({ clock, log: silentLog });
 });

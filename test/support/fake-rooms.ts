@@ -20,13 +20,13 @@ export class FakeRooms {
 
   constructor(database: Database, clock: Clock, desk: () => Desk) {
     this.#database = database;
-    this.#history = new History(database);
+    this.#history = new History(database, clock);
     this.#clock = clock;
     this.#desk = desk;
   }
 
-  find(idOrSlug: string): Promise<RoomInfo | undefined> {
-    return this.#history.find(idOrSlug);
+  async find(idOrSlug: string): Promise<RoomInfo | undefined> {
+    return (await this.#history.find(idOrSlug))?.info;
   }
 
   async open(roomId: string): Promise<Room> {
@@ -143,7 +143,7 @@ export function testChat({ database, clock, audit }: { database: Database; clock
   return {
     rooms,
     desk,
-    history: new History(database),
+    history: new History(database, clock),
     presence: { count: () => 2, people: async () => [{ id: 'somebody', name: 'Somebody' }] },
     tryText: (roomId, text) =>
       moderation.judge({ roomId, authorId: '', privileged: false, text, settings: desk.rules.moderation(roomId), isTrial: true }),
