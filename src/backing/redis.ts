@@ -37,15 +37,7 @@ export const REDIS_OPTIONS = {
 /** Connects, and connects again whenever the connection is lost; that is logged once, not once a try. Never rejects. */
 export function openRedis({ url, log }: { url: string; log: Log }): RedisConnection {
   const urls = redisUrls(url);
-  const client = urls.length > 1 ? clusterClient(urls) : new Redis(urls[0] ?? url, REDIS_OPTIONS);
-  const stop = tellWhenAway(client, log);
-  return {
-    client,
-    stop() {
-      stop();
-      client.disconnect();
-    },
-  };
+  return connectionOf(urls.length > 1 ? clusterClient(urls) : new Redis(urls[0] ?? url, REDIS_OPTIONS), log);
 }
 
 /**
@@ -65,6 +57,10 @@ export function openAnyRedis({ url, log }: { url: string; log: Log }): RedisConn
       return REDIS_OPTIONS.retryStrategy(tries);
     },
   });
+  return connectionOf(client, log);
+}
+
+function connectionOf<C extends Redis | Cluster>(client: C, log: Log): RedisConnection & { readonly client: C } {
   const stop = tellWhenAway(client, log);
   return {
     client,
