@@ -6,7 +6,9 @@ import { openDatabase } from './backing/database.js';
 import { clientAddressOf } from './chat/client-address.js';
 import { requestOf } from './chat/handed-request.js';
 import { chatServer } from './chat/listener.js';
-import type { FromProcess, HandedRequest, ToProcess } from './chat/processes.js';
+import { mostSockets } from './chat/process-stats.js';
+import type { FromProcess, HandedRequest, PortHandle, ToProcess } from './chat/processes.js';
+import { Acceptor } from './chat/shared-port.js';
 import { openChatAccess } from './chat-access.js';
 import { openChatRooms, openGateway } from './chat-service.js';
 import type { Config } from './config.js';
@@ -57,24 +59,28 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     tls.onChange((certificates) => (secure as SecureServer).setSecureContext({ ...certificates, minVersion }));
   }
 
-  let closed = 0;
-  const onClose = () => {
-    closed++;
-  };
+  let taken = 0;
   const say = (what: FromProcess) => {
     if (process.connected) process.send!(what);
   };
-  clock.every(STATE_MS, () => say({ say: 'state', closed, stats: statsOf(gateway) }));
+  const acceptor = new Acceptor({
+    take: (socket, port) => (port === 'secure' ? secure : plain)?.emit('connection', socket),
+    changed: () => sayState(),
+    most: mostSockets(maxConnections),
+  });
+  const sayState = () => say({ say: 'state', open: acceptor.open, taken, accepts: acceptor.accepts, stats: statsOf(gateway) });
+  clock.every(STATE_MS, sayState);
 
   let isEnding = false;
   const end = (withinMs: number, retryMs: number) => {
     if (isEnding) return;
     isEnding = true;
+    acceptor.stop();
     void (async () => {
       await gateway.drain(withinMs, retryMs);
       const untilMs = clock.monotonicMs() + CLOSING_MS;
       while (gateway.connections > 0 && clock.monotonicMs() < untilMs) await new Promise<void>((resolve) => void clock.after(20, resolve));
-      say({ say: 'state', closed, stats: statsOf(gateway) });
+      sayState();
       await opened.stop();
       await chat.stop();
       await access.stop();
@@ -82,15 +88,13 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
       process.exit(0);
     })();
   };
-  process.on('message', (told: ToProcess, socket: Socket | undefined) => {
+  process.on('message', (told: ToProcess, handle: unknown) => {
     if (told.do === 'drain') end(told.withinMs, told.retryMs);
-    if (told.do !== 'take' || !socket) return;
-    socket.on('close', onClose);
-    socket.setNoDelay(true);
-    if (told.request) handOver(told.request, socket, (req, head) => gateway.upgrade(req, socket, head));
-    else {
-      (told.secure ? secure : plain)?.emit('connection', socket);
-      socket.resume();
+    else if (told.do === 'accept') acceptor.accept(told.upTo, told.at, handle as PortHandle | undefined);
+    else if (told.do === 'take') {
+      taken++;
+      // It may have gone on its way here.
+      if (handle) handOver(told.request, handle as Socket, acceptor, (req, socket, head) => gateway.upgrade(req, socket, head));
     }
   });
   // The primary is gone: whoever is here has to come back somewhere else.
@@ -99,8 +103,15 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
 }
 
 /** A request that the primary has read, on the port that it shares with the pages. */
-function handOver(request: HandedRequest, socket: Socket, upgrade: (req: IncomingMessage, head: Buffer) => void): void {
-  upgrade(requestOf(request, socket), Buffer.from(request.head, 'base64'));
+function handOver(
+  request: HandedRequest,
+  socket: Socket,
+  acceptor: Acceptor,
+  upgrade: (req: IncomingMessage, socket: Socket, head: Buffer) => void,
+): void {
+  acceptor.add(socket);
+  socket.setNoDelay(true);
+  upgrade(requestOf(request, socket), socket, Buffer.from(request.head, 'base64'));
   socket.resume();
 }
 

@@ -1,10 +1,10 @@
 import { fork } from 'node:child_process';
-import { createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import { listenAt } from './chat/listener.js';
 import { Presence } from './chat/presence.js';
 import { MAX_PROCESS_CONNECTIONS, type ProcessStats, retrySpreadMs } from './chat/process-stats.js';
-import { Processes } from './chat/processes.js';
+import { type ChatPort, Processes } from './chat/processes.js';
+import { SharedPort } from './chat/shared-port.js';
 import type { ChatProcessOptions } from './chat-process.js';
 import { redisBus } from './chat-service.js';
 import { childEnvironment } from './config.js';
@@ -22,7 +22,7 @@ const RESTARTED_PER_S = 1000;
  */
 const V8_FLAGS = ['--min-semi-space-size=4', '--max-semi-space-size=4', '--no-parallel-scavenge', '--heap-growing-percent=25'];
 
-/** The chat in processes of its own, in this one what accepts for them. */
+/** The chat in processes of its own, in this one what begins and balances them. */
 export function composeProcesses(
   { config, clock, log, onUpgrade }: ComposeChatOptions,
   count: number,
@@ -39,6 +39,7 @@ export function composeProcesses(
   const entry = fileURLToPath(new URL(isBuilt ? './chat-process.js' : './chat-process.ts', import.meta.url));
   const processes = new Processes({
     count,
+    full: maxConnections,
     begin,
     clock,
     log,
@@ -51,19 +52,11 @@ export function composeProcesses(
   });
   const bus = redisBus(config.redisUrl!, log);
   const presence = new Presence({ clock, bus: bus.bus });
-  const servers: Server[] = [];
-  const accept = (secure: boolean) => {
-    const server = createServer({ pauseOnConnect: true }, (socket: Socket) => {
-      socket.on('error', () => undefined);
-      processes.give(socket, secure);
-    });
-    servers.push(server);
-    return server;
-  };
+  const ports = new Map<ChatPort, SharedPort>();
   const upgrade: UpgradeHandler = (req, socket, head) => {
     socket.on('error', () => undefined);
     const { method = 'GET', url = '/', rawHeaders } = req;
-    processes.give(socket as Socket, false, { method, url, rawHeaders, head: head.toString('base64') });
+    processes.give(socket as Socket, { method, url, rawHeaders, head: head.toString('base64') });
   };
   const restart = () => {
     log.info({}, 'the chat processes are replaced, one by one');
@@ -80,8 +73,9 @@ export function composeProcesses(
           throw new Error(`WSS_PORT is ${wssPort}, which is HTTPS_PORT; with ${count} chat processes it must be another`);
         await processes.start();
         if (roles.includes('app') && wsPort === port && wsPort !== 0) onUpgrade('http', upgrade);
-        else await listenAt(accept(false), host, wsPort);
-        if (wssPort !== undefined) await listenAt(accept(true), host, wssPort);
+        else ports.set('plain', await SharedPort.bind(host, wsPort));
+        if (wssPort !== undefined) ports.set('secure', await SharedPort.bind(host, wssPort));
+        if (ports.size > 0) await processes.share(new Map([...ports].map(([port, { handle }]) => [port, handle])));
         process.on('SIGHUP', restart);
         log.info({ wsPort, wssPort, processes: count, connections: maxConnections * count }, 'the chat is open');
         if (httpsPort !== undefined && wssPort === undefined && roles.includes('app'))
@@ -94,7 +88,7 @@ export function composeProcesses(
       },
       async stop() {
         process.off('SIGHUP', restart);
-        for (const server of servers) server.close();
+        for (const port of ports.values()) port.close();
         await processes.stop(retrySpreadMs(processes.stats.connections));
         presence.stop();
         bus.stop();

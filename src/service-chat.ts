@@ -5,10 +5,10 @@ import type { Access } from './access/access.js';
 import type { RoomsApi } from './app/room-access.js';
 import type { Database } from './backing/database.js';
 import { DELIVERY_BUCKETS_S } from './chat/delivery-times.js';
-import { chatServer, listenAt, SPARE_CONNECTIONS } from './chat/listener.js';
+import { chatServer, listenAt } from './chat/listener.js';
 import { NowPlaying } from './chat/now-playing.js';
 import type { Presence } from './chat/presence.js';
-import { MAX_PROCESS_CONNECTIONS, type ProcessStats, retrySpreadMs } from './chat/process-stats.js';
+import { MAX_PROCESS_CONNECTIONS, mostSockets, type ProcessStats, retrySpreadMs } from './chat/process-stats.js';
 import { chatDoors, personOf, standingOf } from './chat-doors.js';
 import { type ChatGateway, type ChatRooms, openChatRooms, openGateway } from './chat-service.js';
 import type { Config } from './config.js';
@@ -127,7 +127,7 @@ function door({ config, clock, log, tls, onUpgrade }: ComposeChatOptions, opened
           await listenAt(secure, host, wssPort);
         }
       }
-      for (const server of servers) server.maxConnections = maxConnections + SPARE_CONNECTIONS;
+      for (const server of servers) server.maxConnections = mostSockets(maxConnections);
       log.info({ wsPort, wssPort, connections: maxConnections }, 'the chat is open');
       if (config.maxConnections > maxConnections)
         log.info(

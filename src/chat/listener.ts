@@ -17,8 +17,6 @@ const OPTIONS: ServerOptions = {
 };
 const HANDSHAKE_MS = 5000;
 const MAX_HEADERS = 100;
-/** Connections beyond those the gateway takes: in the midst of their handshake, or about to be told that it is full. */
-export const SPARE_CONNECTIONS = 1000;
 
 /** A server for the chat alone: it listens nowhere yet, and takes sockets by its `connection` event as well. Who has not asked within 5 s is cut. */
 export function chatServer(clock: Clock, upgrade: (req: IncomingMessage, socket: Duplex, head: Buffer) => void, tls?: TlsOptions): Server {

@@ -1,10 +1,15 @@
 /** What one process holds: of 20,000 descriptors some are for other things. */
 export const MAX_PROCESS_CONNECTIONS = 19_000;
+const SPARE_SOCKETS = 1000;
+const MAX_PROCESS_SOCKETS = 19_700;
 /** So many handshakes with tokens a second a core does beside its work; half of it is for those who come back. */
 const ACCEPTED_PER_S = 2000;
 const LEAST_RETRY_MS = 500;
 /** Of those who are sent away at once, so long at most. */
 const MOST_RETRY_MS = 60_000;
+
+/** Sockets open at once, with those in the midst of their handshake or about to be told that it is full. */
+export const mostSockets = (maxConnections: number): number => Math.min(maxConnections + SPARE_SOCKETS, MAX_PROCESS_SOCKETS);
 
 /** Within this time so many come back without more than half of what accepting can take. */
 export const retrySpreadMs = (connections: number): number =>

@@ -1,18 +1,23 @@
 import type { ChildProcess } from 'node:child_process';
-import type { Socket } from 'node:net';
+import type { Server, Socket } from 'node:net';
 import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { addStats, type ProcessStats, withoutPeople } from './process-stats.js';
 
-/** What the primary tells a chat process. A socket comes with `take`. */
+/** What the primary tells a chat process. */
 export type ToProcess =
   | { readonly do: 'begin'; readonly with: unknown }
-  /** `request`: it was read already; with what came behind it, base64. */
-  | { readonly do: 'take'; readonly secure: boolean; readonly request?: HandedRequest }
+  /** Until it has so many sockets open. `at`: that port comes with it, since the process has let go of it. */
+  | { readonly do: 'accept'; readonly upTo: number; readonly at?: ChatPort }
+  /** Comes with the socket of a request that was read already. */
+  | { readonly do: 'take'; readonly request: HandedRequest }
   /** Send everybody away within this time, each back within `retryMs`, and end. */
   | { readonly do: 'drain'; readonly withinMs: number; readonly retryMs: number };
 
+export type ChatPort = 'plain' | 'secure';
+
+/** `head`: what came behind it, base64. */
 export interface HandedRequest {
   readonly method: string;
   readonly url: string;
@@ -24,11 +29,13 @@ export interface HandedRequest {
 export type FromProcess =
   | { readonly say: 'ready' }
   | { readonly say: 'failed'; readonly reason: string }
-  /** `closed`: sockets of those it was given, since it began. */
-  | { readonly say: 'state'; readonly closed: number; readonly stats: ProcessStats };
+  /** `taken`: requests that it was handed since it began; `open`: sockets of those and of what it has accepted. Said at once when it begins to accept or ceases. */
+  | { readonly say: 'state'; readonly open: number; readonly taken: number; readonly accepts: boolean; readonly stats: ProcessStats };
 
 export interface ProcessesOptions {
   readonly count: number;
+  /** Connections that one is meant to hold. */
+  readonly full: number;
   /** Starts one; it is sent `begin` and says `ready`. */
   readonly start: () => ChildProcess;
   readonly begin: unknown;
@@ -37,10 +44,20 @@ export interface ProcessesOptions {
 }
 
 const READY_MS = 60_000;
+/** So many sockets, and so much of what the emptiest has, may a process be ahead of that one. */
+const AHEAD = 8;
+const AHEAD_SHARE = 1 / 16;
+/** Of a process that has said nothing for so long it is not known how full it is: the others do not wait for it. */
+const SILENT_MS = 1000;
 /** A process that died is replaced at once, and after this time when that fails. */
 const AGAIN_MS = 1000;
 /** After it was told to drain, beyond the time it was given for that. */
 const END_MS = 10_000;
+
+/** Of those who were sent away so many are back before the next process is replaced, or none has come for so long. */
+const BACK_SHARE = 0.98;
+const BACK_MS = 3000;
+const BACK_STEP_MS = 100;
 
 type Phase = 'starting' | 'ready' | 'draining' | 'gone';
 
@@ -48,9 +65,12 @@ class Worker {
   phase: Phase = 'starting';
   /** To end. */
   wasTold = false;
+  /** Requests that it was handed. */
   given = 0;
-  closed = 0;
-  stats: ProcessStats = addStats([]);
+  state: Omit<Extract<FromProcess, { say: 'state' }>, 'say'> = { open: 0, taken: 0, accepts: false, stats: addStats([]) };
+  heardAtMs: number;
+  /** What it was told last. */
+  upTo = 0;
   readonly exited: Promise<void>;
   readonly ready: Promise<void>;
 
@@ -58,18 +78,22 @@ class Worker {
     readonly child: ChildProcess,
     begin: unknown,
     clock: Clock,
+    changed: (accepts: boolean) => void,
   ) {
+    this.heardAtMs = clock.monotonicMs();
     this.exited = new Promise((resolve) => child.once('exit', () => resolve()));
     this.ready = new Promise((resolve, reject) => {
       const cancel = clock.after(READY_MS, () => reject(new VezaError('unavailable', 'A chat process did not start in time.')));
       child.on('message', (said: FromProcess) => {
+        this.heardAtMs = clock.monotonicMs();
         if (said.say === 'state') {
-          this.closed = said.closed;
-          this.stats = said.stats;
+          this.state = said;
+          changed(said.accepts);
         } else if (said.say === 'ready') {
           cancel();
           if (this.phase === 'starting') this.phase = 'ready';
           resolve();
+          changed(false);
         } else if (said.say === 'failed') {
           cancel();
           reject(new VezaError('unavailable', said.reason));
@@ -79,6 +103,7 @@ class Worker {
         cancel();
         this.phase = 'gone';
         reject(new VezaError('unavailable', 'A chat process ended while it started.'));
+        changed(false);
       });
     });
     this.ready.catch(() => undefined);
@@ -87,30 +112,50 @@ class Worker {
   }
 
   get open(): number {
-    return this.given - this.closed;
+    return this.state.open + this.given - this.state.taken;
   }
 
-  tell(message: ToProcess, socket?: Socket): void {
-    if (!this.child.connected) {
-      socket?.destroy();
+  tell(message: ToProcess): void {
+    if (this.child.connected) this.child.send(message, () => undefined);
+  }
+
+  give(socket: Socket, request: HandedRequest): void {
+    this.given++;
+    // It is the other process's then; what is left here of it is told that it is over.
+    const done = () => void socket.destroy();
+    if (this.child.connected) this.child.send({ do: 'take', request } satisfies ToProcess, socket, { keepOpen: false }, done);
+    else done();
+  }
+
+  accept(upTo: number, ports: ReadonlyMap<ChatPort, PortHandle>): void {
+    this.upTo = upTo;
+    if (this.state.accepts) {
+      this.tell({ do: 'accept', upTo });
       return;
     }
-    this.child.send(message, socket, { keepOpen: false }, () => {
-      // It is the other process's now; what is left here of it is told that it is over.
-      socket?.destroy();
-    });
+    if (!this.child.connected) return;
+    this.state = { ...this.state, accepts: true };
+    for (const [at, handle] of ports) this.child.send({ do: 'accept', upTo, at } satisfies ToProcess, handle, {}, () => undefined);
   }
 }
 
+/** A bound port as Node sends it to another process: see `SharedPort`. */
+export type PortHandle = Server;
+
 /**
- * The chat's processes. The primary accepts and gives each socket to the one that has the fewest; a process that dies is replaced, and one that is to
- * go goes when its replacement is ready.
+ * The chat's processes. They accept by themselves from ports that they share, none far ahead of the emptiest; a request that the primary has read is
+ * handed to that one. A process that dies is replaced, and one that is to go goes when its replacement is ready.
  */
 export class Processes {
   readonly #options: ProcessesOptions;
   #workers: Worker[] = [];
+  #ports: ReadonlyMap<ChatPort, PortHandle> = new Map();
   /** What those counted that are gone. */
   #past: ProcessStats = addStats([]);
+  #accepts!: () => void;
+  readonly #accepted = new Promise<void>((resolve) => {
+    this.#accepts = resolve;
+  });
   #stopping: Promise<void> | undefined;
   #restarting: Promise<void> | undefined;
 
@@ -135,19 +180,39 @@ export class Processes {
   }
 
   get stats(): ProcessStats {
-    return addStats([this.#past, ...this.#workers.map(({ stats }) => stats)]);
+    return addStats([this.#past, ...this.#workers.map(({ state }) => state.stats)]);
   }
 
-  /** Gives the socket away; paused, with nothing read from it but `request`. */
-  give(socket: Socket, secure: boolean, request?: HandedRequest): void {
+  /** From now on they accept there; once. Resolves when the first does. The handles stay the caller's, who closes them before `stop`. */
+  share(ports: ReadonlyMap<ChatPort, PortHandle>): Promise<void> {
+    this.#ports = ports;
+    this.#balance();
+    return this.#accepted;
+  }
+
+  /** Gives a socket away of which `request` was read. */
+  give(socket: Socket, request: HandedRequest): void {
     let fewest: Worker | undefined;
     for (const worker of this.#workers) if (worker.phase === 'ready' && (!fewest || worker.open < fewest.open)) fewest = worker;
-    if (!fewest) {
-      socket.destroy();
-      return;
+    if (fewest) fewest.give(socket, request);
+    else socket.destroy();
+  }
+
+  /** Tells each how far it may go. When all are full they go on, to say so to whoever comes. */
+  #balance(): void {
+    if (this.#stopping || this.#ports.size === 0) return;
+    const nowMs = this.#options.clock.monotonicMs();
+    const workers = this.#workers.filter(({ phase, heardAtMs }) => phase === 'ready' && nowMs - heardAtMs <= SILENT_MS);
+    const fewest = Math.min(...workers.map(({ open }) => open));
+    const ahead = AHEAD + Math.floor(fewest * AHEAD_SHARE);
+    const upTo = fewest < this.#options.full ? Math.min(fewest + ahead, this.#options.full) : fewest + AHEAD;
+    for (const worker of workers) {
+      const { open, state } = worker;
+      const room = upTo - open;
+      // The port is not sent for one more, but for the emptiest.
+      const isDue = state.accepts ? Math.abs(worker.upTo - upTo) >= ahead / 2 : room >= ahead / 4 || (room > 0 && open === fewest);
+      if (isDue) worker.accept(upTo, this.#ports);
     }
-    fewest.given++;
-    fewest.tell({ do: 'take', secure, ...(request && { request }) }, socket);
   }
 
   /** One after the other: the replacement is ready before the one it replaces sends its people away, so many a second. Twice is once. */
@@ -169,7 +234,27 @@ export class Processes {
         this.#options.log.error({ error: (error as Error).message }, 'a chat process is not replaced: the new one does not start');
         return;
       }
+      const open = this.#openSockets;
       await this.#drain(worker, (worker.open / perS) * 1000, AGAIN_MS);
+      await this.#back(open);
+    }
+  }
+
+  get #openSockets(): number {
+    return this.#workers.reduce((sum, { phase, open }) => sum + (phase === 'ready' ? open : 0), 0);
+  }
+
+  /** Until nearly so many are there again, or no more come: a machine that is sent more than it can take in ends with most of them outside. */
+  async #back(open: number): Promise<void> {
+    const { clock } = this.#options;
+    for (let most = 0, grewAtMs = clock.monotonicMs(); !this.#stopping; ) {
+      const now = this.#openSockets;
+      if (now >= open * BACK_SHARE || clock.monotonicMs() - grewAtMs >= BACK_MS) return;
+      if (now > most) {
+        most = now;
+        grewAtMs = clock.monotonicMs();
+      }
+      await new Promise<void>((resolve) => void clock.after(BACK_STEP_MS, resolve));
     }
   }
 
@@ -191,7 +276,10 @@ export class Processes {
 
   #fork(): Worker {
     const { start, begin, clock, log } = this.#options;
-    const worker = new Worker(start(), begin, clock);
+    const worker = new Worker(start(), begin, clock, (accepts) => {
+      if (accepts) this.#accepts();
+      this.#balance();
+    });
     this.#workers.push(worker);
     let wasReady = false;
     worker.ready.then(
@@ -203,7 +291,7 @@ export class Processes {
     );
     void worker.exited.then(() => {
       this.#workers = this.#workers.filter((one) => one !== worker);
-      this.#past = addStats([this.#past, withoutPeople(worker.stats)]);
+      this.#past = addStats([this.#past, withoutPeople(worker.state.stats)]);
       if (this.#stopping || worker.wasTold || !wasReady) return;
       log.error(
         { pid: worker.child.pid, signal: worker.child.signalCode, code: worker.child.exitCode },

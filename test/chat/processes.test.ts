@@ -4,9 +4,12 @@ import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import { addStats } from '../../src/chat/process-stats.js';
-import { Processes, type ToProcess } from '../../src/chat/processes.js';
+import { type HandedRequest, type PortHandle, Processes, type ToProcess } from '../../src/chat/processes.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
+
+const PORT = {} as PortHandle;
+const REQUEST: HandedRequest = { method: 'GET', url: '/chat', rawHeaders: [], head: '' };
 
 /** A child that does what the test says. */
 class FakeChild extends EventEmitter {
@@ -17,17 +20,23 @@ class FakeChild extends EventEmitter {
   signalCode: string | null = null;
   readonly told: ToProcess[] = [];
   sockets = 0;
-  send(message: ToProcess, socket?: unknown, _options?: unknown, done?: () => void): boolean {
+  handles = 0;
+  send(message: ToProcess, ...more: readonly unknown[]): boolean {
     this.told.push(message);
-    if (socket) this.sockets++;
-    done?.();
+    if (message.do === 'take') this.sockets++;
+    if (message.do === 'accept' && more[0] === PORT) this.handles++;
+    (more.at(-1) as () => void)();
     return true;
   }
   ready(): void {
     this.emit('message', { say: 'ready' });
   }
-  state(closed: number, more: object = {}): void {
-    this.emit('message', { say: 'state', closed, stats: { ...addStats([]), ...more } });
+  state(state: { open?: number; taken?: number; accepts?: boolean }, stats: object = {}): void {
+    this.emit('message', { say: 'state', open: 0, taken: 0, accepts: false, ...state, stats: { ...addStats([]), ...stats } });
+  }
+  /** How far it may go. */
+  get upTo(): number | undefined {
+    return this.told.reduce<number | undefined>((upTo, told) => (told.do === 'accept' ? told.upTo : upTo), undefined);
   }
   exit(code: number | null, signal: string | null = null): void {
     this.connected = false;
@@ -52,11 +61,21 @@ const settled = async () => {
   for (let n = 0; n < 5; n++) await new Promise((resolve) => setImmediate(resolve));
 };
 
-async function world(count: number) {
+/** As time passes. */
+const waited = async (clock: FakeClock, ms: number) => {
+  for (let passed = 0; passed < ms; passed += 100) {
+    await settled();
+    clock.advance(100);
+  }
+  await settled();
+};
+
+async function world(count: number, full = 1000) {
   const clock = new FakeClock();
   const children: FakeChild[] = [];
   const processes = new Processes({
     count,
+    full,
     begin: { config: 1 },
     clock,
     log: silentLog,
@@ -72,38 +91,95 @@ async function world(count: number) {
   return { clock, children, processes };
 }
 
-test('each socket goes to the process that has the fewest', async () => {
+test('a request that was read goes to the process that has the fewest', async () => {
   const { children, processes } = await world(3);
   assert.deepEqual(children[0]!.told[0], { do: 'begin', with: { config: 1 } });
-  for (let n = 0; n < 9; n++) processes.give(socket(), false);
+  for (let n = 0; n < 9; n++) processes.give(socket(), REQUEST);
   assert.deepEqual(
     children.map(({ sockets }) => sockets),
     [3, 3, 3],
   );
-  children[1]!.state(2);
-  processes.give(socket(), false);
-  processes.give(socket(), true);
+  assert.deepEqual(children[0]!.told.at(-1), { do: 'take', request: REQUEST });
+  // Of three it has taken two, which are gone, and one is on its way.
+  children[1]!.state({ open: 0, taken: 2 });
+  processes.give(socket(), REQUEST);
+  processes.give(socket(), REQUEST);
   assert.deepEqual(
     children.map(({ sockets }) => sockets),
     [3, 5, 3],
   );
 });
 
+test('each accepts until it is a little ahead of the emptiest, and is given the port again when that one has caught up', async () => {
+  const { children, processes } = await world(3);
+  assert.ok(children.every(({ upTo }) => upTo === undefined));
+  processes.share(new Map([['plain', PORT]]));
+  assert.deepEqual(
+    children.map(({ upTo, handles }) => [upTo, handles]),
+    [
+      [8, 1],
+      [8, 1],
+      [8, 1],
+    ],
+  );
+  const [one, two, three] = children as [FakeChild, FakeChild, FakeChild];
+  one.state({ open: 8 });
+  two.state({ open: 8 });
+  assert.deepEqual([one.handles, two.handles], [1, 1], 'it is the turn of the third');
+  three.state({ open: 8 });
+  assert.deepEqual([one.handles, two.handles, three.handles], [2, 2, 2]);
+  assert.deepEqual([one.upTo, two.upTo, three.upTo], [16, 16, 16]);
+  one.state({ open: 320, accepts: true });
+  two.state({ open: 320, accepts: true });
+  three.state({ open: 320, accepts: true });
+  assert.equal(one.upTo, 320 + 8 + 20, 'the more there are, the less it matters');
+  assert.equal(one.handles, 2, 'it has the port');
+  three.state({ open: 0, accepts: true });
+  assert.deepEqual([one.upTo, two.upTo], [8, 8], 'and to less when another has become emptier');
+});
+
+test('nobody waits for a process that says nothing', async () => {
+  const { clock, children, processes } = await world(2);
+  processes.share(new Map([['plain', PORT]]));
+  const [silent, other] = children as [FakeChild, FakeChild];
+  other.state({ open: 8 });
+  assert.equal(other.handles, 1);
+  clock.advance(1001);
+  other.state({ open: 8 });
+  assert.deepEqual([other.handles, other.upTo], [2, 16]);
+  silent.state({ open: 0, accepts: true });
+  other.state({ open: 16 });
+  assert.equal(other.handles, 2, 'it is back');
+});
+
+test('none goes beyond what it is meant to hold before all do, and then all go on, to say that they are full', async () => {
+  const { children, processes } = await world(2, 10);
+  processes.share(new Map([['plain', PORT]]));
+  const [one, two] = children as [FakeChild, FakeChild];
+  one.state({ open: 8 });
+  two.state({ open: 8 });
+  assert.deepEqual([one.upTo, two.upTo], [10, 10]);
+  one.state({ open: 10 });
+  assert.deepEqual([one.upTo, one.handles], [10, 2]);
+  two.state({ open: 10 });
+  assert.deepEqual([one.upTo, one.handles, two.upTo], [18, 3, 18]);
+});
+
 test('a process that dies is replaced; what it has counted stays, its people do not', async () => {
   const { clock, children, processes } = await world(2);
-  children[0]!.state(0, { connections: 7, users: 5, delivered: 100, deliveryCounts: [1, 2] });
-  children[1]!.state(0, { connections: 1, users: 1, delivered: 10, deliveryCounts: [1, 1] });
+  children[0]!.state({}, { connections: 7, users: 5, delivered: 100, deliveryCounts: [1, 2] });
+  children[1]!.state({}, { connections: 1, users: 1, delivered: 10, deliveryCounts: [1, 1] });
   assert.deepEqual([processes.stats.connections, processes.stats.delivered], [8, 110]);
   children[0]!.exit(null, 'SIGKILL');
   await settled();
   assert.equal(children.length, 3);
   const { connections, users, delivered, deliveryCounts } = processes.stats;
   assert.deepEqual([connections, users, delivered, deliveryCounts], [1, 1, 110, [2, 3]]);
-  for (let n = 0; n < 4; n++) processes.give(socket(), false);
+  for (let n = 0; n < 4; n++) processes.give(socket(), REQUEST);
   assert.equal(children[2]!.sockets, 0, 'not before it is ready');
   children[2]!.ready();
   await settled();
-  processes.give(socket(), false);
+  processes.give(socket(), REQUEST);
   assert.equal(children[2]!.sockets, 1);
 
   children[2]!.exit(1);
@@ -118,15 +194,18 @@ test('a process that dies is replaced; what it has counted stays, its people do 
 
 test('replaced one by one: the new one is ready before the old one sends its people away', async () => {
   const { clock, children, processes } = await world(2);
-  for (let n = 0; n < 8; n++) processes.give(socket(), false);
+  for (let n = 0; n < 8; n++) processes.give(socket(), REQUEST);
   const restarting = processes.restart(2);
   await settled();
   assert.equal(children.length, 3);
   assert.ok(!children[0]!.told.some((told) => told.do === 'drain'));
+  processes.share(new Map([['plain', PORT]]));
+  assert.equal(children[2]!.upTo, undefined, 'not before it is ready');
   children[2]!.ready();
   await settled();
+  assert.equal(children[2]!.upTo, 8);
   assert.deepEqual(children[0]!.told.at(-1), { do: 'drain', withinMs: 2000, retryMs: 1000 });
-  for (let n = 0; n < 4; n++) processes.give(socket(), false);
+  for (let n = 0; n < 4; n++) processes.give(socket(), REQUEST);
   assert.deepEqual([children[0]!.sockets, children[1]!.sockets, children[2]!.sockets], [4, 4, 4]);
   assert.equal(children.length, 3, 'the next waits');
   children[0]!.exit(0);
@@ -138,9 +217,43 @@ test('replaced one by one: the new one is ready before the old one sends its peo
   clock.advance(13_000);
   await settled();
   assert.equal(children[1]!.signalCode, 'SIGKILL');
+  await waited(clock, 3100);
   await restarting;
   assert.deepEqual(processes.pids, [children[2]!.pid, children[3]!.pid]);
   assert.equal(children.length, 4);
+});
+
+test('the next process is replaced when those of the last are back, or come no more', async () => {
+  const { clock, children, processes } = await world(3);
+  for (const child of children) child.state({ open: 100 });
+  const restarting = processes.restart(1000);
+  children[3]!.ready();
+  await settled();
+  children[0]!.exit(0);
+  await settled();
+  for (let open = 10; open <= 90; open += 10) {
+    children[3]!.state({ open });
+    await waited(clock, 2000);
+    assert.equal(children.length, 4, `${open} of 100 are back`);
+  }
+  children[3]!.state({ open: 97 });
+  await waited(clock, 200);
+  assert.equal(children.length, 5);
+
+  children[4]!.ready();
+  await settled();
+  children[1]!.exit(0);
+  await settled();
+  children[4]!.state({ open: 50 });
+  await waited(clock, 3000);
+  assert.equal(children.length, 5);
+  await waited(clock, 200);
+  assert.equal(children.length, 6, 'the others have gone for good');
+  children[5]!.ready();
+  await settled();
+  children[2]!.exit(0);
+  await waited(clock, 3100);
+  await restarting;
 });
 
 test('a replacement that does not start leaves the old one where it is', async () => {
@@ -160,7 +273,7 @@ test('the start fails when one does not start, and nothing is left', async () =>
     children.push(child);
     return child as unknown as ChildProcess;
   };
-  const processes = new Processes({ count: 2, begin: {}, clock, log: silentLog, start });
+  const processes = new Processes({ count: 2, full: 10, begin: {}, clock, log: silentLog, start });
   const starting = processes.start();
   children[0]!.ready();
   children[1]!.emit('message', { say: 'failed', reason: 'Redis is too old' });
@@ -182,7 +295,7 @@ test('stopping tells everybody when to come back, twice is harmless, and what ha
   await settled();
   assert.equal(children.length, 2);
   const late = socket();
-  processes.give(late, false);
+  processes.give(late, REQUEST);
   assert.ok(late.destroyed);
 });
 
@@ -190,6 +303,6 @@ test('a socket whose process has just gone is destroyed, and the client comes ba
   const { children, processes } = await world(1);
   children[0]!.connected = false;
   const one = socket();
-  processes.give(one, false);
+  processes.give(one, REQUEST);
   assert.ok(one.destroyed);
 });
