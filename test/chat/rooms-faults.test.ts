@@ -239,7 +239,7 @@ class World {
     }
     for (const member of members) {
       const entries = [...member.entries.values()].sort((a, b) => a.offset - b.offset);
-      const first = entries[0]?.offset ?? 1;
+      const first = Math.min(entries[0]?.offset ?? Number.POSITIVE_INFINITY, member.joinedAt + 1);
       assert.deepEqual(
         entries.map(({ offset, t, mid }) => `${offset} ${t} ${mid ?? ''}`),
         order.slice(first - 1),

@@ -75,6 +75,8 @@ export class Member implements RoomListener {
   readonly faults: string[] = [];
   readonly resets: { epoch: number; keep: number }[] = [];
   readonly userId: string | undefined;
+  /** Where it came in: it has what follows. */
+  readonly joinedAt: number;
   cursor: number;
   epoch: number;
   closed: string | undefined;
@@ -84,6 +86,7 @@ export class Member implements RoomListener {
 
   constructor(room: Room, cursor = room.head, userId?: string) {
     this.room = room;
+    this.joinedAt = cursor;
     this.cursor = cursor;
     this.epoch = room.epoch;
     this.userId = userId;
