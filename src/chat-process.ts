@@ -72,12 +72,12 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
   clock.every(STATE_MS, sayState);
 
   let isEnding = false;
-  const end = (withinMs: number, retryMs: number) => {
+  const end = (retryMs: number) => {
     if (isEnding) return;
     isEnding = true;
     acceptor.stop();
     void (async () => {
-      await gateway.drain(withinMs, retryMs);
+      gateway.drain(Number.POSITIVE_INFINITY, retryMs);
       const untilMs = clock.monotonicMs() + CLOSING_MS;
       while (gateway.connections > 0 && clock.monotonicMs() < untilMs) await new Promise<void>((resolve) => void clock.after(20, resolve));
       sayState();
@@ -89,8 +89,11 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     })();
   };
   process.on('message', (told: ToProcess, handle: unknown) => {
-    if (told.do === 'drain') end(told.withinMs, told.retryMs);
-    else if (told.do === 'accept') acceptor.accept(told.upTo, told.at, handle as PortHandle | undefined);
+    if (told.do === 'end') end(told.retryMs);
+    else if (told.do === 'drain') {
+      acceptor.stop();
+      gateway.drain(told.count, told.retryMs);
+    } else if (told.do === 'accept') acceptor.accept(told.upTo, told.at, handle as PortHandle | undefined);
     else if (told.do === 'take') {
       taken++;
       // It may have gone on its way here.
@@ -98,7 +101,7 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     }
   });
   // The primary is gone: whoever is here has to come back somewhere else.
-  process.on('disconnect', () => end(0, 2000));
+  process.on('disconnect', () => end(2000));
   say({ say: 'ready' });
 }
 

@@ -11,7 +11,7 @@ import { childEnvironment } from './config.js';
 import type { Component } from './runtime/lifecycle.js';
 import type { ComposeChatOptions, UpgradeHandler } from './service-chat.js';
 
-/** A rolling restart (SIGHUP) sends so many away a second from the process that goes. */
+/** A rolling restart (SIGHUP) sends so many away a second at most from the process that goes. */
 const RESTARTED_PER_S = 1000;
 
 /**

@@ -137,7 +137,7 @@ function door({ config, clock, log, tls, onUpgrade }: ComposeChatOptions, opened
     },
     async stop() {
       for (const server of servers) server.close();
-      await gateway.drain(0, retrySpreadMs(gateway.connections));
+      gateway.drain(Number.POSITIVE_INFINITY, retrySpreadMs(gateway.connections));
       const untilMs = clock.monotonicMs() + CLOSING_MS;
       while (gateway.connections > 0 && clock.monotonicMs() < untilMs) await new Promise<void>((resolve) => void clock.after(20, resolve));
       await opened.stop();

@@ -126,6 +126,8 @@ export class Gateway implements ConnectionHost {
   /** Came with an API key: no session ends it, so that it is good is asked again and again. */
   readonly #withKeys = new Set<Connection>();
   #isDraining = false;
+  /** Who was here when that began, and was not sent away yet. */
+  #leaving: Connection[] | undefined;
   #checking: Promise<void> | undefined;
   #ticks = 0;
   readonly #cancels: (() => void)[] = [];
@@ -575,25 +577,17 @@ export class Gateway implements ConnectionHost {
 
   // The end.
 
-  /**
-   * Sends everybody away within `withinMs`, each at a moment of his own; he comes back up to `retryMs` later. Resolves when the last is told. No
-   * new connection is taken from now on. Twice is harmless.
-   */
-  async drain(withinMs: number, retryMs: number): Promise<void> {
-    if (this.#isDraining) return;
+  /** Sends so many away; each comes back at a moment of his own up to `retryMs` later. No new connection is taken from now on. */
+  drain(count: number, retryMs: number): void {
     this.#isDraining = true;
-    const all = this.#slots.flat();
-    const steps = Math.max(1, Math.ceil(withinMs / TICK_MS));
-    const perStep = Math.ceil(all.length / steps);
-    for (let from = 0; from < all.length; from += perStep) {
-      for (const connection of all.slice(from, from + perStep)) {
-        if (connection.phase === 'open') connection.send(`{"t":"drain","retryMs":${Math.ceil(Math.random() * retryMs)}}`);
-        this.#close(connection, CLOSE.restart, 'restart');
-      }
-      if (withinMs > 0 && from + perStep < all.length)
-        await new Promise<void>((resolve) => {
-          this.#options.clock.after(TICK_MS, resolve);
-        });
+    this.#leaving ??= this.#slots.flat();
+    for (let left = count; left > 0; ) {
+      const connection = this.#leaving.pop();
+      if (!connection) return;
+      if (connection.phase === 'closing' || connection.phase === 'closed') continue;
+      left--;
+      if (connection.phase === 'open') connection.send(`{"t":"drain","retryMs":${Math.ceil(Math.random() * retryMs)}}`);
+      this.#close(connection, CLOSE.restart, 'restart');
     }
   }
 

@@ -12,8 +12,10 @@ export type ToProcess =
   | { readonly do: 'accept'; readonly upTo: number; readonly at?: ChatPort }
   /** Comes with the socket of a request that was read already. */
   | { readonly do: 'take'; readonly request: HandedRequest }
-  /** Send everybody away within this time, each back within `retryMs`, and end. */
-  | { readonly do: 'drain'; readonly withinMs: number; readonly retryMs: number };
+  /** Send so many away, who come back within `retryMs`; accept nobody from now on. */
+  | { readonly do: 'drain'; readonly count: number; readonly retryMs: number }
+  /** Send away who is left, and end. */
+  | { readonly do: 'end'; readonly retryMs: number };
 
 export type ChatPort = 'plain' | 'secure';
 
@@ -51,13 +53,17 @@ const AHEAD_SHARE = 1 / 16;
 const SILENT_MS = 1000;
 /** A process that died is replaced at once, and after this time when that fails. */
 const AGAIN_MS = 1000;
-/** After it was told to drain, beyond the time it was given for that. */
+/** After it was told to. */
 const END_MS = 10_000;
 
-/** Of those who were sent away so many are back before the next process is replaced, or none has come for so long. */
-const BACK_SHARE = 0.98;
+/**
+ * While a process is replaced so many of those who were sent away are not back yet, and none is asked to wait longer than that: a machine that is sent more
+ * than it can take in ends with most of them outside.
+ */
+const MOST_AWAY = 500;
+const STEP_MS = 100;
+/** Who is not back when nobody has come for so long is not waited for. */
 const BACK_MS = 3000;
-const BACK_STEP_MS = 100;
 
 type Phase = 'starting' | 'ready' | 'draining' | 'gone';
 
@@ -215,7 +221,7 @@ export class Processes {
     }
   }
 
-  /** One after the other: the replacement is ready before the one it replaces sends its people away, so many a second. Twice is once. */
+  /** One after the other: the replacement is ready before the one it replaces sends its people away, so many a second at most. Twice is once. */
   restart(perS: number): Promise<void> {
     this.#restarting ??= this.#restart(perS).finally(() => {
       this.#restarting = undefined;
@@ -234,43 +240,55 @@ export class Processes {
         this.#options.log.error({ error: (error as Error).message }, 'a chat process is not replaced: the new one does not start');
         return;
       }
-      const open = this.#openSockets;
-      await this.#drain(worker, (worker.open / perS) * 1000, AGAIN_MS);
-      await this.#back(open);
+      await this.#drain(worker, perS);
+      await this.#end(worker, AGAIN_MS);
     }
   }
 
-  get #openSockets(): number {
-    return this.#workers.reduce((sum, { phase, open }) => sum + (phase === 'ready' ? open : 0), 0);
-  }
-
-  /** Until nearly so many are there again, or no more come: a machine that is sent more than it can take in ends with most of them outside. */
-  async #back(open: number): Promise<void> {
+  /** Sends its people away as fast as the others take them in. */
+  async #drain(worker: Worker, perS: number): Promise<void> {
+    if (worker.phase !== 'ready') return;
+    worker.phase = 'draining';
+    worker.wasTold = true;
     const { clock } = this.#options;
-    for (let most = 0, grewAtMs = clock.monotonicMs(); !this.#stopping; ) {
-      const now = this.#openSockets;
-      if (now >= open * BACK_SHARE || clock.monotonicMs() - grewAtMs >= BACK_MS) return;
+    const others = () => this.#workers.reduce((sum, { phase, open }) => sum + (phase === 'ready' ? open : 0), 0);
+    let before = others();
+    let most = before;
+    let grewAtMs = clock.monotonicMs();
+    const all = worker.open;
+    for (let sent = 0; sent < all && worker.child.connected && !this.#stopping; ) {
+      const now = others();
       if (now > most) {
         most = now;
         grewAtMs = clock.monotonicMs();
+      } else if (clock.monotonicMs() - grewAtMs >= BACK_MS) {
+        // As if they were.
+        before = now - sent;
+        grewAtMs = clock.monotonicMs();
       }
-      await new Promise<void>((resolve) => void clock.after(BACK_STEP_MS, resolve));
+      const away = sent - (now - before);
+      const count = Math.min(Math.ceil((perS * STEP_MS) / 1000), MOST_AWAY - away, all - sent);
+      if (count > 0) {
+        worker.tell({ do: 'drain', count, retryMs: AGAIN_MS });
+        sent += count;
+      }
+      await new Promise<void>((resolve) => void clock.after(STEP_MS, resolve));
     }
   }
 
-  async #drain(worker: Worker, withinMs: number, retryMs: number): Promise<void> {
+  async #end(worker: Worker, retryMs: number): Promise<void> {
     if (worker.phase === 'gone') return;
     worker.phase = 'draining';
     worker.wasTold = true;
-    worker.tell({ do: 'drain', withinMs, retryMs });
-    const cancel = this.#options.clock.after(withinMs + END_MS, () => worker.child.kill('SIGKILL'));
+    worker.tell({ do: 'end', retryMs });
+    const cancel = this.#options.clock.after(END_MS, () => worker.child.kill('SIGKILL'));
     await worker.exited;
     cancel();
   }
 
   /** Everybody is sent away at once, and comes back within `retryMs`. Twice is harmless. */
   stop(retryMs: number): Promise<void> {
-    this.#stopping ??= Promise.all(this.#workers.map((worker) => this.#drain(worker, 0, retryMs))).then(() => undefined);
+    this.#stopping ??= Promise.all(this.#workers.map((worker) => this.#end(worker, retryMs))).then(() => undefined);
     return this.#stopping;
   }
 

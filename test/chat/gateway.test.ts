@@ -598,9 +598,12 @@ inWorld('heads every 25 s, with a ping where nothing has come since the last; wh
 
 inWorld('draining: each is told when to come back, and closed; nobody new comes in', async (world) => {
   const clients = await Promise.all(Array.from({ length: 8 }, () => world.joined(undefined)));
-  const draining = world.gateway.drain(400, 1000);
+  world.gateway.drain(3, 1000);
+  while (world.gateway.connections > 5) await new Promise((resolve) => setTimeout(resolve, 5));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(world.gateway.connections, 5, 'so many are sent away at first');
+  world.gateway.drain(Number.POSITIVE_INFINITY, 1000);
   await world.pass(600);
-  await draining;
   const retries = new Set<number>();
   for (const client of clients) {
     assert.equal((await client.closed).code, CLOSE.restart);

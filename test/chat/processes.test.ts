@@ -204,7 +204,9 @@ test('replaced one by one: the new one is ready before the old one sends its peo
   children[2]!.ready();
   await settled();
   assert.equal(children[2]!.upTo, 8);
-  assert.deepEqual(children[0]!.told.at(-1), { do: 'drain', withinMs: 2000, retryMs: 1000 });
+  assert.deepEqual(children[0]!.told.at(-1), { do: 'drain', count: 1, retryMs: 1000 });
+  await waited(clock, 500);
+  assert.deepEqual(children[0]!.told.at(-1), { do: 'end', retryMs: 1000 });
   for (let n = 0; n < 4; n++) processes.give(socket(), REQUEST);
   assert.deepEqual([children[0]!.sockets, children[1]!.sockets, children[2]!.sockets], [4, 4, 4]);
   assert.equal(children.length, 3, 'the next waits');
@@ -214,45 +216,44 @@ test('replaced one by one: the new one is ready before the old one sends its peo
   children[3]!.ready();
   await settled();
   // It hangs.
-  clock.advance(13_000);
-  await settled();
+  await waited(clock, 400 + 10_000);
   assert.equal(children[1]!.signalCode, 'SIGKILL');
-  await waited(clock, 3100);
   await restarting;
   assert.deepEqual(processes.pids, [children[2]!.pid, children[3]!.pid]);
   assert.equal(children.length, 4);
 });
 
-test('the next process is replaced when those of the last are back, or come no more', async () => {
-  const { clock, children, processes } = await world(3);
-  for (const child of children) child.state({ open: 100 });
-  const restarting = processes.restart(1000);
-  children[3]!.ready();
+test('a process that is replaced sends nobody away whom the others have not taken in, but for those who never come back', async () => {
+  const { clock, children, processes } = await world(2);
+  for (const child of children) child.state({ open: 3000 });
+  const [leaving, other] = children as [FakeChild, FakeChild];
+  const sent = () => leaving.told.reduce((sum, told) => sum + (told.do === 'drain' ? told.count : 0), 0);
+  const restarting = processes.restart(2000);
+  const replacement = children[2]!;
+  replacement.ready();
   await settled();
-  children[0]!.exit(0);
-  await settled();
-  for (let open = 10; open <= 90; open += 10) {
-    children[3]!.state({ open });
-    await waited(clock, 2000);
-    assert.equal(children.length, 4, `${open} of 100 are back`);
+  assert.equal(sent(), 200);
+  await waited(clock, 1000);
+  assert.equal(sent(), 500, 'no more than so many are away');
+  replacement.state({ open: 250 });
+  other.state({ open: 3050 });
+  await waited(clock, 1000);
+  assert.equal(sent(), 800);
+  // Those 500 are gone for good.
+  await waited(clock, 1800);
+  assert.equal(sent(), 800);
+  await waited(clock, 1000);
+  assert.equal(sent(), 1300);
+  assert.ok(!leaving.told.some((told) => told.do === 'end'));
+  for (let open = 300; sent() < 3000; open += 500) {
+    replacement.state({ open });
+    await waited(clock, 500);
   }
-  children[3]!.state({ open: 97 });
-  await waited(clock, 200);
-  assert.equal(children.length, 5);
-
-  children[4]!.ready();
+  await waited(clock, 100);
+  assert.deepEqual(leaving.told.at(-1), { do: 'end', retryMs: 1000 });
+  leaving.exit(0);
   await settled();
-  children[1]!.exit(0);
-  await settled();
-  children[4]!.state({ open: 50 });
-  await waited(clock, 3000);
-  assert.equal(children.length, 5);
-  await waited(clock, 200);
-  assert.equal(children.length, 6, 'the others have gone for good');
-  children[5]!.ready();
-  await settled();
-  children[2]!.exit(0);
-  await waited(clock, 3100);
+  children[3]!.emit('message', { say: 'failed', reason: 'enough' });
   await restarting;
 });
 
@@ -286,7 +287,7 @@ test('the start fails when one does not start, and nothing is left', async () =>
 test('stopping tells everybody when to come back, twice is harmless, and what hangs is killed', async () => {
   const { clock, children, processes } = await world(2);
   const stopping = processes.stop(5000);
-  assert.deepEqual(children[1]!.told.at(-1), { do: 'drain', withinMs: 0, retryMs: 5000 });
+  assert.deepEqual(children[1]!.told.at(-1), { do: 'end', retryMs: 5000 });
   children[0]!.exit(0);
   clock.advance(10_000);
   await stopping;

@@ -3,6 +3,7 @@
 // Raw sockets with as little of WebSocket as a member needs: a mask of zeros (RFC 6455 5.3 asks for one, not for a secret one), frames that are
 // looked at where they lie. So that what is measured is the server.
 import { connect, type Socket } from 'node:net';
+import { clientFrame } from './client-frame.js';
 import { bare, type Dialect, nats, socketIo, type TokenOptions, veza } from './dialects.js';
 import { Histogram } from './histogram.js';
 import { nowUs, readStamps, stamp } from './stamp.js';
@@ -93,26 +94,12 @@ function roomsOf(member: number): string[] {
   return [`${prefix}${first}`, `${prefix}${second}`];
 }
 
-function frameOf(text: string): Buffer {
-  const length = Buffer.byteLength(text);
-  const head = length < 126 ? 6 : 8;
-  const frame = Buffer.alloc(head + length);
-  frame[0] = 0x81;
-  if (length < 126) frame[1] = 0x80 | length;
-  else {
-    frame[1] = 0x80 | 126;
-    frame.writeUInt16BE(length, 2);
-  }
-  frame.write(text, head);
-  return frame;
-}
-
 /** In one write. */
 function send(member: Member, ...texts: readonly string[]): void {
   if (texts.length === 0) return;
   if (!dialect.upgrade) member.socket.write(texts.join(''));
-  else if (texts.length === 1) member.socket.write(frameOf(texts[0]!));
-  else member.socket.write(Buffer.concat(texts.map(frameOf)));
+  else if (texts.length === 1) member.socket.write(clientFrame(texts[0]!));
+  else member.socket.write(Buffer.concat(texts.map(clientFrame)));
 }
 
 function tally(counts: Record<string, number>, what: string): void {

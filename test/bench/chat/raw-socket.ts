@@ -1,4 +1,5 @@
 import { connect, type Socket } from 'node:net';
+import { clientFrame } from './client-frame.js';
 
 export interface RawSocketOptions {
   readonly port: number;
@@ -52,17 +53,7 @@ export class RawSocket {
   }
 
   send(text: string): void {
-    const length = Buffer.byteLength(text);
-    const head = length < 126 ? 6 : 8;
-    const frame = Buffer.alloc(head + length);
-    frame[0] = 0x81;
-    if (length < 126) frame[1] = 0x80 | length;
-    else {
-      frame[1] = 0x80 | 126;
-      frame.writeUInt16BE(length, 2);
-    }
-    frame.write(text, head);
-    if (this.#socket.writable) this.#socket.write(frame);
+    if (this.#socket.writable) this.#socket.write(clientFrame(text));
   }
 
   /** As a train in a tunnel does. */
