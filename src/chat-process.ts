@@ -14,7 +14,7 @@ import { openChatRooms, openGateway } from './chat-service.js';
 import type { Config } from './config.js';
 import { SystemClock } from './runtime/clock.js';
 import { messageOf } from './runtime/errors.js';
-import { createLog } from './runtime/log.js';
+import { createLog, exit } from './runtime/log.js';
 import { TlsFiles } from './runtime/tls-files.js';
 import { statsOf } from './service-chat-stats.js';
 
@@ -85,7 +85,7 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
       await chat.stop();
       await access.stop();
       await database.stop();
-      process.exit(0);
+      await exit(0);
     })();
   };
   process.on('message', (told: ToProcess, handle: unknown) => {
@@ -125,6 +125,6 @@ process.on('SIGHUP', () => undefined);
 process.on('message', (told: ToProcess) => {
   if (told.do !== 'begin') return;
   begin(told.with as ChatProcessOptions).catch((error) => {
-    process.send?.({ say: 'failed', reason: messageOf(error) } satisfies FromProcess, () => process.exit(1));
+    process.send?.({ say: 'failed', reason: messageOf(error) } satisfies FromProcess, () => void exit(1));
   });
 });

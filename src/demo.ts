@@ -9,7 +9,7 @@ import { MUSIC_SECONDS, renderMusic } from './demo-music.js';
 import { startService } from './main.js';
 import { type Clock, SystemClock } from './runtime/clock.js';
 import { messageOf } from './runtime/errors.js';
-import { createLog, type Log } from './runtime/log.js';
+import { createLog, exit, type Log } from './runtime/log.js';
 
 /**
  * `npm run demo`: the service on its embedded defaults with a show on air. The music goes the way a broadcaster's does, out of an encoder
@@ -196,7 +196,7 @@ async function demo(config: Config): Promise<void> {
     say('\nStopping …');
     cancelTitles();
     publisher?.stop();
-    process.exit((await service.stop()) ? code : 1);
+    await exit((await service.stop()) ? code : 1);
   };
   process.on('SIGINT', () => void stop(0));
   process.on('SIGTERM', () => void stop(0));
@@ -255,5 +255,5 @@ try {
   await demo(config);
 } catch (error) {
   process.stderr.write(`${portHint(config, error) ?? messageOf(error)}\n`);
-  process.exit(1);
+  await exit(1);
 }

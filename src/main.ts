@@ -7,7 +7,7 @@ import { type HttpListener, listenHttp, useCertificate } from './app/http-listen
 import { type Config, ConfigError, loadConfig } from './config.js';
 import { type Clock, SystemClock } from './runtime/clock.js';
 import { messageOf } from './runtime/errors.js';
-import { createLog, type Log } from './runtime/log.js';
+import { createLog, exit, type Log } from './runtime/log.js';
 import { TlsFiles } from './runtime/tls-files.js';
 import type { PublicListeners, Service } from './service.js';
 
@@ -117,11 +117,11 @@ export async function runService(fixed: Readonly<Record<string, string>> = {}): 
     service = await startService(config, log);
   } catch (error) {
     log.error({ error: messageOf(error) }, 'cannot start');
-    process.exit(1);
+    return exit(1);
   }
   const stop = async (signal: string) => {
     log.info({ signal }, 'stopping');
-    process.exit((await service.stop()) ? 0 : 1);
+    await exit((await service.stop()) ? 0 : 1);
   };
   process.on('SIGTERM', (signal) => void stop(signal));
   process.on('SIGINT', (signal) => void stop(signal));

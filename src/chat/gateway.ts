@@ -33,6 +33,7 @@ import {
 } from './protocol.js';
 import { Requests } from './requests.js';
 import type { Room, RoomInfo } from './room.js';
+import { Wheel } from './wheel.js';
 
 export interface GatewayOptions {
   readonly rooms: RoomSource;
@@ -107,8 +108,7 @@ export class Gateway implements ConnectionHost {
   readonly #options: GatewayOptions;
   readonly #requests: Requests;
   readonly #server: WebSocketServer;
-  readonly #slots: Connection[][] = Array.from({ length: SLOTS }, () => []);
-  #slot = 0;
+  readonly #wheel = new Wheel<Connection>(SLOTS);
   #open = 0;
   #turningAway = 0;
   readonly #accounts = new Map<string, Account>();
@@ -249,15 +249,7 @@ export class Gateway implements ConnectionHost {
       const group = this.#groupOf(address);
       this.#perAddress.set(group, (this.#perAddress.get(group) ?? 0) + 1);
     }
-    this.#schedule(connection);
-  }
-
-  /** Spread by chance, so that no tick has more to do than others. */
-  #schedule(connection: Connection): void {
-    connection.slot = (Math.random() * SLOTS) | 0;
-    const slot = this.#slots[connection.slot]!;
-    connection.slotIndex = slot.length;
-    slot.push(connection);
+    this.#wheel.add(connection);
   }
 
   received(connection: Connection, text: string): void {
@@ -399,12 +391,7 @@ export class Gateway implements ConnectionHost {
       if (left > 0) this.#perAddress.set(group, left);
       else this.#perAddress.delete(group);
     }
-    const slot = this.#slots[connection.slot]!;
-    const last = slot.pop()!;
-    if (last !== connection) {
-      slot[connection.slotIndex] = last;
-      last.slotIndex = connection.slotIndex;
-    }
+    this.#wheel.remove(connection);
     this.#early.delete(connection);
     this.#unanswered.delete(connection);
     this.#withKeys.delete(connection);
@@ -460,27 +447,17 @@ export class Gateway implements ConnectionHost {
     for (const connection of connections) connection.flush();
   };
 
-  // The wheel.
+  // The turn of each.
 
   #tick(): void {
     const used = this.#busy();
     this.#gatherMs = used <= BUSY ? 0 : Math.min(MAX_GATHER_MS, ((used - BUSY) / (1 - BUSY)) * MAX_GATHER_MS);
-    this.#slot = (this.#slot + 1) % SLOTS;
+    this.#wheel.step();
     this.#ticks++;
     const nowMs = this.nowMs();
     const wallMs = this.wallMs();
-    for (let slot = this.#slot % CHECK_SLOTS; slot < SLOTS; slot += CHECK_SLOTS) {
-      const connections = this.#slots[slot]!;
-      for (let index = connections.length - 1; index >= 0; index--) {
-        const connection = connections[index];
-        if (connection) this.#check(connection, nowMs, wallMs);
-      }
-    }
-    const pinged = this.#slots[this.#slot]!;
-    for (let index = pinged.length - 1; index >= 0; index--) {
-      const connection = pinged[index];
-      if (connection) this.#ping(connection);
-    }
+    this.#wheel.turn(CHECK_SLOTS, (connection) => this.#check(connection, nowMs, wallMs));
+    this.#wheel.turn(SLOTS, (connection) => this.#ping(connection));
     if (this.#ticks % CHECK_SLOTS === 0) {
       this.audiences.tidy();
       this.#checking ??= this.#checkKeys().finally(() => {
@@ -580,7 +557,7 @@ export class Gateway implements ConnectionHost {
   /** Sends so many away; each comes back at a moment of his own up to `retryMs` later. No new connection is taken from now on. */
   drain(count: number, retryMs: number): void {
     this.#isDraining = true;
-    this.#leaving ??= this.#slots.flat();
+    this.#leaving ??= this.#wheel.all();
     for (let left = count; left > 0; ) {
       const connection = this.#leaving.pop();
       if (!connection) return;
@@ -594,7 +571,7 @@ export class Gateway implements ConnectionHost {
   /** Cuts what is left. Twice is harmless. */
   async stop(): Promise<void> {
     for (const cancel of this.#cancels.splice(0)) cancel();
-    for (const connection of this.#slots.flat()) connection.cut();
+    for (const connection of this.#wheel.all()) connection.cut();
     await this.#checking;
     this.#server.close();
     this.audiences.stop();

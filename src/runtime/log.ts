@@ -15,17 +15,44 @@ export interface LogOptions {
   version: string;
 }
 
+const FLUSH_MS = 1000;
+type Destination = ReturnType<typeof pino.destination>;
+let stdout: Destination | undefined;
+
 /** JSON lines on stdout. Anything under a name that holds a secret is removed before it is written. */
 export function createLog(options: LogOptions): Log {
-  return pino({
-    level: options.level,
-    base: { service: options.service, version: options.version },
-    timestamp: pino.stdTimeFunctions.isoTime,
-    redact: {
-      paths: ['streamKey', 'token', 'password', 'authorization', '*.streamKey', '*.token', '*.password', '*.authorization'],
-      censor: '[removed]',
+  stdout ??= pino.destination({ fd: 1, sync: false });
+  return pino(
+    {
+      level: options.level,
+      base: { service: options.service, version: options.version },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      redact: {
+        paths: ['streamKey', 'token', 'password', 'authorization', '*.streamKey', '*.token', '*.password', '*.authorization'],
+        censor: '[removed]',
+      },
     },
-  }) as unknown as Log;
+    stdout,
+  ) as unknown as Log;
+}
+
+/**
+ * Ends the process when its log is written, or nobody has read it for a second. With `process.exit` alone pino writes what is left on the way out, and where
+ * whoever read it is gone it tries that for ever: a chat process stayed, with all its connections, when the service was killed together with its reader.
+ */
+export async function exit(code: number): Promise<never> {
+  const log = stdout;
+  if (log) {
+    const written = new Promise<void>((resolve) => {
+      log.once('close', () => resolve()).once('error', () => resolve());
+      setTimeout(resolve, FLUSH_MS);
+    });
+    log.end();
+    log.write = () => true;
+    await written;
+    log.flushSync = () => undefined;
+  }
+  process.exit(code);
 }
 
 const nothing = () => undefined;

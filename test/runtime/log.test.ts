@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const LOG = fileURLToPath(new URL('../../src/runtime/log.ts', import.meta.url));
+
+/** Says that it is ready on stderr, logs when it is told to on stdin, and ends. */
+function logging(lines: number): ChildProcess {
+  const script = `
+    const { createLog, exit } = await import(${JSON.stringify(LOG)});
+    const log = createLog({ level: 'info', service: 'test', version: '1' });
+    process.stdin.once('data', () => {
+      for (let line = 0; line < ${lines}; line++) log.info({ line, token: 'secret' }, 'a line');
+      void exit(3);
+    });
+    console.error('ready');`;
+  return spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], { stdio: 'pipe' });
+}
+
+test('everything that was logged is there when the process has ended, without secrets', async () => {
+  const child = logging(5000);
+  let text = '';
+  child.stdout!.on('data', (data) => {
+    text += data;
+  });
+  await once(child.stderr!, 'data');
+  child.stdin!.write('go\n');
+  assert.deepEqual(await once(child, 'close'), [3, null]);
+  const lines = text.trim().split('\n');
+  assert.equal(lines.length, 5000);
+  assert.equal(JSON.parse(lines[4999]!).line, 4999);
+  assert.ok(!text.includes('secret'));
+});
+
+test('a process ends whose log nobody reads any more, or reads on', async (t) => {
+  const gone = logging(5000);
+  const stalled = logging(5000);
+  t.after(() => {
+    gone.kill('SIGKILL');
+    stalled.kill('SIGKILL');
+  });
+  stalled.stdout!.pause();
+  await Promise.all([once(gone.stderr!, 'data'), once(stalled.stderr!, 'data')]);
+  gone.stdout!.destroy();
+  await once(gone.stdout!, 'close');
+  gone.stdin!.write('go\n');
+  stalled.stdin!.write('go\n');
+  assert.deepEqual(await Promise.all([once(gone, 'exit'), once(stalled, 'exit')]), [
+    [3, null],
+    [3, null],
+  ]);
+});
