@@ -47,7 +47,7 @@ export interface ProcessesOptions {
 
 const READY_MS = 60_000;
 /** So many sockets, and so much of what the emptiest has, may a process be ahead of that one. */
-const AHEAD = 8;
+const AHEAD = 2;
 const AHEAD_SHARE = 1 / 16;
 /** Of a process that has said nothing for so long it is not known how full it is: the others do not wait for it. */
 const SILENT_MS = 1000;
@@ -211,7 +211,7 @@ export class Processes {
     const workers = this.#workers.filter(({ phase, heardAtMs }) => phase === 'ready' && nowMs - heardAtMs <= SILENT_MS);
     const fewest = Math.min(...workers.map(({ open }) => open));
     const ahead = AHEAD + Math.floor(fewest * AHEAD_SHARE);
-    const upTo = fewest < this.#options.full ? Math.min(fewest + ahead, this.#options.full) : fewest + AHEAD;
+    const upTo = fewest < this.#options.full ? Math.min(fewest + ahead, this.#options.full) : fewest + ahead;
     for (const worker of workers) {
       const { open, state } = worker;
       const room = upTo - open;

@@ -355,9 +355,9 @@ export class Client {
 
   constructor(
     url: string,
-    { protocols = ['veza.chat.v1'], headers = {} }: { protocols?: string[]; headers?: Record<string, string> } = {},
+    { protocols = ['veza.chat.v1'], headers = {}, ca }: { protocols?: string[]; headers?: Record<string, string>; ca?: Buffer } = {},
   ) {
-    this.socket = new WebSocket(url, protocols, { headers });
+    this.socket = new WebSocket(url, protocols, { headers, ...(ca && { ca }) });
     this.opened = new Promise((resolve, reject) => {
       this.socket.once('open', () => resolve());
       this.socket.once('error', reject);

@@ -117,52 +117,52 @@ test('each accepts until it is a little ahead of the emptiest, and is given the 
   assert.deepEqual(
     children.map(({ upTo, handles }) => [upTo, handles]),
     [
-      [8, 1],
-      [8, 1],
-      [8, 1],
+      [2, 1],
+      [2, 1],
+      [2, 1],
     ],
   );
   const [one, two, three] = children as [FakeChild, FakeChild, FakeChild];
-  one.state({ open: 8 });
-  two.state({ open: 8 });
+  one.state({ open: 2 });
+  two.state({ open: 2 });
   assert.deepEqual([one.handles, two.handles], [1, 1], 'it is the turn of the third');
-  three.state({ open: 8 });
+  three.state({ open: 2 });
   assert.deepEqual([one.handles, two.handles, three.handles], [2, 2, 2]);
-  assert.deepEqual([one.upTo, two.upTo, three.upTo], [16, 16, 16]);
+  assert.deepEqual([one.upTo, two.upTo, three.upTo], [4, 4, 4]);
   one.state({ open: 320, accepts: true });
   two.state({ open: 320, accepts: true });
   three.state({ open: 320, accepts: true });
-  assert.equal(one.upTo, 320 + 8 + 20, 'the more there are, the less it matters');
+  assert.equal(one.upTo, 320 + 2 + 20, 'the more there are, the less it matters');
   assert.equal(one.handles, 2, 'it has the port');
   three.state({ open: 0, accepts: true });
-  assert.deepEqual([one.upTo, two.upTo], [8, 8], 'and to less when another has become emptier');
+  assert.deepEqual([one.upTo, two.upTo], [2, 2], 'and to less when another has become emptier');
 });
 
 test('nobody waits for a process that says nothing', async () => {
   const { clock, children, processes } = await world(2);
   processes.share(new Map([['plain', PORT]]));
   const [silent, other] = children as [FakeChild, FakeChild];
-  other.state({ open: 8 });
+  other.state({ open: 2 });
   assert.equal(other.handles, 1);
   clock.advance(1001);
-  other.state({ open: 8 });
-  assert.deepEqual([other.handles, other.upTo], [2, 16]);
+  other.state({ open: 2 });
+  assert.deepEqual([other.handles, other.upTo], [2, 4]);
   silent.state({ open: 0, accepts: true });
-  other.state({ open: 16 });
+  other.state({ open: 4 });
   assert.equal(other.handles, 2, 'it is back');
 });
 
 test('none goes beyond what it is meant to hold before all do, and then all go on, to say that they are full', async () => {
-  const { children, processes } = await world(2, 10);
+  const { children, processes } = await world(2, 3);
   processes.share(new Map([['plain', PORT]]));
   const [one, two] = children as [FakeChild, FakeChild];
-  one.state({ open: 8 });
-  two.state({ open: 8 });
-  assert.deepEqual([one.upTo, two.upTo], [10, 10]);
-  one.state({ open: 10 });
-  assert.deepEqual([one.upTo, one.handles], [10, 2]);
-  two.state({ open: 10 });
-  assert.deepEqual([one.upTo, one.handles, two.upTo], [18, 3, 18]);
+  one.state({ open: 2 });
+  two.state({ open: 2 });
+  assert.deepEqual([one.upTo, two.upTo], [3, 3]);
+  one.state({ open: 3 });
+  assert.deepEqual([one.upTo, one.handles], [3, 2]);
+  two.state({ open: 3 });
+  assert.deepEqual([one.upTo, one.handles, two.upTo], [5, 3, 5]);
 });
 
 test('a process that dies is replaced; what it has counted stays, its people do not', async () => {
@@ -203,7 +203,7 @@ test('replaced one by one: the new one is ready before the old one sends its peo
   assert.equal(children[2]!.upTo, undefined, 'not before it is ready');
   children[2]!.ready();
   await settled();
-  assert.equal(children[2]!.upTo, 8);
+  assert.equal(children[2]!.upTo, 2);
   assert.deepEqual(children[0]!.told.at(-1), { do: 'drain', count: 1, retryMs: 1000 });
   await waited(clock, 500);
   assert.deepEqual(children[0]!.told.at(-1), { do: 'end', retryMs: 1000 });

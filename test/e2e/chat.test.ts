@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { createHmac, randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { connect } from 'node:tls';
 import { CLOSE } from '../../src/chat/protocol.js';
 import { type AnyFrame, Client } from '../chat/chat-world.js';
+import { TestAuthority } from '../support/certificates.js';
 import { freePorts } from '../support/free-port.js';
 import { startPostgres } from '../support/postgres.js';
 import { eventually } from '../support/process.js';
@@ -20,8 +22,14 @@ function gatewayToken(secret: string, sub: string, lifeS = 3600): string {
   return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
 }
 
-async function enter(url: string, token: string | undefined, room: string, more: object = {}): Promise<Client & { room: string }> {
-  const client = new Client(url);
+async function enter(
+  url: string,
+  token: string | undefined,
+  room: string,
+  more: object = {},
+  ca?: Buffer,
+): Promise<Client & { room: string }> {
+  const client = new Client(url, ca && { ca });
   await client.opened;
   client.send({ t: 'hello', ...(token === undefined ? {} : { token }) });
   await client.next('welcome');
@@ -173,35 +181,40 @@ describe('several processes', { timeout: 180_000 }, () => {
 
   test('what is said in one is heard in the other, once and in order; all count', async () => {
     const clients = [];
-    for (let n = 0; n < 4; n++) clients.push(await enter(url(), gatewayToken(secret, `m-${n}`), 'radio'));
-    for (let n = 0; n < 8; n++) assert.equal((await say(clients[n % 4]!, `message ${n}`)).t, 'ack');
+    // So many that each process has some.
+    for (let n = 0; n < 8; n++) clients.push(await enter(url(), gatewayToken(secret, `m-${n}`), 'radio'));
+    for (let n = 0; n < 8; n++) assert.equal((await say(clients[n]!, `message ${n}`)).t, 'ack');
     for (const client of clients) {
       await client.next('msg', ({ body }) => body.text === 'message 7');
       assert.deepEqual(
         client.all('msg').map(({ body }: AnyFrame) => body.text),
         Array.from({ length: 8 }, (_, n) => `message ${n}`),
       );
-      await client.next('members', ({ count }) => count === 4);
+      await client.next('members', ({ count }) => count === 8);
     }
-    await eventually('all are counted', async () => ((await server.metric('websocket_connections_active')) === 4 ? true : undefined));
+    await eventually('all are counted', async () => ((await server.metric('websocket_connections_active')) === 8 ? true : undefined));
     const { members } = await server.api<{ members: number }>('GET', '/rooms/radio');
-    assert.equal(members, 4);
+    assert.equal(members, 8);
     // They are in two processes, and the one that answers has none of them.
     const { count, items } = await server.api<{ count: number; items: { name: string }[] }>('GET', '/rooms/radio/members?limit=500');
-    assert.equal(count, 4);
-    assert.deepEqual(items.map(({ name }) => name).sort(), ['m-0', 'm-1', 'm-2', 'm-3']);
+    assert.equal(count, 8);
+    assert.deepEqual(
+      items.map(({ name }) => name).sort(),
+      Array.from({ length: 8 }, (_, n) => `m-${n}`),
+    );
     for (const client of clients) client.socket.terminate();
   });
 
   test('a process that is killed is replaced, and nobody in the other one notices', async () => {
     const clients = [];
-    for (let n = 0; n < 4; n++) clients.push(await enter(url(), gatewayToken(secret, `k-${n}`), 'radio'));
+    for (let n = 0; n < 12; n++) clients.push(await enter(url(), gatewayToken(secret, `k-${n}`), 'radio'));
     const [victim] = pids() as [number];
     process.kill(victim, 'SIGKILL');
     const outcomes = await Promise.all(
       clients.map((client) => Promise.race([client.closed, new Promise((resolve) => setTimeout(resolve, 1000, 'open'))])),
     );
-    assert.equal(outcomes.filter((outcome) => outcome === 'open').length, 2);
+    const open = outcomes.filter((outcome) => outcome === 'open').length;
+    assert.ok(open >= 4 && open <= 8, `${open} of 12 are still connected`);
     await eventually('another one is ready', async () => (pids().length === 3 ? true : undefined));
     const back = await enter(url(), gatewayToken(secret, 'k-back'), 'radio');
     assert.equal((await say(back, 'hello again')).t, 'ack');
@@ -231,5 +244,41 @@ describe('several processes', { timeout: 180_000 }, () => {
     assert.equal((await say(here, 'on one port')).t, 'ack');
     assert.equal((await server.api<{ slug: string }>('GET', '/channels/radio')).slug, 'radio');
     here.socket.terminate();
+  });
+
+  test('over TLS on a port of its own, and with a new certificate without a restart', async (t) => {
+    const authority = await TestAuthority.make();
+    t.after(() => authority.remove());
+    const [first, second, ca] = [await authority.issue('first'), await authority.issue('second'), await authority.ca()];
+    const [certFile, keyFile] = [join(authority.dir, 'now.pem'), join(authority.dir, 'now-key.pem')];
+    const use = async ({ cert, key }: { cert: Buffer; key: Buffer }) => {
+      await writeFile(keyFile, key);
+      await writeFile(certFile, cert);
+    };
+    await use(first);
+    const [wssPort] = (await freePorts(1)) as [number];
+    await server.stopGracefully();
+    await server.restart({ WS_PORT: String(wsPort), WSS_PORT: String(wssPort), TLS_CERT_FILE: certFile, TLS_KEY_FILE: keyFile });
+    const secure = await enter(`wss://localhost:${wssPort}/chat`, gatewayToken(secret, 'secure'), 'radio', {}, ca);
+    const plain = await enter(url(), gatewayToken(secret, 'plain'), 'radio');
+    const { mid } = await say(secure, 'behind a lock');
+    assert.equal((await plain.next('msg', ({ body }) => body.text === 'behind a lock')).mid, mid);
+
+    await use(second);
+    const name = () =>
+      new Promise<string>((resolve, reject) => {
+        const socket = connect({ port: wssPort, host: '127.0.0.1', servername: 'localhost', ca }, () => {
+          resolve(String(socket.getPeerCertificate().subject.CN));
+          socket.destroy();
+        });
+        socket.once('error', reject);
+      });
+    await eventually('both processes show the new one', async () => {
+      const names = [];
+      for (let n = 0; n < 12; n++) names.push(await name());
+      return names.every((each) => each === 'second') ? true : undefined;
+    });
+    assert.equal((await say(secure, 'still here')).t, 'ack');
+    for (const client of [secure, plain]) client.socket.terminate();
   });
 });
