@@ -28,6 +28,7 @@ export interface ChatProcessOptions {
 
 const STATE_MS = 200;
 const CLOSING_MS = 2500;
+const END_MS = 10_000;
 
 /** One of the chat's processes, forked by the primary: see `chat/processes`. */
 async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatProcessOptions): Promise<void> {
@@ -66,6 +67,7 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
   const acceptor = new Acceptor({
     take: (socket, port) => (port === 'secure' ? secure : plain)?.emit('connection', socket),
     changed: () => sayState(),
+    failed: (error) => say({ say: 'deaf', reason: error.message }),
     most: mostSockets(maxConnections),
   });
   const sayState = () => say({ say: 'state', open: acceptor.open, taken, accepts: acceptor.accepts, stats: statsOf(gateway) });
@@ -76,6 +78,8 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     if (isEnding) return;
     isEnding = true;
     acceptor.stop();
+    // Nobody else sees to it when the primary is gone.
+    clock.after(END_MS, () => void exit(1));
     void (async () => {
       gateway.drain(Number.POSITIVE_INFINITY, retryMs);
       const untilMs = clock.monotonicMs() + CLOSING_MS;
@@ -93,15 +97,17 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     else if (told.do === 'drain') {
       acceptor.stop();
       gateway.drain(told.count, told.retryMs);
-    } else if (told.do === 'accept') acceptor.accept(told.upTo, told.at, handle as PortHandle | undefined);
-    else if (told.do === 'take') {
+    } else if (told.do === 'accept') {
+      acceptor.accept(told.upTo);
+      if (told.port && handle) acceptor.give(told.port.name, handle as PortHandle, told.port.of);
+    } else if (told.do === 'take') {
       taken++;
       // It may have gone on its way here.
       if (handle) handOver(told.request, handle as Socket, acceptor, (req, socket, head) => gateway.upgrade(req, socket, head));
     }
   });
-  // The primary is gone: whoever is here has to come back somewhere else.
-  process.on('disconnect', () => end(2000));
+  // Whoever is here has to come back somewhere else.
+  onGone = () => end(2000);
   say({ say: 'ready' });
 }
 
@@ -117,6 +123,10 @@ function handOver(
   upgrade(requestOf(request, socket), socket, Buffer.from(request.head, 'base64'));
   socket.resume();
 }
+
+/** The primary is gone. */
+let onGone: () => void = () => void exit(1);
+process.on('disconnect', () => onGone());
 
 // The primary decides when it ends, also where a terminal tells all of them.
 process.on('SIGTERM', () => undefined);

@@ -653,6 +653,9 @@ function contradictions(values: Values): string[] {
   if (values.wssPort !== undefined && !(values.tlsCertFile && values.tlsKeyFile)) {
     problems.push(`WSS_PORT is "${values.wssPort}"; allowed: only together with TLS_CERT_FILE and TLS_KEY_FILE`);
   }
+  if (values.wssPort !== undefined && values.wssPort === values.wsPort && values.wssPort !== 0) {
+    problems.push(`WSS_PORT is "${values.wssPort}"; allowed: a port of its own, not WS_PORT`);
+  }
   if (values.roles.includes('chat') && (values.workerThreads ?? 1) > 1) {
     const { workerThreads, redisUrl, databaseUrl, wssPort, httpsPort } = values;
     if (redisUrl === undefined || databaseUrl === undefined)

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { Presence } from './chat/presence.js';
 import { MAX_PROCESS_CONNECTIONS, type ProcessStats, retrySpreadMs } from './chat/process-stats.js';
-import { type ChatPort, Processes } from './chat/processes.js';
+import { aheadOf, type ChatPort, Processes } from './chat/processes.js';
 import { SharedPort } from './chat/shared-port.js';
 import type { ChatProcessOptions } from './chat-process.js';
 import { redisBus } from './chat-service.js';
@@ -22,6 +22,10 @@ const RESTARTED_PER_S = 1000;
  */
 const V8_FLAGS = ['--min-semi-space-size=4', '--max-semi-space-size=4', '--no-parallel-scavenge', '--heap-growing-percent=25'];
 
+/** Of what one address may have, for a process that may be ahead of the others: each counts by itself. */
+const addressShare = (limit: number, count: number, maxConnections: number) =>
+  Math.min(limit, Math.ceil((limit / count) * 1.1) + aheadOf(maxConnections));
+
 /** The chat in processes of its own, in this one what begins and balances them. */
 export function composeProcesses(
   { config, clock, log, onUpgrade }: ComposeChatOptions,
@@ -33,7 +37,7 @@ export function composeProcesses(
     // What is left is of this process.
     poolSize: Math.max(1, Math.floor(config.databasePoolSize / (count + 1))),
     maxConnections: Math.min(MAX_PROCESS_CONNECTIONS, Math.ceil(maxConnections * 1.02)),
-    maxPerAddress: config.trustProxyHops > 0 ? undefined : Math.ceil((config.maxHttpConnectionsPerAddress / count) * 1.1),
+    maxPerAddress: config.trustProxyHops > 0 ? undefined : addressShare(config.maxHttpConnectionsPerAddress, count, maxConnections),
   };
   const isBuilt = import.meta.url.endsWith('.js');
   const entry = fileURLToPath(new URL(isBuilt ? './chat-process.js' : './chat-process.ts', import.meta.url));

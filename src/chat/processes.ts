@@ -8,8 +8,8 @@ import { addStats, type ProcessStats, withoutPeople } from './process-stats.js';
 /** What the primary tells a chat process. */
 export type ToProcess =
   | { readonly do: 'begin'; readonly with: unknown }
-  /** Until it has so many sockets open. `at`: that port comes with it, since the process has let go of it. */
-  | { readonly do: 'accept'; readonly upTo: number; readonly at?: ChatPort }
+  /** Until it has so many sockets open. `port`: one of so many comes with it, since the process has let go of them. */
+  | { readonly do: 'accept'; readonly upTo: number; readonly port?: { readonly name: ChatPort; readonly of: number } }
   /** Comes with the socket of a request that was read already. */
   | { readonly do: 'take'; readonly request: HandedRequest }
   /** Send so many away, who come back within `retryMs`; accept nobody from now on. */
@@ -31,6 +31,8 @@ export interface HandedRequest {
 export type FromProcess =
   | { readonly say: 'ready' }
   | { readonly say: 'failed'; readonly reason: string }
+  /** It is ready, and cannot accept. */
+  | { readonly say: 'deaf'; readonly reason: string }
   /** `taken`: requests that it was handed since it began; `open`: sockets of those and of what it has accepted. Said at once when it begins to accept or ceases. */
   | { readonly say: 'state'; readonly open: number; readonly taken: number; readonly accepts: boolean; readonly stats: ProcessStats };
 
@@ -46,11 +48,14 @@ export interface ProcessesOptions {
 }
 
 const READY_MS = 60_000;
-/** So many sockets, and so much of what the emptiest has, may a process be ahead of that one. */
+/** A process may be ahead of the emptiest by so many sockets, and so much of what that one has. */
 const AHEAD = 2;
-const AHEAD_SHARE = 1 / 16;
+const AHEAD_SHARE = 1 / 64;
 /** Of a process that has said nothing for so long it is not known how full it is: the others do not wait for it. */
 const SILENT_MS = 1000;
+const LOOK_MS = 1000;
+/** One that has said nothing in so many looks hangs, and is killed. Looks and not time, so that a primary that was halted itself blames nobody. */
+const HUNG_LOOKS = 30;
 /** A process that died is replaced at once, and after this time when that fails. */
 const AGAIN_MS = 1000;
 /** After it was told to. */
@@ -65,12 +70,18 @@ const STEP_MS = 100;
 /** Who is not back when nobody has come for so long is not waited for. */
 const BACK_MS = 3000;
 
+/** So many more than the emptiest may another have. */
+export const aheadOf = (fewest: number): number => AHEAD + Math.floor(fewest * AHEAD_SHARE);
+
 type Phase = 'starting' | 'ready' | 'draining' | 'gone';
 
 class Worker {
   phase: Phase = 'starting';
   /** To end. */
   wasTold = false;
+  /** There is one for it already. */
+  isReplaced = false;
+  silentLooks = 0;
   /** Requests that it was handed. */
   given = 0;
   state: Omit<Extract<FromProcess, { say: 'state' }>, 'say'> = { open: 0, taken: 0, accepts: false, stats: addStats([]) };
@@ -84,7 +95,7 @@ class Worker {
     readonly child: ChildProcess,
     begin: unknown,
     clock: Clock,
-    changed: (accepts: boolean) => void,
+    told: (said: FromProcess | undefined) => void,
   ) {
     this.heardAtMs = clock.monotonicMs();
     this.exited = new Promise((resolve) => child.once('exit', () => resolve()));
@@ -92,24 +103,24 @@ class Worker {
       const cancel = clock.after(READY_MS, () => reject(new VezaError('unavailable', 'A chat process did not start in time.')));
       child.on('message', (said: FromProcess) => {
         this.heardAtMs = clock.monotonicMs();
-        if (said.say === 'state') {
-          this.state = said;
-          changed(said.accepts);
-        } else if (said.say === 'ready') {
+        this.silentLooks = 0;
+        if (said.say === 'state') this.state = said;
+        else if (said.say === 'ready') {
           cancel();
           if (this.phase === 'starting') this.phase = 'ready';
           resolve();
-          changed(false);
         } else if (said.say === 'failed') {
           cancel();
           reject(new VezaError('unavailable', said.reason));
         }
+        told(said);
       });
       void this.exited.then(() => {
         cancel();
         this.phase = 'gone';
         reject(new VezaError('unavailable', 'A chat process ended while it started.'));
-        changed(false);
+        for (const handle of this.#underWay) handle?.close();
+        told(undefined);
       });
     });
     this.ready.catch(() => undefined);
@@ -117,8 +128,15 @@ class Worker {
     this.tell({ do: 'begin', with: begin });
   }
 
+  /** Handles of sockets that the process has not said it has; Node forgets them with it. */
+  readonly #underWay = new Set<{ close(): void } | undefined>();
+
   get open(): number {
     return this.state.open + this.given - this.state.taken;
+  }
+
+  get isThere(): boolean {
+    return this.phase !== 'gone';
   }
 
   tell(message: ToProcess): void {
@@ -127,8 +145,13 @@ class Worker {
 
   give(socket: Socket, request: HandedRequest): void {
     this.given++;
+    const { _handle: handle } = socket as unknown as { _handle?: { close(): void } };
+    this.#underWay.add(handle);
     // It is the other process's then; what is left here of it is told that it is over.
-    const done = () => void socket.destroy();
+    const done = () => {
+      this.#underWay.delete(handle);
+      socket.destroy();
+    };
     if (this.child.connected) this.child.send({ do: 'take', request } satisfies ToProcess, socket, { keepOpen: false }, done);
     else done();
   }
@@ -141,7 +164,9 @@ class Worker {
     }
     if (!this.child.connected) return;
     this.state = { ...this.state, accepts: true };
-    for (const [at, handle] of ports) this.child.send({ do: 'accept', upTo, at } satisfies ToProcess, handle, {}, () => undefined);
+    const of = ports.size;
+    for (const [name, handle] of ports)
+      this.child.send({ do: 'accept', upTo, port: { name, of } } satisfies ToProcess, handle, {}, () => undefined);
   }
 }
 
@@ -158,15 +183,22 @@ export class Processes {
   #ports: ReadonlyMap<ChatPort, PortHandle> = new Map();
   /** What those counted that are gone. */
   #past: ProcessStats = addStats([]);
+  readonly #accepted: Promise<void>;
   #accepts!: () => void;
-  readonly #accepted = new Promise<void>((resolve) => {
-    this.#accepts = resolve;
-  });
+  #acceptsNot!: (error: Error) => void;
+  #isDeafnessKnown = false;
+  readonly #cancelLooks: () => void;
   #stopping: Promise<void> | undefined;
   #restarting: Promise<void> | undefined;
 
   constructor(options: ProcessesOptions) {
     this.#options = options;
+    this.#accepted = new Promise((resolve, reject) => {
+      this.#accepts = resolve;
+      this.#acceptsNot = reject;
+    });
+    this.#accepted.catch(() => undefined);
+    this.#cancelLooks = options.clock.every(LOOK_MS, () => this.#look());
   }
 
   /** Resolves when all are ready; rejects when one does not start. */
@@ -189,7 +221,7 @@ export class Processes {
     return addStats([this.#past, ...this.#workers.map(({ state }) => state.stats)]);
   }
 
-  /** From now on they accept there; once. Resolves when the first does. The handles stay the caller's, who closes them before `stop`. */
+  /** From now on they accept there; once. Resolves when the first does, rejects when it cannot. The handles stay the caller's, who closes them before `stop`. */
   share(ports: ReadonlyMap<ChatPort, PortHandle>): Promise<void> {
     this.#ports = ports;
     this.#balance();
@@ -198,8 +230,10 @@ export class Processes {
 
   /** Gives a socket away of which `request` was read. */
   give(socket: Socket, request: HandedRequest): void {
+    const ready = this.#workers.filter(({ phase }) => phase === 'ready');
+    const awake = this.#awake;
     let fewest: Worker | undefined;
-    for (const worker of this.#workers) if (worker.phase === 'ready' && (!fewest || worker.open < fewest.open)) fewest = worker;
+    for (const worker of awake.length > 0 ? awake : ready) if (!fewest || worker.open < fewest.open) fewest = worker;
     if (fewest) fewest.give(socket, request);
     else socket.destroy();
   }
@@ -207,10 +241,9 @@ export class Processes {
   /** Tells each how far it may go. When all are full they go on, to say so to whoever comes. */
   #balance(): void {
     if (this.#stopping || this.#ports.size === 0) return;
-    const nowMs = this.#options.clock.monotonicMs();
-    const workers = this.#workers.filter(({ phase, heardAtMs }) => phase === 'ready' && nowMs - heardAtMs <= SILENT_MS);
+    const workers = this.#awake;
     const fewest = Math.min(...workers.map(({ open }) => open));
-    const ahead = AHEAD + Math.floor(fewest * AHEAD_SHARE);
+    const ahead = aheadOf(fewest);
     const upTo = fewest < this.#options.full ? Math.min(fewest + ahead, this.#options.full) : fewest + ahead;
     for (const worker of workers) {
       const { open, state } = worker;
@@ -219,6 +252,32 @@ export class Processes {
       const isDue = state.accepts ? Math.abs(worker.upTo - upTo) >= ahead / 2 : room >= ahead / 4 || (room > 0 && open === fewest);
       if (isDue) worker.accept(upTo, this.#ports);
     }
+  }
+
+  get #awake(): Worker[] {
+    const nowMs = this.#options.clock.monotonicMs();
+    return this.#workers.filter(({ phase, heardAtMs }) => phase === 'ready' && nowMs - heardAtMs <= SILENT_MS);
+  }
+
+  #look(): void {
+    for (const worker of this.#workers) {
+      if (worker.phase !== 'ready' || ++worker.silentLooks < HUNG_LOOKS) continue;
+      this.#options.log.error({ pid: worker.child.pid }, 'a chat process says nothing any more; it is killed');
+      worker.child.kill('SIGKILL');
+    }
+  }
+
+  #heard(said: FromProcess | undefined): void {
+    if (said?.say === 'state' && said.accepts) {
+      this.#isDeafnessKnown = false;
+      this.#accepts();
+    }
+    if (said?.say === 'deaf') {
+      this.#acceptsNot(new Error(said.reason));
+      if (!this.#isDeafnessKnown) this.#options.log.error({ error: said.reason }, 'a chat process cannot accept; trying again');
+      this.#isDeafnessKnown = true;
+    }
+    this.#balance();
   }
 
   /** One after the other: the replacement is ready before the one it replaces sends its people away, so many a second at most. Twice is once. */
@@ -233,11 +292,14 @@ export class Processes {
     for (const worker of [...this.#workers]) {
       if (this.#stopping) return;
       if (worker.phase !== 'ready') continue;
+      worker.isReplaced = true;
       const replacement = this.#fork();
       try {
         await replacement.ready;
       } catch (error) {
         this.#options.log.error({ error: (error as Error).message }, 'a chat process is not replaced: the new one does not start');
+        worker.isReplaced = false;
+        if (!worker.isThere) this.#replace();
         return;
       }
       await this.#drain(worker, perS);
@@ -256,7 +318,8 @@ export class Processes {
     let most = before;
     let grewAtMs = clock.monotonicMs();
     const all = worker.open;
-    for (let sent = 0; sent < all && worker.child.connected && !this.#stopping; ) {
+    const isAlive = () => worker.isThere && worker.open > 0 && clock.monotonicMs() - worker.heardAtMs < BACK_MS;
+    for (let sent = 0; sent < all && isAlive() && !this.#stopping; ) {
       const now = others();
       if (now > most) {
         most = now;
@@ -264,8 +327,11 @@ export class Processes {
       } else if (clock.monotonicMs() - grewAtMs >= BACK_MS) {
         // As if they were.
         before = now - sent;
+        most = now;
         grewAtMs = clock.monotonicMs();
       }
+      // Who comes besides makes no room for more.
+      before = Math.max(before, now - sent);
       const away = sent - (now - before);
       const count = Math.min(Math.ceil((perS * STEP_MS) / 1000), MOST_AWAY - away, all - sent);
       if (count > 0) {
@@ -278,9 +344,11 @@ export class Processes {
 
   async #end(worker: Worker, retryMs: number): Promise<void> {
     if (worker.phase === 'gone') return;
+    const hasBegun = worker.phase !== 'starting';
     worker.phase = 'draining';
     worker.wasTold = true;
-    worker.tell({ do: 'end', retryMs });
+    if (hasBegun) worker.tell({ do: 'end', retryMs });
+    else worker.child.kill('SIGKILL');
     const cancel = this.#options.clock.after(END_MS, () => worker.child.kill('SIGKILL'));
     await worker.exited;
     cancel();
@@ -288,16 +356,14 @@ export class Processes {
 
   /** Everybody is sent away at once, and comes back within `retryMs`. Twice is harmless. */
   stop(retryMs: number): Promise<void> {
+    this.#cancelLooks();
     this.#stopping ??= Promise.all(this.#workers.map((worker) => this.#end(worker, retryMs))).then(() => undefined);
     return this.#stopping;
   }
 
   #fork(): Worker {
     const { start, begin, clock, log } = this.#options;
-    const worker = new Worker(start(), begin, clock, (accepts) => {
-      if (accepts) this.#accepts();
-      this.#balance();
-    });
+    const worker = new Worker(start(), begin, clock, (said) => this.#heard(said));
     this.#workers.push(worker);
     let wasReady = false;
     worker.ready.then(
@@ -310,7 +376,7 @@ export class Processes {
     void worker.exited.then(() => {
       this.#workers = this.#workers.filter((one) => one !== worker);
       this.#past = addStats([this.#past, withoutPeople(worker.state.stats)]);
-      if (this.#stopping || worker.wasTold || !wasReady) return;
+      if (this.#stopping || worker.wasTold || worker.isReplaced || !wasReady) return;
       log.error(
         { pid: worker.child.pid, signal: worker.child.signalCode, code: worker.child.exitCode },
         'a chat process died; starting another',

@@ -53,14 +53,18 @@ export interface AcceptorOptions {
   readonly take: (socket: Socket, port: ChatPort) => void;
   /** It accepts now, or does so no more because it is full. */
   readonly changed: () => void;
+  /** It cannot listen. */
+  readonly failed: (error: Error) => void;
   /** Sockets beyond so many are closed at once. */
   readonly most: number;
 }
 
-/** Accepts from shared ports until so many sockets are open, and lets go of them then, so that others get who comes. */
+/** Accepts from shared ports until so many sockets are open, and lets go of them then, so that others get who comes. From all of them or from none. */
 export class Acceptor {
   readonly #options: AcceptorOptions;
-  readonly #servers = new Map<ChatPort, Server>();
+  /** Those that have come, until all are there. */
+  readonly #coming = new Map<ChatPort, PortHandle>();
+  #servers: Server[] = [];
   #upTo = 0;
   #open = 0;
   #isStopped = false;
@@ -75,13 +79,19 @@ export class Acceptor {
   }
 
   get accepts(): boolean {
-    return this.#servers.size > 0;
+    return this.#servers.length > 0;
   }
 
-  accept(upTo: number, port?: ChatPort, handle?: PortHandle): void {
+  accept(upTo: number): void {
     this.#upTo = upTo;
-    if (port && handle) this.#listen(port, handle);
     if (this.#isStopped || this.#open >= upTo) this.#cease();
+  }
+
+  /** One of so many ports. */
+  give(port: ChatPort, handle: PortHandle, of: number): void {
+    this.#coming.get(port)?.close();
+    this.#coming.set(port, handle);
+    if (this.#coming.size === of) this.#listen();
   }
 
   /** It came by another way. */
@@ -97,29 +107,43 @@ export class Acceptor {
     this.#cease();
   }
 
-  #listen(port: ChatPort, handle: PortHandle): void {
-    this.#servers.get(port)?.close();
-    const server = net.createServer({ noDelay: true }, (socket) => {
-      if (this.#open >= this.#options.most) {
-        socket.destroy();
-        return;
-      }
-      this.add(socket);
-      this.#options.take(socket, port);
-    });
-    // Not told at once: it is given the port again, which may fail again.
-    server.on('error', () => this.#letGo());
-    this.#servers.set(port, server);
-    server.listen(handle, BACKLOG, this.#options.changed);
+  #listen(): void {
+    this.#letGo();
+    const ports = [...this.#coming];
+    this.#coming.clear();
+    if (this.#isStopped || this.#open >= this.#upTo) {
+      for (const [, handle] of ports) handle.close();
+      this.#options.changed();
+      return;
+    }
+    let waiting = ports.length;
+    for (const [port, handle] of ports) {
+      const server = net.createServer({ noDelay: true }, (socket) => {
+        if (this.#open >= this.#options.most) {
+          socket.destroy();
+          return;
+        }
+        this.add(socket);
+        this.#options.take(socket, port);
+      });
+      server.on('error', (error) => {
+        if (!this.#servers.includes(server)) return;
+        this.#letGo();
+        this.#options.failed(error);
+      });
+      this.#servers.push(server);
+      server.listen(handle, BACKLOG, () => {
+        if (--waiting === 0) this.#options.changed();
+      });
+    }
   }
 
   #letGo(): void {
-    for (const server of this.#servers.values()) server.close();
-    this.#servers.clear();
+    for (const server of this.#servers.splice(0)) server.close();
   }
 
   #cease(): void {
-    if (this.#servers.size === 0) return;
+    if (!this.accepts) return;
     this.#letGo();
     this.#options.changed();
   }

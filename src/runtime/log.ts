@@ -1,3 +1,4 @@
+import { writeSync } from 'node:fs';
 import { pino } from 'pino';
 
 /** The part of pino that the rooms use; tests hand in a silent one. */
@@ -19,9 +20,24 @@ const FLUSH_MS = 1000;
 type Destination = ReturnType<typeof pino.destination>;
 let stdout: Destination | undefined;
 
+function openStdout(): Destination {
+  const opened = pino.destination({ fd: 1, sync: false });
+  const flush = opened.flushSync.bind(opened);
+  // On the way out of a crash: see `exit`.
+  opened.flushSync = () => {
+    try {
+      writeSync(1, '\n');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return;
+    }
+    flush();
+  };
+  return opened;
+}
+
 /** JSON lines on stdout. Anything under a name that holds a secret is removed before it is written. */
 export function createLog(options: LogOptions): Log {
-  stdout ??= pino.destination({ fd: 1, sync: false });
+  stdout ??= openStdout();
   return pino(
     {
       level: options.level,
@@ -39,8 +55,16 @@ export function createLog(options: LogOptions): Log {
 /**
  * Ends the process when its log is written, or nobody has read it for a second. With `process.exit` alone pino writes what is left on the way out, and where
  * whoever read it is gone it tries that for ever: a chat process stayed, with all its connections, when the service was killed together with its reader.
+ * The first code counts.
  */
-export async function exit(code: number): Promise<never> {
+export function exit(code: number): Promise<never> {
+  ending ??= end(code);
+  return ending;
+}
+
+let ending: Promise<never> | undefined;
+
+async function end(code: number): Promise<never> {
   const log = stdout;
   if (log) {
     const written = new Promise<void>((resolve) => {

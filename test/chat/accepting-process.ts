@@ -1,6 +1,6 @@
 // One of the processes that share a port, for the tests of that: says its number to whoever it accepts, and holds him.
 import type { Socket } from 'node:net';
-import type { PortHandle } from '../../src/chat/processes.js';
+import type { ChatPort, PortHandle } from '../../src/chat/processes.js';
 import { Acceptor } from '../../src/chat/shared-port.js';
 
 const name = process.argv[2]!;
@@ -11,11 +11,13 @@ const acceptor = new Acceptor({
     socket.write(name);
   },
   changed: () => process.send!(acceptor.accepts ? 'accepts' : 'ceased'),
+  failed: ({ message }) => process.send!(message),
   most: 4,
 });
-process.on('message', ({ upTo, at }: { upTo: number; at?: 'plain' }, handle: unknown) => {
+process.on('message', ({ upTo, at, of = 1 }: { upTo: number; at?: ChatPort; of?: number }, handle: unknown) => {
   if (upTo < 0) acceptor.stop();
-  else acceptor.accept(upTo, at, handle as PortHandle | undefined);
+  else acceptor.accept(upTo);
+  if (at && handle) acceptor.give(at, handle as PortHandle, of);
 });
 process.on('disconnect', () => process.exit(0));
 process.send!('ready');

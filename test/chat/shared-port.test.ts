@@ -38,8 +38,8 @@ async function world(t: TestContext, names: readonly string[]) {
     offer,
     share: async (child: ChildProcess, upTo: number) => assert.equal(await offer(child, upTo), 'accepts'),
     /** Resolves to who has accepted; `''`: it was closed. */
-    async come(): Promise<string> {
-      const socket = connect(port, '127.0.0.1');
+    async come(at = port): Promise<string> {
+      const socket = connect(at, '127.0.0.1');
       sockets.push(socket);
       socket.on('error', () => undefined);
       return Promise.race([once(socket, 'data').then(([data]) => String(data)), once(socket, 'close').then(() => '')]);
@@ -95,6 +95,43 @@ test('it lets go of the port when it is told less than it has, and for good when
   a.send({ upTo: 4, at: 'plain' }, shared.handle);
   await share(b, 1);
   assert.equal(await waiting, 'b');
+});
+
+test('of two ports it accepts from both or from none', async (t) => {
+  const { shared, port, children, come } = await world(t, ['a', 'b']);
+  const [a] = children;
+  const [otherPort] = (await freePorts(1)) as [number];
+  const other = await SharedPort.bind('127.0.0.1', otherPort);
+  t.after(() => other.close());
+  a.send({ upTo: 2, at: 'plain', of: 2 }, shared.handle);
+  // What was lost of a round does not come into the next one.
+  a.send({ upTo: 2, at: 'plain', of: 2 }, shared.handle);
+  const said = once(a, 'message');
+  a.send({ upTo: 2, at: 'secure', of: 2 }, other.handle);
+  assert.deepEqual((await said)[0], 'accepts');
+  const ceased = once(a, 'message');
+  assert.deepEqual([await come(port), await come(otherPort)], ['a', 'a']);
+  assert.deepEqual((await ceased)[0], 'ceased', 'it is full');
+});
+
+test('that it cannot listen is said, and it accepts from neither port', async (t) => {
+  const { shared, children, come } = await world(t, ['a', 'b']);
+  const [a] = children;
+  // Bound before anybody listens there, which Linux allows, and listened at by another meanwhile.
+  const [takenPort] = (await freePorts(1)) as [number];
+  const taken = await SharedPort.bind('127.0.0.1', takenPort);
+  t.after(() => taken.close());
+  const other = createServer().listen(takenPort, '127.0.0.1');
+  t.after(() => other.close());
+  await once(other, 'listening');
+  const said = once(a, 'message');
+  a.send({ upTo: 2, at: 'plain', of: 2 }, shared.handle);
+  a.send({ upTo: 2, at: 'secure', of: 2 }, taken.handle);
+  assert.match(String((await said)[0]), /EADDRINUSE/);
+  const again = once(a, 'message');
+  a.send({ upTo: 2, at: 'plain' }, shared.handle);
+  assert.deepEqual((await again)[0], 'accepts');
+  assert.equal(await come(), 'a');
 });
 
 test('sockets beyond the most that it may have are closed', async (t) => {

@@ -67,6 +67,7 @@ for (const [env, line] of [
   [{ PART_MS: '960' }, 'PART_MS is "960"; allowed: less than half of SEGMENT_MS (1920)'],
   [{ PART_MS: '104' }, 'PART_MS is "104"; allowed: a length that whole frames of aac and opus fill to 85 %, such as 107'],
   [{ CODECS_ENABLED: 'mp3' }, 'CODECS_ENABLED is "mp3"; allowed: a list with aac, opus or both in it'],
+  [{ WSS_PORT: '8081', TLS_CERT_FILE: 'a.pem', TLS_KEY_FILE: 'b.pem' }, 'WSS_PORT is "8081"; allowed: a port of its own, not WS_PORT'],
   [{ WSS_PORT: '8444' }, 'WSS_PORT is "8444"; allowed: only together with TLS_CERT_FILE and TLS_KEY_FILE'],
   [
     { WORKER_THREADS: '4' },

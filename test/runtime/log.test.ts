@@ -6,14 +6,14 @@ import { fileURLToPath } from 'node:url';
 
 const LOG = fileURLToPath(new URL('../../src/runtime/log.ts', import.meta.url));
 
-/** Says that it is ready on stderr, logs when it is told to on stdin, and ends. */
-function logging(lines: number): ChildProcess {
+/** Says that it is ready on stderr, logs when it is told to on stdin, and ends: `how`. */
+function logging(lines: number, how = 'void exit(3)'): ChildProcess {
   const script = `
     const { createLog, exit } = await import(${JSON.stringify(LOG)});
     const log = createLog({ level: 'info', service: 'test', version: '1' });
     process.stdin.once('data', () => {
       for (let line = 0; line < ${lines}; line++) log.info({ line, token: 'secret' }, 'a line');
-      void exit(3);
+      ${how};
     });
     console.error('ready');`;
   return spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], { stdio: 'pipe' });
@@ -51,4 +51,17 @@ test('a process ends whose log nobody reads any more, or reads on', async (t) =>
     [3, null],
     [3, null],
   ]);
+});
+
+test('to end twice is to end once, and a crash ends too', async (t) => {
+  const twice = logging(1, 'void exit(3); void exit(4)');
+  const crashed = logging(5000, "throw new Error('a crash')");
+  t.after(() => crashed.kill('SIGKILL'));
+  await Promise.all([once(twice.stderr!, 'data'), once(crashed.stderr!, 'data')]);
+  twice.stdin!.write('go\n');
+  assert.deepEqual(await once(twice, 'exit'), [3, null]);
+  crashed.stdout!.destroy();
+  await once(crashed.stdout!, 'close');
+  crashed.stdin!.write('go\n');
+  assert.deepEqual(await once(crashed, 'exit'), [1, null]);
 });
