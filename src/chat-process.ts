@@ -27,7 +27,6 @@ export interface ChatProcessOptions {
 }
 
 const STATE_MS = 200;
-const CLOSING_MS = 2500;
 const END_MS = 10_000;
 
 /** One of the chat's processes, forked by the primary: see `chat/processes`. */
@@ -81,9 +80,7 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     // Nobody else sees to it when the primary is gone.
     clock.after(END_MS, () => void exit(1));
     void (async () => {
-      gateway.drain(Number.POSITIVE_INFINITY, retryMs);
-      const untilMs = clock.monotonicMs() + CLOSING_MS;
-      while (gateway.connections > 0 && clock.monotonicMs() < untilMs) await new Promise<void>((resolve) => void clock.after(20, resolve));
+      await gateway.drainAll(retryMs);
       sayState();
       await opened.stop();
       await chat.stop();

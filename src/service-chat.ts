@@ -42,8 +42,6 @@ export interface ComposedChat {
   readonly parts: readonly Component[];
 }
 
-/** How long connections may take to close when the process ends. */
-const CLOSING_MS = 2500;
 const DAY_MS = 86_400_000;
 
 export async function composeChat(options: ComposeChatOptions): Promise<ComposedChat> {
@@ -137,9 +135,7 @@ function door({ config, clock, log, tls, onUpgrade }: ComposeChatOptions, opened
     },
     async stop() {
       for (const server of servers) server.close();
-      gateway.drain(Number.POSITIVE_INFINITY, retrySpreadMs(gateway.connections));
-      const untilMs = clock.monotonicMs() + CLOSING_MS;
-      while (gateway.connections > 0 && clock.monotonicMs() < untilMs) await new Promise<void>((resolve) => void clock.after(20, resolve));
+      await gateway.drainAll(retrySpreadMs(gateway.connections));
       await opened.stop();
       for (const server of servers) server.closeAllConnections();
     },

@@ -76,6 +76,9 @@ export const LAG_MS = 10_000;
 export const STALLED_MS = 30_000;
 /** A close that is not answered. */
 const CLOSING_MS = 2000;
+/** Of all of them, when the process ends. */
+const LEAVING_MS = 2500;
+const LEAVING_STEP_MS = 20;
 /** Two pings that nothing came after: each goes when nothing has come since the turn before. */
 const MAX_SILENCES = 2;
 /** Frames too many in a row, each answered `rate_limited`; then it is closed. */
@@ -125,8 +128,7 @@ export class Gateway implements ConnectionHost {
   readonly #unanswered = new Set<Connection>();
   /** Came with an API key: no session ends it, so that it is good is asked again and again. */
   readonly #withKeys = new Set<Connection>();
-  #isDraining = false;
-  /** Who was here when that began, and was not sent away yet. */
+  /** Once it drains: who was here when that began, and was not sent away yet. */
   #leaving: Connection[] | undefined;
   #checking: Promise<void> | undefined;
   #ticks = 0;
@@ -218,7 +220,7 @@ export class Gateway implements ConnectionHost {
     const { origin, host } = req.headers;
     const path = req.url?.split('?', 1)[0];
     if (path !== CHAT_PATH) return ['404 Not Found', `The chat is at ${CHAT_PATH}.`];
-    if (this.#isDraining) return ['503 Service Unavailable', 'This process is ending; connect again.'];
+    if (this.#leaving) return ['503 Service Unavailable', 'This process is ending; connect again.'];
     if (origin !== undefined && !this.#options.isOriginAllowed(origin, host))
       return ['403 Forbidden', 'Pages of this origin may not connect (ALLOWED_ORIGINS).'];
     const protocols = req.headers['sec-websocket-protocol']?.split(',').map((name) => name.trim());
@@ -556,7 +558,6 @@ export class Gateway implements ConnectionHost {
 
   /** Sends so many away; each comes back at a moment of his own up to `retryMs` later. No new connection is taken from now on. */
   drain(count: number, retryMs: number): void {
-    this.#isDraining = true;
     this.#leaving ??= this.#wheel.all();
     for (let left = count; left > 0; ) {
       const connection = this.#leaving.pop();
@@ -566,6 +567,16 @@ export class Gateway implements ConnectionHost {
       if (connection.phase === 'open') connection.send(`{"t":"drain","retryMs":${Math.ceil(Math.random() * retryMs)}}`);
       this.#close(connection, CLOSE.restart, 'restart');
     }
+  }
+
+  /** Sends everybody away. Resolves when all have closed, or have had the time for it. */
+  async drainAll(retryMs: number): Promise<void> {
+    this.drain(Number.POSITIVE_INFINITY, retryMs);
+    const untilMs = this.nowMs() + LEAVING_MS;
+    while (this.#open > 0 && this.nowMs() < untilMs)
+      await new Promise<void>((resolve) => {
+        this.#options.clock.after(LEAVING_STEP_MS, resolve);
+      });
   }
 
   /** Cuts what is left. Twice is harmless. */

@@ -16,6 +16,8 @@ const OPTIONS: ServerOptions = {
   noDelay: true,
 };
 const HANDSHAKE_MS = 5000;
+/** So many wait to be accepted. */
+export const BACKLOG = 4096;
 const MAX_HEADERS = 100;
 
 /** A server for the chat alone: it listens nowhere yet, and takes sockets by its `connection` event as well. Who has not asked within 5 s is cut. */
@@ -52,7 +54,7 @@ export function chatServer(clock: Clock, upgrade: (req: IncomingMessage, socket:
 export function listenAt(server: NetServer, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen({ host, port, backlog: 4096 }, () => {
+    server.listen({ host, port, backlog: BACKLOG }, () => {
       server.off('error', reject);
       resolve();
     });

@@ -77,9 +77,7 @@ type Phase = 'starting' | 'ready' | 'draining' | 'gone';
 
 class Worker {
   phase: Phase = 'starting';
-  /** To end. */
-  wasTold = false;
-  /** There is one for it already. */
+  /** There is one for it already: none is needed when it ends. */
   isReplaced = false;
   silentLooks = 0;
   /** Requests that it was handed. */
@@ -311,7 +309,6 @@ export class Processes {
   async #drain(worker: Worker, perS: number): Promise<void> {
     if (worker.phase !== 'ready') return;
     worker.phase = 'draining';
-    worker.wasTold = true;
     const { clock } = this.#options;
     const others = () => this.#workers.reduce((sum, { phase, open }) => sum + (phase === 'ready' ? open : 0), 0);
     let before = others();
@@ -346,7 +343,6 @@ export class Processes {
     if (worker.phase === 'gone') return;
     const hasBegun = worker.phase !== 'starting';
     worker.phase = 'draining';
-    worker.wasTold = true;
     if (hasBegun) worker.tell({ do: 'end', retryMs });
     else worker.child.kill('SIGKILL');
     const cancel = this.#options.clock.after(END_MS, () => worker.child.kill('SIGKILL'));
@@ -376,7 +372,7 @@ export class Processes {
     void worker.exited.then(() => {
       this.#workers = this.#workers.filter((one) => one !== worker);
       this.#past = addStats([this.#past, withoutPeople(worker.state.stats)]);
-      if (this.#stopping || worker.wasTold || worker.isReplaced || !wasReady) return;
+      if (this.#stopping || worker.isReplaced || !wasReady) return;
       log.error(
         { pid: worker.child.pid, signal: worker.child.signalCode, code: worker.child.exitCode },
         'a chat process died; starting another',

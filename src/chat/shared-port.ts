@@ -2,10 +2,8 @@ import { lookup } from 'node:dns/promises';
 import * as net from 'node:net';
 import { isIP, isIPv6, type Server, type Socket } from 'node:net';
 import { getSystemErrorName } from 'node:util';
+import { BACKLOG } from './listener.js';
 import type { ChatPort, PortHandle } from './processes.js';
-
-/** As in `listenAt`: so many wait to be accepted. */
-const BACKLOG = 4096;
 
 /** What `cluster` binds ports with that its workers share: nothing public binds one without accepting from it as well. */
 interface BoundHandle {
