@@ -3,7 +3,6 @@ import type { Server as SecureServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { countryReader } from './app/country.js';
 import { openDatabase } from './backing/database.js';
-import { clientAddressOf } from './chat/client-address.js';
 import { requestOf } from './chat/handed-request.js';
 import { chatServer } from './chat/listener.js';
 import { mostSockets } from './chat/process-stats.js';
@@ -12,6 +11,7 @@ import { Acceptor } from './chat/shared-port.js';
 import { openChatAccess } from './chat-access.js';
 import { openChatRooms, openGateway } from './chat-service.js';
 import type { Config } from './config.js';
+import { clientAddress } from './runtime/addresses.js';
 import { SystemClock } from './runtime/clock.js';
 import { messageOf } from './runtime/errors.js';
 import { createLog, exit } from './runtime/log.js';
@@ -43,7 +43,7 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
   const chat = await openChatRooms({ config, database, vault: access.vault, audit: access.audit, clock, log });
   await chat.start();
   const { trustProxyHops, countryHeader: header, tlsCertFile, tlsKeyFile } = config;
-  const addressOf = (req: IncomingMessage) => clientAddressOf(req, trustProxyHops);
+  const addressOf = (req: IncomingMessage) => clientAddress(req, trustProxyHops);
   const geoIp =
     config.geoipFile === undefined ? undefined : await (await import('./backing/geoip.js')).openGeoIp(config.geoipFile, clock, log);
   const countryOf = countryReader({ header, trustProxyHops, lookup: geoIp?.countryOf, addressOf });

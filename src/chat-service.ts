@@ -7,7 +7,6 @@ import type { Database } from './backing/database.js';
 import { openAnyRedis } from './backing/redis.js';
 import type { RoomLog } from './backing/room-log.js';
 import { MemoryRoomLog } from './backing/room-log-memory.js';
-import { networkOf } from './chat/address.js';
 import { addressKey } from './chat/address-key.js';
 import type { ChatChange } from './chat/control.js';
 import { Desk, type Moderator } from './chat/desk.js';
@@ -25,6 +24,7 @@ import { Rooms } from './chat/rooms.js';
 import { rankOf } from './chat/settings.js';
 import { type ChatAccess, chatDoors } from './chat-doors.js';
 import { chatPeople } from './chat-people.js';
+import { addressGroup } from './runtime/addresses.js';
 import type { Clock } from './runtime/clock.js';
 import { messageOf } from './runtime/errors.js';
 import type { Log } from './runtime/log.js';
@@ -223,7 +223,7 @@ export function openGateway(options: ChatGatewayOptions): ChatGateway {
     log,
     maxConnections,
     maxPerAddress,
-    groupOf: (address) => networkOf(address) ?? address,
+    groupOf: (address) => addressGroup(address),
     maxTextBytes: config.maxMessageBytes,
     pace: chat.moderation?.pace,
     isOriginAllowed: originCheck(config),

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import { isIP } from 'node:net';
 import { RateLimiterCompatibleAbstract, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
 import { openRedis, type RedisConnection } from '../backing/redis.js';
+import { addressGroup } from '../runtime/addresses.js';
 import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
@@ -291,23 +291,3 @@ const nameOf = (key: LimitKey): string =>
     .update((typeof key === 'string' ? [key] : key).map(addressGroup).join('\n'))
     .digest('base64url')
     .slice(0, 22);
-
-/**
- * What of an address stands for one client: an IPv4 address itself, of IPv6 the first 64 bits, since a client has all addresses below them.
- * Anything else stays as it is.
- */
-export function addressGroup(address: string): string {
-  const mapped = /^::ffff:(\d{1,3}(?:\.\d{1,3}){3})$/i.exec(address)?.[1];
-  if (mapped !== undefined) return mapped;
-  if (isIP(address) !== 6) return address;
-  const [head = '', tail] = address.split('%', 1)[0]!.toLowerCase().split('::', 2);
-  const left = head === '' ? [] : head.split(':');
-  const right = tail === undefined || tail === '' ? [] : tail.split(':');
-  // An embedded IPv4 address is two groups, and always beyond the first four.
-  const groups = right.length + (right.at(-1)?.includes('.') ? 1 : 0);
-  const middle = tail === undefined ? [] : Array.from({ length: Math.max(0, 8 - left.length - groups) }, () => '0');
-  return `${[...left, ...middle, ...right]
-    .slice(0, 4)
-    .map((group) => group.replace(/^0+(?=.)/, ''))
-    .join(':')}::/64`;
-}

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { addressGroup } from '../access/rate-limits.js';
+import { addressGroup } from '../runtime/addresses.js';
 
 export interface ConnectionLimitsOptions {
   /** Open connections of all clients. */

@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerOptions } from 'node:http';
 import { createServer as createSecureServer, type Server as SecureServer } from 'node:https';
-import { type AddressInfo, isIP, type Socket } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { TLSSocket, TlsOptions } from 'node:tls';
 import type { Clock } from '../runtime/clock.js';
 import type { ConnectionLimits } from './connection-limits.js';
@@ -141,20 +141,4 @@ function hosts({ rawHeaders }: IncomingMessage): number {
     if (name.length === 4 && name.toLowerCase() === 'host') count++;
   }
   return count;
-}
-
-/**
- * The client's address. Behind `proxyHops` proxies of ours it is what the outermost of them wrote down: that entry from the right of
- * `X-Forwarded-For` (what stands left of it, anybody may have made up). What is no address there counts as none: nobody chooses his own name.
- */
-export function clientAddress(req: IncomingMessage, proxyHops: number): string {
-  const forwarded = proxyHops > 0 ? req.headers['x-forwarded-for'] : undefined;
-  const named = String(forwarded ?? '')
-    .split(',')
-    .slice(-proxyHops)[0]
-    ?.trim()
-    // Some proxies write the port, too.
-    .replace(/^\[(.*)\](?::\d+)?$/, '$1')
-    .replace(/^(\d+\.\d+\.\d+\.\d+):\d+$/, '$1');
-  return named && isIP(named) ? named : (req.socket.remoteAddress ?? '');
 }

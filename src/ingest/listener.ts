@@ -1,4 +1,5 @@
 import { type AddressInfo, createServer, type Server, type ServerOpts, type Socket } from 'node:net';
+import { plainAddress } from '../runtime/addresses.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
@@ -106,9 +107,4 @@ export class IngestListener {
     if (this.#turnedAway > 0) log.warn({ protocol, connections: this.#turnedAway }, 'ingest connections turned away: too many');
     this.#turnedAway = 0;
   }
-}
-
-/** An IPv4 address as such, also where the listener speaks IPv6 (`::ffff:192.0.2.1`). */
-export function plainAddress(address: string | undefined): string {
-  return (address ?? '').replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, '');
 }

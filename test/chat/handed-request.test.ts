@@ -3,9 +3,8 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage } from 'node:http';
 import { type AddressInfo, connect, Socket } from 'node:net';
 import { test } from 'node:test';
-import { clientAddress } from '../../src/app/http-listener.js';
-import { clientAddressOf } from '../../src/chat/client-address.js';
 import { requestOf } from '../../src/chat/handed-request.js';
+import { clientAddress } from '../../src/runtime/addresses.js';
 
 test('a request that is handed over means what it meant to who read it, also with a header in two lines', async (t) => {
   const server = createServer();
@@ -35,8 +34,8 @@ test('a request that is handed over means what it meant to who read it, also wit
   const handed = requestOf({ method, url, rawHeaders }, read.socket);
   assert.deepEqual({ ...handed.headers }, { ...read.headers });
   assert.deepEqual([handed.method, handed.url], ['GET', '/chat']);
-  for (const hops of [0, 1, 2, 3]) assert.equal(clientAddressOf(handed, hops), clientAddress(read, hops), `${hops} proxies`);
-  assert.equal(clientAddressOf(handed, 1), '192.0.2.1', 'what our proxy has added');
-  assert.equal(clientAddressOf(requestOf({ method, url, rawHeaders: [] }, new Socket()), 1), '', 'nothing is known');
+  for (const hops of [0, 1, 2, 3]) assert.equal(clientAddress(handed, hops), clientAddress(read, hops), `${hops} proxies`);
+  assert.equal(clientAddress(handed, 1), '192.0.2.1', 'what our proxy has added');
+  assert.equal(clientAddress(requestOf({ method, url, rawHeaders: [] }, new Socket()), 1), '', 'nothing is known');
   read.socket.destroy();
 });

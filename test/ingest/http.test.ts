@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { before, test } from 'node:test';
-import { plainAddress } from '../../src/ingest/listener.js';
+import { plainAddress } from '../../src/runtime/addresses.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { type Log, silentLog } from '../../src/runtime/log.js';

@@ -1,8 +1,8 @@
 import type { Database, Queryable } from '../../backing/database.js';
+import { addressGroup } from '../../runtime/addresses.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 import type { Audit } from '../audit.js';
-import { addressGroup } from '../rate-limits.js';
 import { ANONYMOUS, outranks, type Principal, type Role } from '../roles.js';
 import { exportAccount } from './account-export.js';
 import type { AccountLinks } from './account-links.js';

@@ -1,4 +1,4 @@
-import { addressGroup } from '../../access/rate-limits.js';
+import { addressGroup } from '../../runtime/addresses.js';
 import type { Clock } from '../../runtime/clock.js';
 
 /** Keys remembered for one channel in one generation; further ones are not counted. */
