@@ -8,8 +8,8 @@ import { MIGRATIONS } from './migrations/index.js';
  * PostgreSQL: a server when there is a url, else one that is embedded and keeps its data in `dataDir`. Both are spoken to
  * by the same client over the same protocol.
  *
- * Rejections: `conflict` (a unique value is taken), `unavailable` (not reachable, or slower than `timeoutMs`); anything else
- * is a defect and comes through as it is.
+ * Rejections: `conflict` (a unique value is taken), `unavailable` (not reachable, slower than `timeoutMs`, read-only, or a transaction
+ * that was rolled back for another's sake); anything else is a defect and comes through as it is.
  */
 export interface Queryable {
   /** `int8` comes as a number, `timestamptz` as a Date, `jsonb` parsed. */
@@ -124,8 +124,17 @@ async function migrate(database: Database, log: Log): Promise<void> {
   });
 }
 
-const UNAVAILABLE = /^(?:08...|57P0.|57014|53...|25P03|ECONN\w+|ENOENT|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH)$/;
+/**
+ * SQLSTATEs (PostgreSQL's appendix A) that say "not now", and nothing about the statement: no connection (08), a password, a role or a database
+ * that is being changed (28, 3D), no resources (53), a server that starts, ends or takes over (57P), a timeout of a statement (57014), of a
+ * transaction (25P03, 25P04) or of a lock (55P03), an error of the disk (58030); and transactions that stood in each other's way (40), of which one was rolled
+ * back whole.
+ */
+const UNAVAILABLE =
+  /^(?:08...|28...|3D000|40001|40003|40P01|53...|57P0.|57014|25P03|25P04|55P03|58030|ECONN\w+|ENOENT|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH)$/;
 const UNAVAILABLE_TEXT = /timeout exceeded|Query read timeout|Connection terminated|not queryable|Cannot use a pool after/;
+/** A standby, or a server that an operator or a full disk made read-only. */
+const READ_ONLY = '25006';
 
 function translated(error: unknown): unknown {
   const code = (error as { code?: unknown } | undefined)?.code;
@@ -133,6 +142,7 @@ function translated(error: unknown): unknown {
     const { constraint } = error as { constraint?: string };
     return new VezaError('conflict', 'This value is taken.', { cause: error, details: { constraint: constraint ?? '' } });
   }
+  if (code === READ_ONLY) return new VezaError('unavailable', 'The database takes no changes at the moment.', { cause: error });
   if ((typeof code === 'string' && UNAVAILABLE.test(code)) || UNAVAILABLE_TEXT.test(messageOf(error))) {
     return new VezaError('unavailable', 'The database does not answer.', { cause: error });
   }

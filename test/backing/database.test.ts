@@ -56,6 +56,45 @@ for (const [name, make] of Object.entries(makers)) {
       assert.equal((await database.query('select 1 as one')).rows[0]!.one, 1);
     });
 
+    test('what cannot be done now is unavailable, alone and in a transaction', async () => {
+      const raise = (state: string) => `do $$ begin raise exception 'x' using errcode = '${state}'; end $$`;
+      const notNow = [
+        '08006',
+        '25006',
+        '25P03',
+        '25P04',
+        '28P01',
+        '3D000',
+        '40001',
+        '40003',
+        '40P01',
+        '53100',
+        '53300',
+        '55P03',
+        '57014',
+        '57P01',
+        '57P02',
+        '57P03',
+        '58030',
+      ];
+      for (const state of notNow) {
+        await assert.rejects(database.query(raise(state)), code('unavailable'), state);
+        await assert.rejects(
+          database.transaction((connection) => connection.query(raise(state))),
+          code('unavailable'),
+          state,
+        );
+      }
+      for (const state of ['22P02', '23503', '25P02', '40002', '42501', '42P01', 'P0001', 'XX000'])
+        await assert.rejects(database.query(raise(state)), (error) => !(error instanceof VezaError), state);
+      const written = database.transaction(async (connection) => {
+        await connection.query('set transaction read only');
+        await connection.query('insert into things (id) values (2)');
+      });
+      await assert.rejects(written, code('unavailable'));
+      assert.equal((await database.query('select 1 as one')).rows[0]!.one, 1);
+    });
+
     test('many at once: queries, errors, commits and rollbacks do not disturb each other', async () => {
       const work = Array.from({ length: 300 }, async (_, i) => {
         if (i % 4 === 0) {
