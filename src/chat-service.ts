@@ -4,7 +4,7 @@ import type { Audit } from './access/audit.js';
 import type { Principal } from './access/roles.js';
 import type { Vault } from './access/vault.js';
 import type { Database } from './backing/database.js';
-import { openAnyRedis } from './backing/redis.js';
+import { keepSubscribed, openAnyRedis } from './backing/redis.js';
 import type { RoomLog } from './backing/room-log.js';
 import { MemoryRoomLog } from './backing/room-log-memory.js';
 import { addressKey } from './chat/address-key.js';
@@ -210,7 +210,7 @@ export interface ChatGateway {
 export function openGateway(options: ChatGatewayOptions): ChatGateway {
   const { config, chat, access, clock, log, maxConnections, maxPerAddress, addressOf, countryOf } = options;
   const { rooms, desk } = chat;
-  const bus = config.redisUrl === undefined ? undefined : redisBus(config.redisUrl, log);
+  const bus = config.redisUrl === undefined ? undefined : redisBus(config.redisUrl, clock, log);
   const presence = new Presence({ clock, bus: bus?.bus });
   const moderate: Moderate = (room, moderator, frame) => desk.moderate(room, moderator satisfies Moderator, parseModAction(frame));
   const gateway = new Gateway({
@@ -276,11 +276,11 @@ const PRESENCE_CHANNEL = 'veza:chat:presence';
 const TEXTS_A_PING = 5;
 
 /** Presence is said again and again: what is lost while Redis is away is no loss. In a cluster any node will do, and another when that one is lost. */
-export function redisBus(url: string, log: Log): { bus: PresenceBus; stop(): void } {
+export function redisBus(url: string, clock: Clock, log: Log): { bus: PresenceBus; stop(): void } {
   const speaks = openAnyRedis({ url, log });
   const hears = openAnyRedis({ url, log });
   let texts = 0;
-  hears.client.on('ready', () => void hears.client.subscribe(PRESENCE_CHANNEL).catch(() => undefined));
+  const unsubscribe = keepSubscribed(hears.client, PRESENCE_CHANNEL, clock);
   return {
     bus: {
       publish(text) {
@@ -291,6 +291,7 @@ export function redisBus(url: string, log: Log): { bus: PresenceBus; stop(): voi
       onText: (listener) => void hears.client.on('message', (_channel: string, text: string) => listener(text)),
     },
     stop() {
+      unsubscribe();
       speaks.stop();
       hears.stop();
     },

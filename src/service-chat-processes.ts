@@ -54,7 +54,7 @@ export function composeProcesses(
         env: childEnvironment({ MALLOC_ARENA_MAX: '2' }),
       }),
   });
-  const bus = redisBus(config.redisUrl!, log);
+  const bus = redisBus(config.redisUrl!, clock, log);
   const presence = new Presence({ clock, bus: bus.bus });
   const ports = new Map<ChatPort, SharedPort>();
   const upgrade: UpgradeHandler = (req, socket, head) => {

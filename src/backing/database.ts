@@ -41,6 +41,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   const { url, timeoutMs, log } = options;
   const embedded = url === undefined ? await startEmbeddedPostgres(options.dataDir, log) : undefined;
   const pool = new pg.Pool({
+    Client: ListenedClient,
     ...(embedded ? { host: embedded.socketDir, port: embedded.port, user: 'postgres', database: 'postgres' } : { connectionString: url }),
     // The embedded server interleaves the messages of its clients on one session, so that one's unnamed statement
     // replaces another's ("unnamed prepared statement does not exist", seen with 8 connections). It runs one query at a
@@ -57,7 +58,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     },
   });
   // An idle connection that breaks is replaced at the next query.
-  pool.on('error', (error) => log.warn({ error: error.message }, 'a database connection broke'));
+  const reportBroken = (error: Error) => log.warn({ error: error.message }, 'a database connection broke');
+  pool.on('error', reportBroken);
 
   const query = async (on: { query(sql: string, values: unknown[]): Promise<pg.QueryResult> }, sql: string, values: readonly unknown[]) => {
     try {
@@ -76,18 +78,29 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
         throw translated(error);
       });
       let broken: Error | undefined;
+      const onError = (error: Error) => {
+        if (!broken) reportBroken(error);
+        broken ??= error;
+      };
+      client.on('error', onError);
       try {
         await query(client, 'begin', []);
         const result = await work({ query: (sql, values = []) => query(client, sql, values) as never });
         await query(client, 'commit', []);
         return result;
       } catch (error) {
-        await client.query('rollback').catch((failure) => {
-          broken = failure;
-        });
+        // Without an answer nobody knows what the server still does on this connection; it rolls back when the connection closes.
+        if (isUnanswered(error)) broken ??= error as Error;
+        if (!broken) {
+          await client.query('rollback').catch((failure) => {
+            broken = failure;
+          });
+        }
         throw error;
       } finally {
+        // With an error the pool destroys it.
         client.release(broken);
+        client.off('error', onError);
       }
     },
     stop() {
@@ -125,16 +138,40 @@ async function migrate(database: Database, log: Log): Promise<void> {
 }
 
 /**
+/**
+ * From its first moment a listener takes its errors. The pool listens to idle connections only: one that broke while a transaction held it, or
+ * before it was connected, would end the process.
+ */
+class ListenedClient extends pg.Client {
+  constructor(config?: string | pg.ClientConfig) {
+    super(config);
+    this.on('error', () => undefined);
+  }
+}
+
+/**
  * SQLSTATEs (PostgreSQL's appendix A) that say "not now", and nothing about the statement: no connection (08), a password, a role or a database
  * that is being changed (28, 3D), no resources (53), a server that starts, ends or takes over (57P), a timeout of a statement (57014), of a
  * transaction (25P03, 25P04) or of a lock (55P03), an error of the disk (58030); and transactions that stood in each other's way (40), of which one was rolled
  * back whole.
  */
-const UNAVAILABLE =
-  /^(?:08...|28...|3D000|40001|40003|40P01|53...|57P0.|57014|25P03|25P04|55P03|58030|ECONN\w+|ENOENT|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH)$/;
-const UNAVAILABLE_TEXT = /timeout exceeded|Query read timeout|Connection terminated|not queryable|Cannot use a pool after/;
+const UNAVAILABLE = /^(?:08...|28...|3D000|40001|40003|40P01|53...|57P0.|57014|25P03|25P04|55P03|58030)$/;
 /** A standby, or a server that an operator or a full disk made read-only. */
 const READ_ONLY = '25006';
+const UNANSWERED_TEXT =
+  /timeout exceeded|timeout expired|Query read timeout|Connection terminated|not queryable|Cannot use a pool after|from backend\./;
+
+/** An error of the connection, not an answer of the server: of a system call or of TLS, or pg gave up waiting. */
+function isConnectionError(error: unknown): boolean {
+  const { code, syscall } = (error ?? {}) as { code?: unknown; syscall?: unknown };
+  return (
+    syscall !== undefined ||
+    (typeof code === 'string' && /^(?:E[A-Z]+|E\w+_AGAIN|ERR_(?:SSL|TLS|STREAM|SOCKET)\w*)$/.test(code)) ||
+    UNANSWERED_TEXT.test(messageOf(error))
+  );
+}
+
+const isUnanswered = (error: unknown) => isConnectionError(error instanceof VezaError ? error.cause : error);
 
 function translated(error: unknown): unknown {
   const code = (error as { code?: unknown } | undefined)?.code;
@@ -143,7 +180,7 @@ function translated(error: unknown): unknown {
     return new VezaError('conflict', 'This value is taken.', { cause: error, details: { constraint: constraint ?? '' } });
   }
   if (code === READ_ONLY) return new VezaError('unavailable', 'The database takes no changes at the moment.', { cause: error });
-  if ((typeof code === 'string' && UNAVAILABLE.test(code)) || UNAVAILABLE_TEXT.test(messageOf(error))) {
+  if ((typeof code === 'string' && UNAVAILABLE.test(code)) || isConnectionError(error)) {
     return new VezaError('unavailable', 'The database does not answer.', { cause: error });
   }
   return error;

@@ -171,12 +171,7 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
     };
     const client = new Redis(options);
     // Whoever follows makes its subscriptions anew, and knows then that it has.
-    const subscriber = new Redis({
-      ...options,
-      autoResubscribe: false,
-      commandTimeout: SUBSCRIBER_SILENCE_MS,
-      socketTimeout: SUBSCRIBER_SILENCE_MS,
-    });
+    const subscriber = new Redis({ ...options, commandTimeout: SUBSCRIBER_SILENCE_MS, socketTimeout: SUBSCRIBER_SILENCE_MS });
     const quiet = tellWhenAway(client, this.#log, { redis: address });
     const node = {
       address,

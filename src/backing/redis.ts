@@ -1,4 +1,5 @@
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
+import type { Clock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 
@@ -22,9 +23,16 @@ export const redisUrls = (value: string): string[] =>
     .map((part) => part.trim())
     .filter((part) => part !== '');
 
-/** Nothing is sent twice and nothing waits for a connection: whoever asks learns at once that Redis is away. */
+/** After a subscription was refused, or not answered in time. */
+const RESUBSCRIBE_MS = 1000;
+
+/**
+ * Nothing is sent twice and nothing waits for a connection: whoever asks learns at once that Redis is away. ioredis does not subscribe anew by
+ * itself: nobody takes the rejection when the connection breaks again meanwhile, and that ends the process (5.11, `readyHandler`).
+ */
 export const REDIS_OPTIONS = {
   enableOfflineQueue: false,
+  autoResubscribe: false,
   maxRetriesPerRequest: 0,
   autoResendUnfulfilledCommands: false,
   connectTimeout: CONNECT_MS,
@@ -60,6 +68,26 @@ export function openAnyRedis({ url, log }: { url: string; log: Log }): RedisConn
   return connectionOf(client, log);
 }
 
+/** Subscribes to a channel with every new connection, and again until it is answered. Returns what ends that. */
+export function keepSubscribed(client: Redis, channel: string, clock: Clock): () => void {
+  let attempt = 0;
+  let cancel = () => {};
+  const subscribe = () => {
+    cancel();
+    const current = ++attempt;
+    client.subscribe(channel).catch(() => {
+      // Of a connection that is lost, the next one takes care.
+      if (current === attempt && client.status === 'ready') cancel = clock.after(RESUBSCRIBE_MS, subscribe);
+    });
+  };
+  client.on('ready', subscribe);
+  return () => {
+    attempt++;
+    cancel();
+    client.off('ready', subscribe);
+  };
+}
+
 function connectionOf<C extends Redis | Cluster>(client: C, log: Log): RedisConnection & { readonly client: C } {
   const stop = tellWhenAway(client, log);
   return {
@@ -79,6 +107,7 @@ function clusterClient(urls: readonly string[]): Cluster {
     retryDelayOnClusterDown: 0,
     clusterRetryStrategy: REDIS_OPTIONS.retryStrategy,
     redisOptions: {
+      autoResubscribe: REDIS_OPTIONS.autoResubscribe,
       connectTimeout: CONNECT_MS,
       commandTimeout: SILENCE_MS,
       socketTimeout: SILENCE_MS,

@@ -5,11 +5,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { type Database, type DatabaseOptions, openDatabase } from '../../src/backing/database.js';
+import { type Database, type DatabaseOptions, openDatabase, type Queryable } from '../../src/backing/database.js';
 import { MIGRATIONS } from '../../src/backing/migrations/index.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { startPostgres } from '../support/postgres.js';
+import { eventually } from '../support/process.js';
 
 const code = (expected: string) => (error: unknown) => error instanceof VezaError && error.code === expected;
 
@@ -154,6 +155,76 @@ test('a statement that takes too long, and a database that is not there, are una
   );
   await database.stop();
   await assert.rejects(openDatabase(options), code('unavailable'));
+});
+
+test("a connection that is lost inside a transaction is its transaction's error alone, and is not used again", async () => {
+  const server = await startPostgres();
+  const open = (poolSize: number) =>
+    openDatabase({ url: server.url, dataDir: '/nonexistent', poolSize, timeoutMs: 10_000, log: silentLog });
+  const database = await open(1);
+  const other = await open(4);
+  const pidOf = async (connection: Queryable) => (await connection.query<{ pid: number }>('select pg_backend_pid() as pid')).rows[0]!.pid;
+  const terminate = (pid: number) => other.query('select pg_terminate_backend($1)', [pid]);
+  const isGone = (pid: number) =>
+    eventually('the backend is gone', async () =>
+      (await other.query('select 1 from pg_stat_activity where pid = $1', [pid])).rowCount === 0 ? true : undefined,
+    );
+  const lost: number[] = [];
+
+  // Between two statements, when nothing waits for an answer.
+  await assert.rejects(
+    database.transaction(async (connection) => {
+      lost.push(await pidOf(connection));
+      await terminate(lost[0]!);
+      await isGone(lost[0]!);
+      await connection.query('select 1');
+    }),
+    code('unavailable'),
+  );
+  // After the last statement: `commit` meets it.
+  await assert.rejects(
+    database.transaction(async (connection) => {
+      lost.push(await pidOf(connection));
+      await terminate(lost[1]!);
+      await isGone(lost[1]!);
+    }),
+    code('unavailable'),
+  );
+  // In a statement that waits for a lock.
+  await other.transaction(async (holder) => {
+    await holder.query('select pg_advisory_xact_lock(5)');
+    await assert.rejects(
+      database.transaction(async (connection) => {
+        lost.push(await pidOf(connection));
+        const waits = connection.query('select pg_advisory_xact_lock(5)');
+        waits.catch(() => undefined);
+        await terminate(lost[2]!);
+        await waits;
+      }),
+      code('unavailable'),
+    );
+  });
+  assert.ok(!lost.includes(await pidOf(database)));
+  assert.equal(new Set(lost).size, 3);
+
+  // The whole server, with several transactions at different points.
+  const outcomes = [
+    other.transaction((connection) => connection.query('select pg_sleep(30)')),
+    other.transaction(async () => server.crash()),
+    other.transaction(async (connection) => {
+      await connection.query('select 1');
+      await server.crash();
+    }),
+  ];
+  for (const outcome of await Promise.allSettled(outcomes)) {
+    assert.ok(outcome.status === 'rejected' && code('unavailable')(outcome.reason), JSON.stringify(outcome));
+  }
+  await server.restart();
+  assert.equal((await other.transaction((connection) => connection.query('select 1 as one'))).rows[0]!.one, 1);
+  assert.equal((await database.transaction((connection) => connection.query('select 1 as one'))).rows[0]!.one, 1);
+  await database.stop();
+  await other.stop();
+  await server.stop();
 });
 
 test('embedded: kill -9 loses nothing that was committed, and the directory is not for two', async () => {
