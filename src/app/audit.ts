@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Audit, AuditEntry, AuditFilter } from '../access/audit.js';
+import { MAX_USER_ID_LENGTH } from '../runtime/user-id.js';
 import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
 
 const entrySchema = z.strictObject({
@@ -27,7 +28,12 @@ const shown = (entry: AuditEntry): z.infer<typeof entrySchema> => ({
   details: entry.details,
 });
 
-const exact = z.string().min(1).max(200).optional();
+/** `user:` and a user's id is the longest. */
+const exact = z
+  .string()
+  .min(1)
+  .max(MAX_USER_ID_LENGTH + 'user:'.length)
+  .optional();
 const time = z.iso.datetime({ offset: true }).optional();
 const filterShape = {
   actor: exact,

@@ -90,7 +90,8 @@ export const pageOf = (item: z.ZodType) => z.strictObject({ items: z.array(item)
 
 export const MAX_PAGE = 200;
 export const pageQuery = {
-  cursor: z.string().max(512).optional().meta({ description: '`next` of the page before.' }),
+  // A user's id may be in it, of up to two kilobytes.
+  cursor: z.string().max(4096).optional().meta({ description: '`next` of the page before.' }),
   limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(50).meta({ description: 'Items a page.' }),
 };
 

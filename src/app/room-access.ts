@@ -3,11 +3,12 @@ import { type Channel, SLUG } from '../access/channels.js';
 import type { Members } from '../access/members.js';
 import type { ChannelRole, Principal } from '../access/roles.js';
 import type { Desk, Moderator } from '../chat/desk.js';
-import { MID, USER_ID } from '../chat/mod-actions.js';
+import { MID } from '../chat/mod-actions.js';
 import type { Verdict } from '../chat/moderation/moderation.js';
 import type { Author, ChatRole, Room, RoomInfo } from '../chat/room.js';
 import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
+import { isUserId, MAX_USER_ID_LENGTH } from '../runtime/user-id.js';
 import type { Call } from './openapi.js';
 
 /** What the API asks of the chat, of a process that has it. */
@@ -51,7 +52,10 @@ export interface RoomOperationsOptions {
 export const roomParams = z.strictObject({
   slug: z.string().regex(SLUG).meta({ description: 'Of the channel, or the id of the room.' }),
 });
-export const userParams = roomParams.extend({ userId: z.string().regex(USER_ID).meta({ description: 'As messages have it.' }) });
+export const userIdSchema = z.string().min(1).max(MAX_USER_ID_LENGTH).refine(isUserId, 'the id of a user, as messages have it');
+export const userParams = roomParams.extend({
+  userId: userIdSchema.meta({ description: 'As messages have it, percent-encoded. No control characters.' }),
+});
 export const messageParams = roomParams.extend({ mid: z.string().regex(MID) });
 
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;

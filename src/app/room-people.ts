@@ -3,7 +3,7 @@ import { type Appeal, MAX_ANSWER_CHARS } from '../chat/appeals.js';
 import { MAX_ADDRESS_BAN_S, MAX_BAN_S, MAX_REASON_CHARS, MAX_TIMEOUT_S, MAX_WARNING_CHARS } from '../chat/mod-actions.js';
 import type { Ban, Timeout } from '../chat/sanctions.js';
 import { isoOf, type Operation, operation, positionTime } from './openapi.js';
-import { type RoomOperationsOptions, roomParams, userParams } from './room-access.js';
+import { type RoomOperationsOptions, roomParams, userIdSchema, userParams } from './room-access.js';
 import { actSchema, actView } from './room-acts.js';
 import { line, personSchema, roomModerating } from './room-moderating.js';
 
@@ -178,7 +178,7 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       summary: 'Timeouts that run, the first to end first.',
       item: timeoutSchema,
       view: timeoutView,
-      cursor: z.tuple([positionTime, z.string().max(300)]),
+      cursor: z.tuple([positionTime, userIdSchema]),
       position: ({ untilMs, userId }) => [untilMs, userId],
       read: (roomId, from, limit) => here().desk.sanctions.timeouts(roomId, from && { untilMs: from[0], userId: from[1] }, limit),
     }),

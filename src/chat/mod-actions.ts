@@ -1,4 +1,5 @@
 import { VezaError } from '../runtime/errors.js';
+import { isUserId } from '../runtime/user-id.js';
 import { checkTerms, MAX_TERM_LENGTH, MAX_TERMS } from './moderation/terms.js';
 
 /** What a moderator does, by REST or by a `mod` frame. `user`: an id, as messages have it. */
@@ -41,8 +42,6 @@ export const MAX_ADDRESS_BAN_S = 30 * 86_400;
 export { MAX_TERM_LENGTH, MAX_TERMS };
 
 export const MID = /^[\w-]{22}$/;
-/** An account's uuid, or whom another system vouches for: `gateway:…`. */
-export const USER_ID = /^[\x21-\x7e]{1,300}$/;
 /** Text that PostgreSQL takes and that stays on its line. */
 export const LINE = /^[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]*$/u;
 
@@ -104,7 +103,7 @@ const midIn = ({ mid }: Frame): string => {
 };
 
 const userIn = ({ user }: Frame): string => {
-  if (typeof user !== 'string' || !USER_ID.test(user)) throw wrong('user', 'the id of a user, as messages have it');
+  if (!isUserId(user)) throw wrong('user', 'the id of a user, as messages have it');
   return user;
 };
 

@@ -1,3 +1,5 @@
+import { isUserId } from '../runtime/user-id.js';
+
 /**
  * `veza.chat.v1`: what clients may send, how it is checked, and how frames are made. docs/chat.md is the reference; `server-frames.ts` has the schemas
  * of what is sent.
@@ -306,10 +308,7 @@ function body(value: unknown, maxTextBytes: number): Body {
   if (given.reply !== undefined && given.reply !== null) made.reply = mid(given.reply, 'body.reply');
   if (given.mentions !== undefined && given.mentions !== null) {
     const { mentions } = given;
-    const isGood =
-      Array.isArray(mentions) &&
-      mentions.length <= MAX_MENTIONS &&
-      mentions.every((userId) => typeof userId === 'string' && userId.length > 0 && userId.length <= 300 && !CONTROL.test(userId));
+    const isGood = Array.isArray(mentions) && mentions.length <= MAX_MENTIONS && mentions.every(isUserId);
     if (!isGood) throw new Bad('bad_request', `body.mentions: a list of at most ${MAX_MENTIONS} ids of users.`);
     made.mentions = mentions as string[];
   }

@@ -25,9 +25,11 @@ test('subjects of different issuers are different people', async () => {
     const principal = await verified(await by({ sub: world.accountId }));
     assert.equal(principal.accountId, undefined, 'and none of them has an account here');
     assert.equal(principal.sessionId, undefined);
-    for (const sub of ['', undefined, 7, 'a\nb', 'x'.repeat(256), { a: 1 }, [world.accountId]])
+    for (const sub of ['', undefined, 7, 'a\nb', 'a\u0000', '\ud800', 'x'.repeat(256), { a: 1 }, [world.accountId]])
       await refused(await by({ sub }), `sub ${sub}`);
   }
+  for (const sub of ['Ann Lee', ' x ', 'a/b?c#d%e', '😀'.repeat(255)])
+    assert.equal((await verified(await gatewayToken({ sub }))).id, `gateway:${sub}`);
   const { name } = await verified(await gatewayToken({ name: `a\n${'é'.repeat(500)}` }));
   assert.equal([...name].length, 100);
   assert.equal((await verified(await gatewayToken({ name: { a: 1 } }))).name, '');

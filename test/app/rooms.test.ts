@@ -10,10 +10,12 @@ import { json } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import type { RoomsApi } from '../../src/app/room-access.js';
 import { type Database, openDatabase } from '../../src/backing/database.js';
+import { parseModAction } from '../../src/chat/mod-actions.js';
 import { personOf as chatPersonOf, standingOf } from '../../src/chat-doors.js';
 import { type ChatRooms, openChatRooms } from '../../src/chat-service.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
+import { userIdOf } from '../../src/runtime/user-id.js';
 import { Broadcasts } from '../../src/vod/broadcasts.js';
 import { startApp, type TestApp } from '../support/app.js';
 import { callAs, type Person, personOf } from '../support/people.js';
@@ -354,6 +356,75 @@ test('timeouts and warnings; what moderators see of somebody', async () => {
   assert.deepEqual(new Set(seen.acts.map(({ userName }: { userName: string }) => userName)), new Set(['Tim']));
   assert.ok(seen.warnings[0].seenAt);
   await does(viewer, 'GET', `/rooms/radio/users/${one.id}`, undefined, 403);
+});
+
+test('whoever a token can name can be moderated, looked up and purged, over REST as by frame', async () => {
+  const room = (await chat.rooms.find('radio'))!;
+  const subjects = [
+    'Ann Lee',
+    ' x ',
+    'jürgen',
+    '李雷',
+    'a/b?c#d%e',
+    '..',
+    'a:b+c',
+    '%2F',
+    'مرحبا\u200f',
+    '\u2028',
+    viewer.id,
+    '😀'.repeat(255),
+    '李'.repeat(255),
+  ];
+  const ids = subjects.flatMap((subject) => [
+    userIdOf('gateway', subject)!,
+    userIdOf(`issuer:${encodeURIComponent('https://id.example/')}`, subject)!,
+  ]);
+  assert.equal(new Set(ids).size, 2 * subjects.length);
+  for (const id of ids) {
+    const said = await chat.rooms.withRoom(room.id, async (opened) => {
+      await chat.desk.rules.open(room.id);
+      const outcome = await opened.publish({
+        author: { id, name: 'Somebody', role: 'viewer' },
+        key: `k${++keys}`,
+        body: { text: `hello ${keys}` },
+      });
+      return outcome.kind === 'published' ? await outcome.committed : outcome;
+    });
+    assert.equal(said.kind, 'stored', id);
+    const path = encodeURIComponent(id);
+    await does(bot, 'PUT', `/rooms/radio/timeouts/${path}`, { seconds: 600 }, 200);
+    await does(bot, 'PUT', `/rooms/radio/bans/${path}`, {}, 200);
+    await does(bot, 'POST', `/rooms/radio/users/${path}/warnings`, { text: 'stop' }, 204);
+    await does(bot, 'DELETE', `/rooms/radio/users/${path}/messages`, undefined, 204);
+    const seen = await does(bot, 'GET', `/rooms/radio/users/${path}`, undefined, 200);
+    assert.deepEqual([seen.ban.user.id, seen.timeout.user.id, seen.warnings.length, seen.acts.length], [id, id, 1, 4]);
+    assert.equal((await does(bot, 'GET', `/rooms/radio/acts?user=${path}`, undefined, 200)).items.length, 4);
+    for (const action of ['timeout', 'ban']) assert.equal(parseModAction({ action, user: id, seconds: 60 }).action, action, 'and by frame');
+    await does(bot, 'DELETE', `/rooms/radio/bans/${path}`, undefined, 204);
+  }
+  const listed: string[] = [];
+  for (let cursor: string | null = ''; cursor !== null; ) {
+    const page: { items: { user: { id: string } }[]; next: string | null } = await does(
+      bot,
+      'GET',
+      `/rooms/radio/timeouts?limit=1${cursor && `&cursor=${cursor}`}`,
+      undefined,
+      200,
+    );
+    listed.push(...page.items.map(({ user }) => user.id));
+    cursor = page.next;
+  }
+  for (const id of ids) {
+    assert.ok(listed.includes(id), 'a page of the list begins behind any of them');
+    await does(bot, 'DELETE', `/rooms/radio/timeouts/${encodeURIComponent(id)}`, undefined, 204);
+  }
+  assert.equal(
+    (await does(viewer, 'GET', '/rooms/radio/me', undefined, 200)).ban,
+    null,
+    'an account is another than a subject of its name',
+  );
+  for (const subject of ['', 'a\u0000', 'a\nb', '\ud800', 'x'.repeat(256)]) assert.equal(userIdOf('gateway', subject), undefined);
+  assert.equal(userIdOf(`issuer:${'x'.repeat(1000)}`, 'y'.repeat(30)), undefined);
 });
 
 test('a held message waits, is approved once under its own mid, or denied', async () => {

@@ -8,6 +8,7 @@ import {
   UnsecuredJWT,
 } from 'jose';
 import type { Clock } from '../../runtime/clock.js';
+import { userIdOf } from '../../runtime/user-id.js';
 import { outranks, type Principal, ROLES, type Role } from '../roles.js';
 import { hasSecondFactor } from './access-tokens.js';
 import { checkedToken, type IssuerVerifier, invalidToken, VerifiedTokens } from './jwt.js';
@@ -19,8 +20,7 @@ export const GATEWAY_ISSUER = 'gateway';
 const TOLERANCE_S = 10;
 /** After that a token is checked anew: its issuer may have thrown its key away. */
 const CHECKED_ANEW_MS = 5 * 60_000;
-/** OpenID Connect allows 255 characters for a subject; a name is shown to others. */
-const SUBJECT = /^[^\p{Cc}\p{Cs}]{1,255}$/u;
+/** A name is shown to others. */
 const MAX_NAME_CHARS = 100;
 const MAX_LISTED = 1000;
 
@@ -102,13 +102,14 @@ function remembering(clock: Clock, verify: IssuerVerifier): IssuerVerifier {
 /** Subjects are kept apart by issuer: `prefix` is that of the issuer, never of the token. */
 function principalOf(payload: JWTPayload, prefix: string, claimed: unknown, { privilegedRoles }: Rules): Principal {
   const { sub, exp, amr } = payload;
-  if (typeof sub !== 'string' || !SUBJECT.test(sub) || exp === undefined) throw invalidToken();
+  const id = userIdOf(prefix, sub);
+  if (id === undefined || exp === undefined) throw invalidToken();
   const secondFactor = Array.isArray(amr) && hasSecondFactor(amr.slice(0, MAX_LISTED));
   const role = highestOf(claimed);
   const privileged = outranks(role, 'broadcaster');
   return {
     kind: 'gateway',
-    id: `${prefix}:${sub}`,
+    id,
     name: nameOf(payload.name) || nameOf(payload.preferred_username),
     role: privileged && !(privilegedRoles && secondFactor) ? 'broadcaster' : role,
     expiresAtMs: exp * 1000,
