@@ -2,6 +2,9 @@
  * `npm test`: every check there is, each under its heading with its time. `npm test -- PATTERN…` runs only the test files whose
  * path contains one of the patterns (and nothing else but the build).
  *
+ * `npm run test:long` runs the files of `test/long`, which look for faults with random input for as long as `VEZA_LONG_MINUTES` says (each file;
+ * an hour in all unless given). Patterns choose among them too. A failure is printed with its seed; `VEZA_SEED` repeats it.
+ *
  * A test file is a process of its own. It fails when a test fails, when it holds no test, when one is skipped or left to do, when it does
  * not end by itself (a leaked handle) and when it leaves a process behind.
  */
@@ -12,9 +15,11 @@ import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const WHOLE_FOLDERS = ['e2e', 'fault'];
+const LONG_FOLDER = 'long';
+const LONG_MINUTES_IN_ALL = 60;
 /** Whatever else there is, so that no file is forgotten. */
 const UNIT_FOLDERS = readdirSync('test', { withFileTypes: true })
-  .filter((entry) => entry.isDirectory() && !WHOLE_FOLDERS.includes(entry.name))
+  .filter((entry) => entry.isDirectory() && ![...WHOLE_FOLDERS, LONG_FOLDER].includes(entry.name))
   .map((entry) => entry.name);
 const UNIT_TIMEOUT_MS = 180_000;
 const WHOLE_TIMEOUT_MS = 420_000;
@@ -41,7 +46,8 @@ interface Count {
 const total: Count = { passed: 0, failed: 0 };
 const failures: string[] = [];
 const again: string[] = [];
-const patterns = process.argv.slice(2);
+const isLong = process.argv[2] === '--long';
+const patterns = process.argv.slice(isLong ? 3 : 2);
 
 const seconds = (sinceMs: number) => `${((performance.now() - sinceMs) / 1000).toFixed(1)} s`;
 
@@ -94,16 +100,22 @@ function testFiles(folders: readonly string[]): string[] {
     .sort();
 }
 
+interface RunOptions {
+  readonly timeoutMs: number;
+  readonly retry?: string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 /**
  * Runs one test file to its end in a process group of its own and counts what it says of itself. With `retry` a failure is not counted: the
  * file is put on that list.
  */
-async function runFile(file: string, timeoutMs: number, retry?: string[]): Promise<void> {
+async function runFile(file: string, { timeoutMs, retry, env }: RunOptions): Promise<void> {
   const since = performance.now();
   const child = spawn(process.execPath, ['--import', 'tsx', '--test-reporter=spec', file], {
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, NODE_NO_WARNINGS: '1' },
+    env: { ...process.env, NODE_NO_WARNINGS: '1', ...env },
   });
   let output = '';
   child.stdout.on('data', (chunk) => (output += chunk));
@@ -158,7 +170,7 @@ async function leftBehind(pid: number | undefined): Promise<boolean> {
   return killGroup(pid);
 }
 
-async function runFiles(heading: string, files: string[], atOnce: number, timeoutMs: number, retry?: string[]): Promise<void> {
+async function runFiles(heading: string, files: string[], atOnce: number, options: RunOptions): Promise<void> {
   if (files.length === 0) {
     if (patterns.length > 0) return;
     console.log(`\n── ${heading}\n✖ no test file`);
@@ -169,29 +181,45 @@ async function runFiles(heading: string, files: string[], atOnce: number, timeou
   console.log(`\n── ${heading}`);
   await Promise.all(
     Array.from({ length: atOnce }, async () => {
-      for (let file = files.shift(); file !== undefined; file = files.shift()) await runFile(file, timeoutMs, retry);
+      for (let file = files.shift(); file !== undefined; file = files.shift()) await runFile(file, options);
     }),
   );
+}
+
+async function runAll(): Promise<void> {
+  if (patterns.length === 0) {
+    console.log('\n── types, lint, format, import rules');
+    check('npm run typecheck', 'npm', ['run', '-s', 'typecheck']);
+    check('biome check', 'npx', ['biome', 'check', '--error-on-warnings', '.']);
+    checkImportRules();
+  }
+  await runFiles('units', testFiles(UNIT_FOLDERS), 2, { timeoutMs: UNIT_TIMEOUT_MS, retry: again });
+  // These run what was built; without it they would all fail for the same reason.
+  if (built) {
+    // One after the other: two at once starve each other's encoders on two cores, which is heard.
+    const whole = { timeoutMs: WHOLE_TIMEOUT_MS, retry: again };
+    await runFiles('whole service, real clients and players, faults', testFiles(WHOLE_FOLDERS), 1, whole);
+  }
+  // Real browsers, encoders and servers on a machine that others use too are starved now and then. What failed is run once more with nothing
+  // beside it, and said: a defect fails again, and a file that is named here often is looked at.
+  if (again.length > 0) await runFiles('once more, alone', [...again], 1, { timeoutMs: WHOLE_TIMEOUT_MS });
+}
+
+async function runLong(): Promise<void> {
+  const files = testFiles([LONG_FOLDER]);
+  const minutes = Number(process.env.VEZA_LONG_MINUTES ?? LONG_MINUTES_IN_ALL / Math.max(1, files.length));
+  const env = { VEZA_LONG_MINUTES: String(minutes) };
+  await runFiles(`random input, ${minutes.toFixed(1)} min a file`, files, 1, { timeoutMs: minutes * 60_000 + WHOLE_TIMEOUT_MS, env });
 }
 
 const started = performance.now();
 console.log('── build');
 const built = check('npm run build', 'npm', ['run', '-s', 'build']);
-if (patterns.length === 0) {
-  console.log('\n── types, lint, format, import rules');
-  check('npm run typecheck', 'npm', ['run', '-s', 'typecheck']);
-  check('biome check', 'npx', ['biome', 'check', '--error-on-warnings', '.']);
-  checkImportRules();
+if (isLong) {
+  if (built) await runLong();
+} else {
+  await runAll();
 }
-await runFiles('units', testFiles(UNIT_FOLDERS), 2, UNIT_TIMEOUT_MS, again);
-// These run what was built; without it they would all fail for the same reason.
-if (built) {
-  // One after the other: two at once starve each other's encoders on two cores, which is heard.
-  await runFiles('whole service, real clients and players, faults', testFiles(WHOLE_FOLDERS), 1, WHOLE_TIMEOUT_MS, again);
-}
-// Real browsers, encoders and servers on a machine that others use too are starved now and then. What failed is run once more with nothing
-// beside it, and said: a defect fails again, and a file that is named here often is looked at.
-if (again.length > 0) await runFiles('once more, alone', [...again], 1, WHOLE_TIMEOUT_MS);
 if (total.passed + total.failed === 0) {
   console.log(`no test matches ${patterns.join(' ')}`);
   total.failed++;
