@@ -16,7 +16,7 @@ export async function startService(config: Config, log: Log, clock: Clock = new 
   for (const warning of config.warnings) log.warn({}, warning);
   // The port is opened before anything else is even loaded: a player that is refused a connection gives up after a second or two; one
   // that is let in waits.
-  const door = new Door();
+  const door = new Door(config.maxHttpConnections);
   const http = await openListeners(config, door.handle, log, clock);
   try {
     const { composeService } = await import('./service.js');
@@ -79,25 +79,37 @@ function asPlainRequest(server: Server, { method, url, httpVersion, rawHeaders }
   server.emit(server instanceof SecureServer ? 'secureConnection' : 'connection', socket);
 }
 
-/** Requests that come before the service is ready wait here, at most as many as there may be connections. */
+/** Requests that come before the service is ready wait here, at most `maxWaiting`; those of clients that have gone are forgotten. */
 class Door {
+  readonly #maxWaiting: number;
   #handler: RequestListener | undefined;
-  #waiting: Parameters<RequestListener>[] = [];
+  readonly #waiting = new Map<Parameters<RequestListener>[1], Parameters<RequestListener>[0]>();
+
+  constructor(maxWaiting: number) {
+    this.#maxWaiting = maxWaiting;
+  }
 
   readonly handle: RequestListener = (req, res) => {
     if (this.#handler) this.#handler(req, res);
-    else if (req.url?.startsWith('/health/')) res.writeHead(503, { 'Cache-Control': 'no-store' }).end();
-    else this.#waiting.push([req, res]);
+    else if (req.url?.startsWith('/health/') || this.#waiting.size >= this.#maxWaiting)
+      res.writeHead(503, { 'Cache-Control': 'no-store', 'Retry-After': '1' }).end();
+    else {
+      this.#waiting.set(res, req);
+      res.once('close', () => this.#waiting.delete(res));
+    }
   };
 
   open(handler: RequestListener): void {
     this.#handler = handler;
-    for (const [req, res] of this.#waiting.splice(0)) if (!res.destroyed) handler(req, res);
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const [res, req] of waiting) if (!res.destroyed) handler(req, res);
   }
 
   /** The service cannot start. */
   close(): void {
-    for (const [req] of this.#waiting.splice(0)) req.destroy();
+    for (const req of this.#waiting.values()) req.destroy();
+    this.#waiting.clear();
   }
 }
 

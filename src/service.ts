@@ -216,6 +216,11 @@ async function composeServing(options: ServingOptions): Promise<{ handler: Reque
     'Connections closed at once because there were too many, in all or of one address.',
     () => connections.refused,
   );
+  metrics.provideCount(
+    'http_pipelines_closed_total',
+    'Connections closed because more than 100 of their requests waited for an answer.',
+    () => connections.overrun,
+  );
   metrics.provide('listeners_active', () => live.channels().reduce((sum, channel) => sum + playback.listeners(channel), 0));
 
   const { publicUrl, rtmpPort, rtmpsPort, ingestPort } = config;

@@ -12,6 +12,8 @@ export interface ConnectionLimitsOptions {
 export class ConnectionLimits {
   /** Rising; read by the metrics. */
   refused = 0;
+  /** Closed because of too many unanswered requests; rising. */
+  overrun = 0;
   readonly #options: ConnectionLimitsOptions;
   readonly #perAddress = new Map<string, number>();
   #open = 0;

@@ -5,6 +5,7 @@ import type { TLSSocket, TlsOptions } from 'node:tls';
 import type { Clock } from '../runtime/clock.js';
 import type { ConnectionLimits } from './connection-limits.js';
 import { Http2 } from './http2.js';
+import { Pipelining } from './pipelining.js';
 import { sendStatus } from './playback/media-response.js';
 
 /** Of a request's head, all its fields together; more is answered 431. */
@@ -74,7 +75,14 @@ export async function listenHttp(handler: RequestListener, options: ListenOption
   });
   // For TLS this is before the handshake.
   if (connections) divert(server, 'connection', (socket: Socket) => !connections.admit(socket));
-  server.on('request', guard(handler, true));
+  const pipelining = new Pipelining({
+    handler: guard(handler, true),
+    clock,
+    overrun: () => {
+      if (connections) connections.overrun++;
+    },
+  });
+  server.on('request', pipelining.listener);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen({ host, port, backlog: 4096 }, () => {
