@@ -164,13 +164,13 @@ export class MemoryRoomLog implements RoomLog {
     return found;
   }
 
-  async erase(roomId: string, offset: number, type: string, payload: string): Promise<void> {
+  async erase(roomId: string, epoch: number, offset: number, type: string, payload: string): Promise<void> {
     checkRoomId(roomId);
     checkEntry(type, payload);
     this.#mustRun();
     const room = this.#rooms.get(roomId);
     const entry = room?.entries[offset - room.first];
-    if (!room || !entry) return;
+    if (room?.epoch !== epoch || !entry) return;
     room.entries[offset - room.first] = { ...entry, type, payload };
     room.bytes += sizeOf(payload) - sizeOf(entry.payload);
     this.#count(room);

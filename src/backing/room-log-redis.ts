@@ -181,12 +181,12 @@ export class RedisRoomLog implements RoomLog {
       .map(([roomId, epoch, archived, head]) => ({ roomId, epoch, archived, head }));
   }
 
-  async erase(roomId: string, offset: number, type: string, payload: string): Promise<void> {
+  async erase(roomId: string, epoch: number, offset: number, type: string, payload: string): Promise<void> {
     checkRoomId(roomId);
     checkEntry(type, payload);
     checkWhole('offset', offset);
     const room = keysOf(roomId);
-    await this.#run(ERASE, room.slot, room.held, [offset, type, payload]);
+    await this.#run(ERASE, room.slot, room.held, [epoch, offset, type, payload]);
   }
 
   async follow(roomId: string, follower: Follower): Promise<Following> {

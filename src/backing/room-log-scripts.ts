@@ -247,17 +247,17 @@ return found
 `,
 );
 
-/** KEYS record :log. ARGV offset, type, payload. */
+/** KEYS record :log. ARGV epoch, offset, type, payload. */
 export const ERASE = script(
   'allow-oom',
   `
-local room = redis.call('HMGET', KEYS[1], 'r', 'h')
-if not room[1] or room[1] ~= server() then return 0 end
-local place = ARGV[1] - (room[2] - redis.call('LLEN', KEYS[2]) + 1)
+local room = redis.call('HMGET', KEYS[1], 'r', 'h', 'e')
+if room[3] ~= ARGV[1] or room[1] ~= server() then return 0 end
+local place = ARGV[2] - (room[2] - redis.call('LLEN', KEYS[2]) + 1)
 local entry = place >= 0 and redis.call('LINDEX', KEYS[2], place)
 if not entry then return 0 end
 local at, key = string.match(entry, '^(%d+) %S+ (%S*) ')
-redis.call('LSET', KEYS[2], place, at .. ' ' .. ARGV[2] .. ' ' .. key .. ' ' .. ARGV[3])
+redis.call('LSET', KEYS[2], place, at .. ' ' .. ARGV[3] .. ' ' .. key .. ' ' .. ARGV[4])
 return 1
 `,
 );

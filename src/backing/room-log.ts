@@ -37,9 +37,9 @@ export interface RoomLog {
   unarchived(olderThanMs: number, limit: number): Promise<readonly { roomId: string; epoch: number; archived: number; head: number }[]>;
   /**
    * Replaces the payload of an entry that is still held (a deleted message becomes `gone`), without a new offset; the followers are not told: the
-   * entry that deletes it does that.
+   * entry that deletes it does that. Another epoch is ignored: there the offset may be another entry's place.
    */
-  erase(roomId: string, offset: number, type: string, payload: string): Promise<void>;
+  erase(roomId: string, epoch: number, offset: number, type: string, payload: string): Promise<void>;
   /**
    * Calls back with each entry appended from now on by any process, in order but possibly with holes or twice (a link was lost): the caller compares
    * offsets and reads what is missing. `onRestored` is called after each time the subscription had to be made again. Resolves when it follows;

@@ -202,8 +202,8 @@ export class Archive {
     }
     const at = ({ atMs }: ArchiveEntry) => timeOf(atMs);
     const { rows } = await this.#options.database.query<{ n: number; outcome: string; other: number | null }>(
-      `select * from chat_archive($1::uuid[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::timestamptz[],
-         $10::timestamptz[], $11::uuid[], $12::int[], $13::bigint[], $14::timestamptz[], $15::uuid[], $16::int[], $17::text[], $18::bigint[], $19::timestamptz[])`,
+      `select * from chat_archive($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::timestamptz[],
+         $10::timestamptz[], $11::uuid[], $12::bigint[], $13::bigint[], $14::timestamptz[], $15::uuid[], $16::bigint[], $17::text[], $18::bigint[], $19::timestamptz[])`,
       [
         entries.map((entry) => entry.roomId),
         entries.map((entry) => entry.epoch),

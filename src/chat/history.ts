@@ -15,6 +15,8 @@ export interface RoomState {
   readonly floor: number;
   /** Since the epoch was raised; Infinity: it never was. */
   readonly raisedAgoMs: number;
+  /** There was no epoch before it. */
+  readonly isFirstEpoch: boolean;
 }
 
 export interface KnownMessage {
@@ -72,26 +74,30 @@ export class History {
     return new Map(rows.map((row) => [row.id, stateOf(row)]));
   }
 
-  /** Undefined: the epoch is not the expected one. */
-  async raise(roomId: string, expected: number): Promise<{ epoch: number; head: number; keep: number } | undefined> {
+  /**
+   * Undefined: the epoch is not the expected one. The new epoch is a number that no database has given before (the time is in it) and is above `above`:
+   * the highest epoch that was seen anywhere, which this database has forgotten if it was restored from a backup.
+   */
+  async raise(roomId: string, expected: number, above = 0): Promise<{ epoch: number; head: number; keep: number } | undefined> {
     const { rows } = await this.#database.query<{ epoch: number; head: number; keep: number }>(
-      'select * from chat_raise_epoch($1::uuid, $2::int)',
-      [roomId, expected],
+      'select * from chat_raise_epoch($1::uuid, $2::bigint, $3::bigint)',
+      [roomId, expected, above],
     );
     return rows[0];
   }
 
-  /** Up to where somebody who comes from the epoch `since` may keep what he has; how long ago `epoch` was opened. */
-  async keep(roomId: string, since: number, epoch: number): Promise<{ keep: number; ageMs: number }> {
-    const { rows } = await this.#database.query<{ keep: number | null; n: number; age_ms: number | null }>(
-      `select min(keep) filter (where epoch > $2) as keep, count(*) filter (where epoch > $2) as n,
-         (extract(epoch from now() - max(opened_at) filter (where epoch = $3)) * 1000)::float8 as age_ms
+  /** Up to where a member who comes from the epoch `since` may keep what he has; how long ago `epoch` was opened, and whether it is the room's first. */
+  async keep(roomId: string, since: number, epoch: number): Promise<{ keep: number; ageMs: number; isFirst: boolean }> {
+    const { rows } = await this.#database.query<{ keep: number | null; is_known: boolean; age_ms: number | null; is_first: boolean }>(
+      `select min(keep) filter (where epoch > $2) as keep, coalesce(bool_or(epoch = $2), false) as is_known,
+         (extract(epoch from now() - max(opened_at) filter (where epoch = $3)) * 1000)::float8 as age_ms,
+         not exists (select from room_epochs e where e.room_id = $1 and e.epoch < $3) as is_first
        from room_epochs where room_id = $1 and epoch >= least($2, $3) and epoch <= $3`,
       [roomId, since, epoch],
     );
-    const { keep, n, age_ms } = rows[0]!;
-    // Of so old an epoch nothing is known any more.
-    return { keep: n === Math.max(0, epoch - since) ? (keep ?? Number.MAX_SAFE_INTEGER) : 0, ageMs: age_ms ?? 0 };
+    const { keep, is_known, age_ms, is_first } = rows[0]!;
+    // An epoch that is not known is very old, or of a time that this database has never seen: it was restored from a backup.
+    return { keep: is_known ? (keep ?? Number.MAX_SAFE_INTEGER) : 0, ageMs: age_ms ?? 0, isFirst: is_first };
   }
 
   /** Ascending, from `from` to `to`, both inclusive, the first `limit`. What was let go by age is not there. */
@@ -132,11 +138,11 @@ export class History {
     return new Map(rows.map(({ mid, offset, epoch, type, user_id }) => [mid, { offset, epoch, type, userId: user_id ?? undefined }]));
   }
 
-  /** Those of the offsets that have a row. */
-  async stored(roomId: string, offsets: readonly number[]): Promise<Set<number>> {
+  /** Those of the offsets that have a row of this epoch: in another one the same offset is another entry's place. */
+  async stored(roomId: string, epoch: number, offsets: readonly number[]): Promise<Set<number>> {
     const { rows } = await this.#database.query<{ offset: number }>(
-      'select "offset" from messages where room_id = $1 and "offset" = any($2::bigint[])',
-      [roomId, offsets],
+      'select "offset" from messages where room_id = $1 and epoch = $2 and "offset" = any($3::bigint[])',
+      [roomId, epoch, offsets],
     );
     return new Set(rows.map((row) => row.offset));
   }
@@ -176,7 +182,8 @@ export class History {
 }
 
 const SELECT_ROOM = `select r.id, r.channel_id, c.slug, c.visibility, r.settings, r.epoch, r.floor,
-  (extract(epoch from now() - (select max(opened_at) from room_epochs e where e.room_id = r.id and e.epoch = r.epoch)) * 1000)::float8 as raised_ago_ms
+  (extract(epoch from now() - (select max(opened_at) from room_epochs e where e.room_id = r.id and e.epoch = r.epoch)) * 1000)::float8 as raised_ago_ms,
+  not exists (select from room_epochs e where e.room_id = r.id and e.epoch < r.epoch) as is_first_epoch
   from rooms r left join channels c on c.id = r.channel_id`;
 
 /** Of an id, or of a slug. */
@@ -203,6 +210,7 @@ interface StateRow extends RoomRow {
   epoch: number;
   floor: number;
   raised_ago_ms: number | null;
+  is_first_epoch: boolean;
 }
 
 const stateOf = (row: StateRow): RoomState => ({
@@ -210,6 +218,7 @@ const stateOf = (row: StateRow): RoomState => ({
   epoch: row.epoch,
   floor: row.floor,
   raisedAgoMs: row.raised_ago_ms ?? Number.POSITIVE_INFINITY,
+  isFirstEpoch: row.is_first_epoch,
 });
 
 interface MessageRow {

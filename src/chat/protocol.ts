@@ -261,7 +261,7 @@ function since(value: unknown): Join['since'] {
   if (value === undefined || value === null) return undefined;
   if (typeof value !== 'object') throw new Bad('bad_request', 'since: {"epoch","offset"}.');
   const { epoch, offset } = value as Fields;
-  return { epoch: whole(epoch, 'since.epoch', 0, 2 ** 31 - 1), offset: whole(offset, 'since.offset', 0, MAX_OFFSET) };
+  return { epoch: whole(epoch, 'since.epoch', 0, MAX_OFFSET), offset: whole(offset, 'since.offset', 0, MAX_OFFSET) };
 }
 
 function key(value: unknown): string {

@@ -129,12 +129,12 @@ export class Requests {
       let from = resumption.cursor;
       if (room.head - from > MAX_RESUMED) {
         from = room.head - MAX_ENTRIES;
-        recovered = 'partial';
+        if (recovered === 'full') recovered = 'partial';
       }
       const found = await room.after(from, MAX_ENTRIES);
       if (generation !== hub.generation) continue;
       resumption = { ...resumption, cursor: found === undefined ? room.floor : from };
-      if (found === undefined) recovered = 'partial';
+      if (found === undefined && recovered === 'full') recovered = 'partial';
       frames = found ?? [];
       break;
     }

@@ -11,6 +11,8 @@ export interface OpeningOptions {
   readonly log: Log;
   /** An epoch that is dead though the log has it; 0: none. */
   readonly distrusted: number;
+  /** The highest epoch that this process has seen: a new one is above it. */
+  readonly known: number;
   readonly isStopped: () => boolean;
 }
 
@@ -28,6 +30,7 @@ const ATTEMPTS = 40;
  */
 export async function reopenRoom(roomId: string, options: OpeningOptions): Promise<RoomState | undefined> {
   const { roomLog, history, clock, log, distrusted } = options;
+  let above = options.known;
   for (let attempt = 0; attempt < ATTEMPTS && !options.isStopped(); attempt++) {
     const state = await history.state(roomId);
     if (!state) {
@@ -35,19 +38,21 @@ export async function reopenRoom(roomId: string, options: OpeningOptions): Promi
       return undefined;
     }
     const page = await roomLog.read(roomId, Number.MAX_SAFE_INTEGER, 1);
-    if (page && page.epoch === state.epoch && page.epoch !== distrusted) return state;
-    // A database that was set back to an older state: its epoch is the one that counts.
+    if (page) above = Math.max(above, page.epoch);
+    const isBehind = state.epoch < above;
+    if (page && page.epoch === state.epoch && page.epoch !== distrusted && !isBehind) return state;
+    // The database was set back (a backup, a replica that was behind): what it does not know of is withdrawn, by an epoch above all that were seen.
     if (page && page.epoch > state.epoch) await roomLog.remove(roomId);
-    if (state.epoch !== distrusted && state.raisedAgoMs < OPENING_MS) {
+    if (state.epoch !== distrusted && !isBehind && state.raisedAgoMs < OPENING_MS) {
       await new Promise<void>((resolve) => clock.after(POLL_MS, resolve));
       continue;
     }
-    const raised = await history.raise(roomId, state.epoch);
+    const raised = await history.raise(roomId, state.epoch, above);
     if (!raised) continue;
     const entries = raised.head === 0 ? [] : await history.tail(roomId, raised.head);
     const isOpened = await roomLog.open({ roomId, ...raised, atMs: entries.at(-1)?.atMs ?? 0, entries });
     log.info({ room: roomId, ...raised, isOpened }, 'a room of the chat is begun in its log');
-    return { ...state, epoch: raised.epoch, raisedAgoMs: 0 };
+    return { ...state, epoch: raised.epoch, raisedAgoMs: 0, isFirstEpoch: state.epoch === 0 };
   }
   throw new VezaError('unavailable', 'The room cannot be opened now; try again.');
 }

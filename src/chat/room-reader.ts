@@ -198,15 +198,16 @@ export class RoomReader {
   }
 
   async resume(since: { readonly epoch: number; readonly offset: number } | undefined): Promise<Resumption> {
-    const fresh = () => Math.max(this.floor, this.head - JOIN_FRAMES);
-    if (!since) return { recovered: 'none', cursor: fresh(), keep: undefined };
-    // He knows more than this process does.
+    if (!since) return { recovered: 'none', cursor: Math.max(this.floor, this.head - JOIN_FRAMES), keep: undefined };
+    // The member knows more than this process does.
     if (since.epoch > this.epoch || since.offset > this.head) await this.look();
-    if (since.epoch > this.epoch) return { recovered: 'none', cursor: fresh(), keep: 0 };
     for (;;) {
       const { epoch } = this;
-      const keep = since.epoch < epoch ? (await this.#options.history.keep(this.id, since.epoch, epoch)).keep : undefined;
+      const isKnown = since.epoch < epoch || (since.epoch === epoch && since.offset <= this.head);
+      const keep = since.epoch < epoch ? (await this.#options.history.keep(this.id, since.epoch, epoch)).keep : isKnown ? undefined : 0;
       if (this.epoch !== epoch) continue;
+      // A position in a time that the database has never seen, since it was restored from a backup: nothing that the member holds is sure to be true here.
+      if (keep === 0 && since.offset > 0) return { recovered: 'none', cursor: this.floor, keep };
       const offset = Math.min(since.offset, keep ?? this.head);
       const cursor = Math.max(this.floor, offset);
       return { recovered: cursor > since.offset || offset < since.offset ? 'partial' : 'full', cursor, keep };
@@ -280,7 +281,12 @@ export class RoomReader {
         !page || page.epoch < this.epoch || page.epoch === this.#distrusted || (page.epoch === this.epoch && page.head < before);
       if (isLost) {
         const distrusted = page?.epoch === this.epoch ? this.epoch : this.#distrusted;
-        const state = await reopenRoom(this.id, { ...this.#options, distrusted, isStopped: () => this.closed !== undefined });
+        const state = await reopenRoom(this.id, {
+          ...this.#options,
+          distrusted,
+          known: this.epoch,
+          isStopped: () => this.closed !== undefined,
+        });
         if (!state) {
           this.close('deleted');
           return;
@@ -305,12 +311,16 @@ export class RoomReader {
     // In every process a room that is opened would ask twice more for what has just been answered.
     const known = isFirst && this.#stateAtStart?.epoch === epoch ? this.#stateAtStart : undefined;
     this.#stateAtStart = undefined;
-    const { keep, ageMs } = known
-      ? { keep: 0, ageMs: known.raisedAgoMs }
+    const {
+      keep,
+      ageMs,
+      isFirst: isFirstEpoch,
+    } = known
+      ? { keep: 0, ageMs: known.raisedAgoMs, isFirst: known.isFirstEpoch }
       : await history.keep(this.id, isFirst ? epoch : this.epoch, epoch);
     if (this.closed) return;
     // Before the first there was none whose keys could be forgotten.
-    this.#youngUntilMs = epoch === 1 ? 0 : clock.monotonicMs() + KEY_MS - ageMs;
+    this.#youngUntilMs = isFirstEpoch ? 0 : clock.monotonicMs() + KEY_MS - ageMs;
     this.#holeLooks = 0;
     this.#expected = 0;
     if (isFirst) {

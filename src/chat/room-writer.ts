@@ -189,14 +189,14 @@ export class RoomWriter {
 
   /** The entry first, so that it is known everywhere; then the log forgets the text, and storing the entry makes the database forget it. */
   async #delete(del: Del, told: object, held = del.offsets ?? []): Promise<Said> {
-    const said = await this.#sayUntilStored('del', JSON.stringify({ ...del, ...told }), () =>
-      eraseHeld(this.#reader.id, held, this.#options),
+    const said = await this.#sayUntilStored('del', JSON.stringify({ ...del, ...told }), (epoch) =>
+      eraseHeld(this.#reader.id, epoch, held, this.#options),
     );
     this.#reader.erase(delAt(del, said.offset));
     return said;
   }
 
-  async #sayUntilStored(type: string, payload: string, appended?: () => Promise<void>): Promise<Said> {
+  async #sayUntilStored(type: string, payload: string, appended?: (epoch: number) => Promise<void>): Promise<Said> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const said = await this.#say(type, payload, `${type}:${randomUUID()}`, appended);
       if (said) return said;
@@ -216,12 +216,12 @@ export class RoomWriter {
   }
 
   /** Undefined: the epoch ended before it was stored. */
-  async #say(type: string, payload: string, key: string, appended?: () => Promise<void>): Promise<Said | undefined> {
+  async #say(type: string, payload: string, key: string, appended?: (epoch: number) => Promise<void>): Promise<Said | undefined> {
     const outcome = await this.#append({ type, payload, key });
     if (outcome.kind === 'busy') throw new VezaError('busy', 'The room takes no more at this moment; try again.');
     if (outcome.kind === 'refused' || outcome.kind === 'stored') throw new Error(`an entry without rules was ${outcome.kind}`);
     const { epoch, offset, atMs } = outcome;
-    await appended?.();
+    await appended?.(epoch);
     const commit = await this.#commit({ offset, atMs, type, payload, key }, epoch);
     return commit.kind === 'stored' ? { epoch: commit.epoch, offset: commit.offset } : undefined;
   }
@@ -333,11 +333,12 @@ export async function settleRoom(
     if (entries.length === 0) return;
     const there = await history.stored(
       roomId,
+      page.epoch,
       entries.map((entry) => entry.offset),
     );
     const missing = entries.filter((entry) => !there.has(entry.offset));
     for (const entry of missing) {
-      if (entry.type === 'del') await eraseHeld(roomId, (JSON.parse(entry.payload) as Del).offsets ?? [], { roomLog });
+      if (entry.type === 'del') await eraseHeld(roomId, page.epoch, (JSON.parse(entry.payload) as Del).offsets ?? [], { roomLog });
     }
     await Promise.all(missing.map((entry) => archive.commit({ ...entry, roomId, epoch: page.epoch })));
     if (there.size > 0) await roomLog.archived(roomId, page.epoch, [...there]);
@@ -346,11 +347,16 @@ export async function settleRoom(
 }
 
 /** In the log; rejects when it cannot be had. */
-async function eraseHeld(roomId: string, offsets: readonly number[], { roomLog }: Pick<WriterOptions, 'roomLog'>): Promise<void> {
+async function eraseHeld(
+  roomId: string,
+  epoch: number,
+  offsets: readonly number[],
+  { roomLog }: Pick<WriterOptions, 'roomLog'>,
+): Promise<void> {
   for (const offset of offsets) {
     for (let attempt = 1; ; attempt++) {
       try {
-        await roomLog.erase(roomId, offset, 'gone', '{}');
+        await roomLog.erase(roomId, epoch, offset, 'gone', '{}');
         break;
       } catch (error) {
         if (attempt >= ERASE_ATTEMPTS) throw error;

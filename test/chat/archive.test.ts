@@ -40,44 +40,132 @@ describe('the archive', () => {
 
   test('an epoch that has ended takes nothing more; what was stored in it stays', async () => {
     const id = await makeRoom(database);
-    assert.deepEqual(await history.raise(id, 0), { epoch: 1, head: 0, keep: 0 });
-    assert.deepEqual(await Promise.all([1, 2, 4].map((offset) => archive.commit(entry(id, 1, offset)))), Array(3).fill({ kind: 'stored' }));
+    const { epoch: first, ...opened } = (await history.raise(id, 0))!;
+    assert.deepEqual(opened, { head: 0, keep: 0 });
+    assert.deepEqual(
+      await Promise.all([1, 2, 4].map((offset) => archive.commit(entry(id, first, offset)))),
+      Array(3).fill({ kind: 'stored' }),
+    );
     assert.equal(await history.raise(id, 0), undefined);
-    assert.deepEqual(await history.raise(id, 1), { epoch: 2, head: 4, keep: 2 });
-    assert.deepEqual(await archive.commit(entry(id, 1, 3)), { kind: 'fenced' });
-    assert.deepEqual(await archive.commit(entry(id, 1, 5)), { kind: 'fenced' });
-    assert.deepEqual(await archive.commit(entry(id, 2, 5)), { kind: 'stored' });
+    const { epoch: second, ...raised } = (await history.raise(id, first))!;
+    assert.ok(second > first);
+    assert.deepEqual(raised, { head: 4, keep: 2 });
+    assert.deepEqual(await archive.commit(entry(id, first, 3)), { kind: 'fenced' });
+    assert.deepEqual(await archive.commit(entry(id, first, 5)), { kind: 'fenced' });
+    assert.deepEqual(await archive.commit(entry(id, second, 5)), { kind: 'stored' });
     assert.deepEqual(
       (await history.range(id, 1, 9)).map(({ offset, type }) => `${offset} ${type}`),
       ['1 msg', '2 msg', '3 gone', '4 msg', '5 msg'],
     );
-    assert.equal((await history.keep(id, 1, 2)).keep, 2);
-    // Of an epoch that nobody remembers nothing is kept.
-    assert.equal((await history.keep(id, -5, 2)).keep, 0);
+    assert.deepEqual(
+      [first, second].map((epoch) => epoch > Date.UTC(2026, 0) * 1024 && epoch < Number.MAX_SAFE_INTEGER / 4),
+      [true, true],
+    );
+    const { ageMs: _age, ...kept } = await history.keep(id, first, second);
+    assert.deepEqual(kept, { keep: 2, isFirst: false });
+    assert.equal((await history.keep(id, first, first)).isFirst, true);
+    // Of an epoch that this database does not know nothing is kept: neither of one from long ago nor of one that only a lost database has seen.
+    for (const unknown of [0, first - 1, first + 1, second + 1]) assert.equal((await history.keep(id, unknown, second)).keep, 0);
+  });
+
+  test('an epoch is never given twice, also by a database that was set back, and is above every epoch that was seen', async () => {
+    const id = await makeRoom(database);
+    const given = new Set<number>();
+    let expected = 0;
+    for (let i = 0; i < 20; i++) {
+      const { epoch } = (await history.raise(id, expected))!;
+      assert.ok(epoch > expected && !given.has(epoch));
+      given.add(epoch);
+      // A backup is put back: what was raised is forgotten.
+      if (i % 2 === 0) await database.query('update rooms set epoch = $2 where id = $1', [id, expected]);
+      if (i % 2 === 0) await database.query('delete from room_epochs where room_id = $1 and epoch > $2', [id, expected]);
+      else expected = epoch;
+    }
+    // By a clock that is behind.
+    const above = Math.max(...given) + 1e9;
+    assert.equal((await history.raise(id, expected, above))!.epoch, above + 1);
+  });
+
+  test('a batch with an entry of a dead epoch and one of the new at one offset acknowledges the one that is stored', async () => {
+    const id = await makeRoom(database);
+    const dead = (await history.raise(id, 0))!.epoch;
+    const { epoch } = (await history.raise(id, dead))!;
+    const places = await Promise.all([
+      archive.commit(entry(id, dead, 1, 'withdrawn')),
+      archive.commit(entry(id, epoch, 1, 'kept')),
+      archive.commit(entry(id, epoch, 2, 'next')),
+      archive.commit(entry(id, dead, 2, 'withdrawn too')),
+    ]);
+    assert.deepEqual(
+      places.map(({ kind }) => kind),
+      ['fenced', 'stored', 'stored', 'fenced'],
+    );
+    // In one epoch as well: two messages at one place, of a log that was set back, are one that is stored and one that is not.
+    const one = await Promise.all([
+      archive.commit(entry(id, epoch, 3, 'first')),
+      archive.commit(entry(id, epoch, 3, 'second')),
+      archive.commit(entry(id, epoch, 3, 'first')),
+    ]);
+    assert.deepEqual(
+      one.map(({ kind }) => kind),
+      ['stored', 'fenced', 'stored'],
+    );
+    assert.deepEqual(
+      (await history.range(id, 1, 9)).map(({ key }) => key?.split(':')[1]),
+      ['kept', 'next', 'first'],
+    );
+    assert.deepEqual(await history.stored(id, epoch, [1, 2, 3, 4]), new Set([1, 2, 3]));
+    assert.deepEqual(await history.stored(id, dead, [1, 2, 3, 4]), new Set());
+  });
+
+  test('a deletion of a dead epoch takes nothing from who has its place now', async () => {
+    const id = await makeRoom(database);
+    const dead = (await history.raise(id, 0))!.epoch;
+    const { epoch } = (await history.raise(id, dead))!;
+    const message = entry(id, epoch, 1);
+    await archive.commit(message);
+    const mid = message.key!.split(':')[0]!;
+    await database.query('select * from chat_react($1::uuid[], $2::text[], $3::text[], $4::text[], $5::boolean[])', [
+      [id],
+      [mid],
+      ['👍'],
+      ['v'],
+      [true],
+    ]);
+    const del = (payload: object): ArchiveEntry => ({
+      ...entry(id, dead, 2),
+      type: 'del',
+      payload: JSON.stringify(payload),
+      key: undefined,
+    });
+    await Promise.all([archive.commit(del({ offsets: [1] })), archive.commit(del({ user: 'u', upTo: 1 }))]);
+    assert.equal((await history.range(id, 1, 1))[0]?.type, 'msg');
+    const { rows } = await database.query<{ n: number }>('select count(*) as n from reactions where room_id = $1', [id]);
+    assert.equal(rows[0]!.n, 1);
   });
 
   test('the same entry twice is stored once; one message at two places stays at the first', async () => {
     const id = await makeRoom(database);
-    await history.raise(id, 0);
-    const twice = await Promise.all([archive.commit(entry(id, 1, 1)), archive.commit(entry(id, 1, 1))]);
+    const { epoch } = (await history.raise(id, 0))!;
+    const twice = await Promise.all([archive.commit(entry(id, epoch, 1)), archive.commit(entry(id, epoch, 1))]);
     assert.deepEqual(twice, [{ kind: 'stored' }, { kind: 'stored' }]);
     // In one batch, so that neither is there when the other is looked for.
-    const places = await Promise.all([archive.commit(entry(id, 1, 2, 'same')), archive.commit(entry(id, 1, 3, 'same'))]);
+    const places = await Promise.all([archive.commit(entry(id, epoch, 2, 'same')), archive.commit(entry(id, epoch, 3, 'same'))]);
     assert.deepEqual(places, [{ kind: 'stored' }, { kind: 'known', offset: 2 }]);
-    assert.deepEqual(await archive.commit(entry(id, 1, 3, 'same')), { kind: 'known', offset: 2 });
+    assert.deepEqual(await archive.commit(entry(id, epoch, 3, 'same')), { kind: 'known', offset: 2 });
     assert.deepEqual(
       (await history.range(id, 1, 9)).map(({ type }) => type),
       ['msg', 'msg', 'gone'],
     );
     // Another message in a place that is taken: the log that gave it was set back.
-    assert.deepEqual(await archive.commit(entry(id, 1, 1, 'other')), { kind: 'fenced' });
+    assert.deepEqual(await archive.commit(entry(id, epoch, 1, 'other')), { kind: 'fenced' });
   });
 
   test('one entry that cannot be stored holds up no other', async () => {
     const id = await makeRoom(database);
-    await history.raise(id, 0);
-    const poison = { ...entry(id, 1, 2), payload: JSON.stringify({ mid: 'x', user: { id: 'u\u0000' }, body: { text: '' } }) };
-    const all = await Promise.all([archive.commit(entry(id, 1, 1)), archive.commit(poison), archive.commit(entry(id, 1, 3))]);
+    const { epoch } = (await history.raise(id, 0))!;
+    const poison = { ...entry(id, epoch, 2), payload: JSON.stringify({ mid: 'x', user: { id: 'u\u0000' }, body: { text: '' } }) };
+    const all = await Promise.all([archive.commit(entry(id, epoch, 1)), archive.commit(poison), archive.commit(entry(id, epoch, 3))]);
     assert.deepEqual(all, Array(3).fill({ kind: 'stored' }));
     assert.deepEqual(
       (await history.range(id, 1, 9)).map(({ type }) => type),
@@ -87,11 +175,11 @@ describe('the archive', () => {
 
   test('what is old is let go, except the newest and what belongs to a recording; a cursor below goes on at the floor', async () => {
     const id = await makeRoom(database);
-    await history.raise(id, 0);
+    const { epoch } = (await history.raise(id, 0))!;
     const dayMs = 86_400_000;
     const nowMs = clock.wallMs();
     const at = (offset: number) => nowMs - (offset <= 60 ? 40 * dayMs - offset * 1000 : dayMs - offset * 1000);
-    await Promise.all(Array.from({ length: 100 }, (_, i) => archive.commit(entry(id, 1, i + 1, `k${i}`, at(i + 1)))));
+    await Promise.all(Array.from({ length: 100 }, (_, i) => archive.commit(entry(id, epoch, i + 1, `k${i}`, at(i + 1)))));
     await database.query(
       `insert into broadcasts (id, channel_id, title, recording, started_at, ended_at, first_number)
        select 'show', channel_id, 'Show', true, $2, $3, 1 from rooms where id = $1`,
@@ -112,7 +200,7 @@ describe('the archive', () => {
     const member = new Member(room, 0);
     await member.until(() => member.cursor === 100);
     assert.deepEqual([...member.entries.keys()], span(61, 100));
-    assert.deepEqual(await room.resume({ epoch: 1, offset: 20 }), { recovered: 'partial', cursor: 60, keep: 100 });
+    assert.deepEqual(await room.resume({ epoch, offset: 20 }), { recovered: 'partial', cursor: 60, keep: 100 });
     const page = await room.page({ before: 71, limit: 100 });
     assert.deepEqual([page.frames[0]!.offset, page.more], [61, false]);
     await rooms.stop();

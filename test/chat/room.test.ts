@@ -48,8 +48,9 @@ describe('a room between a log and a database that fail', () => {
     const room = await rooms.open(await makeRoom(database));
     const member = new Member(room);
     await say(room, 'ann', 'first', 'first');
+    const first = room.epoch;
     await server.wipe();
-    await eventually('the room is begun anew', () => (room.epoch === 2 ? true : undefined));
+    await eventually('the room is begun anew', () => (room.epoch > first ? true : undefined));
     // The first minutes of a later epoch want PostgreSQL: what the log knew is gone.
     databaseGate.isCut = true;
     const early = await publish(room, 'ann', 'early', 'early');
@@ -187,6 +188,7 @@ describe('a room between a log and a database that fail', () => {
     const room = await rooms.open(id);
     const member = new Member(room);
     for (let i = 0; i < 5; i++) await say(room, 'ann', `k${i}`, `text ${i}`);
+    const before = room.epoch;
     await server.setBack(id, 2);
     const place = await say(room, 'ann', 'k5', 'text 5');
     await member.until(() => member.cursor >= place.offset && member.entries.get(place.offset)?.mid === place.mid);
@@ -199,7 +201,7 @@ describe('a room between a log and a database that fail', () => {
       rows.map((row) => row.mid),
     );
     assert.equal(rows.length, 6);
-    assert.equal(room.epoch, 2);
+    assert.ok(room.epoch > before);
   });
 
   test('what is older than the ring comes from the log, what is older than that from PostgreSQL, without a hole', async () => {

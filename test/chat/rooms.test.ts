@@ -81,12 +81,16 @@ describe('rooms of one process on the embedded database', () => {
     assert.equal(place.offset, 6);
     assert.equal((await say(room, 'ann', 'k2', 'text 2')).offset, 3);
     await member.until(() => member.cursor === 6);
-    assert.equal(room.epoch, epoch + 1);
-    assert.deepEqual(member.resets, [{ epoch: epoch + 1, keep: 5 }]);
+    assert.ok(room.epoch > epoch);
+    assert.deepEqual(member.resets, [{ epoch: room.epoch, keep: 5 }]);
     assert.deepEqual(member.faults, []);
     assert.deepEqual(await room.resume({ epoch, offset: 5 }), { recovered: 'full', cursor: 5, keep: 5 });
     assert.deepEqual(await room.resume({ epoch, offset: 9 }), { recovered: 'partial', cursor: 5, keep: 5 });
-    assert.deepEqual(await room.resume({ epoch: epoch + 7, offset: 9 }), { recovered: 'none', cursor: 0, keep: 0 });
+    // Of a time that this database has never seen, and beyond the head of this one.
+    for (const other of [epoch - 1, epoch + 1, room.epoch + 7]) {
+      assert.deepEqual(await room.resume({ epoch: other, offset: 9 }), { recovered: 'none', cursor: 0, keep: 0 });
+    }
+    assert.deepEqual(await room.resume({ epoch: room.epoch, offset: 9 }), { recovered: 'none', cursor: 0, keep: 0 });
     member.leave();
   });
 

@@ -52,7 +52,7 @@ describe('the log in a Redis that fails', { timeout: 120_000 }, () => {
     assert.equal(await log.read(roomId, 0, 10), undefined);
     assert.deepEqual(await say(log, untouched), { kind: 'reopen' }, 'also where nothing was lost, for who could tell');
     await log.archived(roomId, 1, 5);
-    await log.erase(roomId, 1, 'gone', '{}');
+    await log.erase(roomId, 1, 1, 'gone', '{}');
     assert.deepEqual(await log.unarchived(0, 10), []);
     assert.equal(await log.open({ roomId, epoch: 1, head: 5, atMs: 0, entries: [] }), false, 'its epoch is used up');
 
@@ -193,7 +193,7 @@ describe('the log in a Redis that fails', { timeout: 120_000 }, () => {
     assert.deepEqual(await say(log, roomId, 'k'), { kind: 'busy' });
     assert.equal((await log.read(roomId, 0, 10))?.head, 1);
     await assert.rejects(log.open({ roomId: randomUUID(), epoch: 1, head: 0, atMs: 0, entries: [] }), unavailable);
-    await log.erase(roomId, 1, 'gone', '{}');
+    await log.erase(roomId, 1, 1, 'gone', '{}');
     await log.archived(roomId, 1, 1);
     const page = await log.read(roomId, 0, 10);
     assert.deepEqual([page?.archived, page?.entries[0]?.type], [1, 'gone'], 'what makes room is possible');

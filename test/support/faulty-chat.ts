@@ -160,8 +160,8 @@ export class FaultyLink implements RoomLog {
     this.#pass(() => this.#server.inner.archived(roomId, epoch, upTo));
   places = (roomIds: readonly string[]) => this.#pass(() => this.#server.inner.places(roomIds));
   unarchived = (olderThanMs: number, limit: number) => this.#pass(() => this.#server.inner.unarchived(olderThanMs, limit));
-  erase = (roomId: string, offset: number, type: string, payload: string) =>
-    this.#pass(() => this.#server.inner.erase(roomId, offset, type, payload));
+  erase = (roomId: string, epoch: number, offset: number, type: string, payload: string) =>
+    this.#pass(() => this.#server.inner.erase(roomId, epoch, offset, type, payload));
   remove = (roomId: string) => this.#pass(() => this.#server.inner.remove(roomId));
 
   async follow(roomId: string, follower: Follower): Promise<Following> {
