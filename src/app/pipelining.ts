@@ -6,6 +6,8 @@ import type { Clock } from '../runtime/clock.js';
 export const MAX_UNANSWERED = 100;
 /** A connection that has more is closed when none of them is answered within this time. Media and pages are answered within a few milliseconds. */
 export const STALL_MS = 250;
+/** How long what such a client goes on sending is read, and thrown away: TCP would turn the end into a reset, which discards answers that are on their way. */
+const LINGER_MS = 1000;
 /** Requests that were parsed and wait for an earlier one of their connection, of all connections together; each takes about 4 KiB. */
 const MAX_PARKED = 20_000;
 
@@ -15,6 +17,7 @@ interface Connection {
   /** Parsed while an earlier request was not answered, oldest first. */
   parked: [IncomingMessage, ServerResponse][];
   cancelStall: (() => void) | undefined;
+  isClosed: boolean;
 }
 
 export interface PipeliningOptions {
@@ -48,9 +51,10 @@ export class Pipelining {
     if (socket.destroyed) return;
     let connection = this.#connections.get(socket);
     if (!connection) {
-      connection = { current: undefined, parked: [], cancelStall: undefined };
+      connection = { current: undefined, parked: [], cancelStall: undefined, isClosed: false };
       this.#connections.set(socket, connection);
     }
+    if (connection.isClosed) return;
     if (!connection.current) {
       this.#begin(connection, socket, req, res);
       return;
@@ -98,8 +102,16 @@ export class Pipelining {
 
   #cut(connection: Connection, socket: Socket): void {
     this.#options.overrun();
+    connection.isClosed = true;
     this.#drop(connection);
-    socket.destroy();
+    socket.end();
+    this.#options.clock.after(LINGER_MS, () => socket.destroy());
+    // Node's parser may be in the midst of a read.
+    setImmediate(() => {
+      socket.removeAllListeners('data');
+      socket.on('data', () => undefined);
+      socket.resume();
+    });
   }
 
   #drop(connection: Connection): void {
