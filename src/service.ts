@@ -207,6 +207,8 @@ async function composeServing(options: ServingOptions): Promise<{ handler: Reque
     admissions: new Admissions({ links: access.playbackLinks, rules: access.playbackRules, addressOf, countryOf }),
     titleOf: (slug) => live.status(slug).title ?? slug,
     addressOf,
+    // One channel gets half of them when nobody else waits: each connection of HTTP/1.1 may have one.
+    maxWaiting: Math.max(100_000, 2 * config.maxHttpConnections),
     ...(config.maxListenersPerStream === undefined ? {} : { maxListenersPerStream: config.maxListenersPerStream }),
   });
   providePlaybackCounts(metrics, playback);

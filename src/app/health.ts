@@ -1,12 +1,16 @@
 import type { Clock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { recent } from '../runtime/recent.js';
 
 /** A part that this process cannot work without; rejects when it is out of order. */
 export type HealthCheck = () => Promise<unknown> | unknown;
 
 /** A part that has not answered by then is failing; orchestrators ask with a deadline of their own of a few seconds. */
 const CHECK_TIMEOUT_MS = 2000;
+
+/** In which the checks run twice at most. Orchestrators ask every few seconds; a stranger may ask thousands of times in one. */
+const WINDOW_MS = 1000;
 
 export interface Readiness {
   readonly status: 'ok' | 'unavailable';
@@ -35,3 +39,7 @@ export async function readiness(checks: Readonly<Record<string, HealthCheck>>, c
   );
   return { status: failing.length === 0 ? 'ok' : 'unavailable', failing: failing.sort() };
 }
+
+/** What `/health/ready` answers: the checks run twice a second at most, however many ask. */
+export const sharedReadiness = (checks: Readonly<Record<string, HealthCheck>>, clock: Clock, log: Log): (() => Promise<Readiness>) =>
+  recent(clock, WINDOW_MS, () => readiness(checks, clock, log));

@@ -18,7 +18,7 @@ import { auditOperations } from './audit.js';
 import { broadcastOperations } from './broadcasts.js';
 import { type Addresses, channelOperations, channelSchema, channelView, endGone, type LiveStatus } from './channels.js';
 import { encryptionKeyOperations } from './encryption-keys.js';
-import { type HealthCheck, readiness } from './health.js';
+import { type HealthCheck, sharedReadiness } from './health.js';
 import { keySetEndpoint } from './jwks.js';
 import { ApiLimits } from './limits.js';
 import { type LinkSettings, linkOperations } from './links.js';
@@ -223,12 +223,13 @@ const METHODS = new Set(['GET', 'HEAD', 'POST', 'PATCH', 'PUT', 'DELETE', 'OPTIO
 const methodLabel = (method: string) => (METHODS.has(method) ? method : 'other');
 
 function healthEndpoints({ clock, log, health }: AppOptions): Koa.Middleware {
+  const ready = sharedReadiness(health, clock, log);
   return async (ctx, next) => {
     if (ctx.path !== '/health/live' && ctx.path !== '/health/ready') return next();
     if (ctx.method !== 'GET' && ctx.method !== 'HEAD') throw methodNotAllowed(ctx.method);
     ctx.state.route = ctx.path;
     ctx.set('Cache-Control', 'no-store');
-    const answer = ctx.path === '/health/live' ? { status: 'ok', failing: [] } : await readiness(health, clock, log);
+    const answer = ctx.path === '/health/live' ? { status: 'ok', failing: [] } : await ready();
     ctx.status = answer.status === 'ok' ? 200 : 503;
     ctx.body = answer;
   };

@@ -4,6 +4,7 @@ import type { z } from 'zod';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { recent } from '../runtime/recent.js';
 import type { LiveEdge } from './edge.js';
 import { WorkerFeed } from './worker-feed.js';
 import { COMPLETE_HEADER, END_FRAME, endSchema, FRAMES_HEADER, frameOf, titleUpdateSchema } from './worker-protocol.js';
@@ -14,6 +15,8 @@ const MAX_BODY_BYTES = 16 * 1024;
 const MAX_APPS = 64;
 /** Segments in the making that are being sent at one time, all apps together; more are answered 503. */
 const MAX_STREAMING = 4096;
+/** In which readiness is looked at twice at most. */
+const READY_MS = 1000;
 
 const MEDIA_PATH =
   /^\/v1\/media\/([a-z0-9][a-z0-9_-]{0,127})\/((?:aac|opus|mp3)-\d{1,4})\/([0-9a-z]{1,64}-(?:init\.mp4|\d{1,15}\.(?:m4s|mp3)))$/;
@@ -32,10 +35,12 @@ export class WorkerPort {
   readonly name = 'apps';
   readonly #options: WorkerPortOptions;
   readonly #feed: WorkerFeed;
+  readonly #ready: () => Promise<unknown>;
   #streaming = 0;
 
   constructor(options: WorkerPortOptions) {
     this.#options = options;
+    this.#ready = recent(options.clock, READY_MS, options.ready);
     this.#feed = new WorkerFeed({ ...options, worker: randomBytes(8).toString('hex') });
   }
 
@@ -77,7 +82,7 @@ export class WorkerPort {
     }
     if (path === '/health/live' || path === '/health/ready') {
       if (path === '/health/ready') {
-        await this.#options.ready().catch((error) => {
+        await this.#ready().catch((error) => {
           throw new VezaError('unavailable', messageOf(error));
         });
       }

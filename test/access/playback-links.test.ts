@@ -8,9 +8,10 @@ import { type Access, openAccess } from '../../src/access/access.js';
 import { cloudFrontCookies } from '../../src/access/playback/cloudfront.js';
 import { admitsCountry, COUNTRIES, countryOf } from '../../src/access/playback/countries.js';
 import { type LinkRequest, MAX_LINK_S, MIN_LINK_S, type PlaybackClient } from '../../src/access/playback/playback-links.js';
+import { PlaybackRules } from '../../src/access/playback/playback-rules.js';
 import { boundAddress, parseToken, signedText } from '../../src/access/playback/playback-token.js';
 import { type Database, openDatabase } from '../../src/backing/database.js';
-import { FakeClock } from '../../src/runtime/clock.js';
+import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { Broadcasts } from '../../src/vod/broadcasts.js';
@@ -444,4 +445,49 @@ test('CloudFront: one address has a canned policy, many a custom one; both are s
   assert.ok(verifies(text, custom[1]!.value));
   assert.equal(verifies(text.replace('radio', 'other'), custom[1]!.value), false);
   for (const { value } of [...canned, ...custom]) assert.match(value, /^[A-Za-z0-9_~-]+$/);
+});
+
+test('recordings that strangers ask for: one query at a time, and none twice', async () => {
+  const settings = { title: 'Radio', visibility: 'public', recording: true } as const;
+  const { channel } = await access.channels.create('sought', settings);
+  const broadcasts = new Broadcasts(database);
+  await broadcasts.insert({ id: 'sought-1', channelId: channel.id, title: 'Show', recording: true, startedAtMs: 0, firstNumber: 1 });
+  const asked: (readonly string[])[] = [];
+  let underWay = 0;
+  let most = 0;
+  const counted: Database = {
+    ...database,
+    async query(sql: string, values: readonly unknown[] = []) {
+      const isLookUp = sql.includes('b.id = any');
+      if (isLookUp) {
+        asked.push(values[0] as string[]);
+        most = Math.max(most, ++underWay);
+      }
+      return database.query(sql, values).finally(() => {
+        if (isLookUp) underWay--;
+      }) as never;
+    },
+  };
+  const rules = new PlaybackRules({
+    database: counted,
+    channels: access.channels,
+    clock: new SystemClock(),
+    log: silentLog,
+    alsoReload: async () => {},
+  });
+  const unknown = Array.from({ length: 1000 }, (_, index) => `unknown-${index}`);
+  const found = await Promise.all([...unknown, 'sought-1'].map((id) => rules.recording(id)));
+  assert.deepEqual(found.filter(Boolean), [{ channel: 'sought', isPrivate: false, from: 1, to: Number.POSITIVE_INFINITY }]);
+  assert.equal(most, 1);
+  assert.ok(asked.length <= 6, `${asked.length} queries`);
+  const before = asked.length;
+  await Promise.all([...unknown, 'sought-1'].map((id) => rules.recording(id)));
+  for (const id of ['UPPER', 'a'.repeat(65), '../x', 'a b', '']) assert.equal(await rules.recording(id), undefined);
+  assert.equal(asked.length, before, 'neither what is known, nor what is no id');
+  // Whatever strangers ask for, what is there stays remembered.
+  for (let i = 0; i < 11_000; i += 1000)
+    await Promise.all(Array.from({ length: 1000 }, (_, index) => rules.recording(`flood-${i + index}`)));
+  const after = asked.length;
+  assert.equal((await rules.recording('sought-1'))?.channel, 'sought');
+  assert.equal(asked.length, after);
 });

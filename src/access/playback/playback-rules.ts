@@ -1,4 +1,5 @@
 import type { Database } from '../../backing/database.js';
+import { Batched } from '../../runtime/batched.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -28,7 +29,11 @@ export interface PlaybackRulesOptions {
 const POLL_MS = 1000;
 const PURGE_MS = 3600_000;
 /** Recordings that are remembered beside those that are not simply open. */
-const MAX_FOUND = 1000;
+const MAX_FOUND = 10_000;
+/** Ids of no recording that are remembered. They are whatever strangers ask for, and push out each other only. */
+const MAX_ABSENT = 10_000;
+/** Ids that are not of this form have no recording; the database is not asked. */
+const ID = /^[a-z0-9][a-z0-9_-]{0,63}$/;
 
 const SELECT_ASSETS = `select b.id, c.slug, coalesce(b.visibility, c.visibility) = 'private' as private, c.visibility = 'private' as channel_private,
     b.first_number, b.last_number
@@ -46,8 +51,13 @@ export class PlaybackRules {
   /** By slug: what of a channel's segments belongs to a recording that is private or was deleted. */
   #closedRanges: ReadonlyMap<string, readonly NumberRange[]> = new Map();
   #closed: ReadonlySet<string> = new Set();
-  /** Recordings that are as open as their channel, and what is none, as they were asked for. */
-  readonly #found = new Map<string, Promise<RestrictedAsset | undefined>>();
+  /** Recordings that are as open as their channel, as they were asked for; and ids that are of none. */
+  readonly #found = new Map<string, RestrictedAsset>();
+  readonly #absent = new Set<string>();
+  /** Rises when these are forgotten: what was read before it is not remembered after it. */
+  #generation = 0;
+  /** One query at a time, for up to 200 ids: whatever strangers ask for, the other work of the database waits for one query at most. */
+  readonly #lookUps: Batched<RestrictedAsset>;
   #reading: Promise<void> | undefined;
   #again: Promise<void> | undefined;
   #isAway = false;
@@ -55,6 +65,7 @@ export class PlaybackRules {
 
   constructor(options: PlaybackRulesOptions) {
     this.#options = options;
+    this.#lookUps = new Batched(options.clock, (ids) => this.#find(ids));
   }
 
   async start(): Promise<void> {
@@ -109,25 +120,29 @@ export class PlaybackRules {
 
   /** Where the media of any recording is. Undefined: there is none, or the database is away. */
   async recording(id: string): Promise<RestrictedAsset | undefined> {
-    const known = this.#assets.get(id);
-    if (known) return known;
-    let finding = this.#found.get(id);
-    if (!finding) {
-      const begun = this.#find(id).catch((error) => {
-        if (this.#found.get(id) === begun) this.#found.delete(id);
-        this.#failed(error);
-        return undefined;
-      });
-      finding = begun;
-      this.#found.set(id, begun);
-      if (this.#found.size > MAX_FOUND) this.#found.delete(this.#found.keys().next().value!);
+    const known = this.#assets.get(id) ?? this.#found.get(id);
+    if (known || this.#absent.has(id) || !ID.test(id)) return known;
+    const generation = this.#generation;
+    try {
+      const found = await this.#lookUps.load(id);
+      if (generation === this.#generation) this.#remember(id, found);
+      return found;
+    } catch (error) {
+      this.#failed(error);
+      return undefined;
     }
-    return finding;
   }
 
-  async #find(id: string): Promise<RestrictedAsset | undefined> {
-    const { rows } = await this.#options.database.query<AssetRow>(`${SELECT_ASSETS} and b.id = $1`, [id]);
-    return rows[0] && assetOf(rows[0]);
+  #remember(id: string, found: RestrictedAsset | undefined): void {
+    if (found) this.#found.set(id, found);
+    else this.#absent.add(id);
+    if (this.#found.size > MAX_FOUND) this.#found.delete(this.#found.keys().next().value!);
+    if (this.#absent.size > MAX_ABSENT) this.#absent.delete(this.#absent.keys().next().value!);
+  }
+
+  async #find(ids: readonly string[]): Promise<ReadonlyMap<string, RestrictedAsset>> {
+    const { rows } = await this.#options.database.query<AssetRow>(`${SELECT_ASSETS} and b.id = any($1)`, [ids]);
+    return new Map(rows.map((row) => [row.id, assetOf(row)]));
   }
 
   /** It was deleted; its files may be there for another hour. */
@@ -183,7 +198,9 @@ export class PlaybackRules {
     // One without an end would close what the channel makes after it.
     for (const { slug, first_number, last_number } of closed)
       if (slug !== null && first_number !== null && last_number !== null) close(slug, { from: first_number, to: last_number });
+    this.#generation++;
     this.#found.clear();
+    this.#absent.clear();
     this.#assets = assets;
     this.#closedRanges = ranges;
     this.#closed = new Set(closed.map(({ scope }) => scope));

@@ -11,6 +11,7 @@ import type { Log } from '../../runtime/log.js';
 import { type Admissions, NO_CHANNEL } from './admission.js';
 import type { Audience } from './audience.js';
 import { CORS } from './media-response.js';
+import type { RequestPlaces } from './request-places.js';
 
 interface ListenOptions {
   readonly edge: Edge;
@@ -21,6 +22,7 @@ interface ListenOptions {
   readonly titleOf?: (channel: string) => string;
   readonly admissions?: Pick<Admissions, 'live' | 'staysAdmitted'>;
   readonly maxListenersPerStream?: number;
+  readonly places: RequestPlaces;
 }
 
 type Format = 'mp3' | 'aac' | 'opus';
@@ -79,6 +81,8 @@ export class Listen {
       throw new VezaError('busy', 'the channel has as many listeners as it may have');
     }
 
+    // HTTP/2 has many streams on one connection, so that the limits of connections are none here.
+    this.#options.places.take('endless', req, res, channel);
     const icy = format !== 'opus' && req.headers['icy-metadata'] === '1';
     // Without length and without chunks, as every player of such streams has known it: the end of the connection is the end.
     res.useChunkedEncodingByDefault = false;

@@ -23,6 +23,8 @@ import {
   sendProblem,
   sendStatus,
 } from './media-response.js';
+import { CMCD_SESSION, parseQuery, type Query } from './query.js';
+import { RequestPlaces } from './request-places.js';
 import { StoredMedia } from './stored-media.js';
 import type { Answer, Waiter } from './waiting.js';
 
@@ -35,7 +37,7 @@ export interface PlaybackOptions {
   readonly dvrWindowS: number;
   /** Where players of the MPD read the clock; `/time` of the same host unless given. */
   readonly utcTimingUrl?: string;
-  /** Requests that may wait at one time, all channels together; one more gets 503. */
+  /** Requests that may wait at one time, all channels together, in the shares of `Places`; one more gets 503. As many listeners of endless streams beside them. */
   readonly maxWaiting?: number;
   /** Listeners of a channel (an estimate) from which a new one gets 503, unless he has a link; unlimited unless given. */
   readonly maxListenersPerStream?: number;
@@ -73,16 +75,6 @@ const SWEEP_MS = 10_000;
 const NAME = /^[a-z0-9][a-z0-9_-]{0,127}$/;
 const RENDITION = /^(aac|opus|mp3)-\d{1,4}$/;
 const MEDIA_NAME = /^([A-Za-z0-9]{1,64})-(?:init\.mp4|(0|[1-9]\d{0,14})(?:\.(0|[1-9]\d{0,5})\.m4s|\.m4s|\.mp3))$/;
-const CMCD_SESSION = /(?:%2C|,|=|^)sid(?:%3D|=)(?:%22|")([A-Za-z0-9._~-]{1,64})(?:%22|")/i;
-
-interface Query {
-  msn?: string;
-  part?: string;
-  skip?: string;
-  session?: string;
-  token?: string;
-}
-
 /** On what terms a request is answered. */
 interface Terms {
   readonly cache: typeof CACHE | typeof CACHE_PRIVATE;
@@ -116,16 +108,17 @@ export class Playback {
   readonly #audience: Audience;
   readonly #stored: StoredMedia;
   readonly #listen: Listen;
-  readonly #maxWaiting: number;
+  readonly #places: RequestPlaces;
   #sweptMs = 0;
   #stopped = false;
 
   constructor(options: PlaybackOptions) {
     this.#options = options;
-    this.#maxWaiting = options.maxWaiting ?? DEFAULT_MAX_WAITING;
+    const { maxWaiting = DEFAULT_MAX_WAITING, addressOf } = options;
+    this.#places = new RequestPlaces({ maxWaiting, addressOf, counters: this.counters });
     this.#audience = new Audience(options.clock, AUDIENCE_WINDOW_MS);
     this.#stored = new StoredMedia({ ...options, counters: this.counters });
-    this.#listen = new Listen({ ...options, counters: this.counters, audience: this.#audience });
+    this.#listen = new Listen({ ...options, counters: this.counters, audience: this.#audience, places: this.#places });
   }
 
   /** Koa's form of `handle`. Other paths go on to the next. */
@@ -254,6 +247,7 @@ export class Playback {
     const admission = this.#options.admissions?.vod(req, id, token, isManifest ? 'manifest' : 'media');
     const cache = admission?.isPrivate ? CACHE_PRIVATE : CACHE;
     const isMedia = third !== undefined && RENDITION.test(second) && MEDIA_NAME.test(third);
+    this.#places.take('stored', req, res);
     if (isMedia && this.#options.admissions) void this.#recorded(req, res, id, second, third, cache.immutable);
     // What a link opens, or what is not open at its channel's addresses, is listed at addresses of its own.
     else void this.#stored.vod(req, res, path.slice(1), cache, token !== undefined || admission?.restricted !== undefined);
@@ -398,6 +392,7 @@ export class Playback {
     if (isClosed && !(channel && this.#isInWindow(channel, run, number))) throw new VezaError('not_found', NO_SEGMENT);
     const media = channel?.view.media(rendition, wanted.name);
     if (media?.loading) {
+      this.#places.take('live', req, res, channelName);
       void this.#whenLoaded(media.loading, res, () =>
         this.#media(req, res, this.#channel(channelName), channelName, rendition, wanted, terms),
       );
@@ -419,6 +414,7 @@ export class Playback {
       // Parts live in memory only, and what is not made yet is in no store.
       throw away ?? new VezaError('not_found', NO_SEGMENT);
     } else {
+      this.#places.take('stored', req, res);
       void this.#stored.media(req, res, `live/${channelName}/${rendition}/${wanted.name}`, cacheControl, away);
     }
   }
@@ -443,10 +439,7 @@ export class Playback {
 
   #wait(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, key: string, settle: () => Answer | undefined): void {
     if (this.#stopped) throw new VezaError('unavailable', 'stopping');
-    if (this.counters.waiting >= this.#maxWaiting) {
-      this.counters.refused++;
-      throw new VezaError('busy', 'too many requests are waiting');
-    }
+    this.#places.take('live', req, res, channel.view.channel);
     channel.waiting.add(key, { req, res }, waitMs(channel.view.timeline), this.#timedOut, () => {
       try {
         const view = this.#options.edge.view(channel.view.channel);
@@ -468,7 +461,10 @@ export class Playback {
     const { contentType } = media;
     const meta = { contentType, cacheControl, tag: name };
     if (media.complete) sendMedia(req, res, { ...meta, chunks: media.chunks });
-    else this.#stream(req, res, media, mediaHeaders(meta), waitMs(channel.view.timeline));
+    else {
+      this.#places.take('live', req, res, channel.view.channel);
+      this.#stream(req, res, media, mediaHeaders(meta), waitMs(channel.view.timeline));
+    }
   }
 
   /**
@@ -515,23 +511,4 @@ export class Playback {
       cancelTimer();
     });
   }
-}
-
-/** The parameters that mean something here; all others are ignored, whatever they are. */
-function parseQuery(url: string, from: number): Query {
-  const query: Query = {};
-  for (let at = from; at < url.length; ) {
-    let end = url.indexOf('&', at);
-    if (end < 0) end = url.length;
-    if (url.startsWith('_HLS_msn=', at)) query.msn = url.slice(at + 9, end);
-    else if (url.startsWith('_HLS_part=', at)) query.part = url.slice(at + 10, end);
-    else if (url.startsWith('_HLS_skip=', at)) query.skip = url.slice(at + 10, end);
-    else if (url.startsWith('token=', at)) query.token = url.slice(at + 6, end);
-    else if (url.startsWith('CMCD=', at)) {
-      const session = CMCD_SESSION.exec(url.slice(at, end))?.[1];
-      if (session !== undefined) query.session = session;
-    }
-    at = end + 1;
-  }
-  return query;
 }

@@ -1,0 +1,49 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { addressGroup, plainAddress } from '../../runtime/addresses.js';
+import { VezaError } from '../../runtime/errors.js';
+import { Places } from './places.js';
+
+/** What requests wait for. */
+export type PlaceKind = 'live' | 'endless' | 'stored';
+
+/** Requests for recordings that wait for the database or the object store. */
+const MAX_STORED = 10_000;
+
+interface RequestPlacesOptions {
+  /** Requests that wait for something to be made, or get it as it is made; and as many listeners of endless streams. */
+  readonly maxWaiting: number;
+  /** The client's address; behind a trusted proxy the one that it names. */
+  readonly addressOf?: ((req: IncomingMessage) => string) | undefined;
+  readonly counters: { refused: number };
+}
+
+/** Places of requests that are not answered at once, shared by the clients' addresses and by channel. */
+export class RequestPlaces {
+  readonly #options: RequestPlacesOptions;
+  readonly #places: Readonly<Record<PlaceKind, Places>>;
+  readonly #placed = new WeakSet<ServerResponse>();
+
+  constructor(options: RequestPlacesOptions) {
+    this.#options = options;
+    const { maxWaiting } = options;
+    this.#places = { live: new Places(maxWaiting), endless: new Places(maxWaiting), stored: new Places(MAX_STORED) };
+  }
+
+  /** A place until the request is answered or its client has gone; a request that has one keeps it. Throws `busy`. */
+  take(kind: PlaceKind, req: IncomingMessage, res: ServerResponse, channel?: string): void {
+    if (this.#placed.has(res)) return;
+    const leave = this.#places[kind].take(this.#networkOf(req), channel);
+    if (!leave) {
+      this.#options.counters.refused++;
+      throw new VezaError('busy', 'too many requests are waiting');
+    }
+    this.#placed.add(res);
+    res.once('close', leave);
+  }
+
+  #networkOf(req: IncomingMessage): string {
+    const address = plainAddress(this.#options.addressOf?.(req) ?? req.socket.remoteAddress);
+    // An IPv4 address stands for itself.
+    return address.includes(':') ? addressGroup(address) : address;
+  }
+}

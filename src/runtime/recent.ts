@@ -1,0 +1,26 @@
+import type { Clock } from './clock.js';
+
+/**
+ * One answer for all who ask: work that is under way is shared, and `work` begins at most twice in `windowMs` (twice, so that who asks rarely sees what is so
+ * now); whoever asks more often gets the last answer. A rejection is shared by those who wait for it, and is not kept.
+ */
+export function recent<T>(clock: Clock, windowMs: number, work: () => Promise<T>): () => Promise<T> {
+  let answer: Promise<T> | undefined;
+  let isUnderWay = false;
+  let lastMs = Number.NEGATIVE_INFINITY;
+  let beforeLastMs = Number.NEGATIVE_INFINITY;
+  return () => {
+    const nowMs = clock.monotonicMs();
+    if (answer && (isUnderWay || nowMs - beforeLastMs < windowMs)) return answer;
+    beforeLastMs = lastMs;
+    lastMs = nowMs;
+    isUnderWay = true;
+    answer = work().finally(() => {
+      isUnderWay = false;
+    });
+    answer.catch(() => {
+      answer = undefined;
+    });
+    return answer;
+  };
+}
