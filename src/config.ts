@@ -610,9 +610,21 @@ export function loadConfig(
   return Object.freeze({ ...rest, publicUrl: publicUrl ?? `http://localhost:${rest.port}`, warnings: Object.freeze(misspelt(env)) });
 }
 
-/** The environment of another process of ours: that of this one, with `defaults` where it says nothing. */
-export function childEnvironment(defaults: Readonly<Record<string, string>> = {}): Record<string, string | undefined> {
-  return { ...defaults, ...process.env };
+/** What a program needs to be found and loaded. */
+const PROGRAM_VARIABLES = /^(PATH|LD_LIBRARY_PATH)$/;
+/** What Node, its C library and the PostgreSQL client read by themselves. */
+const NODE_VARIABLES =
+  /^(PATH|LD_LIBRARY_PATH|HOME|TZ|TMPDIR|LANG|NODE_(OPTIONS|EXTRA_CA_CERTS|NO_WARNINGS)|SSL_CERT_(FILE|DIR)|OPENSSL_CONF|UV_THREADPOOL_SIZE|MALLOC_\w+|PG[A-Z]+)$/;
+
+/**
+ * The environment of a child process: never Veza's own variables, which have its secrets. `ffmpeg` reads what strangers send. `node` is a
+ * process of ours; it is handed its configuration by the one that starts it. `defaults` holds where the environment says nothing.
+ */
+export function childEnvironment(kind: 'ffmpeg' | 'node', defaults: Readonly<Record<string, string>> = {}): Record<string, string> {
+  const needed = kind === 'ffmpeg' ? PROGRAM_VARIABLES : NODE_VARIABLES;
+  const environment: Record<string, string> = { ...defaults };
+  for (const [name, value] of Object.entries(process.env)) if (value !== undefined && needed.test(name)) environment[name] = value;
+  return environment;
 }
 
 function shown(variable: Variable<unknown>, given: string): string {

@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { adminTokenPath } from './access/tokens/admin-token.js';
 import { Ffmpeg } from './backing/ffmpeg.js';
 import { keptSecret } from './backing/secret-file.js';
-import { type Config, ConfigError, loadConfig } from './config.js';
+import { type Config, ConfigError, childEnvironment, loadConfig } from './config.js';
 import { MUSIC_SECONDS, renderMusic } from './demo-music.js';
 import { startService } from './main.js';
 import { type Clock, SystemClock } from './runtime/clock.js';
@@ -115,7 +115,7 @@ class Publisher {
   }
 
   start(): void {
-    const child = spawn(this.#ffmpeg, [...this.#args], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(this.#ffmpeg, [...this.#args], { stdio: ['ignore', 'ignore', 'pipe'], env: childEnvironment('ffmpeg') });
     this.#child = child;
     child.stderr.on('data', (chunk: Buffer) => {
       this.lastWords = chunk.toString().trim();

@@ -51,7 +51,7 @@ export function composeProcesses(
       fork(entry, [], {
         serialization: 'advanced',
         execArgv: [...(isBuilt ? [] : ['--import', 'tsx']), ...V8_FLAGS],
-        env: childEnvironment({ MALLOC_ARENA_MAX: '2' }),
+        env: childEnvironment('node', { MALLOC_ARENA_MAX: '2' }),
       }),
   });
   const bus = redisBus(config.redisUrl!, clock, log);

@@ -8,7 +8,7 @@ import { isoOf } from './app/openapi.js';
 import { Ffmpeg } from './backing/ffmpeg.js';
 import type { ObjectStore } from './backing/object-store.js';
 import { FileRegistry } from './backing/registry-files.js';
-import type { Config } from './config.js';
+import { type Config, childEnvironment } from './config.js';
 import { IngestHttpServer } from './ingest/http.js';
 import { RtmpServer } from './ingest/rtmp/server.js';
 import { LiveChannels } from './live/live-channels.js';
@@ -34,7 +34,7 @@ export interface Encoding {
 
 export function prepareEncoding(config: Config, clock: Clock): Encoding {
   const ladder = chooseLadder({ codecs: config.codecsEnabled, adaptive: config.adaptiveBitrate, defaultKbps: config.defaultBitrateKbps });
-  const ffmpeg = new Ffmpeg(config.ffmpegPath);
+  const ffmpeg = new Ffmpeg(config.ffmpegPath, childEnvironment('ffmpeg'));
   const works = ffmpeg.check(ladder, clock);
   works.catch(() => undefined);
   return { ffmpeg, ladder, works };
@@ -262,11 +262,13 @@ function liveMetrics(metrics: Metrics) {
   const decoders = metrics.counter('decoder_restarts_total', 'Decoders that died and were replaced.');
   const encoders = metrics.counter('encoder_restarts_total', 'Encoders that died and were replaced.');
   const undurable = metrics.counter('timeline_not_durable_total', 'Segments listed though their number could not be written down.');
+  const endsLost = metrics.counter('show_ends_lost_total', 'Shows whose last sound the encoder did not deliver; the recording lacks it.');
   return {
     partPublishDelaySeconds: (seconds: number) => metrics.duration('part_publish_delay_seconds', seconds),
     cut: () => cuts.add(),
     decoderRestarted: () => decoders.add(),
     encoderRestarted: () => encoders.add(),
     timelineNotDurable: () => undurable.add(),
+    endLost: () => endsLost.add(),
   };
 }

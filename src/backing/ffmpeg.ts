@@ -14,6 +14,30 @@ import type { Clock } from '../runtime/clock.js';
 const DEMUXERS = { adts: 'aac', loas: 'loas', mp3: 'mp3', ogg: 'ogg', matroska: 'matroska', flac: 'flac', wav: 'wav' } as const;
 export type DecodableFormat = keyof typeof DEMUXERS;
 
+/** Little-endian and 8 bit, as WAV has it, and G.711. */
+const WAV_DECODERS = ['pcm_u8', 'pcm_s16le', 'pcm_s24le', 'pcm_s32le', 'pcm_f32le', 'pcm_f64le', 'pcm_alaw', 'pcm_mulaw'] as const;
+
+/**
+ * ffmpeg's own names of the decoders that may run, for each demuxer: what `docs/limits.md` lists and nothing else. Without it ffmpeg opens
+ * whatever a container names (WMA, TrueHD, pictures), a hundred parsers that nobody asked for. Both spellings of a decoder stand here where
+ * ffmpeg has two; 2018's and 5.1 take the option.
+ */
+const DECODERS: Readonly<Record<DecodableFormat, readonly string[]>> = {
+  adts: ['aac'],
+  loas: ['aac_latm'],
+  mp3: ['mp3float', 'mp3'],
+  ogg: ['opus', 'libopus', 'vorbis', 'libvorbis', 'flac'],
+  matroska: ['opus', 'libopus', 'vorbis', 'libvorbis', 'flac', 'aac', 'mp3float', 'mp3', ...WAV_DECODERS],
+  flac: ['flac'],
+  wav: WAV_DECODERS,
+};
+
+/**
+ * One allocation of a child. The largest that honest audio needs is a FLAC picture block, 16 MiB by its format; a WAV of 1 Hz asked for 0.5 to
+ * 1.8 GB.
+ */
+const MAX_ALLOC_BYTES = 32 * 1024 * 1024;
+
 /** libopus looks ahead 312 samples at 48 kHz; the rest is added so that every CMAF rendition has the same delay. */
 const OPUS_LOOKAHEAD_SAMPLES = 312;
 
@@ -60,10 +84,15 @@ export interface Transform {
 
 export class Ffmpeg {
   readonly path: string;
+  readonly #environment: Readonly<Record<string, string>>;
 
-  /** `path`: another ffmpeg (≥ 4.1 with libopus and libmp3lame) than the one from npm. */
-  constructor(path: string | undefined) {
+  /**
+   * `path`: another ffmpeg (≥ 4.1 with libopus and libmp3lame) than the one from npm. `environment` is all that children see: the service's own
+   * has its secrets.
+   */
+  constructor(path: string | undefined, environment: Readonly<Record<string, string>> = {}) {
     this.path = path ?? installer.path;
+    this.#environment = environment;
   }
 
   /** Encodes a fifth of a second of silence in every rung. Rejects with what is wrong with the ffmpeg that is configured. */
@@ -94,7 +123,11 @@ export class Ffmpeg {
   /** Broadcaster's bytes → PCM s16le, 48 kHz, stereo. */
   decoder(format: DecodableFormat, events: TransformEvents): Transform {
     return this.#run(
-      ['-probesize', format === 'matroska' || format === 'ogg' ? '65536' : '2048', '-analyzeduration', '0', '-f', DEMUXERS[format]],
+      [
+        ...['-codec_whitelist', DECODERS[format].join(',')],
+        ...['-probesize', format === 'matroska' || format === 'ogg' ? '65536' : '2048'],
+        ...['-analyzeduration', '0', '-f', DEMUXERS[format]],
+      ],
       [
         '-map',
         '0:a:0',
@@ -161,7 +194,17 @@ export class Ffmpeg {
     const command = fluent({ logger: undefined })
       .setFfmpegPath(this.path)
       .input(stdin)
-      .inputOptions(['-hide_banner', '-nostats', '-v', 'error', '-protocol_whitelist', 'pipe', ...inputOptions])
+      .inputOptions([
+        '-hide_banner',
+        '-nostats',
+        '-v',
+        'error',
+        '-max_alloc',
+        String(MAX_ALLOC_BYTES),
+        '-protocol_whitelist',
+        'pipe',
+        ...inputOptions,
+      ])
       .output(stdout, { end: true })
       .outputOptions(outputOptions)
       .on('start', () => {
@@ -175,7 +218,7 @@ export class Ffmpeg {
       });
     // A child that dies breaks the pipe; its exit is what is reported.
     stdout.on('error', () => undefined);
-    surviveSpawnFailure(command);
+    guardSpawn(command, this.#environment);
     command.run();
     const child = command as unknown as { ffmpegProc?: { pid?: number } };
 
@@ -215,16 +258,19 @@ export class Ffmpeg {
 /**
  * fluent-ffmpeg 2.1 takes it for granted that a child could be started, and throws out of an event handler when it could not (no more
  * processes or descriptors, the file replaced): that would end every stream of the process. It is told as any other exit instead.
+ * Every child, also those that list ffmpeg's formats and encoders, is started here, so here it gets its environment.
  */
-function surviveSpawnFailure(command: object): void {
+function guardSpawn(command: object, env: Readonly<Record<string, string>>): void {
   const inner = command as { _spawnFfmpeg(...args: unknown[]): void };
   const spawn = inner._spawnFfmpeg;
   const noLines = { get: () => '' };
-  inner._spawnFfmpeg = (...args) => {
+  inner._spawnFfmpeg = (childArguments, ...args) => {
     const ended = args.at(-1) as (...results: unknown[]) => void;
     const end = (error: unknown, stdout: unknown = noLines, stderr: unknown = noLines) => ended(error, stdout, stderr);
+    const given = args.slice(0, -1);
+    const options = typeof given[0] === 'object' ? given.shift() : {};
     try {
-      spawn.apply(command, [...args.slice(0, -1), end]);
+      spawn.call(command, childArguments, { ...(options as object), env }, ...given, end);
     } catch (error) {
       end(error);
     }
@@ -232,6 +278,8 @@ function surviveSpawnFailure(command: object): void {
 }
 
 function lastWords(stderr: string | null): string | undefined {
+  const refused = /Codec \((\w+)\) not on whitelist/.exec(stderr ?? '');
+  if (refused) return `the codec ${refused[1]} is not taken`;
   const lines = (stderr ?? '').split('\n').filter((line) => line.trim().length > 0);
   return lines.at(-1)?.trim().slice(0, 300);
 }

@@ -230,7 +230,10 @@ class Connection {
       this.#route(parsed.head).catch((error: unknown) => this.#refuse(error));
     } else if (this.#phase === 'sniffing' || this.#phase === 'streaming') {
       const publication = this.#publication!;
-      this.#body!.push(bytes, (data) => publication.push(data));
+      // All that one read brought at once: in chunks of a byte each, every one would cost what the whole costs.
+      const pieces: Buffer[] = [];
+      this.#body!.push(bytes, (data) => pieces.push(data));
+      if (pieces.length > 0) publication.push(pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces));
       // A source that was closed on the way has answered already.
       if ((this.#phase as Phase) === 'closing') return;
       if (this.#body!.done) {
@@ -257,7 +260,7 @@ class Connection {
     if (this.#phase === 'sniffing' || this.#phase === 'streaming') {
       if (!this.#body!.untilClose) throw new HttpRefusal(400, 'bad_request', 'the connection was closed before the end of the body');
       // Stopping and a line that broke look the same here: it is held for the broadcaster to come back.
-      this.#finish('lost');
+      this.#finish('closed');
     } else if (this.#phase === 'head') {
       if (this.#parser.begun) this.#refuse(new HttpRefusal(400, 'bad_request', 'the request ended before its head'));
       else this.#socket.end();

@@ -1,4 +1,4 @@
-import { type OggCodec, oggCodecOf } from './sniff.js';
+import { type OggCodec, oggCodecOf, oggPacketRefusal } from './audio-bounds.js';
 import type { TitleUpdate } from './source.js';
 import { titleUpdate } from './titles.js';
 
@@ -11,6 +11,8 @@ export interface OggEvents {
   /** What follows cannot be decoded by the decoder that has had the bytes until now. */
   newDecoder(): void;
   title(update: TitleUpdate): void;
+  /** The link that follows must not reach the decoder. Throws. */
+  refuse(reason: string): never;
 }
 
 /**
@@ -109,6 +111,8 @@ export class OggScanner {
     }
     const codec = oggCodecOf(packet);
     if (!codec || this.#serial !== undefined) return;
+    const refused = oggPacketRefusal(packet);
+    if (refused !== undefined) this.#events.refuse(`this is Ogg with ${refused}`);
     this.#serial = serial;
     this.#codec = codec;
     this.#packet = 0;

@@ -1,6 +1,6 @@
 import { HttpRefusal } from './http-wire.js';
 import { OggScanner } from './ogg.js';
-import { Sniffer, type SniffLimits } from './sniff.js';
+import { Sniffer, type SniffLimits, TAKEN } from './sniff.js';
 import type { Admission, Source, SourceEnd, SourceFormat } from './source.js';
 
 export interface PublicationOptions {
@@ -69,6 +69,9 @@ export class Publication {
           this.#open();
         },
         title: (update) => this.#source?.title(update),
+        refuse: (reason) => {
+          throw new HttpRefusal(415, 'unsupported_media', `${reason}; taken are ${TAKEN}`);
+        },
       });
     }
     this.push(sniffed.bytes);
@@ -99,7 +102,9 @@ export class Publication {
       onClose: (error) => {
         if (number !== this.#opened || this.#ended) return;
         this.#ended = true;
-        this.#options.onClose(error);
+        // The room behind the gate does not know what this port takes.
+        const list = error.code === 'unsupported_media' ? `; taken are ${TAKEN}` : '';
+        this.#options.onClose({ code: error.code, message: `${error.message}${list}` });
       },
     });
   }

@@ -1,7 +1,16 @@
+import { BOUNDS_TAKEN, oggCodecOf, oggPacketRefusal, streamInfoRefusal } from './audio-bounds.js';
+import { MatroskaJudge } from './sniff-matroska.js';
+import { WavJudge } from './sniff-wav.js';
 import type { SourceFormat } from './source.js';
 
 /** What `PUT`, `SOURCE` and `POST` take, in words, for every refusal. */
-export const TAKEN = 'MP3, AAC as ADTS, Ogg (Opus, Vorbis, FLAC), WebM or Matroska, FLAC, WAV';
+export const TAKEN = `MP3, AAC as ADTS, Ogg (Opus, Vorbis, FLAC), WebM or Matroska (the same, and PCM), FLAC, WAV (PCM, G.711); ${BOUNDS_TAKEN}`;
+
+const ID3_HEADER_BYTES = 10;
+/** Files have one leading tag, rarely two. */
+const MAX_ID3_TAGS = 16;
+/** What has to be seen of the first packet of an Ogg stream: FLAC's, the longest, has 51 bytes. */
+const OGG_HEAD_BYTES = 51;
 
 export interface SniffLimits {
   /** Bytes, after a leading ID3v2 tag, in which the container has to be recognised; they are held until then. */
@@ -46,34 +55,29 @@ export class Sniffer {
   #held = Buffer.alloc(0);
   #size = 0;
   #id3Bytes = 0;
+  #id3Tags = 0;
+  #inTags = true;
   /** Bytes of an ID3v2 tag that are still to be dropped. */
   #skip = 0;
+  readonly #wav = new WavJudge();
+  readonly #ogg = new OggJudge();
+  readonly #matroska: MatroskaJudge;
   /** No MPEG frame begins before this offset: keeps a byte-by-byte arrival linear. */
   #scanFrom = 0;
 
   constructor(limits: SniffLimits, contentType = '') {
     this.#limits = limits;
     this.#preferAdts = /\baac/i.test(contentType);
+    this.#matroska = new MatroskaJudge(limits.sniffBytes);
   }
 
   push(bytes: Buffer): Sniffed | undefined {
-    let rest = bytes;
-    for (;;) {
-      const skipped = Math.min(this.#skip, rest.length);
-      this.#skip -= skipped;
-      rest = rest.subarray(skipped);
-      if (this.#skip > 0) return undefined;
-      this.#hold(rest);
-      const tag = id3Size(this.#bytes);
-      if (tag === 'more') return undefined;
-      if (tag === 0) break;
-      this.#id3Bytes += tag;
-      if (this.#id3Bytes > this.#limits.id3Bytes) {
-        return { kind: 'refused', message: `an ID3 tag larger than ${this.#limits.id3Bytes} bytes` };
-      }
-      this.#skip = tag;
-      rest = this.#bytes;
-      this.#size = 0;
+    if (this.#inTags) {
+      const refused = this.#skipTags(bytes);
+      if (refused !== undefined) return { kind: 'refused', message: refused };
+      if (this.#inTags) return undefined;
+    } else {
+      this.#hold(bytes);
     }
     const held = this.#bytes;
     const verdict = this.#judge(held);
@@ -81,6 +85,35 @@ export class Sniffer {
     if (verdict !== 'more' && verdict !== 'no') return { kind: 'format', format: verdict, bytes: held };
     if (verdict === 'no' || held.length >= this.#limits.sniffBytes) return this.#unknown();
     return undefined;
+  }
+
+  /** Drops leading tags; what follows them is held. Each byte is looked at once, however small the tags are. */
+  #skipTags(bytes: Buffer): string | undefined {
+    let at = 0;
+    for (;;) {
+      const skipped = Math.min(this.#skip, bytes.length - at);
+      this.#skip -= skipped;
+      at += skipped;
+      if (this.#skip > 0) return undefined;
+      // A header may come in pieces: its beginning is held.
+      const piece = bytes.subarray(at, at + ID3_HEADER_BYTES - this.#size);
+      const header = this.#size === 0 ? piece : Buffer.concat([this.#bytes, piece]);
+      const tag = id3Size(header);
+      if (tag === 'more') {
+        this.#hold(piece);
+        return undefined;
+      }
+      if (tag === 0) {
+        this.#inTags = false;
+        this.#hold(bytes.subarray(at));
+        return undefined;
+      }
+      this.#skip = tag - this.#size;
+      this.#size = 0;
+      this.#id3Bytes += tag;
+      if (this.#id3Bytes > this.#limits.id3Bytes) return `ID3 tags larger than ${this.#limits.id3Bytes} bytes`;
+      if (++this.#id3Tags > MAX_ID3_TAGS) return `more than ${MAX_ID3_TAGS} ID3 tags before the audio`;
+    }
   }
 
   /** The body ended before it was recognised. */
@@ -110,13 +143,10 @@ export class Sniffer {
   #judge(bytes: Buffer): Verdict {
     if (bytes.length < 4) return 'more';
     const start = bytes.toString('latin1', 0, 4);
-    if (start === 'OggS') return judgeOgg(bytes);
-    if (start === 'fLaC') return 'flac';
-    if (start === 'RIFF' || start === 'RF64') {
-      if (bytes.length < 12) return 'more';
-      return bytes.toString('latin1', 8, 12) === 'WAVE' ? 'wav' : { refused: 'this is RIFF, but not WAV' };
-    }
-    if (start === '\x1aE\xdf\xa3') return judgeMatroska(bytes, this.#limits.sniffBytes);
+    if (start === 'OggS') return this.#ogg.judge(bytes);
+    if (start === 'fLaC') return judgeFlac(bytes);
+    if (start === 'RIFF' || start === 'RF64') return this.#wav.judge(bytes);
+    if (start === '\x1aE\xdf\xa3') return this.#matroska.judge(bytes);
     for (const [at, magic, name] of KNOWN_OTHERS) {
       if (bytes.toString('latin1', at, at + magic.length) === magic) return { refused: `this is ${name}` };
     }
@@ -150,7 +180,7 @@ export class Sniffer {
 function id3Size(bytes: Buffer): number | 'more' {
   const start = bytes.toString('latin1', 0, 3);
   if (!'ID3'.startsWith(start)) return 0;
-  if (bytes.length < 10) return 'more';
+  if (bytes.length < ID3_HEADER_BYTES) return 'more';
   const size = (bytes[6]! << 21) | (bytes[7]! << 14) | (bytes[8]! << 7) | bytes[9]!;
   return 10 + (size & 0xfffffff) + (bytes[5]! & 0x10 ? 10 : 0);
 }
@@ -200,109 +230,38 @@ function isLayerTwo(bytes: Buffer): boolean {
   return bytes[0] === 0xff && (bytes[1]! & 0xe0) === 0xe0 && (layer === 2 || layer === 3) && bytes[2]! >> 4 !== 15;
 }
 
-export type OggCodec = 'opus' | 'vorbis' | 'flac';
-
-/** The codec that the first packet of a logical stream names (RFC 7845 5.1, Vorbis I 4.2.2, FLAC-to-Ogg mapping). */
-export function oggCodecOf(packet: Buffer): OggCodec | undefined {
-  const start = packet.toString('latin1', 0, 8);
-  if (start === 'OpusHead') return 'opus';
-  if (start.startsWith('\x01vorbis')) return 'vorbis';
-  if (start.startsWith('\x7fFLAC')) return 'flac';
-  return undefined;
-}
-
-/** RFC 3533: all first pages (BOS) of a link come before anything else, so after them it is known what there is. */
-function judgeOgg(bytes: Buffer): Verdict {
-  let at = 0;
-  for (;;) {
-    if (bytes.length < at + 27) return 'more';
-    if (bytes.toString('latin1', at, at + 4) !== 'OggS') return { refused: 'this is Ogg, but its second page is missing' };
-    if ((bytes[at + 5]! & 2) === 0) return { refused: 'this is Ogg without Opus, Vorbis or FLAC' };
-    const segments = bytes[at + 26]!;
-    if (bytes.length < at + 27 + segments) return 'more';
-    let body = 0;
-    for (let i = 0; i < segments; i++) body += bytes[at + 27 + i]!;
-    const data = at + 27 + segments;
-    if (bytes.length < data + Math.min(body, 8)) return 'more';
-    if (oggCodecOf(bytes.subarray(data, data + body))) return 'ogg';
-    at = data + body;
-  }
-}
-
-const EBML_SEGMENT = 0x18538067;
-const EBML_TRACKS = 0x1654ae6b;
-const EBML_CLUSTER = 0x1f43b675;
-const EBML_TRACK_ENTRY = 0xae;
-const EBML_TRACK_TYPE = 0x83;
-
 /**
- * Walks to the track list (RFC 9559 5.1.4) and wants an audio track in it. A file that has its tracks further in than
- * the window is let through: the decoder tells.
+ * RFC 3533: all first pages (BOS) of a link come before anything else, so after them it is known what there is. Remembers how far it has come.
  */
-function judgeMatroska(bytes: Buffer, windowBytes: number): Verdict {
-  let at = 0;
-  while (at < windowBytes) {
-    const element = readEbml(bytes, at);
-    if (element === 'more') return bytes.length >= windowBytes ? 'matroska' : 'more';
-    if (element === 'bad') return { refused: 'this is broken WebM or Matroska' };
-    if (element.id === EBML_CLUSTER) return { refused: 'this is WebM or Matroska without a track list' };
-    if (element.id === EBML_TRACKS) {
-      const end = element.data + element.size;
-      if (end > windowBytes) return 'matroska';
-      if (bytes.length < end) return 'more';
-      return hasAudioTrack(bytes.subarray(element.data, end)) ? 'matroska' : { refused: 'there is no audio in it' };
-    }
-    at = element.id === EBML_SEGMENT ? element.data : element.data + element.size;
-  }
-  return 'matroska';
-}
+class OggJudge {
+  #at = 0;
 
-function hasAudioTrack(tracks: Buffer): boolean {
-  for (const entry of ebmlChildren(tracks)) {
-    if (entry.id !== EBML_TRACK_ENTRY) continue;
-    for (const field of ebmlChildren(tracks.subarray(entry.data, entry.data + entry.size))) {
-      if (field.id === EBML_TRACK_TYPE && tracks[entry.data + field.data] === 2) return true;
+  judge(bytes: Buffer): Verdict {
+    for (;;) {
+      const at = this.#at;
+      if (bytes.length < at + 27) return 'more';
+      if (bytes.toString('latin1', at, at + 4) !== 'OggS') return { refused: 'this is Ogg, but its second page is missing' };
+      if ((bytes[at + 5]! & 2) === 0) return { refused: 'this is Ogg without Opus, Vorbis or FLAC' };
+      const segments = bytes[at + 26]!;
+      if (bytes.length < at + 27 + segments) return 'more';
+      let body = 0;
+      for (let i = 0; i < segments; i++) body += bytes[at + 27 + i]!;
+      const data = at + 27 + segments;
+      if (bytes.length < data + Math.min(body, OGG_HEAD_BYTES)) return 'more';
+      const packet = bytes.subarray(data, data + body);
+      if (oggCodecOf(packet)) {
+        const refused = oggPacketRefusal(packet);
+        return refused === undefined ? 'ogg' : { refused: `this is Ogg with ${refused}` };
+      }
+      this.#at = data + body;
     }
   }
-  return false;
 }
 
-interface EbmlElement {
-  id: number;
-  /** Offset of its content. */
-  data: number;
-  /** Bytes of content; Infinity when it is not known (live). */
-  size: number;
-}
-
-function* ebmlChildren(bytes: Buffer): Generator<EbmlElement> {
-  let at = 0;
-  while (at < bytes.length) {
-    const element = readEbml(bytes, at);
-    if (typeof element === 'string') return;
-    yield element;
-    at = element.data + element.size;
-  }
-}
-
-function readEbml(bytes: Buffer, at: number): EbmlElement | 'more' | 'bad' {
-  const first = bytes[at];
-  if (first === undefined) return 'more';
-  const idBytes = Math.clz32(first) - 23;
-  if (idBytes > 4) return 'bad';
-  const sizeFirst = bytes[at + idBytes];
-  if (sizeFirst === undefined) return 'more';
-  const sizeBytes = Math.clz32(sizeFirst) - 23;
-  if (sizeBytes > 8) return 'bad';
-  if (bytes.length < at + idBytes + sizeBytes) return 'more';
-  let id = 0;
-  for (let i = 0; i < idBytes; i++) id = id * 256 + bytes[at + i]!;
-  let size = sizeFirst & (0xff >> sizeBytes);
-  let unknown = size === 0xff >> sizeBytes;
-  for (let i = 1; i < sizeBytes; i++) {
-    const byte = bytes[at + idBytes + i]!;
-    size = size * 256 + byte;
-    if (byte !== 0xff) unknown = false;
-  }
-  return { id, data: at + idBytes + sizeBytes, size: unknown ? Number.POSITIVE_INFINITY : size };
+/** RFC 9639 8: `fLaC`, a block header, and STREAMINFO as the first block. */
+function judgeFlac(bytes: Buffer): Verdict {
+  if (bytes.length < 8 + 34) return 'more';
+  if ((bytes[4]! & 0x7f) !== 0) return { refused: 'this is FLAC without STREAMINFO' };
+  const refused = streamInfoRefusal(bytes.subarray(8));
+  return refused === undefined ? 'flac' : { refused: `this is FLAC with ${refused}` };
 }

@@ -24,9 +24,10 @@ export interface TitleUpdate {
 
 /**
  * How a source ended. `finished`: the broadcaster said so (RTMP unpublish, the end of a chunked body): the broadcast ends
- * after 5 s. `lost`: the connection broke: it is held for RECONNECT_WINDOW_S.
+ * after 5 s. `closed`: the body had no end but the connection's, which was closed in order: held for RECONNECT_WINDOW_S. `lost`: the connection
+ * broke: held as long, and what it has sent gives way to the next source at once.
  */
-export type SourceEnd = 'finished' | 'lost';
+export type SourceEnd = 'finished' | 'closed' | 'lost';
 
 /** One connection's stream of container bytes. A change of format is a new source on the same admission. */
 export interface Source {

@@ -10,7 +10,14 @@ import type { Log } from '../runtime/log.js';
 import { RunEncoder } from './encoder.js';
 import { Packager } from './packager.js';
 import { BLOCK_SAMPLES, Playout, type PlayoutSource, RENDER_STEP_MS } from './playout.js';
-import { type ConnectedSource, type ConnectionEvents, type ConnectionInfo, type SourceEnd, Sources } from './sources.js';
+import {
+  type ConnectedSource,
+  type ConnectionAdmission,
+  type ConnectionEvents,
+  type ConnectionInfo,
+  type SourceEnd,
+  Sources,
+} from './sources.js';
 import type { Uploader } from './uploader.js';
 import { LiveWindow, type TimelineSnapshot } from './window.js';
 
@@ -18,7 +25,21 @@ import { LiveWindow, type TimelineSnapshot } from './window.js';
 const FINISHED_WINDOW_S = 5;
 /** How long listing a segment waits for its number to be durable; beyond, the stream goes on and the fault is named. */
 const RESERVE_DEADLINE_MS = 250;
-const FLUSH_DEADLINE_MS = 5000;
+/**
+ * At the end of a show nobody listens to what comes late, but the recording has it: an encoder on a busy machine is waited for while it gives
+ * frames. One that gives none for this time is given up.
+ */
+const FLUSH_STALL_MS = 15_000;
+/** A channel cannot begin its next show before its encoder is done: given up after this in any case. */
+const FLUSH_DEADLINE_MS = 120_000;
+/** The same when the process ends, which is ended by force after SHUTDOWN_TIMEOUT_S. */
+const SUSPEND_FLUSH_DEADLINE_MS = 10_000;
+/** How often the encoder's progress is looked at. */
+const FLUSH_LOOK_MS = 1000;
+/** From a source's first sound to its being put on, at most: a source that is followed is looked at for a second, and may fill up to two. */
+const FIRST_SOUND_MS = 3000;
+/** A process that ends plays what ended sources have left for at most this time. */
+const PLAY_OUT_DEADLINE_MS = 10_000;
 /** A disk that does not answer must not keep the channel from its next show. */
 const SAVE_DEADLINE_MS = 5000;
 /** A process that slept longer than this does not make up for it: what it would encode nobody waits for. */
@@ -48,6 +69,8 @@ export interface LiveMetrics {
   decoderRestarted(): void;
   encoderRestarted(): void;
   timelineNotDurable(): void;
+  /** The encoder did not deliver the end of a show. */
+  endLost(): void;
 }
 
 /** What is on air, or was until now. */
@@ -153,6 +176,7 @@ export class Broadcast {
   #lastSound: number;
   #finishing: Promise<void> | undefined;
   #suspended = false;
+  #processEnds = false;
   /** Announced before anything was heard; shown with the first sound. */
   #firstTitle: { title: string; artist?: string } | undefined;
   #tellOver = () => {};
@@ -262,7 +286,7 @@ export class Broadcast {
   }
 
   /** A source that is put on as soon as it can be heard. */
-  connect(info: ConnectionInfo, admission: object, format: DecodableFormat, events: ConnectionEvents): ConnectedSource {
+  connect(info: ConnectionInfo, admission: ConnectionAdmission, format: DecodableFormat, events: ConnectionEvents): ConnectedSource {
     if (this.#mode === 'ending' || this.#mode === 'ended') throw new VezaError('unavailable', 'the show is ending; try again');
     return this.#sources.connect(info, admission, format, events);
   }
@@ -285,6 +309,7 @@ export class Broadcast {
     if (this.#mode === 'ended' || this.#finishing) return;
     const nowMs = this.#clock.monotonicMs();
     if (this.#mode === 'waiting') {
+      this.#playout.prune();
       if (!this.#playout.next?.buffer.ready(nowMs)) return;
       this.#goOnAir();
     }
@@ -324,6 +349,8 @@ export class Broadcast {
 
   /** The process ends, the broadcast does not: finishes the segment, so that nothing is missing when another goes on. */
   async suspend(): Promise<void> {
+    this.#processEnds = true;
+    await this.#playedOut();
     if (this.#mode !== 'ending' && this.#mode !== 'ended') {
       this.#suspended = true;
       this.#stopAtSegmentEnd();
@@ -331,12 +358,24 @@ export class Broadcast {
     await this.#over;
   }
 
+  /** What ended sources have left was acknowledged: it is heard before the process ends, if it does not take too long. */
+  async #playedOut(): Promise<void> {
+    const untilMs = this.#clock.monotonicMs() + PLAY_OUT_DEADLINE_MS;
+    while (this.#sources.playingOut && this.#mode !== 'ending' && this.#mode !== 'ended') {
+      if (this.#clock.monotonicMs() >= untilMs) {
+        this.#log.warn({}, 'the process ends before everything that was sent is played');
+        return;
+      }
+      await new Promise<void>((resolve) => this.#clock.after(RENDER_STEP_MS, resolve));
+    }
+  }
+
   #enter(mode: Mode, windowS?: number): void {
     this.#deadline?.();
     this.#deadline = undefined;
     this.#mode = mode;
     if (mode === 'holding' && windowS !== undefined) {
-      this.#deadline = this.#clock.after(windowS * 1000, () => void this.end(`no source for ${windowS} s`));
+      this.#endUnlessHeard(windowS * 1000, windowS);
     }
     if (mode === 'ending' || mode === 'ended') {
       const message = this.#suspended ? 'the server restarts; connect again' : 'the broadcast was ended';
@@ -346,6 +385,14 @@ export class Broadcast {
       this.#sources.dispose();
       this.#tellOver();
     }
+  }
+
+  /** One that has sound, and is about to be put on, is no longer absent. */
+  #endUnlessHeard(waitMs: number, windowS: number): void {
+    this.#deadline = this.#clock.after(waitMs, () => {
+      if ((this.#playout.next?.buffer.levelMs ?? 0) > 0) this.#endUnlessHeard(FIRST_SOUND_MS, windowS);
+      else void this.end(`no source for ${windowS} s`);
+    });
   }
 
   #wallMsAt(position: number): number {
@@ -490,10 +537,11 @@ export class Broadcast {
   }
 
   async #finish(): Promise<void> {
-    await this.#withDeadline(FLUSH_DEADLINE_MS, async () => {
-      await this.#encoder?.flush();
-      await this.#packager?.settled();
-    }).catch((error) => this.#log.error({ error: messageOf(error) }, 'the last segment is not finished'));
+    const lost = await this.#flushed();
+    if (lost !== undefined) {
+      this.#deps.metrics.endLost();
+      this.#log.error({ reason: lost }, 'the last segments are not finished; the recording lacks its end');
+    }
     this.window.giveUpBelow(this.#reserved + 1);
     this.#encoder?.close();
     this.#packager?.close();
@@ -506,6 +554,36 @@ export class Broadcast {
     );
     this.#enter('ended');
     this.window.close();
+  }
+
+  /** Resolves when everything that was rendered is published, or to why that is given up. */
+  async #flushed(): Promise<string | undefined> {
+    const encoder = this.#encoder;
+    let isDone = false;
+    const done = (async () => {
+      await encoder?.flush();
+      await this.#packager?.settled();
+      isDone = true;
+    })();
+    const startedMs = this.#clock.monotonicMs();
+    let framesOut = 0;
+    let progressMs = startedMs;
+    for (;;) {
+      let cancel = () => {};
+      const look = new Promise<void>((resolve) => {
+        cancel = this.#clock.after(FLUSH_LOOK_MS, resolve);
+      });
+      await Promise.race([done, look]).finally(() => cancel());
+      if (isDone) return undefined;
+      const nowMs = this.#clock.monotonicMs();
+      if (encoder && encoder.framesOut > framesOut) {
+        framesOut = encoder.framesOut;
+        progressMs = nowMs;
+      }
+      if (nowMs - progressMs >= FLUSH_STALL_MS) return `the encoder has given nothing for ${FLUSH_STALL_MS / 1000} s`;
+      const deadlineMs = this.#processEnds ? SUSPEND_FLUSH_DEADLINE_MS : FLUSH_DEADLINE_MS;
+      if (nowMs - startedMs >= deadlineMs) return `the encoder is not done after ${deadlineMs / 1000} s`;
+    }
   }
 
   async #tellEnd(): Promise<void> {

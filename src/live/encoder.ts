@@ -45,6 +45,7 @@ export class RunEncoder {
   #cancelRestart: (() => void) | undefined;
   #state: 'running' | 'flushing' | 'closed' = 'running';
   #flushed: (() => void) | undefined;
+  #framesOut = 0;
 
   constructor(options: { ffmpeg: Ffmpeg; renditions: readonly Rendition[]; clock: Clock; log: Log; events: EncoderEvents }) {
     this.#ffmpeg = options.ffmpeg;
@@ -54,6 +55,11 @@ export class RunEncoder {
     this.#events = options.events;
     this.#next = options.renditions.map(() => 0);
     this.#start(0);
+  }
+
+  /** Frames of all renditions that have come out: whether it makes progress. */
+  get framesOut(): number {
+    return this.#framesOut;
   }
 
   write(pcm: Int16Array): void {
@@ -108,6 +114,7 @@ export class RunEncoder {
       this.#lastFrameAt = this.#written;
       if (index !== this.#next[rendition]) return;
       this.#next[rendition] = index + 1;
+      this.#framesOut += 1;
       this.#events.onFrame(rendition, index, frame);
     });
     let broken: string | undefined;

@@ -17,6 +17,7 @@ import {
   type Show,
   type UnwrittenRecording,
 } from './broadcast.js';
+import { DecoderStartLimits } from './decoder-starts.js';
 import type { ChannelStatus, LiveEdge, LiveView } from './edge.js';
 import { RENDER_STEP_MS } from './playout.js';
 import type { ConnectionEvents, ConnectionInfo } from './sources.js';
@@ -78,11 +79,13 @@ export class LiveChannels implements LiveEdge {
   /** Assets that the registry knew at start. */
   readonly #found = new Set<string>();
   readonly #listeners = new Set<() => void>();
+  readonly #decoderStarts: DecoderStartLimits;
   #cancelTick: (() => void) | undefined;
   #stopping = false;
 
   constructor(options: LiveChannelsOptions) {
     this.#options = options;
+    this.#decoderStarts = new DecoderStartLimits(() => options.clock.monotonicMs());
   }
 
   /** Ready once resumed shows are back on air. */
@@ -190,12 +193,13 @@ export class LiveChannels implements LiveEdge {
     const existing = this.#onAir.get(channel.slug);
     existing?.checkPublisher(request);
     this.#checkRoom(existing);
-    const admission = {};
+    const admission = { starts: this.#decoderStarts.forConnection(channel.slug) };
     return {
       channel: channel.slug,
       open: (format: DecodableFormat, events: ConnectionEvents) => {
         // Others may have been let in since.
         this.#checkRoom(this.#onAir.get(channel.slug));
+        admission.starts.take();
         const broadcast = this.#onAir.get(channel.slug) ?? this.#create(channel);
         return broadcast.connect(request, admission, format, events);
       },

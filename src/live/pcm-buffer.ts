@@ -43,6 +43,8 @@ const OBSERVE_FOLLOWED_MS = 1000;
 const FAST_SURPLUS_MS = 1000;
 const HIGH_WATER = samplesOf(3000);
 const LOW_WATER = samplesOf(2500);
+/** Of a source that waits and does not seem to be a file; below `HIGH_WATER`, so that its broadcaster is not held up. */
+const HELD_AT_MOST = samplesOf(2500);
 /** A connection that is silent for longer is closed by its protocol: 2 MB of PCM at most. */
 const MAX_LATE = samplesOf(10_000);
 const LEVEL_WINDOW_MS = 5000;
@@ -172,6 +174,16 @@ export class PcmBuffer {
     if (!this.#fast && !this.#starved) this.#skip(Math.max(0, this.#level - target));
     this.#enter('playing', nowMs);
     return true;
+  }
+
+  /**
+   * Called instead of `ready` and `read` while another source is played to its end. What a real-time source sends in that time is not
+   * heard, or it would be late for good; the rest of a file is held back, as always.
+   */
+  hold(nowMs: number): void {
+    if (this.#mode !== 'filling' || this.#ended || this.#firstArrivalMs === undefined || this.#fast === true) return;
+    if (msOf(this.#received) > nowMs - this.#firstArrivalMs + FAST_SURPLUS_MS) this.#fast = true;
+    else if (this.#level > HELD_AT_MOST) this.#skip(this.#level - samplesOf(this.targetMs(nowMs)));
   }
 
   /** Whether reading `samples` now would end in fill though more may come. */

@@ -2,6 +2,7 @@ import type { DecodableFormat, Ffmpeg, Transform } from '../backing/ffmpeg.js';
 import { CHANNELS } from '../media/ladder.js';
 import { StreamHead } from '../media/stream-head.js';
 import type { Clock } from '../runtime/clock.js';
+import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { PcmBuffer } from './pcm-buffer.js';
 
@@ -37,6 +38,7 @@ export class SourceDecoder {
   readonly #log: Log;
   readonly #events: SourceDecoderEvents;
   readonly #head: StreamHead;
+  readonly #mayRestart: () => void;
   #transform: Transform;
   #carry: Buffer = Buffer.alloc(0);
   #batch: Uint8Array[] = [];
@@ -51,11 +53,15 @@ export class SourceDecoder {
   #paused = false;
   /** Monotonic time of the last byte. */
   lastBytesMs: number;
+  /** Monotonic time at which the decoder was last fed, ended or heard from. */
+  lastProgressMs: number;
 
   constructor(options: {
     ffmpeg: Ffmpeg;
     format: DecodableFormat;
     targetMs: number | undefined;
+    /** Asked before a decoder that died is replaced; throws when it is not to be. */
+    mayRestart: () => void;
     clock: Clock;
     log: Log;
     events: SourceDecoderEvents;
@@ -66,7 +72,9 @@ export class SourceDecoder {
     this.#log = options.log;
     this.#events = options.events;
     this.#head = new StreamHead(options.format);
+    this.#mayRestart = options.mayRestart;
     this.lastBytesMs = options.clock.monotonicMs();
+    this.lastProgressMs = this.lastBytesMs;
     this.buffer = new PcmBuffer({
       targetMs: options.targetMs,
       arrivalMs: DECODER_BATCH_MS,
@@ -107,6 +115,7 @@ export class SourceDecoder {
   end(): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.lastProgressMs = this.#clock.monotonicMs();
     this.#flush();
     this.#transform.end();
   }
@@ -144,9 +153,20 @@ export class SourceDecoder {
     // A typed array wants an even offset; the pool gives any.
     const aligned = data.byteOffset % 2 === 0 ? data : Buffer.from(data);
     const pcm = new Int16Array(aligned.buffer, aligned.byteOffset, whole / 2);
+    this.lastProgressMs = this.#clock.monotonicMs();
     this.#decoded += pcm.length / CHANNELS;
     if (this.#decoded > PROVEN_SAMPLES) this.#restarts = 0;
     this.buffer.push(pcm, this.#clock.monotonicMs());
+  }
+
+  #restartAllowed(): boolean {
+    try {
+      this.#mayRestart();
+      return true;
+    } catch (error) {
+      this.#log.warn({ reason: messageOf(error) }, 'a decoder that died is not replaced');
+      return false;
+    }
   }
 
   #exited(error: string | undefined): void {
@@ -157,7 +177,7 @@ export class SourceDecoder {
       return;
     }
     const reason = error ?? 'the decoder ended by itself';
-    if (this.#decoded > 0 && this.#restarts < MAX_RESTARTS_IN_A_ROW) {
+    if (this.#decoded > 0 && this.#restarts < MAX_RESTARTS_IN_A_ROW && this.#restartAllowed()) {
       this.#restarts += 1;
       this.#decoded = 0;
       this.#log.warn({ reason }, 'the decoder died; another goes on');

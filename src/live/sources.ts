@@ -1,12 +1,23 @@
 import type { DecodableFormat, Ffmpeg } from '../backing/ffmpeg.js';
+import { addressGroup } from '../runtime/addresses.js';
 import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import type { DecoderStarts } from './decoder-starts.js';
 import type { Playout, PlayoutSource } from './playout.js';
 import { SourceDecoder } from './source-decoder.js';
 
 /** A displaced publisher is refused while the winner has sent something within this time. */
 const SENDING_MS = 3000;
+/**
+ * The same where both have one address and one name, as an encoder that reconnects over the dead connection it had before, or its twin beside
+ * it. An encoder sends every 20 to 100 ms, so this silence tells which.
+ */
+const OWN_SENDING_MS = 1000;
+/** Sources that have ended, and wait to be played out or are being played out. */
+const MAX_PLAYING_OUT = 8;
+/** An ended source whose decoder has given nothing for this time, with nothing in its buffer, is not waited for. */
+const DECODER_PATIENCE_MS = 3000;
 /** RTMP arrives frame by frame; its buffer can be short. Other sources are followed. */
 const RTMP_TARGET_MS = 100;
 
@@ -21,14 +32,18 @@ export interface ConnectionEvents {
   onClose(error: { code: string; message: string }): void;
 }
 
-/** `finished`: the broadcaster said so. `lost`: the connection broke. */
-export type SourceEnd = 'finished' | 'lost';
+/** `finished`: the broadcaster said so. `closed`: the connection was closed in order, which does not tell. `lost`: it broke. */
+export type SourceEnd = 'finished' | 'closed' | 'lost';
+
+/** One connection of a broadcaster that was let in; it may bring several sources, one after the other. */
+export interface ConnectionAdmission {
+  readonly starts: DecoderStarts;
+}
 
 interface Connection extends PlayoutSource {
   readonly decoder: SourceDecoder;
   readonly identity: string;
-  /** One connection of a broadcaster; it may bring several sources, one after the other. */
-  readonly admission: object;
+  readonly admission: ConnectionAdmission;
   readonly events: ConnectionEvents;
   end: SourceEnd | undefined;
   closed: boolean;
@@ -57,9 +72,10 @@ export interface SourcesOptions {
 }
 
 /**
- * The publishers of one broadcast: who is on air, who waits to be, and who lost the place to whom. A newer one takes over as soon
- * as it can be heard. Two encoders that reconnect by themselves must not take over from each other for ever: the one that was
- * displaced (same address and client) is refused for as long as the winner is sending.
+ * The publishers of one broadcast: who is on air, who waits to be, and who lost the place to whom. A newer one takes over from one that is
+ * connected, or whose connection broke, as soon as it can be heard. One that has ended in order was told that its sound was taken: it is played
+ * to its end first. Two encoders that reconnect by themselves must not take over from each other for ever: the one that was displaced (same
+ * network and client) is refused for as long as the winner is sending.
  */
 export class Sources {
   readonly #options: SourcesOptions;
@@ -73,18 +89,44 @@ export class Sources {
 
   /** Throws `displaced` for one that would throw out the publisher that threw it out. */
   check(info: ConnectionInfo): void {
-    if (!this.#displaced.has(identityOf(info))) return;
-    const nowMs = this.#options.clock.monotonicMs();
-    const sending = [...this.#connections].some((connection) => nowMs - connection.decoder.lastBytesMs < SENDING_MS);
-    if (sending) throw new VezaError('displaced', 'another encoder took over this show and is sending; stop that one first');
+    const identity = identityOf(info);
+    if (!this.#displaced.has(identity)) return;
+    for (const connection of this.#connections) {
+      if (connection.end !== undefined) continue;
+      const isOwn = connection.identity === identity;
+      const silentMs = this.#options.clock.monotonicMs() - connection.decoder.lastBytesMs;
+      if (silentMs >= (isOwn ? OWN_SENDING_MS : SENDING_MS)) continue;
+      throw new VezaError(
+        'displaced',
+        isOwn
+          ? 'an earlier connection of this encoder (same address, same name) is still sending; it is replaced once that one is silent for a second'
+          : 'another encoder took over this show and is sending; stop that one first',
+      );
+    }
+  }
+
+  /** Whether sound is left of sources that have ended. */
+  get playingOut(): boolean {
+    return this.#playingOut > 0;
+  }
+
+  get #playingOut(): number {
+    let count = 0;
+    for (const connection of this.#connections) if (connection.playsOut) count += 1;
+    return count;
   }
 
   /** A source that is put on as soon as it can be heard. */
-  connect(info: ConnectionInfo, admission: object, format: DecodableFormat, events: ConnectionEvents): ConnectedSource {
+  connect(info: ConnectionInfo, admission: ConnectionAdmission, format: DecodableFormat, events: ConnectionEvents): ConnectedSource {
+    if (this.#playingOut >= MAX_PLAYING_OUT) {
+      throw new VezaError('busy', `${MAX_PLAYING_OUT} recordings that were sent before this one are not played yet; try again in a moment`);
+    }
+    const { clock } = this.#options;
     const decoder = new SourceDecoder({
       ffmpeg: this.#options.ffmpeg,
       format,
       targetMs: info.protocol.startsWith('rtmp') ? RTMP_TARGET_MS : undefined,
+      mayRestart: () => admission.starts.take(),
       clock: this.#options.clock,
       log: this.#options.log,
       events: {
@@ -107,6 +149,10 @@ export class Sources {
       events,
       end: undefined,
       closed: false,
+      get playsOut() {
+        if (connection.end === undefined || connection.end === 'lost' || decoder.buffer.drained) return false;
+        return decoder.buffer.levelMs > 0 || clock.monotonicMs() - decoder.lastProgressMs < DECODER_PATIENCE_MS;
+      },
       onAir: (displaced) => {
         if (displaced) this.#displace(displaced as Connection, connection);
         this.#options.onAir();
@@ -115,8 +161,7 @@ export class Sources {
       onDrained: () => this.#drained(connection),
     };
     this.#connections.add(connection);
-    const given = this.#options.playout.put(connection) as Connection | undefined;
-    if (given) this.#displace(given, connection);
+    for (const given of this.#options.playout.put(connection)) this.#displace(given as Connection, connection);
     return {
       write: (bytes: Uint8Array) => {
         this.#options.metrics.ingestBytes(this.#options.channel, bytes.length);
@@ -145,9 +190,13 @@ export class Sources {
   #displace(loser: Connection, winner: Connection): void {
     // A new source of the same connection (a change of format) displaces nobody.
     if (loser.admission !== winner.admission && loser.end === undefined) {
-      this.#displaced.add(loser.identity);
-      if (loser.identity !== winner.identity) this.#displaced.delete(winner.identity);
-      this.#close(loser, 'displaced', 'another encoder took over this show');
+      const isOwn = loser.identity === winner.identity;
+      // A connection that was silent already was dead; its encoder may reconnect as often as its line breaks.
+      const wasSending = this.#options.clock.monotonicMs() - loser.decoder.lastBytesMs < OWN_SENDING_MS;
+      if (!isOwn) this.#displaced.delete(winner.identity);
+      if (!isOwn || wasSending) this.#displaced.add(loser.identity);
+      const who = isOwn ? 'a newer connection of this encoder (same address, same name)' : 'another encoder';
+      this.#close(loser, 'displaced', `${who} took over this show`);
     }
     loser.decoder.close();
     this.#connections.delete(loser);
@@ -178,4 +227,5 @@ export class Sources {
   }
 }
 
-const identityOf = (info: ConnectionInfo) => `${info.remoteAddress}|${info.client}`;
+/** An encoder may come back from another address of its /64. */
+const identityOf = (info: ConnectionInfo) => `${addressGroup(info.remoteAddress)}|${info.client}`;

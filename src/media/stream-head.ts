@@ -8,11 +8,16 @@
 const MAX_HEAD_BYTES = 256 * 1024;
 /** In the search for a place to begin. The longest ADTS frame is 8,191 bytes. */
 const MAX_SEARCH_BYTES = 64 * 1024;
+const MIN_STEP_BYTES = 2048;
 
 export class StreamHead {
   readonly #format: string;
   #head: Buffer = Buffer.alloc(0);
   #complete: boolean;
+  /** What came since the head was last looked at. */
+  #pieces: Uint8Array[] = [];
+  #pieceBytes = 0;
+  #lookAtBytes = 0;
   #bytes = 0;
   #seeking = false;
   /** Bytes seen while seeking that may hold the place. */
@@ -34,6 +39,7 @@ export class StreamHead {
 
   /** A new decoder begins: returns what it gets first. What `push` returns from then on goes on from there. */
   resume(): Buffer {
+    if (!this.#complete) this.#look();
     this.#seeking = this.#complete && (this.#format === 'adts' || this.#format === 'matroska');
     this.#held = Buffer.alloc(0);
     if (!this.#complete || this.#format !== 'wav' || this.#head.length < 36) return this.#head;
@@ -46,8 +52,18 @@ export class StreamHead {
     this.#seeking = false;
   }
 
+  /** Looked for again only when a quarter more is there, so that a head which comes in small pieces costs no more than one in large ones. */
   #collect(bytes: Uint8Array): void {
-    this.#head = Buffer.concat([this.#head, bytes]);
+    this.#pieces.push(bytes);
+    this.#pieceBytes += bytes.length;
+    if (this.#head.length + this.#pieceBytes >= this.#lookAtBytes) this.#look();
+  }
+
+  #look(): void {
+    this.#head = Buffer.concat([this.#head, ...this.#pieces]);
+    this.#pieces = [];
+    this.#pieceBytes = 0;
+    this.#lookAtBytes = this.#head.length + Math.max(MIN_STEP_BYTES, this.#head.length / 4);
     const length = headLength(this.#format, this.#head);
     if (length !== undefined) {
       this.#head = Buffer.from(this.#head.subarray(0, length));

@@ -145,6 +145,9 @@ function scan(bytes: Buffer, step: number): { decoders: Buffer[]; titles: TitleU
     bytes: (piece) => decoders.at(-1)!.push(Buffer.from(piece)),
     newDecoder: () => decoders.push([]),
     title: (update) => titles.push(update),
+    refuse: (reason) => {
+      throw new Error(reason);
+    },
   });
   for (let at = 0; at < bytes.length; at += step) scanner.push(bytes.subarray(at, at + step));
   scanner.end();
@@ -224,4 +227,103 @@ test('sniff: broken Ogg passes unchanged, and the scanner finds its way back', a
     ),
     { numRuns: 100 },
   );
+});
+
+/** A WAV of `format` bytes with a little silence. */
+function wav(
+  options: { tag?: number; channels?: number; rateHz?: number; bits?: number; frameBytes?: number; before?: Buffer } = {},
+): Buffer {
+  const { tag = 1, channels = 2, rateHz = 48_000, bits = 16, before = Buffer.alloc(0) } = options;
+  const { frameBytes = (channels * bits) / 8 } = options;
+  const format = Buffer.alloc(24);
+  format.write('fmt ');
+  format.writeUInt32LE(16, 4);
+  format.writeUInt16LE(tag, 8);
+  format.writeUInt16LE(channels, 10);
+  format.writeUInt32LE(rateHz, 12);
+  format.writeUInt32LE((rateHz * frameBytes) >>> 0, 16);
+  format.writeUInt16LE(frameBytes & 0xffff, 20);
+  format.writeUInt16LE(bits, 22);
+  return Buffer.concat([Buffer.from('RIFF\xff\xff\xff\xffWAVE', 'latin1'), before, format, Buffer.from('data\0\0\0\0'), Buffer.alloc(400)]);
+}
+
+test('sniff: sample rates and channel counts are taken up to their bounds, and refused one past them, in every container', async () => {
+  for (const rateHz of [8000, 192_000]) assert.equal(formatOf(wav({ rateHz })), 'wav');
+  for (const rateHz of [0, 1, 7, 7999, 192_001, 300_000_000, 0xffffffff])
+    assert.match(formatOf(wav({ rateHz })), /sample rate of \d+ Hz; taken/);
+  assert.equal(formatOf(wav({ channels: 8 })), 'wav');
+  for (const channels of [0, 9, 60, 8191]) assert.match(formatOf(wav({ channels })), /of \d+ channels/);
+  assert.match(formatOf(wav({ channels: 2, frameBytes: 65_535 })), /another length/);
+  assert.match(formatOf(wav({ bits: 12, frameBytes: 3 })), /12 bits/);
+  // What encoders write before the format is stepped over.
+  const before = Buffer.concat([Buffer.from('JUNK\x1b\0\0\0', 'latin1'), Buffer.alloc(28)]);
+  assert.equal(formatOf(wav({ before }), 1), 'wav');
+  assert.match(formatOf(wav({ before, rateHz: 1 }), 1), /sample rate of 1 Hz/);
+
+  const flac = await makeTone('flac', 'flac', { seconds: 1 });
+  const oggFlac = await makeTone('flac', 'ogg', { seconds: 1 });
+  const matroska = await makeTone('flac', 'matroska', { seconds: 1 });
+  for (const bytes of [flac, oggFlac, matroska]) {
+    // STREAMINFO has 20 bits of rate behind its first ten bytes.
+    const at = bytes.indexOf('fLaC', 0, 'latin1') + 8 + 10;
+    for (const hz of [1, 7999, 192_001, 655_350]) {
+      const odd = Buffer.from(bytes);
+      odd.writeUIntBE((hz << 4) | (odd.readUIntBE(at, 3) & 15), at, 3);
+      assert.match(formatOf(odd), /sample rate of \d+ Hz/);
+    }
+  }
+  const vorbis = await makeTone('libvorbis', 'ogg', { seconds: 1 });
+  const at = vorbis.indexOf('\x01vorbis', 0, 'latin1');
+  for (const [write, expected] of [
+    [(bytes: Buffer) => bytes.writeUInt32LE(1, at + 12), /sample rate of 1 Hz/],
+    [(bytes: Buffer) => bytes.writeUInt32LE(0x7fffffff, at + 12), /sample rate of 2147483647 Hz/],
+    [(bytes: Buffer) => bytes.writeUInt8(255, at + 11), /255 channels/],
+  ] as const) {
+    const odd = Buffer.from(vorbis);
+    write(odd);
+    assert.match(formatOf(odd), expected);
+    // A link in the middle of a stream is looked at as well as the first one.
+    assert.throws(() => scan(Buffer.concat([vorbis, odd]), 777), expected);
+  }
+});
+
+test('sniff: codecs that are not taken are named, whatever carries them', async () => {
+  assert.match(formatOf(wav({ tag: 0x161 })), /codec 0x0161; taken/);
+  for (const codec of ['ac3', 'wmav2', 'alac', 'mp2'] as const) {
+    assert.match(formatOf(await makeTone(codec, 'matroska', { seconds: 1 })), /Matroska with the codec "A_[A-Z0-9/_]+"; taken/);
+  }
+  for (const codec of ['adpcm_ms', 'adpcm_ima_wav'] as const) {
+    assert.match(formatOf(await makeTone(codec, 'wav', { seconds: 1 })), /WAV with the codec 0x00(02|11)/);
+  }
+  for (const codec of ['pcm_u8', 'pcm_s24le', 'pcm_f32le', 'pcm_alaw', 'pcm_mulaw'] as const) {
+    assert.equal(formatOf(await makeTone(codec, 'wav', { seconds: 1 })), 'wav');
+  }
+  for (const codec of ['aac', 'libmp3lame', 'libvorbis', 'libopus', 'pcm_s16le'] as const) {
+    assert.equal(formatOf(await makeTone(codec, 'matroska', { seconds: 1 })), 'matroska');
+  }
+});
+
+test('sniff: more than sixteen ID3 tags are refused, however they are cut; a byte is copied once', async () => {
+  const mp3 = await makeTone('libmp3lame', 'mp3', { seconds: 1, more: ['-id3v2_version', '0'] });
+  const empty = id3(10);
+  for (const step of [1, 7, 1 << 20]) {
+    assert.equal(formatOf(Buffer.concat([...Array(16).fill(empty), mp3]), step), 'mp3');
+    assert.match(formatOf(Buffer.concat([...Array(17).fill(empty), mp3]), step), /more than 16 ID3 tags/);
+  }
+});
+
+test('sniff: what comes in pieces of a byte is not looked at again from its start with each', (t) => {
+  const page = Buffer.concat([Buffer.from('OggS\0\x02', 'latin1'), Buffer.alloc(21)]);
+  const chunk = Buffer.from('JUNK\0\0\0\0', 'latin1');
+  for (const [head, piece] of [
+    [page, page],
+    [Buffer.from('RIFF\0\0\0\0WAVE', 'latin1'), chunk],
+  ] as const) {
+    const bytes = Buffer.concat([head, ...Array(Math.floor(8000 / piece.length)).fill(piece)]);
+    const read = t.mock.method(Buffer.prototype, 'toString');
+    const { used } = sniff(bytes, 1);
+    assert.equal(used, bytes.length);
+    assert.ok(read.mock.callCount() < 5 * bytes.length, `${read.mock.callCount()} texts read from ${bytes.length} bytes`);
+    read.mock.restore();
+  }
 });

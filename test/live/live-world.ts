@@ -45,7 +45,7 @@ export class World {
   /** `on` and `off` air, with the broadcast, as others are told. */
   readonly told: [state: 'on' | 'off', broadcastId: string, startedMs: number][] = [];
   readonly delaysS: number[] = [];
-  readonly counts = { cuts: 0, undurable: 0, encoderRestarts: 0 };
+  readonly counts = { cuts: 0, undurable: 0, encoderRestarts: 0, endsLost: 0 };
   onRecordingEnded: (recording: Recording) => void = () => undefined;
   /** What the recordings answer to each that ends. */
   written: Promise<boolean> = Promise.resolve(true);
@@ -80,6 +80,9 @@ export class World {
         decoderRestarted: nothing,
         encoderRestarted: () => {
           this.counts.encoderRestarts += 1;
+        },
+        endLost: () => {
+          this.counts.endsLost += 1;
         },
         timelineNotDurable: () => {
           this.counts.undurable += 1;

@@ -11,6 +11,25 @@ export class FakeFfmpeg {
   readonly encoders: FakeTransform[] = [];
   /** Samples of silence that encoders were given. */
   silentSamples = 0;
+  /** Samples that encoders were given, by the upper byte of the left one. */
+  readonly heard = new Map<number, number>();
+  /** The longest silence with sound on both sides, in samples. */
+  longestSilenceBetweenSound = 0;
+  #silence = Number.NEGATIVE_INFINITY;
+
+  #listen(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length; at += 4) {
+      const upper = bytes[at + 1] ?? 0;
+      if (bytes[at] === 0 && upper === 0) {
+        this.silentSamples += 1;
+        this.#silence += 1;
+        continue;
+      }
+      this.heard.set(upper, (this.heard.get(upper) ?? 0) + 1);
+      this.longestSilenceBetweenSound = Math.max(this.longestSilenceBetweenSound, this.#silence);
+      this.#silence = 0;
+    }
+  }
 
   decoder(_format: string, events: TransformEvents): Transform {
     const transform: FakeTransform = new FakeTransform(events, (bytes) => events.onData(Buffer.from(bytes)));
@@ -35,7 +54,7 @@ export class FakeFfmpeg {
       events,
       (bytes) => {
         samples += bytes.length / 4;
-        for (let at = 0; at < bytes.length; at += 4) if (bytes[at] === 0 && bytes[at + 1] === 0) this.silentSamples += 1;
+        this.#listen(bytes);
         put(false);
       },
       () => put(true),
@@ -53,6 +72,8 @@ export class FakeTransform implements Transform {
   readonly pid = undefined;
   backlogBytes = 0;
   dead = false;
+  /** It does not exit at the end of its input. */
+  holdEnd = false;
   readonly #events: TransformEvents;
   readonly #take: (bytes: Uint8Array) => void;
   readonly #flush: () => void;
@@ -69,8 +90,14 @@ export class FakeTransform implements Transform {
   }
 
   end(): void {
-    if (this.dead) return;
+    if (this.dead || this.holdEnd) return;
     this.#flush();
+    this.#exit(undefined);
+  }
+
+  /** What was still in it comes out after the end of its input, and it exits. */
+  late(bytes: Uint8Array): void {
+    this.#take(bytes);
     this.#exit(undefined);
   }
 

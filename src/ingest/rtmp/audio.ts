@@ -1,4 +1,5 @@
 import { OggOpusWriter, opusHeadPacket, opusPacketSamples } from '../../media/ogg.js';
+import { boundsRefusal, oggPacketRefusal, streamInfoRefusal } from '../audio-bounds.js';
 import type { SourceFormat } from '../source.js';
 import { type AacConfig, adtsFrame, fitsAdts, loasFrame, readAacConfig } from './aac.js';
 import { rejected } from './errors.js';
@@ -148,6 +149,10 @@ export class AudioUnwrapper {
   }
 }
 
+function checkBounds(refused: string | undefined): void {
+  if (refused !== undefined) throw rejected(`${refused} is not taken`);
+}
+
 function makeWrapper(codec: string, header: Buffer): Wrapper {
   switch (codec) {
     case 'mp4a':
@@ -165,6 +170,8 @@ function makeWrapper(codec: string, header: Buffer): Wrapper {
 
 function aac(header: Buffer): Wrapper {
   const config: AacConfig = readAacConfig(header);
+  // 7,350 Hz, of MPEG-4's own table, is below what is taken of other codecs, and harmless.
+  if (config.rateIndex === undefined) checkBounds(boundsRefusal(config.rateHz, 1));
   const sequenceHeader = Buffer.from(header);
   const adts = fitsAdts(config);
   if (!adts && sequenceHeader.length > 256) throw rejected(`an AAC sequence header of ${sequenceHeader.length} bytes`);
@@ -182,6 +189,7 @@ function opus(header: Buffer): Wrapper {
     throw rejected('the Opus sequence header is not an OpusHead');
   }
   if (header[8]! >> 4 !== 0 || header[9] === 0) throw rejected('an OpusHead of an unknown version, or without channels');
+  checkBounds(oggPacketRefusal(header));
   const head = Buffer.from(header);
   const writer = new OggOpusWriter(1);
   let granule = 0;
@@ -206,6 +214,7 @@ function flac(header: Buffer): Wrapper {
   const streamInfo = Buffer.from(header.subarray(at, at + STREAMINFO_BYTES));
   if (streamInfo.length < STREAMINFO_BYTES) throw rejected('the FLAC sequence header has no STREAMINFO');
   if (streamInfo.readUIntBE(10, 3) >> 4 === 0) throw rejected('the FLAC sequence header has no sample rate');
+  checkBounds(streamInfoRefusal(streamInfo));
   const writer = new OggOpusWriter(1);
   let granule = 0;
   const mapping = Buffer.from([0x7f, 0x46, 0x4c, 0x41, 0x43, 1, 0, 0, 1, 0x66, 0x4c, 0x61, 0x43, 0, 0, 0, STREAMINFO_BYTES]);

@@ -6,7 +6,7 @@ import type { Log } from '../../runtime/log.js';
 import type { Admission, Gate, Protocol, Source, SourceEnd, SourceFormat, TitleUpdate } from '../source.js';
 import { splitSong, titleUpdate } from '../titles.js';
 import { type Amf, type AmfInput, type AmfLimits, decodeAmf0, encodeAmf0 } from './amf0.js';
-import { AUDIO_FOURCCS, AudioUnwrapper } from './audio.js';
+import { AUDIO_FOURCCS, AudioUnwrapper, TAKEN } from './audio.js';
 import { type ChunkLimits, ChunkReader, encodeMessage, MESSAGE, type RtmpMessage } from './chunk.js';
 import { RtmpRefusal, type RtmpStatusCode, violation } from './errors.js';
 
@@ -365,7 +365,8 @@ export class RtmpSession {
       },
       onClose: (error) => {
         if (number !== this.#sourceNumber || this.#phase !== 'onAir') return;
-        this.#refuse(new RtmpRefusal(statusCodeOf(error.code), error.message));
+        const list = error.code === 'unsupported_media' ? `; ${TAKEN} are taken` : '';
+        this.#refuse(new RtmpRefusal(statusCodeOf(error.code), `${error.message}${list}`));
       },
     });
     if ((this.#phase as Phase) !== 'onAir') {
