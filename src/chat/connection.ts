@@ -80,10 +80,16 @@ export class Connection {
   silences = 0;
   /** Frames that were too many, in a row. */
   excess = 0;
+  /** Whole messages that came; and how many had come when one was first seen unfinished, and when that was (monotonic; 0: none is). */
+  messages = 0;
+  messagesThen = 0;
+  unfinishedSinceMs = 0;
   isPaused = false;
   wantsFlush = false;
   /** Answers that are not written yet. */
   #waiting: string[] | undefined = undefined;
+  /** Of the newest ping, for a reader that is slow. */
+  #pong: string | undefined = undefined;
   readonly #socket: Socket;
 
   constructor(
@@ -153,6 +159,12 @@ export class Connection {
     this.#write(frames);
   }
 
+  /** While it is slow only the newest ping is answered (RFC 6455 5.5.3): a client that pings and reads nothing fills nothing. */
+  pong(frame: string): void {
+    if (this.isSlow) this.#pong = frame;
+    else this.#write(frame);
+  }
+
   #write(frames: Buffer | string): void {
     const socket = this.#socket;
     if (this.phase === 'closed' || this.phase === 'closing' || !socket.writable) return;
@@ -168,6 +180,9 @@ export class Connection {
   #drained(): void {
     if (this.phase === 'closed' || this.phase === 'closing') return;
     this.isSlow = false;
+    const pong = this.#pong;
+    this.#pong = undefined;
+    if (pong !== undefined) this.#write(pong);
     this.flush();
     if (!this.isSlow) {
       this.resume();

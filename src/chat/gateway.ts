@@ -11,6 +11,7 @@ import { Audiences } from './audiences.js';
 import { type Account, Budget, Connection, type ConnectionHost } from './connection.js';
 import { DeliveryTimes } from './delivery-times.js';
 import type { Doors, HouseRules, Moderate, Person } from './doors.js';
+import { hasUnfinishedMessage, MAX_CHUNKS, MAX_FRAGMENTS, MESSAGE_MS } from './frame-limits.js';
 import type { Hub } from './hub.js';
 import type { Presence } from './presence.js';
 import {
@@ -29,6 +30,7 @@ import {
   PING_FRAME,
   PING_MS,
   parseFrame,
+  pongFrame,
   SUBPROTOCOL,
 } from './protocol.js';
 import { Requests } from './requests.js';
@@ -151,6 +153,10 @@ export class Gateway implements ConnectionHost {
       clientTracking: false,
       perMessageDeflate: false,
       maxPayload: MAX_FRAME_BYTES,
+      maxFragments: MAX_FRAGMENTS,
+      maxBufferedChunks: MAX_CHUNKS,
+      // ws would queue an answer to each ping, whether the client reads or not.
+      autoPong: false,
       handleProtocols: () => SUBPROTOCOL,
     });
     this.#cancels.push(
@@ -235,6 +241,8 @@ export class Gateway implements ConnectionHost {
     held[CONNECTION] = connection;
     held[GATEWAY] = this;
     ws.on('message', onMessage);
+    ws.on('ping', onPing);
+    ws.on('pong', onPong);
     ws.on('close', onClose);
     ws.on('error', onError);
     if (isFull) {
@@ -254,17 +262,32 @@ export class Gateway implements ConnectionHost {
     this.#wheel.add(connection);
   }
 
-  received(connection: Connection, text: string): void {
+  /** False: it is one too many, and the connection may be closed for it. */
+  #takeFrame(connection: Connection): boolean {
     const { phase, account } = connection;
+    if (phase === 'closing' || phase === 'closed') return false;
+    if ((account?.budget ?? this.#guestBudget(connection)).take(this.nowMs())) {
+      connection.excess = Math.max(0, connection.excess - 1);
+      return true;
+    }
+    connection.excess++;
+    if (connection.excess > MAX_EXCESS) this.#close(connection, CLOSE.chatProtocol, 'too many frames');
+    return false;
+  }
+
+  /** `data`: of a ping; a pong has nothing to be answered. Both count as frames. */
+  control(connection: Connection, data?: Buffer): void {
+    if (this.#takeFrame(connection) && data) connection.pong(pongFrame(data));
+  }
+
+  received(connection: Connection, text: string): void {
+    const { phase } = connection;
     if (phase === 'closing' || phase === 'closed') return;
-    const nowMs = this.nowMs();
-    if (phase !== 'hello' && !(account?.budget ?? this.#guestBudget(connection)).take(nowMs)) {
-      connection.excess++;
-      if (connection.excess > MAX_EXCESS) this.#close(connection, CLOSE.chatProtocol, 'too many frames');
-      else connection.send(errorFrame(undefined, 'rate_limited', `More than ${FRAMES_PER_S} frames a second.`, 1000));
+    connection.messages++;
+    if (phase !== 'hello' && !this.#takeFrame(connection)) {
+      connection.send(errorFrame(undefined, 'rate_limited', `More than ${FRAMES_PER_S} frames a second.`, 1000));
       return;
     }
-    connection.excess = Math.max(0, connection.excess - 1);
     if (phase === 'greeting') {
       const early = this.#early.get(connection) ?? [];
       this.#early.set(connection, early);
@@ -470,7 +493,8 @@ export class Gateway implements ConnectionHost {
 
   #check(connection: Connection, nowMs: number, wallMs: number): void {
     const { phase } = connection;
-    if (phase === 'open') {
+    if (this.#isStuck(connection, nowMs)) this.#close(connection, CLOSE.policy, 'a message was not finished');
+    else if (phase === 'open') {
       if (connection.expiresAtMs <= wallMs) this.#end(connection, 'expired');
       else if (connection.person && this.#options.doors.isEnded(connection.person)) this.#end(connection, 'ended');
       else if (connection.isSlow) {
@@ -484,6 +508,20 @@ export class Gateway implements ConnectionHost {
       else if (phase === 'greeting') this.#close(connection, CLOSE.overloaded, 'tokens cannot be looked at; try again');
       else connection.cut();
     }
+  }
+
+  /** It has begun a message and has not finished it in time. A connection that is not read from cannot finish one. */
+  #isStuck(connection: Connection, nowMs: number): boolean {
+    const { phase, ws, messages } = connection;
+    if (connection.isPaused || (phase !== 'open' && phase !== 'greeting') || !hasUnfinishedMessage(ws)) {
+      connection.unfinishedSinceMs = 0;
+      return false;
+    }
+    if (connection.unfinishedSinceMs === 0 || connection.messagesThen !== messages) {
+      connection.unfinishedSinceMs = nowMs;
+      connection.messagesThen = messages;
+    }
+    return nowMs - connection.unfinishedSinceMs > MESSAGE_MS;
   }
 
   /** Everybody is told the heads; a ping goes with them to whoever has sent nothing since the last time, which a pong would have been. */
@@ -602,6 +640,16 @@ function onMessage(this: WebSocket, data: Buffer | ArrayBuffer | Buffer[], isBin
   const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as HeldSocket;
   if (isBinary) connection.close(CLOSE.chatProtocol, 'frames are text', gateway.nowMs() + CLOSING_MS);
   else gateway.received(connection, (data as Buffer).toString());
+}
+
+function onPing(this: WebSocket, data: Buffer): void {
+  const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as HeldSocket;
+  gateway.control(connection, data);
+}
+
+function onPong(this: WebSocket): void {
+  const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as HeldSocket;
+  gateway.control(connection);
 }
 
 function onClose(this: WebSocket): void {

@@ -58,6 +58,8 @@ export const CLOSE = {
   /** The WebSocket itself was broken. */
   protocolError: 1002,
   badText: 1007,
+  /** Against limits of the transport: a message in too many pieces, or never finished. */
+  policy: 1008,
   tooBig: 1009,
   internal: 1011,
   restart: 1012,
@@ -356,6 +358,9 @@ export function asciiFrame(text: string): string {
 
 /** As `asciiFrame` gives it. */
 export const PING_FRAME = String.fromCharCode(0x89, 0);
+
+/** The answer to a ping: the same bytes (RFC 6455 5.5.3), at most 125. A string of its own, so that it does not hold on to what was read. */
+export const pongFrame = (data: Buffer): string => String.fromCharCode(0x8a, data.length) + data.toString('latin1');
 
 export function errorFrame(id: string | undefined, code: ChatErrorCode, message: string, retryMs?: number): string {
   const forWhat = id === undefined ? '' : `"id":${JSON.stringify(id)},`;
