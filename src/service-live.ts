@@ -109,6 +109,7 @@ export function composeLive(options: LiveRoomOptions): LiveRoom {
     maxStreams: config.maxStreams,
     verifyKey: (streamKey, isOnAir) => channels.verifyKey(streamKey, isOnAir),
     channelBySlug: (slug) => channels.get(slug),
+    standing: (slugs) => channels.standing(slugs),
     onOnAir: ({ channel, broadcastId, startedMs }) =>
       void webhooks.emit('channel.on_air', channel, { broadcastId, startedAt: isoOf(startedMs) }),
     onOffAir: ({ channel, broadcastId, startedMs, endedMs }) =>
@@ -145,8 +146,6 @@ const MAX_WORKER_CONNECTIONS = 8192;
 const WORKER_GRACE_MS = 2000;
 /** Longer than the longest segment is made. */
 const RENEW_MS = 15_000;
-/** How soon a show ends whose channel was deleted while this worker could not be told. */
-const DELETED_CHECK_MS = 5000;
 
 export interface WorkerOptions {
   readonly config: Config;
@@ -166,13 +165,11 @@ export function composeWorker({ config, log, clock, live, ready, internalTls }: 
   const port = new WorkerPort({ edge: live, clock, log, ready });
   const open = new Set<Socket>();
   let listener: HttpListener | undefined;
-  let cancel = () => {};
   let cancelRenewal = () => {};
   return {
     first: {
       name: 'worker port',
       async stop() {
-        cancel();
         cancelRenewal();
         port.stop();
         await listener?.stop(WORKER_GRACE_MS);
@@ -202,7 +199,6 @@ export function composeWorker({ config, log, clock, live, ready, internalTls }: 
             for (const socket of before) socket.destroy();
           });
         });
-        cancel = clock.every(DELETED_CHECK_MS, () => void live.endDeleted());
         log.info({ host, workerPort: opened.port, tls: internalTls !== undefined }, 'apps are answered');
       },
     },

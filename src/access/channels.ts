@@ -39,6 +39,8 @@ export interface Channel {
   /** Where it may be heard. */
   readonly countries: CountryRule;
   readonly createdAtMs: number;
+  /** How often a stream key of it was made void. A show that began with another number is over. */
+  readonly keyVoids: number;
 }
 
 export interface ChannelSettings {
@@ -87,7 +89,8 @@ export class Channels {
     const streamKey = makeStreamKey();
     try {
       const { rows } = await this.#write<ChannelRow>(
-        `insert into channels (id, slug, title, visibility, recording, stream_key_hash, owner_id) values ($1, $2, $3, $4, $5, $6, $7) returning *`,
+        `insert into channels (id, slug, title, visibility, recording, stream_key_hash, owner_id, stream_key_by)
+         values ($1, $2, $3, $4, $5, $6, $7, $7) returning *`,
         [randomUUID(), slug, settings.title, settings.visibility, settings.recording, hashOf(streamKey), ownerId ?? null],
       );
       return { channel: this.#written(channelOf(rows[0]!)), streamKey };
@@ -170,15 +173,17 @@ export class Channels {
   }
 
   /**
-   * A new key. `onAir`: the key that the show was begun with stays good until the show ends, however often it is rotated
-   * meanwhile. Rejects with `not_found`.
+   * A new key, made by the account `by` (undefined: the admin token), and good for as long as that account may make one. `onAir`: the key that
+   * the show was begun with stays good until the show ends, however often it is rotated meanwhile; one that was made void stays void. Rejects
+   * with `not_found`.
    */
-  async rotateKey(slug: string, onAir: boolean): Promise<string> {
+  async rotateKey(slug: string, onAir: boolean, by?: string): Promise<string> {
     const streamKey = makeStreamKey();
     const { rowCount } = await this.#database.query(
-      `update channels set stream_key_hash = $2, previous_key_hash = case when $3 then coalesce(previous_key_hash, stream_key_hash) end
+      `update channels set stream_key_hash = $2, stream_key_by = $4,
+         previous_key_hash = case when $3 then coalesce(previous_key_hash, stream_key_hash) end
        where slug = $1`,
-      [slug, hashOf(streamKey), onAir],
+      [slug, hashOf(streamKey), onAir, by ?? null],
     );
     if (rowCount === 0) throw noChannel(slug);
     return streamKey;
@@ -207,8 +212,9 @@ export class Channels {
 
   async #verify(hash: Buffer, isOnAir: (slug: string) => boolean): Promise<Channel | undefined> {
     const { rows } = await this.#database.query<ChannelRow & { current: boolean; has_previous: boolean }>(
+      // Its maker is asked for as well: a key that was on its way to the table while they lost the right was seen by no trigger.
       `select *, stream_key_hash = $1 as current, previous_key_hash is not null as has_previous
-       from channels where stream_key_hash = $1 or previous_key_hash = $1`,
+       from channels where (stream_key_hash = $1 or previous_key_hash = $1) and (stream_key_by is null or runs_channel(id, stream_key_by))`,
       [hash],
     );
     const row = rows[0];
@@ -219,6 +225,27 @@ export class Channels {
       await this.#database.query('update channels set previous_key_hash = null where id = $1', [row.id]);
     }
     return row.current || onAir ? channelOf(row) : undefined;
+  }
+
+  /**
+   * Of channels that are on air, by slug: which are there still, and how often the key of each was made void. What is remembered for the time
+   * that the database is away is brought in line with it.
+   */
+  async standing(slugs: readonly string[]): Promise<ReadonlyMap<string, { readonly id: string; readonly keyVoids: number }>> {
+    const { rows } = await this.#database.query<KeyRow>(
+      `select id, slug, stream_key_hash, previous_key_hash,
+         key_voids + case when stream_key_by is null or runs_channel(id, stream_key_by) then 0 else 1 end as key_voids
+       from channels where slug = any($1)`,
+      [slugs],
+    );
+    const bySlug = new Map(rows.map((row) => [row.slug, row]));
+    const asked = new Set(slugs);
+    for (const [name, { slug }] of this.#known) {
+      const row = bySlug.get(slug);
+      const isGood = [row?.stream_key_hash, row?.previous_key_hash].some((hash) => hash?.toString('base64') === name);
+      if (asked.has(slug) && !isGood) this.#known.delete(name);
+    }
+    return new Map(rows.map((row) => [row.slug, { id: row.id, keyVoids: row.key_voids }]));
   }
 
   #read(sql: string, values: readonly unknown[]): Promise<ChannelRow[]> {
@@ -286,6 +313,15 @@ interface ChannelRow {
   countries_allowed: string[] | null;
   countries_denied: string[] | null;
   created_at: Date;
+  key_voids: number;
+}
+
+interface KeyRow {
+  id: string;
+  slug: string;
+  key_voids: number;
+  stream_key_hash: Buffer;
+  previous_key_hash: Buffer | null;
 }
 
 const channelOf = (row: ChannelRow): Channel => ({
@@ -297,6 +333,7 @@ const channelOf = (row: ChannelRow): Channel => ({
   ownerId: row.owner_id ?? undefined,
   countries: { allowed: row.countries_allowed ?? undefined, denied: row.countries_denied ?? undefined },
   createdAtMs: row.created_at.getTime(),
+  keyVoids: row.key_voids,
 });
 
 const noChannel = (slug: string) => new VezaError('not_found', `There is no channel "${slug}".`);

@@ -1,5 +1,6 @@
 import type { Database } from '../backing/database.js';
 import { VezaError } from '../runtime/errors.js';
+import { type Account, type AccountRow, accountOf, noAccount } from './accounts/account-rows.js';
 import type { Channel, Channels } from './channels.js';
 import { type ChannelRole, judge, type Principal } from './roles.js';
 
@@ -61,11 +62,15 @@ export class Members {
   }
 
   /**
-   * `owner` hands the channel over; who owned it before is a host from then on. Rejects: `not_found` (no such account, or the channel is gone),
-   * `conflict` (the owner is to be less, `MAX_MEMBERS`).
+   * `owner` hands the channel over, to an account that can sign in; who owned it before is a host from then on. Rejects: `not_found` (no such
+   * account, or the channel is gone), `conflict` (the owner is to be less, the account is banned or cannot sign in yet, `MAX_MEMBERS`).
    */
   async set(channel: Channel, accountId: string, role: ChannelRole): Promise<void> {
     await this.#database.transaction(async (connection) => {
+      // The account first, as where it is banned or deleted, which locks its channels after it; held, so that it is not banned meanwhile.
+      const { rows: accounts } = await connection.query<AccountRow>('select * from accounts where id = $1 for share', [accountId]);
+      if (!accounts[0]) throw noAccount();
+      checkCanBe(role, accountOf(accounts[0]).state);
       // Held, and read again: of two who hand it over at once, the second hands over what the first has given away.
       const { rows: channels } = await connection.query<{ owner_id: string | null }>(
         'select owner_id from channels where id = $1 for update',
@@ -74,8 +79,6 @@ export class Members {
       if (!channels[0]) throw new VezaError('not_found', `There is no channel "${channel.slug}".`);
       const ownerId = channels[0].owner_id ?? undefined;
       if (ownerId !== channel.ownerId) throw new VezaError('conflict', 'The channel was handed over meanwhile.');
-      const { rowCount } = await connection.query('select 1 from accounts where id = $1 for share', [accountId]);
-      if (rowCount === 0) throw new VezaError('not_found', 'There is no such account.');
       const put = async (id: string, memberRole: string) => {
         const { rowCount } = await connection.query(
           `insert into channel_members (channel_id, account_id, role) select $1, $2, $3
@@ -118,4 +121,18 @@ export class Members {
     );
     return rows;
   }
+}
+
+/** Nobody could give the channel back from an account that cannot sign in. One that is invited may be a host or moderator once it is opened. */
+function checkCanBe(role: ChannelRole, state: Account['state']): void {
+  const details = { state };
+  if (state === 'banned') throw new VezaError('conflict', 'This account is banned.', { details });
+  if (role === 'owner' && state !== 'active')
+    throw new VezaError(
+      'conflict',
+      'A channel can be owned only by an account that can sign in: this one is not opened or not confirmed yet.',
+      {
+        details,
+      },
+    );
 }

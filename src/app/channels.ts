@@ -261,14 +261,15 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       id: 'rotateStreamKey',
       method: 'post',
       path: '/channels/{slug}/stream-key',
-      summary: 'A new stream key. The old one stays good for a show that is on air.',
+      summary:
+        'A new stream key. The old one stays good for a show that is on air. The new one is good for as long as the account that made it may make one.',
       access: 'channel.stream-key',
       params: slugParams,
       status: 201,
       answer: z.strictObject({ streamKey: z.string(), ingest: ingestSchema }),
       errors: ['not_found'],
-      handle: async ({ params }) => ({
-        streamKey: await channels.rotateKey(params.slug, isOnAir(params.slug)),
+      handle: async ({ params, principal }) => ({
+        streamKey: await channels.rotateKey(params.slug, isOnAir(params.slug), principal.accountId),
         ingest: ingestOf(params.slug),
       }),
     }),

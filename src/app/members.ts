@@ -118,7 +118,8 @@ export function memberOperations({
       answer: z.strictObject({ accountId: z.uuid(), role: z.enum(CHANNEL_ROLES) }),
       errors: ['not_found', 'conflict', 'rate_limited'],
       async handle({ body, channel, principal, audit }): Promise<{ accountId: string; role: ChannelRole }> {
-        await limits.take('member-email', principal.id);
+        // Of the account, whichever of its keys asks.
+        await limits.take('member-email', principal.accountId === undefined ? principal.id : `account:${principal.accountId}`);
         const account = await accounts.byEmail(body.email);
         if (!account) throw new VezaError('not_found', 'Nobody is registered here with this address.');
         audit({ target: `account:${account.id}`, details: { role: body.role } });
@@ -131,7 +132,7 @@ export function memberOperations({
       method: 'delete',
       path: '/channels/{slug}/members/{accountId}',
       summary:
-        'The account has no role in the channel any more. The stream key and the playback links that it knows stay good: make a new stream key (`rotateStreamKey`), and end its links with new playback keys where it matters.',
+        'The account has no role in the channel any more. A stream key that it made is void within 5 s, and a show that is on air with it ends; one that another made stays good, so make a new one (`rotateStreamKey`) if the account knew it.',
       access: 'channel.set-members',
       params: memberParams,
       status: 204,

@@ -66,7 +66,7 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       errors: ['conflict'],
       async handle(call) {
         const { body, principal, audit } = call;
-        const { webhook, secret } = await webhooks.create(channelId(call), body, principal.id);
+        const { webhook, secret } = await webhooks.create(channelId(call), body, principal);
         audit({ target: `webhook:${webhook.id}`, details: { host: new URL(webhook.url).host, events: webhook.events } });
         return { webhook: shown(webhook), secret };
       },
@@ -97,7 +97,7 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       async handle(call) {
         const { body, params, audit } = call;
         const { url, ...rest } = body;
-        const webhook = await webhooks.update(channelId(call), params.webhookId, body);
+        const webhook = await webhooks.update(channelId(call), params.webhookId, body, call.principal);
         audit({ target: `webhook:${webhook.id}`, details: { ...rest, ...(url !== undefined && { host: new URL(webhook.url).host }) } });
         return shown(webhook);
       },

@@ -52,6 +52,8 @@ export interface ChannelInfo {
   readonly slug: string;
   readonly title: string;
   readonly recording: boolean;
+  /** How often a stream key of it was made void. A show that began with another number is over. */
+  readonly keyVoids: number;
 }
 
 export interface MediaSettings {
@@ -137,6 +139,8 @@ export interface ChannelDocument {
     /** The process ended in order: every number below `nextNumber` is finished. */
     readonly clean: boolean;
     readonly savedMs: number;
+    /** Of the channel, when the show began. Unset: written by an earlier version. */
+    readonly keyVoids?: number;
   };
 }
 
@@ -493,6 +497,7 @@ export class Broadcast {
         lastSound: this.#lastSound,
         clean,
         savedMs: this.#clock.wallMs(),
+        keyVoids: this.channel.keyVoids,
       },
     };
     return this.#deps.registry.save(this.channel.slug, document);

@@ -32,6 +32,8 @@ const MAX_CLOCK_BEHIND_MS = 10_000;
 const STORED_IN_A_ROW = 12;
 /** How long the end of the process waits for a store that does not take what is left. */
 const DRAIN_DEADLINE_MS = 10_000;
+/** How soon a show is ended whose channel was deleted, or whose key was made void, by whatever process; five seconds are promised. */
+const STANDING_CHECK_MS = 1000;
 /** Recordings of a channel that a database away for days may leave to be written down later. */
 const MAX_UNWRITTEN = 50;
 
@@ -49,6 +51,8 @@ export interface LiveChannelsOptions {
   /** Whose key it is, or undefined. An old key is good while `isOnAir`. */
   readonly verifyKey: (streamKey: string, isOnAir: (slug: string) => boolean) => Promise<ChannelInfo | undefined>;
   readonly channelBySlug: (slug: string) => Promise<ChannelInfo | undefined>;
+  /** Of channels that are on air, by slug: which are there still, and how often the key of each was made void. */
+  readonly standing: (slugs: readonly string[]) => Promise<ReadonlyMap<string, Pick<ChannelInfo, 'id' | 'keyVoids'>>>;
   readonly onRecordingStarted: (recording: { assetId: string; channel: ChannelInfo; startedMs: number; firstNumber: number }) => void;
   readonly onOnAir?: (show: Show) => void;
   /** The end is told. A broadcaster who is waited for, or a process that stops, is no end. */
@@ -80,7 +84,8 @@ export class LiveChannels implements LiveEdge {
   readonly #found = new Set<string>();
   readonly #listeners = new Set<() => void>();
   readonly #decoderStarts: DecoderStartLimits;
-  #cancelTick: (() => void) | undefined;
+  #cancels: (() => void)[] = [];
+  #checking: Promise<void> | undefined;
   #stopping = false;
 
   constructor(options: LiveChannelsOptions) {
@@ -99,17 +104,20 @@ export class LiveChannels implements LiveEdge {
         this.#options.log.error({ channel: slug, error: messageOf(error) }, 'a show cannot be gone on with');
       }
     }
-    this.#cancelTick = this.#options.clock.every(RENDER_STEP_MS, () => {
-      for (const broadcast of this.#onAir.values()) broadcast.tick();
-    });
+    const { clock } = this.#options;
+    this.#cancels = [
+      clock.every(RENDER_STEP_MS, () => {
+        for (const broadcast of this.#onAir.values()) broadcast.tick();
+      }),
+      clock.every(STANDING_CHECK_MS, () => void this.endOver()),
+    ];
   }
 
   /** Every show finishes its segment, so that the next process goes on without a gap in the numbers. */
   async stop(): Promise<void> {
     this.#stopping = true;
     await Promise.all([...this.#onAir.values()].map((broadcast) => broadcast.suspend()));
-    this.#cancelTick?.();
-    this.#cancelTick = undefined;
+    for (const cancel of this.#cancels.splice(0)) cancel();
     for (const { cancel } of this.#ended.values()) cancel();
     let cancel = () => {};
     const late = new Promise<boolean>((resolve) => {
@@ -158,15 +166,30 @@ export class LiveChannels implements LiveEdge {
     return true;
   }
 
-  /** Ends the shows of channels that are there no more: whoever deleted one may not have been able to say so here. Never rejects. */
-  async endDeleted(): Promise<void> {
-    for (const [slug, broadcast] of this.#onAir) {
-      try {
-        const channel = await this.#options.channelBySlug(slug);
-        if (channel?.id !== broadcast.channel.id) await broadcast.end('its channel was deleted');
-      } catch {
-        // The database is away; it is asked again.
+  /**
+   * Ends the shows whose right to be on air is over: the channel was deleted, or the key that they began with was made void, by this process or
+   * another. Never rejects.
+   */
+  endOver(): Promise<void> {
+    if (this.#onAir.size === 0) return Promise.resolve();
+    this.#checking ??= this.#endOver().finally(() => {
+      this.#checking = undefined;
+    });
+    return this.#checking;
+  }
+
+  async #endOver(): Promise<void> {
+    const shows = [...this.#onAir];
+    try {
+      const standing = await this.#options.standing(shows.map(([slug]) => slug));
+      for (const [slug, broadcast] of shows) {
+        const reason = whyOver(broadcast.channel, standing.get(slug));
+        // Not awaited: one that takes its time to end does not keep the others on air.
+        if (reason !== undefined) void broadcast.end(reason);
       }
+    } catch (error) {
+      // The database is away; it is asked again.
+      this.#options.log.debug({ event: 'live.standing_check_failed', error: messageOf(error) }, 'could not check the shows on air');
     }
   }
 
@@ -341,7 +364,8 @@ export class LiveChannels implements LiveEdge {
     const broadcast = this.#create(channel, { ...onAir, clean: onAir.clean || finished });
     await this.#findMissing(broadcast.window, openNumber);
     const awayMs = this.#options.clock.wallMs() - onAir.savedMs;
-    if (awayMs > -MAX_CLOCK_BEHIND_MS && awayMs < RESUME_WITHIN_MS) broadcast.resume();
+    const isOver = onAir.keyVoids !== undefined && onAir.keyVoids !== channel.keyVoids;
+    if (!isOver && awayMs > -MAX_CLOCK_BEHIND_MS && awayMs < RESUME_WITHIN_MS) broadcast.resume();
     else await broadcast.abandon();
   }
 
@@ -366,4 +390,9 @@ export class LiveChannels implements LiveEdge {
     );
     return !sizes.includes(undefined);
   }
+}
+
+function whyOver(began: ChannelInfo, now: Pick<ChannelInfo, 'id' | 'keyVoids'> | undefined): string | undefined {
+  if (now?.id !== began.id) return 'its channel was deleted';
+  return now.keyVoids === began.keyVoids ? undefined : 'its stream key was made void';
 }

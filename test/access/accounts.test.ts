@@ -461,6 +461,16 @@ test('a role is given, and ends the sessions; the last administrator stays', asy
   const invited = await world.access.registration.invite({ email: 'two@a.example', name: 'Two', role: 'admin' });
   await assert.rejects(accounts.setRole(one, 'listener'), code('conflict'), 'one who cannot sign in yet does not count');
   await accounts.delete(invited.account.id, false);
+  // Nor one that waits for the link in its mail, nor one that is banned; the next start does not take it for an administrator either.
+  const unconfirmed = await world.account('unconfirmed@a.example', 'admin');
+  const banned = await world.account('banned@a.example', 'admin');
+  await world.database.query('update accounts set confirmed_at = null where id = $1', [unconfirmed]);
+  await world.database.query('update accounts set banned_at = now() where id = $1', [banned]);
+  for (const refused of [accounts.setRole(one, 'listener'), accounts.delete(one, false)]) await assert.rejects(refused, code('conflict'));
+  await world.database.query(`update accounts set role = 'listener' where id = $1`, [one]);
+  assert.ok(await world.access.registration.firstAdmin(), 'nobody is left who can sign in: the start shows a link');
+  await world.database.query(`update accounts set role = 'admin' where id = $1`, [one]);
+  await world.database.query(`delete from accounts where id = any($1) or email_key = 'admin@localhost'`, [[unconfirmed, banned]]);
   const two = await world.account('two@a.example');
   const { tokens } = await signIn('two@a.example');
   assert.equal((await accounts.setRole(two, 'admin')).role, 'admin');

@@ -46,7 +46,10 @@ const factors = () =>
 async function account(): Promise<{ id: string; email: string; name: string }> {
   const id = randomUUID();
   const email = `${id}@example.org`;
-  await databases[0]!.query('insert into accounts (id, email, email_key, name) values ($1, $2, $2, $3)', [id, email, 'Ada']);
+  await databases[0]!.query(
+    `insert into accounts (id, email, email_key, name, password_hash, confirmed_at) values ($1, $2, $2, $3, 'of a password', now())`,
+    [id, email, 'Ada'],
+  );
   return { id, email, name: 'Ada' };
 }
 /** Many times at once, by both processes in turn; how many went well. */

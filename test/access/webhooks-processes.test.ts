@@ -25,7 +25,7 @@ test('three processes at one database: each delivery once, each channel in order
   receiver.answer = (res) => void setTimeout(() => res.writeHead(204).end(), 3);
   const processes = await Promise.all(databases.map((database) => world.process({ database })));
   const channels = await Promise.all(Array.from({ length: 12 }, () => world.channel()));
-  await processes[0]!.create(undefined, { url: receiver.url(), events: ['channel.on_air'] }, 'me');
+  await processes[0]!.create(undefined, { url: receiver.url(), events: ['channel.on_air'] }, { id: 'me' });
   const SHOWS = 15;
   for (let show = 0; show < SHOWS; show++) {
     await Promise.all(
@@ -67,7 +67,7 @@ test('webhooks made at the same moment are still no more than allowed', async ()
   const channel = await world.channel();
   const made = await Promise.allSettled(
     Array.from({ length: 30 }, (_, index) =>
-      processes[index % processes.length]!.create(channel.id, { url: 'http://127.0.0.1:8080/', events: ['channel.on_air'] }, 'me'),
+      processes[index % processes.length]!.create(channel.id, { url: 'http://127.0.0.1:8080/', events: ['channel.on_air'] }, { id: 'me' }),
     ),
   );
   assert.equal(made.filter(({ status }) => status === 'fulfilled').length, 20);

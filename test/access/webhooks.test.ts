@@ -50,10 +50,10 @@ const EVENTS = ['channel.on_air', 'channel.off_air'] as const;
 test('an event reaches those who want it, signed', async () => {
   const hooks = await world.process();
   const [radio, other] = [await world.channel('Radio “Veza”'), await world.channel()];
-  const mine = await hooks.create(radio.id, { url: receiver.url('/mine'), events: ['channel.on_air'] }, 'me');
-  const all = await hooks.create(undefined, { url: receiver.url('/all'), events: ['channel.on_air', 'account.banned'] }, 'me');
-  await hooks.create(radio.id, { url: receiver.url('/end'), events: ['channel.off_air'] }, 'me');
-  await hooks.create(other.id, { url: receiver.url('/other'), events: ['channel.on_air'] }, 'me');
+  const mine = await hooks.create(radio.id, { url: receiver.url('/mine'), events: ['channel.on_air'] }, { id: 'me' });
+  const all = await hooks.create(undefined, { url: receiver.url('/all'), events: ['channel.on_air', 'account.banned'] }, { id: 'me' });
+  await hooks.create(radio.id, { url: receiver.url('/end'), events: ['channel.off_air'] }, { id: 'me' });
+  await hooks.create(other.id, { url: receiver.url('/other'), events: ['channel.on_air'] }, { id: 'me' });
   assert.match(mine.secret, /^whsec_[\w-]{43}$/);
 
   await hooks.emit('channel.on_air', radio, ON_AIR);
@@ -92,7 +92,7 @@ test('an event reaches those who want it, signed', async () => {
 test('a secret is kept sealed, and one that is replaced signs on for a day, or not at all', async () => {
   const hooks = await world.process();
   const radio = await world.channel();
-  const { webhook, secret } = await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, 'me');
+  const { webhook, secret } = await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, { id: 'me' });
   const { rows } = await database.query<{ sealed_secret: Buffer }>('select * from webhooks where id = $1', [webhook.id]);
   assert.doesNotMatch(JSON.stringify(rows) + rows[0]!.sealed_secret.toString('latin1'), new RegExp(secret.slice(6)));
   assert.doesNotMatch(JSON.stringify(await hooks.list(radio.id)), /whsec/);
@@ -118,7 +118,7 @@ test('a secret is kept sealed, and one that is replaced signs on for a day, or n
 test('what fails is tried again under the same id, later and later, for three days', async () => {
   const hooks = await world.process();
   const radio = await world.channel();
-  const { webhook } = await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, 'me');
+  const { webhook } = await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, { id: 'me' });
   const atMs: number[] = [];
   receiver.answer = (res) => {
     atMs.push(world.clock.wallMs());
@@ -164,7 +164,7 @@ test('the jitter is full, and a receiver that says when is listened to', async (
   let random = 0.999;
   const hooks = await world.process({ random: () => random });
   const radio = await world.channel();
-  const { webhook } = await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, 'me');
+  const { webhook } = await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, { id: 'me' });
   const waitMs = async () => {
     await hooks.emit('channel.on_air', radio, ON_AIR);
     await world.pass(50);
@@ -186,7 +186,7 @@ test('the jitter is full, and a receiver that says when is listened to', async (
 test('an event outlives the process that met it', async () => {
   const first = await world.process();
   const radio = await world.channel();
-  const { webhook, secret } = await first.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, 'me');
+  const { webhook, secret } = await first.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, { id: 'me' });
   // Written down, and the process ends before anything is sent.
   await first.emit('channel.on_air', radio, ON_AIR);
   await first.stop();
@@ -212,7 +212,7 @@ test('an event outlives the process that met it', async () => {
 test('an event of a transaction is told when that is through, and only then', async () => {
   const hooks = await world.process();
   const radio = await world.channel();
-  await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, 'me');
+  await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, { id: 'me' });
   await database
     .transaction(async (connection) => {
       await hooks.emit('channel.on_air', radio, ON_AIR, connection);
@@ -235,7 +235,7 @@ test('while the database is away events wait in memory, in order and not without
   };
   const hooks = await world.process({ database: flaky });
   const radio = await world.channel();
-  await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, 'me');
+  await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, { id: 'me' });
   away = true;
   await hooks.emit('channel.on_air', radio, ON_AIR);
   await hooks.emit('channel.off_air', radio, OFF_AIR);
@@ -266,7 +266,7 @@ test('an insert that went through without our knowing is not told twice', async 
   };
   const hooks = await world.process({ database: flaky });
   const radio = await world.channel();
-  await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, 'me');
+  await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, { id: 'me' });
   await hooks.emit('channel.on_air', radio, ON_AIR);
   await world.pass(20_000);
   assert.equal(lost, false);
@@ -277,7 +277,7 @@ test('an insert that went through without our knowing is not told twice', async 
 test('events of a channel come in order, and one that is never taken does not stop the others for good', async () => {
   const hooks = await world.process();
   const [radio, other] = [await world.channel(), await world.channel()];
-  await hooks.create(undefined, { url: receiver.url(), events: [...EVENTS] }, 'me');
+  await hooks.create(undefined, { url: receiver.url(), events: [...EVENTS] }, { id: 'me' });
   const names = () =>
     receiver.received
       .map(({ body }) => JSON.parse(body))
@@ -307,8 +307,8 @@ test('a receiver that answers nothing is given ten seconds, and keeps nobody els
   const hooks = await world.process();
   const slow = await Receiver.open();
   slow.answer = () => undefined;
-  const bad = await hooks.create(undefined, { url: slow.url(), events: ['channel.on_air'] }, 'me');
-  await hooks.create(undefined, { url: receiver.url(), events: ['channel.on_air'] }, 'me');
+  const bad = await hooks.create(undefined, { url: slow.url(), events: ['channel.on_air'] }, { id: 'me' });
+  await hooks.create(undefined, { url: receiver.url(), events: ['channel.on_air'] }, { id: 'me' });
   const channels = await Promise.all(Array.from({ length: 2 * MAX_UNDER_WAY_PER_WEBHOOK }, () => world.channel()));
   for (const channel of channels) await hooks.emit('channel.on_air', channel, ON_AIR);
   world.clock.advance(50);
@@ -332,7 +332,7 @@ test('many that answer nothing take all places but not for long: of what is trie
   const slow = await Receiver.open();
   slow.answer = () => undefined;
   const channels = await Promise.all(Array.from({ length: MAX_UNDER_WAY_PER_WEBHOOK }, () => world.channel()));
-  const make = (url: string) => hooks.create(undefined, { url, events: ['channel.on_air'] }, 'me');
+  const make = (url: string) => hooks.create(undefined, { url, events: ['channel.on_air'] }, { id: 'me' });
   for (let i = 1; i < MAX_WEBHOOKS; i++) await make(slow.url(`/${i}`));
   for (const channel of channels) await hooks.emit('channel.on_air', channel, ON_AIR);
   world.clock.advance(50);
@@ -356,7 +356,7 @@ test('many that answer nothing take all places but not for long: of what is trie
 test('410 turns a webhook off at once, days of failing in the end; turned on it starts afresh', async () => {
   const hooks = await world.process();
   const radio = await world.channel();
-  const { webhook } = await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, 'me');
+  const { webhook } = await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, { id: 'me' });
   receiver.answer = (res) => res.writeHead(410).end();
   await hooks.emit('channel.on_air', radio, ON_AIR);
   await hooks.emit('channel.off_air', radio, OFF_AIR);
@@ -394,7 +394,7 @@ test('410 turns a webhook off at once, days of failing in the end; turned on it 
 test('what waits while a webhook is turned off is sent when it is on again', async () => {
   const hooks = await world.process();
   const radio = await world.channel();
-  const { webhook } = await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, 'me');
+  const { webhook } = await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, { id: 'me' });
   await hooks.emit('channel.on_air', radio, ON_AIR);
   await hooks.update(radio.id, webhook.id, { active: false });
   await world.pass(60_000);
@@ -407,7 +407,7 @@ test('what waits while a webhook is turned off is sent when it is on again', asy
 test('whatever is answered, little of it is read', async () => {
   const hooks = await world.process();
   const radio = await world.channel();
-  const { webhook } = await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, 'me');
+  const { webhook } = await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, { id: 'me' });
   let sent = 0;
   const closed = new Promise<void>((resolve) => {
     receiver.answer = (res) => {
@@ -446,7 +446,7 @@ test('whatever is answered, little of it is read', async () => {
 test('a redirect is an answer like any other that is not 2xx', async () => {
   const hooks = await world.process();
   const inside = await Receiver.open();
-  const { webhook } = await hooks.create(undefined, { url: receiver.url(), events: ['channel.on_air'] }, 'me');
+  const { webhook } = await hooks.create(undefined, { url: receiver.url(), events: ['channel.on_air'] }, { id: 'me' });
   for (const status of [301, 302, 303, 307, 308]) {
     receiver.answer = (res) => res.writeHead(status, { Location: inside.url('/admin') }).end();
     const told = await hooks.test(undefined, webhook.id, undefined);
@@ -459,7 +459,7 @@ test('a redirect is an answer like any other that is not 2xx', async () => {
 test('a test is sent once, also by a webhook that is off, and is not tried again', async () => {
   const hooks = await world.process();
   const radio = await world.channel();
-  const { webhook, secret } = await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, 'me');
+  const { webhook, secret } = await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, { id: 'me' });
   await hooks.update(radio.id, webhook.id, { active: false });
   const told = await hooks.test(radio.id, webhook.id, radio);
   assert.deepEqual([told.event, told.state], ['webhook.test', 'delivered']);
@@ -475,7 +475,8 @@ test('a test is sent once, also by a webhook that is off, and is not tried again
 test('limits: webhooks a channel, deliveries that wait, how long they are kept', async () => {
   const hooks = await world.process();
   const [radio, other] = [await world.channel(), await world.channel()];
-  const make = (channelId: string | undefined) => hooks.create(channelId, { url: receiver.url(), events: ['channel.on_air'] }, 'me');
+  const make = (channelId: string | undefined) =>
+    hooks.create(channelId, { url: receiver.url(), events: ['channel.on_air'] }, { id: 'me' });
   const made = await Promise.allSettled(Array.from({ length: MAX_WEBHOOKS + 3 }, () => make(radio.id)));
   assert.equal(made.filter(({ status }) => status === 'fulfilled').length, MAX_WEBHOOKS);
   await assert.rejects(make(radio.id), code('conflict'));
@@ -510,7 +511,7 @@ test('limits: webhooks a channel, deliveries that wait, how long they are kept',
 test('a webhook is found by its own channel alone', async () => {
   const hooks = await world.process();
   const [radio, other] = [await world.channel(), await world.channel()];
-  const { webhook } = await hooks.create(radio.id, { url: receiver.url(), events: ['channel.on_air'] }, 'me');
+  const { webhook } = await hooks.create(radio.id, { url: receiver.url(), events: ['channel.on_air'] }, { id: 'me' });
   for (const channelId of [other.id, undefined]) {
     const calls: ((hooks: Webhooks) => Promise<unknown>)[] = [
       (on) => on.get(channelId, webhook.id),
@@ -532,7 +533,7 @@ test('a webhook is found by its own channel alone', async () => {
 test('what waits, and for how long, is known to the metrics', async () => {
   const hooks = await world.process();
   const radio = await world.channel();
-  await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, 'me');
+  await hooks.create(radio.id, { url: receiver.url(), events: [...EVENTS] }, { id: 'me' });
   receiver.answer = (res) => res.writeHead(500).end();
   await hooks.emit('channel.on_air', radio, ON_AIR);
   await world.pass(3000, 50);

@@ -80,6 +80,15 @@ describe('members of a channel', () => {
     );
     const standing = await app.access.limits.peek('member-email', `account:${owner.id}`);
     assert.ok(standing.remaining < standing.points);
+    // Keys of the account have no limit of their own.
+    const key = await app.access.apiKeys.create(owner.id, {
+      name: 'k',
+      scopes: ['channels:write'],
+      expiresAtMs: undefined,
+      secondFactor: false,
+    });
+    await callAs(app, key.secret, 'POST', '/channels/probing/members', { email: 'nobody@example.org', role: 'host' });
+    assert.equal((await app.access.limits.peek('member-email', `account:${owner.id}`)).remaining, standing.remaining - 1);
   });
 
   test('lists go page by page, mine as well', async () => {

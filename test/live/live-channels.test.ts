@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { wallMsOf } from '../../src/media/timeline.js';
 import { VezaError } from '../../src/runtime/errors.js';
-import { FIRST, World } from './live-world.js';
+import { CHANNEL, FIRST, World } from './live-world.js';
 
 for (const ppm of [0, 200, -200]) {
   test(`half an hour from a broadcaster whose clock is off by ${ppm} ppm: numbers and dates are true to 50 ms, nothing is cut`, async () => {
@@ -329,4 +329,34 @@ test('a title begins when it is heard, once, and is told in the media from then 
   const last = (timeline.progress.aac?.openNumber ?? 0) - 1;
   const media = world.view().media('aac-64', `${timeline.runs[0]?.id}-${last}.m4s`);
   assert.ok(Buffer.from(media?.chunks[0] ?? []).includes('A song'));
+});
+
+test('a show whose stream key is made void ends within five seconds, also when its process died before it saw that', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source, closed } = await world.connect();
+  await world.send(source, 4000);
+  world.channel = { ...CHANNEL, keyVoids: 1 };
+  await world.pass(5000);
+  assert.equal(world.live.status('radio').state, 'offline');
+  assert.equal(closed.length, 1, 'its encoder is sent away');
+
+  const killed = new World();
+  await killed.live.start();
+  await killed.send((await killed.connect()).source, 4000);
+  const after = killed.after(1000);
+  after.channel = { ...CHANNEL, keyVoids: 1 };
+  await after.live.start();
+  assert.equal(after.live.status('radio').state, 'offline');
+});
+
+test('while the database does not say how a show stands, it stays on air', async () => {
+  const world = new World();
+  world.standing = async () => {
+    throw new VezaError('unavailable', 'away');
+  };
+  await world.live.start();
+  await world.send((await world.connect()).source, 8000);
+  assert.equal(world.live.status('radio').state, 'live');
+  await Promise.all([world.live.end('radio', 'test'), world.pass(3000)]);
 });

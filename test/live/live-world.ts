@@ -12,7 +12,7 @@ import { FakeFfmpeg } from '../support/fake-ffmpeg.js';
 
 /** Of a channel that was never on air: a first playlist has room for six segments. */
 export const FIRST = MIN_SEGMENTS;
-export const CHANNEL = { id: 'c1', slug: 'radio', title: 'Radio', recording: true };
+export const CHANNEL = { id: 'c1', slug: 'radio', title: 'Radio', recording: true, keyVoids: 0 };
 
 /** What outlives a process. */
 export class Disk {
@@ -51,6 +51,12 @@ export class World {
   written: Promise<boolean> = Promise.resolve(true);
   /** As the database has it. */
   channel: typeof CHANNEL | undefined = CHANNEL;
+  /** Of each show, what the database says; the other channels differ from `channel` by their ids. */
+  standing = async (slugs: readonly string[]) => {
+    const { channel } = this;
+    if (!channel) return new Map<string, typeof CHANNEL>();
+    return new Map(slugs.map((slug) => [slug, slug === channel.slug ? channel : { ...channel, id: slug.slice('radio-'.length) }]));
+  };
   readonly clock: FakeClock;
   readonly live: LiveChannels;
 
@@ -95,6 +101,7 @@ export class World {
         return key.startsWith('key-') ? { ...CHANNEL, id: key, slug: `radio-${key}` } : undefined;
       },
       channelBySlug: async () => this.channel,
+      standing: (slugs) => this.standing(slugs),
       onOnAir: ({ broadcastId, startedMs }) => this.told.push(['on', broadcastId, startedMs]),
       onOffAir: ({ broadcastId, startedMs }) => this.told.push(['off', broadcastId, startedMs]),
       onRecordingStarted: nothing,

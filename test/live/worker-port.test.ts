@@ -162,10 +162,10 @@ test('a show whose channel is gone from the database ends, though nobody could s
   await world.live.start();
   const { source, closed } = await world.connect();
   await world.send(source, 4000);
-  await world.live.endDeleted();
+  await world.live.endOver();
   assert.equal(world.live.status('radio').state, 'live');
   world.channel = undefined;
-  await Promise.all([world.live.endDeleted(), world.pass(3000)]);
+  await Promise.all([world.live.endOver(), world.pass(3000)]);
   assert.equal(world.live.status('radio').state, 'offline');
   assert.equal(closed.length, 1);
 });

@@ -45,6 +45,9 @@ export const accountOf = (row: AccountRow): Account => ({
   banReason: row.ban_reason ?? undefined,
 });
 
+/** The same in SQL, of the table `accounts`: what counts accounts or hands something to one asks for those that can sign in now. */
+export const CAN_SIGN_IN = '(password_hash is not null and confirmed_at is not null and banned_at is null)';
+
 export const noAccount = () => new VezaError('not_found', 'There is no such account.');
 
 /** Inside a transaction: who changes an account holds its row. */
@@ -65,7 +68,8 @@ export async function lockedUnlessLastAdmin(connection: Queryable, id: string): 
   ]);
   const row = rows.find((candidate) => candidate.id === id);
   if (!row) throw noAccount();
-  const administers = ({ role, password_hash, banned_at }: AccountRow) => role === 'admin' && password_hash !== null && banned_at === null;
+  // One that cannot sign in administers nothing: banned, not opened yet, or waiting for the link in the mail.
+  const administers = (candidate: AccountRow) => candidate.role === 'admin' && accountOf(candidate).state === 'active';
   if (administers(row) && !rows.some((other) => other.id !== id && administers(other))) {
     throw new VezaError('conflict', 'This is the last administrator: make somebody else one first.');
   }

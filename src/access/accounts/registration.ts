@@ -5,7 +5,17 @@ import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import { beyondKeys, keyReaches, outranks, type Principal, type Role } from '../roles.js';
 import type { AccountLinks, ShownLink } from './account-links.js';
-import { type Account, type AccountRow, accountOf, checkedName, knownOf, lockedAccount, noAccount, rowByEmail } from './account-rows.js';
+import {
+  type Account,
+  type AccountRow,
+  accountOf,
+  CAN_SIGN_IN,
+  checkedName,
+  knownOf,
+  lockedAccount,
+  noAccount,
+  rowByEmail,
+} from './account-rows.js';
 import type { AccountKeys, AccountLimits, AccountSessions } from './accounts.js';
 import { type EmailAddress, emailAddress } from './email-address.js';
 import type { Mail } from './mail.js';
@@ -238,12 +248,12 @@ export class Registration {
     });
   }
 
-  /** Until an administrator has chosen a password: an account for one, and a new link to it. Undefined: there is an administrator. */
+  /** Until there is an administrator who can sign in: an account for one, and a new link to it. Undefined: there is an administrator. */
   async firstAdmin(): Promise<({ email: string } & ShownLink) | undefined> {
     const { database, accountLinks, adminEmail, clock, log } = this.#options;
     const email = emailAddress(adminEmail);
     return database.transaction(async (connection) => {
-      const { rowCount } = await connection.query(`select 1 from accounts where role = 'admin' and password_hash is not null limit 1`);
+      const { rowCount } = await connection.query(`select 1 from accounts where role = 'admin' and ${CAN_SIGN_IN} limit 1`);
       if (rowCount > 0) return undefined;
       await this.#insertInvited(connection, email, 'Administrator', 'admin', new Date(clock.wallMs()));
       const { rows } = await connection.query<AccountRow>('select * from accounts where email_key = $1 for update', [email.key]);

@@ -29,6 +29,12 @@ export interface Webhook {
   readonly createdAtMs: number;
 }
 
+/** Who sets one up: a principal's id, and the account behind it. It is turned off when that account may no longer manage it. */
+export interface WebhookMaker {
+  readonly id: string;
+  readonly accountId?: string | undefined;
+}
+
 export interface Delivery {
   readonly id: string;
   readonly sequence: number;
@@ -141,7 +147,7 @@ export class Webhooks {
   async create(
     channelId: string | undefined,
     { url, events }: { url: string; events: readonly WebhookEvent[] },
-    createdBy: string,
+    by: WebhookMaker,
   ): Promise<{ webhook: Webhook; secret: string }> {
     const address = await this.#checkedUrl(url);
     const id = randomUUID();
@@ -149,8 +155,8 @@ export class Webhooks {
     const row = await this.#database.transaction(async (connection) => {
       await connection.query('select pg_advisory_xact_lock($1, hashtext($2))', [CREATE_LOCK, channelId ?? '']);
       const { rows } = await connection.query<WebhookRow>(
-        `insert into webhooks (id, channel_id, url, events, sealed_secret, created_by, created_at)
-         select $1, $2::uuid, $3, $4, $5, $6, $7
+        `insert into webhooks (id, channel_id, url, events, sealed_secret, created_by, created_at, maker_id)
+         select $1, $2::uuid, $3, $4, $5, $6, $7, $9::uuid
          where (select count(*) from webhooks where channel_id is not distinct from $2::uuid) < $8 returning *`,
         [
           id,
@@ -158,9 +164,10 @@ export class Webhooks {
           address,
           [...new Set(events)],
           sealSecret(this.#vault, id, { secret }),
-          createdBy,
+          by.id,
           new Date(this.#clock.wallMs()),
           MAX_WEBHOOKS,
+          by.accountId ?? null,
         ],
       );
       return rows[0];
@@ -169,19 +176,32 @@ export class Webhooks {
     return { webhook: webhookOf(row), secret };
   }
 
-  /** `active: true` forgets why it was turned off. Rejects: `not_found`, `bad_request`. */
+  /**
+   * `active: true` forgets why it was turned off. Who turns it on or gives it an address has set it up from then on: it ends with their right to
+   * manage it. Rejects: `not_found`, `bad_request`.
+   */
   async update(
     channelId: string | undefined,
     id: string,
     changes: { url?: string | undefined; events?: readonly WebhookEvent[] | undefined; active?: boolean | undefined },
+    by?: WebhookMaker,
   ): Promise<Webhook> {
     await this.#row(channelId, id);
     const url = changes.url === undefined ? null : await this.#checkedUrl(changes.url);
     const { rows } = await this.#database.query<WebhookRow>(
       `update webhooks set url = coalesce($3, url), events = coalesce($4, events), active = coalesce($5, active),
-         note = case when $5 then null else note end, failing_since = case when $5 then null else failing_since end
+         note = case when $5 then null else note end, failing_since = case when $5 then null else failing_since end,
+         maker_id = case when $6 and (coalesce($5, false) or $3 is not null) then $7::uuid else maker_id end
        where id = $1 and channel_id is not distinct from $2 returning *`,
-      [id, channelId ?? null, url, changes.events ? [...new Set(changes.events)] : null, changes.active ?? null],
+      [
+        id,
+        channelId ?? null,
+        url,
+        changes.events ? [...new Set(changes.events)] : null,
+        changes.active ?? null,
+        by !== undefined,
+        by?.accountId ?? null,
+      ],
     );
     if (!rows[0]) throw noWebhook();
     if (changes.active) this.#worker.wake();

@@ -5,6 +5,7 @@ import { chatModeration } from './0004-chat-moderation.js';
 import { nowPlaying } from './0005-now-playing.js';
 import { chatRetention } from './0006-chat-retention.js';
 import { chatEpochs } from './0007-chat-epochs.js';
+import { endedRights } from './0008-ended-rights.js';
 
 /**
  * In order, each once, in one transaction together. One that has been released is never changed: what comes after it is
@@ -18,4 +19,5 @@ export const MIGRATIONS: readonly { readonly name: string; readonly sql: string 
   { name: '0005-now-playing', sql: nowPlaying },
   { name: '0006-chat-retention', sql: chatRetention },
   { name: '0007-chat-epochs', sql: chatEpochs },
+  { name: '0008-ended-rights', sql: endedRights },
 ];
