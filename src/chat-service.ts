@@ -96,7 +96,15 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
       if ((kind === 'rules' || kind === 'channel') && roomId !== undefined)
         await rooms.refresh(roomId).catch((error) => log.warn({ roomId, error: messageOf(error) }, 'a chat room could not be read again'));
   };
-  const erasures = new Erasures({ database, clock, log, eraseAccount: (userId, by) => rooms.eraseAccount(userId, by) });
+  const erasures = new Erasures({
+    database,
+    clock,
+    log,
+    async eraseAccount(userId, by) {
+      await desk.forgetAccount(userId, await rooms.roomsOf(userId), by);
+      await rooms.eraseReactions(userId);
+    },
+  });
   let stopping: Promise<void> | undefined;
   return {
     rooms,

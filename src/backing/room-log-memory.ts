@@ -6,6 +6,7 @@ import {
   type AppendOutcome,
   type AppendRules,
   checkAppend,
+  checkBar,
   checkEntry,
   checkPlaces,
   checkRoomId,
@@ -52,6 +53,8 @@ export class MemoryRoomLog implements RoomLog {
   readonly #rooms = new Map<string, Room>();
   readonly #waiting = new Set<Room>();
   readonly #followers = new Map<string, Set<Follower>>();
+  /** Of a room and an account, until when; kept when the room is dropped or begun anew. */
+  readonly #bars = new Map<string, number>();
   readonly #untold: { roomId: string; epoch: number; entry: LogEntry }[] = [];
   #telling = false;
   #bytes = 0;
@@ -81,6 +84,7 @@ export class MemoryRoomLog implements RoomLog {
     room.forget(nowMs);
     const known = key === undefined ? undefined : room.keys.get(key);
     if (known) return { kind: 'duplicate', epoch, ...known };
+    if (rules && (this.#bars.get(barOf(roomId, rules.userId)) ?? 0) > nowMs) return { kind: 'barred' };
     if (room.head - room.archived >= MAX_UNARCHIVED) return { kind: 'busy' };
     const refused = rules && room.refuses(rules, nowMs);
     if (refused) return refused;
@@ -176,6 +180,15 @@ export class MemoryRoomLog implements RoomLog {
     this.#count(room);
   }
 
+  async bar(roomId: string, userId: string, forMs: number): Promise<void> {
+    checkBar(roomId, userId, forMs);
+    this.#mustRun();
+    const nowMs = this.#nowMs();
+    for (const [bar, untilMs] of this.#bars) if (untilMs <= nowMs) this.#bars.delete(bar);
+    if (forMs > 0) this.#bars.set(barOf(roomId, userId), nowMs + forMs);
+    else this.#bars.delete(barOf(roomId, userId));
+  }
+
   async follow(roomId: string, follower: Follower): Promise<Following> {
     checkRoomId(roomId);
     this.#mustRun();
@@ -202,6 +215,7 @@ export class MemoryRoomLog implements RoomLog {
     this.#followers.clear();
     this.#rooms.clear();
     this.#waiting.clear();
+    this.#bars.clear();
     this.#bytes = 0;
   }
 
@@ -275,6 +289,7 @@ export class MemoryRoomLog implements RoomLog {
   }
 }
 
+const barOf = (roomId: string, userId: string) => `${roomId} ${userId}`;
 const sizeOf = (text: string) => 2 * text.length;
 
 interface Account {

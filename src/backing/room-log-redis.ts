@@ -7,6 +7,7 @@ import {
   type Append,
   type AppendOutcome,
   checkAppend,
+  checkBar,
   checkEntry,
   checkPlaces,
   checkRoomId,
@@ -23,7 +24,7 @@ import {
   type RoomLog,
 } from './room-log.js';
 import { RoomFollowers } from './room-log-followers.js';
-import { APPEND, ARCHIVED, ERASE, OPEN, PLACES, READ, REMOVE, SCRIPTS, type Script, UNARCHIVED } from './room-log-scripts.js';
+import { APPEND, ARCHIVED, BAR, ERASE, OPEN, PLACES, READ, REMOVE, SCRIPTS, type Script, UNARCHIVED } from './room-log-scripts.js';
 
 /** Redis is to have answered by then. */
 const ANSWER_MS = 1000;
@@ -87,7 +88,10 @@ export class RedisRoomLog implements RoomLog {
     checkAppend(append);
     const { epoch, type, payload, key = '', rules } = append;
     const room = keysOf(append.roomId);
-    const keys = [...room.memories, rules ? `${room.record}:u:${rules.userId}` : room.record, room.waiting];
+    const own = rules
+      ? [`${room.record}:u:${rules.userId}`, room.waiting, barOf(room, rules.userId)]
+      : [room.record, room.waiting, room.record];
+    const keys = [...room.memories, ...own];
     const args = [room.id, this.#shiftMs(), epoch, textOf(type, key, payload), key];
     if (rules) args.push(rules.perS, rules.burst, rules.roomPerS, rules.slowMs, rules.uniqueHash ?? '');
     let answer: [string, number, number];
@@ -107,6 +111,7 @@ export class RedisRoomLog implements RoomLog {
       case 'rate_limited':
         return { kind: 'refused', code: kind, retryMs: first };
       case 'busy':
+      case 'barred':
         return { kind };
       default:
         return { kind: 'reopen' };
@@ -187,6 +192,12 @@ export class RedisRoomLog implements RoomLog {
     checkWhole('offset', offset);
     const room = keysOf(roomId);
     await this.#run(ERASE, room.slot, room.held, [epoch, offset, type, payload]);
+  }
+
+  async bar(roomId: string, userId: string, forMs: number): Promise<void> {
+    checkBar(roomId, userId, forMs);
+    const room = keysOf(roomId);
+    await this.#run(BAR, room.slot, [barOf(room, userId)], [forMs]);
   }
 
   async follow(roomId: string, follower: Follower): Promise<Following> {
@@ -302,6 +313,8 @@ function keysOf(roomId: string): RoomKeys {
   const ahead = `${record}:a`;
   return { id: roomId, slot, record, held, memories, ahead, all: [...memories, ahead, waiting], waiting };
 }
+
+const barOf = ({ record }: RoomKeys, userId: string) => `${record}:b:${userId}`;
 
 /** `type key payload`. The key without spaces, whatever is in it. */
 const textOf = (type: string, key: string, payload: string) =>

@@ -9,7 +9,8 @@ import { IDLE_MS, KEPT, KEY_MS, MAX_UNARCHIVED, UNIQUE_HASHES, UNIQUE_MS } from 
  * - `:log`, a list, the entry at `head` last: an offset is a place in it, and an entry can be replaced, which a stream cannot;
  * - `:k`, `:kp` keys, `:q`, `:qp` texts of unique mode → when: one is filled while the one before it fades;
  * - `:a` offsets that are archived above one that is not;
- * - `:u:` and an account: its tokens and when; it goes when it no longer matters.
+ * - `:u:` and an account: its tokens and when; it goes when it no longer matters,
+ * - `:b:` and an account: it is barred as long as there is this key.
  *
  * An entry is `time type key payload`; published it has `epoch offset ` before it. Rooms share their slot with one in 256 of all others, and
  * with a sorted set of those in which something waits to be archived: so that it is kept in the same step.
@@ -51,7 +52,7 @@ const script = (flags: '' | 'no-writes' | 'allow-oom', body: string): Script => 
   return { lua, sha: createHash('sha1').update(lua).digest('hex') };
 };
 
-/** KEYS record :log :k :kp :q :qp :u: waiting. ARGV room shift epoch type+key+payload key, and with rules: perS burst roomPerS slowMs hash. */
+/** KEYS record :log :k :kp :q :qp :u: waiting :b:. ARGV room shift epoch type+key+payload key, and with rules: perS burst roomPerS slowMs hash. */
 export const APPEND = script(
   '',
   `
@@ -68,6 +69,7 @@ if key ~= '' then
   end
 end
 
+if ARGV[6] and redis.call('EXISTS', KEYS[9]) == 1 then return {'barred'} end
 local head, archived = tonumber(room[3]), tonumber(room[4])
 if head - archived >= ${MAX_UNARCHIVED} then return {'busy'} end
 
@@ -262,6 +264,15 @@ return 1
 `,
 );
 
+/** KEYS :b:. ARGV for how long, ms. */
+export const BAR = script(
+  '',
+  `
+if tonumber(ARGV[1]) > 0 then redis.call('SET', KEYS[1], '1', 'PX', ARGV[1]) else redis.call('DEL', KEYS[1]) end
+return 1
+`,
+);
+
 /** KEYS record :log :k :kp :q :qp :a waiting. ARGV room. */
 export const REMOVE = script(
   'allow-oom',
@@ -272,4 +283,4 @@ return 1
 `,
 );
 
-export const SCRIPTS: readonly Script[] = [APPEND, OPEN, READ, PLACES, ARCHIVED, UNARCHIVED, ERASE, REMOVE];
+export const SCRIPTS: readonly Script[] = [APPEND, OPEN, READ, PLACES, ARCHIVED, UNARCHIVED, ERASE, BAR, REMOVE];

@@ -41,6 +41,11 @@ export interface RoomLog {
    */
   erase(roomId: string, epoch: number, offset: number, type: string, payload: string): Promise<void>;
   /**
+   * Bars an account from the room: once this has resolved, no append under its rules is taken for `forMs`, whichever process asks, also one that has
+   * not heard of a ban yet. 0 lifts it. An append under a key that is known is a duplicate all the same.
+   */
+  bar(roomId: string, userId: string, forMs: number): Promise<void>;
+  /**
    * Calls back with each entry appended from now on by any process, in order but possibly with holes or twice (a link was lost): the caller compares
    * offsets and reads what is missing. `onRestored` is called after each time the subscription had to be made again. Resolves when it follows;
    * what is appended after that is told. Rejects with `unavailable` when that cannot be had in time, and then does not follow.
@@ -82,6 +87,8 @@ export interface AppendRules {
 export type AppendOutcome =
   | { readonly kind: 'appended' | 'duplicate'; readonly epoch: number; readonly offset: number; readonly atMs: number }
   | { readonly kind: 'refused'; readonly code: 'rate_limited' | 'slow_mode' | 'not_unique'; readonly retryMs: number }
+  /** See `bar`. Nothing was written. */
+  | { readonly kind: 'barred' }
   /** The log does not hold the room under this epoch: it has lost it, or another process has opened a newer one. Nothing was written. */
   | { readonly kind: 'reopen' }
   /** `MAX_UNARCHIVED` entries wait to be archived, or the log's memory is full. Nothing was written. */
@@ -189,6 +196,12 @@ export function entriesToHold({ roomId, epoch, head, entries }: Opening): readon
   const held = entries.slice(first);
   for (const { type, payload } of held) checkEntry(type, payload);
   return held;
+}
+
+export function checkBar(roomId: string, userId: string, forMs: number): void {
+  checkRoomId(roomId);
+  checkName('userId', userId);
+  checkWhole('forMs', forMs);
 }
 
 function checkName(name: string, value: string): void {

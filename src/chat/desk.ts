@@ -4,11 +4,14 @@ import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { type Appeal, Appeals } from './appeals.js';
 import { ControlRoom } from './control.js';
+import { Deletions } from './deletions.js';
 import { midOf } from './frame.js';
 import { HELD_KEPT_MS, HeldMessages, type HeldRecord, type HeldRow, recordOf } from './held.js';
 import type { ModAction } from './mod-actions.js';
 import { checkTerms } from './moderation/terms.js';
+import { Pins } from './pins.js';
 import type { Author, ChatRole, HeldMessage, Room, RoomInfo } from './room.js';
+import { type ModResult, type NewsAuthor, RoomNews } from './room-news.js';
 import { RoomRules } from './rules.js';
 import { type Ban, Sanctions, type Timeout, type Warning } from './sanctions.js';
 import { changedSettings, type RoomSettings, rankOf, storedSettings } from './settings.js';
@@ -54,7 +57,7 @@ export interface ModerationAudit {
 }
 
 /** What is asked of a room. */
-export type ToldRoom = Pick<Room, 'act' | 'erase' | 'approve' | 'recent'>;
+export type ToldRoom = Pick<Room, 'act' | 'erase' | 'approve' | 'recent' | 'stored' | 'bar'>;
 
 export interface DeskOptions {
   readonly database: Database;
@@ -77,11 +80,6 @@ export interface OwnStanding {
   readonly appeal: Appeal | undefined;
   /** What became of what he wrote and was held; newest first. */
   readonly held: readonly HeldRecord[];
-}
-
-export interface ModResult {
-  /** Of the entry that tells the room; undefined: nobody is told, or the log is away. What was decided is in force in either case. */
-  readonly offset?: number;
 }
 
 export interface RoomAct {
@@ -116,6 +114,9 @@ export class Desk {
   readonly sanctions: Sanctions;
   readonly appeals: Appeals;
   readonly writers: Writers;
+  readonly #pins: Pins;
+  readonly #news: RoomNews;
+  readonly #deletions: Deletions;
   readonly #options: DeskOptions;
   #cancel: (() => void) | undefined;
 
@@ -127,6 +128,16 @@ export class Desk {
     this.held = new HeldMessages(options);
     this.sanctions = new Sanctions(options);
     this.appeals = new Appeals({ ...options, sanctions: this.sanctions });
+    this.#pins = new Pins(options);
+    this.#news = new RoomNews(options);
+    this.#deletions = new Deletions({
+      ...options,
+      held: this.held,
+      pins: this.#pins,
+      news: this.#news,
+      rules: this.rules,
+      sanctions: this.sanctions,
+    });
   }
 
   async start(): Promise<void> {
@@ -187,24 +198,23 @@ export class Desk {
    * He may put it back, then as another message: what was deleted under a `mid` does not come back. Twice is harmless. Rejects: `unavailable`, `busy`.
    */
   async takeBack(room: RoomInfo, said: { mid: string; author: Author; body: HeldMessage['body'] }, reason: string): Promise<void> {
-    const { database, clock, log, withRoom } = this.#options;
     const { mid, author, body } = said;
     const key = `back:${mid}`;
-    const again = midOf(room.id, author.id, key);
-    if (await this.held.get(room.id, again)) return;
-    // Undefined: somebody was faster, and it is decided.
-    const gone = await withRoom(room.id, (told) => told.erase({ mids: [mid] }, person(AUTOMATIC)));
-    if (!gone) return;
-    await database.transaction(async (connection) => {
-      await connection.query('delete from room_pins where room_id = $1 and mid = $2', [room.id, mid]);
-      await this.#record(connection, room, AUTOMATIC, 'retract', author.id, { mid, reason });
-    });
-    await this.rules.reread(room.id);
-    const saidAtMs = Math.trunc(clock.wallMs());
-    await this.held.hold({ roomId: room.id, mid: again, key, author, body, saidAtMs, reason }).catch((error) => {
-      // The queue is full: it is deleted, and the room's list of acts says why.
-      log.warn({ room: room.id, mid, error: messageOf(error) }, 'a message that was taken back does not wait for a moderator');
-    });
+    const saidAtMs = Math.trunc(this.#options.clock.wallMs());
+    const message = { roomId: room.id, mid: midOf(room.id, author.id, key), key, author, body, saidAtMs, reason };
+    await this.#deletions.holdInstead(AUTOMATIC, mid, message, (connection) =>
+      this.#record(connection, room, AUTOMATIC, 'retract', author.id, { mid, reason }),
+    );
+  }
+
+  /** Everything that a deleted account has said in these rooms, with what waits. Twice is harmless. Rejects with `unavailable`, `busy`. */
+  async forgetAccount(userId: string, roomIds: Iterable<string>, by: NewsAuthor): Promise<void> {
+    for (const roomId of roomIds) {
+      await this.#deletions.barDeleted(roomId, userId);
+      await this.#deletions.deleteAllOf(roomId, by, userId);
+    }
+    await this.#options.database.query('delete from held_messages where user_id = $1', [userId]);
+    await this.#options.database.query('delete from room_writers where user_id = $1', [userId]);
   }
 
   /** What only who runs the room may set. Rejects with `bad_request`. */
@@ -247,6 +257,7 @@ export class Desk {
       await this.#record(connection, room, moderator, 'answerAppeal', answered.userId, { appeal: id, accepted });
       return answered;
     });
+    if (accepted) await this.#bar(room, appeal.userId);
     await this.rules.reread(room.id);
     return appeal;
   }
@@ -370,10 +381,11 @@ export class Desk {
       }
       await this.#record(connection, room, moderator, action.action, user.id, details);
     });
+    if (action.action === 'ban' || action.action === 'shadowBan' || action.action === 'unban') await this.#bar(room, user.id);
     await this.rules.reread(room.id);
-    if (action.action === 'ban' && action.purge === true) await this.#erase(room, moderator, user.id);
+    if (action.action === 'ban' && action.purge === true) await this.#deletions.deleteAllOf(room.id, moderator, user.id);
     if (isUntold) return {};
-    return this.#tell(room, moderator, action.action, {
+    return this.#news.tell(room.id, moderator, action.action, {
       user,
       ...(untilMs !== undefined && { until: Math.round(untilMs) }),
     });
@@ -389,28 +401,36 @@ export class Desk {
     return { user: { id: userId, name: known.name }, writer };
   }
 
+  /** The ban is in force whether or not the log could be told: while it is away nobody is heard, and every process knows of it in a moment. */
+  async #bar(room: RoomInfo, userId: string): Promise<void> {
+    await this.#deletions.barBanned(room.id, userId).catch((error) => {
+      this.#options.log.warn({ room: room.id, error: messageOf(error) }, 'the log of a chat room was not told of a ban');
+    });
+  }
+
   async #delete(room: RoomInfo, moderator: Moderator, mid: string): Promise<ModResult> {
     const { database, people, withRoom } = this.#options;
-    return withRoom(room.id, async (told) => {
-      const { rows } = await database.query<{ user_id: string | null; type: string }>(
-        'select user_id, type from messages where room_id = $1 and mid = $2',
-        [room.id, mid],
-      );
-      const userId = rows[0] ? (rows[0].user_id ?? undefined) : told.recent(mid)?.userId;
-      if (userId === undefined) throw new VezaError('not_found', 'There is no such message.');
-      if (userId !== moderator.id) {
-        const role = (await people.find(userId, room.channelId))?.role ?? (await this.writers.find(room.id, userId))?.role;
-        mustOutrank(moderator, userId, (role as ChatRole | undefined) ?? 'viewer');
-      }
-      // First that it is to be: a process that dies after it leaves a message that can be deleted again.
-      await database.transaction(async (connection) => {
-        await connection.query('delete from room_pins where room_id = $1 and mid = $2', [room.id, mid]);
-        await this.#record(connection, room, moderator, 'delete', userId, { mid });
-      });
-      const said = await told.erase({ mids: [mid] }, person(moderator));
-      await this.rules.reread(room.id);
-      return said ? { offset: said.offset } : {};
+    const author = async () => {
+      const { rows } = await database.query<{ user_id: string | null }>('select user_id from messages where room_id = $1 and mid = $2', [
+        room.id,
+        mid,
+      ]);
+      return rows[0];
+    };
+    const userId = await withRoom(room.id, async (told) => {
+      const found = await author();
+      if (found) return found.user_id ?? undefined;
+      await told.stored(mid);
+      return (await author())?.user_id ?? told.recent(mid)?.userId;
     });
+    if (userId === undefined) throw new VezaError('not_found', 'There is no such message.');
+    if (userId !== moderator.id) {
+      const role = (await people.find(userId, room.channelId))?.role ?? (await this.writers.find(room.id, userId))?.role;
+      mustOutrank(moderator, userId, (role as ChatRole | undefined) ?? 'viewer');
+    }
+    // First that it is to be: a process that dies after it leaves a message that can be deleted again.
+    await database.transaction((connection) => this.#record(connection, room, moderator, 'delete', userId, { mid }));
+    return this.#deletions.deleteMessages(room.id, moderator, [mid]);
   }
 
   async #purge(room: RoomInfo, moderator: Moderator, userId: string): Promise<ModResult> {
@@ -420,25 +440,12 @@ export class Desk {
     const role = (await people.find(userId, room.channelId))?.role ?? (writer?.role as ChatRole | undefined) ?? 'viewer';
     if (userId !== moderator.id) mustOutrank(moderator, userId, role);
     await database.transaction((connection) => this.#record(connection, room, moderator, 'purge', userId, {}));
-    return this.#erase(room, moderator, userId);
-  }
-
-  /** Everything that a user has said, with what waits for a moderator and what is pinned. */
-  async #erase(room: RoomInfo, moderator: Moderator, userId: string): Promise<ModResult> {
-    const { database, withRoom } = this.#options;
-    await database.query(
-      'delete from room_pins p using messages m where p.room_id = $1 and m.room_id = $1 and m.mid = p.mid and m.user_id = $2',
-      [room.id, userId],
-    );
-    await database.query('delete from held_messages where room_id = $1 and user_id = $2', [room.id, userId]);
-    const said = await withRoom(room.id, (told) => told.erase({ userId }, person(moderator)));
-    await this.rules.reread(room.id);
-    return said ? { offset: said.offset } : {};
+    return this.#deletions.deleteAllOf(room.id, moderator, userId);
   }
 
   async #set(room: RoomInfo, moderator: Moderator, action: string, changes: Readonly<Record<string, unknown>>): Promise<ModResult> {
     const { database } = this.#options;
-    const after = await database.transaction(async (connection) => {
+    await database.transaction(async (connection) => {
       const { rows } = await connection.query<{ settings: unknown }>('select settings from rooms where id = $1 for no key update', [
         room.id,
       ]);
@@ -446,10 +453,9 @@ export class Desk {
       const settings = changedSettings(storedSettings(rows[0].settings), changes);
       await connection.query('update rooms set settings = settings || $2::jsonb where id = $1', [room.id, JSON.stringify(settings)]);
       await this.#record(connection, room, moderator, action, undefined, changes);
-      return settings;
     });
     await this.rules.reread(room.id);
-    return this.#tell(room, moderator, action, { settings: after });
+    return this.#news.tellAsItIs(room.id, moderator, action, async () => ({ settings: await this.settings(room) }));
   }
 
   async #terms(room: RoomInfo, moderator: Moderator, { blocked, allowed }: Extract<ModAction, { action: 'terms' }>): Promise<ModResult> {
@@ -469,34 +475,29 @@ export class Desk {
   }
 
   async #pin(room: RoomInfo, moderator: Moderator, mid: string | null): Promise<ModResult> {
-    const messageOffset = await this.#options.database.transaction(async (connection) => {
-      let offset: number | undefined;
-      if (mid === null) await connection.query('delete from room_pins where room_id = $1', [room.id]);
-      else {
-        const { rows } = await connection.query<{ offset: number }>(
-          `insert into room_pins (room_id, mid, by_id) select m.room_id, m.mid, $3 from messages m where m.room_id = $1 and m.mid = $2 and m.type = 'msg'
-           on conflict (room_id) do update set mid = excluded.mid, by_id = excluded.by_id
-           returning (select m."offset" from messages m where m.room_id = $1 and m.mid = $2)`,
-          [room.id, mid, moderator.id],
-        );
-        if (!rows[0]) throw new VezaError('not_found', 'There is no such message.');
-        offset = rows[0].offset;
-      }
-      await this.#record(connection, room, moderator, 'pin', undefined, { mid });
-      return offset;
+    const { database, withRoom } = this.#options;
+    const change = () =>
+      database.transaction(async (connection) => {
+        if (mid === null) await this.#pins.unpin(connection, room.id);
+        else await this.#pins.pin(connection, room.id, mid, moderator.id);
+        await this.#record(connection, room, moderator, 'pin', undefined, { mid });
+      });
+    await change().catch(async (error) => {
+      if (mid === null || !(error instanceof VezaError && error.code === 'not_found')) throw error;
+      // Members see a message a moment before it is stored.
+      await withRoom(room.id, (told) => told.stored(mid));
+      await change();
     });
     await this.rules.reread(room.id);
-    // Not what it says: that would outlive its deletion. Whoever has not got it asks for it.
-    return this.#tell(room, moderator, 'pin', { mid, ...(messageOffset !== undefined && { messageOffset }) }, 'pin');
+    return this.#news.tellAsItIs(room.id, moderator, 'pin', () => this.#pins.now(room.id), 'pin');
   }
 
   async #approve(room: RoomInfo, moderator: Moderator, mid: string): Promise<ModResult> {
-    const { database, withRoom, log } = this.#options;
+    const { withRoom, log } = this.#options;
     const record = await this.#decide(room, moderator, mid, 'approved', undefined);
     try {
       const said = await withRoom(room.id, (told) => told.approve(record.message));
-      await database.query('update held_messages set "offset" = $3 where room_id = $1 and mid = $2', [room.id, mid, said.offset]);
-      return { offset: said.offset };
+      if (await this.held.published(room.id, mid, said.offset)) return { offset: said.offset };
     } catch (error) {
       // Or after a moment, if not even that can be written.
       await this.held
@@ -504,10 +505,22 @@ export class Desk {
         .catch((failure) => log.warn({ room: room.id, mid, error: messageOf(failure) }, 'a held message is stuck'));
       throw error;
     }
+    // Everything that its author had said was deleted meanwhile, and this came after it.
+    await this.#deletions.deleteMessages(room.id, moderator, [mid]);
+    throw new VezaError('conflict', 'Everything that this user has said was deleted at this moment.');
   }
 
   async #deny(room: RoomInfo, moderator: Moderator, mid: string, reason: string | undefined): Promise<ModResult> {
     await this.#decide(room, moderator, mid, 'denied', reason);
+    // An approval of which nobody knew whether it had reached the log may have put it there.
+    const { withRoom, database, log } = this.#options;
+    try {
+      await withRoom(room.id, (told) => told.stored(mid));
+      const { rowCount } = await database.query("select 1 from messages where room_id = $1 and mid = $2 and type = 'msg'", [room.id, mid]);
+      if (rowCount > 0) await this.#deletions.deleteMessages(room.id, moderator, [mid]);
+    } catch (error) {
+      log.warn({ room: room.id, mid, error: messageOf(error) }, 'nobody knows whether a message that is denied is in its room');
+    }
     return {};
   }
 
@@ -525,19 +538,6 @@ export class Desk {
     if (record) return record;
     if (await this.held.get(room.id, mid)) throw new VezaError('conflict', 'Somebody has decided about this message already.');
     throw new VezaError('not_found', 'No such message waits for a moderator.');
-  }
-
-  /** An entry of the room, for those who are there. What was decided is in force already, so that it is no failure when the log is away. */
-  async #tell(room: RoomInfo, moderator: Moderator, action: string, more: object, type = 'act'): Promise<ModResult> {
-    const { withRoom, log } = this.#options;
-    try {
-      const payload = { ...(type === 'act' && { action }), ...more, by: person(moderator) };
-      const { offset } = await withRoom(room.id, (told) => told.act({ type, payload }));
-      return { offset };
-    } catch (error) {
-      log.warn({ room: room.id, action, error: messageOf(error) }, 'a room was not told what a moderator did');
-      return {};
-    }
   }
 
   async #record(
@@ -577,8 +577,6 @@ interface ActRow {
   user_id: string | null;
   details: Record<string, unknown>;
 }
-
-const person = ({ id, name }: Moderator) => ({ id, name });
 
 function mustModerate({ role, unproven }: Moderator): void {
   if (rankOf(role) >= rankOf('moderator')) return;

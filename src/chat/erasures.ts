@@ -4,8 +4,10 @@ import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 
 const LOOK_MS = 30_000;
-/** Until then every process has ended the connections of the account, and what it said last is stored. */
+/** From the deletion until every process has ended the connections of the account, and what it said last is stored. */
 const SETTLE_MS = 5_000;
+/** So long after that it is done once more: a process that was held up may have taken something in a room in which the account had never been. */
+const LAST_MS = 60_000;
 const BATCH = 20;
 
 export interface ErasuresOptions {
@@ -50,13 +52,16 @@ export class Erasures {
   async #look(): Promise<void> {
     const { database, eraseAccount, clock, log } = this.#options;
     try {
-      const { rows } = await database.query<{ account_id: string }>(
-        `select account_id from chat_erasures where at < $1 order by at limit ${BATCH}`,
-        [new Date(clock.wallMs() - SETTLE_MS)],
+      const nowMs = clock.wallMs();
+      const { rows } = await database.query<{ account_id: string; is_last: boolean }>(
+        `select account_id, erased_at is not null as is_last from chat_erasures
+         where (erased_at is null and at < $1) or erased_at < $2 order by at limit ${BATCH}`,
+        [new Date(nowMs - SETTLE_MS), new Date(nowMs - LAST_MS)],
       );
-      for (const { account_id: accountId } of rows) {
+      for (const { account_id: accountId, is_last } of rows) {
         await eraseAccount(accountId, { id: 'service', name: 'Veza' });
-        await database.query('delete from chat_erasures where account_id = $1', [accountId]);
+        if (is_last) await database.query('delete from chat_erasures where account_id = $1', [accountId]);
+        else await database.query('update chat_erasures set erased_at = $2 where account_id = $1', [accountId, new Date(nowMs)]);
       }
     } catch (error) {
       log.warn({ error: messageOf(error) }, 'messages of a deleted account are not erased yet; it is tried again');

@@ -1,7 +1,7 @@
-import type { Database } from '../backing/database.js';
+import type { Database, Queryable } from '../backing/database.js';
 import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
-import type { ChatRole, Held, HeldMessage } from './room.js';
+import type { ChatRole, Held, HeldMessage, Holding } from './room.js';
 
 /** A message that waits for a moderator, or has waited. */
 export interface HeldRecord {
@@ -31,29 +31,78 @@ export class HeldMessages implements Held {
   }
 
   /** Rejects with `busy` (`MAX_HELD`), `unavailable`. */
-  async hold({ roomId, mid, key, author, body, saidAtMs, reason }: HeldMessage): Promise<void> {
-    const values = [
-      roomId,
-      mid,
-      author.id,
-      author.name,
-      author.role,
-      author.sinceMs === undefined ? null : new Date(author.sinceMs),
-      key,
-      JSON.stringify(body),
-      reason,
-      new Date(saidAtMs),
-    ];
-    const { rowCount } = await this.#database.query(
-      `insert into held_messages (room_id, mid, user_id, user_name, user_role, user_since, key, body, why, created_at)
-       select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
-       where (select count(*) from held_messages where room_id = $1 and decision is null) < ${MAX_HELD}
-       on conflict (room_id, mid) do nothing`,
-      values,
+  async hold(message: HeldMessage): Promise<Holding> {
+    const { outcome, reason, other } = await this.#hold(this.#database, message, undefined);
+    switch (outcome) {
+      case 'banned':
+        return { kind: 'banned' };
+      case 'denied':
+        return { kind: 'denied', reason: reason ?? undefined };
+      case 'approved':
+        return { kind: 'approved', offset: other ?? undefined };
+      case 'held':
+      case 'waiting':
+        return { kind: 'waiting' };
+      case 'gone':
+        throw new VezaError('not_found', 'There is no such room.');
+      case 'full':
+        throw new VezaError('busy', 'Too many messages wait for the moderators of this room. Try again later.');
+    }
+  }
+
+  /**
+   * Holds it in place of the message `instead`, which stays as it is until `connection` commits. `waiting`: it was held before; `decided`: so it was, and a
+   * moderator has decided; `gone`: there is nothing any more in whose place it could be; `full`: it may be deleted, and does not wait.
+   */
+  async holdInstead(
+    connection: Queryable,
+    message: HeldMessage,
+    instead: string,
+  ): Promise<'held' | 'waiting' | 'gone' | 'full' | 'decided'> {
+    const { outcome } = await this.#hold(connection, message, instead);
+    return outcome === 'approved' || outcome === 'denied' || outcome === 'banned' ? 'decided' : outcome;
+  }
+
+  async #hold(
+    connection: Queryable,
+    { roomId, mid, key, author, body, saidAtMs, reason }: HeldMessage,
+    instead: string | undefined,
+  ): Promise<HoldRow> {
+    const { rows } = await connection.query<HoldRow>(
+      `select * from chat_hold($1::uuid, $2::text, $3::text, $4::text, $5::text, $6::timestamptz, $7::text, $8::text, $9::text, $10::timestamptz,
+         $11::timestamptz, $12::int, $13::text)`,
+      [
+        roomId,
+        mid,
+        author.id,
+        author.name,
+        author.role,
+        author.sinceMs === undefined ? null : new Date(author.sinceMs),
+        key,
+        JSON.stringify(body),
+        reason,
+        new Date(saidAtMs),
+        new Date(this.#clock.wallMs()),
+        MAX_HELD,
+        instead ?? null,
+      ],
     );
-    if (rowCount > 0) return;
-    const { rowCount: known } = await this.#database.query('select 1 from held_messages where room_id = $1 and mid = $2', [roomId, mid]);
-    if (known === 0) throw new VezaError('busy', 'Too many messages wait for the moderators of this room. Try again later.');
+    return rows[0]!;
+  }
+
+  /**
+   * Forgets what of somebody waits or has waited. Returns the `mid`s of those that were approved: they may be on their way into the room. Whoever is
+   * holding a message of his at this moment is waited for, so that it is among them.
+   */
+  async dropOf(roomId: string, userId: string): Promise<string[]> {
+    return this.#database.transaction(async (connection) => {
+      await connection.query('select 1 from rooms where id = $1 for no key update', [roomId]);
+      const { rows } = await connection.query<{ mid: string; decision: string | null }>(
+        'delete from held_messages where room_id = $1 and user_id = $2 returning mid, decision',
+        [roomId, userId],
+      );
+      return rows.flatMap(({ mid, decision }) => (decision === 'approved' ? [mid] : []));
+    });
   }
 
   /** Those that wait, oldest first; from the first after `after`. */
@@ -89,9 +138,14 @@ export class HeldMessages implements Held {
     return rows.map(recordOf);
   }
 
-  /** It is in the room. */
-  async published(roomId: string, mid: string, offset: number): Promise<void> {
-    await this.#database.query('update held_messages set "offset" = $3 where room_id = $1 and mid = $2', [roomId, mid, offset]);
+  /** It is in the room. False: meanwhile everything that its author had said was deleted. */
+  async published(roomId: string, mid: string, offset: number): Promise<boolean> {
+    const { rowCount } = await this.#database.query('update held_messages set "offset" = $3 where room_id = $1 and mid = $2', [
+      roomId,
+      mid,
+      offset,
+    ]);
+    return rowCount > 0;
   }
 
   /** It could not be put into the room: it waits again. */
@@ -114,6 +168,12 @@ export class HeldMessages implements Held {
       [roomId, mid, decision, by, new Date(nowMs), reason ?? null, new Date(nowMs - STUCK_MS)],
     ];
   }
+}
+
+interface HoldRow {
+  outcome: 'held' | 'waiting' | 'approved' | 'denied' | 'banned' | 'full' | 'gone';
+  reason: string | null;
+  other: number | null;
 }
 
 export interface HeldRow {

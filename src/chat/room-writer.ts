@@ -6,7 +6,20 @@ import type { Log } from '../runtime/log.js';
 import type { Archive, Stored } from './archive.js';
 import { type Del, delAt, factsOf, logKeyOf, midOf } from './frame.js';
 import type { History } from './history.js';
-import type { Act, Author, Commit, Erasure, Held, HeldMessage, Judge, Outcome, Publish, Rules, Said } from './room.js';
+import {
+  type Act,
+  type Author,
+  BANNED_REASON,
+  type Commit,
+  type Erasure,
+  type Held,
+  type HeldMessage,
+  type Judge,
+  type Outcome,
+  type Publish,
+  type Rules,
+  type Said,
+} from './room.js';
 import type { RoomReader } from './room-reader.js';
 
 /** What goes with a text: replies, mentions. As JSON. */
@@ -75,8 +88,10 @@ export class RoomWriter {
       if (verdict.kind === 'hold') {
         const before = await this.#storedBefore(mid);
         if (before) return before;
-        await held.hold({ roomId: id, mid, key, author, body, saidAtMs: Math.trunc(nowMs), reason: verdict.reason });
-        return { kind: 'held', mid };
+        const holding = await held.hold({ roomId: id, mid, key, author, body, saidAtMs: Math.trunc(nowMs), reason: verdict.reason });
+        if (holding.kind === 'banned') return refuse('banned', BANNED_REASON);
+        if (holding.kind === 'denied') return refuse('denied', holding.reason ?? 'A moderator has not let this through.');
+        return holding.kind === 'approved' && holding.offset !== undefined ? this.#again(mid, holding.offset) : { kind: 'held', mid };
       }
       const text = verdict.text ?? body.text;
       const limits = rules.limits(info, author);
@@ -101,6 +116,8 @@ export class RoomWriter {
           return this.#again(mid, appended.offset);
         case 'busy':
           return refuse('busy', 'The room takes no more at this moment. Send it again.', BUSY_RETRY_MS);
+        case 'barred':
+          return refuse('banned', BANNED_REASON);
         case 'refused':
           return appended.code === 'not_unique'
             ? refuse(appended.code, 'This was said in this room already.')
@@ -151,6 +168,17 @@ export class RoomWriter {
       throw new VezaError('unavailable', 'The message was withdrawn at this moment, and is sent again by its author; try once more.');
     if (offsets.size === 0) return undefined;
     return this.#delete({ offsets: [...offsets.values()] }, { mids: [...offsets.keys()], by: { id: by.id, name: by.name } });
+  }
+
+  async bar(userId: string, forMs: number): Promise<void> {
+    await this.#options.roomLog.bar(this.#reader.id, userId, Math.ceil(forMs));
+  }
+
+  async stored(mid: string): Promise<void> {
+    // Another process may have taken it a moment ago.
+    if (!this.#reader.known(mid)) await this.#reader.look();
+    const offset = this.#reader.known(mid)?.offset ?? 0;
+    if (offset > 0) await this.settle(offset);
   }
 
   /**
@@ -219,7 +247,8 @@ export class RoomWriter {
   async #say(type: string, payload: string, key: string, appended?: (epoch: number) => Promise<void>): Promise<Said | undefined> {
     const outcome = await this.#append({ type, payload, key });
     if (outcome.kind === 'busy') throw new VezaError('busy', 'The room takes no more at this moment; try again.');
-    if (outcome.kind === 'refused' || outcome.kind === 'stored') throw new Error(`an entry without rules was ${outcome.kind}`);
+    if (outcome.kind === 'refused' || outcome.kind === 'barred' || outcome.kind === 'stored')
+      throw new Error(`an entry without rules was ${outcome.kind}`);
     const { epoch, offset, atMs } = outcome;
     await appended?.(epoch);
     const commit = await this.#commit({ offset, atMs, type, payload, key }, epoch);

@@ -175,6 +175,13 @@ export interface Room {
    */
   erase(what: Erasure, by: { readonly id: string; readonly name: string }): Promise<Said | undefined>;
 
+  /**
+   * From then on nothing of this account is taken here for `forMs`, whichever process it is said in, and whatever is on its way to the log: a ban is known
+   * to all processes only a moment later. 0 lifts it.
+   */
+  bar(userId: string, forMs: number): Promise<void>;
+  /** Resolves when PostgreSQL has the message, if there is one: of what is in the log alone, it is stored now. Rejects with `unavailable`. */
+  stored(mid: string): Promise<void>;
   /** Resolves when it is stored. Told to members as absolute counts, at most once a second. */
   react(userId: string, mid: string, emoji: string, on: boolean): Promise<void>;
   /** Counts of those messages (≤ 200) that have any: to be sent as `reacts` after `joined` and `page`. */
@@ -187,6 +194,8 @@ export interface Room {
 }
 
 export type Reactions = Readonly<Record<string, Readonly<Record<string, number>>>>;
+
+export const BANNED_REASON = 'You are banned from this chat. You may appeal once.';
 
 export interface Refusal {
   readonly code: string;
@@ -234,8 +243,18 @@ export type Verdict =
   /** `retryMs`: too fast; the same may be said after it. */
   | { readonly kind: 'refuse'; readonly code: string; readonly reason: string; readonly retryMs?: number };
 
+/** What became of a message that was to be held. */
+export type Holding =
+  | { readonly kind: 'waiting' }
+  /** It was denied before. */
+  | { readonly kind: 'denied'; readonly reason: string | undefined }
+  /** It was approved before, and is in the room at this place; undefined: it is on its way there. */
+  | { readonly kind: 'approved'; readonly offset: number | undefined }
+  /** Its author is banned. */
+  | { readonly kind: 'banned' };
+
 /** Messages that wait for a moderator. Handed in. */
 export interface Held {
-  /** Resolves when it is in PostgreSQL. The same `mid` twice is one. */
-  hold(message: HeldMessage): Promise<void>;
+  /** Resolves when it is in PostgreSQL. The same `mid` twice is one. Rejects with `busy` (too many wait), `unavailable`. */
+  hold(message: HeldMessage): Promise<Holding>;
 }

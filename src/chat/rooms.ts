@@ -167,15 +167,13 @@ export class Rooms {
     return this.withRoom(roomId, (room) => room.act(entry));
   }
 
-  /**
-   * All that this account has said in any room, as `Room.erase` with `userId`; with its reactions and what waits for a moderator. Resolves to the number of rooms. Twice is harmless.
-   */
-  async eraseAccount(userId: string, by: { readonly id: string; readonly name: string }): Promise<number> {
-    // First, so that nobody approves one of them afterwards.
-    await this.#options.database.query('delete from held_messages where user_id = $1', [userId]);
-    await this.#options.database.query('delete from room_writers where user_id = $1', [userId]);
-    const rooms = new Set([...(await this.#history.roomsOf(userId)), ...this.#opened.keys()]);
-    for (const roomId of rooms) await this.withRoom(roomId, (room) => room.erase({ userId }, by));
+  /** Rooms in which this account may have said something: where there is a message of its own, and those that are open here. Rejects with `unavailable`. */
+  async roomsOf(userId: string): Promise<ReadonlySet<string>> {
+    return new Set([...(await this.#history.roomsOf(userId)), ...this.#opened.keys()]);
+  }
+
+  /** All reactions of this account, in any room. Twice is harmless. Rejects with `unavailable`. */
+  async eraseReactions(userId: string): Promise<void> {
     await this.#options.database.query(
       `with gone as (delete from reactions where user_id = $1 returning room_id, mid), changed as (select distinct room_id, mid from gone)
        update reaction_counts c set changed_at = now(), counts = coalesce(
@@ -184,7 +182,6 @@ export class Rooms {
        from changed where c.room_id = changed.room_id and c.mid = changed.mid`,
       [userId],
     );
-    return rooms.size;
   }
 
   /** Everything of a room that is there, in order, read from PostgreSQL as it is asked for. */
@@ -381,6 +378,8 @@ class OpenRoom implements Room {
   approve: Room['approve'] = (held) => this.#writer.approve(held);
   act: Room['act'] = (entry) => this.#writer.act(entry);
   erase: Room['erase'] = (what, by) => this.#writer.erase(what, by);
+  bar: Room['bar'] = (userId, forMs) => this.#writer.bar(userId, forMs);
+  stored: Room['stored'] = (mid) => this.#writer.stored(mid);
   react: Room['react'] = (userId, mid, emoji, on) => this.#reactions.react(this.id, userId, mid, emoji, on);
   reactions: Room['reactions'] = (mids) => this.#reactions.counts(this.id, mids);
   add: Room['add'] = (listener) => this.#reader.add(listener);

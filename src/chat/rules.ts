@@ -6,7 +6,7 @@ import type { Log } from '../runtime/log.js';
 import { addressHash } from './address.js';
 import type { ChatChange, ControlRoom } from './control.js';
 import type { RoomModeration } from './moderation/moderation.js';
-import type { Author, Limits, Refusal, RoomInfo, Rules } from './room.js';
+import { type Author, BANNED_REASON, type Limits, type Refusal, type RoomInfo, type Rules } from './room.js';
 import { DEFAULT_SETTINGS, inForce, moderationOf, NO_TERMS, type RoomSettings, rankOf, storedSettings, type Terms } from './settings.js';
 import type { Writers } from './writers.js';
 
@@ -455,7 +455,7 @@ function pinnedOf({ mid, payload, offset, created_at }: RoomRow): Pinned | undef
 
 const banned = (untilMs: number): Refusal & { untilMs?: number } => ({
   code: 'banned',
-  reason: 'You are banned from this chat. You may appeal once.',
+  reason: BANNED_REASON,
   ...(Number.isFinite(untilMs) && { untilMs }),
 });
 

@@ -46,6 +46,8 @@ function deskOf(database: Database): Desk {
         erase: async () => undefined,
         approve: async () => ({ epoch: 1, offset: 1 }),
         recent: () => undefined,
+        stored: async () => undefined,
+        bar: async () => undefined,
       }),
   });
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type Database, openDatabase } from '../../src/backing/database.js';
 import { Desk, type Moderator, type ToldRoom } from '../../src/chat/desk.js';
 import { midOf } from '../../src/chat/frame.js';
-import type { Author, ChatRole, HeldMessage, RoomInfo } from '../../src/chat/room.js';
+import type { Author, ChatRole, Erasure, HeldMessage, RoomInfo } from '../../src/chat/room.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 
@@ -16,6 +16,9 @@ export class ToldList implements ToldRoom {
   readonly approved: HeldMessage[] = [];
   readonly recents = new Map<string, string>();
   failure: Error | undefined;
+  readonly barred: { userId: string; forMs: number }[] = [];
+  /** What the archive does with a deletion. */
+  onErase: (what: Erasure) => Promise<void> = async () => undefined;
   #offset = 100;
 
   async act(entry: { type: string; payload: Readonly<Record<string, unknown>> }) {
@@ -23,15 +26,23 @@ export class ToldList implements ToldRoom {
     this.acts.push(structuredClone(entry));
     return { epoch: 1, offset: ++this.#offset };
   }
-  async erase(what: unknown) {
+  async erase(what: Erasure) {
     if (this.failure) throw this.failure;
     this.erased.push(what);
+    await this.onErase(what);
     return { epoch: 1, offset: ++this.#offset };
   }
   async approve(held: HeldMessage) {
     if (this.failure) throw this.failure;
     this.approved.push(held);
     return { epoch: 1, offset: ++this.#offset };
+  }
+  async stored() {
+    if (this.failure) throw this.failure;
+  }
+  async bar(userId: string, forMs: number) {
+    if (this.failure) throw this.failure;
+    this.barred.push({ userId, forMs });
   }
   recent(mid: string) {
     const userId = this.recents.get(mid);
@@ -74,6 +85,13 @@ export async function deskWorld(): Promise<DeskWorld> {
   ]);
   const { rows } = await database.query<{ id: string }>('select id from rooms where channel_id = $1', [channelId]);
   const room: RoomInfo = { id: rows[0]!.id, slug: 'radio', channelId, visibility: 'public', settings: {} };
+  told.onErase = async (what) => {
+    const [column, values] = 'userId' in what ? ['user_id', [what.userId]] : ['mid', what.mids];
+    await database.query(`update messages set type = 'gone', payload = '{}', user_id = null where room_id = $1 and ${column} = any($2)`, [
+      room.id,
+      values,
+    ]);
+  };
   let offset = 0;
   return {
     database,

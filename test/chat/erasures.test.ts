@@ -43,4 +43,9 @@ test('what a deleted account has said is erased, once it is quiet, and until it 
   await erasures.look();
   await erasures.look();
   assert.deepEqual(asked, [ACCOUNT, ACCOUNT], 'again after a failure, and then no more');
+  clock.advance(61_000);
+  await erasures.look();
+  await erasures.look();
+  assert.equal(asked.length, 3, 'and once more a minute later, for what a process that was held up has taken');
+  assert.deepEqual((await database.query('select 1 from chat_erasures')).rows, []);
 });

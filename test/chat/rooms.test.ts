@@ -219,19 +219,6 @@ describe('rooms of one process on the embedded database', () => {
     member.leave();
   });
 
-  test('of a deleted account nothing waits for a moderator', async () => {
-    const id = await makeRoom(database);
-    for (const user of ['gone', 'here'])
-      await database.query(
-        `insert into held_messages (room_id, mid, user_id, user_name, user_role, key, body, why, created_at)
-         values ($1, $2, $3, $3, 'viewer', 'k', '{"text":"hm"}', 'spam', now())`,
-        [id, user.padEnd(22, '-'), user],
-      );
-    await rooms.eraseAccount('gone', by);
-    const { rows } = await database.query('select user_id from held_messages where room_id = $1', [id]);
-    assert.deepEqual(rows, [{ user_id: 'here' }]);
-  });
-
   test('found by id and by slug; a deleted channel closes its room', async () => {
     const id = await makeRoom(database, 'the-slug');
     assert.equal((await rooms.find('the-slug'))?.id, id);

@@ -42,6 +42,7 @@ export function makeRooms(
     held: {
       async hold(message) {
         held.push(message);
+        return { kind: 'waiting' };
       },
     },
     maxMessageBytes: 8192,

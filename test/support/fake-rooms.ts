@@ -101,6 +101,8 @@ export class FakeRooms {
       remove: () => undefined,
       release: () => undefined,
       recent: () => undefined,
+      stored: async () => undefined,
+      bar: async () => undefined,
     };
   }
 }

@@ -6,6 +6,7 @@ import { nowPlaying } from './0005-now-playing.js';
 import { chatRetention } from './0006-chat-retention.js';
 import { chatEpochs } from './0007-chat-epochs.js';
 import { endedRights } from './0008-ended-rights.js';
+import { chatCrossingActs } from './0009-chat-crossing-acts.js';
 
 /**
  * In order, each once, in one transaction together. One that has been released is never changed: what comes after it is
@@ -20,4 +21,5 @@ export const MIGRATIONS: readonly { readonly name: string; readonly sql: string 
   { name: '0006-chat-retention', sql: chatRetention },
   { name: '0007-chat-epochs', sql: chatEpochs },
   { name: '0008-ended-rights', sql: endedRights },
+  { name: '0009-chat-crossing-acts', sql: chatCrossingActs },
 ];
