@@ -2,7 +2,7 @@
 export const chatCrossingActs = `
 -- A function for what chat_archive is one for: each statement looks again after the lock. It shares the lock of the room with those who store messages; who
 -- lifts held messages of somebody takes it alone, so that what is held is there before that, or sees the ban.
--- 'held': it waits from now on. 'waiting': since before. 'approved', 'denied': it was decided about before. 'banned': its author is. 'full': too many wait.
+-- 'held': it waits from now on. 'waiting': since before. 'approved', 'denied': it was decided about before. 'banned': its author is, or the account is deleted. 'full': too many wait.
 -- 'gone': the message that it is held instead of is not there any more.
 create function chat_hold(
   in_room uuid, in_mid text, in_user text, in_name text, in_role text, in_since timestamptz, in_key text, in_body text, in_why text, in_at timestamptz,
@@ -25,7 +25,7 @@ begin
       return;
     end if;
   elsif exists (select from room_bans b where b.room_id = in_room and b.user_id = in_user and b.lifted_at is null and not b.shadow
-      and (b.until is null or b.until > in_now)) then
+      and (b.until is null or b.until > in_now)) or exists (select from chat_erasures e where e.account_id = in_user) then
     return query select 'banned', null::text, null::bigint;
     return;
   end if;
