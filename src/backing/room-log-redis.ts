@@ -197,7 +197,7 @@ export class RedisRoomLog implements RoomLog {
   async bar(roomId: string, userId: string, forMs: number): Promise<void> {
     checkBar(roomId, userId, forMs);
     const room = keysOf(roomId);
-    await this.#run(BAR, room.slot, [barOf(room, userId)], [forMs]);
+    await this.#run(BAR, room.slot, [barOf(room, userId)], [this.#shiftMs(), forMs]);
   }
 
   async follow(roomId: string, follower: Follower): Promise<Following> {

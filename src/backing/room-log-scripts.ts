@@ -10,7 +10,7 @@ import { IDLE_MS, KEPT, KEY_MS, MAX_UNARCHIVED, UNIQUE_HASHES, UNIQUE_MS } from 
  * - `:k`, `:kp` keys, `:q`, `:qp` texts of unique mode → when: one is filled while the one before it fades;
  * - `:a` offsets that are archived above one that is not;
  * - `:u:` and an account: its tokens and when; it goes when it no longer matters,
- * - `:b:` and an account: it is barred as long as there is this key.
+ * - `:b:` and an account: until when it is barred.
  *
  * An entry is `time type key payload`; published it has `epoch offset ` before it. Rooms share their slot with one in 256 of all others, and
  * with a sorted set of those in which something waits to be archived: so that it is kept in the same step.
@@ -69,7 +69,7 @@ if key ~= '' then
   end
 end
 
-if ARGV[6] and redis.call('EXISTS', KEYS[9]) == 1 then return {'barred'} end
+if ARGV[6] and tonumber(redis.call('GET', KEYS[9]) or 0) > now then return {'barred'} end
 local head, archived = tonumber(room[3]), tonumber(room[4])
 if head - archived >= ${MAX_UNARCHIVED} then return {'busy'} end
 
@@ -264,11 +264,13 @@ return 1
 `,
 );
 
-/** KEYS :b:. ARGV for how long, ms. */
+/** KEYS :b:. ARGV shift, for how long in ms. */
 export const BAR = script(
   '',
   `
-if tonumber(ARGV[1]) > 0 then redis.call('SET', KEYS[1], '1', 'PX', ARGV[1]) else redis.call('DEL', KEYS[1]) end
+local forMs = tonumber(ARGV[2])
+if forMs > 0 then redis.call('SET', KEYS[1], string.format('%.0f', time(ARGV[1]) + forMs), 'PX', forMs)
+else redis.call('DEL', KEYS[1]) end
 return 1
 `,
 );

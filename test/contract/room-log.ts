@@ -293,6 +293,29 @@ export function roomLogContract(name: string, make: () => Promise<RoomLogWorld>)
       assert.equal((await say({ rules: { ...EASY, userId: 'eve', uniqueHash: 'other', roomPerS: 3 }, key: 'next' })).kind, 'appended');
     });
 
+    test('an account that is barred is not taken by any process, until it ends or is lifted; what was taken before is a duplicate', async () => {
+      const { log, roomId, say } = await begin();
+      const other = await (await world()).open();
+      const userId = 'issuer:a: b\u{1f600}';
+      const rules = { ...EASY, userId };
+      offsetOf(await say({ rules, key: 'before' }));
+      await log.bar(roomId, userId, 60_000);
+      for (const process of [log, other])
+        assert.deepEqual(await process.append({ roomId, epoch: 1, type: 'msg', payload: '{}', rules }), { kind: 'barred' });
+      assert.equal((await say({ rules, key: 'before' })).kind, 'duplicate');
+      offsetOf(await say({ rules: EASY }));
+      offsetOf(await say());
+      await other.bar(roomId, userId, 0);
+      offsetOf(await say({ rules }));
+      await other.bar(roomId, userId, 60_000);
+      assert.ok(await log.open({ roomId, epoch: 2, head: 10, atMs: 0, entries: [] }));
+      const again = () => log.append({ roomId, epoch: 2, type: 'msg', payload: '{}', rules });
+      assert.equal((await again()).kind, 'barred', 'also when the room is begun anew');
+      (await world()).passTime(60_001);
+      assert.equal(offsetOf(await again()), 11);
+      await assert.rejects(log.bar(roomId, '', 1), RangeError);
+    });
+
     test('another epoch writes nothing and says reopen', async () => {
       const { log, roomId, say } = await begin();
       await say({ key: 'k' });
