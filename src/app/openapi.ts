@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { Channel } from '../access/channels.js';
 import { type ChannelRole, PERMISSIONS, type Permission, type Principal } from '../access/roles.js';
 import { ERROR_CODES, type ErrorCode, VezaError } from '../runtime/errors.js';
+import { uncleanTextIn } from '../runtime/text.js';
 
 /**
  * The API as a table of operations. The same schemas check what comes in, describe what goes out and are printed as
@@ -113,7 +114,7 @@ export const positionTime = z.number().min(0).max(8.64e15);
 export function positionOf<T extends z.ZodType>(cursor: string, shape: T): z.infer<T> {
   try {
     const position: unknown = JSON.parse(Buffer.from(cursor, 'base64url').toString());
-    if (uncleanIn(position)) throw new Error('not clean');
+    if (uncleanTextIn(position)) throw new Error('not clean');
     return shape.parse(position);
   } catch {
     throw new VezaError('bad_request', 'This cursor is not one of ours.');
@@ -123,26 +124,13 @@ export function positionOf<T extends z.ZodType>(cursor: string, shape: T): z.inf
 /** Rejects with `bad_request` and says which member is wrong. */
 export function checked<T>(schema: z.ZodType<T> | undefined, given: unknown, where: string): T {
   if (!schema) return undefined as T;
-  const unclean = uncleanIn(given);
+  const unclean = uncleanTextIn(given);
   if (unclean) throw new VezaError('bad_request', `${[where, ...unclean].join('.')}: text must be well-formed and without U+0000`);
   const parsed = schema.safeParse(given);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
   const at = [where, ...issue.path].join('.');
   throw new VezaError('bad_request', `${at}: ${issue.message}`, { details: { at } });
-}
-
-/** Where there is text that PostgreSQL refuses, or that changes on its way: U+0000, half a surrogate pair. A body is no deeper than `MAX_JSON_DEPTH`. */
-function uncleanIn(given: unknown): string[] | undefined {
-  const isUnclean = (text: string) => text.includes('\0') || /\p{Cs}/u.test(text);
-  if (typeof given === 'string') return isUnclean(given) ? [] : undefined;
-  if (typeof given !== 'object' || given === null) return undefined;
-  for (const [name, value] of Object.entries(given)) {
-    if (isUnclean(name)) return [];
-    const within = uncleanIn(value);
-    if (within) return [name, ...within];
-  }
-  return undefined;
 }
 
 const RESPONSE_TO: Readonly<Record<number, string>> = { 200: 'Done.', 201: 'Created.', 202: 'Accepted.', 204: 'Done.' };

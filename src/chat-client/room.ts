@@ -203,11 +203,13 @@ export class ChatRoom {
   publish(text: string, more: { readonly reply?: string; readonly key?: string; readonly [field: string]: unknown } = {}): Outgoing {
     const { key = this.#makeKey(), ...fields } = more;
     if (text.trim() === '') throw new ChatProblem('empty', 'There is nothing to send.');
+    // Half an emoji that was cut, say: no UTF-8 can carry it, and the server refuses it.
+    const body = { ...fields, text: text.replace(/\p{Surrogate}/gu, '\ufffd') };
     if (new TextEncoder().encode(text).length > this.#link.textBytes) {
       throw new ChatProblem('too_long', `A message has at most ${this.#link.textBytes} bytes.`);
     }
     if (this.#link.isOnline && this.#link.isGuest) throw new ChatProblem('guest', 'Sign in to write.');
-    return this.#outbox.add(key, { ...fields, text });
+    return this.#outbox.add(key, body);
   }
 
   retry(key: string): void {

@@ -1,3 +1,4 @@
+import { uncleanTextIn } from '../runtime/text.js';
 import { isUserId } from '../runtime/user-id.js';
 
 /**
@@ -168,6 +169,7 @@ const CONTROL = /[\u0000-\u001f\u007f]/;
 /** What `body` may hold beside `text`. */
 const BODY_FIELDS: readonly string[] = ['text', 'reply', 'mentions'];
 const MAX_OFFSET = Number.MAX_SAFE_INTEGER;
+const ESCAPED_UNCLEAN = /\\u(?:0000|d[89a-f])/i;
 
 /** Checks every field of a text that is at most `MAX_FRAME_BYTES` long. Never throws. */
 export function parseFrame(text: string, maxTextBytes: number): ClientFrame | BadFrame {
@@ -181,10 +183,14 @@ export function parseFrame(text: string, maxTextBytes: number): ClientFrame | Ba
     return { t: 'bad', id: undefined, code: 'bad_request', message: 'A frame is a JSON object with a text "t".', fatal: true };
   const given = fields as Fields;
   try {
+    // Bytes that are UTF-8 (ws refuses others) hold such text by an escape alone.
+    const unclean = ESCAPED_UNCLEAN.test(text) ? uncleanTextIn(given) : undefined;
+    if (unclean)
+      throw new Bad('bad_request', `${unclean.join('.').slice(0, 100) || 'frame'}: text must be well-formed and without U+0000.`);
     return read(given, maxTextBytes);
   } catch (error) {
     if (!(error instanceof Bad)) throw error;
-    const id = isId(given.id) ? given.id : undefined;
+    const id = isId(given.id) && uncleanTextIn(given.id) === undefined ? given.id : undefined;
     return { t: 'bad', id, code: error.code, message: error.message, fatal: false };
   }
 }

@@ -3,6 +3,7 @@ import type { AppendOutcome, LogEntry, RoomLog } from '../backing/room-log.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { uncleanTextIn } from '../runtime/text.js';
 import type { Archive, Stored } from './archive.js';
 import { type Del, delAt, factsOf, logKeyOf, midOf } from './frame.js';
 import type { History } from './history.js';
@@ -73,6 +74,7 @@ export class RoomWriter {
     });
     if (this.#reader.closed) return refuse('not_found', 'There is no such room.');
     if (!isKey(key)) return refuse('bad_request', `A key has 1 to ${MAX_KEY_CHARS} characters and no control characters.`);
+    if (uncleanTextIn(body)) return refuse('bad_request', 'Text must be well-formed and without U+0000.');
     if (typeof body.text !== 'string' || body.text === '') return refuse('bad_request', 'A message has a text.');
     if (Buffer.byteLength(body.text) > maxMessageBytes) return refuse('too_long', `A message has at most ${maxMessageBytes} bytes.`);
     if (JSON.stringify({ ...body, text: '' }).length > MAX_EXTRAS_CHARS) return refuse('too_long', 'What goes with the text is too much.');
@@ -395,7 +397,10 @@ async function eraseHeld(
 }
 
 const isKey = (key: string) =>
-  key.length >= 1 && key.length <= MAX_KEY_CHARS && ![...key].some((letter) => letter < ' ' || letter === '\x7f');
+  key.length >= 1 &&
+  key.length <= MAX_KEY_CHARS &&
+  uncleanTextIn(key) === undefined &&
+  ![...key].some((letter) => letter < ' ' || letter === '\x7f');
 
 const payloadOf = (mid: string, { id, name, role }: Author, body: object, sentAt?: number) =>
   JSON.stringify({ mid, user: { id, name, role }, body, ...(sentAt !== undefined && { sentAt }) });

@@ -56,6 +56,38 @@ test('deep JSON is read or refused, and nothing overflows', () => {
   assert.equal(parseFrame(`{"t":"pub","id":"1","room":"r1","key":"k","body":{"text":"x","y":${deep}}}`, 8192).t, 'bad');
 });
 
+test('text that would be another on its way is refused in every field, and what is well-formed is taken', () => {
+  const frames: ((text: string) => object)[] = [
+    (text) => ({ t: 'hello', client: text }),
+    (text) => ({ t: 'hello', token: text }),
+    (text) => ({ t: 'auth', id: '1', token: text }),
+    (text) => ({ t: 'join', id: '1', room: 'radio', link: text }),
+    (text) => ({ t: 'leave', id: text, room: 'radio' }),
+    (text) => ({ t: 'pub', id: '1', room: 'radio', key: text, body: { text: 'x' } }),
+    (text) => ({ t: 'pub', id: '1', room: 'radio', key: 'k', body: { text } }),
+    (text) => ({ t: 'pub', id: '1', room: 'radio', key: 'k', body: { text: 'x', mentions: [text] } }),
+    (text) => ({ t: 'react', id: '1', room: 'radio', mid: 'x'.repeat(22), emoji: `👍${text}`, on: true }),
+    (text) => ({ t: 'mod', id: '1', room: 'radio', action: 'ban', user: text }),
+    (text) => ({ t: 'mod', id: '1', room: 'radio', action: 'ban', user: 'u', reason: text }),
+    (text) => ({ t: 'mod', id: '1', room: 'radio', action: 'terms', blocked: [{ deep: [text] }] }),
+    (text) => ({ t: 'mod', id: '1', room: 'radio', action: 'ban', [text]: 1 }),
+  ];
+  for (const make of frames) {
+    for (const unclean of ['\ud83d', '\ude00', '\ude00\ud83d', 'a\ud800b', 'x\0']) {
+      const frame = parseFrame(JSON.stringify(make(unclean)), 8192);
+      assert.deepEqual([frame.t, frame.t === 'bad' && frame.code], ['bad', 'bad_request'], JSON.stringify(make(unclean)));
+      assert.ok(frame.t === 'bad' && (frame.id === undefined || frame.id === '1'));
+    }
+  }
+  // As a whole, escaped or not; and what only looks like an escape.
+  for (const text of ['"\\ud83d\\ude00"', '"\ud83d\ude00"', '"\\\\ud83d"', '"\\\\u0000"']) {
+    const frame = parseFrame(`{"t":"pub","id":"1","room":"radio","key":"k","body":{"text":${text}}}`, 8192);
+    assert.equal(frame.t === 'pub' && frame.body.text, JSON.parse(text));
+  }
+  const deep = `${'{"a":'.repeat(8_000)}"\\ud800"${'}'.repeat(8_000)}`;
+  assert.equal(parseFrame(`{"t":"mod","id":"1","room":"radio","action":"slow","x":${deep}}`, 8192).t, 'bad');
+});
+
 test('a body is what the reference says, and no more', () => {
   const parse = (body: unknown) => parseFrame(JSON.stringify({ t: 'pub', id: '1', room: 'radio', key: 'k', body }), 8192);
   const mid = 'A'.repeat(22);

@@ -158,7 +158,13 @@ describe('rooms of one process on the embedded database', () => {
     assert.equal(await refused('k'.repeat(65), { text: 'x' }), 'bad_request');
     assert.equal(await refused('k\n', { text: 'x' }), 'bad_request');
     assert.equal(await refused('k', { text: 'x', more: 'y'.repeat(4096) }), 'too_long');
-    assert.equal(await refused('all', { text: '\u0000\ud800"\u0001'.repeat(1000), reply: 'x' }), 'published');
+    assert.equal(await refused('all', { text: '\u007f\ufffd"\u0001'.repeat(1000), reply: 'x' }), 'published');
+    // Two of these would be one message: UTF-8 makes U+FFFD of both.
+    for (const half of ['\ud800', '\udfff', '\u0000']) {
+      assert.equal(await refused(`k${half}`, { text: 'x' }), 'bad_request');
+      assert.equal(await refused('k', { text: `x${half}` }), 'bad_request');
+      assert.equal(await refused('k', { text: 'x', mentions: [half] }), 'bad_request');
+    }
     assert.equal(room.head, 1);
     room.release();
   });
