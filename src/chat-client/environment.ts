@@ -26,6 +26,8 @@ export type SocketConstructor = new (url: string, protocols: string[]) => ChatSo
 export interface ClientClock {
   /** Milliseconds since 1970. */
   wallMs(): number;
+  /** Never goes back. Without it `wallMs` has to do. */
+  monotonicMs?(): number;
   /** Runs `task` once after `delayMs`. Returns what cancels it. */
   after(delayMs: number, task: () => void): () => void;
 }
@@ -35,11 +37,44 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 const systemClock: ClientClock = {
   wallMs: () => Date.now(),
+  monotonicMs: () => performance.now(),
   after(delayMs, task) {
     const timer = setTimeout(task, Math.min(LONGEST_TIMER_MS, Math.max(0, delayMs)));
     return () => clearTimeout(timer);
   },
 };
+
+/**
+ * Time that has passed, whatever becomes of the wall clock: one that is set back does not stop it. Browsers stop their monotonic clock while a laptop
+ * sleeps, and the wall clock goes on, so of both the one that went further counts: after a sleep, and after a wall clock was set forward, more
+ * time is believed to have passed than may have, which renews a token early and does no harm.
+ */
+export class Elapsed {
+  readonly #clock: ClientClock;
+  #nowMs = 0;
+  #wallMs: number;
+  #monotonicMs: number;
+
+  constructor(clock: ClientClock) {
+    this.#clock = clock;
+    this.#wallMs = clock.wallMs();
+    this.#monotonicMs = this.#monotonic();
+  }
+
+  /** Milliseconds since this was made. */
+  nowMs(): number {
+    const wallMs = this.#clock.wallMs();
+    const monotonicMs = this.#monotonic();
+    this.#nowMs += Math.max(0, wallMs - this.#wallMs, monotonicMs - this.#monotonicMs);
+    this.#wallMs = wallMs;
+    this.#monotonicMs = monotonicMs;
+    return this.#nowMs;
+  }
+
+  #monotonic(): number {
+    return this.#clock.monotonicMs?.() ?? this.#clock.wallMs();
+  }
+}
 
 /** Throws when there is no WebSocket: Node has one from version 22 on, before that it is handed in (`import { WebSocket } from 'ws'`). */
 export function environmentOf(given: Partial<Environment>): Environment {

@@ -1,4 +1,4 @@
-import type { ChatSocket, Environment } from './environment.js';
+import { type ChatSocket, Elapsed, type Environment } from './environment.js';
 import {
   ChatProblem,
   type ChatUser,
@@ -64,12 +64,14 @@ export const BACK_OFF_MS = { first: 500, most: 30_000 } as const;
 const GOOD_AFTER_MS = 10_000;
 const CONNECT_WITHIN_MS = 15_000;
 const ANSWER_WITHIN_MS = 20_000;
-/** Nothing heard for two of the server's ping intervals and this: the line is dead. */
-const SILENCE_SPARE_MS = 5_000;
+/** Nothing heard for two of the server's ping intervals, and no answer within this after them: the line is dead. */
+const PROBE_WITHIN_MS = 5_000;
 const DEFAULT_PING_MS = 25_000;
-/** A token is renewed so long before its end, or at four fifths of a short life; and never more often than once in `RENEW_AGAIN_MS`. */
+/** A token is renewed so long before its end, or at four fifths of a short life. */
 const RENEW_BEFORE_MS = 60_000;
-const RENEW_AGAIN_MS = 10_000;
+/** Between two renewals at least; it doubles up to the second while there is no other token. The server closes with 4001 in the end. */
+const RENEW_AGAIN_MS = { first: 10_000, most: 300_000 } as const;
+const RENEW_STEP_MS = 60_000;
 /** After 1013 the ceiling begins here. */
 const OVERLOADED_ATTEMPT = 4;
 /** A server that never takes our token is not asked for ever. */
@@ -82,6 +84,7 @@ const OUR_FAULT = new Set([1002, 1007, 1009, 4009]);
 /** One session after another with the server: hello, renewal of the token, requests and their answers, and coming back. */
 export class Link {
   readonly #options: LinkOptions;
+  readonly #elapsed: Elapsed;
   readonly #events: LinkEvents;
   #state: LinkState = { state: 'stopped', reason: undefined };
   #socket: ChatSocket | undefined;
@@ -92,6 +95,7 @@ export class Link {
   #wantsFresh = false;
   #nextId = 1;
   #pingMs = DEFAULT_PING_MS;
+  /** These three by `#elapsed`. */
   #onlineSinceMs = 0;
   #heardAtMs = 0;
   #drainUntilMs: number | undefined;
@@ -104,6 +108,7 @@ export class Link {
 
   constructor(options: LinkOptions, events: LinkEvents) {
     this.#options = options;
+    this.#elapsed = new Elapsed(options.clock);
     this.#events = events;
   }
 
@@ -235,7 +240,7 @@ export class Link {
   }
 
   #heard(data: unknown): void {
-    this.#heardAtMs = this.#options.clock.wallMs();
+    this.#heardAtMs = this.#elapsed.nowMs();
     const frame = parseFrame(data);
     if (!frame) return;
     if (frame.t === 'welcome') {
@@ -255,11 +260,10 @@ export class Link {
 
   #welcomed(frame: Frame): void {
     if (this.#state.state !== 'connecting') return;
-    const { clock } = this.#options;
     this.#timer?.();
     this.#wantsFresh = false;
     this.#tokensRefused = 0;
-    this.#onlineSinceMs = clock.wallMs();
+    this.#onlineSinceMs = this.#elapsed.nowMs();
     this.#pingMs = typeof frame.pingMs === 'number' && frame.pingMs > 0 ? frame.pingMs : DEFAULT_PING_MS;
     this.limits = limitsOf(frame.limits);
     const { user } = frame;
@@ -267,7 +271,7 @@ export class Link {
       isRecord(user) && typeof user.id === 'string'
         ? { id: user.id, name: textOf(user.name) ?? '', role: textOf(user.role) ?? 'viewer' }
         : undefined;
-    this.#renewBefore(timeOf(frame.expiresAt));
+    this.#renewBefore(this.#endOf(frame));
     this.#listen();
     this.#enter({ state: 'online' });
     this.#events.onWelcome(this.user);
@@ -277,29 +281,52 @@ export class Link {
   #listen(): void {
     const { clock } = this.#options;
     this.#watch?.();
-    const silentMs = 2 * this.#pingMs + SILENCE_SPARE_MS;
-    const leftMs = this.#heardAtMs + silentMs - clock.wallMs();
-    if (leftMs <= 0) this.#lost(undefined);
-    else this.#watch = clock.after(leftMs, () => this.#listen());
+    const leftMs = this.#heardAtMs + 2 * this.#pingMs - this.#elapsed.nowMs();
+    if (leftMs > 0) {
+      this.#watch = clock.after(leftMs, () => this.#listen());
+      return;
+    }
+    // Or the wall clock was set forward, or this machine has slept: asked for something that is answered in any case, the line is dead or is not.
+    const turn = this.#turn;
+    const heard = (problem?: ChatProblem) => {
+      if (this.#turn !== turn) return;
+      if (problem?.code === 'timeout') this.#lost(undefined);
+      else this.#listen();
+    };
+    this.request({ t: 'leave', room: 'nowhere' }, () => heard(), heard, PROBE_WITHIN_MS);
   }
 
-  #renewBefore(endsAtMs: number | undefined): void {
+  /**
+   * When the token ends, by `#elapsed`. The server says how long it lasts; the time of day of this machine may be hours from the server's. A server that
+   * does not say so has taken the token just now: it is good for a moment at least.
+   */
+  #endOf({ expiresInMs, expiresAt }: Frame): number | undefined {
+    const nowMs = this.#elapsed.nowMs();
+    if (typeof expiresInMs === 'number' && Number.isFinite(expiresInMs)) return nowMs + expiresInMs;
+    const endsAtMs = timeOf(expiresAt);
+    return endsAtMs === undefined ? undefined : nowMs + Math.max(5 * RENEW_BEFORE_MS, endsAtMs - this.#options.clock.wallMs());
+  }
+
+  #renewBefore(endsAtMs: number | undefined, tries = 0): void {
     this.#renewal?.();
     if (endsAtMs === undefined || !this.#options.token) return;
-    const leftMs = endsAtMs - this.#options.clock.wallMs();
-    const waitMs = Math.max(RENEW_AGAIN_MS, leftMs - Math.min(RENEW_BEFORE_MS, leftMs / 5));
-    // Timers take 31 bits: a token that lasts for weeks is looked at again in a day.
-    const DAY_MS = 86_400_000;
-    this.#renewal = this.#options.clock.after(Math.min(waitMs, DAY_MS), () => {
-      if (waitMs > DAY_MS) this.#renewBefore(endsAtMs);
-      else this.#renew(endsAtMs);
-    });
+    const leftMs = endsAtMs - this.#elapsed.nowMs();
+    const leastMs = Math.min(RENEW_AGAIN_MS.most, RENEW_AGAIN_MS.first * 2 ** tries);
+    const atMs = this.#elapsed.nowMs() + Math.max(leastMs, leftMs - Math.min(RENEW_BEFORE_MS, leftMs / 5));
+    this.#renewAt(atMs, () => this.#renew(endsAtMs, tries));
   }
 
-  #renew(endsAtMs: number): void {
+  /** In steps: timers take 31 bits, and stand still while a laptop sleeps. */
+  #renewAt(atMs: number, renew: () => void): void {
+    const waitMs = atMs - this.#elapsed.nowMs();
+    if (waitMs <= 0) renew();
+    else this.#renewal = this.#options.clock.after(Math.min(waitMs, RENEW_STEP_MS), () => this.#renewAt(atMs, renew));
+  }
+
+  #renew(endsAtMs: number, tries: number): void {
     const turn = this.#turn;
     const again = () => {
-      if (this.#turn === turn) this.#renewBefore(endsAtMs);
+      if (this.#turn === turn) this.#renewBefore(endsAtMs, tries + 1);
     };
     this.#askToken(
       true,
@@ -307,17 +334,23 @@ export class Link {
         if (this.#turn !== turn) return;
         // Without one now: asked for again, until the server says 4001.
         if (token === undefined) again();
-        else this.request({ t: 'auth', token }, (answer) => this.#renewBefore(timeOf(answer.expiresAt)), again);
+        else this.request({ t: 'auth', token }, (answer) => this.#renewed(this.#endOf(answer), endsAtMs, tries), again);
       },
       again,
     );
+  }
+
+  /** A token that ends no later than the one before is none that is fresh. */
+  #renewed(endsAtMs: number | undefined, beforeMs: number, tries: number): void {
+    const isFresh = endsAtMs === undefined || endsAtMs > beforeMs + 1000;
+    this.#renewBefore(endsAtMs, isFresh ? 0 : tries + 1);
   }
 
   /** It restarts soon: each client is given its own time to come back. */
   #drain(frame: Frame): void {
     const retryMs = typeof frame.retryMs === 'number' && frame.retryMs >= 0 ? frame.retryMs : this.#jitter(OVERLOADED_ATTEMPT);
     const turn = this.#turn;
-    this.#drainUntilMs = this.#options.clock.wallMs() + retryMs;
+    this.#drainUntilMs = this.#elapsed.nowMs() + retryMs;
     this.#options.clock.after(retryMs, () => {
       if (this.#turn === turn && this.isOnline) this.#lost(CLOSED.restart);
     });
@@ -325,7 +358,7 @@ export class Link {
 
   #lost(code: number | undefined): void {
     const { clock } = this.#options;
-    const nowMs = clock.wallMs();
+    const nowMs = this.#elapsed.nowMs();
     const wasGood = this.#state.state === 'online' && nowMs - this.#onlineSinceMs >= GOOD_AFTER_MS;
     const drainUntilMs = this.#drainUntilMs;
     this.#drop();
@@ -348,7 +381,7 @@ export class Link {
     if (code === CLOSED.overloaded) this.#attempts = Math.max(this.#attempts, OVERLOADED_ATTEMPT);
     const waitMs = drainUntilMs === undefined ? this.#jitter(this.#attempts++) : Math.max(0, drainUntilMs - nowMs);
     this.#drainUntilMs = drainUntilMs;
-    this.#enter({ state: 'waiting', retryAtMs: nowMs + waitMs, code });
+    this.#enter({ state: 'waiting', retryAtMs: clock.wallMs() + waitMs, code });
     this.#timer = clock.after(waitMs, () => this.#connect());
   }
 

@@ -1,4 +1,4 @@
-import type { ClientClock } from './environment.js';
+import { type ClientClock, Elapsed } from './environment.js';
 import { type ChatBody, ChatProblem, type Frame, isOffset, type Pace, problemOf, textOf } from './frames.js';
 
 /**
@@ -29,6 +29,9 @@ export interface Outgoing {
 }
 
 interface Message extends Outgoing {
+  createdAtMs: number;
+  /** As `createdAtMs`, by the time that has passed. */
+  bornAtMs: number;
   state: OutgoingState;
   mid: string | undefined;
   problem: ChatProblem | undefined;
@@ -67,6 +70,7 @@ export interface OutboxLink {
 /** A room's messages of this client, from writing to acknowledgement. */
 export class Outbox {
   readonly #clock: ClientClock;
+  readonly #elapsed: Elapsed;
   readonly #link: OutboxLink;
   readonly #changed: () => void;
   readonly #slowed: (retryMs: number) => void;
@@ -81,6 +85,7 @@ export class Outbox {
 
   constructor(clock: ClientClock, link: OutboxLink, changed: () => void, slowed: (retryMs: number) => void) {
     this.#clock = clock;
+    this.#elapsed = new Elapsed(clock);
     this.#link = link;
     this.#changed = changed;
     this.#slowed = slowed;
@@ -100,11 +105,11 @@ export class Outbox {
     const settled = new Promise<Outgoing>((resolve) => {
       settle = resolve;
     });
-    const createdAtMs = this.#clock.wallMs();
     const message: Message = {
       key,
       body,
-      createdAtMs,
+      createdAtMs: this.#clock.wallMs(),
+      bornAtMs: this.#elapsed.nowMs(),
       state: 'queued',
       mid: undefined,
       problem: undefined,
@@ -127,7 +132,13 @@ export class Outbox {
   retry(key: string): void {
     const message = this.#find(key);
     if (!message || (message.state !== 'unsent' && message.state !== 'refused')) return;
-    Object.assign(message, { state: 'queued', createdAtMs: this.#clock.wallMs(), problem: undefined, retryAtMs: undefined });
+    Object.assign(message, {
+      state: 'queued',
+      createdAtMs: this.#clock.wallMs(),
+      bornAtMs: this.#elapsed.nowMs(),
+      problem: undefined,
+      retryAtMs: undefined,
+    });
     this.pump();
     this.#changed();
   }
@@ -194,7 +205,7 @@ export class Outbox {
 
   /** Sends what may be sent, and gives up what is too old. */
   pump(): void {
-    const nowMs = this.#clock.wallMs();
+    const nowMs = this.#elapsed.nowMs();
     let inFlight = this.#messages.filter(({ state }) => state === 'sending').length;
     let wakeAtMs = Number.POSITIVE_INFINITY;
     let hasChanged = false;
@@ -202,7 +213,7 @@ export class Outbox {
     let isPaced = false;
     for (const message of this.#messages) {
       if (message.state !== 'queued') continue;
-      const endsAtMs = message.createdAtMs + KEEP_TRYING_MS;
+      const endsAtMs = message.bornAtMs + KEEP_TRYING_MS;
       if (nowMs >= endsAtMs) {
         message.state = 'unsent';
         hasChanged = true;
@@ -293,7 +304,7 @@ export class Outbox {
       this.#slowed(retryMs);
     } else if (problem.retryMs !== undefined || RETRIED.has(problem.code)) {
       message.state = 'queued';
-      this.#pausedUntilMs = this.#clock.wallMs() + (problem.retryMs ?? BUSY_MS);
+      this.#pausedUntilMs = this.#elapsed.nowMs() + (problem.retryMs ?? BUSY_MS);
     } else this.#refuse(message, problem);
     this.#changed();
   }

@@ -448,6 +448,7 @@ export class ChatRoom {
     this.#you = isRecord(frame.you) ? frame.you : {};
     this.#count = isOffset(frame.members) ? frame.members : this.#count;
     if ('pinned' in frame) this.#pinned = isRecord(frame.pinned) ? frame.pinned : undefined;
+    this.#unpinDeleted();
     const entries = entriesOf(frame.entries, epoch);
     // A newer epoch is preceded by `reset`; without it nothing says what of ours is still true. And a log that is shorter than we know is another.
     const isOther =
@@ -583,16 +584,24 @@ export class ChatRoom {
       const mid = textOf(entry.mid);
       const item = mid === undefined ? undefined : this.timeline.get(mid);
       if (mid === undefined) this.#pinned = undefined;
-      else if (item) this.#pinned = { mid, user: item.user, body: item.body, at: item.at };
+      else if (item) this.#pinned = { mid, user: item.user, body: item.body, at: item.at, offset: item.offset };
       // `joined` may have said it already.
       else if (this.#pinned?.mid !== mid || this.#pinned.body === undefined) {
-        this.#pinned = { mid };
+        this.#pinned = { mid, offset: entry.messageOffset };
         if (isOffset(entry.messageOffset)) void this.#fetchPinned(mid, entry.messageOffset);
       }
     }
-    if (entry.t === 'del' && Array.isArray(entry.mids) && entry.mids.includes(this.#pinned?.mid)) this.#pinned = undefined;
+    // Its message may have been deleted before it was pinned here, or is deleted now: by name, or with all that its author has said.
+    if (entry.t === 'pin' || entry.t === 'del') this.#unpinDeleted();
     if (entry.t === 'act' && isRecord(entry.settings)) this.#settings = { ...this.#settings, ...entry.settings };
     if (entry.t !== 'gone') this.#emit({ type: 'state' });
+  }
+
+  #unpinDeleted(): void {
+    if (this.#pinned === undefined) return;
+    const { mid, user, offset } = this.#pinned;
+    const userId = isRecord(user) ? textOf(user.id) : undefined;
+    if (this.timeline.isDeleted({ mid: String(mid), userId, offset: isOffset(offset) ? offset : undefined })) this.#pinned = undefined;
   }
 
   /** It lies before what is shown. */
@@ -601,8 +610,11 @@ export class ChatRoom {
     try {
       const frame = await this.#ask({ t: 'history', room: this.#id ?? this.name, before: offset + 1, limit: 1 });
       const found = entriesOf(frame.entries, epoch).find((entry) => entry.mid === mid);
-      if (!found || this.#pinned?.mid !== mid) return;
-      this.#pinned = { mid, user: found.user, body: found.body, at: found.at };
+      if (this.#pinned?.mid !== mid) return;
+      // It is erased: there is nothing to show.
+      this.#pinned = found && { mid, user: found.user, body: found.body, at: found.at, offset };
+      // What was on its way here may have been deleted meanwhile.
+      this.#unpinDeleted();
       this.#emit({ type: 'state' });
     } catch {
       // The next `joined` says it.

@@ -78,6 +78,20 @@ export class Timeline {
     this.#deleteBy(items);
   }
 
+  /** Whether a message that is not held here was deleted, as far as is known. */
+  isDeleted({
+    mid,
+    userId,
+    offset,
+  }: {
+    readonly mid: string;
+    readonly userId?: string | undefined;
+    readonly offset?: number | undefined;
+  }): boolean {
+    if (this.#deletedMids.has(mid) || this.#byMid.get(mid)?.deleted === true) return true;
+    return userId !== undefined && offset !== undefined && offset <= (this.#deletedUsers.get(userId) ?? -1);
+  }
+
   /** Takes away what lies above `keep`. True: a deletion was among it, and what it deleted is not here any more. */
   withdraw(keep: number): boolean {
     let from = this.#items.length;

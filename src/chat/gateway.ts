@@ -23,6 +23,7 @@ import {
   FRAMES_BURST,
   FRAMES_PER_S,
   HELLO_MS,
+  lastsMs,
   MAX_FRAME_BYTES,
   MAX_IN_FLIGHT,
   MAX_REQUESTS,
@@ -379,7 +380,7 @@ export class Gateway implements ConnectionHost {
     const { maxTextBytes, pace } = this.#options;
     const pubs = pace ? `,"pubsPerS":${pace.perS},"pubsBurst":${pace.burst}` : '';
     const limits = `{"textBytes":${maxTextBytes},"rooms":${MAX_ROOMS},"pubsInFlight":${MAX_IN_FLIGHT},"framesPerS":${FRAMES_PER_S},"framesBurst":${FRAMES_BURST}${pubs}}`;
-    return `{"t":"welcome","session":"${randomUUID()}","user":${user},"expiresAt":${expiresAt},"limits":${limits},"pingMs":${PING_MS}}`;
+    return `{"t":"welcome","session":"${randomUUID()}","user":${user},"expiresAt":${expiresAt},"expiresInMs":${lastsMs(expiresAtMs, this.wallMs())},"limits":${limits},"pingMs":${PING_MS}}`;
   }
 
   #answer(connection: Connection, frame: ClientFrame): void {

@@ -368,6 +368,10 @@ export const PING_FRAME = String.fromCharCode(0x89, 0);
 /** The answer to a ping: the same bytes (RFC 6455 5.5.3), at most 125. A string of its own, so that it does not hold on to what was read. */
 export const pongFrame = (data: Buffer): string => String.fromCharCode(0x8a, data.length) + data.toString('latin1');
 
+/** How long a token lasts from now on, for clients whose clock is another: whole ms, or null when it does not end. */
+export const lastsMs = (expiresAtMs: number | undefined, nowMs: number): string =>
+  expiresAtMs === undefined || !Number.isFinite(expiresAtMs) ? 'null' : String(Math.max(0, Math.trunc(expiresAtMs - nowMs)));
+
 export function errorFrame(id: string | undefined, code: ChatErrorCode, message: string, retryMs?: number): string {
   const forWhat = id === undefined ? '' : `"id":${JSON.stringify(id)},`;
   return `{"t":"err",${forWhat}"code":"${code}","message":${JSON.stringify(message)}${retryMs === undefined ? '' : `,"retryMs":${Math.ceil(retryMs)}`}}`;

@@ -15,6 +15,7 @@ import {
   errorFrame,
   type History,
   type Join,
+  lastsMs,
   MAX_ENTRIES,
   MAX_IN_FLIGHT,
   MAX_PAGE_BYTES,
@@ -203,7 +204,8 @@ export class Requests {
     connection.person = fresh;
     connection.expiresAtMs = fresh.expiresAtMs ?? Number.POSITIVE_INFINITY;
     this.#options.renewed(connection);
-    connection.send(ok(id, `,"expiresAt":${fresh.expiresAtMs === undefined ? 'null' : Math.trunc(fresh.expiresAtMs)}`));
+    const expiresAt = fresh.expiresAtMs === undefined ? 'null' : Math.trunc(fresh.expiresAtMs);
+    connection.send(ok(id, `,"expiresAt":${expiresAt},"expiresInMs":${lastsMs(fresh.expiresAtMs, this.#options.clock.wallMs())}`));
     this.#options.audiences.reviewAll(connection);
   }
 

@@ -83,6 +83,7 @@ export const ANSWER_FRAMES: Readonly<Record<string, FrameSchema>> = {
     session: text,
     user: orNull({ type: 'object', properties: { id: text, name: text }, required: ['id', 'name'], additionalProperties: false }),
     expiresAt: orNull({ ...atMs, description: 'ms since 1970; send `auth` before. Null: it does not end by itself' }),
+    expiresInMs: orNull({ ...whole, description: 'how long the token lasts from now on: your clock may be another' }),
     limits: {
       type: 'object',
       properties: {
@@ -106,8 +107,8 @@ export const ANSWER_FRAMES: Readonly<Record<string, FrameSchema>> = {
   ok: frame(
     'ok',
     'Answers `auth` (`expiresAt`), `leave`, `react`, `mod` (`result`).',
-    { id, expiresAt: orNull(atMs), result: { type: 'object' } },
-    ['expiresAt', 'result'],
+    { id, expiresAt: orNull(atMs), expiresInMs: orNull(whole), result: { type: 'object' } },
+    ['expiresAt', 'expiresInMs', 'result'],
   ),
   joined: frame('joined', 'Answers `join`. `offset` is where you stand with `entries`; what comes after it follows by itself.', {
     id,

@@ -23,8 +23,7 @@ interface World {
   sent(t: string): Record<string, unknown>[];
 }
 
-function world(sim: Partial<SimOptions> = {}, more: Partial<ChatClientOptions> = {}): World {
-  const clock = new FakeClock();
+function world(sim: Partial<SimOptions> = {}, more: Partial<ChatClientOptions> = {}, clock = new FakeClock()): World {
   const tokens: { fresh: boolean }[] = [];
   const sessions: SimSession[] = [];
   const chat = new SimChat({
@@ -67,6 +66,87 @@ test('a token is renewed before it ends, and the session goes on', () => {
   assert.equal(sessions.length, 1);
   assert.ok(sent('auth').length >= 10 && sent('auth').length <= 13, `${sent('auth').length} renewals in 1,000 s`);
   assert.equal(client.state.state, 'online');
+});
+
+test('a client whose clock is wrong, or jumps, renews its token when that is due, and stays', () => {
+  const HOUR_MS = 3_600_000;
+  for (const isOlder of [false, true]) {
+    for (const [what, offsetMs, jumpMs] of [
+      ['right', 0, 0],
+      ['an hour ahead', HOUR_MS, 0],
+      ['an hour behind', -HOUR_MS, 0],
+      ['a year ahead', 8766 * HOUR_MS, 0],
+      ['set forward', 0, HOUR_MS],
+      ['set back', 0, -HOUR_MS],
+      ['set right', HOUR_MS, -HOUR_MS],
+    ] as const) {
+      const time = new FakeClock();
+      let wrongMs: number = offsetMs;
+      const clock = {
+        wallMs: () => time.wallMs() + wrongMs,
+        monotonicMs: () => time.monotonicMs(),
+        after: (delayMs: number, task: () => void) => time.after(delayMs, task),
+      };
+      const { client, tokens, sessions, view } = world({ tokenLastsMs: 900_000, isOlder }, { clock }, time);
+      time.advance(2_000);
+      view.publish('hello');
+      time.advance(100_000);
+      wrongMs += jumpMs;
+      view.publish('hello again');
+      time.advance(60_000);
+      const name = `${what}, ${isOlder ? 'an older server' : 'this server'}`;
+      const early = tokens.length - 1;
+      assert.ok(early <= (jumpMs > 0 ? 1 : 0), `${name}: ${early} tokens were asked for too early`);
+      time.advance(840_000);
+      // One that does not say how long a token lasts ends it by a close.
+      const least = isOlder && offsetMs + jumpMs < 0 ? 1 : 2;
+      assert.ok(tokens.length >= least && tokens.length <= 5, `${name}: ${tokens.length - 1} fresh tokens in 1,000 s`);
+      assert.deepEqual([client.state.state, view.state, sessions.length], ['online', 'joined', 1], name);
+      assert.deepEqual(view.outgoing, [], name);
+      client.stop();
+    }
+  }
+});
+
+test('a token that is not renewed is asked for less and less often, until the server ends it', () => {
+  const given: boolean[] = [];
+  const { clock, client } = world(
+    { tokenLastsMs: 100_000 },
+    {
+      token: ({ fresh }) => {
+        given.push(fresh);
+        return fresh ? undefined : 'ann-1';
+      },
+    },
+  );
+  clock.advance(3_600_000);
+  assert.ok(given.filter((fresh) => fresh).length <= 20, `${given.length} questions in an hour`);
+  client.stop();
+});
+
+test('a laptop that has slept: the line is looked at, and what was typed before it is not sent unasked', () => {
+  const time = new FakeClock();
+  let sleptMs = 0;
+  // The monotonic clock of a browser stands still while it sleeps, and so do its timers.
+  const clock = {
+    wallMs: () => time.wallMs() + sleptMs,
+    monotonicMs: () => time.monotonicMs(),
+    after: (delayMs: number, task: () => void) => time.after(delayMs, task),
+  };
+  const { client, net, sessions, view } = world({}, { clock }, time);
+  time.advance(2_000);
+  for (const socket of net.sockets) socket.session = undefined;
+  sessions[0]!.gone();
+  view.publish('from before');
+  net.isDown = true;
+  sleptMs = 3_600_000;
+  client.wake();
+  time.advance(5_500);
+  net.isDown = false;
+  time.advance(3_000);
+  assert.equal(sessions.length, 2, 'five seconds after it woke');
+  assert.equal(view.outgoing[0]?.state, 'unsent');
+  client.stop();
 });
 
 test('a refused token is asked for anew; one that is never taken ends it', () => {

@@ -161,7 +161,7 @@ inWorld('a token that ends is renewed by one of the same subject, or closes', as
   assert.equal((await renews.ask({ t: 'auth', id: '1', token: 't-bob' })).code, 'forbidden');
   assert.equal((await renews.ask({ t: 'auth', id: '2', token: 't-nobody' })).code, 'unauthorized');
   const ok = await renews.ask({ t: 'auth', id: '3', token: 't-long' });
-  assert.deepEqual(ok, { t: 'ok', id: '3', expiresAt: world.clock.wallMs() + 100_000 });
+  assert.deepEqual(ok, { t: 'ok', id: '3', expiresAt: world.clock.wallMs() + 100_000, expiresInMs: 100_000 });
   await world.pass(12_100);
   assert.equal((await ends.closed).code, CLOSE.token);
   assert.equal((await renews.ask({ t: 'history', id: '4', room: 'radio' })).t, 'page');

@@ -66,6 +66,8 @@ export interface SimOptions {
   /** Whom a token stands for; undefined: nobody. */
   readonly whoIs?: (token: string) => SimUser | undefined;
   readonly tokenLastsMs?: number;
+  /** Says when a token ends, and not how long it lasts. */
+  readonly isOlder?: boolean;
   /** From saying to having stored. */
   readonly storeMs?: number;
   readonly pingMs?: number;
@@ -269,7 +271,7 @@ export class SimSession {
     const fail = (code: string, more: object = {}) => this.say({ t: 'err', id: frame.id, code, message: `Refused: ${code}.`, ...more });
     if (frame.t === 'auth') {
       const user = this.#chat.options.whoIs?.(String(frame.token));
-      return user?.id === this.user?.id && user ? this.say({ t: 'ok', id: frame.id, expiresAt: this.#expiresAt() }) : this.end(4001);
+      return user?.id === this.user?.id && user ? this.say({ t: 'ok', id: frame.id, ...this.#expires() }) : this.end(4001);
     }
     const room = [...this.#chat.rooms.values()].find(({ id, slug }) => id === frame.room || slug === frame.room);
     if (!room) return fail('not_found');
@@ -303,12 +305,13 @@ export class SimSession {
     const pubs = pace ? { pubsPerS: pace.perS, pubsBurst: pace.burst } : {};
     const limits = { textBytes: 8192, rooms: 20, pubsInFlight: 8, framesPerS: 120, framesBurst: 300, ...pubs };
     const user = this.user ? { id: this.user.id, name: this.user.name } : null;
-    return { session: 's', user, expiresAt: this.#expiresAt(), limits, pingMs: this.#chat.options.pingMs ?? 25_000 };
+    return { session: 's', user, ...this.#expires(), limits, pingMs: this.#chat.options.pingMs ?? 25_000 };
   }
 
-  #expiresAt(): number | null {
-    const { clock, tokenLastsMs } = this.#chat.options;
-    return this.user && tokenLastsMs !== undefined ? clock.wallMs() + tokenLastsMs : null;
+  #expires(): { expiresAt: number | null; expiresInMs?: number | null } {
+    const { clock, tokenLastsMs, isOlder } = this.#chat.options;
+    const lastsMs = this.user && tokenLastsMs !== undefined ? tokenLastsMs : null;
+    return { expiresAt: lastsMs === null ? null : clock.wallMs() + lastsMs, ...(!isOlder && { expiresInMs: lastsMs }) };
   }
 
   #hello(frame: Fields): unknown {
