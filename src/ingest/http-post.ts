@@ -30,6 +30,7 @@ export function postRefusal(refusal: HttpRefusal): Answer {
     headers: {
       'Content-Type': 'application/problem+json',
       ...(status === 401 ? { 'WWW-Authenticate': 'Bearer realm="Veza"' } : {}),
+      ...refusal.headers,
     },
     body: `${JSON.stringify({ type: 'about:blank', title: code, status, code, detail: message })}\n`,
   };

@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net';
 import { ERROR_CODES, type VezaError } from '../runtime/errors.js';
 
 /**
@@ -6,7 +7,7 @@ import { ERROR_CODES, type VezaError } from '../runtime/errors.js';
  *
  * A connection carries one request and is closed after the answer, so nothing after a body is ever read as a request.
  * What could still be read in two ways (RFC 9112 6.1 and 6.3, 5.1, 5.2) is refused with 400 all the same: both
- * Transfer-Encoding and Content-Length, either of them twice, a folded header, a space before the colon. A bare LF ends
+ * Transfer-Encoding and Content-Length, either of them twice, two Hosts, a folded header, a space before the colon. A bare LF ends
  * a line of the head, as RFC 9112 2.2 allows and old source clients need; a bare CR does not. Chunk lines need CRLF.
  */
 export class HttpRefusal extends Error {
@@ -14,12 +15,15 @@ export class HttpRefusal extends Error {
   readonly status: number;
   /** Stable word for programs, as in a problem document. */
   readonly code: string;
+  /** Of the answer, beside what every refusal has: `Allow` of a 405. */
+  readonly headers: Readonly<Record<string, string>>;
 
-  constructor(status: number, code: string, message: string) {
+  constructor(status: number, code: string, message: string, headers: Readonly<Record<string, string>> = {}) {
     super(message);
     this.name = 'HttpRefusal';
     this.status = status;
     this.code = code;
+    this.headers = headers;
   }
 }
 
@@ -33,7 +37,7 @@ export type HttpVersion = 'HTTP/1.0' | 'HTTP/1.1' | 'ICE/1.0';
 
 export interface RequestHead {
   readonly method: string;
-  /** Percent-encoded, beginning with a slash, without the query. `*` for OPTIONS. */
+  /** Beginning with a slash, without the query; percent-encoded but for what needs not be (RFC 3986 6.2.2.2). `*` only with OPTIONS. */
   readonly path: string;
   /** After the question mark, percent-encoded; empty when there is none. */
   readonly query: string;
@@ -130,11 +134,31 @@ export class HeadParser {
   }
 }
 
+/** `uri-host [ ":" port ]` (RFC 9110 7.2), of a name, an IPv4 or a bracketed IPv6 address. */
+const HOST = /^(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*(?::[0-9]{0,5})?$|^\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{0,5})?$/;
+/** RFC 3986 3.3. */
+const PATH = /^\/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*$/;
+
+function isHost(host: string): boolean {
+  if (host.startsWith('[')) return HOST.test(host) && isIPv6(host.slice(1, host.indexOf(']')));
+  // libshout writes an IPv6 address without its brackets.
+  return HOST.test(host) || isIPv6(host.replace(/:[0-9]{1,5}$/, ''));
+}
+
+/** RFC 9112 3.2: an HTTP/1.1 request has one Host, which may be empty. HTTP/1.0 and ICE/1.0 need none. */
+export function checkHost({ version, headers }: Pick<RequestHead, 'version' | 'headers'>): void {
+  const host = headers.get('host');
+  if (host === undefined && version === 'HTTP/1.1') throw new HttpRefusal(400, 'bad_request', 'HTTP/1.1 needs the header Host');
+  if (host !== undefined && !isHost(host)) throw new HttpRefusal(400, 'bad_request', 'the header Host is not a host');
+}
+
 function parseRequestLine(line: string): Pick<RequestHead, 'method' | 'path' | 'query' | 'version'> {
-  const [method, target, version, ...rest] = line.split(' ');
-  if (!method || !target || !version || rest.length > 0 || !TOKEN.test(method)) {
+  const [method, target, given, ...rest] = line.split(' ');
+  if (!method || !target || !given || rest.length > 0 || !TOKEN.test(method)) {
     throw new HttpRefusal(400, 'bad_request', 'the first line is not an HTTP request');
   }
+  // RFC 9110 2.5: a higher minor version is understood as the highest that is known.
+  const version = /^HTTP\/1\.[1-9]$/.test(given) ? 'HTTP/1.1' : given;
   if (version !== 'HTTP/1.1' && version !== 'HTTP/1.0' && version !== 'ICE/1.0') {
     const known = /^(HTTP|ICE)\/[0-9.]{1,7}$/.test(version);
     throw new HttpRefusal(
@@ -143,16 +167,27 @@ function parseRequestLine(line: string): Pick<RequestHead, 'method' | 'path' | '
       'HTTP/1.1, HTTP/1.0 or ICE/1.0 is spoken here',
     );
   }
-  // RFC 9112 3.2.2: the absolute form is accepted from any client.
-  const local = target.replace(/^http:\/\/[^/?]*/i, '') || '/';
-  if (target !== '*' && !local.startsWith('/')) throw new HttpRefusal(400, 'bad_request', 'the address does not begin with a slash');
+  return { method, ...parseTarget(method, target), version };
+}
+
+/** Origin form, absolute form (RFC 9112 3.2.2: accepted from any client) and, for OPTIONS, the asterisk. */
+function parseTarget(method: string, target: string): { path: string; query: string } {
+  if (target === '*' && method === 'OPTIONS') return { path: '*', query: '' };
+  const absolute = /^http:\/\/([^/?#]*)(.*)$/is.exec(target);
+  if (absolute && (absolute[1] === '' || !isHost(absolute[1]!))) {
+    throw new HttpRefusal(400, 'bad_request', 'the address names no host');
+  }
+  const local = absolute ? absolute[2]!.replace(/^(?!\/)/, '/') : target;
   const mark = local.indexOf('?');
-  return {
-    method,
-    path: mark < 0 ? local : local.slice(0, mark),
-    query: mark < 0 ? '' : local.slice(mark + 1),
-    version,
-  };
+  const path = mark < 0 ? local : local.slice(0, mark);
+  // A query is as encoders write it: song titles with bytes above ASCII and a bare percent sign.
+  if (!PATH.test(path)) throw new HttpRefusal(400, 'bad_request', 'the address is not a path');
+  return { path: path.replace(/%[0-9A-Fa-f]{2}/g, unreserved), query: mark < 0 ? '' : local.slice(mark + 1) };
+}
+
+function unreserved(encoded: string): string {
+  const character = String.fromCharCode(Number.parseInt(encoded.slice(1), 16));
+  return /[A-Za-z0-9._~-]/.test(character) ? character : encoded;
 }
 
 /** How the end of a body is told. */
@@ -247,10 +282,12 @@ export class BodyReader {
     }
     if (this.#state === 'trailer') {
       if (line === '') this.#state = 'done';
+      else if (!TOKEN.test(line.slice(0, Math.max(0, line.indexOf(':')))))
+        throw new HttpRefusal(400, 'bad_request', 'a trailer without a proper name');
       else this.#countExtra(line.length);
       return;
     }
-    const match = /^([0-9A-Fa-f]{1,12})[ \t]*(;.*)?$/.exec(line);
+    const match = /^([0-9A-Fa-f]{1,12})[ \t]*(;[^\r]*)?$/.exec(line);
     if (!match) throw new HttpRefusal(400, 'bad_request', 'a chunk without a size');
     this.#countExtra(line.length - match[1]!.length);
     this.#left = Number.parseInt(match[1]!, 16);
@@ -298,17 +335,25 @@ export interface Answer {
   readonly body?: string;
 }
 
-/**
- * ICE/1.0 and HTTP/1.0 are answered as HTTP/1.0: libshout and darkice look for that line. `open`: the client goes on
- * sending after this answer, which has no body.
- */
-export function renderAnswer(answer: Answer, version: HttpVersion, open = false): Buffer {
+export interface AnswerOptions {
+  readonly version: HttpVersion;
+  /** For `Date` (RFC 9110 6.6.1). */
+  readonly wallMs: number;
+  /** The client goes on sending after this answer, which has no body. */
+  readonly open?: boolean;
+  /** HEAD: the head of what GET would be answered, and nothing behind it (RFC 9110 9.3.2). */
+  readonly bodiless?: boolean;
+}
+
+/** ICE/1.0 and HTTP/1.0 are answered as HTTP/1.0: libshout and darkice look for that line. */
+export function renderAnswer(answer: Answer, { version, wallMs, open = false, bodiless = false }: AnswerOptions): Buffer {
   const body = Buffer.from(answer.body ?? '');
   const lines = [`${version === 'HTTP/1.1' ? version : 'HTTP/1.0'} ${answer.status} ${REASONS[answer.status] ?? 'Error'}`];
   for (const [name, value] of Object.entries(answer.headers ?? {})) lines.push(`${name}: ${value}`);
   if (answer.status >= 200) {
     if (answer.status !== 204 && !open) lines.push(`Content-Length: ${body.length}`);
-    lines.push('Cache-Control: no-store', 'Connection: close');
+    lines.push(`Date: ${new Date(wallMs).toUTCString()}`, 'Cache-Control: no-store', 'Connection: close');
   }
-  return Buffer.concat([Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), body]);
+  const head = Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
+  return bodiless ? head : Buffer.concat([head, body]);
 }

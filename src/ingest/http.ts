@@ -7,6 +7,7 @@ import {
   type Answer,
   BodyReader,
   type ChunkLimits,
+  checkHost,
   type Framing,
   framingOf,
   type HeadLimits,
@@ -98,7 +99,8 @@ export class IngestHttpServer {
         socket.once('close', () => this.#connections.delete(connection));
       },
       onTurnedAway: (socket) => {
-        socket.end(renderAnswer(icecastRefusal(refusalFor(new VezaError('busy', 'too many connections'))), 'HTTP/1.0'));
+        const busy = icecastRefusal(refusalFor(new VezaError('busy', 'too many connections')));
+        socket.end(renderAnswer(busy, { version: 'HTTP/1.0', wallMs: clock.wallMs() }));
         socket.destroySoon();
       },
       onSweep: (nowMs) => {
@@ -278,49 +280,53 @@ class Connection {
 
   async #route(head: RequestHead): Promise<void> {
     const { method, path } = head;
-    const post = path.startsWith('/ingest/') ? channelOf(path.slice('/ingest'.length)) : undefined;
-    if (post !== undefined) {
-      this.#protocol = 'post';
-      this.#channel = post;
-      allow(method, ['POST']);
-      return this.#publish(post, postKey(head), postFraming(framingOf(head), head));
+    const resource = resourceOf(path);
+    if (resource?.kind === 'post') this.#protocol = 'post';
+    this.#channel = resource?.channel;
+    // What makes the request doubtful as a whole comes before what it asks for.
+    checkHost(head);
+    const framing = framingOf(head);
+    checkExpect(head);
+    if (!METHODS.has(method)) throw new HttpRefusal(501, 'not_implemented', `the method ${method.slice(0, 20)} is not known here`);
+    if (!resource) throw new HttpRefusal(404, 'not_found', `there is nothing at this address. ${USAGE}`);
+    const allowed = ALLOWED[resource.kind];
+    if (method === 'OPTIONS') return this.#answer({ status: 204, headers: { Allow: allowed.join(', ') } });
+    if (!allowed.includes(method)) {
+      const useful = allowed.filter((other) => other !== 'HEAD' && other !== 'OPTIONS').join(' and ');
+      throw new HttpRefusal(405, 'method_not_allowed', `this address takes ${useful}`, { Allow: allowed.join(', ') });
     }
-    if (path === '/admin/metadata') {
-      allow(method, ['GET']);
-      const key = icecastKey(head);
-      const { channel, update } = readMetadataCall(head.query, channelOf);
-      this.#channel = channel;
-      const request = this.#publishRequest(channel, key);
-      // Without a title the key is still checked: an empty call must not tell more than a full one.
-      if (update) await this.#context.gate.title(request, update);
-      else await this.#context.gate.admit(request);
-      if (this.#phase === 'deciding') this.#answer(METADATA_DONE);
-      return;
+    switch (resource.kind) {
+      case 'post':
+        return this.#publish(resource.channel, postKey(head), postFraming(framing, head));
+      case 'mount':
+        // Encoders send without a length until they stop, which HTTP does not know.
+        return this.#publish(resource.channel, icecastKey(head), framing.kind === 'none' ? { kind: 'close' } : framing);
+      case 'metadata':
+        return this.#metadata(head);
+      case 'status':
+        // BUTT asks every second how many listen. They are counted elsewhere; without the number it shows none.
+        return this.#answer(STATUS);
+      case 'root':
+      case 'server':
+        return this.#answer(text(`Veza takes broadcasters here. ${USAGE}`));
     }
-    const mount = channelOf(path);
-    if (mount !== undefined && (method === 'PUT' || method === 'SOURCE')) {
-      this.#channel = mount;
-      const framing = framingOf(head);
-      // Encoders send without a length until they stop, which HTTP does not know.
-      return this.#publish(mount, icecastKey(head), framing.kind === 'none' ? { kind: 'close' } : framing);
-    }
-    if (method === 'OPTIONS') {
-      const options = path.startsWith('/ingest/') ? 'POST, OPTIONS' : 'PUT, SOURCE, GET, OPTIONS';
-      return this.#answer({ status: 204, headers: { Allow: options } });
-    }
-    if (path === '/' && method === 'GET') return this.#answer(text(`Veza takes broadcasters here. ${USAGE}`));
-    // BUTT asks every second how many listen. They are counted elsewhere; without the number it shows none.
-    if (path === '/status-json.xsl' && method === 'GET') return this.#answer(STATUS);
-    if (mount !== undefined) allow(method, ['PUT', 'SOURCE']);
-    throw new HttpRefusal(404, 'not_found', `there is nothing at this address. ${USAGE}`);
+  }
+
+  async #metadata(head: RequestHead): Promise<void> {
+    const { gate } = this.#context;
+    const key = icecastKey(head);
+    const { channel, update } = readMetadataCall(head.query, channelOf);
+    this.#channel = channel;
+    const request = this.#publishRequest(channel, key);
+    // Without a title the key is still checked: an empty call must not tell more than a full one. HEAD changes nothing (RFC 9110 9.2.1).
+    if (update && head.method !== 'HEAD') await gate.title(request, update);
+    else await gate.admit(request);
+    if (this.#phase === 'deciding') this.#answer(METADATA_DONE);
   }
 
   async #publish(channel: string, key: string, framing: Framing): Promise<void> {
     const { gate, limits, log } = this.#context;
     const head = this.#head!;
-    const expect = head.headers.get('expect')?.toLowerCase();
-    if (expect !== undefined && expect !== '100-continue')
-      throw new HttpRefusal(417, 'expectation_failed', 'only 100-continue may be expected');
     const admission = await gate.admit(this.#publishRequest(channel, key));
     if (this.#phase !== 'deciding') return;
     this.#settle();
@@ -336,11 +342,13 @@ class Connection {
     this.#enter('sniffing', limits.sniffMs);
     // RFC 9110 10.1.1: an expectation of an HTTP/1.0 client is ignored. Who sends until close without one waits for a
     // whole answer before its first byte (libshout, darkice, liquidsoap) and cannot be told anything later.
-    const waits = expect !== undefined && head.version === 'HTTP/1.1';
-    if (waits) this.#socket.write(renderAnswer({ status: 100 }, head.version));
+    const waits = head.headers.has('expect') && head.version === 'HTTP/1.1';
+    const { version } = head;
+    const wallMs = this.#context.clock.wallMs();
+    if (waits) this.#socket.write(renderAnswer({ status: 100 }, { version, wallMs }));
     else if (framing.kind === 'close' && this.#protocol === 'icecast') {
       this.#answered = true;
-      this.#socket.write(renderAnswer({ status: 200 }, head.version, true));
+      this.#socket.write(renderAnswer({ status: 200 }, { version, wallMs, open: true }));
     }
     if (this.#body.done) this.#finish('finished');
     else this.#socket.resume();
@@ -392,9 +400,10 @@ class Connection {
 
   #answer(answer: Answer): void {
     const version: HttpVersion = this.#head?.version ?? 'HTTP/1.0';
+    const options = { version, wallMs: this.#context.clock.wallMs(), bodiless: this.#head?.method === 'HEAD' };
     this.#enter('closing', this.#context.limits.lingerMs);
     // Closing with unread bytes would send a reset, and the client might never see the answer.
-    this.#socket.end(this.#answered ? '' : renderAnswer(answer, version));
+    this.#socket.end(this.#answered ? '' : renderAnswer(answer, options));
     this.#socket.resume();
   }
 }
@@ -406,8 +415,39 @@ const STATUS: Answer = { status: 200, headers: { 'Content-Type': 'application/js
 
 const text = (body: string): Answer => ({ status: 200, headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body: `${body}\n` });
 
-function allow(method: string, methods: readonly string[]): void {
-  if (!methods.includes(method)) throw new HttpRefusal(405, 'method_not_allowed', `this address takes ${methods.join(' and ')}`);
+type Resource =
+  /** `*`: the port as a whole, of which only OPTIONS can ask. */
+  | { readonly kind: 'server' | 'root' | 'status' | 'metadata'; readonly channel?: undefined }
+  | { readonly kind: 'post' | 'mount'; readonly channel: string };
+
+const ALLOWED: Readonly<Record<Resource['kind'], readonly string[]>> = {
+  server: ['PUT', 'SOURCE', 'GET', 'OPTIONS', 'HEAD', 'POST'],
+  root: ['GET', 'HEAD', 'OPTIONS'],
+  status: ['GET', 'HEAD', 'OPTIONS'],
+  metadata: ['GET', 'HEAD', 'OPTIONS'],
+  post: ['POST', 'OPTIONS'],
+  mount: ['PUT', 'SOURCE', 'OPTIONS'],
+};
+
+/** RFC 9110 9.1: another method is not implemented, whatever the address; one of these may just not be allowed there. */
+const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH', 'SOURCE']);
+
+function resourceOf(path: string): Resource | undefined {
+  if (path === '*') return { kind: 'server' };
+  if (path === '/') return { kind: 'root' };
+  if (path === '/status-json.xsl') return { kind: 'status' };
+  if (path === '/admin/metadata') return { kind: 'metadata' };
+  const posted = path.startsWith('/ingest/') ? channelOf(path.slice('/ingest'.length)) : undefined;
+  if (posted !== undefined) return { kind: 'post', channel: posted };
+  const mount = channelOf(path);
+  return mount === undefined ? undefined : { kind: 'mount', channel: mount };
+}
+
+/** RFC 9110 10.1.1; an expectation of an HTTP/1.0 client is ignored. */
+function checkExpect({ version, headers }: RequestHead): void {
+  const expect = headers.get('expect')?.toLowerCase();
+  if (version !== 'HTTP/1.1' || expect === undefined || expect === '100-continue') return;
+  throw new HttpRefusal(417, 'expectation_failed', 'only 100-continue may be expected');
 }
 
 /** The channel of a path `/{channel}`; undefined when it is not one. */

@@ -25,6 +25,7 @@ export function icecastRefusal(refusal: HttpRefusal): Answer {
     headers: {
       'Content-Type': 'text/plain; charset=utf-8',
       ...(refusal.status === 401 ? { 'WWW-Authenticate': REALM } : {}),
+      ...refusal.headers,
     },
     body: `${refusal.message}\n`,
   };

@@ -1,5 +1,5 @@
 import { type AddressInfo, createServer, type Server, type ServerOpts, type Socket } from 'node:net';
-import { plainAddress } from '../runtime/addresses.js';
+import { addressGroup, plainAddress } from '../runtime/addresses.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
@@ -8,7 +8,7 @@ import type { Log } from '../runtime/log.js';
 const SWEEP_MS = 500;
 
 export interface ListenerLimits {
-  /** Connections of one address whose key is not accepted yet. */
+  /** Connections of one address (of IPv6 one /64) whose key is not accepted yet. */
   readonly connectionsPerAddress: number;
   /** The same of all addresses. */
   readonly connections: number;
@@ -78,23 +78,24 @@ export class IngestListener {
   #accept(socket: Socket): void {
     const { limits } = this.#options;
     const address = plainAddress(socket.remoteAddress);
-    const fromAddress = this.#waiting.get(address) ?? 0;
+    const network = addressGroup(address);
+    const fromAddress = this.#waiting.get(network) ?? 0;
     if (fromAddress >= limits.connectionsPerAddress || this.#waitingTotal >= limits.connections || !this.#server) {
       this.#turnedAway++;
       socket.on('error', () => socket.destroy());
       this.#options.onTurnedAway(socket);
       return;
     }
-    this.#waiting.set(address, fromAddress + 1);
+    this.#waiting.set(network, fromAddress + 1);
     this.#waitingTotal++;
     let waiting = true;
     const admitted = () => {
       if (!waiting) return;
       waiting = false;
       this.#waitingTotal--;
-      const left = (this.#waiting.get(address) ?? 1) - 1;
-      if (left > 0) this.#waiting.set(address, left);
-      else this.#waiting.delete(address);
+      const left = (this.#waiting.get(network) ?? 1) - 1;
+      if (left > 0) this.#waiting.set(network, left);
+      else this.#waiting.delete(network);
     };
     socket.once('close', admitted);
     this.#options.onConnection(socket, address, admitted);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { BodyReader, framingOf, HeadParser, HttpRefusal, type RequestHead } from '../../src/ingest/http-wire.js';
+import { BodyReader, checkHost, framingOf, HeadParser, HttpRefusal, type RequestHead } from '../../src/ingest/http-wire.js';
 
 const HEAD_LIMITS = { headBytes: 16 * 1024, headers: 100 };
 const CHUNK_LIMITS = { chunkBytes: 1000, chunkLineBytes: 32, chunkExtraBytes: 64 };
@@ -68,6 +68,17 @@ const BROKEN: readonly [name: string, text: string, status: number][] = [
   ['a zero byte', 'GET / HTTP/1.1\r\nA: b\0\r\n\r\n', 400],
   ['TLS', '\x16\x03\x01\x02\x00\x01\x00', 400],
   ['two lengths', 'PUT / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n', 400],
+  ['two Hosts', 'GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n', 400],
+  ['a first header that is folded', 'GET / HTTP/1.1\r\n A: b\r\n\r\n', 400],
+  ['an absolute address without a host', 'GET http:///radio HTTP/1.1\r\n\r\n', 400],
+  ['an absolute address whose host is none', 'GET http://[%]/ HTTP/1.1\r\n\r\n', 400],
+  ['an absolute address with a user', 'GET http://user@host/ HTTP/1.1\r\n\r\n', 400],
+  ['an absolute address of another scheme', 'GET https://host/ HTTP/1.1\r\n\r\n', 400],
+  ['an authority', 'CONNECT host:8000 HTTP/1.1\r\n\r\n', 400],
+  ['an asterisk that is not of OPTIONS', 'GET * HTTP/1.1\r\n\r\n', 400],
+  ['a broken escape', 'GET /%zz HTTP/1.1\r\n\r\n', 400],
+  ['a byte above ASCII in the path', 'GET /caf\xe9 HTTP/1.1\r\n\r\n', 400],
+  ['a fragment', 'GET /a#b HTTP/1.1\r\n\r\n', 400],
   ['two authorizations', 'PUT / HTTP/1.1\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n', 400],
 ];
 
@@ -84,6 +95,25 @@ for (const [name, text, status] of BROKEN) {
     );
   });
 }
+
+test('http head: a higher minor version is understood, unreserved escapes are letters, a query may be as encoders write it', () => {
+  assert.equal(parse('GET / HTTP/1.2\r\n\r\n')!.head.version, 'HTTP/1.1');
+  assert.equal(parse('GET /r%61dio%2F HTTP/1.1\r\n\r\n')!.head.path, '/radio%2F');
+  assert.equal(parse('GET /admin/metadata?song=100%&x=caf\xe9#1 HTTP/1.1\r\n\r\n')!.head.query, 'song=100%&x=caf\xe9#1');
+});
+
+test('http head: Host', () => {
+  const check = (version: RequestHead['version'], host: string | undefined) =>
+    checkHost({ version, headers: new Map(host === undefined ? [] : [['host', host]]) });
+  assert.throws(() => check('HTTP/1.1', undefined), refused(400));
+  check('HTTP/1.0', undefined);
+  check('ICE/1.0', undefined);
+  for (const host of ['', 'x', 'x:8000', '192.0.2.1:80', '[2001:db8::1]:8000', '2001:db8::1:8000', 'a_b.example', 'x:'])
+    check('HTTP/1.1', host);
+  for (const host of ['a b', 'a/b', 'a@b', '[::1', '[x]', 'x:y', 'x:1:2', 'x, y', 'x:123456', '%', '[%]', '<x>', 'http://x']) {
+    assert.throws(() => check('HTTP/1.1', host), refused(400), host);
+  }
+});
 
 test('http head: its limits, and one past them', () => {
   const limits = { headBytes: 60, headers: 2 };
@@ -159,7 +189,23 @@ test('http body: chunks, extensions and trailers, cut in any size', () => {
 });
 
 test('http body: broken chunks and limits one past', () => {
-  for (const text of ['x\r\n', '\r\n', '4\nabcd', '3\r\nabcd\r\n', '-1\r\n', '0x4\r\n', ' 4\r\n', '4 4\r\n', '1234567890123\r\n']) {
+  for (const text of [
+    'x\r\n',
+    '\r\n',
+    '4\nabcd',
+    '3\r\nabcd\r\n',
+    '-1\r\n',
+    '0x4\r\n',
+    ' 4\r\n',
+    '4 4\r\n',
+    '1234567890123\r\n',
+    '1;a\rb\r\n',
+    '0\r\nno trailer\r\n\r\n',
+    '0\r\n a: b\r\n\r\n',
+    '+1\r\n',
+    '1\r\nab\r\n',
+    '1e\xff\r\n',
+  ]) {
     assert.throws(() => readBody(text), refused(400), JSON.stringify(text));
     assert.throws(() => readBody(text, 1), refused(400), JSON.stringify(text));
   }

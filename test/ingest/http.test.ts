@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { Socket } from 'node:net';
 import { before, test } from 'node:test';
 import { plainAddress } from '../../src/runtime/addresses.js';
 import { FakeClock } from '../../src/runtime/clock.js';
@@ -19,9 +20,9 @@ before(async () => {
 
 const chunk = (bytes: Uint8Array) => Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, Buffer.from('\r\n')]);
 const LAST_CHUNK = '0\r\n\r\n';
-const PUT = `PUT /radio HTTP/1.1\r\n${BASIC}`;
+const PUT = `PUT /radio HTTP/1.1\r\nHost: x\r\n${BASIC}`;
 const SOURCE = `SOURCE /radio HTTP/1.0\r\n${BASIC}`;
-const POST = `POST /ingest/radio HTTP/1.1\r\n${BEARER}`;
+const POST = `POST /ingest/radio HTTP/1.1\r\nHost: x\r\n${BEARER}`;
 const CHUNKED = 'Transfer-Encoding: chunked\r\n';
 
 test('http: POST in chunks ends as finished, with 200 after the last one', async (t) => {
@@ -106,27 +107,29 @@ test('http: 100 Continue comes after the key, never before a refusal', async (t)
   const source = await gate.source();
   await source.until(() => source.sizeBytes === mp3.length);
   good.socket.destroy();
-  const bad = new RawClient(port).send(`PUT /radio HTTP/1.1\r\nAuthorization: Basic c291cmNlOndyb25n\r\nExpect: 100-continue\r\n\r\n`);
+  const bad = new RawClient(port).send(
+    `PUT /radio HTTP/1.1\r\nHost: x\r\nAuthorization: Basic c291cmNlOndyb25n\r\nExpect: 100-continue\r\n\r\n`,
+  );
   assert.match(await bad.answer(), /^HTTP\/1\.1 401 .*\r\nWWW-Authenticate: Basic realm/s);
   assert.match(await new RawClient(port).send(`${PUT}Expect: a-miracle\r\n\r\n`).answer(), /^HTTP\/1\.1 417 /);
 });
 
 const REFUSALS: readonly [name: string, request: string, expected: RegExp][] = [
-  ['no key', 'PUT /radio HTTP/1.1\r\n\r\n', /^HTTP\/1\.1 401 .*WWW-Authenticate: Basic/s],
-  ['a key that is not base64', 'PUT /radio HTTP/1.1\r\nAuthorization: Basic ###\r\n\r\n', /^HTTP\/1\.1 401 /],
-  ['an empty password', 'PUT /radio HTTP/1.1\r\nAuthorization: Basic c291cmNlOg==\r\n\r\n', /^HTTP\/1\.1 401 /],
+  ['no key', 'PUT /radio HTTP/1.1\r\nHost: x\r\n\r\n', /^HTTP\/1\.1 401 .*WWW-Authenticate: Basic/s],
+  ['a key that is not base64', 'PUT /radio HTTP/1.1\r\nHost: x\r\nAuthorization: Basic ###\r\n\r\n', /^HTTP\/1\.1 401 /],
+  ['an empty password', 'PUT /radio HTTP/1.1\r\nHost: x\r\nAuthorization: Basic c291cmNlOg==\r\n\r\n', /^HTTP\/1\.1 401 /],
   [
     'POST without a key',
-    `POST /ingest/radio HTTP/1.1\r\n${CHUNKED}\r\n`,
+    `POST /ingest/radio HTTP/1.1\r\nHost: x\r\n${CHUNKED}\r\n`,
     /^HTTP\/1\.1 401 .*WWW-Authenticate: Bearer.*"code":"unauthorized"/s,
   ],
-  ['an unknown channel', `PUT /elsewhere HTTP/1.1\r\n${BASIC}\r\n`, /^HTTP\/1\.1 404 /],
+  ['an unknown channel', `PUT /elsewhere HTTP/1.1\r\nHost: x\r\n${BASIC}\r\n`, /^HTTP\/1\.1 404 /],
   ['both framings', `${POST}${CHUNKED}Content-Length: 3\r\n\r\nabc`, /^HTTP\/1\.1 400 .*"code":"bad_request"/s],
   ['an unknown coding', `${POST}Transfer-Encoding: gzip\r\n\r\n`, /^HTTP\/1\.1 501 /],
-  ['PUT to the POST address', `PUT /ingest/radio HTTP/1.1\r\n${BASIC}\r\n`, /^HTTP\/1\.1 405 /],
-  ['a listener', 'GET /radio HTTP/1.1\r\n\r\n', /^HTTP\/1\.1 405 .*PUT and SOURCE/s],
+  ['PUT to the POST address', `PUT /ingest/radio HTTP/1.1\r\nHost: x\r\n${BASIC}\r\n`, /^HTTP\/1\.1 405 /],
+  ['a listener', 'GET /radio HTTP/1.1\r\nHost: x\r\n\r\n', /^HTTP\/1\.1 405 .*PUT and SOURCE/s],
   ['a statistics probe', 'GET /admin/stats HTTP/1.0\r\n\r\n', /^HTTP\/1\.0 404 .*web port/s],
-  ['another address', 'GET /a/b HTTP/1.1\r\n\r\n', /^HTTP\/1\.1 404 /],
+  ['another address', 'GET /a/b HTTP/1.1\r\nHost: x\r\n\r\n', /^HTTP\/1\.1 404 /],
   ['a broken head', 'GET\r\n\r\n', /^HTTP\/1\.0 400 /],
   ['TLS', '\x16\x03\x01\x02\x00\x01\x00', /^HTTP\/1\.0 400 .*TLS/s],
   [
@@ -156,11 +159,14 @@ for (const [name, request, expected] of REFUSALS) {
 test('http: OPTIONS and the front page say what this port is', async (t) => {
   const { port } = await setUp(t);
   assert.match(
-    await new RawClient(port).send('OPTIONS * HTTP/1.1\r\n\r\n').answer(),
+    await new RawClient(port).send('OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n').answer(),
     /^HTTP\/1\.1 204 .*\r\nAllow: PUT, SOURCE, GET, OPTIONS/s,
   );
-  assert.match(await new RawClient(port).send('GET / HTTP/1.1\r\n\r\n').answer(), /^HTTP\/1\.1 200 .*broadcasters/s);
-  assert.match(await new RawClient(port).send('GET /status-json.xsl HTTP/1.1\r\n\r\n').answer(), /^HTTP\/1\.1 200 .*\{"icestats":/s);
+  assert.match(await new RawClient(port).send('GET / HTTP/1.1\r\nHost: x\r\n\r\n').answer(), /^HTTP\/1\.1 200 .*broadcasters/s);
+  assert.match(
+    await new RawClient(port).send('GET /status-json.xsl HTTP/1.1\r\nHost: x\r\n\r\n').answer(),
+    /^HTTP\/1\.1 200 .*\{"icestats":/s,
+  );
 });
 
 test('http: what the gate says becomes a status', async (t) => {
@@ -242,7 +248,7 @@ test('http: deadlines of the head, the key, the container and the silence', asyn
     return client;
   };
   /** The server has read what was sent before: it has answered somebody who came later. */
-  const settled = () => new RawClient(port).send('GET / HTTP/1.1\r\n\r\n').answer();
+  const settled = () => new RawClient(port).send('GET / HTTP/1.1\r\nHost: x\r\n\r\n').answer();
 
   const head = await open('PUT /radio HT');
   await settled();
@@ -293,7 +299,7 @@ test('http: 500 connections that say nothing: bounded, then dropped; a source on
   clock.advance(500);
   for (const client of crowd.slice(0, 100)) assert.equal(await client.answer(), '');
   assert.equal(source.how, undefined);
-  assert.match(await new RawClient(port).send('GET / HTTP/1.1\r\n\r\n').answer(), /^HTTP\/1\.1 200/);
+  assert.match(await new RawClient(port).send('GET / HTTP/1.1\r\nHost: x\r\n\r\n').answer(), /^HTTP\/1\.1 200/);
 });
 
 test('http: the limit of all connections holds over addresses, and those on air do not count', async (t) => {
@@ -305,8 +311,108 @@ test('http: the limit of all connections holds over addresses, and those on air 
   const waiting = new RawClient(port);
   await once(waiting.socket, 'connect');
   assert.match(await new RawClient(port).answer(), /^HTTP\/1\.0 503 /);
-  waiting.send('GET / HTTP/1.1\r\n\r\n');
+  waiting.send('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
   assert.match(await waiting.answer(), /^HTTP\/1\.1 200/);
+});
+
+test('http: the addresses of one /64 are one client, those of another and of IPv4 are not', async (t) => {
+  const { port } = await setUp(t, { limits: { connections: 100, connectionsPerAddress: 2 } });
+  let peer = '';
+  // What Node asks the kernel once for each socket.
+  t.mock.method(Socket.prototype as unknown as { _getpeername(): unknown }, '_getpeername', () => ({
+    address: peer,
+    family: 'IPv6',
+    port: 1,
+  }));
+  const held: RawClient[] = [];
+  const connectFrom = async (address: string) => {
+    peer = address;
+    const client = new RawClient(port);
+    held.push(client);
+    await once(client.socket, 'connect');
+    client.send('GET / HTTP/1.1\r\nHost: x\r\n\r\n'.slice(0, -2));
+    return client;
+  };
+  for (const address of ['2001:db8::1', '2001:db8::2']) await connectFrom(address);
+  for (const address of ['2001:db8::3', '2001:db8:0:0:ffff::1']) {
+    assert.match(await (await connectFrom(address)).answer(), /^HTTP\/1\.0 503 /, address);
+  }
+  for (const address of ['2001:db8:0:1::1', '192.0.2.1', '::ffff:192.0.2.1']) {
+    const client = await connectFrom(address);
+    client.send('\r\n');
+    assert.match(await client.answer(), /^HTTP\/1\.1 200 /, address);
+  }
+  for (const client of held) client.socket.destroy();
+});
+
+test('http: HEAD is answered as GET, without a body; every answer has its date', async (t) => {
+  const clock = new FakeClock();
+  const { port } = await setUp(t, { clock });
+  const date = `Date: ${new Date(clock.wallMs()).toUTCString()}`;
+  const ask = async (method: string, path: string, headers = '') => {
+    const answer = await new RawClient(port).send(`${method} ${path} HTTP/1.1\r\nHost: x\r\n${headers}\r\n`).answer();
+    assert.ok(answer.includes(date), `${method} ${path}`);
+    return answer;
+  };
+  for (const path of ['/', '/status-json.xsl', '/nothing/here', '/radio', '/ingest/radio', '/admin/metadata']) {
+    const get = await ask('GET', path);
+    assert.equal(await ask('HEAD', path), get.slice(0, get.indexOf('\r\n\r\n') + 4), path);
+  }
+  assert.match(await ask('HEAD', '/'), /^HTTP\/1\.1 200 .*Content-Length: [1-9]/s);
+  for (const [method, path, allow] of [
+    ['GET', '/radio', 'PUT, SOURCE, OPTIONS'],
+    ['DELETE', '/radio', 'PUT, SOURCE, OPTIONS'],
+    ['PUT', '/ingest/radio', 'POST, OPTIONS'],
+    ['TRACE', '/', 'GET, HEAD, OPTIONS'],
+    ['POST', '/admin/metadata', 'GET, HEAD, OPTIONS'],
+    ['SOURCE', '/status-json.xsl', 'PUT, SOURCE, OPTIONS'],
+  ] as const) {
+    const answer = await ask(method, path);
+    if (path === '/status-json.xsl') assert.match(answer, /\r\nAllow: GET, HEAD, OPTIONS\r\n/);
+    else assert.match(answer, new RegExp(`^HTTP/1\\.1 405 .*\\r\\nAllow: ${allow}\\r\\n`, 's'));
+  }
+  assert.match(await ask('OPTIONS', '*'), /^HTTP\/1\.1 204 .*Allow: PUT, SOURCE, GET, OPTIONS, HEAD, POST\r\n/s);
+  assert.match(await ask('BREW', '/'), /^HTTP\/1\.1 501 /);
+});
+
+test('http: HEAD of a metadata call checks the key and changes nothing', async (t) => {
+  const { gate, port } = await setUp(t);
+  const call = (method: string, authorization: string) =>
+    new RawClient(port)
+      .send(`${method} /admin/metadata?mount=/radio&mode=updinfo&song=a HTTP/1.1\r\nHost: x\r\n${authorization}\r\n`)
+      .answer();
+  assert.match(await call('HEAD', BASIC), /^HTTP\/1\.1 200 .*\r\n\r\n$/s);
+  assert.match(await call('HEAD', ''), /^HTTP\/1\.1 401 .*\r\n\r\n$/s);
+  assert.equal(gate.titles.length, 0);
+  assert.match(await call('GET', BASIC), /^HTTP\/1\.1 200 /);
+  assert.equal(gate.titles.length, 1);
+});
+
+test('http: what makes a request doubtful is refused at every address, before its key is looked at', async (t) => {
+  const { gate, port } = await setUp(t);
+  for (const path of ['/', '/radio', '/ingest/radio', '/status-json.xsl', '/nothing/here']) {
+    const method = path === '/radio' ? 'PUT' : path === '/ingest/radio' ? 'POST' : 'GET';
+    const ask = (headers: string, version = 'HTTP/1.1') =>
+      new RawClient(port).send(`${method} ${path} ${version}\r\n${BASIC}${headers}\r\n`).answer();
+    assert.match(await ask(''), /^HTTP\/1\.1 400 /, 'no Host');
+    assert.match(await ask('Host: x\r\nHost: y\r\n'), /^HTTP\/1\.[01] 400 /);
+    assert.match(await ask('Host: x y\r\n'), /^HTTP\/1\.1 400 /);
+    assert.match(await ask('Host: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n'), /^HTTP\/1\.1 400 /);
+    assert.match(await ask('Host: x\r\nTransfer-Encoding: gzip, chunked\r\n'), /^HTTP\/1\.1 501 /);
+    assert.match(await ask('Host: x\r\nContent-Length: 1x\r\n'), /^HTTP\/1\.1 400 /);
+    assert.match(await ask('Host: x\r\nExpect: 200-ok\r\n'), /^HTTP\/1\.1 417 /);
+  }
+  assert.equal(gate.requests.length, 0);
+});
+
+test('http: absolute addresses are the same as those that begin with a slash', async (t) => {
+  const { gate, port } = await setUp(t);
+  new RawClient(port)
+    .send(`PUT http://radio.example:8000/radio HTTP/1.1\r\nHost: x\r\n${BASIC}Content-Length: ${mp3.length}\r\n\r\n`)
+    .send(mp3);
+  const source = await gate.source();
+  await source.until(() => source.sizeBytes === mp3.length);
+  assert.match(await new RawClient(port).send('GET http://host HTTP/1.1\r\nHost: x\r\n\r\n').answer(), /^HTTP\/1\.1 200 /);
 });
 
 /** After the server's end of sending, only a write shows that the connection is gone. */
@@ -320,12 +426,12 @@ async function sendUntilClosed(client: RawClient, bytes: Buffer): Promise<void> 
 test('http: after a refusal the rest is read, up to a limit and a time, so that the answer arrives', async (t) => {
   const clock = new FakeClock();
   const { port } = await setUp(t, { clock, limits: { lingerBytes: 100_000 } });
-  const client = new RawClient(port).send(`PUT /radio HTTP/1.1\r\nContent-Length: 90000\r\n\r\n`).send(Buffer.alloc(90_000));
+  const client = new RawClient(port).send(`PUT /radio HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\n`).send(Buffer.alloc(90_000));
   assert.match(await client.answer(), /^HTTP\/1\.1 401 /);
-  const stubborn = new RawClient(port).send('PUT /radio HTTP/1.1\r\n\r\n');
+  const stubborn = new RawClient(port).send('PUT /radio HTTP/1.1\r\nHost: x\r\n\r\n');
   await stubborn.until('401');
   await sendUntilClosed(stubborn, Buffer.alloc(10_000));
-  const holding = new RawClient(port).send('PUT /radio HTTP/1.1\r\n\r\n');
+  const holding = new RawClient(port).send('PUT /radio HTTP/1.1\r\nHost: x\r\n\r\n');
   await holding.until('401');
   clock.advance(2_000);
   await sendUntilClosed(holding, Buffer.of(0));
