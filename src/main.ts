@@ -1,12 +1,11 @@
-import type { IncomingMessage, RequestListener, Server } from 'node:http';
-import { Server as SecureServer } from 'node:https';
-import type { Duplex } from 'node:stream';
+import type { RequestListener } from 'node:http';
 import { fileURLToPath } from 'node:url';
 import { ConnectionLimits } from './app/connection-limits.js';
 import { type HttpListener, listenHttp, useCertificate } from './app/http-listener.js';
 import { type Config, ConfigError, loadConfig } from './config.js';
 import { type Clock, SystemClock } from './runtime/clock.js';
 import { messageOf } from './runtime/errors.js';
+import { sendRefusal } from './runtime/http-problem.js';
 import { createLog, exit, type Log } from './runtime/log.js';
 import { TlsFiles } from './runtime/tls-files.js';
 import type { PublicListeners, Service } from './service.js';
@@ -37,23 +36,18 @@ async function openListeners(config: Config, handler: RequestListener, log: Log,
   });
   const tls = tlsCertFile && tlsKeyFile ? await TlsFiles.open({ certFile: tlsCertFile, keyFile: tlsKeyFile, clock, log }) : undefined;
   const listeners: HttpListener[] = [];
-  const onUpgrade: PublicListeners['onUpgrade'] = (which, handler) => {
-    const server = listeners[which === 'http' ? 0 : 1]?.server;
-    server?.on('upgrade', (req, socket, head) => {
-      if (req.headers.upgrade?.toLowerCase() === 'websocket') handler(req, socket, head);
-      else asPlainRequest(server, req, socket, head);
-    });
-  };
+  const onUpgrade: PublicListeners['onUpgrade'] = (which, handler) => listeners[which === 'http' ? 0 : 1]?.onUpgrade(handler);
   const stop = async (graceMs: number) => {
     tls?.stop();
     await Promise.all(listeners.map((listener) => listener.stop(graceMs)));
   };
   try {
     if (config.roles.includes('app')) {
-      listeners.push(await listenHttp(handler, { host, port, connections }, clock));
+      listeners.push(await listenHttp(handler, { host, port, connections, log }, clock));
       if (httpsPort !== undefined && tls) {
         const minVersion = `TLSv${config.tlsMinVersion}` as const;
-        const https = await listenHttp(handler, { host, port: httpsPort, connections, tls: { ...tls.current, minVersion } }, clock);
+        const options = { host, port: httpsPort, connections, log, tls: { ...tls.current, minVersion } };
+        const https = await listenHttp(handler, options, clock);
         tls.onChange((certificates) => useCertificate(https, { ...certificates, minVersion }));
         listeners.push(https);
       }
@@ -63,20 +57,6 @@ async function openListeners(config: Config, handler: RequestListener, log: Log,
     throw error;
   }
   return { connections, tls, onUpgrade, stop };
-}
-
-/**
- * A client that offers another protocol (`Upgrade: h2c` comes with every request of some libraries) goes on in this one (RFC 9110 7.8): the request is
- * put back without the offer, since Node hands over each that has one when anybody wants to have them.
- */
-function asPlainRequest(server: Server, { method, url, httpVersion, rawHeaders }: IncomingMessage, socket: Duplex, head: Buffer): void {
-  const lines = [`${method} ${url} HTTP/${httpVersion}`];
-  for (let at = 0; at < rawHeaders.length; at += 2) {
-    const name = rawHeaders[at]!;
-    if (!/^(?:connection|upgrade|http2-settings)$/i.test(name)) lines.push(`${name}: ${rawHeaders[at + 1]}`);
-  }
-  socket.unshift(Buffer.concat([Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), head]));
-  server.emit(server instanceof SecureServer ? 'secureConnection' : 'connection', socket);
 }
 
 /** Requests that come before the service is ready wait here, at most `maxWaiting`; those of clients that have gone are forgotten. */
@@ -92,7 +72,7 @@ class Door {
   readonly handle: RequestListener = (req, res) => {
     if (this.#handler) this.#handler(req, res);
     else if (req.url?.startsWith('/health/') || this.#waiting.size >= this.#maxWaiting)
-      res.writeHead(503, { 'Cache-Control': 'no-store', 'Retry-After': '1' }).end();
+      sendRefusal(res, { code: 'unavailable', detail: 'the service is starting' });
     else {
       this.#waiting.set(res, req);
       res.once('close', () => this.#waiting.delete(res));

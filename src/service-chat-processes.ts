@@ -8,8 +8,9 @@ import { SharedPort } from './chat/shared-port.js';
 import type { ChatProcessOptions } from './chat-process.js';
 import { redisBus } from './chat-service.js';
 import { childEnvironment } from './config.js';
+import type { UpgradeHandler } from './runtime/http-guard.js';
 import type { Component } from './runtime/lifecycle.js';
-import type { ComposeChatOptions, UpgradeHandler } from './service-chat.js';
+import type { ComposeChatOptions } from './service-chat.js';
 
 /** A rolling restart (SIGHUP) sends so many away a second at most from the process that goes. */
 const RESTARTED_PER_S = 1000;

@@ -1,6 +1,5 @@
 import type { IncomingMessage, Server } from 'node:http';
 import { availableParallelism } from 'node:os';
-import type { Duplex } from 'node:stream';
 import type { Access } from './access/access.js';
 import type { RoomsApi } from './app/room-access.js';
 import type { Database } from './backing/database.js';
@@ -13,13 +12,12 @@ import { chatDoors, personOf, standingOf } from './chat-doors.js';
 import { type ChatGateway, type ChatRooms, openChatRooms, openGateway } from './chat-service.js';
 import type { Config } from './config.js';
 import type { Clock } from './runtime/clock.js';
+import type { UpgradeHandler } from './runtime/http-guard.js';
 import type { Component } from './runtime/lifecycle.js';
 import type { Log } from './runtime/log.js';
 import type { Metrics } from './runtime/metrics.js';
 import type { TlsFiles } from './runtime/tls-files.js';
 import { statsOf } from './service-chat-stats.js';
-
-export type UpgradeHandler = (req: IncomingMessage, socket: Duplex, head: Buffer) => void;
 
 export interface ComposeChatOptions {
   readonly config: Config;

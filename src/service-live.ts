@@ -182,7 +182,11 @@ export function composeWorker({ config, log, clock, live, ready, internalTls }: 
         const host = config.workerHost ?? (internalTls ? config.host : '127.0.0.1');
         const connections = new ConnectionLimits({ total: MAX_WORKER_CONNECTIONS, perAddress: undefined });
         const tls = internalTls && internalServerTls(internalTls.current);
-        listener = await listenHttp(port.handle, { host, port: config.workerPort, connections, http2: false, ...(tls && { tls }) }, clock);
+        listener = await listenHttp(
+          port.handle,
+          { host, port: config.workerPort, connections, log, http2: false, ...(tls && { tls }) },
+          clock,
+        );
         const opened = listener;
         opened.server.on('connection', (socket: Socket) => {
           open.add(socket);

@@ -25,12 +25,13 @@ import { RemoteEdge } from './live/edge-remote.js';
 import { TitleNotes } from './live/title-notes.js';
 import { clientAddress } from './runtime/addresses.js';
 import type { Clock } from './runtime/clock.js';
+import type { UpgradeHandler } from './runtime/http-guard.js';
 import { internalServerTls } from './runtime/internal-tls.js';
 import { type Component, Lifecycle } from './runtime/lifecycle.js';
 import type { Log } from './runtime/log.js';
 import { Metrics } from './runtime/metrics.js';
 import { TlsFiles } from './runtime/tls-files.js';
-import { composeChat, type UpgradeHandler, wssPortOf } from './service-chat.js';
+import { composeChat, wssPortOf } from './service-chat.js';
 import { composeLive, composeWorker, prepareEncoding } from './service-live.js';
 import { Broadcasts } from './vod/broadcasts.js';
 

@@ -1,23 +1,23 @@
-import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerOptions } from 'node:http';
+import { createServer, type RequestListener, type Server, type ServerOptions } from 'node:http';
 import { createServer as createSecureServer, type Server as SecureServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { TLSSocket, TlsOptions } from 'node:tls';
 import type { Clock } from '../runtime/clock.js';
+import { guarded, guardServer, type UpgradeHandler } from '../runtime/http-guard.js';
+import { type Log, silentLog } from '../runtime/log.js';
+import { MAX_HEADERS } from '../runtime/request-head.js';
 import type { ConnectionLimits } from './connection-limits.js';
 import { Http2 } from './http2.js';
 import { Pipelining } from './pipelining.js';
-import { sendStatus } from './playback/media-response.js';
 
 /** Of a request's head, all its fields together; more is answered 431. */
 const MAX_HEAD_BYTES = 16_384;
-/** More is answered 431. A browser behind two proxies sends about 30. */
-export const MAX_HEADERS = 100;
-/** Characters of a request's target; more is answered 414. */
-export const MAX_URL_CHARS = 8192;
 
 export interface HttpListener {
   readonly port: number;
   readonly server: Server;
+  /** Hands over who asks for a WebSocket; the last handler counts. Until there is one, and for other protocols, the offer means nothing. */
+  onUpgrade(handler: UpgradeHandler): void;
   /** No new connection, idle ones closed, answers under way finished; after `graceMs` what is left is cut. Twice is harmless. */
   stop(graceMs: number): Promise<void>;
 }
@@ -31,6 +31,8 @@ export interface ListenOptions {
   /** With it this is HTTPS: HTTP/2 where the client speaks it, unless `http2` is false. A new certificate: `server.setSecureContext`. */
   readonly tls?: TlsOptions;
   readonly http2?: boolean;
+  /** For handlers that throw. Nothing is logged unless given. */
+  readonly log?: Log;
   /** For tests, which do not wait so long. */
   readonly timeouts?: Partial<ServerOptions>;
   readonly silenceMs?: number;
@@ -52,12 +54,12 @@ const HANDSHAKE_MS = 10_000;
 
 /** Rejects when the port is taken, or the certificate cannot be used. */
 export async function listenHttp(handler: RequestListener, options: ListenOptions, clock: Clock): Promise<HttpListener> {
-  const { host, port, connections, tls, timeouts, silenceMs = SILENCE_MS } = options;
-  const common: ServerOptions = { ...TIMEOUTS, ...timeouts, maxHeaderSize: MAX_HEAD_BYTES };
+  const { host, port, connections, tls, timeouts, silenceMs = SILENCE_MS, log = silentLog } = options;
+  const common: ServerOptions = { ...TIMEOUTS, ...timeouts, maxHeaderSize: MAX_HEAD_BYTES, requireHostHeader: false };
   let http2: Http2 | undefined;
   let server: Server;
   if (tls) {
-    http2 = options.http2 === false ? undefined : new Http2(guard(handler, false), clock);
+    http2 = options.http2 === false ? undefined : new Http2(guarded(handler, { textual: false, log }), clock);
     const ALPNProtocols = http2 ? ['h2', 'http/1.1'] : ['http/1.1'];
     server = createSecureServer({ ...common, ...tls, ALPNProtocols, handshakeTimeout: HANDSHAKE_MS });
     if (http2) divert(server, 'secureConnection', (socket: TLSSocket) => socket.alpnProtocol === 'h2' && http2!.take(socket));
@@ -69,20 +71,21 @@ export async function listenHttp(handler: RequestListener, options: ListenOption
   server.timeout = silenceMs;
   // Node's own list has neither those in the midst of a TLS handshake nor HTTP/2; one left open would hold the stop for ever.
   const open = new Set<Socket>();
-  server.on('connection', (socket: Socket) => {
+  // For TLS this is before the handshake. A socket comes again when its client has offered another protocol (`http-guard`).
+  divert(server, 'connection', (socket: Socket) => {
+    if (open.has(socket)) return false;
     open.add(socket);
     socket.once('close', () => open.delete(socket));
+    return connections !== undefined && !connections.admit(socket);
   });
-  // For TLS this is before the handshake.
-  if (connections) divert(server, 'connection', (socket: Socket) => !connections.admit(socket));
   const pipelining = new Pipelining({
-    handler: guard(handler, true),
+    handler: guarded(handler, { textual: true, log }),
     clock,
     overrun: () => {
       if (connections) connections.overrun++;
     },
   });
-  server.on('request', pipelining.listener);
+  const onUpgrade = guardServer(server, pipelining.listener);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen({ host, port, backlog: 4096 }, () => {
@@ -93,6 +96,7 @@ export async function listenHttp(handler: RequestListener, options: ListenOption
   let stopping: Promise<void> | undefined;
   return {
     server,
+    onUpgrade,
     port: (server.address() as AddressInfo).port,
     stop(graceMs) {
       stopping ??= new Promise((resolve) => {
@@ -123,30 +127,4 @@ function divert<S extends Socket>(server: Server, event: string, takes: (socket:
   server.on(event, (socket: S) => {
     if (!takes(socket)) for (const listener of listeners) listener.call(server, socket);
   });
-}
-
-/** `textual`: HTTP/1.1 or 1.0. Node's parser takes other versions for the same, and they would pass for HTTP/2 here. */
-function guard(handler: RequestListener, textual: boolean): RequestListener {
-  return (req, res) => {
-    const isVersionKnown = !textual || (req.httpVersionMajor === 1 && req.httpVersionMinor <= 1);
-    if ((req.url ?? '').length <= MAX_URL_CHARS && req.rawHeaders.length <= 2 * MAX_HEADERS && hosts(req) < 2 && isVersionKnown) {
-      handler(req, res);
-      return;
-    }
-    const close = textual ? ['Connection', 'close'] : [];
-    if (!isVersionKnown) sendStatus(res, 505, 'HTTP/1.1 is spoken here', close);
-    else if (req.rawHeaders.length > 2 * MAX_HEADERS) sendStatus(res, 431, `there are more than ${MAX_HEADERS} header fields`, close);
-    else if (hosts(req) > 1) sendStatus(res, 400, 'there is more than one Host', close);
-    else sendStatus(res, 414, `the address is longer than ${MAX_URL_CHARS} characters`, close);
-  };
-}
-
-/** RFC 9112 3.2: two are refused, since a proxy may go by the other one. Node goes by the first. */
-function hosts({ rawHeaders }: IncomingMessage): number {
-  let count = 0;
-  for (let at = 0; at < rawHeaders.length; at += 2) {
-    const name = rawHeaders[at]!;
-    if (name.length === 4 && name.toLowerCase() === 'host') count++;
-  }
-  return count;
 }

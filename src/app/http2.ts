@@ -9,6 +9,8 @@ import {
 } from 'node:http2';
 import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../runtime/clock.js';
+import { REQUEST_EVENTS } from '../runtime/http-guard.js';
+import { NO_CONNECT, sendRefusal } from '../runtime/http-problem.js';
 
 /** Requests at one time on a connection. A player has two or three. */
 const MAX_STREAMS = 100;
@@ -24,7 +26,7 @@ export class Http2 {
   readonly #sessions = new Set<ServerHttp2Session>();
   #closing = false;
 
-  constructor(handler: RequestListener, clock: Clock) {
+  constructor(listener: RequestListener, clock: Clock) {
     this.#server = createServer({
       settings: { maxConcurrentStreams: MAX_STREAMS, maxHeaderListSize: MAX_HEAD_BYTES, enablePush: false },
       maxHeaderListPairs: MAX_HEAD_FIELDS + 4,
@@ -45,16 +47,23 @@ export class Http2 {
       // A client that breaks the protocol is disconnected by Node; it is no event for us.
       session.on('error', () => undefined);
     });
-    this.#server.on('request', (req: Http2ServerRequest, res: Http2ServerResponse) => {
+    const prepare = (req: Http2ServerRequest) => {
       // The same for one stream: it went away.
       req.stream.on('error', () => undefined);
-      if (!req.stream.endAfterHeaders) {
-        const cancel = clock.after(BODY_MS, () => req.stream.close(constants.NGHTTP2_CANCEL));
-        req.once('end', cancel);
-        req.stream.once('close', cancel);
-      }
-      // The members of HTTP/1.1's that are used here are there.
-      handler(req as never, res as never);
+      if (req.stream.endAfterHeaders) return;
+      const cancel = clock.after(BODY_MS, () => req.stream.close(constants.NGHTTP2_CANCEL));
+      req.once('end', cancel);
+      req.stream.once('close', cancel);
+    };
+    for (const event of REQUEST_EVENTS)
+      this.#server.on(event, (req: Http2ServerRequest, res: Http2ServerResponse) => {
+        prepare(req);
+        // The members of HTTP/1.1's that are used here are there.
+        listener(req as never, res as never);
+      });
+    this.#server.on('connect', (req: Http2ServerRequest, res: Http2ServerResponse) => {
+      prepare(req);
+      sendRefusal(res as never, NO_CONNECT);
     });
   }
 

@@ -1,4 +1,5 @@
 import type Koa from 'koa';
+import { reads } from './reads.js';
 
 /**
  * `/.well-known/jwks.json`: what other systems verify our access tokens with. Of public keys only, so every page may read it. A key is in it
@@ -7,11 +8,8 @@ import type Koa from 'koa';
 export function keySetEndpoint(keySet: () => object): Koa.Middleware {
   return async (ctx, next) => {
     if (ctx.path !== '/.well-known/jwks.json') return next();
-    if (ctx.method !== 'GET' && ctx.method !== 'HEAD') {
-      ctx.set('Allow', 'GET, HEAD');
-      throw Object.assign(new Error(`${ctx.method} is not possible here.`), { status: 405 });
-    }
     ctx.state.route = ctx.path;
+    if (!reads(ctx)) return;
     ctx.set('Cache-Control', 'public, max-age=300');
     ctx.set('Access-Control-Allow-Origin', '*');
     ctx.body = keySet();

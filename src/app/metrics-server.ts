@@ -3,8 +3,10 @@ import { Session } from 'node:inspector/promises';
 import type { TlsOptions } from 'node:tls';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
+import { sendRefusal } from '../runtime/http-problem.js';
 import type { Log } from '../runtime/log.js';
 import type { Metrics } from '../runtime/metrics.js';
+import { pathOf, queryOf } from '../runtime/request-head.js';
 import { type HttpListener, listenHttp } from './http-listener.js';
 
 const MAX_PROFILE_S = 120;
@@ -57,17 +59,22 @@ export function startMetricsServer(options: MetricsServerOptions): Promise<HttpL
   };
 
   const handle = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
-    const url = new URL(req.url ?? '/', 'http://localhost');
-    if (req.method !== 'GET') return send(res, 405, 'text/plain', 'only GET\n');
-    if (url.pathname === '/metrics') return send(res, 200, metrics.contentType, await metrics.text());
-    const kind = url.pathname === '/debug/pprof/profile' ? 'cpu' : url.pathname === '/debug/pprof/heap' ? 'heap' : undefined;
-    if (!kind) return send(res, 404, 'text/plain', '/metrics, /debug/pprof/profile?seconds=N, /debug/pprof/heap?seconds=N\n');
-    const given = url.searchParams.get('seconds') ?? '10';
+    const url = req.url ?? '/';
+    const path = pathOf(url);
+    const kind = path === '/debug/pprof/profile' ? 'cpu' : path === '/debug/pprof/heap' ? 'heap' : undefined;
+    if (path !== '/metrics' && !kind)
+      return sendRefusal(res, { code: 'not_found', detail: '/metrics, /debug/pprof/profile?seconds=N, /debug/pprof/heap?seconds=N' });
+    // A profile is taken for whoever wants to have it.
+    const isAsked = req.method === 'GET' || (req.method === 'HEAD' && !kind);
+    const allowed = kind ? 'GET' : 'GET, HEAD';
+    if (!isAsked) return sendRefusal(res, { code: 'method_not_allowed', detail: `only ${allowed}`, headers: ['Allow', allowed] });
+    if (!kind) return send(res, 200, metrics.contentType, await metrics.text());
+    const given = new URLSearchParams(queryOf(url)).get('seconds') ?? '10';
     const seconds = Number(given);
     if (!/^\d{1,3}$/.test(given) || seconds < 1 || seconds > MAX_PROFILE_S) {
-      return send(res, 400, 'text/plain', `seconds is a whole number from 1 to ${MAX_PROFILE_S}\n`);
+      return sendRefusal(res, { code: 'bad_request', detail: `seconds is a whole number from 1 to ${MAX_PROFILE_S}` });
     }
-    if (profiling) return send(res, 409, 'text/plain', 'a profile is being taken already\n');
+    if (profiling) return sendRefusal(res, { code: 'conflict', detail: 'a profile is being taken already' });
     profiling = true;
     try {
       const taken = await profile(kind, seconds, req);
@@ -82,10 +89,10 @@ export function startMetricsServer(options: MetricsServerOptions): Promise<HttpL
     (req, res) => {
       handle(req, res).catch((error) => {
         log.error({ error: messageOf(error) }, 'the metrics port failed');
-        if (!res.headersSent) send(res, 500, 'text/plain', 'failed\n');
+        if (!res.headersSent) sendRefusal(res, { code: 'internal', detail: 'failed; the log has why' });
       });
     },
-    { host, port, http2: false, ...(tls && { tls }) },
+    { host, port, http2: false, log, ...(tls && { tls }) },
     clock,
   );
 }

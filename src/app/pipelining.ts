@@ -84,7 +84,8 @@ export class Pipelining {
     }
     const [req, res] = connection.parked.shift()!;
     this.#parked--;
-    if (connection.parked.length === 0) socket.resume();
+    // A connection that has left HTTP (`Upgrade`) has no parser any more: nobody would take what is read.
+    if (connection.parked.length === 0 && (socket as { parser?: unknown }).parser) socket.resume();
     this.#begin(connection, socket, req, res);
   }
 

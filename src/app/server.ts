@@ -9,8 +9,10 @@ import { ANONYMOUS, type ChannelRole, judge, type Principal } from '../access/ro
 import { clientAddress } from '../runtime/addresses.js';
 import type { Clock } from '../runtime/clock.js';
 import { ERROR_CODES, type ErrorCode, messageOf, VezaError } from '../runtime/errors.js';
+import { answerDefect } from '../runtime/http-guard.js';
 import type { Log } from '../runtime/log.js';
 import type { Metrics } from '../runtime/metrics.js';
+import { pathOf, queryOf } from '../runtime/request-head.js';
 import type { Broadcasts } from '../vod/broadcasts.js';
 import { accountOperations } from './accounts.js';
 import { apiKeyOperations } from './api-keys.js';
@@ -26,6 +28,7 @@ import { type MeOperationsOptions, meOperations } from './me.js';
 import { memberOperations } from './members.js';
 import { type Client, checked, isAboutChannel, type Operation, openApiDocument } from './openapi.js';
 import { playbackKeyOperations } from './playback-keys.js';
+import { methodNotAllowed, reads } from './reads.js';
 import { readJson } from './request-body.js';
 import type { RoomsApi } from './room-access.js';
 import { roomModerationOperations } from './room-moderation.js';
@@ -114,8 +117,16 @@ export function createApp(options: AppOptions): Koa {
   // Koa takes that many entries from the right of X-Forwarded-For.
   const app = new Koa({ proxy: options.trustProxyHops > 0, maxIpsCount: options.trustProxyHops });
   app.context.onerror = function (this: Koa.Context, error: Error | null) {
-    if (error) answerError(this, error, log);
+    if (!error) return;
+    // Koa calls it for events, too, where what it throws would end the process.
+    try {
+      answerError(this, error, log);
+    } catch (failure) {
+      answerDefect(this.res, failure, log);
+    }
   };
+  // Node's legacy parser, by which Koa reads these, throws at some addresses, each time it is asked.
+  Object.defineProperties(app.request, TARGET);
   // Koa's own listener would print to stderr what the sink has logged.
   app.on('error', () => undefined);
 
@@ -170,6 +181,20 @@ function putFirst(app: Koa, playback: PlaybackHandler, { clock, metrics }: AppOp
   app.callback = () => listener as ReturnType<Koa['callback']>;
 }
 
+/** What a request asks for, as it is written: the listener has brought it into origin form. */
+const TARGET: PropertyDescriptorMap & ThisType<Koa.Request> = {
+  path: {
+    get() {
+      return pathOf(this.req.url ?? '/');
+    },
+  },
+  querystring: {
+    get() {
+      return queryOf(this.req.url ?? '/');
+    },
+  },
+};
+
 const REQUEST_ID = /^[\w.-]{1,64}$/;
 
 /** Request id, log line, metrics. */
@@ -211,12 +236,12 @@ function requestRecord({ clock, log, metrics, trustProxyHops }: AppOptions): Koa
 const unanswered: Koa.Middleware = async (ctx, next) => {
   await next();
   if (ctx.body !== undefined && ctx.body !== null) return;
-  if (ctx.status === 404) throw new VezaError('not_found', 'There is nothing at this address.');
-  // By `allowedMethods`, which has set the Allow header.
-  if (ctx.status === 405 || ctx.status === 501) throw methodNotAllowed(ctx.method);
+  // By `allowedMethods`, also for a method that it does not know; then without a method where there is no such address.
+  const isRefused = ctx.status === 405 || ctx.status === 501;
+  if (isRefused && ctx.response.get('Allow') !== '') throw methodNotAllowed(ctx.method);
+  ctx.remove('Allow');
+  if (isRefused || ctx.status === 404) throw new VezaError('not_found', 'There is nothing at this address.');
 };
-
-const methodNotAllowed = (method: string) => Object.assign(new Error(`${method} is not possible here.`), { status: 405 });
 
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PATCH', 'PUT', 'DELETE', 'OPTIONS']);
 /** A label must not have values that strangers choose. */
@@ -226,8 +251,8 @@ function healthEndpoints({ clock, log, health }: AppOptions): Koa.Middleware {
   const ready = sharedReadiness(health, clock, log);
   return async (ctx, next) => {
     if (ctx.path !== '/health/live' && ctx.path !== '/health/ready') return next();
-    if (ctx.method !== 'GET' && ctx.method !== 'HEAD') throw methodNotAllowed(ctx.method);
     ctx.state.route = ctx.path;
+    if (!reads(ctx)) return;
     ctx.set('Cache-Control', 'no-store');
     const answer = ctx.path === '/health/live' ? { status: 'ok', failing: [] } : await ready();
     ctx.status = answer.status === 'ok' ? 200 : 503;
@@ -369,7 +394,7 @@ async function admit(
 const noSuchThing = () => new VezaError('not_found', 'There is no such thing.');
 
 const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = Object.fromEntries(
-  (['bad_request', 'unauthorized', 'forbidden', 'not_found', 'payload_too_large', 'unsupported_media', 'unavailable'] as const).map(
+  (['unauthorized', 'forbidden', 'not_found', 'method_not_allowed', 'payload_too_large', 'unsupported_media', 'unavailable'] as const).map(
     (code) => [ERROR_CODES[code], code],
   ),
 );
@@ -379,7 +404,7 @@ function answerError(ctx: Koa.Context, error: Error, log: Log): void {
   const { res } = ctx;
   const { requestId } = ctx.state as { requestId?: string };
   const { status, code, detail, details } = problemOf(error);
-  if (code === 'internal' && !isDisconnect(error))
+  if (code === 'internal' && !isOfConnection(ctx, error))
     log.error({ requestId, path: ctx.path.slice(0, 200), error: error.message, stack: error.stack }, 'a request failed');
   else if (code === 'busy') ctx.state.turnedAway = true;
   else if (status >= 500)
@@ -422,12 +447,20 @@ function problemOf(error: Error): {
   // Koa's and the router's own: a path that cannot be decoded, a method that is not there.
   const { status } = error as { status?: unknown };
   if (typeof status === 'number' && status >= 400 && status < 500) {
-    return { status, code: CODE_OF_STATUS[status] ?? 'bad_request', detail: error.message };
+    const code = CODE_OF_STATUS[status] ?? 'bad_request';
+    return { status: ERROR_CODES[code], code, detail: error.message };
   }
   // What went wrong inside is for the log only.
   return { status: 500, code: 'internal', detail: 'Something went wrong here. The request id finds it in the log.' };
 }
 
-/** The client’s doing: it is gone, or has sent what is no HTTP (`HPE_…`) after its request. */
-const isDisconnect = (error: Error) =>
-  /^(?:ECONNRESET|EPIPE|ECONNABORTED|ERR_STREAM_PREMATURE_CLOSE|HPE_\w+)$/.test((error as NodeJS.ErrnoException).code ?? '');
+/**
+ * The client's doing: it went away, was too slow, or sent bytes that are no HTTP. It is known by where the error came from, and not by its code: a
+ * database or a store that breaks off has the same ones, and those belong into the log.
+ */
+function isOfConnection({ req, res }: Koa.Context, error: Error): boolean {
+  const { stream } = req as { stream?: { errored?: Error | null } };
+  if ([req.errored, res.errored, req.socket?.errored, stream?.errored].includes(error)) return true;
+  // Of a body that was being sent when the client left.
+  return (error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE' && res.closed;
+}

@@ -4,6 +4,7 @@ import { extname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { brotliCompress, constants, gzip } from 'node:zlib';
 import type Koa from 'koa';
+import { reads } from './reads.js';
 
 const TYPES: Readonly<Record<string, string>> = {
   '.css': 'text/css; charset=utf-8',
@@ -62,13 +63,13 @@ export async function loadPages(options: PagesOptions): Promise<Pages | undefine
   const policies = { player: policy(options.mediaOrigins, '*'), other: policy(options.mediaOrigins, "'none'") };
 
   const middleware: Koa.Middleware = (ctx, next) => {
-    if (ctx.method !== 'GET' && ctx.method !== 'HEAD') return next();
     const { path } = ctx;
     const isStudio = path === '/studio' || path === '/studio.html';
     const isAccount = ACCOUNT_PATH.test(path);
     const file = isStudio ? studio : isAccount || PLAYER_PATH.test(path) ? index : files.get(path);
     if (!file) return next();
     ctx.state.route = 'page';
+    if (!reads(ctx)) return undefined;
     ctx.type = file.type;
     ctx.set('ETag', file.etag);
     ctx.set('Cache-Control', file.immutable ? 'public, max-age=31536000, immutable' : 'no-cache');

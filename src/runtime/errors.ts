@@ -15,16 +15,31 @@ export const ERROR_CODES = {
   /** The channel has country rules, and the listener is not where it may be heard, or where he is is not known. */
   country_blocked: 451,
   not_found: 404,
+  /** `Allow` says which methods the address takes. */
+  method_not_allowed: 405,
+  /** The head or the body did not come in time. */
+  request_timeout: 408,
   conflict: 409,
+  /** `If-Match` or `If-None-Match` does not hold. */
+  precondition_failed: 412,
   payload_too_large: 413,
+  uri_too_long: 414,
   unsupported_media: 415,
+  range_not_satisfiable: 416,
+  expectation_failed: 417,
+  /** The address is spoken to by WebSocket. */
+  upgrade_required: 426,
   rate_limited: 429,
+  head_too_large: 431,
   internal: 500,
+  /** A method or a transfer coding that no address of the service takes. */
+  not_implemented: 501,
   unavailable: 503,
   /** Another encoder with the same key is on air and sending; this one was displaced by it a moment ago. */
   displaced: 409,
   /** The limit of streams (`MAX_STREAMS`) or of connections is reached. */
   busy: 503,
+  version_not_supported: 505,
 } as const;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

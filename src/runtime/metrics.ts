@@ -11,7 +11,8 @@ const GAUGES = {
   webhook_backlog: 'Webhook deliveries that wait, of all processes.',
   webhook_oldest_due_seconds: 'How long the oldest webhook delivery that is due has been so, of all processes.',
   websocket_connections_active: 'Chat connections, of all processes of this service.',
-  active_users_total: 'People who are signed in to the chat, counted in each process.',
+  active_users_total:
+    'People who are signed in to the chat now, counted in each process. A gauge, in spite of its name: it rises and falls.',
   message_delivery_success_rate:
     'Of the chat messages that were to be written to members, those that were not left out because a member was too slow; 0 to 1.',
   stream_quality_degraded_percent: 'Players that reported a stall in the last minute, of those that reported (CMCD).',

@@ -53,6 +53,7 @@ async function call(
       'unauthorized',
       'payload_too_large',
       'unsupported_media',
+      'method_not_allowed',
       ...(operation?.errors ?? ['not_found']),
     ];
     assert.ok(known.includes(problem.code), `${problem.code} is not documented for ${method} ${path}`);

@@ -198,7 +198,9 @@ describe('pages', () => {
     ]) {
       assert.equal((await get(path)).status, 404, path);
     }
-    assert.equal((await get('/', { method: 'POST' })).status, 404);
+    assert.equal((await get('/', { method: 'POST' })).status, 405);
+    const options = await get('/', { method: 'OPTIONS' });
+    assert.deepEqual([options.status, options.headers.get('allow')], [204, 'GET, HEAD, OPTIONS']);
     await stop();
   });
 

@@ -188,7 +188,7 @@ test('the key set is public; what others check with it, they get right', async (
   assert.equal((await fetch(url, { method: 'HEAD' })).status, 200);
   const posted = await fetch(url, { method: 'POST' });
   assert.equal(posted.status, 405);
-  assert.equal(posted.headers.get('allow'), 'GET, HEAD');
+  assert.equal(posted.headers.get('allow'), 'GET, HEAD, OPTIONS');
   assert.equal((await fetch(`${url}x`)).status, 404);
 });
 

@@ -4,7 +4,8 @@ import { ANONYMOUS, type Principal } from '../roles.js';
 /** Knows one kind of credential. Undefined: it is not of this kind, ask the next. Rejects with `unauthorized` when it is, and is not good. */
 export type Verifier = (credential: string) => Promise<Principal | undefined>;
 
-const BEARER = /^Bearer ([\w.~+/=-]{1,8192})$/i;
+/** RFC 9110 11.4: one space or several. */
+const BEARER = /^Bearer +([\w.~+/=-]{1,8192})$/i;
 
 /** Who asks: what an `Authorization` header is worth. */
 export class Identity {

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
-import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { promisify } from 'node:util';
 import { constants, gzip, gzipSync } from 'node:zlib';
-import { ERROR_CODES, type ErrorCode, VezaError } from '../../runtime/errors.js';
+import { type ErrorCode, VezaError } from '../../runtime/errors.js';
+import { sendRefusal } from '../../runtime/http-problem.js';
 
 /**
  * Responses of the media paths, written straight to Node's response: header lists are prepared once and shared, texts are
@@ -42,32 +43,32 @@ export const CORS: readonly string[] = [
   'Content-Length, Content-Range, Date, ETag, Retry-After',
 ];
 
+export const PLAYBACK_METHODS = 'GET, HEAD, OPTIONS';
+
 const PREFLIGHT = [
   'Access-Control-Allow-Origin',
   '*',
   'Access-Control-Allow-Methods',
-  'GET, HEAD, OPTIONS',
+  PLAYBACK_METHODS,
   'Access-Control-Allow-Headers',
   'Range, If-Range, If-None-Match, Icy-MetaData, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status',
   'Access-Control-Max-Age',
   '86400',
   'Cache-Control',
   CACHE.none,
-  'Content-Length',
-  '0',
+  'Allow',
+  PLAYBACK_METHODS,
 ];
 
+/** Without a length: a 204 has none (RFC 9110 8.6). */
 export function sendPreflight(res: ServerResponse): void {
   res.writeHead(204, PREFLIGHT);
   res.end();
 }
 
-/** An RFC 9457 problem document; never cached. What is 503 now may work in a second. */
-export function sendProblem(res: ServerResponse, code: ErrorCode, detail: string): void {
-  const status = ERROR_CODES[code];
-  const body = Buffer.from(JSON.stringify({ type: 'about:blank', title: STATUS_CODES[status], status, code, detail }));
-  res.writeHead(status, problemHeaders(body.length, status === 503 ? ['Retry-After', '1'] : []));
-  res.end(body);
+/** An RFC 9457 problem document that every page may read. */
+export function sendProblem(res: ServerResponse, code: ErrorCode, detail: string, headers: readonly string[] = []): void {
+  sendRefusal(res, { code, detail, headers }, CORS);
 }
 
 /** What was thrown on the way to an answer; a response that has begun can only be broken off. */
@@ -76,29 +77,6 @@ export function sendError(res: ServerResponse, error: unknown): void {
   else if (error instanceof VezaError) sendProblem(res, error.code, error.message);
   else sendProblem(res, 'internal', 'internal error');
 }
-
-/** Most of these have no code of their own among the service's errors. */
-export function sendStatus(
-  res: ServerResponse,
-  status: 400 | 405 | 414 | 416 | 431 | 505,
-  detail: string,
-  extraHeaders: readonly string[],
-): void {
-  const body = Buffer.from(JSON.stringify({ type: 'about:blank', title: STATUS_CODES[status], status, code: 'bad_request', detail }));
-  res.writeHead(status, problemHeaders(body.length, extraHeaders));
-  res.end(body);
-}
-
-const problemHeaders = (sizeBytes: number, extra: readonly string[]) => [
-  'Content-Type',
-  'application/problem+json',
-  'Content-Length',
-  String(sizeBytes),
-  'Cache-Control',
-  CACHE.none,
-  ...CORS,
-  ...extra,
-];
 
 /** Whether the client takes gzip (RFC 9110 §12.5.3); `gzip;q=0` is a refusal. */
 export function acceptsGzip(req: IncomingMessage): boolean {
@@ -195,7 +173,7 @@ export function sendMedia(req: IncomingMessage, res: ServerResponse, media: Medi
 
   const range = wantedRange(req, etag, sizeBytes);
   if (range === 'unsatisfiable') {
-    sendStatus(res, 416, 'the range begins after the end', ['Content-Range', `bytes */${sizeBytes}`]);
+    sendProblem(res, 'range_not_satisfiable', 'the range begins after the end', ['Content-Range', `bytes */${sizeBytes}`]);
     return;
   }
   const headers = [...mediaHeaders(media), 'Accept-Ranges', 'bytes'];

@@ -17,11 +17,11 @@ import {
   CACHE_PRIVATE,
   CORS,
   mediaHeaders,
+  PLAYBACK_METHODS,
   sendError,
   sendMedia,
   sendPreflight,
   sendProblem,
-  sendStatus,
 } from './media-response.js';
 import { CMCD_SESSION, parseQuery, type Query } from './query.js';
 import { RequestPlaces } from './request-places.js';
@@ -157,7 +157,7 @@ export class Playback {
     try {
       if (req.method !== 'GET' && req.method !== 'HEAD') {
         if (req.method === 'OPTIONS') sendPreflight(res);
-        else sendStatus(res, 405, 'only GET, HEAD and OPTIONS', ['Allow', 'GET, HEAD, OPTIONS']);
+        else sendProblem(res, 'method_not_allowed', `only ${PLAYBACK_METHODS}`, ['Allow', PLAYBACK_METHODS]);
       } else if (kind === 'live') {
         this.#live(req, res, path, queryAt < 0 ? {} : parseQuery(url, queryAt + 1), token);
       } else if (kind === 'vod') {
