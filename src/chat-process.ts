@@ -16,6 +16,7 @@ import { SystemClock } from './runtime/clock.js';
 import { messageOf } from './runtime/errors.js';
 import { createLog, exit } from './runtime/log.js';
 import { TlsFiles } from './runtime/tls-files.js';
+import { takeUnexpectedErrors } from './runtime/unexpected.js';
 import { statsOf } from './service-chat-stats.js';
 
 /** What a chat process is begun with. */
@@ -27,7 +28,11 @@ export interface ChatProcessOptions {
 }
 
 const STATE_MS = 200;
+/** Within this time they come back whom a process sends away by itself. */
+const RETRY_MS = 2000;
 const END_MS = 10_000;
+/** A process that meets one exception after the other asks to be replaced this often. */
+const UNWELL_MS = 1000;
 
 /** One of the chat's processes, forked by the primary: see `chat/processes`. */
 async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatProcessOptions): Promise<void> {
@@ -36,8 +41,10 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     part: 'chat',
     pid: process.pid,
   });
+  takeUnexpectedErrors({ clock, log, onException: () => onException() });
   const { databaseUrl: url, dataDir, databaseTimeoutMs: timeoutMs } = config;
-  const database = await openDatabase({ url, dataDir, poolSize, timeoutMs, log });
+  let isStarting = true;
+  const database = await openDatabase({ url, dataDir, poolSize, timeoutMs, isStarting: () => isStarting, clock, log });
   const access = await openChatAccess({ ...config, database, clock, log });
   await access.start();
   const chat = await openChatRooms({ config, database, vault: access.vault, audit: access.audit, clock, log });
@@ -60,9 +67,6 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
   }
 
   let taken = 0;
-  const say = (what: FromProcess) => {
-    if (process.connected) process.send!(what);
-  };
   const acceptor = new Acceptor({
     take: (socket, port) => (port === 'secure' ? secure : plain)?.emit('connection', socket),
     changed: () => sayState(),
@@ -71,6 +75,15 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
   });
   const sayState = () => say({ say: 'state', open: acceptor.open, taken, accepts: acceptor.accepts, stats: statsOf(gateway) });
   clock.every(STATE_MS, sayState);
+  // What it was in the midst of is half done: others take its people over. Without a primary nobody replaces it.
+  let saidUnwellMs = Number.NEGATIVE_INFINITY;
+  onException = () => {
+    if (clock.monotonicMs() - saidUnwellMs < UNWELL_MS) return;
+    saidUnwellMs = clock.monotonicMs();
+    sayState();
+    if (process.connected) say({ say: 'unwell' });
+    else end(RETRY_MS);
+  };
 
   let isEnding = false;
   const end = (retryMs: number) => {
@@ -87,7 +100,10 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
       await access.stop();
       await database.stop();
       await exit(0);
-    })();
+    })().catch((error) => {
+      log.error({ error: messageOf(error) }, 'a chat process did not end as it should');
+      return exit(1);
+    });
   };
   process.on('message', (told: ToProcess, handle: unknown) => {
     if (told.do === 'end') end(told.retryMs);
@@ -104,7 +120,8 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     }
   });
   // Whoever is here has to come back somewhere else.
-  onGone = () => end(2000);
+  onGone = () => end(RETRY_MS);
+  isStarting = false;
   say({ say: 'ready' });
 }
 
@@ -121,9 +138,18 @@ function handOver(
   socket.resume();
 }
 
+/** Of a primary that is gone, that is learnt by `disconnect`: a message that no longer arrives is no error of this process. */
+const say = (what: FromProcess, done: () => void = () => undefined) => {
+  if (process.connected) process.send!(what, undefined, {}, done);
+  else done();
+};
+
 /** The primary is gone. */
 let onGone: () => void = () => void exit(1);
 process.on('disconnect', () => onGone());
+
+/** Until it is ready it has nobody. */
+let onException: () => void = () => void exit(1);
 
 // The primary decides when it ends, also where a terminal tells all of them.
 process.on('SIGTERM', () => undefined);
@@ -132,6 +158,6 @@ process.on('SIGHUP', () => undefined);
 process.on('message', (told: ToProcess) => {
   if (told.do !== 'begin') return;
   begin(told.with as ChatProcessOptions).catch((error) => {
-    process.send?.({ say: 'failed', reason: messageOf(error) } satisfies FromProcess, () => void exit(1));
+    say({ say: 'failed', reason: messageOf(error) }, () => void exit(1));
   });
 });

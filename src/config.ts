@@ -302,6 +302,13 @@ const VARIABLES = {
     { secret: true },
   ),
   databasePoolSize: set('DATABASE_POOL_SIZE', 'database', integer(1, 1000), '40', 'Connections of all processes together.'),
+  databaseSync: set(
+    'DATABASE_SYNC',
+    'database',
+    flag,
+    'true',
+    'Of the embedded database: a change is answered when it is on the disk. `false` is faster, and a power cut takes what was answered in the last half minute. Has no effect with `DATABASE_URL`.',
+  ),
   databaseTimeoutMs: set('DATABASE_TIMEOUT_MS', 'database', integer(100, 600_000), '5000', 'Limit for a connection and for a statement.', {
     unit: 'ms',
   }),

@@ -10,6 +10,7 @@ import { startService } from './main.js';
 import { type Clock, SystemClock } from './runtime/clock.js';
 import { messageOf } from './runtime/errors.js';
 import { createLog, exit, type Log } from './runtime/log.js';
+import { takeUnexpectedErrors } from './runtime/unexpected.js';
 
 /**
  * `npm run demo`: the service on its embedded defaults with a show on air. The music goes the way a broadcaster's does, out of an encoder
@@ -24,7 +25,7 @@ const TITLES: readonly (readonly [artist: string, title: string])[] = [
 const TITLE_MS = (MUSIC_SECONDS * 1000) / TITLES.length;
 /** Short enough that the music is back soon after somebody who took over the channel has left. */
 const REPUBLISH_MS = 3000;
-const STARTED_WITHIN_MS = 30_000;
+const STARTED_WITHIN_MS = 120_000;
 
 /** Which variable moves a port that another program has. */
 function portHint(config: Config, error: unknown): string | undefined {
@@ -185,6 +186,8 @@ async function demo(config: Config): Promise<void> {
   const level = config.logLevel === 'info' ? 'warn' : config.logLevel;
   const log = hushed(createLog({ level, service: config.serviceName, version: config.version }), () => signals > 0);
 
+  let isOnAir = false;
+  takeUnexpectedErrors({ clock, log, onException: () => void (isOnAir || exit(1)) });
   say('Making two minutes of music …');
   const music = await musicFile(config.dataDir);
   say('Starting Veza …');
@@ -208,6 +211,7 @@ async function demo(config: Config): Promise<void> {
     publisher = new Publisher(new Ffmpeg(config.ffmpegPath).path, music, `rtmp://${host}:${config.rtmpPort}/live/${streamKey}`, clock);
     publisher.start();
     await onAir(api, publisher, clock);
+    isOnAir = true;
 
     let shown = 0;
     const nextTitle = () => {

@@ -8,6 +8,7 @@ import { messageOf } from './runtime/errors.js';
 import { sendRefusal } from './runtime/http-problem.js';
 import { createLog, exit, type Log } from './runtime/log.js';
 import { TlsFiles } from './runtime/tls-files.js';
+import { takeUnexpectedErrors } from './runtime/unexpected.js';
 import type { PublicListeners, Service } from './service.js';
 
 /** Starts the service. Rejects when a part cannot start. */
@@ -104,9 +105,14 @@ export async function runService(fixed: Readonly<Record<string, string>> = {}): 
     process.exit(2);
   }
   const log = createLog({ level: config.logLevel, service: config.serviceName, version: config.version });
+  const clock = new SystemClock();
+  let isStarted = false;
+  // Before it is ready nothing is on air, and what failed may be missing for good: another start is better then.
+  takeUnexpectedErrors({ clock, log, onException: () => void (isStarted || exit(1)) });
   let service: Service;
   try {
-    service = await startService(config, log);
+    service = await startService(config, log, clock);
+    isStarted = true;
   } catch (error) {
     log.error({ error: messageOf(error) }, 'cannot start');
     return exit(1);

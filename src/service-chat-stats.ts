@@ -1,5 +1,6 @@
 import type { Gateway } from './chat/gateway.js';
 import type { ProcessStats } from './chat/process-stats.js';
+import { unexpectedCounts } from './runtime/unexpected.js';
 
 export function statsOf(gateway: Gateway): ProcessStats {
   const { counters, times } = gateway;
@@ -13,5 +14,6 @@ export function statsOf(gateway: Gateway): ProcessStats {
     badFrames: counters.badFrames,
     deliveryCounts: times.counts,
     deliverySumS: times.sumS,
+    unexpected: unexpectedCounts(),
   };
 }

@@ -56,6 +56,8 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
     const { composeProcesses } = await import('./service-chat-processes.js');
     const processes = composeProcesses(options, count);
     provideChatMetrics(options.metrics, () => processes.stats());
+    // In one process they are counted with the rest of it.
+    options.metrics.provideUnexpected('chat', () => processes.stats().unexpected);
     return { api: apiOf(chat, processes.presence, doors), parts: [rooms, nowPlaying, processes.part] };
   }
   const maxConnections = Math.min(config.maxConnections, MAX_PROCESS_CONNECTIONS);

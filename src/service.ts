@@ -72,12 +72,16 @@ export async function composeService(
   // Beside what else takes its time at start: every moment counts when a show waits to go on.
   const encoding = takesBroadcasts ? prepareEncoding(config, clock) : undefined;
   const store = await createFileStore(join(config.dataDir, 'objects'), { isShared: !takesBroadcasts });
+  let isStarting = true;
   const database = await openDatabase({
     url: config.databaseUrl,
     dataDir: config.dataDir,
+    sync: config.databaseSync,
     // Of all processes together: where there are two, each has a half.
     poolSize: serves === takesBroadcasts ? config.databasePoolSize : Math.ceil(config.databasePoolSize / 2),
     timeoutMs: config.databaseTimeoutMs,
+    isStarting: () => isStarting,
+    clock,
     log,
   });
   const access = await openAccess({ ...config, previousEncryptionKey: config.encryptionKeyPrevious, database, clock, log });
@@ -151,6 +155,7 @@ export async function composeService(
   try {
     await encoding?.works;
     await lifecycle.start(parts);
+    isStarting = false;
   } catch (error) {
     await lifecycle.stop(config.shutdownTimeoutS * 1000);
     throw error;

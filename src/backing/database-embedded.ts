@@ -1,15 +1,19 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { access, cp, mkdir, realpath, rename, rm, stat } from 'node:fs/promises';
+import { access, cp, mkdir, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { connect, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { VezaError } from '../runtime/errors.js';
-import type { Log } from '../runtime/log.js';
+import type { Clock } from '../runtime/clock.js';
+import { messageOf, VezaError } from '../runtime/errors.js';
+import { type Log, silentLog } from '../runtime/log.js';
 import { startThread } from '../runtime/thread.js';
-import type { EmbeddedTask } from './database-worker.js';
+import { countUnexpected } from '../runtime/unexpected.js';
+import { syncPath } from './database-files.js';
+import type { StartSteps } from './database-start.js';
+import type { EmbeddedSaid, EmbeddedTask } from './database-worker.js';
 
 /**
  * The embedded PostgreSQL: PGlite in a thread of its own, so that no query holds up the live path, behind a Unix socket
@@ -26,7 +30,24 @@ const PORT = 5432;
 /** sun_path holds 104 bytes on the narrowest system; the rest is for the longest name that goes into it. */
 const MAX_SOCKET_DIR_BYTES = 85;
 
-export async function startEmbeddedPostgres(dataDir: string, log: Log): Promise<EmbeddedPostgres> {
+/** For a thread to load, to recover from the write-ahead log and to serve. Generous: whoever waits has nothing to do without it. */
+const READY_MS = 300_000;
+
+/** After a start of the thread that failed. */
+const AGAIN_MS = 1000;
+/** Files that are synced at once. */
+const SYNCED_AT_ONCE = 16;
+
+export interface EmbeddedOptions {
+  readonly dataDir: string;
+  /** A commit is answered when it is on the disk. */
+  readonly sync: boolean;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly start: StartSteps;
+}
+
+export async function startEmbeddedPostgres({ dataDir, sync, clock, log, start }: EmbeddedOptions): Promise<EmbeddedPostgres> {
   const home = join(dataDir, 'database');
   await mkdir(home, { recursive: true, mode: 0o700 });
   const socketDir = await shortDir(await realpath(home));
@@ -35,20 +56,45 @@ export async function startEmbeddedPostgres(dataDir: string, log: Log): Promise<
   const socket = join(socketDir, `.s.PGSQL.${PORT}`);
   let thread: EmbeddedThread | undefined;
   let stopping: Promise<void> | undefined;
+  let cancelAgain = () => {};
 
   const serve = async () => {
     await rm(socket, { force: true });
-    thread = runThread({ task: 'serve', cluster, socket });
-    await thread.ready;
-    thread.ended.then(async (error) => {
+    const serving = runThread({ task: 'serve', cluster, socket, sync }, log);
+    thread = serving;
+    let isLate = false;
+    const cancel = clock.after(READY_MS, () => {
+      isLate = true;
+      serving.kill();
+    });
+    await serving.ready.finally(cancel).catch((error) => {
+      if (!isLate) throw error;
+      throw new VezaError(
+        'unavailable',
+        `The embedded database was not ready after ${READY_MS / 1000} s. Give the machine more CPU or a faster disk, or set DATABASE_URL.`,
+      );
+    });
+    void serving.ended.then((error) => {
       if (stopping) return;
-      log.error({ error: error?.message }, 'the embedded database died; starting it again');
-      await serve().catch((failure) => log.error({ error: failure.message }, 'the embedded database does not start'));
+      countUnexpected('exception');
+      log.error({ event: 'database.died', error: error?.message }, 'the embedded database died; starting it again');
+      serveAgain();
+    });
+  };
+  const serveAgain = () => {
+    serve().catch((error) => {
+      if (stopping) return;
+      log.error({ event: 'database.not_started', error: messageOf(error) }, 'the embedded database does not start; trying again');
+      cancelAgain = clock.after(AGAIN_MS, serveAgain);
     });
   };
 
   try {
-    if (!(await isThere(join(cluster, 'PG_VERSION')))) await createCluster(cluster);
+    if (!(await isThere(join(cluster, 'PG_VERSION')))) {
+      start.begin('making the embedded database');
+      await createCluster(cluster, sync);
+    }
+    start.begin('starting the embedded database, with recovery when it was not stopped');
     await serve();
   } catch (error) {
     lock.close();
@@ -60,6 +106,7 @@ export async function startEmbeddedPostgres(dataDir: string, log: Log): Promise<
     port: PORT,
     stop() {
       stopping ??= (async () => {
+        cancelAgain();
         thread?.stop();
         await thread?.ended;
         await new Promise((resolve) => lock.close(resolve));
@@ -88,18 +135,34 @@ export function clusterTemplate(): string {
 }
 
 /** Whole or not at all: a process killed here begins anew. */
-async function createCluster(cluster: string): Promise<void> {
+async function createCluster(cluster: string, sync: boolean): Promise<void> {
   const template = clusterTemplate();
   if (!(await isThere(join(template, 'PG_VERSION')))) return makeCluster(cluster);
   const unfinished = `${cluster}.new`;
   await rm(unfinished, { recursive: true, force: true });
   await cp(template, unfinished, { recursive: true });
+  if (sync) await syncAll(unfinished);
   await rename(unfinished, cluster);
+  if (sync) syncPath(dirname(cluster));
+}
+
+/** A directory with all that is in it. PostgreSQL syncs what it changes, and takes the rest for synced. */
+async function syncAll(directory: string): Promise<void> {
+  const names = await readdir(directory, { recursive: true });
+  const paths = [...names.map((name) => join(directory, name)), directory];
+  await Promise.all(
+    Array.from({ length: SYNCED_AT_ONCE }, async () => {
+      for (let path = paths.shift(); path !== undefined; path = paths.shift()) {
+        const handle = await open(path, 'r');
+        await handle.sync().finally(() => handle.close());
+      }
+    }),
+  );
 }
 
 /** By initdb, in a thread that ends: it leaves 800 MB behind in its WebAssembly memory. One that merely serves takes 140 MB. */
 export async function makeCluster(cluster: string): Promise<void> {
-  const error = await runThread({ task: 'create', cluster }).ended;
+  const error = await runThread({ task: 'create', cluster }, silentLog).ended;
   if (error) throw error;
 }
 
@@ -108,9 +171,10 @@ interface EmbeddedThread {
   /** Resolves, with the error if it was one, when the thread is gone. */
   readonly ended: Promise<Error | undefined>;
   stop(): void;
+  kill(): void;
 }
 
-function runThread(task: EmbeddedTask): EmbeddedThread {
+function runThread(task: EmbeddedTask, log: Log): EmbeddedThread {
   const worker = startThread(import.meta.url, 'database-worker', { workerData: task });
   let failure: Error | undefined;
   const ended = new Promise<Error | undefined>((resolve) => {
@@ -120,11 +184,20 @@ function runThread(task: EmbeddedTask): EmbeddedThread {
     worker.on('exit', (code) => resolve(failure ?? (code === 0 ? undefined : new Error(`the thread ended with code ${code}`))));
   });
   const ready = new Promise<void>((resolve, reject) => {
-    worker.once('message', () => resolve());
+    worker.on('message', (said: EmbeddedSaid) => {
+      if (said.say === 'ready') return resolve();
+      countUnexpected('rejection');
+      log.error({ event: 'process.unhandled_rejection', thread: 'database', ...said.error }, 'a rejection that nobody took');
+    });
     ended.then((error) => reject(error ?? new Error('the thread ended early')));
   });
   ready.catch(() => undefined);
-  return { ready, ended, stop: () => worker.postMessage('stop') };
+  return {
+    ready,
+    ended,
+    stop: () => worker.postMessage('stop'),
+    kill: () => void worker.terminate(),
+  };
 }
 
 /** `home`, or where it is too long for a socket's address, a directory of this user named after it. */

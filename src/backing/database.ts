@@ -1,7 +1,9 @@
 import pg from 'pg';
+import { type Clock, SystemClock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { startEmbeddedPostgres } from './database-embedded.js';
+import { StartSteps } from './database-start.js';
 import { MIGRATIONS } from './migrations/index.js';
 
 /**
@@ -26,11 +28,26 @@ export interface Database extends Queryable {
 export interface DatabaseOptions {
   url: string | undefined;
   dataDir: string;
+  /** Of the embedded one: a commit is answered when it is on the disk, unless this is false. */
+  sync?: boolean;
   /** Connections. The embedded one has a single session and gets one whatever this says. */
   poolSize: number;
   /** Limit for a connection, and for a statement. */
   timeoutMs: number;
+  /**
+   * Whether the process still starts; until then the limit is that of a start. A slow machine compiles, copies and recovers, and nobody has anything to do
+   * without. Until its tables are up to date a database has the limit of a start in any case.
+   */
+  isStarting?: () => boolean;
   log: Log;
+  clock?: Clock;
+}
+
+/** Limit for each step of a start: one that ends is progress. */
+const START_STEP_MS = 300_000;
+
+interface TimedQuery extends pg.QueryConfig {
+  readonly query_timeout: number;
 }
 
 /** Any number will do, as long as every version of Veza takes the same. */
@@ -39,7 +56,16 @@ const MIGRATION_LOCK = 0x76657a61;
 /** Opens it, and brings its tables up to date; several processes may do so at once. */
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
   const { url, timeoutMs, log } = options;
-  const embedded = url === undefined ? await startEmbeddedPostgres(options.dataDir, log) : undefined;
+  const clock = options.clock ?? new SystemClock();
+  const start = new StartSteps(clock, log);
+  const limitMs = () => (start.isUnderWay || options.isStarting?.() ? Math.max(timeoutMs, START_STEP_MS) : timeoutMs);
+  const embedded =
+    url === undefined
+      ? await startEmbeddedPostgres({ dataDir: options.dataDir, sync: options.sync ?? true, clock, log, start }).catch((error) => {
+          start.end();
+          throw error;
+        })
+      : undefined;
   const pool = new pg.Pool({
     Client: ListenedClient,
     ...(embedded ? { host: embedded.socketDir, port: embedded.port, user: 'postgres', database: 'postgres' } : { connectionString: url }),
@@ -48,22 +74,21 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     // time in any case.
     max: embedded ? 1 : options.poolSize,
     application_name: 'veza',
-    connectionTimeoutMillis: timeoutMs,
     statement_timeout: timeoutMs,
-    // The server cancels first; this is for a server that is gone without a word.
-    query_timeout: timeoutMs + 1000,
     types: {
       getTypeParser: ((oid: number, format: 'text') =>
         oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format)) as never,
     },
   });
+  Object.defineProperty(pool.options, 'connectionTimeoutMillis', { get: limitMs });
   // An idle connection that breaks is replaced at the next query.
   const reportBroken = (error: Error) => log.warn({ error: error.message }, 'a database connection broke');
   pool.on('error', reportBroken);
 
-  const query = async (on: { query(sql: string, values: unknown[]): Promise<pg.QueryResult> }, sql: string, values: readonly unknown[]) => {
+  const query = async (on: { query(config: TimedQuery): Promise<pg.QueryResult> }, text: string, values: readonly unknown[]) => {
     try {
-      const { rows, rowCount } = await on.query(sql, [...values]);
+      // The server cancels first; this is for a server that is gone without a word.
+      const { rows, rowCount } = await on.query({ text, values: [...values], query_timeout: limitMs() + 1000 });
       return { rows, rowCount: rowCount ?? 0 };
     } catch (error) {
       throw translated(error);
@@ -92,7 +117,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
         // Without an answer nobody knows what the server still does on this connection; it rolls back when the connection closes.
         if (isUnanswered(error)) broken ??= error as Error;
         if (!broken) {
-          await client.query('rollback').catch((failure) => {
+          await query(client, 'rollback', []).catch((failure) => {
             broken = failure;
           });
         }
@@ -110,17 +135,23 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   };
 
   try {
-    await migrate(database, log);
+    start.begin('connecting');
+    await migrate(database, log, start);
   } catch (error) {
     await database.stop();
     throw error;
+  } finally {
+    start.end();
   }
   return database;
 }
 
-async function migrate(database: Database, log: Log): Promise<void> {
+async function migrate(database: Database, log: Log, start: StartSteps): Promise<void> {
   await database.transaction(async (connection) => {
+    await connection.query(`set local statement_timeout = ${START_STEP_MS}`);
+    start.begin('waiting for another process that brings the tables up to date');
     await connection.query('select pg_advisory_xact_lock($1)', [MIGRATION_LOCK]);
+    start.begin('looking at the tables');
     await connection.query(
       'create table if not exists schema_migrations (name text primary key, applied_at timestamptz not null default now())',
     );
@@ -128,6 +159,7 @@ async function migrate(database: Database, log: Log): Promise<void> {
     const applied = new Set(rows.map((row) => row.name));
     for (const { name, sql } of MIGRATIONS) {
       if (applied.delete(name)) continue;
+      start.begin(`migration ${name}`);
       // Several statements in one text go by the simple protocol, without values.
       await connection.query(sql);
       await connection.query('insert into schema_migrations (name) values ($1)', [name]);

@@ -1,3 +1,5 @@
+import type { UnexpectedCounts } from '../runtime/unexpected.js';
+
 /** What one process holds: of 20,000 descriptors some are for other things. */
 export const MAX_PROCESS_CONNECTIONS = 19_000;
 const SPARE_SOCKETS = 1000;
@@ -27,6 +29,8 @@ export interface ProcessStats {
   readonly badFrames: number;
   readonly deliveryCounts: readonly number[];
   readonly deliverySumS: number;
+  /** Errors that nobody took in it. */
+  readonly unexpected: UnexpectedCounts;
 }
 
 const NOTHING: ProcessStats = {
@@ -39,6 +43,7 @@ const NOTHING: ProcessStats = {
   badFrames: 0,
   deliveryCounts: [],
   deliverySumS: 0,
+  unexpected: { exception: 0, rejection: 0 },
 };
 
 /** Of processes that are there; of those that are gone what rises. Users are counted in each process. */
@@ -55,6 +60,10 @@ export function addStats(stats: readonly ProcessStats[]): ProcessStats {
       badFrames: sum.badFrames + one.badFrames,
       deliveryCounts: added(sum.deliveryCounts, one.deliveryCounts),
       deliverySumS: sum.deliverySumS + one.deliverySumS,
+      unexpected: {
+        exception: sum.unexpected.exception + one.unexpected.exception,
+        rejection: sum.unexpected.rejection + one.unexpected.rejection,
+      },
     };
   }
   return sum;

@@ -1,4 +1,5 @@
 import type { ChildProcess } from 'node:child_process';
+import { EventEmitter } from 'node:events';
 import type { Server, Socket } from 'node:net';
 import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
@@ -33,6 +34,8 @@ export type FromProcess =
   | { readonly say: 'failed'; readonly reason: string }
   /** It is ready, and cannot accept. */
   | { readonly say: 'deaf'; readonly reason: string }
+  /** It met an exception that nobody took, and goes on until it is replaced. */
+  | { readonly say: 'unwell' }
   /** `taken`: requests that it was handed since it began; `open`: sockets of those and of what it has accepted. Said at once when it begins to accept or ceases. */
   | { readonly say: 'state'; readonly open: number; readonly taken: number; readonly accepts: boolean; readonly stats: ProcessStats };
 
@@ -47,7 +50,8 @@ export interface ProcessesOptions {
   readonly log: Log;
 }
 
-const READY_MS = 60_000;
+/** A machine under load takes its time: a start is given up late. */
+const READY_MS = 300_000;
 /** A process may be ahead of the emptiest by so many sockets, and so much of what that one has. */
 const AHEAD = 2;
 const AHEAD_SHARE = 1 / 64;
@@ -58,6 +62,8 @@ const LOOK_MS = 1000;
 const HUNG_LOOKS = 30;
 /** A process that died is replaced at once, and after this time when that fails. */
 const AGAIN_MS = 1000;
+/** People that a process sends away a second, at most, when it is replaced because it met an exception. */
+const RELIEVED_PER_S = 1000;
 /** After it was told to. */
 const END_MS = 10_000;
 
@@ -96,7 +102,13 @@ class Worker {
     told: (said: FromProcess | undefined) => void,
   ) {
     this.heardAtMs = clock.monotonicMs();
-    this.exited = new Promise((resolve) => child.once('exit', () => resolve()));
+    this.exited = new Promise((resolve) => {
+      child.once('exit', () => resolve());
+      // Where the system has no process to give there is no exit either. Any other error is of a message that did not arrive.
+      child.on('error', () => {
+        if (child.pid === undefined) resolve();
+      });
+    });
     this.ready = new Promise((resolve, reject) => {
       const cancel = clock.after(READY_MS, () => reject(new VezaError('unavailable', 'A chat process did not start in time.')));
       child.on('message', (said: FromProcess) => {
@@ -122,7 +134,6 @@ class Worker {
       });
     });
     this.ready.catch(() => undefined);
-    child.on('error', () => undefined);
     this.tell({ do: 'begin', with: begin });
   }
 
@@ -289,20 +300,32 @@ export class Processes {
   async #restart(perS: number): Promise<void> {
     for (const worker of [...this.#workers]) {
       if (this.#stopping) return;
-      if (worker.phase !== 'ready') continue;
-      worker.isReplaced = true;
-      const replacement = this.#fork();
-      try {
-        await replacement.ready;
-      } catch (error) {
-        this.#options.log.error({ error: (error as Error).message }, 'a chat process is not replaced: the new one does not start');
-        worker.isReplaced = false;
-        if (!worker.isThere) this.#replace();
-        return;
-      }
-      await this.#drain(worker, perS);
-      await this.#end(worker, AGAIN_MS);
+      if (worker.phase !== 'ready' || worker.isReplaced) continue;
+      if (!(await this.#exchange(worker, perS))) return;
     }
+  }
+
+  /** Resolves to false when the replacement does not start; the process stays then. */
+  async #exchange(worker: Worker, perS: number): Promise<boolean> {
+    worker.isReplaced = true;
+    try {
+      await this.#fork().ready;
+    } catch (error) {
+      this.#options.log.error({ error: (error as Error).message }, 'a chat process is not replaced: the new one does not start');
+      worker.isReplaced = false;
+      if (!worker.isThere) this.#replace();
+      return false;
+    }
+    await this.#drain(worker, perS);
+    await this.#end(worker, AGAIN_MS);
+    return true;
+  }
+
+  /** One that met an exception: what it was in the midst of is half done. */
+  async #relieve(worker: Worker): Promise<void> {
+    if (this.#stopping || worker.phase !== 'ready' || worker.isReplaced) return;
+    this.#options.log.error({ pid: worker.child.pid }, 'a chat process met an exception that nobody took; it is replaced');
+    await this.#exchange(worker, RELIEVED_PER_S);
   }
 
   /** Sends its people away as fast as the others take them in. */
@@ -359,7 +382,10 @@ export class Processes {
 
   #fork(): Worker {
     const { start, begin, clock, log } = this.#options;
-    const worker = new Worker(start(), begin, clock, (said) => this.#heard(said));
+    const worker: Worker = new Worker(started(start), begin, clock, (said) => {
+      if (said?.say === 'unwell') void this.#relieve(worker);
+      this.#heard(said);
+    });
     this.#workers.push(worker);
     let wasReady = false;
     worker.ready.then(
@@ -388,5 +414,16 @@ export class Processes {
       this.#options.log.error({ error: error.message }, 'a chat process does not start; trying again');
       this.#options.clock.after(AGAIN_MS, () => this.#replace());
     });
+  }
+}
+
+/** Where the system refuses a process at once, as where it does so a little later: a child that has ended. */
+function started(start: () => ChildProcess): ChildProcess {
+  try {
+    return start();
+  } catch (error) {
+    const child = Object.assign(new EventEmitter(), { connected: false, exitCode: null, signalCode: null, kill: () => false });
+    process.nextTick(() => child.emit('error', error));
+    return child as unknown as ChildProcess;
   }
 }

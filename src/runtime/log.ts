@@ -17,11 +17,15 @@ export interface LogOptions {
 }
 
 const FLUSH_MS = 1000;
+/** What nobody reads in time is thrown away beyond this. */
+const MAX_UNREAD_CHARS = 1 << 24;
 type Destination = ReturnType<typeof pino.destination>;
 let stdout: Destination | undefined;
 
 function openStdout(): Destination {
-  const opened = pino.destination({ fd: 1, sync: false });
+  const opened = pino.destination({ fd: 1, sync: false, maxLength: MAX_UNREAD_CHARS });
+  // A full disk is no reason to end: what fits is written when there is room again.
+  opened.on('error', () => undefined);
   const flush = opened.flushSync.bind(opened);
   // On the way out of a crash: see `exit`.
   opened.flushSync = () => {

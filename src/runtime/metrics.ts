@@ -1,6 +1,7 @@
 import { availableParallelism, totalmem } from 'node:os';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Clock } from './clock.js';
+import { type UnexpectedCounts, unexpectedCounts } from './unexpected.js';
 
 /** Read when somebody scrapes. */
 const GAUGES = {
@@ -52,6 +53,7 @@ export class Metrics {
   readonly #durations: Record<DurationName, Histogram>;
   readonly #readers = new Map<GaugeName, () => number>();
   readonly #counters = new Map<string, Counter>();
+  readonly #unexpected = new Map<string, () => UnexpectedCounts>([['main', unexpectedCounts]]);
   readonly contentType = this.#registry.contentType;
 
   constructor(options: MetricsOptions) {
@@ -84,6 +86,18 @@ export class Metrics {
       };
       new Gauge({ name, help, registers, collect });
     }
+
+    const unexpected = this.#unexpected;
+    new Counter({
+      name: 'process_unexpected_errors_total',
+      help: 'Errors that nobody took (kind: exception or rejection), in this process and in those of its parts. Each is a defect.',
+      labelNames: ['part', 'kind'],
+      registers,
+      collect() {
+        this.reset();
+        for (const [part, read] of unexpected) for (const [kind, count] of Object.entries(read())) this.inc({ part, kind }, count);
+      },
+    });
 
     const { clock } = options;
     let last = { cpu: process.cpuUsage(), atMs: clock.monotonicMs() };
@@ -135,6 +149,11 @@ export class Metrics {
       this.#counters.set(name, counter);
     }
     return { add: (count = 1) => counter.inc(count) };
+  }
+
+  /** Errors that nobody took in other processes of this service; the counts never fall. */
+  provideUnexpected(part: 'chat', read: () => UnexpectedCounts): void {
+    this.#unexpected.set(part, read);
   }
 
   /** A count that a room keeps itself, read at each scrape; it never falls. `name` ends in `_total`. */

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { type Database, type DatabaseOptions, openDatabase, type Queryable } from '../../src/backing/database.js';
 import { MIGRATIONS } from '../../src/backing/migrations/index.js';
+import { type Clock, FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { startPostgres } from '../support/postgres.js';
@@ -225,6 +227,98 @@ test("a connection that is lost inside a transaction is its transaction's error 
   await database.stop();
   await other.stop();
   await server.stop();
+});
+
+test('embedded: a first start that takes longer than the limit of a statement is waited for, and says what it does', async () => {
+  const dataDir = await mkdtemp(join(tmpdir(), 'veza-db-'));
+  const clock = new FakeClock();
+  const told: Record<string, unknown>[] = [];
+  const log = { ...silentLog, warn: (fields: object) => void told.push(fields as Record<string, unknown>) };
+  const passing = setInterval(() => clock.advance(5000), 5);
+  // Only what is said again and again: limits of a start do not pass.
+  const unlimited: Clock = {
+    monotonicMs: () => 0,
+    wallMs: () => 0,
+    every: (ms, task) => clock.every(ms, task),
+    after: () => () => undefined,
+  };
+  let isStarting = true;
+  // Nothing of it is done in a millisecond.
+  const database = await openDatabase({
+    ...{ url: undefined, dataDir, poolSize: 1, timeoutMs: 1, log, clock: unlimited },
+    isStarting: () => isStarting,
+  });
+  clearInterval(passing);
+  const steps = new Set(told.filter(({ event }) => event === 'database.starting').map(({ step }) => step));
+  assert.ok(steps.size > 1, [...steps].join());
+  // What the rest of a start asks has its time too, and then the limit holds.
+  assert.equal((await database.query('select 1 as one')).rows[0]!.one, 1);
+  isStarting = false;
+  const many = await Promise.allSettled(Array.from({ length: 500 }, () => database.query('select 1')));
+  assert.ok(many.some((outcome) => outcome.status === 'rejected' && code('unavailable')(outcome.reason)));
+  isStarting = true;
+  await database.stop();
+  await rm(dataDir, { recursive: true });
+});
+
+test('tables that another process brings up to date are waited for', async () => {
+  const server = await startPostgres();
+  const options = { url: server.url, dataDir: '/nonexistent', poolSize: 2, timeoutMs: 300, log: silentLog };
+  const first = await openDatabase(options);
+  let opening: Promise<Database> | undefined;
+  await first.transaction(async (holder) => {
+    await holder.query('select pg_advisory_xact_lock($1)', [0x76657a61]);
+    opening = openDatabase(options);
+    opening.catch(() => undefined);
+    await eventually('it has waited for longer than a statement may take', async () => {
+      const waits = `select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like '%advisory%' and now() - query_start > interval '400 ms'`;
+      return (await first.query(waits)).rowCount === 1 || undefined;
+    });
+  });
+  await (await opening!).stop();
+  await first.stop();
+  await server.stop();
+});
+
+/** How many commits were answered, and how many of them are there when only what was synced is. */
+async function powerCut(sync: boolean): Promise<{ answered: number; kept: number }> {
+  const home = await mkdtemp(join(tmpdir(), 'veza-db-'));
+  const [dataDir, left] = [join(home, 'data'), join(home, 'left')];
+  const options = { url: undefined, poolSize: 1, timeoutMs: 10_000, log: silentLog, isStarting: () => true };
+  const first = await openDatabase({ ...options, dataDir, sync });
+  await first.query('create table counted (n int primary key)');
+  await first.stop();
+  await cp(dataDir, left, { recursive: true, filter: (path) => !/(?:lock|\.s\.PGSQL\.\d+)$/.test(path) });
+  const watched = { POWER_CUT_OF: join(dataDir, 'database'), POWER_CUT_LEAVES: join(left, 'database') };
+  const child = fork(new URL('./database-child.ts', import.meta.url), [dataDir, sync ? 'yes' : 'no'], {
+    execArgv: ['--import', 'tsx', '--require', fileURLToPath(new URL('../support/power-cut.cjs', import.meta.url))],
+    env: { ...process.env, ...watched },
+  });
+  let answered = 0;
+  child.on('message', (n) => {
+    answered = n as number;
+  });
+  while (answered < 30) await once(child, 'message');
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+  let kept = 0;
+  try {
+    const database = await openDatabase({ ...options, dataDir: left });
+    kept = (await database.query<{ n: number }>('select count(*)::int as n from counted')).rows[0]!.n;
+    await database.stop();
+  } catch (error) {
+    // Without syncs not even the rest need be whole.
+    if (sync) throw error;
+  }
+  await rm(home, { recursive: true });
+  return { answered, kept };
+}
+
+test('embedded: a power cut takes nothing that was answered, unless one asks for it', async () => {
+  const [synced, relaxed] = await Promise.all([powerCut(true), powerCut(false)]);
+  assert.ok(synced.kept >= synced.answered, JSON.stringify(synced));
+  // Otherwise the test would not see a loss.
+  assert.ok(relaxed.kept < relaxed.answered, JSON.stringify(relaxed));
 });
 
 test('embedded: kill -9 loses nothing that was committed, and the directory is not for two', async () => {

@@ -393,3 +393,65 @@ test('a socket whose process has just gone is destroyed, and the client comes ba
   processes.give(one, REQUEST);
   assert.ok(one.destroyed);
 });
+
+test('a process that met an exception is replaced: the new one is ready before its people are sent away', async () => {
+  const { clock, children, processes } = await world(2);
+  children[0]!.state({ open: 3 });
+  children[0]!.emit('message', { say: 'unwell' });
+  children[0]!.emit('message', { say: 'unwell' });
+  await settled();
+  assert.equal(children.length, 3, 'one replacement, however often it is said');
+  assert.ok(!children[0]!.told.some((told) => told.do === 'drain' || told.do === 'end'));
+  children[2]!.ready();
+  await settled();
+  assert.ok(children[0]!.told.some((told) => told.do === 'drain'));
+  children[0]!.state({ open: 0 });
+  await waited(clock, 500);
+  assert.equal(children[0]!.told.at(-1)!.do, 'end');
+  children[0]!.exit(0);
+  await settled();
+  assert.equal(children.length, 3);
+  assert.equal(processes.pids.length, 2);
+});
+
+test('a process that the system refuses is tried for again, and stop does not wait for it', async () => {
+  const clock = new FakeClock();
+  const children: FakeChild[] = [];
+  let refuses: 'no' | 'at once' | 'later' = 'no';
+  const processes = new Processes({
+    count: 1,
+    full: 10,
+    begin: {},
+    clock,
+    log: silentLog,
+    start: () => {
+      if (refuses === 'at once') throw new Error('spawn ENOMEM');
+      const child = new FakeChild();
+      children.push(child);
+      if (refuses === 'later') {
+        Object.assign(child, { pid: undefined, connected: false });
+        process.nextTick(() => child.emit('error', new Error('spawn EAGAIN')));
+      }
+      return child as unknown as ChildProcess;
+    },
+  });
+  const starting = processes.start();
+  children[0]!.ready();
+  await starting;
+  refuses = 'at once';
+  children[0]!.exit(null, 'SIGKILL');
+  await waited(clock, 3000);
+  refuses = 'later';
+  await waited(clock, 3000);
+  const tried = children.length;
+  assert.ok(tried >= 3, `${tried}`);
+  refuses = 'no';
+  await waited(clock, 2000);
+  children.at(-1)!.ready();
+  await settled();
+  assert.equal(processes.pids.length, 1);
+  children.at(-1)!.exit(0);
+  refuses = 'later';
+  await waited(clock, 2000);
+  await processes.stop(0);
+});

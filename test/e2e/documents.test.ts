@@ -35,7 +35,7 @@ test('variables that the README and the files for operators name are in the refe
   const reference = all(await text('docs/configuration.md'), /^\| `([A-Z0-9_]+)`/gm);
   assert.ok(reference.length > 40);
   const files = ['README.md', 'CHANGELOG.md', 'infra/nginx/veza.conf', 'infra/systemd/veza.service', 'infra/compose/compose.yaml'];
-  const ofOthers = new Set(['NODE_ENV', 'CAP_NET_BIND_SERVICE', 'AF_INET', 'AF_INET6', 'AF_UNIX']);
+  const ofOthers = new Set(['VEZA_LONG_MINUTES', 'VEZA_SEED', 'NODE_ENV', 'CAP_NET_BIND_SERVICE', 'AF_INET', 'AF_INET6', 'AF_UNIX']);
   for (const file of [...files, 'infra/prometheus/veza.rules.yml', 'Dockerfile']) {
     for (const name of all(await text(file), /(?<![\w-])([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?![\w-])/g)) {
       assert.ok(reference.includes(name) || ofOthers.has(name), `${name} in ${file}`);

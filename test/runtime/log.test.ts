@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const LOG = fileURLToPath(new URL('../../src/runtime/log.ts', import.meta.url));
 
 /** Says that it is ready on stderr, logs when it is told to on stdin, and ends: `how`. */
-function logging(lines: number, how = 'void exit(3)'): ChildProcess {
+function logging(lines: number, how = 'void exit(3)', stdout: 'pipe' | number = 'pipe'): ChildProcess {
   const script = `
     const { createLog, exit } = await import(${JSON.stringify(LOG)});
     const log = createLog({ level: 'info', service: 'test', version: '1' });
@@ -16,7 +17,7 @@ function logging(lines: number, how = 'void exit(3)'): ChildProcess {
       ${how};
     });
     console.error('ready');`;
-  return spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], { stdio: 'pipe' });
+  return spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], { stdio: ['pipe', stdout, 'pipe'] });
 }
 
 test('everything that was logged is there when the process has ended, without secrets', async () => {
@@ -64,4 +65,19 @@ test('to end twice is to end once, and a crash ends too', async (t) => {
   await once(crashed.stdout!, 'close');
   crashed.stdin!.write('go\n');
   assert.deepEqual(await once(crashed, 'exit'), [1, null]);
+});
+
+test('a log on a full disk ends nothing', async () => {
+  const full = openSync('/dev/full', 'w');
+  const more = "setTimeout(() => { log.info({}, 'more'); setTimeout(() => { console.error('alive'); void exit(3); }, 50); }, 50)";
+  const child = logging(100, more, full);
+  closeSync(full);
+  let said = '';
+  child.stderr!.on('data', (data) => {
+    said += data;
+  });
+  await once(child.stderr!, 'data');
+  child.stdin!.write('go\n');
+  assert.deepEqual(await once(child, 'close'), [3, null], said);
+  assert.match(said, /alive/);
 });
