@@ -1,6 +1,6 @@
 import type { ChannelRole, Role } from './access/roles.js';
 import type { Database } from './backing/database.js';
-import type { People } from './chat/desk.js';
+import type { People } from './chat/acts.js';
 
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 

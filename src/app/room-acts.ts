@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { RoomAct } from '../chat/desk.js';
+import type { RoomAct } from '../chat/acts.js';
 import { isoOf } from './openapi.js';
 import { personSchema } from './room-moderating.js';
 

@@ -1,7 +1,8 @@
-import type { Database, Queryable } from '../backing/database.js';
+import type { Database } from '../backing/database.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { type ModerationAudit, type Moderator, type People, type RoomAct, RoomActs } from './acts.js';
 import { type Appeal, Appeals } from './appeals.js';
 import { ControlRoom } from './control.js';
 import { Deletions } from './deletions.js';
@@ -16,45 +17,6 @@ import { RoomRules } from './rules.js';
 import { type Ban, Sanctions, type Timeout, type Warning } from './sanctions.js';
 import { changedSettings, type RoomSettings, rankOf, storedSettings } from './settings.js';
 import { Writers } from './writers.js';
-
-/** Who moderates. */
-export interface Moderator {
-  /** As messages have it. */
-  readonly id: string;
-  readonly name: string;
-  /** In this room. Of a moderator or administrator of the service only what is proven: without the second factor he is a viewer. */
-  readonly role: ChatRole;
-  /** He would be more with a second factor. */
-  readonly unproven?: boolean;
-  /** For the audit log: `account:{id}`, `api-key:{id}`, … */
-  readonly actor: string;
-  readonly address?: string | undefined;
-  readonly requestId?: string | undefined;
-}
-
-/** Who people are. */
-export interface People {
-  /** Undefined: nobody is known by this id. `role` is that in the room of this channel, proven or not. */
-  find(userId: string, channelId: string | undefined): Promise<{ name: string; role: ChatRole } | undefined>;
-  /** By id; whoever is not known is not in it. */
-  names(userIds: readonly string[]): Promise<ReadonlyMap<string, string>>;
-}
-
-/** Where everything that is decided is written down. */
-export interface ModerationAudit {
-  record(
-    entry: {
-      principal: { id: string; name: string };
-      action: string;
-      address?: string | undefined;
-      requestId?: string | undefined;
-      channel?: string | undefined;
-      target?: string | undefined;
-      details?: Readonly<Record<string, unknown>> | undefined;
-    },
-    connection: Queryable,
-  ): Promise<void>;
-}
 
 /** What is asked of a room. */
 export type ToldRoom = Pick<Room, 'act' | 'erase' | 'approve' | 'recent' | 'stored' | 'bar'>;
@@ -82,18 +44,6 @@ export interface OwnStanding {
   readonly held: readonly HeldRecord[];
 }
 
-export interface RoomAct {
-  readonly id: number;
-  readonly atMs: number;
-  readonly action: string;
-  readonly byId: string;
-  readonly byName: string;
-  readonly userId: string | undefined;
-  /** As he is called now; undefined: nobody knows any more. */
-  readonly userName: string | undefined;
-  readonly details: Readonly<Record<string, unknown>>;
-}
-
 const CLEAN_MS = 3_600_000;
 const DAY_MS = 86_400_000;
 /** Acts and warnings are kept for a year. */
@@ -114,6 +64,7 @@ export class Desk {
   readonly sanctions: Sanctions;
   readonly appeals: Appeals;
   readonly writers: Writers;
+  readonly #acts: RoomActs;
   readonly #pins: Pins;
   readonly #news: RoomNews;
   readonly #deletions: Deletions;
@@ -128,6 +79,7 @@ export class Desk {
     this.held = new HeldMessages(options);
     this.sanctions = new Sanctions(options);
     this.appeals = new Appeals({ ...options, sanctions: this.sanctions });
+    this.#acts = new RoomActs(options);
     this.#pins = new Pins(options);
     this.#news = new RoomNews(options);
     this.#deletions = new Deletions({
@@ -203,7 +155,7 @@ export class Desk {
     const saidAtMs = Math.trunc(this.#options.clock.wallMs());
     const message = { roomId: room.id, mid: midOf(room.id, author.id, key), key, author, body, saidAtMs, reason };
     await this.#deletions.holdInstead(AUTOMATIC, mid, message, (connection) =>
-      this.#record(connection, room, AUTOMATIC, 'retract', author.id, { mid, reason }),
+      this.#acts.record(connection, room, AUTOMATIC, 'retract', author.id, { mid, reason }),
     );
   }
 
@@ -240,7 +192,7 @@ export class Desk {
   /** Rejects: `not_found`, `conflict`, `bad_request`. */
   async appeal(room: RoomInfo, from: Moderator, text: string): Promise<Appeal> {
     const appeal = await this.appeals.file(room.id, from, text);
-    await this.#record(this.#options.database, room, from, 'appeal', from.id, { appeal: appeal.id });
+    await this.#acts.record(this.#options.database, room, from, 'appeal', from.id, { appeal: appeal.id });
     return appeal;
   }
 
@@ -254,7 +206,7 @@ export class Desk {
           // It has ended meanwhile.
           if (!(error instanceof VezaError && error.code === 'not_found')) throw error;
         });
-      await this.#record(connection, room, moderator, 'answerAppeal', answered.userId, { appeal: id, accepted });
+      await this.#acts.record(connection, room, moderator, 'answerAppeal', answered.userId, { appeal: id, accepted });
       return answered;
     });
     if (accepted) await this.#bar(room, appeal.userId);
@@ -276,33 +228,13 @@ export class Desk {
   }
 
   /** Who did what here, newest first. */
-  async acts(roomId: string, userId: string | undefined, before: number | undefined, limit: number): Promise<RoomAct[]> {
-    const { rows } = await this.#options.database.query<ActRow>(
-      `select * from room_acts where room_id = $1 and ($2::text is null or user_id = $2) and ($3::bigint is null or id < $3)
-       order by id desc limit $4`,
-      [roomId, userId ?? null, before ?? null, limit],
-    );
-    const names = await this.names(roomId, [...new Set(rows.flatMap(({ user_id }) => user_id ?? []))]);
-    return rows.map((row) => ({
-      id: row.id,
-      atMs: row.at.getTime(),
-      action: row.action,
-      byId: row.by_id,
-      byName: row.by_name,
-      userId: row.user_id ?? undefined,
-      userName: row.user_id === null ? undefined : names.get(row.user_id),
-      details: row.details,
-    }));
+  acts(roomId: string, userId: string | undefined, before: number | undefined, limit: number): Promise<RoomAct[]> {
+    return this.#acts.list(roomId, userId, before, limit);
   }
 
   /** Of accounts, and of others who have written here of late. */
-  async names(roomId: string, userIds: readonly string[]): Promise<ReadonlyMap<string, string>> {
-    if (userIds.length === 0) return new Map();
-    const { rows } = await this.#options.database.query<{ user_id: string; user_name: string }>(
-      'select user_id, user_name from room_writers where room_id = $1 and user_id = any($2)',
-      [roomId, userIds],
-    );
-    return new Map([...rows.map((row) => [row.user_id, row.user_name] as const), ...(await this.#options.people.names(userIds))]);
+  names(roomId: string, userIds: readonly string[]): Promise<ReadonlyMap<string, string>> {
+    return this.#acts.names(roomId, userIds);
   }
 
   /** How much waits for those who moderate the room. */
@@ -379,7 +311,7 @@ export class Desk {
           break;
         }
       }
-      await this.#record(connection, room, moderator, action.action, user.id, details);
+      await this.#acts.record(connection, room, moderator, action.action, user.id, details);
     });
     if (action.action === 'ban' || action.action === 'shadowBan' || action.action === 'unban') await this.#bar(room, user.id);
     await this.rules.reread(room.id);
@@ -395,10 +327,31 @@ export class Desk {
   async #target(room: RoomInfo, moderator: Moderator, userId: string) {
     const writer = await this.writers.find(room.id, userId);
     const person = await this.#options.people.find(userId, room.channelId);
-    const known = person ?? (writer && { name: writer.name, role: writer.role as ChatRole });
+    const known = person ?? (writer && { name: writer.name, role: writer.role as ChatRole }) ?? (await this.#author(room, userId));
     if (!known) throw new VezaError('not_found', 'There is no such user.');
     mustOutrank(moderator, userId, known.role);
     return { user: { id: userId, name: known.name }, writer };
+  }
+
+  /** Whoever has written here is known by that, though the process in which it was a moment ago has not noted it yet. */
+  async #author(room: RoomInfo, userId: string): Promise<{ name: string; role: ChatRole } | undefined> {
+    const { database, withRoom } = this.#options;
+    const find = async () => {
+      const { rows: said } = await database.query<{ payload: string }>(
+        `select payload from messages where room_id = $1 and user_id = $2 and type in ('msg', 'shadow') order by "offset" desc limit 1`,
+        [room.id, userId],
+      );
+      if (said[0]) return (JSON.parse(said[0].payload) as { user: { name: string; role: ChatRole } }).user;
+      const { rows: held } = await database.query<{ name: string; role: ChatRole }>(
+        'select user_name as name, user_role as role from held_messages where room_id = $1 and user_id = $2 limit 1',
+        [room.id, userId],
+      );
+      return held[0];
+    };
+    const found = await find();
+    if (found) return found;
+    await withRoom(room.id, (told) => told.stored());
+    return find();
   }
 
   /** The ban is in force whether or not the log could be told: while it is away nobody is heard, and every process knows of it in a moment. */
@@ -429,7 +382,7 @@ export class Desk {
       mustOutrank(moderator, userId, (role as ChatRole | undefined) ?? 'viewer');
     }
     // First that it is to be: a process that dies after it leaves a message that can be deleted again.
-    await database.transaction((connection) => this.#record(connection, room, moderator, 'delete', userId, { mid }));
+    await database.transaction((connection) => this.#acts.record(connection, room, moderator, 'delete', userId, { mid }));
     return this.#deletions.deleteMessages(room.id, moderator, [mid]);
   }
 
@@ -439,7 +392,7 @@ export class Desk {
     const writer = await this.writers.find(room.id, userId);
     const role = (await people.find(userId, room.channelId))?.role ?? (writer?.role as ChatRole | undefined) ?? 'viewer';
     if (userId !== moderator.id) mustOutrank(moderator, userId, role);
-    await database.transaction((connection) => this.#record(connection, room, moderator, 'purge', userId, {}));
+    await database.transaction((connection) => this.#acts.record(connection, room, moderator, 'purge', userId, {}));
     return this.#deletions.deleteAllOf(room.id, moderator, userId);
   }
 
@@ -452,7 +405,7 @@ export class Desk {
       if (!rows[0]) throw new VezaError('not_found', 'There is no such room.');
       const settings = changedSettings(storedSettings(rows[0].settings), changes);
       await connection.query('update rooms set settings = settings || $2::jsonb where id = $1', [room.id, JSON.stringify(settings)]);
-      await this.#record(connection, room, moderator, action, undefined, changes);
+      await this.#acts.record(connection, room, moderator, action, undefined, changes);
     });
     await this.rules.reread(room.id);
     return this.#news.tellAsItIs(room.id, moderator, action, async () => ({ settings: await this.settings(room) }));
@@ -467,7 +420,7 @@ export class Desk {
          on conflict (room_id) do update set blocked = excluded.blocked, allowed = excluded.allowed`,
         [room.id, blocked, allowed],
       );
-      await this.#record(connection, room, moderator, 'terms', undefined, { blocked: blocked.length, allowed: allowed.length });
+      await this.#acts.record(connection, room, moderator, 'terms', undefined, { blocked: blocked.length, allowed: allowed.length });
     });
     await this.rules.reread(room.id);
     // What is blocked here is told to nobody: it would be the list of what to get round.
@@ -480,7 +433,7 @@ export class Desk {
       database.transaction(async (connection) => {
         if (mid === null) await this.#pins.unpin(connection, room.id);
         else await this.#pins.pin(connection, room.id, mid, moderator.id);
-        await this.#record(connection, room, moderator, 'pin', undefined, { mid });
+        await this.#acts.record(connection, room, moderator, 'pin', undefined, { mid });
       });
     await change().catch(async (error) => {
       if (mid === null || !(error instanceof VezaError && error.code === 'not_found')) throw error;
@@ -532,50 +485,13 @@ export class Desk {
       if (row.user_id === moderator.id && moderator.id !== ROOT)
         throw new VezaError('forbidden', 'What you wrote yourself is for somebody else to decide.');
       const details = { mid, ...(reason !== undefined && { reason }) };
-      await this.#record(connection, room, moderator, decision === 'approved' ? 'approve' : 'deny', row.user_id, details);
+      await this.#acts.record(connection, room, moderator, decision === 'approved' ? 'approve' : 'deny', row.user_id, details);
       return recordOf(row);
     });
     if (record) return record;
     if (await this.held.get(room.id, mid)) throw new VezaError('conflict', 'Somebody has decided about this message already.');
     throw new VezaError('not_found', 'No such message waits for a moderator.');
   }
-
-  async #record(
-    connection: Queryable,
-    room: RoomInfo,
-    by: Moderator,
-    action: string,
-    userId: string | undefined,
-    details: Readonly<Record<string, unknown>>,
-  ): Promise<void> {
-    const { clock, audit } = this.#options;
-    await connection.query(
-      'insert into room_acts (room_id, at, action, by_id, by_name, user_id, details) values ($1, $2, $3, $4, $5, $6, $7)',
-      [room.id, new Date(clock.wallMs()), action, by.id, by.name, userId ?? null, JSON.stringify(details)],
-    );
-    await audit.record(
-      {
-        principal: { id: by.actor, name: by.name },
-        action: `chat.${action}`,
-        address: by.address,
-        requestId: by.requestId,
-        channel: room.slug,
-        target: userId === undefined ? `room:${room.id}` : `user:${userId}`,
-        details,
-      },
-      connection,
-    );
-  }
-}
-
-interface ActRow {
-  id: number;
-  at: Date;
-  action: string;
-  by_id: string;
-  by_name: string;
-  user_id: string | null;
-  details: Record<string, unknown>;
 }
 
 function mustModerate({ role, unproven }: Moderator): void {

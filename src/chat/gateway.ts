@@ -23,6 +23,7 @@ import {
   FRAMES_BURST,
   FRAMES_PER_S,
   HELLO_MS,
+  idOf,
   lastsMs,
   MAX_FRAME_BYTES,
   MAX_IN_FLIGHT,
@@ -286,7 +287,7 @@ export class Gateway implements ConnectionHost {
     if (phase === 'closing' || phase === 'closed') return;
     connection.messages++;
     if (phase !== 'hello' && !this.#takeFrame(connection)) {
-      connection.send(errorFrame(undefined, 'rate_limited', `More than ${FRAMES_PER_S} frames a second.`, 1000));
+      connection.send(errorFrame(idOf(text), 'rate_limited', `More than ${FRAMES_PER_S} frames a second.`, 1000));
       return;
     }
     if (phase === 'greeting') {

@@ -195,6 +195,16 @@ export function parseFrame(text: string, maxTextBytes: number): ClientFrame | Ba
   }
 }
 
+/** Of a frame that is not answered otherwise; undefined: it has none, or is no frame. */
+export function idOf(text: string): string | undefined {
+  try {
+    const { id } = (JSON.parse(text) ?? {}) as Fields;
+    return isId(id) ? id : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 function read(fields: Fields, maxTextBytes: number): ClientFrame {
   const t = fields.t as string;
   switch (t) {

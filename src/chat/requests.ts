@@ -63,9 +63,22 @@ const notFound = () => new Refused('not_found', 'There is no such room.');
 /** What clients ask for, and what they are answered. */
 export class Requests {
   readonly #options: RequestsOptions;
+  /** Joins that are under way. */
+  readonly #joins = new WeakMap<Connection, Promise<unknown>>();
 
   constructor(options: RequestsOptions) {
     this.#options = options;
+  }
+
+  /** Resolves as `join`, which a `leave` that comes after it waits for. */
+  async #noted(connection: Connection, join: Promise<void>): Promise<void> {
+    const all = Promise.allSettled([this.#joins.get(connection), join]);
+    this.#joins.set(connection, all);
+    try {
+      await join;
+    } finally {
+      if (this.#joins.get(connection) === all) this.#joins.delete(connection);
+    }
   }
 
   /** Never rejects. */
@@ -73,8 +86,10 @@ export class Requests {
     try {
       switch (frame.t) {
         case 'join':
-          return await this.#join(connection, frame);
+          return await this.#noted(connection, this.#join(connection, frame));
         case 'leave':
+          // What was asked for before it comes first, or who has left would be in the room.
+          await this.#joins.get(connection);
           this.#options.audiences.leave(connection, this.#membership(connection, frame.room));
           return connection.send(ok(frame.id));
         case 'auth':

@@ -176,10 +176,11 @@ export class RoomWriter {
     await this.#options.roomLog.bar(this.#reader.id, userId, Math.ceil(forMs));
   }
 
-  async stored(mid: string): Promise<void> {
+  async stored(mid?: string): Promise<void> {
+    const where = () => (mid === undefined ? undefined : this.#reader.known(mid)?.offset);
     // Another process may have taken it a moment ago.
-    if (!this.#reader.known(mid)) await this.#reader.look();
-    const offset = this.#reader.known(mid)?.offset ?? 0;
+    if (where() === undefined) await this.#reader.look();
+    const offset = mid === undefined ? this.#reader.head : (where() ?? 0);
     if (offset > 0) await this.settle(offset);
   }
 

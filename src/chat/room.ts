@@ -180,8 +180,8 @@ export interface Room {
    * to all processes only a moment later. 0 lifts it.
    */
   bar(userId: string, forMs: number): Promise<void>;
-  /** Resolves when PostgreSQL has the message, if there is one: of what is in the log alone, it is stored now. Rejects with `unavailable`. */
-  stored(mid: string): Promise<void>;
+  /** Resolves when PostgreSQL has the message, if there is one, or all that was said so far: what is in the log alone is stored now. Rejects with `unavailable`. */
+  stored(mid?: string): Promise<void>;
   /** Resolves when it is stored. Told to members as absolute counts, at most once a second. */
   react(userId: string, mid: string, emoji: string, on: boolean): Promise<void>;
   /** Counts of those messages (≤ 200) that have any: to be sent as `reacts` after `joined` and `page`. */

@@ -11,7 +11,8 @@ export interface Writer {
   readonly addressHash: string | undefined;
 }
 
-const FLUSH_MS = 1000;
+/** So long another process may not know who writes here. */
+const FLUSH_MS = 200;
 /** Written at a time, and kept until then; those beyond are noted with their next message. */
 const MAX_WAITING = 2000;
 /** Whose row is as it should be, so that it is not written with each of their messages. The oldest goes first. */

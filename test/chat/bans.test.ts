@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
-import type { Desk, Moderator } from '../../src/chat/desk.js';
+import type { Moderator } from '../../src/chat/acts.js';
+import type { Desk } from '../../src/chat/desk.js';
 import type { ModAction } from '../../src/chat/mod-actions.js';
 import type { Author } from '../../src/chat/room.js';
 import { VezaError } from '../../src/runtime/errors.js';

@@ -219,3 +219,77 @@ for (const [index, a] of Object.keys(ACTS).entries()) {
     }
   });
 }
+
+test('whoever has written a moment ago in another process can be timed out, warned and banned', async () => {
+  const [one, two] = world.processes;
+  const roomId = await makeRoom(world.database);
+  for (const { desk } of world.processes) await desk.rules.open(roomId);
+  const info = (await one.rooms.open(roomId)).info;
+  for (const action of ['timeout', 'warn', 'ban'] as const) {
+    const victim = `gateway:${action} ${randomUUID()}`;
+    await assert.rejects(two.desk.moderate(info, MODERATOR, { action: 'timeout', user: victim, seconds: 60 }), { code: 'not_found' });
+    const { kind } = await say(one, { info, victim }, action === 'warn' ? 'hold on' : 'hello');
+    assert.equal(kind, action === 'warn' ? 'held' : 'published');
+    await two.desk.moderate(
+      info,
+      MODERATOR,
+      action === 'timeout'
+        ? { action, user: victim, seconds: 60 }
+        : action === 'warn'
+          ? { action, user: victim, text: 'stop' }
+          : { action, user: victim },
+    );
+  }
+});
+
+test('a held message that is sent again is answered by what was decided about it', async () => {
+  const [one, two] = world.processes;
+  const roomId = await makeRoom(world.database);
+  for (const { desk } of world.processes) await desk.rules.open(roomId);
+  const info = (await one.rooms.open(roomId)).info;
+  const send = ({ rooms }: ChatProcess, key: string) =>
+    rooms.withRoom(roomId, (room) =>
+      room.publish({ author: { id: 'ann', name: 'Ann', role: 'viewer' }, key, body: { text: `hold ${key}` } }),
+    );
+  const first = await send(one, 'first');
+  const second = await send(one, 'second');
+  assert.deepEqual([first.kind, (await send(two, 'first')).kind], ['held', 'held']);
+  await two.desk.moderate(info, MODERATOR, { action: 'deny', mid: first.mid, reason: 'not here' });
+  for (const process of world.processes) {
+    const again = await send(process, 'first');
+    assert.deepEqual(again, { kind: 'refused', mid: first.mid, code: 'denied', reason: 'not here' });
+  }
+  await two.desk.moderate(info, MODERATOR, { action: 'approve', mid: second.mid });
+  const again = await send(one, 'second');
+  assert.deepEqual([again.kind, again.mid, again.kind === 'published' && again.dup], ['published', second.mid, true]);
+});
+
+test('who leaves a room while joining it is not in it', async () => {
+  const [one] = world.processes;
+  const roomId = await makeRoom(world.database);
+  const client = await world.client(one, 'hasty');
+  client.send({ t: 'join', id: 'in', room: roomId });
+  client.send({ t: 'leave', id: 'out', room: roomId });
+  assert.equal((await client.next('joined')).id, 'in');
+  assert.equal((await client.next('ok')).id, 'out');
+  assert.equal(one.gateway.audiences.hub(roomId)?.members.length, 0);
+});
+
+test('while PostgreSQL is away a room in which somebody is can be joined and resumed, and another says when to ask again', async () => {
+  const [one] = world.processes;
+  const [openId, otherId] = [await makeRoom(world.database), await makeRoom(world.database)];
+  const stays = await world.client(one, 'stays');
+  const { offset, epoch } = await stays.ask({ t: 'join', id: 'j', room: openId });
+  world.setDatabaseAway(true);
+  try {
+    const comes = await world.client(one, 'comes');
+    assert.equal((await comes.ask({ t: 'join', id: '1', room: openId })).t, 'joined');
+    await comes.ask({ t: 'leave', id: '2', room: openId });
+    assert.equal((await comes.ask({ t: 'join', id: '3', room: openId, since: { epoch, offset } })).recovered, 'full');
+    const refused = await comes.ask({ t: 'join', id: '4', room: otherId });
+    assert.deepEqual([refused.t, refused.code, typeof refused.retryMs], ['err', 'unavailable', 'number']);
+  } finally {
+    world.setDatabaseAway(false);
+  }
+  assert.equal((await stays.ask({ t: 'join', id: '5', room: otherId })).t, 'joined');
+});

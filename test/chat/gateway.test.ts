@@ -531,7 +531,8 @@ inWorld('a flood of frames is answered, then closed; of one account over many co
   assert.equal((await flood.closed).code, CLOSE.chatProtocol);
   assert.ok(flood.all('err').some(({ code }: AnyFrame) => code === 'rate_limited' || code === 'busy'));
   other.send({ t: 'history', id: 'o', room: 'radio' });
-  assert.equal((await other.next('err')).code, 'rate_limited');
+  const { code, id } = await other.next('err');
+  assert.deepEqual([code, id], ['rate_limited', 'o'], 'whoever asked is answered');
   assert.equal((await bob.ask({ t: 'history', id: 'b', room: 'radio' })).t, 'page');
   await world.pass(1000);
   assert.equal((await other.ask({ t: 'history', id: 'o2', room: 'radio' })).t, 'page');

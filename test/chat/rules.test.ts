@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import type { Moderator } from '../../src/chat/acts.js';
 import { addressHash } from '../../src/chat/address.js';
-import type { Desk, Moderator } from '../../src/chat/desk.js';
+import type { Desk } from '../../src/chat/desk.js';
 import { MAX_HELD } from '../../src/chat/held.js';
 import { parseModAction } from '../../src/chat/mod-actions.js';
 import type { Author } from '../../src/chat/room.js';

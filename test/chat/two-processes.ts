@@ -16,6 +16,7 @@ import { parseModAction } from '../../src/chat/mod-actions.js';
 import { Presence } from '../../src/chat/presence.js';
 import type { Rooms } from '../../src/chat/rooms.js';
 import { SystemClock } from '../../src/runtime/clock.js';
+import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { makeRooms } from '../support/chat-rooms.js';
 import { Client } from './chat-world.js';
@@ -45,7 +46,7 @@ export class Steps {
   }
 }
 
-const stepping = <T extends object>(of: T, names: readonly (keyof T)[]): T =>
+const stepping = <T extends object>(of: T, names: readonly (keyof T)[], before: () => void = () => undefined): T =>
   new Proxy(of, {
     get(target, name) {
       const value = Reflect.get(target, name);
@@ -53,6 +54,7 @@ const stepping = <T extends object>(of: T, names: readonly (keyof T)[]): T =>
       if (!names.includes(name as keyof T)) return value.bind(target);
       return async (...args: unknown[]) => {
         await Steps.step();
+        before();
         return value.apply(target, args);
       };
     },
@@ -70,6 +72,8 @@ export interface TwoProcesses {
   readonly roomLog: RoomLog;
   readonly processes: readonly [ChatProcess, ChatProcess];
   client(process: ChatProcess, userId: string): Promise<Client>;
+  /** Neither process reaches it. */
+  setDatabaseAway(is: boolean): void;
   stop(): Promise<void>;
 }
 
@@ -83,15 +87,22 @@ export async function twoProcesses(): Promise<TwoProcesses> {
   const servers: Server[] = [];
   const stops: (() => Promise<unknown>)[] = [];
   const clients = new Set<Client>();
+  let isAway = false;
   const begin = async (): Promise<ChatProcess> => {
-    const ownDatabase = stepping(database, ['query', 'transaction']);
+    const ownDatabase = stepping(database, ['query', 'transaction'], () => {
+      if (isAway) throw new VezaError('unavailable', 'The database does not answer.');
+    });
     const ownLog = stepping(roomLog as RoomLog, ['append', 'read', 'erase', 'bar']);
     let rooms: Rooms | undefined;
     const desk = new Desk({
       database: ownDatabase,
       clock,
       log: silentLog,
-      people: { find: async (id) => ({ name: id, role: id === 'mod' ? 'moderator' : 'viewer' }), names: async () => new Map() },
+      people: {
+        // Whom another system vouches for has no account here.
+        find: async (id) => (id.startsWith('gateway:') ? undefined : { name: id, role: id === 'mod' ? 'moderator' : 'viewer' }),
+        names: async () => new Map(),
+      },
       audit: { record: async () => undefined },
       addressKey,
       withRoom: (roomId, work) => rooms!.withRoom(roomId, work),
@@ -160,6 +171,9 @@ export async function twoProcesses(): Promise<TwoProcesses> {
       client.send({ t: 'hello', token: userId });
       await client.next('welcome');
       return client;
+    },
+    setDatabaseAway(is) {
+      isAway = is;
     },
     async stop() {
       for (const client of clients) client.socket.terminate();
