@@ -12,6 +12,11 @@ export class FastClock implements Clock {
   readonly #startWallMs: number;
   readonly #cancels = new Set<() => void>();
   #isHalted = false;
+  #tellHalted: () => void = () => {};
+  /** Resolves when it is halted. */
+  readonly halted = new Promise<void>((resolve) => {
+    this.#tellHalted = resolve;
+  });
 
   constructor(factor: number, startMs = performance.now(), startWallMs = Date.now()) {
     this.#factor = factor;
@@ -27,6 +32,7 @@ export class FastClock implements Clock {
   /** No timer of this process runs any more. */
   halt(): void {
     this.#isHalted = true;
+    this.#tellHalted();
     for (const cancel of this.#cancels) cancel();
   }
 
