@@ -234,6 +234,7 @@ export function openGateway(options: ChatGatewayOptions): ChatGateway {
     maxPerAddress,
     groupOf: (address) => addressGroup(address),
     maxTextBytes: config.maxMessageBytes,
+    pageLimits: rooms.pageLimits,
     pace: chat.moderation?.pace,
     isOriginAllowed: originCheck(config),
     addressOf,

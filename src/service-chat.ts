@@ -81,6 +81,7 @@ function apiOf({ rooms, desk, moderation }: ChatRooms, presence: Presence, doors
     rooms,
     desk,
     history: rooms,
+    pageLimits: rooms.pageLimits,
     presence,
     tryText: (roomId, text) =>
       moderation?.judge({ roomId, authorId: '', privileged: false, text, settings: desk.rules.moderation(roomId), isTrial: true }),

@@ -6,6 +6,7 @@ import type { Moderator } from '../chat/acts.js';
 import type { Desk } from '../chat/desk.js';
 import { MID } from '../chat/mod-actions.js';
 import type { Verdict } from '../chat/moderation/moderation.js';
+import type { PageLimits } from '../chat/page-limits.js';
 import type { Author, ChatRole, Room, RoomInfo } from '../chat/room.js';
 import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
@@ -21,6 +22,7 @@ export interface RoomsApi {
   };
   readonly desk: Desk;
   readonly history: { export(roomId: string): AsyncIterable<object> };
+  readonly pageLimits: PageLimits;
   readonly presence: {
     count(roomId: string): number;
     /** Those who are signed in, of all processes; as far as can be had in a moment. */

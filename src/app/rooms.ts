@@ -6,6 +6,7 @@ import { textFor } from '../chat/frame.js';
 import { MID } from '../chat/mod-actions.js';
 import type { Outcome } from '../chat/room.js';
 import { CHAT_ROLES, CHOICES, PUBLIC_SETTINGS, SETTING_LIMITS } from '../chat/settings.js';
+import { addressGroup } from '../runtime/addresses.js';
 import { VezaError } from '../runtime/errors.js';
 import { lines } from './lines.js';
 import { isoOf, type Operation, operation, pageOf } from './openapi.js';
@@ -180,7 +181,12 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
         const { room, person, author } = await enter(principal, params.slug, client);
         return within(room, async (opened) => {
           mustRead(room.id, author);
+          const { pageLimits } = here();
+          const address = addressGroup(client.address);
+          const reader = { id: person?.id, isGuest: person === undefined, address };
+          pageLimits.takePage(reader);
           const { frames, more } = await opened.page({
+            onRead: () => pageLimits.takeRead(reader),
             limit: query.limit,
             kept: true,
             ...(query.before !== undefined && { before: query.before }),

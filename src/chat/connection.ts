@@ -90,7 +90,9 @@ export class Connection {
   #waiting: string[] | undefined = undefined;
   /** Of the newest ping, for a reader that is slow. */
   #pong: string | undefined = undefined;
+  #number = 0;
   readonly #socket: Socket;
+  static #numbers = 0;
 
   constructor(
     readonly host: ConnectionHost,
@@ -103,6 +105,12 @@ export class Connection {
   ) {
     this.#socket = socket;
     this.deadlineMs = deadlineMs;
+  }
+
+  /** What its requests are counted by: no other connection of this process has it. */
+  get serial(): string {
+    this.#number ||= ++Connection.#numbers;
+    return `connection ${this.#number}`;
   }
 
   get bytesRead(): number {

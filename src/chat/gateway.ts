@@ -13,6 +13,7 @@ import { DeliveryTimes } from './delivery-times.js';
 import type { Doors, HouseRules, Moderate, Person } from './doors.js';
 import { hasUnfinishedMessage, MAX_CHUNKS, MAX_FRAGMENTS, MESSAGE_MS } from './frame-limits.js';
 import type { Hub } from './hub.js';
+import { PageLimits } from './page-limits.js';
 import type { Presence } from './presence.js';
 import {
   asciiFrame,
@@ -53,6 +54,8 @@ export interface GatewayOptions {
   readonly maxPerAddress?: number | undefined;
   readonly groupOf?: ((address: string) => string) | undefined;
   readonly maxTextBytes: number;
+  /** Default: its own. */
+  readonly pageLimits?: PageLimits;
   /** Messages of one person in one room that automatic moderation takes for no flood; clients keep to it. Undefined: it is off. */
   readonly pace?: { readonly perS: number; readonly burst: number } | undefined;
   /** Whether pages of an origin may connect. Not asked for a client that names none. */
@@ -147,6 +150,8 @@ export class Gateway implements ConnectionHost {
     this.#requests = new Requests({
       ...options,
       audiences: this.audiences,
+      pageLimits: options.pageLimits ?? new PageLimits(clock),
+      groupOf: this.#groupOf,
       sessionEnded: (connection, banned) => this.#end(connection, banned),
       renewed: (connection) => this.#noteKey(connection),
     });

@@ -3,6 +3,7 @@ import { KEPT, type LogEntry } from '../backing/room-log.js';
 import { Batched } from '../runtime/batched.js';
 import type { Clock } from '../runtime/clock.js';
 import { logKeyOf } from './frame.js';
+import { ReadGate } from './read-gate.js';
 import type { RoomInfo } from './room.js';
 
 /** Entries that are read at once; a room's log is begun with at most so many bytes of them. */
@@ -36,6 +37,8 @@ export interface ExportedEntry {
 
 /** What PostgreSQL knows of rooms. Everything rejects with `unavailable` while it is away. */
 export class History {
+  /** For reads of old entries, which somebody may ask for as often as he likes: what is being said never waits behind them. */
+  readonly reads = new ReadGate();
   readonly #database: Database;
   readonly #finds: Batched<RoomState>;
   readonly #states: Batched<RoomState>;
@@ -155,10 +158,12 @@ export class History {
 
   /** What was said in a span of time (ms since 1970, the end exclusive), ascending, from the first after `after`: for the replay beside a recording. */
   async between(roomId: string, fromMs: number, toMs: number, after: number, limit: number): Promise<LogEntry[]> {
-    const { rows } = await this.#database.query<MessageRow>(
-      `select "offset", type, mid, key, payload, created_at from messages
-       where room_id = $1 and created_at >= $2 and created_at < $3 and "offset" > $4 and deleted_at is null order by "offset" limit $5`,
-      [roomId, new Date(fromMs), new Date(toMs), after, Math.min(limit, READ_LIMIT)],
+    const { rows } = await this.reads.run(() =>
+      this.#database.query<MessageRow>(
+        `select "offset", type, mid, key, payload, created_at from messages
+         where room_id = $1 and created_at >= $2 and created_at < $3 and "offset" > $4 and deleted_at is null order by "offset" limit $5`,
+        [roomId, new Date(fromMs), new Date(toMs), after, Math.min(limit, READ_LIMIT)],
+      ),
     );
     return rows.map(entryOf);
   }
@@ -166,7 +171,7 @@ export class History {
   /** Everything that is there, in order, read as it is asked for. What others do not see is marked `shadow`. */
   async *export(roomId: string): AsyncGenerator<ExportedEntry> {
     for (let after = 0; ; ) {
-      const entries = await this.range(roomId, after + 1, Number.MAX_SAFE_INTEGER);
+      const entries = await this.reads.run(() => this.range(roomId, after + 1, Number.MAX_SAFE_INTEGER));
       for (const entry of entries) {
         yield {
           ...(JSON.parse(entry.payload) as object),

@@ -1,4 +1,5 @@
 import type { Database } from '../backing/database.js';
+import { Batched } from '../runtime/batched.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
@@ -15,6 +16,11 @@ const OVERLAP = '10 seconds';
 const MAX_READ = 5000;
 const MAX_EMOJI_BYTES = 64;
 const MAX_MIDS = 200;
+/** How long counts are given without being asked for again: a crowd that reads the same page. What changes meanwhile is told to members anyway. */
+const FRESH_MS = 5000;
+const MAX_KNOWN = 20_000;
+
+type Counts = Readonly<Record<string, number>>;
 
 interface Waiting {
   readonly roomId: string;
@@ -42,6 +48,10 @@ export class RoomReactions {
   readonly #waiting: Waiting[] = [];
   /** What was told lately, so that the overlap is not told again. */
   #told = new Map<string, string>();
+  /** Counts of messages by room and mid; of one that has none, too. At least as new as what members were told. */
+  readonly #known = new Map<string, Map<string, { readonly atMs: number; readonly counts: Promise<Counts | undefined> }>>();
+  #knownCount = 0;
+  readonly #reads: Batched<Counts>;
   #since: Date | undefined;
   #storing: Promise<void> | undefined;
   #cancel: (() => void) | undefined;
@@ -50,6 +60,7 @@ export class RoomReactions {
 
   constructor(options: RoomReactionsOptions) {
     this.#options = options;
+    this.#reads = new Batched(options.clock, (ids) => this.#read(ids));
   }
 
   start(): void {
@@ -79,12 +90,50 @@ export class RoomReactions {
   }
 
   async counts(roomId: string, mids: readonly string[]): Promise<Reactions> {
-    if (mids.length === 0) return {};
-    const { rows } = await this.#options.database.query<{ mid: string; counts: Record<string, number> }>(
-      "select mid, counts from reaction_counts where room_id = $1 and mid = any($2::text[]) and counts <> '{}'",
-      [roomId, mids.slice(0, MAX_MIDS)],
+    const asked = [...new Set(mids)].slice(0, MAX_MIDS);
+    const found = await Promise.all(asked.map((mid) => this.#countsOf(roomId, mid)));
+    return Object.fromEntries(asked.flatMap((mid, index) => (found[index] ? [[mid, found[index]] as const] : [])));
+  }
+
+  /** Messages of the room were erased. */
+  forget(roomId: string): void {
+    this.#knownCount -= this.#known.get(roomId)?.size ?? 0;
+    this.#known.delete(roomId);
+  }
+
+  #countsOf(roomId: string, mid: string): Promise<Counts | undefined> {
+    const nowMs = this.#options.clock.monotonicMs();
+    const known = this.#known.get(roomId)?.get(mid);
+    if (known && nowMs - known.atMs < FRESH_MS) return known.counts;
+    this.#forgetOne(roomId, mid);
+    if (this.#knownCount >= MAX_KNOWN) {
+      this.#known.clear();
+      this.#knownCount = 0;
+    }
+    const counts = this.#reads.load(`${roomId} ${mid}`);
+    const ofRoom = this.#known.get(roomId) ?? new Map();
+    this.#known.set(roomId, ofRoom);
+    ofRoom.set(mid, { atMs: nowMs, counts });
+    this.#knownCount++;
+    counts.catch(() => this.#forgetOne(roomId, mid));
+    return counts;
+  }
+
+  #forgetOne(roomId: string, mid: string): void {
+    const ofRoom = this.#known.get(roomId);
+    if (!ofRoom?.delete(mid)) return;
+    this.#knownCount--;
+    if (ofRoom.size === 0) this.#known.delete(roomId);
+  }
+
+  async #read(ids: readonly string[]): Promise<Map<string, Counts>> {
+    const places = ids.map((id) => id.split(' ', 2) as [string, string]);
+    const { rows } = await this.#options.database.query<{ room_id: string; mid: string; counts: Counts }>(
+      `select c.room_id, c.mid, c.counts from reaction_counts c join unnest($1::uuid[], $2::text[]) a (room_id, mid)
+         on c.room_id = a.room_id and c.mid = a.mid where c.counts <> '{}'`,
+      [places.map(([roomId]) => roomId), places.map(([, mid]) => mid)],
     );
-    return Object.fromEntries(rows.map(({ mid, counts }) => [mid, counts]));
+    return new Map(rows.map(({ room_id, mid, counts }) => [`${room_id} ${mid}`, counts]));
   }
 
   #schedule(): void {
@@ -112,6 +161,7 @@ export class RoomReactions {
         ],
       );
       const found = new Set(rows.map((row) => `${row.room_id} ${row.mid}`));
+      for (const row of rows) this.#forgetOne(row.room_id, row.mid);
       const missing = batch.filter((it) => !found.has(`${it.roomId} ${it.mid}`));
       const shadows = missing.length === 0 ? undefined : await this.#shadowsOf(missing);
       for (const it of batch) {
@@ -149,6 +199,8 @@ export class RoomReactions {
         const id = `${room_id} ${mid}`;
         const text = JSON.stringify(counts);
         told.set(id, text);
+        // What was read before this, or is being read, may be older than what members are told now.
+        this.#forgetOne(room_id, mid);
         if (this.#told.get(id) === text) continue;
         const room = rooms.get(room_id) ?? {};
         rooms.set(room_id, room);

@@ -6,6 +6,7 @@ import type { Connection } from './connection.js';
 import type { Doors, HouseRules, Moderate } from './doors.js';
 import { type Frame, textFor } from './frame.js';
 import { Membership } from './hub.js';
+import { type PageLimits, type PageReader, PagesLimited } from './page-limits.js';
 import type { Presence } from './presence.js';
 import {
   type Auth,
@@ -37,6 +38,8 @@ export interface RequestsOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly audiences: Audiences;
+  readonly pageLimits: PageLimits;
+  readonly groupOf: (address: string) => string;
   readonly sessionEnded: (connection: Connection, why: 'banned' | 'ended') => void;
   /** He has a fresh token. */
   readonly renewed: (connection: Connection) => void;
@@ -112,6 +115,7 @@ export class Requests {
     if (error instanceof Refused) return errorFrame(id, error.code, error.message, error.retryMs);
     if (error instanceof VezaError) {
       const code = error.code === 'payload_too_large' ? 'too_long' : error.code;
+      if (error instanceof PagesLimited) return errorFrame(id, 'rate_limited', error.message, error.retryMs);
       const isAway = code === 'busy' || code === 'unavailable' || code === 'rate_limited';
       if (code in ERROR_CODES) return errorFrame(id, code as ChatErrorCode, error.message, isAway ? AGAIN_MS : undefined);
     }
@@ -133,6 +137,7 @@ export class Requests {
     if (!info?.channelId || !access) throw notFound();
     if (!audiences.standing({ access }, connection, link)) throw notFound();
 
+    this.#options.pageLimits.takeJoin(connection.serial);
     const hub = await audiences.open(info, access, changes);
     const { room } = hub;
     let resumption: Resumption;
@@ -224,10 +229,17 @@ export class Requests {
     this.#options.audiences.reviewAll(connection);
   }
 
+  #readerOf({ person, address, serial }: Connection): PageReader {
+    return { id: person?.id ?? serial, isGuest: person === undefined, address: this.#options.groupOf(address) };
+  }
+
   async #page(connection: Connection, { id, room: name }: History | Range, query: PageQuery): Promise<void> {
     const membership = this.#membership(connection, name);
     const { room } = membership.hub;
-    const page = await room.page(query);
+    const { pageLimits } = this.#options;
+    const reader = this.#readerOf(connection);
+    pageLimits.takePage(reader);
+    const page = await room.page({ ...query, onRead: () => pageLimits.takeRead(reader) });
     // He may have been put out meanwhile.
     if (membership.index < 0) throw new Refused('not_joined', 'Join the room first.');
     const userId = connection.person?.id;

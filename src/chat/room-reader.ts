@@ -4,6 +4,7 @@ import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { type Del, delOf, encode, type Frame, goneOf } from './frame.js';
 import type { History, RoomState } from './history.js';
+import { BLOCK_ENTRIES, type HistoryBlocks } from './history-blocks.js';
 import { type Known, KnownMessages } from './known-messages.js';
 import { RING_FRAMES, Ring, type Rings } from './ring.js';
 import type { Page, PageQuery, Resumption, RoomInfo, RoomListener } from './room.js';
@@ -27,6 +28,9 @@ export interface ReaderOptions {
   readonly roomLog: RoomLog;
   readonly history: History;
   readonly rings: Rings;
+  readonly blocks: HistoryBlocks;
+  /** Something of the room was erased. */
+  readonly onErased: (roomId: string) => void;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -48,7 +52,6 @@ export class RoomReader {
   readonly #known = new KnownMessages();
   readonly #erased = new Set<number>();
   readonly #wiped = new Map<string, number>();
-  readonly #loads = new Map<string, Promise<readonly Frame[] | undefined>>();
   #following: Following | undefined;
   #looking: Promise<void> | undefined;
   #isAskedAgain = false;
@@ -92,6 +95,7 @@ export class RoomReader {
     for (const cancel of this.#cancels) cancel();
     this.#cancels.clear();
     this.#ring.clear();
+    this.#options.blocks.forget(this.id);
     this.#listeners.clear();
   }
 
@@ -178,16 +182,16 @@ export class RoomReader {
     return this.#ring.after(offset, limit) ?? this.#load(offset + 1, Math.min(this.head, offset + Math.min(limit, MAX_PAGE_FRAMES)));
   }
 
-  async page({ before, from, to, limit, kept }: PageQuery): Promise<Page> {
+  async page({ before, from, to, limit, kept, onRead }: PageQuery): Promise<Page> {
     const count = Math.max(1, Math.min(limit, MAX_PAGE_FRAMES));
     const forward = from !== undefined;
     for (;;) {
       const { epoch } = this;
       const end = Math.min(this.head, forward ? (to ?? this.head) : (before ?? this.head + 1) - 1);
-      if (!forward && end > 0 && (end < this.floor || (kept && end === this.floor))) return this.#keptPage(end, count);
+      if (!forward && end > 0 && (end < this.floor || (kept && end === this.floor))) return this.#keptPage(end, count, onRead);
       const first = Math.max(this.floor + 1, forward ? from : end - count + 1);
       const last = forward ? Math.min(end, first + count - 1) : end;
-      const frames = first > last ? [] : (this.#ring.after(first - 1, last - first + 1) ?? (await this.#load(first, last)));
+      const frames = first > last ? [] : (this.#ring.after(first - 1, last - first + 1) ?? (await this.#load(first, last, onRead)));
       if (this.epoch !== epoch) continue;
       // Let go by age while it was read: once more, above the new floor.
       if (!frames) continue;
@@ -230,6 +234,8 @@ export class RoomReader {
       this.#wiped.set(user, upTo);
       if (this.#wiped.size > MAX_ERASED) this.#wiped.delete(this.#wiped.keys().next().value!);
     }
+    this.#options.blocks.forget(this.id);
+    this.#options.onErased(this.id);
     this.#ring.replace(
       (frame) => this.#isErased(frame),
       (frame) => encode(this.id, this.epoch, goneOf(frame.offset, frame.atMs)),
@@ -336,6 +342,7 @@ export class RoomReader {
     this.epoch = epoch;
     this.head = Math.min(this.head, keep);
     this.#ring.clear();
+    this.#options.blocks.forget(this.id);
     this.#known.dropAbove(keep);
     // What was erased above was withdrawn, and somebody else may get its place.
     for (const offset of this.#erased) if (offset > keep) this.#erased.delete(offset);
@@ -371,15 +378,42 @@ export class RoomReader {
     this.#holeLooks = 0;
   }
 
-  #load(from: number, to: number): Promise<readonly Frame[] | undefined> {
-    // After a restart many ask for the same.
-    const id = `${this.epoch} ${from} ${to}`;
-    let load = this.#loads.get(id);
-    if (!load) {
-      load = this.#read(from, to).finally(() => this.#loads.delete(id));
-      this.#loads.set(id, load);
+  /** Contiguous from `from` on, as far as is there, out of blocks. Undefined: it was let go by age. */
+  async #load(from: number, to: number, onRead?: () => void): Promise<readonly Frame[] | undefined> {
+    for (;;) {
+      const { epoch } = this;
+      const frames: Frame[] = [];
+      let next = from;
+      while (next <= Math.min(to, this.head)) {
+        const block = next - ((next - 1) % BLOCK_ENTRIES);
+        // What lies below the floor is not there.
+        const first = Math.max(block, Math.min(next, this.floor + 1));
+        const found = await this.#block(epoch, first, Math.min(block + BLOCK_ENTRIES - 1, this.head), onRead);
+        if (this.epoch !== epoch) break;
+        if (!found) return frames.length > 0 ? frames : undefined;
+        const before = next;
+        for (const frame of found) {
+          if (frame.offset !== next || next > to) continue;
+          frames.push(this.#isErased(frame) ? encode(this.id, epoch, goneOf(frame.offset, frame.atMs)) : frame);
+          next++;
+        }
+        if (next === before) break;
+      }
+      if (this.epoch === epoch) return frames;
     }
-    return load;
+  }
+
+  /** Read once for all who ask within some seconds: at the start of a show hundreds want the same. */
+  #block(epoch: number, first: number, last: number, onRead?: () => void): Promise<readonly Frame[] | undefined> {
+    const { blocks } = this.#options;
+    const name = `${epoch} ${first}-${last}`;
+    const known = blocks.get(this.id, name);
+    if (known) return known;
+    // What the log still has costs PostgreSQL nothing.
+    if (last <= this.head - KEPT) onRead?.();
+    const frames = this.#read(first, last);
+    blocks.set(this.id, name, last - first + 1, frames);
+    return frames;
   }
 
   async #read(from: number, to: number): Promise<readonly Frame[] | undefined> {
@@ -403,10 +437,12 @@ export class RoomReader {
   }
 
   /** Of what is kept below the floor, with a recording: ascending, and with holes. */
-  async #keptPage(end: number, count: number): Promise<Page> {
+  async #keptPage(end: number, count: number, onRead?: () => void): Promise<Page> {
+    const { history } = this.#options;
+    onRead?.();
     for (;;) {
       const { epoch } = this;
-      const entries = await this.#options.history.kept(this.id, end, count + 1);
+      const entries = await history.reads.run(() => history.kept(this.id, end, count + 1));
       if (this.epoch !== epoch) continue;
       const newest = entries.slice(-count).map((entry) => this.#frameOf(epoch, entry));
       const fitting = fit(newest, true);
@@ -439,7 +475,7 @@ export class RoomReader {
     const fromDatabase = async () => {
       let end = to;
       while (found.has(end)) end--;
-      add(await history.range(this.id, firstMissing, end, MAX_PAGE_FRAMES));
+      add(await history.reads.run(() => history.range(this.id, firstMissing, end, MAX_PAGE_FRAMES)));
     };
     // What is older than what the log keeps is asked for there only if the database lacks it.
     const ways = to > this.head - KEPT ? [fromLog, fromDatabase] : [fromDatabase, fromLog];

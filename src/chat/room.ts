@@ -50,6 +50,8 @@ export interface PageQuery {
   readonly limit: number;
   /** A `before` just above the floor has what is kept below it; else the history ends there, and one goes on with a lower `before`. */
   readonly kept?: boolean;
+  /** Called before a block of old entries is read from PostgreSQL, which nobody has asked for lately. What it throws, `page` rejects with. */
+  readonly onRead?: () => void;
 }
 
 export interface Page {

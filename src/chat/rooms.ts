@@ -5,6 +5,8 @@ import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { Archive } from './archive.js';
 import { type ExportedEntry, History, type RoomState } from './history.js';
+import { HistoryBlocks } from './history-blocks.js';
+import { PageLimits } from './page-limits.js';
 import { RoomReactions } from './reactions.js';
 import { Rings } from './ring.js';
 import type { Act, Held, Judge, Room, RoomInfo, Rules, Said } from './room.js';
@@ -56,6 +58,9 @@ export class Rooms {
   readonly #history: History;
   readonly #archive: Archive;
   readonly #rings: Rings;
+  readonly #blocks: HistoryBlocks;
+  /** For whoever hands out pages of these rooms. */
+  readonly pageLimits: PageLimits;
   readonly #reactions: RoomReactions;
   readonly #sweeper: RoomSweeper;
   readonly #open = new Map<string, Promise<Open>>();
@@ -80,6 +85,8 @@ export class Rooms {
       onStored: (roomId, epoch, offsets) => this.#report(roomId, epoch, offsets),
     });
     this.#rings = new Rings(options.maxRingBytes);
+    this.#blocks = new HistoryBlocks(clock);
+    this.pageLimits = new PageLimits(clock);
     this.#reactions = new RoomReactions({ database, clock, log, tell: (roomId, text) => this.#opened.get(roomId)?.reader.tell(text) });
     this.#sweeper = new RoomSweeper({
       database,
@@ -255,7 +262,15 @@ export class Rooms {
     const { roomLog, clock, log } = this.#options;
     const state = (await this.#foundLately(roomId)) ?? (await this.#history.state(roomId));
     if (!state) throw new VezaError('not_found', 'There is no such room.');
-    const reader = new RoomReader(state.info, { roomLog, history: this.#history, rings: this.#rings, clock, log });
+    const reader = new RoomReader(state.info, {
+      roomLog,
+      history: this.#history,
+      rings: this.#rings,
+      blocks: this.#blocks,
+      onErased: (id) => this.#reactions.forget(id),
+      clock,
+      log,
+    });
     await reader.start(state);
     const writer = new RoomWriter(reader, { ...this.#options, archive: this.#archive, history: this.#history });
     const open: Open = {

@@ -11,6 +11,7 @@ import { after, before, test } from 'node:test';
 import type { RoomsApi } from '../../src/app/room-access.js';
 import { type Database, openDatabase } from '../../src/backing/database.js';
 import { parseModAction } from '../../src/chat/mod-actions.js';
+import { PAGE_LIMITS } from '../../src/chat/page-limits.js';
 import { personOf as chatPersonOf, standingOf } from '../../src/chat-doors.js';
 import { type ChatRooms, openChatRooms } from '../../src/chat-service.js';
 import { SystemClock } from '../../src/runtime/clock.js';
@@ -56,6 +57,7 @@ before(async () => {
     rooms,
     desk,
     history: rooms,
+    pageLimits: rooms.pageLimits,
     presence,
     tryText: (roomId, text) =>
       chat.moderation?.judge({ roomId, authorId: '', privileged: false, text, settings: desk.rules.moderation(roomId), isTrial: true }),
@@ -152,6 +154,19 @@ test('history is paged from the newest to the oldest, without a hole', async () 
     offsets,
     offsets.map((_, index) => index + 1),
   );
+});
+
+test('pages are counted: who reads without end is told when to go on', async () => {
+  const person = await newcomer('Hasty');
+  const answers = await Promise.all(
+    Array.from({ length: PAGE_LIMITS.account.burst + 10 }, () => calls(person, 'GET', '/rooms/radio/messages?limit=1')),
+  );
+  const refused = answers.filter(({ status }) => status === 429);
+  assert.ok(refused.length > 0 && answers.filter(({ status }) => status === 200).length >= PAGE_LIMITS.account.burst);
+  for (const { body, headers } of refused) {
+    assert.equal(body.code, 'rate_limited');
+    assert.ok(Number(headers.get('retry-after')) >= 1);
+  }
 });
 
 test('who may not write is told why; what is refused has a status that a bot can go by', async () => {

@@ -6,6 +6,7 @@ import { Desk } from '../../src/chat/desk.js';
 import { encode, logKeyOf, midOf } from '../../src/chat/frame.js';
 import { History } from '../../src/chat/history.js';
 import { Moderation } from '../../src/chat/moderation/moderation.js';
+import { PageLimits } from '../../src/chat/page-limits.js';
 import type { Act, Erasure, HeldMessage, Outcome, Publish, Room, RoomInfo, Said } from '../../src/chat/room.js';
 import { personOf, standingOf } from '../../src/chat-doors.js';
 import type { Clock } from '../../src/runtime/clock.js';
@@ -146,6 +147,7 @@ export function testChat({ database, clock, audit }: { database: Database; clock
     rooms,
     desk,
     history: new History(database, clock),
+    pageLimits: new PageLimits(clock),
     presence: { count: () => 2, people: async () => [{ id: 'somebody', name: 'Somebody' }] },
     tryText: (roomId, text) =>
       moderation.judge({ roomId, authorId: '', privileged: false, text, settings: desk.rules.moderation(roomId), isTrial: true }),
