@@ -5,7 +5,8 @@ import { addressGroup } from '../runtime/addresses.js';
 import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
-import { Turnstile } from './accounts/turnstile.js';
+import { SignInQueue } from './accounts/sign-in-queue.js';
+import { Attempts, type Hold, wasTurnedAway } from './attempts.js';
 
 interface Size {
   /** Points that may be taken in a window; the window begins with the first. */
@@ -20,6 +21,8 @@ interface Size {
 export const BUCKETS = {
   /** Requests to the API of one account, API key or gateway subject; of one address where nobody is known. */
   api: { points: 1000, windowS: 60 },
+  /** Requests from one address to sign in, refresh, register, recover and the like, that proved nobody: apart from `api`, which pages use up. */
+  auth: { points: 1000, windowS: 60 },
   /** Credentials that were sent from one address and were not good. */
   credential: { points: 100, windowS: 60 },
   /** Failed sign-ins from one address. */
@@ -30,7 +33,7 @@ export const BUCKETS = {
   'sign-in-unknown': { points: 20, windowS: 60 },
   /** That an address has signed in to an account. */
   'sign-in-known': { points: 1, windowS: 30 * 86_400 },
-  /** Refreshing, confirming, resetting. */
+  /** Tokens that were not good, of refreshing, confirming, resetting. */
   token: { points: 60, windowS: 60 },
   /** Recovery mails asked for, from one address or for one account. */
   recover: { points: 10, windowS: 3600 },
@@ -79,11 +82,13 @@ export interface RateLimitsOptions {
 }
 
 const DEFAULT_MAX_KEYS = 50_000;
-/** Sign-ins under way in this process. A password takes a thread some 30 ms, so the last of them waits for about a second. */
-const SIGN_INS = { strangers: 32, known: 16 };
+/** Sign-ins in this process. A password takes a thread some 30 ms: the last of those under way waits a second, the last in the queue nine. */
+const SIGN_INS = { strangers: 32, perAddress: 16, known: 16, waiting: 256, maxWaitMs: 10_000 };
 
-/** As the library's own, but giving back never makes more than there was. */
-const INCREMENT = `redis.call('set', KEYS[1], 0, 'EX', ARGV[2], 'NX')
+/** As the library's own, but what is refused takes nothing, and giving back never makes more than there was. */
+const incrementUpTo = (points: number) => `redis.call('set', KEYS[1], 0, 'EX', ARGV[2], 'NX')
+local wanted = tonumber(redis.call('get', KEYS[1])) + tonumber(ARGV[1])
+if tonumber(ARGV[1]) > 0 and wanted > ${points} then return {wanted, redis.call('pttl', KEYS[1])} end
 local consumed = redis.call('incrby', KEYS[1], ARGV[1])
 if consumed < 0 then consumed = redis.call('incrby', KEYS[1], -consumed) end
 return {consumed, redis.call('pttl', KEYS[1])}`;
@@ -102,11 +107,13 @@ interface Limiter {
 export class RateLimits {
   readonly #limiters: ReadonlyMap<Bucket, Limiter & Size>;
   readonly #redis: RedisConnection | undefined;
-  readonly #signIns = new Turnstile(SIGN_INS);
+  readonly #attempts = new Attempts();
+  readonly #signIns: SignInQueue;
 
   constructor(options: RateLimitsOptions) {
     const { clock, log, redisUrl, maxKeys = DEFAULT_MAX_KEYS } = options;
     const scale = (options.perMinute ?? BUCKETS.api.points) / BUCKETS.api.points;
+    this.#signIns = new SignInQueue(clock, SIGN_INS);
     this.#redis = redisUrl === undefined ? undefined : openRedis({ url: redisUrl, log });
     this.#limiters = new Map(
       (Object.entries(BUCKETS) as [Bucket, Size][]).map(([bucket, { points: unscaled, windowS }]): [Bucket, Limiter & Size] => {
@@ -120,14 +127,14 @@ export class RateLimits {
           duration: windowS,
           rejectIfRedisNotReady: true,
           insuranceLimiter: here,
-          customIncrTtlLuaScript: INCREMENT,
+          customIncrTtlLuaScript: incrementUpTo(points),
         });
         return [bucket, Object.assign(shared, { windowS })];
       }),
     );
   }
 
-  /** Takes points, or rejects with `RateLimited` when there are not so many left. */
+  /** Takes points, or rejects with `RateLimited` when there are not so many left, and takes none. */
   async take(bucket: Bucket, key: LimitKey, points = 1): Promise<Standing> {
     try {
       return this.#standing(bucket, await this.#limiter(bucket).consume(nameOf(key), points));
@@ -147,45 +154,87 @@ export class RateLimits {
     await this.#limiter(bucket).reward(nameOf(key), points);
   }
 
-  /**
-   * Around a sign-in: only so many are under way at one time, with places that are kept for addresses which the account is known to sign in
-   * from. Rejects with `busy`, before the database or a password is looked at: a flood costs no more than its refusals.
-   */
-  async inTurn<T>(email: string, address: string, signIn: () => Promise<T>): Promise<T> {
-    const { remaining } = await this.peek('sign-in-known', [email.toLowerCase(), address]);
-    return this.#signIns.pass(remaining === 0, signIn);
+  /** A point for an attempt of which only a wrong one counts; `Attempts` says when it waits. Rejects with `RateLimited`. */
+  hold(bucket: Bucket, key: LimitKey): Promise<Hold> {
+    return this.#attempts.hold(`${bucket} ${nameOf(key)}`, {
+      take: () => this.take(bucket, key),
+      giveBack: () => this.reward(bucket, key),
+      isRefusal: (error) => error instanceof RateLimited,
+    });
   }
 
   /**
-   * Before a password is looked at. Rejects with `RateLimited`. `succeeded` is to be called when it was right: only failures count, and the address
-   * is known to the account from then on; `uncounted` when it was right and a code is asked for still. What others try from elsewhere never
-   * stands in the way of a known address. `wasHere`: whether the account has a session there, for a process that has forgotten what it counted.
+   * Around an attempt. What it rejects with counts, unless it was turned away; so does what it resolves to, when `isRight` says that it is wrong.
+   * Rejects with `RateLimited` when too many were wrong.
    */
-  async signIn(
+  async attempt<T>(bucket: Bucket, key: LimitKey, task: () => Promise<T>, isRight: (result: T) => boolean = () => true): Promise<T> {
+    const hold = await this.hold(bucket, key);
+    try {
+      const result = await task();
+      if (isRight(result)) await hold.release();
+      return result;
+    } catch (error) {
+      if (wasTurnedAway(error)) await hold.release();
+      throw error;
+    } finally {
+      hold.keep();
+    }
+  }
+
+  /**
+   * Around a sign-in: `SignInQueue` says how many are under way at one time, with places that are kept for addresses which the account is known to
+   * sign in from. Rejects with `busy`, before the database or a password is looked at: a flood costs no more than its refusals.
+   */
+  async inTurn<T>(email: string, address: string, signIn: () => Promise<T>): Promise<T> {
+    const { remaining } = await this.peek('sign-in-known', [email.toLowerCase(), address]);
+    const failures = await this.peek('sign-in-address', address);
+    const group = addressGroup(address);
+    const hasFailed = failures.points - failures.remaining > this.#attempts.held(`sign-in-address ${nameOf(address)}`);
+    return this.#signIns.run({ address: group, isKnown: remaining === 0, hasFailed }, signIn);
+  }
+
+  /**
+   * Around looking at a password: only failures count. Resolves and rejects as `signIn` does, or rejects with `RateLimited`. When `signIn` resolves,
+   * the address is known to the account from then on; `uncounted` says that the password was right and a code is asked for still. What others try
+   * from elsewhere never stands in the way of a known address. `wasHere`: whether the account has a session there, for a process that has forgotten
+   * what it counted.
+   */
+  async signIn<T>(
     email: string,
     address: string,
+    signIn: (attempt: { uncounted(): void }) => Promise<T>,
     wasHere: () => Promise<boolean> = async () => false,
-  ): Promise<{ succeeded(): Promise<void>; uncounted(): Promise<void> }> {
-    const both = [email.toLowerCase(), address];
-    await this.take('sign-in-address', address);
-    await this.take('sign-in-account', both);
-    const isKnown = (await this.peek('sign-in-known', both)).remaining === 0 || (await wasHere());
-    if (!isKnown) await this.take('sign-in-unknown', email.toLowerCase());
-    const uncounted = async () => {
-      await this.reward('sign-in-address', address);
-      await this.reward('sign-in-account', both);
-      if (!isKnown) await this.reward('sign-in-unknown', email.toLowerCase());
-    };
-    return {
-      uncounted,
-      succeeded: async () => {
-        await uncounted();
-        if (isKnown) return;
-        await this.take('sign-in-known', both).catch((error) => {
-          if (!(error instanceof RateLimited)) throw error;
-        });
-      },
-    };
+  ): Promise<T> {
+    const who = email.toLowerCase();
+    const both = [who, address];
+    const holds: Hold[] = [];
+    let isUncounted = false;
+    try {
+      // Always in this order: who waits for the last of them holds up nobody who holds it.
+      holds.push(await this.hold('sign-in-address', address));
+      holds.push(await this.hold('sign-in-account', both));
+      const isKnown = (await this.peek('sign-in-known', both)).remaining === 0 || (await wasHere());
+      if (!isKnown) holds.push(await this.hold('sign-in-unknown', who));
+      const result = await signIn({
+        uncounted: () => {
+          isUncounted = true;
+        },
+      });
+      for (const hold of holds) await hold.release();
+      if (!isKnown) await this.#remember(both);
+      return result;
+    } catch (error) {
+      if (isUncounted || wasTurnedAway(error)) for (const hold of holds) await hold.release();
+      throw error;
+    } finally {
+      for (const hold of holds) hold.keep();
+    }
+  }
+
+  async #remember(both: LimitKey): Promise<void> {
+    await this.take('sign-in-known', both).catch((error) => {
+      if (!(error instanceof RateLimited)) throw error;
+    });
   }
 
   stop(): void {
@@ -236,9 +285,15 @@ class Counts extends RateLimiterCompatibleAbstract implements Limiter {
   }
 
   override async consume(key: string, points = 1): Promise<RateLimiterRes> {
-    const result = this.#add(key, points);
-    if (result.consumedPoints > this.points) throw result;
-    return result;
+    const nowMs = this.#clock.monotonicMs();
+    const count = this.#counts.get(key);
+    const consumed = count && count.endMs > nowMs ? count.consumed : 0;
+    // What is refused takes nothing, or the refused would keep out those who come after them.
+    if (consumed + points > this.points) {
+      const endMs = consumed > 0 ? count!.endMs : nowMs + this.windowS * 1000;
+      throw new RateLimiterRes(0, endMs - nowMs, consumed + points, false);
+    }
+    return this.#add(key, points);
   }
 
   override async penalty(key: string, points = 1): Promise<RateLimiterRes> {

@@ -35,8 +35,11 @@ export interface Operation<P = unknown, Q = unknown, B = unknown> {
   readonly contentType?: 'application/jsonl';
   /** Beyond `bad_request`, `rate_limited`, `internal` and `unavailable`, which every operation may meet, and those that follow from `access`. */
   readonly errors: readonly ErrorCode[];
-  /** What proves the caller is in the body: a token in the header that is not good (it may have expired just now) counts as none. */
-  readonly provenByBody?: true;
+  /**
+   * What proves the caller is in the body: a token in the header is not looked at. `or-header`: it is, where the body has none; one that is not
+   * good (it may have expired just now) counts as none.
+   */
+  readonly provenByBody?: true | 'or-header';
   /**
    * Routine that would bury the rest of the audit log; what is not routine in it is recorded where it is found. `unless-noted`: in the log
    * only when `handle` has called `audit`, for what strangers may ask for without anything coming of it.
@@ -57,6 +60,8 @@ export interface Call<P = unknown, Q = unknown, B = unknown> {
   readonly client: Client;
   /** What the audit log says beside the operation, the channel and the path; never a secret. */
   audit(more: { target?: string; details?: Readonly<Record<string, unknown>> }): void;
+  /** What came with the body was good, and is this account's: the request counts for it, and not for its address. */
+  proven(accountId: string): Promise<void>;
 }
 
 /** Where a request came from. */

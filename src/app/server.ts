@@ -292,11 +292,14 @@ function mount(router: Router, operation: Operation, { access, log, countryOf }:
         requestId: ctx.state.requestId as string,
         country: countryOf?.(ctx.req),
       };
-      const principal = await access.identity.ofHeader(ctx.get('authorization')).catch((error) => {
-        if (error instanceof VezaError && error.code === 'unauthorized') limits.refused(ctx);
-        if (operation.provenByBody) return ANONYMOUS;
-        throw error;
-      });
+      const principal =
+        operation.provenByBody === true
+          ? ANONYMOUS
+          : await access.identity.ofHeader(ctx.get('authorization')).catch((error) => {
+              if (error instanceof VezaError && error.code === 'unauthorized') limits.refused(ctx);
+              if (operation.provenByBody) return ANONYMOUS;
+              throw error;
+            });
       await limits.identified(ctx, principal);
       if (operation.access !== 'anyone' && principal.kind === 'anonymous') throw new VezaError('unauthorized', 'Sign in first.');
       const params = checked(operation.params, ctx.params, 'path');
@@ -320,6 +323,7 @@ function mount(router: Router, operation: Operation, { access, log, countryOf }:
         audit: (more) => {
           noted = { ...noted, ...more };
         },
+        proven: (accountId) => limits.proven(ctx, accountId),
       });
       if (operation.method !== 'get' && (!operation.unaudited || (operation.unaudited === 'unless-noted' && noted))) {
         const channel = admitted?.channel.slug;

@@ -20,7 +20,7 @@ const sessionSchema = z.strictObject({
 export interface SessionOperationsOptions {
   sessions: Sessions;
   signingKeys: SigningKeys;
-  limits: Pick<RateLimits, 'take' | 'reward'>;
+  limits: Pick<RateLimits, 'attempt'>;
 }
 
 /** Access tokens renewed, sessions listed and ended; the keys that access tokens are signed with. */
@@ -43,11 +43,11 @@ export function sessionOperations({ sessions, signingKeys, limits }: SessionOper
         refreshToken: z.string(),
       }),
       errors: ['unauthorized', 'rate_limited'],
-      async handle({ body, client }) {
-        // A good one gives back what it took: a thousand listeners behind one address refresh, and only guessing is limited.
-        await limits.take('token', client.address);
-        const { accessToken, expiresIn, refreshToken } = await sessions.refresh(body.refreshToken, client);
-        await limits.reward('token', client.address);
+      async handle({ body, client, proven }) {
+        // A thousand listeners behind one address refresh, and only guessing is limited.
+        const found = await limits.attempt('token', client.address, () => sessions.refresh(body.refreshToken, client));
+        const { accessToken, expiresIn, refreshToken, accountId } = found;
+        await proven(accountId);
         return { accessToken, expiresIn, refreshToken };
       },
     }),
@@ -58,17 +58,18 @@ export function sessionOperations({ sessions, signingKeys, limits }: SessionOper
       summary:
         'Ends the session that the refresh token, or without one the access token, belongs to. A session that is over already is no error.',
       access: 'anyone',
-      provenByBody: true,
+      provenByBody: 'or-header',
       unaudited: 'unless-noted',
       body: z.strictObject({ refreshToken: refreshTokenSchema.optional() }),
       status: 204,
       errors: ['unauthorized', 'rate_limited'],
-      async handle({ body, principal, client, audit }) {
-        if (body.refreshToken !== undefined) {
-          await limits.take('token', client.address);
-          const found = await sessions.endByToken(body.refreshToken);
+      async handle({ body, principal, client, audit, proven }) {
+        const { refreshToken } = body;
+        if (refreshToken !== undefined) {
+          const isRight = (ended: unknown) => ended !== undefined;
+          const found = await limits.attempt('token', client.address, () => sessions.endByToken(refreshToken), isRight);
           if (!found) return;
-          await limits.reward('token', client.address);
+          await proven(found.accountId);
           audit({ target: `account:${found.accountId}`, details: { sessionId: found.sessionId } });
           return;
         }

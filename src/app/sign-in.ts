@@ -54,8 +54,10 @@ export function signInOperations({ accounts, registration }: SignInOperationsOpt
       }),
       status: 204,
       errors: ['invalid_credentials', 'not_found', 'rate_limited', 'busy'],
-      async handle({ body, client, audit }) {
-        audit({ target: `account:${await registration.confirm(body.token, body.password, client.address)}` });
+      async handle({ body, client, audit, proven }) {
+        const accountId = await registration.confirm(body.token, body.password, client.address);
+        await proven(accountId);
+        audit({ target: `account:${accountId}` });
       },
     }),
     operation({
@@ -76,8 +78,9 @@ export function signInOperations({ accounts, registration }: SignInOperationsOpt
         user: z.strictObject({ id: z.uuid(), email: z.string(), name: z.string(), role: z.enum(ROLES) }),
       }),
       errors: ['invalid_credentials', 'second_factor_required', 'forbidden', 'unauthorized', 'rate_limited', 'busy'],
-      async handle({ body, client, audit }) {
+      async handle({ body, client, audit, proven }) {
         const { account, tokens } = await accounts.signIn({ ...body, client });
+        await proven(account.id);
         audit({ target: `account:${account.id}`, details: { sessionId: tokens.sessionId } });
         const { id, email, name, role } = account;
         const { accessToken, expiresIn, refreshToken } = tokens;
@@ -106,8 +109,10 @@ export function signInOperations({ accounts, registration }: SignInOperationsOpt
       body: z.strictObject({ token: tokenSchema, newPassword: newPasswordSchema }),
       status: 204,
       errors: ['not_found', 'rate_limited', 'busy'],
-      async handle({ body, client, audit }) {
-        audit({ target: `account:${await registration.reset(body.token, body.newPassword, client.address)}` });
+      async handle({ body, client, audit, proven }) {
+        const accountId = await registration.reset(body.token, body.newPassword, client.address);
+        await proven(accountId);
+        audit({ target: `account:${accountId}` });
       },
     }),
   ];

@@ -24,10 +24,9 @@ export interface FactorSessions {
   endAll(accountId: string, options?: { except?: string | undefined }): Promise<unknown>;
 }
 
-/** What is asked of the limits. */
+/** What is asked of the limits: only what rejects counts. */
 export interface FactorLimits {
-  take(bucket: 'sign-in-address', key: string): Promise<unknown>;
-  reward(bucket: 'sign-in-address', key: string): Promise<unknown>;
+  attempt<T>(bucket: 'sign-in-address', key: string, task: () => Promise<T>): Promise<T>;
 }
 
 /** A code of the app or a recovery code, as it is typed. */
@@ -281,28 +280,28 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
         user: z.strictObject({ id: z.uuid(), email: z.string(), name: z.string(), role: z.string() }),
       }),
       errors: ['invalid_credentials', 'rate_limited'],
-      async handle({ body, client, audit }) {
-        await limits.take('sign-in-address', client.address);
+      async handle({ body, client, audit, proven }) {
         const { userHandle, ...rest } = body.response.response;
         const response = {
           ...body.response,
           response: userHandle == null ? rest : { ...rest, userHandle },
           clientExtensionResults: {},
         } as AuthenticationResponseJSON;
-        const accountId = await passkeys.verify(body.challengeId, response);
-        const account = accountId === undefined ? undefined : await accounts.get(accountId);
-        if (!account || account.bannedAtMs !== undefined) {
+        const account = await limits.attempt('sign-in-address', client.address, async () => {
+          const accountId = await passkeys.verify(body.challengeId, response);
+          const found = accountId === undefined ? undefined : await accounts.get(accountId);
+          if (found && found.bannedAtMs === undefined) return found;
           await log.record({
             principal: ANONYMOUS,
             action: 'signInFailed',
             address: client.address,
             requestId: client.requestId,
-            target: account && `account:${account.id}`,
-            details: { reason: account ? 'banned' : 'passkey' },
+            target: found && `account:${found.id}`,
+            details: { reason: found ? 'banned' : 'passkey' },
           });
           throw new VezaError('invalid_credentials', 'This passkey opens no account here.');
-        }
-        await limits.reward('sign-in-address', client.address);
+        });
+        await proven(account.id);
         const { id, email, name, role } = account;
         const { accessToken, expiresIn, refreshToken } = await sessions.begin({ accountId: id, amr: ['hwk', 'mfa'], client });
         audit({ target: `account:${id}` });

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { after, test } from 'node:test';
+import { SignInQueue } from '../../src/access/accounts/sign-in-queue.js';
 import { BUCKETS, type Bucket, RateLimited, RateLimits, UNSCALED } from '../../src/access/rate-limits.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
+import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { eventually } from '../support/process.js';
 import { startRedis, startRedisCluster } from '../support/redis.js';
@@ -15,6 +17,8 @@ const refused = async (task: Promise<unknown>): Promise<RateLimited> => {
   assert.ok(error instanceof RateLimited, `not refused: ${error}`);
   return error;
 };
+
+const wrong = new VezaError('invalid_credentials', 'wrong');
 
 const times = async (count: number, task: () => Promise<unknown>) => {
   for (let i = 0; i < count; i++) await task();
@@ -90,8 +94,13 @@ test('failed sign-ins: nobody can lock another out', async () => {
   const clock = new FakeClock();
   const limits = new RateLimits({ clock, log: silentLog });
   const signIn = async (email: string, address: string, right: boolean) => {
-    const attempt = await limits.signIn(email, address);
-    if (right) await attempt.succeeded();
+    await limits
+      .signIn(email, address, async () => {
+        if (!right) throw wrong;
+      })
+      .catch((error) => {
+        if (error !== wrong) throw error;
+      });
   };
   // At home, once.
   await signIn('Owner@example.org', '192.0.2.1', true);
@@ -119,7 +128,7 @@ test('failed sign-ins: nobody can lock another out', async () => {
 
 test('only failures count', async () => {
   const limits = new RateLimits({ clock: new FakeClock(), log: silentLog });
-  await times(200, async () => (await limits.signIn('a@example.org', '192.0.2.1')).succeeded());
+  await times(200, () => limits.signIn('a@example.org', '192.0.2.1', async () => undefined));
 });
 
 test('with Redis two processes count together; while it is away each counts by itself, and nothing fails', async (t) => {
@@ -154,7 +163,7 @@ test('with Redis two processes count together; while it is away each counts by i
   });
 
   await t.test('no address and no name is in Redis, and every key has an end', async () => {
-    await one.signIn('somebody@example.org', '192.0.2.77');
+    await one.signIn('somebody@example.org', '192.0.2.77', async () => undefined);
     const keys = await redis.command('keys', '*');
     assert.match(keys, /veza:limit:sign-in-account:[\w-]{22}/);
     assert.doesNotMatch(keys, /example|192\.0/);
@@ -218,38 +227,140 @@ test('a Redis that was never there is none', async () => {
   limits.stop();
 });
 
-test('sign-ins under way: so many, and a flood of strangers leaves places for those who are known', async () => {
-  const limits = new RateLimits({ clock: new FakeClock(), log: silentLog });
-  await (await limits.signIn('owner@example.org', '192.0.2.1')).succeeded();
-  let finish = () => {};
-  const held = new Promise<void>((resolve) => {
-    finish = resolve;
+/** Tasks that go on until they are told to end. */
+function gate() {
+  let open = () => {};
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
   });
-  let begun = 0;
-  const hold = async () => {
-    begun++;
-    await held;
+  const begun: string[] = [];
+  const task = (name: string) => () => {
+    begun.push(name);
+    return opened;
   };
-  const refusals: unknown[] = [];
-  const under = (email: string, address: string) => limits.inTurn(email, address, hold).catch((error) => refusals.push(error));
-  const all = Array.from({ length: 100 }, (_, index) => under(`a${index}@example.org`, `198.51.100.${index}`));
-  all.push(under('owner@example.org', '198.51.100.1'));
-  const owners = Array.from({ length: 20 }, () => under('Owner@example.org', '192.0.2.1'));
-  await new Promise((resolve) => setImmediate(resolve));
-  assert.equal(begun, 32 + 16);
-  assert.equal(refusals.length, 101 - 32 + 4);
-  const error = refusals[0] as RateLimited;
-  assert.deepEqual([error.code, error.details], ['busy', { retryAfterS: 2 }]);
-  finish();
-  await Promise.all([...all, ...owners]);
+  return { begun, open, task };
+}
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+test('sixty right passwords from one address at once: nobody is refused, and nothing is used up', async () => {
+  const limits = new RateLimits({ clock: new FakeClock(), log: silentLog });
+  const right = (i: number) => limits.signIn(`pupil-${i}@example.org`, '192.0.2.1', turn);
+  await Promise.all(Array.from({ length: 60 }, (_, i) => right(i)));
+  // One account on sixty devices, too.
+  await Promise.all(Array.from({ length: 60 }, () => right(0)));
+  assert.equal((await limits.peek('sign-in-address', '192.0.2.1')).remaining, 30);
+  assert.equal((await limits.peek('sign-in-account', ['pupil-0@example.org', '192.0.2.1'])).remaining, 10);
+  await Promise.all(Array.from({ length: 150 }, () => limits.attempt('token', '192.0.2.1', turn)));
+  await Promise.all(Array.from({ length: 300 }, async () => (await limits.hold('credential', '192.0.2.1')).release()));
+  for (const bucket of ['token', 'credential'] as const)
+    assert.equal((await limits.peek(bucket, '192.0.2.1')).remaining, BUCKETS[bucket].points, bucket);
+});
+
+for (const [bucket, tries] of [
+  ['sign-in-address', 30],
+  ['sign-in-account', 10],
+  ['sign-in-unknown', 20],
+] as const) {
+  test(`wrong passwords at the same time get no more tries than the limit of ${bucket}, among right ones as well`, async () => {
+    const limits = new RateLimits({ clock: new FakeClock(), log: silentLog });
+    let looked = 0;
+    const guess = (i: number) => {
+      const email = bucket === 'sign-in-address' ? `guess-${i}@example.org` : 'owner@example.org';
+      const address = bucket === 'sign-in-unknown' ? `198.51.100.${i}` : '192.0.2.1';
+      return limits.signIn(email, address, async () => {
+        looked++;
+        await turn();
+        throw wrong;
+      });
+    };
+    const right = (i: number) => limits.signIn(`pupil-${i}@example.org`, '192.0.2.1', turn);
+    const all = await Promise.allSettled(Array.from({ length: 200 }, (_, i) => (i % 4 === 3 ? right(i) : guess(i))));
+    assert.equal(looked, tries);
+    const refusals = all.filter((one) => one.status === 'rejected' && one.reason instanceof RateLimited);
+    assert.ok(refusals.length >= 150 - tries);
+    await assert.rejects(guess(250), { code: 'rate_limited' });
+  });
+}
+
+test('an attempt that was turned away takes nothing', async () => {
+  const limits = new RateLimits({ clock: new FakeClock(), log: silentLog });
+  for (const code of ['rate_limited', 'busy', 'unavailable'] as const) {
+    const turnedAway = async () => {
+      throw new VezaError(code, 'not looked at');
+    };
+    await assert.rejects(limits.signIn('a@example.org', '192.0.2.1', turnedAway), { code });
+    await assert.rejects(limits.attempt('token', '192.0.2.1', turnedAway), { code });
+  }
+  assert.equal((await limits.peek('sign-in-address', '192.0.2.1')).remaining, 30);
+  assert.equal((await limits.peek('token', '192.0.2.1')).remaining, 60);
+  // What the limit of the account refuses is not counted for the address.
+  for (let i = 0; i < 50; i++)
+    await limits
+      .signIn('a@example.org', '192.0.2.1', async () => {
+        throw wrong;
+      })
+      .catch(() => undefined);
+  assert.equal((await limits.peek('sign-in-address', '192.0.2.1')).remaining, 20);
+  for (let i = 0; i < 50; i++) await limits.take('recover', 'x').catch(() => undefined);
+  await limits.reward('recover', 'x');
+  await limits.take('recover', 'x');
+});
+
+test('sign-ins under way: the others wait their turn, and a flood leaves places for those who are known', async () => {
+  const clock = new FakeClock();
+  const limits = new RateLimits({ clock, log: silentLog });
+  await limits.signIn('owner@example.org', '192.0.2.1', async () => undefined);
+  const { begun, open, task } = gate();
+  const refusals: { code: string; details: object }[] = [];
+  const under = (email: string, address: string) =>
+    limits.inTurn(email, address, task(address)).catch((error) => void refusals.push(error));
+  // One address floods; then many others come, and the owner at home.
+  const all = Array.from({ length: 400 }, (_, i) => under(`a${i}@example.org`, '198.51.100.1'));
+  await turn();
+  assert.equal(begun.length, 16, 'half of the places');
+  for (let i = 0; i < 40; i++) all.push(under(`b${i}@example.org`, `203.0.113.${i}`));
+  for (let i = 0; i < 16; i++) all.push(under('Owner@example.org', '192.0.2.1'));
+  await turn();
+  assert.equal(begun.filter((address) => address === '192.0.2.1').length, 16);
+  assert.equal(begun.filter((address) => address.startsWith('203.')).length, 16);
+  assert.ok(refusals.every(({ code, details }) => code === 'busy' && 'retryAfterS' in details));
+  assert.equal(refusals.length, 400 - 16 - 256 + 24, 'who comes later takes the places of those who wait in large numbers');
+  open();
+  await Promise.all(all);
+  assert.equal(begun.filter((address) => address.startsWith('203.')).length, 40, 'nobody else was turned away');
   await assert.rejects(
     limits.inTurn('a@example.org', '192.0.2.9', async () => {
       throw new Error('wrong');
     }),
     /wrong/,
   );
-  const again = Array.from({ length: 32 }, () => limits.inTurn('a@example.org', '192.0.2.9', hold));
-  await Promise.all(again);
+});
+
+test('addresses with failures wait behind the others, and nobody waits for ever', async () => {
+  const clock = new FakeClock();
+  const queue = new SignInQueue(clock, { strangers: 1, perAddress: 1, known: 1, waiting: 10, maxWaitMs: 1000 });
+  const { begun, open, task } = gate();
+  const run = (address: string, hasFailed: boolean) => queue.run({ address, hasFailed, isKnown: false }, task(address));
+  const first = run('a', false);
+  const order: string[] = [];
+  const others = (
+    [
+      ['bad', true],
+      ['bad', true],
+      ['b', false],
+      ['b', false],
+      ['c', false],
+    ] as const
+  ).map(([address, hasFailed]) => run(address, hasFailed).then(() => order.push(address)));
+  const late = assert.rejects(run('z', true), { code: 'busy' });
+  assert.deepEqual(begun, ['a']);
+  await turn();
+  open();
+  await first;
+  await Promise.all(others);
+  assert.deepEqual(order, ['b', 'c', 'b', 'bad', 'bad'].slice(0, 5));
+  clock.advance(1000);
+  await late.catch(() => undefined);
 });
 
 test('docs/limits.md says what the code does', async () => {

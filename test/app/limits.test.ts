@@ -101,6 +101,41 @@ test('who is over his limit is refused before anything that costs: no database, 
   );
 });
 
+test('many people behind one address: open pages keep nobody from signing in, and what is right takes nothing', async () => {
+  const password = 'three quiet herons';
+  await withApp(
+    async (app) => {
+      const post = (path: string, body: object) =>
+        fetch(`${app.url}/api/v1${path}`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json', authorization: 'Bearer of-a-session-that-is-over' },
+          body: JSON.stringify(body),
+        });
+      const email = 'ann@example.org';
+      assert.equal((await post('/auth/register', { email, password, name: 'Ann' })).status, 201);
+      const people = await Promise.all(Array.from({ length: 30 }, () => personOf(app, 'listener', false)));
+      while ((await fetch(`${app.url}/api/v1/channels`)).status === 200);
+      // Signing in and refreshing, more often than the address may ask for anything, in a row and at once.
+      for (let i = 0; i < 25; i++) assert.equal((await post('/auth/login', { email, password })).status, 200, `${i}`);
+      const refreshed = await Promise.all(people.map(({ refreshToken }) => post('/auth/refresh', { refreshToken })));
+      assert.deepEqual(new Set(refreshed.map(({ status }) => status)), new Set([200]));
+      // Tokens that nobody has seen before.
+      const asked = await Promise.all(
+        people.map(({ token }) => fetch(`${app.url}/api/v1/me`, { headers: { authorization: `Bearer ${token}` } })),
+      );
+      assert.deepEqual(new Set(asked.map(({ status }) => status)), new Set([200]));
+      // Guesses are as few as ever: nine wrong refresh tokens are one too many, at once or not.
+      const guesses = await Promise.all(
+        Array.from({ length: 9 }, (_, i) => post('/auth/refresh', { refreshToken: `vzr_${String(i).repeat(43)}` })),
+      );
+      assert.equal(guesses.filter(({ status }) => status === 401).length, 1);
+      assert.equal(guesses.filter(({ status }) => status === 429).length, 8);
+    },
+    {},
+    { clock: new FakeClock(), rateLimitPerMinute: 20 },
+  );
+});
+
 test('bad credentials are counted by address, good ones are not', async () => {
   await withApp(
     async (app) => {

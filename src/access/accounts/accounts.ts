@@ -57,14 +57,21 @@ export interface AccountFactor {
 export interface AccountLimits {
   /** Around a sign-in; rejects with `busy` when too many are under way. */
   inTurn<T>(email: string, address: string, signIn: () => Promise<T>): Promise<T>;
-  /** Before a password is looked at. Only failures count, and those from elsewhere do not stand in the way of an address that is known. */
-  signIn(
+  /** Around looking at a password. Only failures count, and those from elsewhere do not stand in the way of an address that is known. */
+  signIn<T>(
     email: string,
     address: string,
+    signIn: (attempt: { uncounted(): void }) => Promise<T>,
     wasHere: () => Promise<boolean>,
-  ): Promise<{ succeeded(): Promise<void>; uncounted(): Promise<void> }>;
-  take(bucket: 'sign-in-account' | 'token' | 'recover' | 'register', key: string | readonly string[]): Promise<unknown>;
-  reward(bucket: 'sign-in-account', key: string | readonly string[]): Promise<unknown>;
+  ): Promise<T>;
+  /** Around an attempt of which only a wrong one counts. */
+  attempt<T>(
+    bucket: 'sign-in-account' | 'token',
+    key: string | readonly string[],
+    task: () => Promise<T>,
+    isRight?: (result: T) => boolean,
+  ): Promise<T>;
+  take(bucket: 'recover' | 'register', key: string | readonly string[]): Promise<unknown>;
 }
 
 /** What is asked of API keys: those that were just used are remembered for a moment, with their account's role. */
@@ -145,12 +152,23 @@ export class Accounts {
     return this.#options.limits.inTurn(keyOf(email) ?? email, client.address, () => this.#signIn(given));
   }
 
-  async #signIn(given: Parameters<Accounts['signIn']>[0]): Promise<{ account: Account; tokens: SignInTokens }> {
-    const { passwords, sessions, twoFactor, limits } = this.#options;
-    const { client, password, code } = given;
+  #signIn(given: Parameters<Accounts['signIn']>[0]): Promise<{ account: Account; tokens: SignInTokens }> {
+    const { address } = given.client;
     const key = keyOf(given.email);
-    const attempt = await limits.signIn(key ?? given.email, client.address, () => this.#wasHere(key, client.address));
-    const row = await rowByEmail(this.#database, given.email);
+    return this.#options.limits.signIn(
+      key ?? given.email,
+      address,
+      (attempt) => this.#tryPassword(given, attempt),
+      () => this.#wasHere(key, address),
+    );
+  }
+
+  async #tryPassword(
+    { email, client, password, code }: Parameters<Accounts['signIn']>[0],
+    attempt: { uncounted(): void },
+  ): Promise<{ account: Account; tokens: SignInTokens }> {
+    const { passwords, sessions, twoFactor } = this.#options;
+    const row = await rowByEmail(this.#database, email);
     const { right, outdated } = await passwords.verify(row?.password_hash ?? undefined, password);
     if (!row || !right) throw await this.#failed(row, client, 'password');
     if (row.banned_at) {
@@ -167,7 +185,7 @@ export class Accounts {
     if (await twoFactor.isOn(row.id)) {
       if (code === undefined) {
         // Half of every ordinary sign-in, and no failure.
-        await attempt.uncounted();
+        attempt.uncounted();
         throw new VezaError('second_factor_required', 'Send a code of your authenticator app with it, or a recovery code.');
       }
       if (!(await twoFactor.check(row.id, code))) {
@@ -187,7 +205,6 @@ export class Accounts {
       await sessions.end(tokens.sessionId);
       throw wrongCredentials();
     }
-    await attempt.succeeded();
     return { account: accountOf(row), tokens };
   }
 
@@ -311,15 +328,17 @@ export class Accounts {
     return rows[0];
   }
 
-  async #verified(accountId: string, password: string): Promise<AccountRow | undefined> {
+  #verified(accountId: string, password: string): Promise<AccountRow | undefined> {
     const { limits, passwords } = this.#options;
-    const key = ['password', accountId];
-    await limits.take('sign-in-account', key);
-    const row = await this.#row(accountId);
-    const { right } = await passwords.verify(row?.password_hash ?? undefined, password);
-    if (!right) return undefined;
-    await limits.reward('sign-in-account', key);
-    return row;
+    return limits.attempt(
+      'sign-in-account',
+      ['password', accountId],
+      async () => {
+        const row = await this.#row(accountId);
+        return (await passwords.verify(row?.password_hash ?? undefined, password)).right ? row : undefined;
+      },
+      (row) => row !== undefined,
+    );
   }
 
   /** Whether somebody was signed in to it from this address, or its neighbours, in the last month. */

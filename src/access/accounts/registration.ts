@@ -33,7 +33,7 @@ export interface RegistrationOptions {
   readonly accountLinks: AccountLinks;
   readonly mail: Mail;
   readonly sessions: Pick<AccountSessions, 'endAll'>;
-  readonly limits: Pick<AccountLimits, 'take'>;
+  readonly limits: Pick<AccountLimits, 'attempt' | 'take'>;
   readonly apiKeys: AccountKeys;
   /** Whether strangers may make accounts, and with which role. */
   readonly registration: 'open' | 'closed';
@@ -133,9 +133,12 @@ export class Registration {
    * Resolves to the account's id. Rejects: `not_found` (the link is not good), `invalid_credentials` (the password is not the one that was
    * registered last; the link stays good), `rate_limited`, `busy`.
    */
-  async confirm(token: string, password: string, address: string): Promise<string> {
-    const { database, passwords, oneTimeLinks, limits, clock } = this.#options;
-    await limits.take('token', address);
+  confirm(token: string, password: string, address: string): Promise<string> {
+    return this.#options.limits.attempt('token', address, () => this.#confirm(token, password));
+  }
+
+  async #confirm(token: string, password: string): Promise<string> {
+    const { database, passwords, oneTimeLinks, clock } = this.#options;
     const accountId = await oneTimeLinks.look(database, token, ['confirmation']);
     const { rows } = await database.query<AccountRow>('select * from accounts where id = $1', [accountId]);
     const known = rows[0]?.password_hash ?? undefined;
@@ -186,9 +189,12 @@ export class Registration {
    * address was never confirmed everything else that opens it as well, because it may be a stranger's. Resolves to the account's id.
    * Rejects: `not_found` (the link is not good), `bad_request` (the password; the link stays good), `rate_limited`, `busy`.
    */
-  async reset(token: string, newPassword: string, address: string): Promise<string> {
-    const { database, passwords, oneTimeLinks, sessions, apiKeys, mail, limits, clock, publicUrl } = this.#options;
-    await limits.take('token', address);
+  reset(token: string, newPassword: string, address: string): Promise<string> {
+    return this.#options.limits.attempt('token', address, () => this.#reset(token, newPassword));
+  }
+
+  async #reset(token: string, newPassword: string): Promise<string> {
+    const { database, passwords, oneTimeLinks, sessions, apiKeys, mail, clock, publicUrl } = this.#options;
     const accountId = await oneTimeLinks.look(database, token, ['recovery', 'invitation']);
     const { rows } = await database.query<AccountRow>('select * from accounts where id = $1', [accountId]);
     if (!rows[0]) throw noAccount();
