@@ -75,18 +75,26 @@ export class Pipelining {
     this.#options.handler(req, res);
   }
 
+  /** The next one has its turn after the other connections have had theirs: what is answered at once would otherwise hold the event loop for all of them. */
   #next(connection: Connection, socket: Socket): void {
-    connection.current = undefined;
-    if (connection.parked.length === 0) return;
-    if (socket.destroyed) {
+    if (connection.parked.length === 0 || socket.destroyed) {
+      connection.current = undefined;
       this.#drop(connection);
       return;
     }
-    const [req, res] = connection.parked.shift()!;
-    this.#parked--;
-    // A connection that has left HTTP (`Upgrade`) has no parser any more: nobody would take what is read.
-    if (connection.parked.length === 0 && (socket as { parser?: unknown }).parser) socket.resume();
-    this.#begin(connection, socket, req, res);
+    setImmediate(() => {
+      connection.current = undefined;
+      const next = connection.parked.shift();
+      if (!next) return;
+      this.#parked--;
+      if (socket.destroyed) {
+        this.#drop(connection);
+        return;
+      }
+      // A connection that has left HTTP (`Upgrade`) has no parser any more: nobody would take what is read.
+      if (connection.parked.length === 0 && (socket as { parser?: unknown }).parser) socket.resume();
+      this.#begin(connection, socket, ...next);
+    });
   }
 
   /** Until fewer are unanswered. */

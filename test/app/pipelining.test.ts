@@ -109,6 +109,29 @@ test('as many as a client likes are answered when none of them waits', async (t)
   quick.socket.destroy();
 });
 
+test('between two requests of one connection the others have their turn', async (t) => {
+  const order: string[] = [];
+  const listener = await listenHttp(
+    (req, res) => {
+      order.push(req.url!);
+      res.end();
+    },
+    { host: '127.0.0.1', port: 0 },
+    new SystemClock(),
+  );
+  t.after(() => listener.stop(0));
+  const first = client(listener.port);
+  const second = client(listener.port);
+  await Promise.all([first, second].map(({ socket }) => new Promise((resolve) => socket.once('connect', resolve))));
+  first.socket.write(many(1000, '/first'));
+  second.socket.write(many(10, '/second'));
+  await second.until(10);
+  await first.until(1000);
+  assert.ok(order.indexOf('/second9') < 500, `the tenth of the second came ${order.indexOf('/second9')}th`);
+  first.socket.destroy();
+  second.socket.destroy();
+});
+
 test('a connection is closed for requests that wait behind others that were answered', async (t) => {
   const { listener, connections, until, clock } = await serve(t);
   const crowd = client(listener.port);
@@ -166,7 +189,7 @@ test('a body is read while later requests wait', async (t) => {
   await state.closed;
 });
 
-test('parked requests are bounded over all connections, and those of a closed connection count no more', () => {
+test('parked requests are bounded over all connections, and those of a closed connection count no more', async () => {
   const begun: string[] = [];
   let overruns = 0;
   const pipelining = new Pipelining({
@@ -196,6 +219,7 @@ test('parked requests are bounded over all connections, and those of a closed co
   request(3, 'd1');
   assert.equal(overruns, 1);
   made[1]!.closes.shift()!();
+  await new Promise((resolve) => setImmediate(resolve));
   assert.equal(begun.at(-1), 'b1');
 });
 
