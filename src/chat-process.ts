@@ -113,7 +113,8 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     } else if (told.do === 'accept') {
       acceptor.accept(told.upTo);
       if (told.port && handle) acceptor.give(told.port.name, handle as PortHandle, told.port.of);
-    } else if (told.do === 'take') {
+    } else if (told.do === 'tell') gateway.tellOnAir(told.channels);
+    else if (told.do === 'take') {
       taken++;
       // It may have gone on its way here.
       if (handle) handOver(told.request, handle as Socket, acceptor, (req, socket, head) => gateway.upgrade(req, socket, head));

@@ -1,6 +1,7 @@
 import { fork } from 'node:child_process';
 import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import type { NewsChanges } from './chat/on-air.js';
 import { Presence } from './chat/presence.js';
 import { MAX_PROCESS_CONNECTIONS, type ProcessStats, retrySpreadMs } from './chat/process-stats.js';
 import { aheadOf, type ChatPort, Processes } from './chat/processes.js';
@@ -31,7 +32,7 @@ const addressShare = (limit: number, count: number, maxConnections: number) =>
 export function composeProcesses(
   { config, clock, log, onUpgrade }: ComposeChatOptions,
   count: number,
-): { part: Component; presence: Presence; stats(): ProcessStats } {
+): { part: Component; presence: Presence; stats(): ProcessStats; tellOnAir(changes: NewsChanges): void } {
   const maxConnections = Math.min(Math.ceil(config.maxConnections / count), MAX_PROCESS_CONNECTIONS);
   const begin: ChatProcessOptions = {
     config,
@@ -70,6 +71,7 @@ export function composeProcesses(
   return {
     presence,
     stats: () => processes.stats,
+    tellOnAir: (changes) => processes.tellOnAir(changes),
     part: {
       name: 'chat',
       async start() {

@@ -6,6 +6,7 @@ import type { Database } from './backing/database.js';
 import { DELIVERY_BUCKETS_S } from './chat/delivery-times.js';
 import { chatServer, listenAt } from './chat/listener.js';
 import { NowPlaying } from './chat/now-playing.js';
+import { type NewsChanges, OnAirNews, type OnAirNewsOptions } from './chat/on-air.js';
 import type { Presence } from './chat/presence.js';
 import { MAX_PROCESS_CONNECTIONS, mostSockets, type ProcessStats, retrySpreadMs } from './chat/process-stats.js';
 import { chatDoors, personOf, standingOf } from './chat-doors.js';
@@ -31,6 +32,8 @@ export interface ComposeChatOptions {
   readonly onUpgrade: (port: 'http' | 'https', handler: UpgradeHandler) => void;
   readonly addressOf: (req: IncomingMessage) => string;
   readonly countryOf: (req: IncomingMessage) => string | undefined;
+  /** Undefined: what is on air is not known in this process, and the rooms are not told. */
+  readonly onAir: Pick<OnAirNewsOptions, 'channels' | 'news'> | undefined;
 }
 
 /** The chat, composed: its rooms, for the API, and its door, here or in processes of its own. */
@@ -58,7 +61,8 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
     provideChatMetrics(options.metrics, () => processes.stats());
     // In one process they are counted with the rest of it.
     options.metrics.provideUnexpected('chat', () => processes.stats().unexpected);
-    return { api: apiOf(chat, processes.presence, doors), parts: [rooms, nowPlaying, processes.part] };
+    const onAir = onAirParts(options, (changes) => processes.tellOnAir(changes));
+    return { api: apiOf(chat, processes.presence, doors), parts: [rooms, nowPlaying, processes.part, ...onAir] };
   }
   const maxConnections = Math.min(config.maxConnections, MAX_PROCESS_CONNECTIONS);
   const opened = openGateway({
@@ -73,8 +77,12 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
     countryOf: options.countryOf,
   });
   provideChatMetrics(options.metrics, () => statsOf(opened.gateway));
-  return { api: apiOf(chat, opened.presence, doors), parts: [rooms, nowPlaying, door(options, opened, maxConnections)] };
+  const onAir = onAirParts(options, (changes) => opened.gateway.tellOnAir(changes));
+  return { api: apiOf(chat, opened.presence, doors), parts: [rooms, nowPlaying, door(options, opened, maxConnections), ...onAir] };
 }
+
+const onAirParts = ({ onAir, clock }: ComposeChatOptions, tell: (changes: NewsChanges) => void): Component[] =>
+  onAir ? [new OnAirNews({ ...onAir, tell, clock })] : [];
 
 function apiOf({ rooms, desk, moderation }: ChatRooms, presence: Presence, doors: ReturnType<typeof chatDoors>): RoomsApi {
   return {

@@ -19,8 +19,9 @@ import { openGeoIp } from './backing/geoip.js';
 import type { ObjectStore } from './backing/object-store.js';
 import { createFileStore } from './backing/object-store-files.js';
 import { accountRecords } from './chat/account-records.js';
+import type { ChannelNews } from './chat/on-air.js';
 import type { Config } from './config.js';
-import type { LiveEdge } from './live/edge.js';
+import type { ChannelStatus, LiveEdge } from './live/edge.js';
 import { RemoteEdge } from './live/edge-remote.js';
 import { TitleNotes } from './live/title-notes.js';
 import { clientAddress } from './runtime/addresses.js';
@@ -105,8 +106,24 @@ export async function composeService(
   const addressOf = (req: IncomingMessage) => clientAddress(req, config.trustProxyHops);
   const { countryHeader: header, trustProxyHops } = config;
   const countryOf = countryReader({ header, trustProxyHops, lookup: geoIp?.countryOf, addressOf });
+  // Who listens is known where playback is, which begins after the chat.
+  let listenersOf = (_slug: string) => 0;
+  const onAir =
+    serves && live ? { channels: () => live.channels(), news: (slug: string) => newsOf(live.status(slug), listenersOf(slug)) } : undefined;
   const chat = config.roles.includes('chat')
-    ? await composeChat({ config, log, clock, metrics, database, access, tls: http.tls, onUpgrade: http.onUpgrade, addressOf, countryOf })
+    ? await composeChat({
+        config,
+        log,
+        clock,
+        metrics,
+        database,
+        access,
+        tls: http.tls,
+        onUpgrade: http.onUpgrade,
+        addressOf,
+        countryOf,
+        onAir,
+      })
     : undefined;
   const served =
     serves && live
@@ -126,6 +143,8 @@ export async function composeService(
           health: { ...ready, ...(remote && { worker: () => remote.check() }) },
         })
       : undefined;
+
+  if (served) listenersOf = served.listeners;
 
   const metricsTls = config.metricsTls ? internalTls : undefined;
   const parts: Component[] = [
@@ -166,6 +185,20 @@ export async function composeService(
   return { stop: () => lifecycle.stop(config.shutdownTimeoutS * 1000) };
 }
 
+/** What the room of a channel is told. */
+const newsOf = ({ state, startWallMs, nowPlaying }: ChannelStatus, listeners: number): ChannelNews => ({
+  state,
+  listeners,
+  startedAt: startWallMs === undefined ? null : Math.round(startWallMs),
+  nowPlaying: nowPlaying
+    ? {
+        title: nowPlaying.title,
+        ...(nowPlaying.artist !== undefined && { artist: nowPlaying.artist }),
+        startedAt: Math.round(nowPlaying.startWallMs),
+      }
+    : null,
+});
+
 /** For mutual TLS between our own processes, and with those who watch them. */
 async function openInternalTls(config: Config, log: Log, clock: Clock): Promise<TlsFiles | undefined> {
   const { internalCertFile, internalKeyFile, internalCaFile } = config;
@@ -196,7 +229,9 @@ interface ServingOptions {
 }
 
 /** Playback, API and pages, for shows that are on air here or at a worker. */
-async function composeServing(options: ServingOptions): Promise<{ handler: RequestListener; parts: Component[] }> {
+async function composeServing(
+  options: ServingOptions,
+): Promise<{ handler: RequestListener; listeners: (slug: string) => number; parts: Component[] }> {
   const { config, log, clock, metrics, http, access, broadcasts, store, live, chat, health } = options;
   const { addressOf, countryOf, lookup } = options.client;
   const mediaUrl = config.cdnBaseUrl ?? config.publicUrl;
@@ -265,6 +300,7 @@ async function composeServing(options: ServingOptions): Promise<{ handler: Reque
 
   return {
     handler: app.callback(),
+    listeners: (slug) => playback.listeners(slug),
     parts: [{ name: 'playback', stop: () => playback.stop() }],
   };
 }

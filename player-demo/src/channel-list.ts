@@ -1,7 +1,8 @@
 import { type Channel, listChannels, repeat } from './api';
 import { h, setText } from './dom';
 
-const REFRESH_MS = 10_000;
+/** More or less, so that pages that were opened at one time do not ask at one time. */
+const REFRESH_MS = 40_000;
 
 /** Public channels as rows of one height; they are updated in place, so nothing moves under a finger. */
 export function mountList(parent: HTMLElement, channels: readonly Channel[]): void {
@@ -32,7 +33,7 @@ export function mountList(parent: HTMLElement, channels: readonly Channel[]): vo
       if (update) update(channel);
       else add(channel);
     }
-    return REFRESH_MS;
+    return REFRESH_MS * (0.85 + 0.3 * Math.random());
   });
 }
 

@@ -1,4 +1,5 @@
 import { ApiError, type Channel, getChannel, measureClockOffset, repeat } from './api';
+import { ChannelWatch } from './channel-watch';
 import { clockText, h, icon, setText } from './dom';
 import { earlier, elsewhere } from './elsewhere';
 import { bindKeys } from './keys';
@@ -9,13 +10,10 @@ import { Player, type PlayerState, type Quality } from './player';
 const HISTORY_ROWS = 5;
 /** How long an answer about the reach of rewind stands. */
 const WINDOW_STALE_MS = 60_000;
-const ON_AIR_POLL_MS = 8_000;
 /** The soonest that a signed address is asked for again. */
 const RENEW_AGAIN_MS = 10_000;
 /** A browser's timers take 31 bits. */
 const LONGEST_TIMER_MS = 86_400_000;
-/** Off air: asked again after 2 s, then less and less often, to 10 s. */
-const OFF_AIR_POLL_MS = { first: 2_000, factor: 1.4, most: 10_000 };
 
 const QUALITIES: readonly (readonly [Quality, string])[] = [
   ['auto', 'Auto'],
@@ -143,7 +141,12 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: Chann
     ),
   );
   // The sound first: the chat is another file.
-  void import('./chat-panel').then(({ mountChat }) => mountChat(chatPlace, channel.slug));
+  void import('./chat-panel').then(({ mountChat }) =>
+    mountChat(chatPlace, channel.slug, (news) => {
+      watch.tell(news);
+      if (news) learn({ ...channel, ...news });
+    }),
+  );
 
   /** Everything that starts sound passes here: a gesture is also what lets the meter listen. */
   function gesture(action: () => void): void {
@@ -309,35 +312,32 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: Chann
       ribbon.listen();
       void measureWindow();
     }
+    if (state === 'offAir') watch.ended();
     show();
   };
   setVolume(Number(recall('veza.volume') ?? 1), false);
   setInterval(show, 250);
 
-  let offAirWaitMs = OFF_AIR_POLL_MS.first;
   const learn = (latest: Channel) => {
     channel = latest;
     player.setOnAir(latest.state !== 'offline');
     show();
   };
+  const watch = new ChannelWatch(first.state !== 'offline', {
+    ask: async () => {
+      try {
+        learn(await (options.member?.getChannel() ?? getChannel(channel.slug)));
+      } catch (error) {
+        if (!(error instanceof ApiError && error.status === 404)) throw error;
+        learn({ ...channel, state: 'offline', nowPlaying: null });
+      }
+      return channel.state !== 'offline';
+    },
+  });
   learn(first);
   // A browser that wants a click first says so at once, and the button waits for it.
   player.play();
   show();
-  repeat(async () => {
-    try {
-      learn(await (options.member?.getChannel() ?? getChannel(channel.slug)));
-    } catch (error) {
-      if (error instanceof ApiError && error.status === 404) learn({ ...channel, state: 'offline', nowPlaying: null });
-    }
-    if (player.state === 'playing' || player.state === 'stopped') {
-      offAirWaitMs = OFF_AIR_POLL_MS.first;
-      return ON_AIR_POLL_MS;
-    }
-    const waitMs = offAirWaitMs;
-    offAirWaitMs = Math.min(OFF_AIR_POLL_MS.most, offAirWaitMs * OFF_AIR_POLL_MS.factor);
-    return waitMs;
-  });
   const { member } = options;
   if (member && options.address) {
     let { untilMs } = options.address;

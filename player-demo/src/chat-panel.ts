@@ -1,4 +1,5 @@
 import { ChatClient, ChatProblem, type ChatRoom, type Item } from '../../src/chat-client/index';
+import type { OnAirNews } from './channel-watch';
 import { chatUrl } from './chat-address';
 import { Composer } from './chat-composer';
 import { MessageList } from './chat-list';
@@ -22,8 +23,11 @@ const STOPPED: Readonly<Record<string, string>> = {
   protocol: 'This page is older than the server. Reload it.',
 };
 
-/** The chat of one channel, in a place whose size does not change. */
-export function mountChat(place: HTMLElement, slug: string): void {
+/**
+ * The chat of one channel, in a place whose size does not change. `onAir` is called with what is on air whenever the room tells it, and with undefined when
+ * nobody tells it any more.
+ */
+export function mountChat(place: HTMLElement, slug: string, onAir: (news: OnAirNews | undefined) => void = () => {}): void {
   const client = new ChatClient({ url: chatUrl, client: 'veza page', token: ({ fresh }) => accessToken(fresh) });
   const room = client.join(slug, { mostItems: 20_000 });
   const people = new Map<string, { id: string; name: string }>();
@@ -185,6 +189,14 @@ export function mountChat(place: HTMLElement, slug: string): void {
     }
   }
 
+  let toldChannel: ChatRoom['channel'];
+  function tellOnAir(): void {
+    const { channel } = room;
+    if (channel === toldChannel) return;
+    toldChannel = channel;
+    onAir(channel as OnAirNews | undefined);
+  }
+
   let offlineSinceMs: number | undefined;
   function showState(): void {
     const { state: link } = client;
@@ -283,6 +295,7 @@ export function mountChat(place: HTMLElement, slug: string): void {
         showTail();
         break;
       case 'state':
+        tellOnAir();
         showState();
         break;
     }

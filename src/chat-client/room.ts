@@ -99,6 +99,7 @@ export class ChatRoom {
   #settings: Readonly<Record<string, unknown>> = {};
   #you: Readonly<Record<string, unknown>> = {};
   #pinned: Readonly<Record<string, unknown>> | undefined;
+  #channel: Readonly<Record<string, unknown>> | undefined;
   #bannedUntilMs: number | undefined;
   #isStopped = false;
   /** Somebody reads further up: more is held than otherwise. */
@@ -180,6 +181,10 @@ export class ChatRoom {
   /** `mid`, and of a message that is known `user`, `body`, `at`. */
   get pinned(): Readonly<Record<string, unknown>> | undefined {
     return this.#pinned;
+  }
+  /** What is on air: `state`, `listeners`, `startedAt`, `nowPlaying`. Undefined: the server has not said it since the room was joined, or does not know. */
+  get channel(): Readonly<Record<string, unknown>> | undefined {
+    return this.#channel;
   }
   /** Slow mode: the server takes the next message from then on; wall clock. */
   get slowUntilMs(): number {
@@ -278,6 +283,7 @@ export class ChatRoom {
   /** The session is over; the view stays. */
   offline(): void {
     this.#turn++;
+    this.#channel = undefined;
     this.#isAsking = false;
     this.#isFilling = false;
     this.#isWatchingHeads = false;
@@ -324,6 +330,12 @@ export class ChatRoom {
       case 'you': {
         const { t: _t, room: _room, ...you } = frame;
         this.#you = { ...this.#you, ...you };
+        this.#emit({ type: 'state' });
+        return;
+      }
+      case 'channel': {
+        const { t: _t, room: _room, ...channel } = frame;
+        this.#channel = channel;
         this.#emit({ type: 'state' });
         return;
       }

@@ -132,6 +132,15 @@ export class Audiences {
     return `"role":"${standing.role}","write":${person?.mayWrite === true},"moderate":"${standing.moderates}","timeoutUntil":${timeout},"warnings":${warnings}`;
   }
 
+  /** Something about these channels is told to all who are in their rooms; who cannot take it now goes without. */
+  tellChannels(slugs: ReadonlySet<string>, frameOf: (roomId: string, slug: string) => string | undefined): void {
+    for (const hub of this.#hubs.values()) {
+      const { slug } = hub.room.info;
+      const frame = slug !== undefined && slugs.has(slug) ? frameOf(hub.id, slug) : undefined;
+      if (frame !== undefined) hub.broadcast(frame);
+    }
+  }
+
   /** Every two seconds, of a connection that reads. */
   check(connection: Connection): void {
     const { memberships } = connection;

@@ -13,6 +13,7 @@ import { DeliveryTimes } from './delivery-times.js';
 import type { Doors, HouseRules, Moderate, Person } from './doors.js';
 import { hasUnfinishedMessage, MAX_CHUNKS, MAX_FRAGMENTS, MESSAGE_MS } from './frame-limits.js';
 import type { Hub } from './hub.js';
+import { type NewsChanges, OnAir } from './on-air.js';
 import { PageLimits } from './page-limits.js';
 import type { Presence } from './presence.js';
 import {
@@ -115,6 +116,7 @@ export class Gateway implements ConnectionHost {
   };
   readonly times = new DeliveryTimes();
   readonly audiences: Audiences;
+  readonly #onAir = new OnAir();
   readonly #options: GatewayOptions;
   readonly #requests: Requests;
   readonly #server: WebSocketServer;
@@ -152,6 +154,7 @@ export class Gateway implements ConnectionHost {
       audiences: this.audiences,
       pageLimits: options.pageLimits ?? new PageLimits(clock),
       groupOf: this.#groupOf,
+      onAir: this.#onAir,
       sessionEnded: (connection, banned) => this.#end(connection, banned),
       renewed: (connection) => this.#noteKey(connection),
     });
@@ -180,6 +183,12 @@ export class Gateway implements ConnectionHost {
         (roomId, count, isCostly) => this.audiences.hub(roomId)?.tellCount(count, isCostly || this.#gatherMs > 0) ?? 0,
       ),
     );
+  }
+
+  /** What is on air is another in these channels: their rooms are told. */
+  tellOnAir(changes: NewsChanges): void {
+    this.#onAir.tell(changes);
+    this.audiences.tellChannels(new Set(Object.keys(changes)), (roomId, slug) => this.#onAir.frame(roomId, slug));
   }
 
   get connections(): number {

@@ -4,6 +4,7 @@ import type { Server, Socket } from 'node:net';
 import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import type { NewsChanges } from './on-air.js';
 import { addStats, type ProcessStats, withoutPeople } from './process-stats.js';
 
 /** What the primary tells a chat process. */
@@ -13,6 +14,7 @@ export type ToProcess =
   | { readonly do: 'accept'; readonly upTo: number; readonly port?: { readonly name: ChatPort; readonly of: number } }
   /** Comes with the socket of a request that was read already. */
   | { readonly do: 'take'; readonly request: HandedRequest }
+  | { readonly do: 'tell'; readonly channels: NewsChanges }
   /** Send so many away, who come back within `retryMs`; accept nobody from now on. */
   | { readonly do: 'drain'; readonly count: number; readonly retryMs: number }
   /** Send away who is left, and end. */
@@ -192,6 +194,8 @@ export class Processes {
   #ports: ReadonlyMap<ChatPort, PortHandle> = new Map();
   /** What those counted that are gone. */
   #past: ProcessStats = addStats([]);
+  /** What is on air, for processes that begin later; undefined: nobody has said. */
+  #onAir: Record<string, NonNullable<NewsChanges[string]>> | undefined;
   readonly #accepted: Promise<void>;
   #accepts!: () => void;
   #acceptsNot!: (error: Error) => void;
@@ -245,6 +249,17 @@ export class Processes {
     for (const worker of awake.length > 0 ? awake : ready) if (!fewest || worker.open < fewest.open) fewest = worker;
     if (fewest) fewest.give(socket, request);
     else socket.destroy();
+  }
+
+  /** What is on air is another in these channels: all of them tell it to their people. */
+  tellOnAir(changes: NewsChanges): void {
+    const onAir = { ...this.#onAir };
+    for (const [slug, news] of Object.entries(changes)) {
+      if (news) onAir[slug] = news;
+      else delete onAir[slug];
+    }
+    this.#onAir = onAir;
+    for (const worker of this.#workers) if (worker.phase === 'ready') worker.tell({ do: 'tell', channels: changes });
   }
 
   /** Tells each how far it may go. When all are full they go on, to say so to whoever comes. */
@@ -391,6 +406,7 @@ export class Processes {
     worker.ready.then(
       () => {
         wasReady = true;
+        if (this.#onAir) worker.tell({ do: 'tell', channels: this.#onAir });
         log.info({ pid: worker.child.pid }, 'a chat process is ready');
       },
       () => worker.child.kill('SIGKILL'),

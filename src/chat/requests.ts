@@ -6,6 +6,7 @@ import type { Connection } from './connection.js';
 import type { Doors, HouseRules, Moderate } from './doors.js';
 import { type Frame, textFor } from './frame.js';
 import { Membership } from './hub.js';
+import type { OnAir } from './on-air.js';
 import { type PageLimits, type PageReader, PagesLimited } from './page-limits.js';
 import type { Presence } from './presence.js';
 import {
@@ -40,6 +41,7 @@ export interface RequestsOptions {
   readonly audiences: Audiences;
   readonly pageLimits: PageLimits;
   readonly groupOf: (address: string) => string;
+  readonly onAir: OnAir;
   readonly sessionEnded: (connection: Connection, why: 'banned' | 'ended') => void;
   /** He has a fresh token. */
   readonly renewed: (connection: Connection) => void;
@@ -195,6 +197,8 @@ export class Requests {
     connection.send(
       `{"t":"joined","id":${JSON.stringify(id)},"room":"${hub.id}","channel":${JSON.stringify(info.slug ?? null)},"epoch":${hub.epoch},"offset":${cursor},"recovered":"${recovered}","entries":[${entries.join(',')}],"members":${members},"settings":${settings},"pinned":${pinned},"you":{${audiences.you(membership)}}}`,
     );
+    const onAir = this.#options.onAir.frame(hub.id, info.slug);
+    if (onAir !== undefined) connection.send(onAir);
     hub.advance(membership);
     await this.#tellReactions(connection, room, frames);
   }

@@ -145,6 +145,25 @@ export const NEWS_FRAMES: Readonly<Record<string, FrameSchema>> = {
   reset: frame('reset', 'A new epoch: drop what you hold above `keep`, go on at keep + 1.', { room, epoch, keep: offset }),
   reacts: frame('reacts', 'Reactions to some messages.', { room, counts }),
   members: frame('members', 'How many are in the room.', { room, count: whole }),
+  channel: frame(
+    'channel',
+    'What is on air in the room’s channel: after `joined`, and when it changes. Not where the server does not know.',
+    {
+      room,
+      state: {
+        enum: ['offline', 'live', 'holding'],
+        description: '`holding`: the broadcaster’s connection is lost, and listeners hear the fill',
+      },
+      listeners: { ...whole, description: 'an estimate; told every 20 s when nothing else changes' },
+      startedAt: orNull({ ...atMs, description: 'of the show, ms since 1970' }),
+      nowPlaying: orNull({
+        type: 'object',
+        properties: { title: text, artist: text, startedAt: atMs },
+        required: ['title', 'startedAt'],
+        additionalProperties: false,
+      }),
+    },
+  ),
   you: frame('you', 'What you are in the room is another.', { room, ...you }),
   left: frame(
     'left',

@@ -57,6 +57,36 @@ test('a guest reads along, and is told where to sign in; nothing said yet is sai
   });
 });
 
+test('what is on air is told by the chat, and the API is not asked for it', async () => {
+  await withChat(async (world) => {
+    world.chat.onAir(world.room, { state: 'offline', listeners: 0, startedAt: null, nowPlaying: null });
+    const { page, errors } = await world.visit(browser, undefined);
+    const status = page.locator('.status');
+    await status.getByText('Off air').waitFor();
+    await page.locator('.chat-panel[data-link=online]').waitFor();
+    const asked = () => world.server.asked.filter((path) => path.startsWith('/api/')).length;
+    // What was under way when the room was joined.
+    await eventually('the room has told it', () =>
+      page.evaluate(() => (window as never as { vezaChat: { room: { channel?: object } } }).vezaChat.room.channel !== undefined),
+    );
+    const before = asked();
+    world.server.goOnAir();
+    world.chat.onAir(world.room, { state: 'live', listeners: 41, startedAt: Date.now(), nowPlaying: null });
+    await page.getByText('41 listening').waitFor();
+    await eventually('it plays', async () => (await page.locator('main').getAttribute('data-state')) === 'playing');
+    world.chat.onAir(world.room, {
+      state: 'holding',
+      listeners: 42,
+      startedAt: Date.now(),
+      nowPlaying: { title: 'A song', startedAt: Date.now() },
+    });
+    await status.getByText('waiting for the broadcaster').waitFor();
+    await page.getByText('42 listening').waitFor();
+    assert.equal(asked(), before);
+    assert.deepEqual(errors, []);
+  });
+});
+
 test('what one says is there at once, and once; the other sees it with name and role', async () => {
   await withChat(async (world) => {
     const [ann, dj] = [await world.visit(browser, 'ann'), await world.visit(browser, 'dj')];

@@ -28,6 +28,8 @@ interface Waiting {
 }
 
 export class SimRoom {
+  /** What is on air in its channel; undefined: the server does not say. */
+  channel: object | undefined;
   epoch = 1;
   /** The offset of an entry is its place + 1. */
   entries: SimEntry[] = [];
@@ -125,6 +127,12 @@ export class SimChat {
     const session = new SimSession(this, send, close);
     this.sessions.add(session);
     return session;
+  }
+
+  /** What is on air: told to who is in the room, and to who comes. */
+  onAir(room: SimRoom, channel: object | undefined): void {
+    room.channel = channel;
+    for (const session of this.sessions) session.tellChannel(room);
   }
 
   append(room: SimRoom, entry: Record<string, unknown> & { t: string }): SimEntry {
@@ -229,6 +237,10 @@ export class SimSession {
     this.#chat = chat;
     this.#send = send;
     this.#close = close;
+  }
+
+  tellChannel(room: SimRoom): void {
+    if (room.channel && this.joined.has(room)) this.say({ t: 'channel', room: room.id, ...room.channel });
   }
 
   say(frame: object): void {
@@ -355,6 +367,7 @@ export class SimSession {
       pinned: room.pinned,
       you,
     });
+    this.tellChannel(room);
     this.#reacts(room, entries);
     for (const entry of room.entries.slice(cursor + 50)) this.tell(room, entry);
   }
