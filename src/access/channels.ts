@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Database } from '../backing/database.js';
 import { VezaError } from '../runtime/errors.js';
+import { characterCount } from '../runtime/text.js';
 import { type CountryRule, countryOf } from './playback/countries.js';
 import { hashOf, randomLetters } from './random-key.js';
 import { isSeen, PLAIN_LINE } from './shown-text.js';
@@ -339,7 +340,7 @@ const channelOf = (row: ChannelRow): Channel => ({
 const noChannel = (slug: string) => new VezaError('not_found', `There is no channel "${slug}".`);
 
 function checkTitle(title: string): void {
-  if (title.length > MAX_TITLE_CHARS || !PLAIN_LINE.test(title) || !isSeen(title)) {
+  if (characterCount(title) > MAX_TITLE_CHARS || !PLAIN_LINE.test(title) || !isSeen(title)) {
     throw new VezaError('bad_request', `A title is 1 to ${MAX_TITLE_CHARS} characters on one line, and something is to be seen of it.`);
   }
 }

@@ -2,24 +2,28 @@ import { z } from 'zod';
 import { type Account, MAX_BAN_REASON_CHARS, noAccount } from '../access/accounts/account-rows.js';
 import type { Accounts } from '../access/accounts/accounts.js';
 import type { Registration } from '../access/accounts/registration.js';
-import { beyondKeys, keyReaches, ROLES } from '../access/roles.js';
+import { beyondKeys, keyReaches } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import { deletedChannels } from './me.js';
 import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
+import { PATTERNS, text } from './request-schemas.js';
+import { roleSchema } from './role-schemas.js';
 import { emailSchema, nameSchema } from './sign-in.js';
 
-const accountSchema = z.strictObject({
-  id: z.uuid(),
-  email: z.string(),
-  name: z.string(),
-  role: z.enum(ROLES),
-  state: z.enum(['active', 'invited', 'unconfirmed', 'banned']).meta({
-    description: '`invited`: it has no password yet, and is opened by a link; `unconfirmed`: it waits for the link in the mail.',
-  }),
-  createdAt: z.iso.datetime(),
-  bannedAt: z.iso.datetime().nullable(),
-  banReason: z.string().nullable(),
-});
+const accountSchema = z
+  .strictObject({
+    id: z.uuid(),
+    email: z.string(),
+    name: z.string(),
+    role: roleSchema,
+    state: z.enum(['active', 'invited', 'unconfirmed', 'banned']).meta({
+      description: '`invited`: it has no password yet, and is opened by a link; `unconfirmed`: it waits for the link in the mail.',
+    }),
+    createdAt: z.iso.datetime(),
+    bannedAt: z.iso.datetime().nullable(),
+    banReason: z.string().nullable(),
+  })
+  .meta({ id: 'Account' });
 
 const shown = (account: Account): z.infer<typeof accountSchema> => ({
   id: account.id,
@@ -39,13 +43,7 @@ const linkShape = {
 /** The year 9999, which every database knows. */
 const MAX_WALL_MS = 253_402_300_799_999;
 const idParams = z.strictObject({ id: z.uuid() });
-const roleSchema = z.enum(ROLES);
-const reasonSchema = z
-  .string()
-  .trim()
-  .min(1)
-  .max(MAX_BAN_REASON_CHARS)
-  .regex(/^[^\p{Cc}\p{Cs}]*$/u);
+const reasonSchema = text({ max: MAX_BAN_REASON_CHARS, pattern: PATTERNS.song, trimmed: true });
 
 export interface AccountOperationsOptions {
   accounts: Accounts;
@@ -62,20 +60,14 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       id: 'listAccounts',
       method: 'get',
       path: '/accounts',
-      summary: 'Accounts, the newest first.',
+      summary: 'Lists accounts.',
+      description: 'The newest first.',
       access: 'accounts.read',
       query: z.strictObject({
         ...pageQuery,
-        query: z
-          .string()
-          .trim()
-          .min(1)
-          .max(254)
-          .regex(/^\P{Cc}*$/u)
+        query: text({ max: 254, pattern: PATTERNS.song, trimmed: true })
           .optional()
-          .meta({
-            description: 'An e-mail address, or a part of an address or a name.',
-          }),
+          .meta({ description: 'An e-mail address, or a part of an address or a name.' }),
       }),
       status: 200,
       answer: pageOf(accountSchema),
@@ -92,17 +84,18 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       id: 'createAccount',
       method: 'post',
       path: '/accounts',
-      summary:
-        'Invites somebody: an account without a password, and the link that opens it. The link is mailed as well where mail is sent.',
+      summary: 'Invites somebody.',
+      description: 'Makes an account without a password, and the link that opens it. Where mail is sent, the link is mailed as well.',
       access: 'accounts.manage',
       body: z.strictObject({ email: emailSchema, name: nameSchema, role: roleSchema.default('listener') }),
       status: 201,
-      answer: z.strictObject({ account: accountSchema, ...linkShape }),
+      answer: z.strictObject({ account: accountSchema, ...linkShape }).meta({ id: 'Invitation' }),
       errors: ['conflict'],
-      async handle({ body, principal, audit }) {
+      async handle({ body, principal, audit, created }) {
         if (!keyReaches(principal, body.role)) throw beyondKeys();
         const { account, link, expiresAtMs } = await registration.invite(body);
         audit({ ...targetOf(account.id), details: { role: account.role } });
+        created(`/accounts/${account.id}`);
         return { account: shown(account), link, linkExpiresAt: isoOf(expiresAtMs) };
       },
     }),
@@ -110,7 +103,7 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       id: 'getAccount',
       method: 'get',
       path: '/accounts/{id}',
-      summary: 'One account.',
+      summary: 'Shows an account.',
       access: 'accounts.read',
       params: idParams,
       status: 200,
@@ -126,7 +119,8 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       id: 'updateAccount',
       method: 'patch',
       path: '/accounts/{id}',
-      summary: 'Gives it another role, and ends its sessions. The last administrator stays one.',
+      summary: 'Gives an account another role.',
+      description: 'Ends its sessions. The last administrator cannot be given another role.',
       access: 'accounts.manage',
       params: idParams,
       body: z.strictObject({ role: roleSchema }),
@@ -147,7 +141,8 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       id: 'deleteAccount',
       method: 'delete',
       path: '/accounts/{id}',
-      summary: 'Deletes the account with its data. What it did stays in the audit log.',
+      summary: 'Deletes an account with its data.',
+      description: 'What the account did stays in the audit log.',
       access: 'accounts.manage',
       params: idParams,
       query: z.strictObject({ channels: deletedChannels }),
@@ -167,7 +162,8 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       id: 'banAccount',
       method: 'post',
       path: '/accounts/{id}/ban',
-      summary: 'Ends its sessions, and lets it sign in no more. The reason is told to its owner when he tries.',
+      summary: 'Bans an account.',
+      description: 'Ends its sessions, and it cannot sign in. Its owner is told the reason when trying to.',
       access: 'accounts.ban',
       params: idParams,
       body: z.strictObject({ reason: reasonSchema.optional() }),
@@ -184,7 +180,7 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       id: 'unbanAccount',
       method: 'post',
       path: '/accounts/{id}/unban',
-      summary: 'Lifts the ban.',
+      summary: 'Lifts the ban of an account.',
       access: 'accounts.ban',
       params: idParams,
       status: 200,
@@ -200,15 +196,17 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       id: 'createAccountLink',
       method: 'post',
       path: '/accounts/{id}/link',
-      summary: 'A link for somebody who gets no mail: to choose a first password, or a new one. Those before are void.',
+      summary: 'Makes a link with which an account’s owner chooses a password.',
+      description: 'For people who get no mail. Earlier links of the account are void.',
       access: 'accounts.manage',
       params: idParams,
       status: 201,
-      answer: z.strictObject(linkShape),
+      answer: z.strictObject(linkShape).meta({ id: 'AccountLink' }),
       errors: ['not_found'],
-      async handle({ params, principal, audit }) {
+      async handle({ params, principal, audit, created }) {
         const { link, expiresAtMs } = await registration.link(principal, params.id);
         audit(targetOf(params.id));
+        created(link);
         return { link, linkExpiresAt: isoOf(expiresAtMs) };
       },
     }),

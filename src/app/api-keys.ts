@@ -3,24 +3,22 @@ import { outranks, type Principal, type Role, SCOPES, type Scope } from '../acce
 import { type ApiKey, type ApiKeys, MAX_KEY_NAME_CHARS } from '../access/tokens/api-keys.js';
 import { VezaError } from '../runtime/errors.js';
 import { type Call, isoOf, type Operation, operation, pageOf } from './openapi.js';
+import { PATTERNS, text } from './request-schemas.js';
 
-const scopeSchema = z.enum(Object.keys(SCOPES) as [Scope, ...Scope[]]);
-const apiKeySchema = z.strictObject({
-  id: z.uuid(),
-  name: z.string(),
-  hint: z.string().meta({ description: 'How the key begins.' }),
-  scopes: z.array(scopeSchema),
-  expiresAt: z.iso.datetime().nullable(),
-  lastUsedAt: z.iso.datetime().nullable().meta({ description: 'To the minute.' }),
-  createdAt: z.iso.datetime(),
-});
+const scopeSchema = z.enum(Object.keys(SCOPES) as [Scope, ...Scope[]]).meta({ id: 'Scope' });
+const apiKeySchema = z
+  .strictObject({
+    id: z.uuid(),
+    name: z.string(),
+    hint: z.string().meta({ description: 'How the key begins.' }),
+    scopes: z.array(scopeSchema),
+    expiresAt: z.iso.datetime().nullable(),
+    lastUsedAt: z.iso.datetime().nullable().meta({ description: 'To the minute.' }),
+    createdAt: z.iso.datetime(),
+  })
+  .meta({ id: 'ApiKey' });
 const bodySchema = z.strictObject({
-  name: z
-    .string()
-    .trim()
-    .min(1)
-    .max(MAX_KEY_NAME_CHARS)
-    .regex(/^\P{Cc}*$/u),
+  name: text({ max: MAX_KEY_NAME_CHARS, pattern: PATTERNS.song, trimmed: true }),
   scopes: z
     .array(scopeSchema)
     .min(1)
@@ -28,7 +26,9 @@ const bodySchema = z.strictObject({
     .meta({ description: 'All that it may be used for; within what the role of the account may.' }),
   expiresAt: z.iso.datetime({ offset: true }).optional().meta({ description: 'Unset: it does not expire.' }),
 });
-const createdSchema = z.strictObject({ apiKey: apiKeySchema, secret: z.string().meta({ description: 'Shown once.' }) });
+const createdSchema = z
+  .strictObject({ apiKey: apiKeySchema, secret: z.string().meta({ description: 'Shown once.' }) })
+  .meta({ id: 'NewApiKey' });
 
 const shown = (key: ApiKey): z.infer<typeof apiKeySchema> => ({
   id: key.id,
@@ -51,7 +51,8 @@ export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions)
     accountId: string,
     { secondFactor }: Pick<Principal, 'secondFactor'>,
     body: z.infer<typeof bodySchema>,
-    audit: Call['audit'],
+    { audit, created }: Pick<Call, 'audit' | 'created'>,
+    location: (id: string) => string,
   ): Promise<z.infer<typeof createdSchema>> => {
     const { apiKey, secret } = await apiKeys.create(accountId, {
       name: body.name,
@@ -60,6 +61,7 @@ export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions)
       secondFactor,
     });
     audit({ target: `api-key:${apiKey.id}`, details: { account: accountId, name: apiKey.name, scopes: apiKey.scopes } });
+    created(location(apiKey.id));
     return { apiKey: shown(apiKey), secret };
   };
 
@@ -68,7 +70,8 @@ export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions)
       id: 'listApiKeys',
       method: 'get',
       path: '/me/api-keys',
-      summary: 'API keys of this account, newest first.',
+      summary: 'Lists my API keys.',
+      description: 'The newest first.',
       access: 'account',
       status: 200,
       answer: pageOf(apiKeySchema),
@@ -79,20 +82,22 @@ export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions)
       id: 'createApiKey',
       method: 'post',
       path: '/me/api-keys',
-      summary:
-        'An API key for a program. It may what this account may, within its scopes; what wants a second factor, if this session has shown one.',
+      summary: 'Makes an API key for a program.',
+      description: 'It may do what this account may, within its scopes; what needs a second factor only if this session has shown one.',
       access: 'account',
       body: bodySchema,
       status: 201,
       answer: createdSchema,
       errors: ['conflict', 'not_found'],
-      handle: ({ principal, body, audit }) => create(principal.accountId!, principal, body, audit),
+      handle: ({ principal, body, audit, created }) =>
+        create(principal.accountId!, principal, body, { audit, created }, (id) => `/me/api-keys/${id}`),
     }),
     operation({
       id: 'deleteApiKey',
       method: 'delete',
       path: '/me/api-keys/{id}',
-      summary: 'The key is dead within 5 s.',
+      summary: 'Deletes an API key.',
+      description: 'It stops working within 5 s.',
       access: 'account',
       params: z.strictObject({ id: z.uuid() }),
       status: 204,
@@ -106,15 +111,16 @@ export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions)
       id: 'createApiKeyFor',
       method: 'post',
       path: '/accounts/{id}/api-keys',
-      summary:
-        'An API key for an account of a lower role, as for a program that is set up on the server itself. It may nothing that wants a second factor, unless the admin token makes it.',
+      summary: 'Makes an API key for an account of a lower role.',
+      description:
+        'As for a program that is set up on the server itself. The key cannot do what needs a second factor, unless the admin token makes it.',
       access: 'accounts.manage',
       params: z.strictObject({ id: z.uuid() }),
       body: bodySchema,
       status: 201,
       answer: createdSchema,
       errors: ['conflict', 'not_found'],
-      async handle({ principal, params, body, audit }) {
+      async handle({ principal, params, body, audit, created }) {
         // It would be a way out of its scopes and past its expiry.
         if (principal.kind === 'api-key') throw new VezaError('forbidden', 'An API key makes no keys.');
         const isOwn = principal.accountId === params.id;
@@ -124,7 +130,8 @@ export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions)
         if (!isOwn && !isServer && !outranks(principal.role, account.role))
           throw new VezaError('forbidden', 'Only for an account of a lower role: whoever has the key acts as the account.');
         // Who made it has shown his own second factor, and not that of the account.
-        return create(params.id, { secondFactor: principal.secondFactor && (isOwn || isServer) }, body, audit);
+        const proven = { secondFactor: principal.secondFactor && (isOwn || isServer) };
+        return create(params.id, proven, body, { audit, created }, () => `/accounts/${params.id}/api-keys`);
       },
     }),
   ];

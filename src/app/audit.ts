@@ -2,19 +2,22 @@ import { z } from 'zod';
 import type { Audit, AuditEntry, AuditFilter } from '../access/audit.js';
 import { MAX_USER_ID_LENGTH } from '../runtime/user-id.js';
 import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
+import { text } from './request-schemas.js';
 
-const entrySchema = z.strictObject({
-  id: z.int(),
-  at: z.iso.datetime(),
-  actor: z.string().meta({ description: '`account:{id}`, `api-key:{id}`, `gateway:{sub}`, `admin-token`, `anonymous` or `system`.' }),
-  actorName: z.string().nullable(),
-  address: z.string().nullable(),
-  action: z.string().meta({ description: 'The id of an operation, or what happened without one.' }),
-  target: z.string().nullable(),
-  channel: z.string().nullable(),
-  requestId: z.string().nullable(),
-  details: z.record(z.string(), z.unknown()),
-});
+const entrySchema = z
+  .strictObject({
+    id: z.int(),
+    at: z.iso.datetime(),
+    actor: z.string().meta({ description: '`account:{id}`, `api-key:{id}`, `gateway:{sub}`, `admin-token`, `anonymous` or `system`.' }),
+    actorName: z.string().nullable(),
+    address: z.string().nullable(),
+    action: z.string().meta({ description: 'The id of an operation, or what happened without one.' }),
+    target: z.string().nullable(),
+    channel: z.string().nullable(),
+    requestId: z.string().nullable(),
+    details: z.record(z.string(), z.unknown()),
+  })
+  .meta({ id: 'AuditEntry' });
 const shown = (entry: AuditEntry): z.infer<typeof entrySchema> => ({
   id: entry.id,
   at: isoOf(entry.atMs),
@@ -29,11 +32,7 @@ const shown = (entry: AuditEntry): z.infer<typeof entrySchema> => ({
 });
 
 /** `user:` and a user's id is the longest. */
-const exact = z
-  .string()
-  .min(1)
-  .max(MAX_USER_ID_LENGTH + 'user:'.length)
-  .optional();
+const exact = text({ max: MAX_USER_ID_LENGTH + 'user:'.length }).optional();
 const time = z.iso.datetime({ offset: true }).optional();
 const filterShape = {
   actor: exact,
@@ -61,7 +60,8 @@ export function auditOperations({ audit }: { audit: Audit }): Operation[] {
       id: 'listAudit',
       method: 'get',
       path: '/audit',
-      summary: 'The audit log, newest first.',
+      summary: 'Lists the audit log.',
+      description: 'The newest entry first.',
       access: 'audit.read',
       query: z.strictObject({ ...filterShape, ...pageQuery }),
       status: 200,
@@ -77,7 +77,8 @@ export function auditOperations({ audit }: { audit: Audit }): Operation[] {
       id: 'exportAudit',
       method: 'get',
       path: '/audit/export',
-      summary: 'The audit log, newest first, as JSON Lines: an entry a line. It is in the log itself that it was exported.',
+      summary: 'Exports the audit log.',
+      description: 'JSON Lines, the newest entry first. The export itself is recorded in the log.',
       access: 'audit.read',
       query: z.strictObject(filterShape),
       status: 200,

@@ -1,33 +1,38 @@
 import { z } from 'zod';
-import { type Channel, VISIBILITIES } from '../access/channels.js';
+import type { Channel } from '../access/channels.js';
 import { may, type Principal } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Broadcast, Broadcasts } from '../vod/broadcasts.js';
-import { slugParams, titleSchema } from './channels.js';
+import { slugParams, titleSchema, visibilitySchema } from './channels.js';
 import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf, positionTime } from './openapi.js';
+import { text } from './request-schemas.js';
 
-const broadcastSchema = z.strictObject({
-  id: z.string(),
-  channel: z.string(),
-  title: z.string(),
-  startedAt: z.iso.datetime(),
-  endedAt: z.iso.datetime().nullable().meta({ description: 'Null while it is on air.' }),
-  durationMs: z.number().min(0).nullable(),
-  asset: z.string().nullable().meta({ description: 'Id of its recording, when there is one.' }),
-});
+const broadcastSchema = z
+  .strictObject({
+    id: z.string(),
+    channel: z.string(),
+    title: z.string(),
+    startedAt: z.iso.datetime(),
+    endedAt: z.iso.datetime().nullable().meta({ description: 'Null while it is on air.' }),
+    durationMs: z.number().min(0).nullable(),
+    asset: z.string().nullable().meta({ description: 'Id of its recording, when there is one.' }),
+  })
+  .meta({ id: 'Broadcast' });
 
-const assetSchema = z.strictObject({
-  id: z.string().meta({ description: 'Of a recording: the id of its broadcast.' }),
-  kind: z.literal('recording'),
-  channel: z.string(),
-  title: z.string(),
-  visibility: z.enum(VISIBILITIES).meta({ description: 'Its own, else that of its channel.' }),
-  createdAt: z.iso.datetime(),
-  durationMs: z.number().min(0),
-  urls: z.strictObject({ hls: z.url(), dash: z.url() }),
-});
+const assetSchema = z
+  .strictObject({
+    id: z.string().meta({ description: 'Of a recording: the id of its broadcast.' }),
+    kind: z.literal('recording'),
+    channel: z.string(),
+    title: z.string(),
+    visibility: visibilitySchema,
+    createdAt: z.iso.datetime(),
+    durationMs: z.number().min(0),
+    urls: z.strictObject({ hls: z.url(), dash: z.url() }),
+  })
+  .meta({ id: 'Asset', description: 'A recording. `visibility`: its own, else that of its channel.' });
 
-export const assetParams = z.strictObject({ id: z.string().regex(/^[\w-]{1,64}$/) });
+export const assetParams = z.strictObject({ id: text({ max: 64, pattern: '^[A-Za-z0-9_-]{1,64}$' }) });
 const position = z.tuple([positionTime, z.string().max(64)]);
 
 export interface BroadcastOperationsOptions {
@@ -71,7 +76,8 @@ export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }
       id: 'listBroadcasts',
       method: 'get',
       path: '/channels/{slug}/broadcasts',
-      summary: 'Shows of a channel, newest first.',
+      summary: 'Lists the shows of a channel.',
+      description: 'The newest first.',
       access: 'anyone',
       params: slugParams,
       query: z.strictObject(pageQuery),
@@ -100,7 +106,8 @@ export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }
       id: 'listAssets',
       method: 'get',
       path: '/assets',
-      summary: 'Recordings of public channels, newest first; for moderators and administrators of every channel.',
+      summary: 'Lists recordings.',
+      description: 'Of public channels, the newest first; for moderators and administrators of every channel.',
       access: 'anyone',
       query: z.strictObject(pageQuery),
       status: 200,
@@ -113,7 +120,7 @@ export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }
       id: 'getAsset',
       method: 'get',
       path: '/assets/{id}',
-      summary: 'One recording.',
+      summary: 'Shows a recording.',
       access: 'anyone',
       params: assetParams,
       status: 200,
@@ -130,12 +137,13 @@ export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }
       id: 'updateAsset',
       method: 'patch',
       path: '/assets/{id}',
-      summary: 'Changes what is given of a recording.',
+      summary: 'Changes a recording.',
+      description: 'Members that are not given stay as they are.',
       access: 'channel.set-recordings',
       params: assetParams,
       body: z.strictObject({
         title: titleSchema.optional(),
-        visibility: z.enum(VISIBILITIES).nullable().optional().meta({ description: 'Null: as its channel.' }),
+        visibility: visibilitySchema.nullable().optional().meta({ description: 'Null: as its channel.' }),
       }),
       status: 200,
       answer: assetSchema,
@@ -154,7 +162,8 @@ export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }
       id: 'deleteAsset',
       method: 'delete',
       path: '/assets/{id}',
-      summary: 'Deletes a recording: it is not to be heard any more. Its files go with the next sweep.',
+      summary: 'Deletes a recording.',
+      description: 'It cannot be played from then on. Its files are removed with the next sweep.',
       access: 'channel.set-recordings',
       params: assetParams,
       status: 204,

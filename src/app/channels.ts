@@ -2,9 +2,11 @@ import { z } from 'zod';
 import { type Channel, type ChannelChanges, type Channels, MAX_TITLE_CHARS, SLUG, VISIBILITIES } from '../access/channels.js';
 import { COUNTRIES } from '../access/playback/countries.js';
 import { may, type Principal } from '../access/roles.js';
-import { isSeen, PLAIN_LINE } from '../access/shown-text.js';
+import { isSeen } from '../access/shown-text.js';
 import { VezaError } from '../runtime/errors.js';
 import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
+import { PATTERNS, text } from './request-schemas.js';
+import { channelRoleSchema } from './role-schemas.js';
 
 /** What the API asks of the live room. */
 export interface LiveStatus {
@@ -37,52 +39,61 @@ export interface Addresses {
   ingestPort: number;
 }
 
-export const slugParams = z.strictObject({ slug: z.string().regex(SLUG) });
-export const titleSchema = z.string().trim().min(1).max(MAX_TITLE_CHARS).regex(PLAIN_LINE).refine(isSeen, 'nothing is to be seen of it');
+export const slugSchema = text({ min: 2, max: 63, pattern: SLUG.source });
+export const slugParams = z.strictObject({ slug: slugSchema });
+export const titleSchema = text({
+  max: MAX_TITLE_CHARS,
+  pattern: PATTERNS.plainLine,
+  trimmed: true,
+  also: { isGood: isSeen, message: 'nothing is to be seen of it' },
+  description: 'One line, without characters that turn the direction of text; something is to be seen of it.',
+});
 /** Comes from tags of music files, where marks of direction are nothing rare; it stands in no list of channels. */
-const songSchema = z
-  .string()
-  .trim()
-  .min(1)
-  .max(MAX_TITLE_CHARS)
-  .regex(/^\P{Cc}*$/u);
-const visibilitySchema = z.enum(VISIBILITIES).meta({ description: '`unlisted`: in no list; `private`: found only by those who may.' });
+const songSchema = text({ max: MAX_TITLE_CHARS, pattern: PATTERNS.song, trimmed: true });
+export const visibilitySchema = z
+  .enum(VISIBILITIES)
+  .meta({ id: 'Visibility', description: '`unlisted`: in no list; `private`: found only by those who may.' });
+export const countrySchema = z
+  .enum(COUNTRIES as [string, ...string[]])
+  .meta({ id: 'Country', description: 'ISO 3166-1, two capital letters.' });
 
-export const channelSchema = z.strictObject({
+const channelShape = {
   slug: z.string(),
   title: z.string(),
   visibility: visibilitySchema,
   recording: z.boolean(),
-  countriesAllowed: z.array(z.string()).nullable(),
-  countriesDenied: z.array(z.string()).nullable(),
+  countriesAllowed: z.array(countrySchema).nullable(),
+  countriesDenied: z.array(countrySchema).nullable(),
   createdAt: z.iso.datetime(),
   state: z.enum(['offline', 'live', 'holding']).meta({ description: '`holding`: the broadcaster is gone for a moment.' }),
   listeners: z.int().min(0),
   startedAt: z.iso.datetime().nullable().meta({ description: 'Of the show that is on air.' }),
   broadcastId: z.string().nullable(),
-  nowPlaying: z.strictObject({ title: z.string(), artist: z.string().nullable(), startedAt: z.iso.datetime() }).nullable(),
+  nowPlaying: z
+    .strictObject({ title: z.string(), artist: z.string().nullable(), startedAt: z.iso.datetime() })
+    .meta({ id: 'NowPlaying' })
+    .nullable(),
   urls: z.strictObject({ page: z.url(), hls: z.url(), dash: z.url(), listen: z.url() }),
-});
+};
+export const channelSchema = z.strictObject(channelShape).meta({ id: 'Channel' });
+/** With the role that whoever asks has in it. */
+export const myChannelSchema = z.strictObject({ ...channelShape, role: channelRoleSchema }).meta({ id: 'MyChannel' });
 
 /** Longer than the list of all of them is a mistake. */
-const countriesSchema = z
-  .array(z.enum(COUNTRIES as [string, ...string[]]))
-  .min(1)
-  .max(COUNTRIES.length)
-  .nullable();
+const countriesSchema = z.array(countrySchema).min(1).max(COUNTRIES.length).nullable();
 
-const ingestSchema = z.strictObject({
-  rtmp: z.string().meta({ description: 'The server in OBS; the stream key goes into its own field.' }),
-  rtmps: z.string().nullable(),
-  icecast: z.string().meta({ description: 'User `source`, password the stream key.' }),
-  post: z.string().meta({ description: '`Authorization: Bearer {stream key}`.' }),
-});
+const ingestSchema = z
+  .strictObject({
+    rtmp: z.string().meta({ description: 'The server in OBS; the stream key goes into its own field.' }),
+    rtmps: z.string().nullable(),
+    icecast: z.string().meta({ description: 'User `source`, password the stream key.' }),
+    post: z.string().meta({ description: '`Authorization: Bearer {stream key}`.' }),
+  })
+  .meta({ id: 'IngestAddresses' });
 
-const withKeySchema = z.strictObject({
-  channel: channelSchema,
-  streamKey: z.string().meta({ description: 'Shown once.' }),
-  ingest: ingestSchema,
-});
+const withKeySchema = z
+  .strictObject({ channel: channelSchema, streamKey: z.string().meta({ description: 'Shown once.' }), ingest: ingestSchema })
+  .meta({ id: 'NewChannel' });
 
 export interface ChannelOperationsOptions {
   channels: Channels;
@@ -144,7 +155,8 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       id: 'listChannels',
       method: 'get',
       path: '/channels',
-      summary: 'Public channels, by slug; for moderators and administrators every channel.',
+      summary: 'Lists channels.',
+      description: 'Public channels, by slug; for moderators and administrators every channel.',
       access: 'anyone',
       query: z.strictObject(pageQuery),
       status: 200,
@@ -160,10 +172,11 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       id: 'createChannel',
       method: 'post',
       path: '/channels',
-      summary: 'A new channel and its stream key.',
+      summary: 'Creates a channel.',
+      description: 'The answer has the channel’s stream key, which is not shown again.',
       access: 'channel.create',
       body: z.strictObject({
-        slug: z.string().regex(SLUG).meta({ description: 'Part of every address; for good.' }),
+        slug: slugSchema.meta({ ...slugSchema.meta(), description: 'Part of every address; for good. Some are reserved (409).' }),
         title: titleSchema.optional().meta({ description: 'The slug unless given.' }),
         visibility: visibilitySchema.default('public'),
         recording: z.boolean().default(true).meta({ description: 'Whether shows are kept when they end.' }),
@@ -171,7 +184,7 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       status: 201,
       answer: withKeySchema,
       errors: ['conflict'],
-      async handle({ body, principal, audit }) {
+      async handle({ body, principal, audit, created }) {
         const { slug, visibility, recording } = body;
         // It would be nobody's, and its maker could neither change nor delete it.
         if (principal.accountId === undefined && principal.kind !== 'admin-token')
@@ -185,6 +198,7 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
           principal.accountId,
         );
         audit({ target: `channel:${slug}`, details: { visibility } });
+        created(`/channels/${slug}`);
         return { channel: shown(channel), streamKey, ingest: ingestOf(slug) };
       },
     }),
@@ -192,7 +206,7 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       id: 'getChannel',
       method: 'get',
       path: '/channels/{slug}',
-      summary: 'One channel, and what is on.',
+      summary: 'Shows a channel and what is on air.',
       access: 'anyone',
       params: slugParams,
       status: 200,
@@ -204,20 +218,30 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       id: 'updateChannel',
       method: 'patch',
       path: '/channels/{slug}',
-      summary: 'Changes what is given. `recording` counts from the next show.',
+      summary: 'Changes a channel.',
+      description:
+        'Members that are not given stay as they are. `recording` counts from the next show. `countriesAllowed` and `countriesDenied` cannot both be lists.',
       access: 'channel.update',
       params: slugParams,
-      body: z.strictObject({
-        title: titleSchema.optional(),
-        visibility: z.enum(VISIBILITIES).optional(),
-        recording: z.boolean().optional(),
-        countriesAllowed: countriesSchema
-          .optional()
-          .meta({ description: 'Where it may be heard, and nowhere else (ISO 3166-1). Null: no rule.' }),
-        countriesDenied: countriesSchema
-          .optional()
-          .meta({ description: 'Where it may not be heard; takes the place of `countriesAllowed`.' }),
-      }),
+      body: z
+        .strictObject({
+          title: titleSchema.optional(),
+          visibility: visibilitySchema.optional(),
+          recording: z.boolean().optional(),
+          countriesAllowed: countriesSchema
+            .optional()
+            .meta({ description: 'Where it may be heard, and nowhere else (ISO 3166-1). Null: no rule.' }),
+          countriesDenied: countriesSchema
+            .optional()
+            .meta({ description: 'Where it may not be heard; takes the place of `countriesAllowed`.' }),
+        })
+        .refine((given) => !(given.countriesAllowed && given.countriesDenied), 'either countriesAllowed or countriesDenied is a list')
+        .meta({
+          not: {
+            required: ['countriesAllowed', 'countriesDenied'],
+            properties: { countriesAllowed: { type: 'array' }, countriesDenied: { type: 'array' } },
+          },
+        }),
       status: 200,
       answer: channelSchema,
       errors: ['not_found'],
@@ -232,8 +256,9 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       id: 'deleteChannel',
       method: 'delete',
       path: '/channels/{slug}',
-      summary:
-        'Ends its show and deletes the channel with its recordings. Its slug is free again when no playback link to it can be good any more: at once, or after 30 days.',
+      summary: 'Deletes a channel with its recordings.',
+      description:
+        'Ends its show first. The slug is free again when no playback link to the channel can be good any more: at once, or after 30 days.',
       access: 'channel.delete',
       params: slugParams,
       status: 204,
@@ -249,7 +274,8 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       id: 'getIngest',
       method: 'get',
       path: '/channels/{slug}/ingest',
-      summary: 'Where a broadcaster sends the show to; the stream key is shown when it is made, and never again.',
+      summary: 'Shows where a broadcaster sends a show to.',
+      description: 'Without the stream key, which is shown only when it is made.',
       access: 'channel.stream-key',
       params: slugParams,
       status: 200,
@@ -261,17 +287,19 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       id: 'rotateStreamKey',
       method: 'post',
       path: '/channels/{slug}/stream-key',
-      summary:
-        'A new stream key. The old one stays good for a show that is on air. The new one is good for as long as the account that made it may make one.',
+      summary: 'Makes a new stream key.',
+      description:
+        'The old one stays good for a show that is on air. The new one is good for as long as the account that made it may make one.',
       access: 'channel.stream-key',
       params: slugParams,
       status: 201,
-      answer: z.strictObject({ streamKey: z.string(), ingest: ingestSchema }),
+      answer: z.strictObject({ streamKey: z.string(), ingest: ingestSchema }).meta({ id: 'StreamKey' }),
       errors: ['not_found'],
-      handle: async ({ params, principal }) => ({
-        streamKey: await channels.rotateKey(params.slug, isOnAir(params.slug), principal.accountId),
-        ingest: ingestOf(params.slug),
-      }),
+      async handle({ params, principal, created }) {
+        const streamKey = await channels.rotateKey(params.slug, isOnAir(params.slug), principal.accountId);
+        created(`/channels/${params.slug}/ingest`);
+        return { streamKey, ingest: ingestOf(params.slug) };
+      },
     }),
     operation({
       id: 'endBroadcast',
@@ -290,7 +318,8 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       id: 'setNowPlaying',
       method: 'post',
       path: '/channels/{slug}/now-playing',
-      summary: 'What is playing, shown to a listener when it is heard.',
+      summary: 'Says what is playing.',
+      description: 'A listener is shown it when the sound of this moment is heard.',
       access: 'channel.now-playing',
       params: slugParams,
       body: z.strictObject({ title: songSchema, artist: songSchema.optional() }),

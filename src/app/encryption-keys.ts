@@ -9,14 +9,17 @@ export function encryptionKeyOperations({ vault }: { vault: Pick<Vault, 'rotate'
       id: 'rotateEncryptionKey',
       method: 'post',
       path: '/service/encryption-keys',
-      summary: 'A new key for what is encrypted in the database; everything is encrypted again with it, while the service runs.',
+      summary: 'Makes a new key for secrets in the database.',
+      description: 'Everything is encrypted again with it while the service runs.',
       access: 'service.keys',
       status: 200,
-      answer: z.strictObject({
-        keyId: z.int(),
-        reencrypted: z.int().meta({ description: 'Values that are encrypted with the new key now.' }),
-        unreadable: z.int().meta({ description: 'Values that do not open; the log names them. Not 0 means damage or a lost key.' }),
-      }),
+      answer: z
+        .strictObject({
+          keyId: z.int(),
+          reencrypted: z.int().meta({ description: 'Values that are encrypted with the new key now.' }),
+          unreadable: z.int().meta({ description: 'Values that do not open; the log names them. Not 0 means damage or a lost key.' }),
+        })
+        .meta({ id: 'RotatedEncryptionKey' }),
       errors: [],
       async handle({ audit }) {
         const rotated = await vault.rotate();

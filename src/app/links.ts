@@ -1,16 +1,17 @@
 import { z } from 'zod';
 import type { Channel, Channels } from '../access/channels.js';
 import { type CloudFrontKey, cloudFrontCookies } from '../access/playback/cloudfront.js';
-import { admitsCountry, COUNTRIES, type CountryRule } from '../access/playback/countries.js';
+import { admitsCountry, type CountryRule } from '../access/playback/countries.js';
 import { DEFAULT_LINK_S, MAX_LINK_S, MIN_LINK_S, type PlaybackLink, type PlaybackLinks } from '../access/playback/playback-links.js';
 import type { PlaybackKind } from '../access/playback/playback-token.js';
 import type { Principal } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Broadcasts } from '../vod/broadcasts.js';
 import { asNoRecording, assetParams, channelOfRecording, noRecording, recordingOf } from './broadcasts.js';
-import { type Addresses, type LiveStatus, slugParams } from './channels.js';
+import { type Addresses, countrySchema, type LiveStatus, slugParams } from './channels.js';
 import { type Client, isoOf, type Operation, operation } from './openapi.js';
 import { cookieName } from './playback/admission.js';
+import { text } from './request-schemas.js';
 
 const linkBody = z.strictObject({
   expiresInS: z.int().min(MIN_LINK_S).max(MAX_LINK_S).default(DEFAULT_LINK_S).meta({ description: 'Until it ends, seconds.' }),
@@ -20,39 +21,40 @@ const linkBody = z.strictObject({
         .union([z.ipv4(), z.ipv6()])
         .optional()
         .meta({ description: 'The listener’s own; of an IPv6 address the first 64 bits count.' }),
-      country: z
-        .enum(COUNTRIES as [string, ...string[]])
-        .optional()
-        .meta({ description: 'ISO 3166-1, two letters.' }),
+      country: countrySchema.optional(),
     })
     .optional()
     .meta({ description: 'Good only from there.' }),
-  listener: z.string().min(1).max(128).optional().meta({
-    description: 'Your own name for whom it is for: with the same name again he takes no second place (MAX_LISTENERS_PER_STREAM).',
+  listener: text({ max: 128 }).optional().meta({
+    description: 'Your own name for the listener: with the same name again the listener takes no second place (MAX_LISTENERS_PER_STREAM).',
   }),
 });
 
-const cookieSchema = z.strictObject({
-  name: z.string(),
-  value: z.string(),
-  path: z.string(),
-  maxAgeS: z.int(),
-  setCookie: z.array(z.string()).meta({ description: '`Set-Cookie` lines, for a page on the same site as the media.' }),
-  cloudFront: z
-    .array(z.strictObject({ name: z.string(), value: z.string() }))
-    .nullable()
-    .meta({ description: 'CloudFront’s signed cookies; null unless it is set up (CLOUDFRONT_KEY_PAIR_ID).' }),
-});
+const cookieSchema = z
+  .strictObject({
+    name: z.string(),
+    value: z.string(),
+    path: z.string(),
+    maxAgeS: z.int(),
+    setCookie: z.array(z.string()).meta({ description: '`Set-Cookie` lines, for a page on the same site as the media.' }),
+    cloudFront: z
+      .array(z.strictObject({ name: z.string(), value: z.string() }))
+      .nullable()
+      .meta({ description: 'CloudFront’s signed cookies; null unless it is set up (CLOUDFRONT_KEY_PAIR_ID).' }),
+  })
+  .meta({ id: 'PlaybackCookie', description: 'The same right without a token in the address, so that a CDN keeps one copy for all.' });
 
 const channelUrls = z.strictObject({ hls: z.url(), dash: z.url(), listen: z.url() });
 const assetUrls = z.strictObject({ hls: z.url(), dash: z.url() });
-const linkSchema = (urls: z.ZodType) =>
+const linkSchema = <T extends z.ZodType>(urls: T) =>
   z.strictObject({
     token: z.string().meta({ description: 'Goes before a path, as `/t/{token}/live/…`.' }),
     expiresAt: z.iso.datetime(),
     urls,
-    cookie: cookieSchema.meta({ description: 'The same right without a token in the address, so that a CDN keeps one copy for all.' }),
+    cookie: cookieSchema,
   });
+const channelLinkSchema = linkSchema(channelUrls).meta({ id: 'ChannelLink' });
+const assetLinkSchema = linkSchema(assetUrls).meta({ id: 'AssetLink' });
 const expiresAt = z.iso.datetime().nullable().meta({ description: 'When the addresses stop working; null: they do not.' });
 
 /** What links hang on beside the channel. */
@@ -145,14 +147,15 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
       id: 'issueChannelLink',
       method: 'post',
       path: '/channels/{slug}/links',
-      summary: 'A playback link for one listener: addresses (or a cookie) with which he hears the channel until it ends.',
+      summary: 'Issues a playback link to a channel for one listener.',
+      description: 'The answer has addresses (or a cookie) with which the listener hears the channel until the link expires.',
       access: 'channel.links',
       params: slugParams,
       body: linkBody,
       status: 201,
-      answer: linkSchema(channelUrls),
+      answer: channelLinkSchema,
       errors: ['not_found', 'busy', 'country_blocked'],
-      async handle({ body, channel, audit }) {
+      async handle({ body, channel, audit, created }) {
         const { slug, countries } = channel;
         const { expiresInS, bind } = body;
         const listener = body.listener === undefined ? undefined : `named:${body.listener}`;
@@ -161,10 +164,12 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
         await channels.willBeLinked(channel, expiresInS);
         const link = await links.issue({ kind: 'live', name: slug, expiresInS, bind, listener, limit });
         audit({ details: { expiresAt: isoOf(link.expiresAtMs), ...(bind && { bind }) } });
+        const urls = channelUrlsOf(slug, link.token);
+        created(urls.hls);
         return {
           token: link.token,
           expiresAt: isoOf(link.expiresAtMs),
-          urls: channelUrlsOf(slug, link.token),
+          urls,
           cookie: cookieOf('live', slug, link, expiresInS, bind?.address),
         };
       },
@@ -173,24 +178,26 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
       id: 'issueAssetLink',
       method: 'post',
       path: '/assets/{id}/links',
-      summary: 'A playback link for one listener of a recording.',
+      summary: 'Issues a playback link to a recording for one listener.',
       access: 'channel.links',
       params: assetParams,
       body: linkBody,
       status: 201,
-      answer: linkSchema(assetUrls),
+      answer: assetLinkSchema,
       errors: ['not_found', 'country_blocked'],
       channelOf: ({ id }) => channelOfRecording(broadcasts, id),
-      async handle({ params, body, channel, audit }) {
+      async handle({ params, body, channel, audit, created }) {
         const { expiresInS, bind } = body;
         const listener = body.listener === undefined ? undefined : `named:${body.listener}`;
         checkBound(channel.countries, bind);
         const link = await links.issue({ kind: 'vod', name: params.id, expiresInS, bind, listener });
         audit({ target: `recording:${params.id}`, details: { expiresAt: isoOf(link.expiresAtMs), ...(bind && { bind }) } });
+        const urls = assetUrlsOf(params.id, link.token);
+        created(urls.hls);
         return {
           token: link.token,
           expiresAt: isoOf(link.expiresAtMs),
-          urls: assetUrlsOf(params.id, link.token),
+          urls,
           cookie: cookieOf('vod', params.id, link, expiresInS, bind?.address),
         };
       },
@@ -199,7 +206,8 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
       id: 'playChannel',
       method: 'post',
       path: '/channels/{slug}/play',
-      summary: 'Addresses with which the caller himself hears the channel; of a private one they end, and are asked for again.',
+      summary: 'Gives the caller addresses to hear a channel with.',
+      description: 'Those of a private channel expire; ask again before they do.',
       access: 'anyone',
       params: slugParams,
       status: 200,
@@ -219,7 +227,7 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
       id: 'playAsset',
       method: 'post',
       path: '/assets/{id}/play',
-      summary: 'Addresses with which the caller himself hears a recording.',
+      summary: 'Gives the caller addresses to hear a recording with.',
       access: 'anyone',
       params: assetParams,
       status: 200,

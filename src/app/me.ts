@@ -1,30 +1,33 @@
 import { z } from 'zod';
 import type { Accounts } from '../access/accounts/accounts.js';
 import type { Members } from '../access/members.js';
-import { CHANNEL_ROLES, type Principal, ROLES } from '../access/roles.js';
+import type { Principal } from '../access/roles.js';
 import type { Passkeys } from '../access/second-factor/passkeys.js';
 import type { TwoFactor } from '../access/second-factor/two-factor.js';
 import { VezaError } from '../runtime/errors.js';
 import { lines } from './lines.js';
 import { isoOf, type Operation, operation } from './openapi.js';
+import { channelRoleSchema, roleSchema } from './role-schemas.js';
 import { nameSchema, newPasswordSchema, passwordSchema } from './sign-in.js';
 
-const meSchema = z.strictObject({
-  id: z.uuid(),
-  email: z.string(),
-  name: z.string(),
-  role: z.enum(ROLES),
-  createdAt: z.iso.datetime(),
-  secondFactor: z.strictObject({
-    totp: z.boolean().meta({ description: 'An authenticator app is set up.' }),
-    recoveryCodesLeft: z.int(),
-    passkeys: z.int(),
-    needed: z.boolean().meta({ description: 'The role can be used with a second factor only, and there is none yet.' }),
-  }),
-  channels: z.array(z.strictObject({ slug: z.string(), role: z.enum(CHANNEL_ROLES) })).meta({
-    description: 'In which the account has a role; the first thousand. `GET /me/channels` has them all.',
-  }),
-});
+const meSchema = z
+  .strictObject({
+    id: z.uuid(),
+    email: z.string(),
+    name: z.string(),
+    role: roleSchema,
+    createdAt: z.iso.datetime(),
+    secondFactor: z.strictObject({
+      totp: z.boolean().meta({ description: 'An authenticator app is set up.' }),
+      recoveryCodesLeft: z.int(),
+      passkeys: z.int(),
+      needed: z.boolean().meta({ description: 'The role can be used with a second factor only, and there is none yet.' }),
+    }),
+    channels: z.array(z.strictObject({ slug: z.string(), role: channelRoleSchema })).meta({
+      description: 'In which the account has a role; the first thousand. `GET /me/channels` has them all.',
+    }),
+  })
+  .meta({ id: 'Me' });
 
 const at = z.iso.datetime();
 const chatRecordSchema = z
@@ -34,6 +37,7 @@ const chatRecordSchema = z
     channel: z.string().nullable(),
   })
   .meta({
+    id: 'ChatRecord',
     description:
       'Of the chat: a message of mine, one that was held, a reaction; a ban, a timeout or a warning, an appeal; `writer`: when I last wrote in the room.',
   });
@@ -41,50 +45,52 @@ const chatRecordSchema = z
 const MAX_CHAT_CHARS = 8_000_000;
 const CHUNK_CHARS = 64 * 1024;
 
-const exportSchema = z.strictObject({
-  account: z.strictObject({
-    id: z.uuid(),
-    email: z.string(),
-    name: z.string(),
-    role: z.enum(ROLES),
-    state: z.string(),
-    createdAt: at,
-    confirmedAt: at.nullable(),
-    bannedAt: at.nullable(),
-    banReason: z.string().nullable(),
-    authenticatorAppSince: at.nullable(),
-    recoveryCodesLeft: z.int(),
-  }),
-  sessions: z.array(
-    z.strictObject({ id: z.uuid(), client: z.string(), address: z.string(), createdAt: at, lastUsedAt: at, endedAt: at.nullable() }),
-  ),
-  passkeys: z.array(z.strictObject({ name: z.string(), createdAt: at, lastUsedAt: at.nullable() })),
-  apiKeys: z.array(
-    z.strictObject({
+const exportSchema = z
+  .strictObject({
+    account: z.strictObject({
+      id: z.uuid(),
+      email: z.string(),
       name: z.string(),
-      hint: z.string(),
-      scopes: z.array(z.string()),
+      role: roleSchema,
+      state: z.string(),
       createdAt: at,
-      lastUsedAt: at.nullable(),
-      expiresAt: at.nullable(),
+      confirmedAt: at.nullable(),
+      bannedAt: at.nullable(),
+      banReason: z.string().nullable(),
+      authenticatorAppSince: at.nullable(),
+      recoveryCodesLeft: z.int(),
     }),
-  ),
-  channels: z.array(z.strictObject({ slug: z.string(), role: z.string(), since: at })),
-  audit: z.array(
-    z.strictObject({
-      at,
-      action: z.string(),
-      target: z.string().nullable(),
-      channel: z.string().nullable(),
-      byMe: z.boolean(),
-      address: z.string().nullable(),
-      details: z.record(z.string(), z.unknown()),
-    }),
-  ),
-  auditIsComplete: z.boolean(),
-  chat: z.array(chatRecordSchema),
-  chatIsComplete: z.boolean().meta({ description: 'Otherwise there is more: `GET /me/export/chat` has it all.' }),
-});
+    sessions: z.array(
+      z.strictObject({ id: z.uuid(), client: z.string(), address: z.string(), createdAt: at, lastUsedAt: at, endedAt: at.nullable() }),
+    ),
+    passkeys: z.array(z.strictObject({ name: z.string(), createdAt: at, lastUsedAt: at.nullable() })),
+    apiKeys: z.array(
+      z.strictObject({
+        name: z.string(),
+        hint: z.string(),
+        scopes: z.array(z.string()),
+        createdAt: at,
+        lastUsedAt: at.nullable(),
+        expiresAt: at.nullable(),
+      }),
+    ),
+    channels: z.array(z.strictObject({ slug: z.string(), role: z.string(), since: at })),
+    audit: z.array(
+      z.strictObject({
+        at,
+        action: z.string(),
+        target: z.string().nullable(),
+        channel: z.string().nullable(),
+        byMe: z.boolean(),
+        address: z.string().nullable(),
+        details: z.record(z.string(), z.unknown()),
+      }),
+    ),
+    auditIsComplete: z.boolean(),
+    chat: z.array(chatRecordSchema),
+    chatIsComplete: z.boolean().meta({ description: 'Otherwise there is more: `GET /me/export/chat` has it all.' }),
+  })
+  .meta({ id: 'AccountExport' });
 
 export const deletedChannels = z.enum(['keep', 'delete']).default('keep').meta({
   description: 'What becomes of channels that it owns: `keep` leaves them without an owner, to be given one by an administrator.',
@@ -127,7 +133,7 @@ export function meOperations({ accounts, members, twoFactor, passkeys, endShows,
       id: 'getMe',
       method: 'get',
       path: '/me',
-      summary: 'My account.',
+      summary: 'Shows my account.',
       access: 'account',
       status: 200,
       answer: meSchema,
@@ -138,7 +144,8 @@ export function meOperations({ accounts, members, twoFactor, passkeys, endShows,
       id: 'updateMe',
       method: 'patch',
       path: '/me',
-      summary: 'Changes what is given.',
+      summary: 'Changes my account.',
+      description: 'Members that are not given stay as they are.',
       access: 'account',
       body: z.strictObject({ name: nameSchema.optional() }),
       status: 200,
@@ -154,7 +161,8 @@ export function meOperations({ accounts, members, twoFactor, passkeys, endShows,
       id: 'changePassword',
       method: 'post',
       path: '/me/password',
-      summary: 'Another password. Ends all other sessions.',
+      summary: 'Changes my password.',
+      description: 'Ends all other sessions.',
       access: 'account',
       body: z.strictObject({ password: passwordSchema, newPassword: newPasswordSchema }),
       status: 204,
@@ -168,7 +176,8 @@ export function meOperations({ accounts, members, twoFactor, passkeys, endShows,
       id: 'deleteMe',
       method: 'post',
       path: '/me/delete',
-      summary: 'Deletes my account with its data. What it did stays in the audit log.',
+      summary: 'Deletes my account with its data.',
+      description: 'What the account did stays in the audit log.',
       access: 'account',
       body: z.strictObject({ password: passwordSchema, channels: deletedChannels }),
       status: 204,
@@ -185,7 +194,7 @@ export function meOperations({ accounts, members, twoFactor, passkeys, endShows,
       id: 'exportMe',
       method: 'get',
       path: '/me/export',
-      summary: 'Everything that is kept about my account.',
+      summary: 'Exports everything that is kept about my account.',
       access: 'account',
       status: 200,
       answer: exportSchema,
@@ -208,7 +217,8 @@ export function meOperations({ accounts, members, twoFactor, passkeys, endShows,
       id: 'exportMyChat',
       method: 'get',
       path: '/me/export/chat',
-      summary: 'Everything that the chat keeps about my account, as JSON Lines: what I wrote, reacted with and was told, room by room.',
+      summary: 'Exports everything that the chat keeps about my account.',
+      description: 'JSON Lines: what I wrote, reacted with and was told, room by room.',
       access: 'account',
       status: 200,
       answer: chatRecordSchema,

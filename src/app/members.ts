@@ -1,19 +1,18 @@
 import { z } from 'zod';
-import { type Channel, type Channels, SLUG } from '../access/channels.js';
+import type { Channel, Channels } from '../access/channels.js';
 import type { Members } from '../access/members.js';
-import { CHANNEL_ROLES, type ChannelRole } from '../access/roles.js';
+import type { ChannelRole } from '../access/roles.js';
 import { VezaError } from '../runtime/errors.js';
-import { slugParams } from './channels.js';
+import { myChannelSchema, slugParams, slugSchema } from './channels.js';
 import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
+import { channelRoleSchema } from './role-schemas.js';
+import { emailSchema } from './sign-in.js';
 
-const roleSchema = z.enum(CHANNEL_ROLES).meta({ description: '`owner` hands the channel over; who owned it is a host from then on.' });
-const memberSchema = z.strictObject({
-  accountId: z.uuid(),
-  name: z.string(),
-  role: z.enum(CHANNEL_ROLES),
-  addedAt: z.iso.datetime(),
-});
-const memberParams = z.strictObject({ slug: z.string().regex(SLUG), accountId: z.uuid() });
+const roleSchema = channelRoleSchema.describe('`owner` hands the channel over; who owned it is a host from then on.');
+const memberSchema = z
+  .strictObject({ accountId: z.uuid(), name: z.string(), role: channelRoleSchema, addedAt: z.iso.datetime() })
+  .meta({ id: 'Member' });
+const memberParams = z.strictObject({ slug: slugSchema, accountId: z.uuid() });
 
 /** What is asked of accounts. */
 export interface MemberAccounts {
@@ -31,29 +30,22 @@ export interface MemberOperationsOptions {
   accounts: MemberAccounts;
   limits: MemberLimits;
   /** As `GET /channels` shows a channel. */
-  channelSchema: z.ZodObject;
   shownChannel: (channel: Channel) => object;
 }
 
 /** Who has a role in a channel, and in which channels one has a role. */
-export function memberOperations({
-  channels,
-  members,
-  accounts,
-  limits,
-  channelSchema,
-  shownChannel,
-}: MemberOperationsOptions): Operation[] {
+export function memberOperations({ channels, members, accounts, limits, shownChannel }: MemberOperationsOptions): Operation[] {
   return [
     operation({
       id: 'listMyChannels',
       method: 'get',
       path: '/me/channels',
-      summary: 'Channels in which this account has a role, by slug.',
+      summary: 'Lists the channels in which I have a role.',
+      description: 'By slug.',
       access: 'account',
       query: z.strictObject(pageQuery),
       status: 200,
-      answer: pageOf(channelSchema.extend({ role: z.enum(CHANNEL_ROLES) })),
+      answer: pageOf(myChannelSchema),
       errors: [],
       async handle({ query, principal }) {
         const after = query.cursor === undefined ? '' : positionOf(query.cursor, z.tuple([z.string().max(63)]))[0];
@@ -71,7 +63,8 @@ export function memberOperations({
       id: 'listMembers',
       method: 'get',
       path: '/channels/{slug}/members',
-      summary: 'Who has a role in the channel: the owner, then the others by name.',
+      summary: 'Lists who has a role in a channel.',
+      description: 'The owner first, then the others by name.',
       access: 'channel.see-members',
       params: slugParams,
       query: z.strictObject(pageQuery),
@@ -95,7 +88,7 @@ export function memberOperations({
       id: 'setMember',
       method: 'put',
       path: '/channels/{slug}/members/{accountId}',
-      summary: 'Gives an account a role in the channel, or another one.',
+      summary: 'Gives an account a role in a channel, or another one.',
       access: 'channel.set-members',
       params: memberParams,
       body: z.strictObject({ role: roleSchema }),
@@ -110,20 +103,21 @@ export function memberOperations({
       id: 'addMember',
       method: 'post',
       path: '/channels/{slug}/members',
-      summary: 'Gives the account with this e-mail address a role in the channel.',
+      summary: 'Gives the account with this e-mail address a role in a channel.',
       access: 'channel.set-members',
       params: slugParams,
-      body: z.strictObject({ email: z.string().min(3).max(254), role: roleSchema }),
+      body: z.strictObject({ email: emailSchema, role: roleSchema }),
       status: 201,
-      answer: z.strictObject({ accountId: z.uuid(), role: z.enum(CHANNEL_ROLES) }),
+      answer: z.strictObject({ accountId: z.uuid(), role: channelRoleSchema }).meta({ id: 'AddedMember' }),
       errors: ['not_found', 'conflict', 'rate_limited'],
-      async handle({ body, channel, principal, audit }): Promise<{ accountId: string; role: ChannelRole }> {
+      async handle({ body, channel, principal, audit, created }): Promise<{ accountId: string; role: ChannelRole }> {
         // Of the account, whichever of its keys asks.
         await limits.take('member-email', principal.accountId === undefined ? principal.id : `account:${principal.accountId}`);
         const account = await accounts.byEmail(body.email);
         if (!account) throw new VezaError('not_found', 'Nobody is registered here with this address.');
         audit({ target: `account:${account.id}`, details: { role: body.role } });
         await members.set(channel, account.id, body.role);
+        created(`/channels/${channel.slug}/members/${account.id}`);
         return { accountId: account.id, role: body.role };
       },
     }),
@@ -131,8 +125,9 @@ export function memberOperations({
       id: 'removeMember',
       method: 'delete',
       path: '/channels/{slug}/members/{accountId}',
-      summary:
-        'The account has no role in the channel any more. A stream key that it made is void within 5 s, and a show that is on air with it ends; one that another made stays good, so make a new one (`rotateStreamKey`) if the account knew it.',
+      summary: 'Takes an account’s role in a channel away.',
+      description:
+        'A stream key that the account made is void within 5 s, and a show that is on air with it ends; one that another made stays good, so make a new one (`rotateStreamKey`) if the account knew it. Playback links that it knows stay good: where it matters, end them with new playback keys (`replacePlaybackKey`).',
       access: 'channel.set-members',
       params: memberParams,
       status: 204,

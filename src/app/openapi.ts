@@ -3,10 +3,12 @@ import type { Channel } from '../access/channels.js';
 import { type ChannelRole, PERMISSIONS, type Permission, type Principal } from '../access/roles.js';
 import { ERROR_CODES, type ErrorCode, VezaError } from '../runtime/errors.js';
 import { uncleanTextIn } from '../runtime/text.js';
+import { text, wholeInQuery } from './request-schemas.js';
 
 /**
  * The API as a table of operations. The same schemas check what comes in, describe what goes out and are printed as
- * `/api/v1/openapi.json`, so that none of the three can say something else than the others.
+ * `/api/v1/openapi.json` (`openapi-document.ts`), so that none of the three can say something else than the others. Schemas of what
+ * comes in are made with `request-schemas.ts`; those of what goes out name what they are of (`.meta({ id: 'Channel' })`).
  */
 export interface Operation<P = unknown, Q = unknown, B = unknown> {
   /** camelCase verb and noun; generated clients name their methods after it. */
@@ -14,7 +16,10 @@ export interface Operation<P = unknown, Q = unknown, B = unknown> {
   readonly method: 'get' | 'post' | 'put' | 'patch' | 'delete';
   /** Below `/api/v1`; parameters in braces. */
   readonly path: string;
+  /** A few words on what it does; at most `MAX_SUMMARY_CHARS`. */
   readonly summary: string;
+  /** What a client has to know beside that: conditions, what else happens, when. */
+  readonly description?: string;
   /**
    * `anyone`: who one is may show more. `account`: somebody who is signed in, with a session of his own (no API key). Otherwise what one must be
    * allowed to do; a permission about a channel is judged for the one that `channelOf` names.
@@ -58,6 +63,8 @@ export interface Call<P = unknown, Q = unknown, B = unknown> {
   /** Of the principal, in `channel`. */
   readonly channelRole: ChannelRole | undefined;
   readonly client: Client;
+  /** Where what was made is found (`Location`): an address below `/api/v1`, or a whole one. With status 201 each operation says so. */
+  created(location: string): void;
   /** What the audit log says beside the operation, the channel and the path; never a secret. */
   audit(more: { target?: string; details?: Readonly<Record<string, unknown>> }): void;
   /** What came with the body was good, and is this account's: the request counts for it, and not for its address. */
@@ -81,15 +88,22 @@ export const isAboutChannel = (access: Operation['access']): boolean =>
 export const operation = <P, Q, B>(given: Operation<P, Q, B>): Operation => given as unknown as Operation;
 
 /** RFC 9457. */
-export const problemSchema = z.strictObject({
-  type: z.literal('about:blank'),
-  title: z.string(),
-  status: z.int(),
-  code: z.enum(Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]]).meta({ description: 'Stable; what a program decides by.' }),
-  detail: z.string().meta({ description: 'For people; may change.' }),
-  requestId: z.string().optional(),
-  details: z.record(z.string(), z.unknown()).optional(),
-});
+export const problemSchema = z
+  .strictObject({
+    type: z.literal('about:blank'),
+    title: z.string(),
+    status: z.int().min(400).max(599),
+    code: z
+      .enum(Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]])
+      .meta({ id: 'ErrorCode', description: 'Stable; what a program decides by.' }),
+    detail: z.string().meta({ description: 'For people; may change.' }),
+    requestId: z.string().optional().meta({ description: 'As in `X-Request-Id`; the log knows the request by it.' }),
+    details: z
+      .record(z.string(), z.unknown())
+      .optional()
+      .meta({ description: '`at`: which value is wrong; `retryAfterS`: seconds until it is worth another try; and others.' }),
+  })
+  .meta({ id: 'Problem' });
 
 /** Every list is paged. `next` goes into `cursor` of the next request; null at the end. */
 export const pageOf = (item: z.ZodType) => z.strictObject({ items: z.array(item), next: z.string().nullable() });
@@ -97,8 +111,8 @@ export const pageOf = (item: z.ZodType) => z.strictObject({ items: z.array(item)
 export const MAX_PAGE = 200;
 export const pageQuery = {
   // A user's id may be in it, of up to two kilobytes.
-  cursor: z.string().max(4096).optional().meta({ description: '`next` of the page before.' }),
-  limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(50).meta({ description: 'Items a page.' }),
+  cursor: text({ max: 4096, pattern: '^[A-Za-z0-9_-]+$' }).optional().meta({ description: '`next` of the page before; opaque.' }),
+  limit: wholeInQuery(1, MAX_PAGE).default(50).meta({ description: 'Items a page.' }),
 };
 
 /** A cursor is where a list goes on, and nobody else's business. */
@@ -126,7 +140,7 @@ export function positionOf<T extends z.ZodType>(cursor: string, shape: T): z.inf
   }
 }
 
-/** Rejects with `bad_request` and says which member is wrong. */
+/** Rejects with `bad_request` (or what the schema says instead) and says which member is wrong. */
 export function checked<T>(schema: z.ZodType<T> | undefined, given: unknown, where: string): T {
   if (!schema) return undefined as T;
   const unclean = uncleanTextIn(given);
@@ -135,83 +149,7 @@ export function checked<T>(schema: z.ZodType<T> | undefined, given: unknown, whe
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
   const at = [where, ...issue.path].join('.');
-  throw new VezaError('bad_request', `${at}: ${issue.message}`, { details: { at } });
-}
-
-const RESPONSE_TO: Readonly<Record<number, string>> = { 200: 'Done.', 201: 'Created.', 202: 'Accepted.', 204: 'Done.' };
-const ALWAYS: readonly ErrorCode[] = ['bad_request', 'rate_limited', 'internal', 'unavailable'];
-
-/** The document; OpenAPI 3.1, whose schemas are JSON Schema 2020-12. */
-export function openApiDocument(operations: readonly Operation[], info: { version: string; publicUrl: string }): object {
-  const paths: Record<string, Record<string, unknown>> = {};
-  for (const given of operations) {
-    const codes = new Set<ErrorCode>([...ALWAYS, ...given.errors]);
-    // Where none is needed, too: a token that is not good never counts as none.
-    if (!given.provenByBody) codes.add('unauthorized');
-    if (given.access !== 'anyone') codes.add('forbidden');
-    if (isPermission(given.access)) codes.add('second_factor_missing');
-    if (given.method !== 'get') codes.add('payload_too_large').add('unsupported_media');
-    if (isAboutChannel(given.access)) codes.add('not_found');
-    const responses: Record<string, unknown> = {
-      [given.status]: {
-        description: RESPONSE_TO[given.status],
-        ...(given.answer && { content: { [given.contentType ?? 'application/json']: { schema: schemaOf(given.answer, 'output') } } }),
-      },
-    };
-    for (const code of codes) {
-      const status = ERROR_CODES[code];
-      const before = responses[status] as { description: string } | undefined;
-      responses[status] = {
-        description: before ? `${before.description}, \`${code}\`` : `\`${code}\``,
-        content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
-      };
-    }
-    const path = paths[given.path] ?? {};
-    paths[given.path] = path;
-    path[given.method] = {
-      operationId: given.id,
-      summary: given.summary,
-      ...(isPermission(given.access) && { 'x-permission': given.access, 'x-scope': PERMISSIONS[given.access].scope }),
-      security: given.access === 'anyone' ? [{}, { token: [] }] : [{ token: [] }],
-      parameters: [...parametersOf(given.params, 'path'), ...parametersOf(given.query, 'query')],
-      ...(given.body && { requestBody: { required: true, content: { 'application/json': { schema: schemaOf(given.body, 'input') } } } }),
-      responses,
-    };
-  }
-  return {
-    openapi: '3.1.0',
-    info: { title: 'Veza', version: info.version, description: 'Errors are RFC 9457 problem documents with a stable `code`.' },
-    servers: [{ url: `${info.publicUrl}/api/v1` }],
-    paths,
-    components: {
-      schemas: { Problem: schemaOf(problemSchema, 'output') },
-      securitySchemes: {
-        token: {
-          type: 'http',
-          scheme: 'bearer',
-          description: 'An access token (`POST /auth/login`), an API key, or the token in `DATA_DIR/admin-token`.',
-        },
-      },
-    },
-  };
-}
-
-function schemaOf(schema: z.ZodType, io: 'input' | 'output'): Record<string, unknown> {
-  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io, target: 'draft-2020-12' });
-  return rest;
-}
-
-function parametersOf(schema: z.ZodType | undefined, where: 'path' | 'query'): object[] {
-  if (!schema) return [];
-  const { properties = {}, required = [] } = schemaOf(schema, 'input') as {
-    properties?: Record<string, { description?: string }>;
-    required?: string[];
-  };
-  return Object.entries(properties).map(([name, { description, ...rest }]) => ({
-    name,
-    in: where,
-    required: required.includes(name),
-    ...(description !== undefined && { description }),
-    schema: rest,
-  }));
+  // `TextRules.tooLong`
+  const { code, refusal } = (issue.code === 'custom' ? issue.params : undefined) ?? {};
+  throw new VezaError(code ?? 'bad_request', `${at}: ${issue.message}`, { details: { at, ...(refusal && { refusal }) } });
 }

@@ -2,11 +2,13 @@ import { z } from 'zod';
 import type { PlaybackKeys } from '../access/playback/playback-keys.js';
 import { isoOf, type Operation, operation, pageOf } from './openapi.js';
 
-const keySchema = z.strictObject({
-  id: z.string().meta({ description: 'Stands at the beginning of every token that it signs.' }),
-  createdAt: z.iso.datetime(),
-  signsFrom: z.iso.datetime(),
-});
+const keySchema = z
+  .strictObject({
+    id: z.string().meta({ description: 'Stands at the beginning of every token that it signs.' }),
+    createdAt: z.iso.datetime(),
+    signsFrom: z.iso.datetime(),
+  })
+  .meta({ id: 'PlaybackKey' });
 
 const MAX_SIGNS_IN_S = 86_400;
 /** Every process knows it after a second; an edge server on another machine has to be given it. */
@@ -23,7 +25,8 @@ export function playbackKeyOperations(keys: PlaybackKeys): Operation[] {
       id: 'listPlaybackKeys',
       method: 'get',
       path: '/service/playback-keys',
-      summary: 'The keys of playback links, two at most, the newer first.',
+      summary: 'Lists the keys that playback links are signed with.',
+      description: 'Two at most, the newer first.',
       access: 'service.keys',
       status: 200,
       answer: pageOf(keySchema),
@@ -34,7 +37,8 @@ export function playbackKeyOperations(keys: PlaybackKeys): Operation[] {
       id: 'replacePlaybackKey',
       method: 'post',
       path: '/service/playback-keys',
-      summary: 'A new key in place of the older one, whose links end with it. Twice in a row ends all links.',
+      summary: 'Makes a new key for playback links.',
+      description: 'It takes the place of the older of two, and links signed with that one end. Twice in a row ends all links.',
       access: 'service.keys',
       body: z.strictObject({
         signsInS: z
@@ -47,9 +51,10 @@ export function playbackKeyOperations(keys: PlaybackKeys): Operation[] {
       status: 201,
       answer: pageOf(keySchema),
       errors: [],
-      async handle({ body, audit }) {
+      async handle({ body, audit, created }) {
         await keys.replace(body.signsInS * 1000);
         audit({ target: `playback-key:${keys.list()[0]?.id}` });
+        created('/service/playback-keys');
         return shown();
       },
     }),
@@ -57,7 +62,8 @@ export function playbackKeyOperations(keys: PlaybackKeys): Operation[] {
       id: 'exportPlaybackKeys',
       method: 'post',
       path: '/service/playback-keys/export',
-      summary: 'The keys themselves, as an edge server reads them from a file. Secret.',
+      summary: 'Shows the keys of playback links themselves.',
+      description: 'In the form in which an edge server reads them from a file. They are secret.',
       access: 'service.keys',
       status: 200,
       answer: z.strictObject({ keys: z.record(z.string(), z.string()) }),

@@ -4,7 +4,6 @@ import type { Members } from '../access/members.js';
 import type { ChannelRole, Principal } from '../access/roles.js';
 import type { Moderator } from '../chat/acts.js';
 import type { Desk } from '../chat/desk.js';
-import { MID } from '../chat/mod-actions.js';
 import type { Verdict } from '../chat/moderation/moderation.js';
 import type { PageLimits } from '../chat/page-limits.js';
 import type { Author, ChatRole, Room, RoomInfo } from '../chat/room.js';
@@ -12,6 +11,7 @@ import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
 import { isUserId, MAX_USER_ID_LENGTH } from '../runtime/user-id.js';
 import type { Call } from './openapi.js';
+import { PATTERNS, text } from './request-schemas.js';
 
 /** What the API asks of the chat, of a process that has it. */
 export interface RoomsApi {
@@ -53,13 +53,19 @@ export interface RoomOperationsOptions {
 }
 
 export const roomParams = z.strictObject({
-  slug: z.string().regex(SLUG).meta({ description: 'Of the channel, or the id of the room.' }),
+  slug: text({ min: 2, max: 63, pattern: SLUG.source, description: 'Of the channel, or the id of the room.' }),
 });
-export const userIdSchema = z.string().min(1).max(MAX_USER_ID_LENGTH).refine(isUserId, 'the id of a user, as messages have it');
-export const userParams = roomParams.extend({
-  userId: userIdSchema.meta({ description: 'As messages have it, percent-encoded. No control characters.' }),
+export const userIdSchema = text({
+  max: MAX_USER_ID_LENGTH,
+  pattern: PATTERNS.noControls,
+  also: { isGood: isUserId, message: 'the id of a user, as messages have it' },
+  description: `As messages have it; in a path percent-encoded. At most ${MAX_USER_ID_LENGTH} UTF-16 code units.`,
 });
-export const messageParams = roomParams.extend({ mid: z.string().regex(MID) });
+export const userParams = roomParams.extend({ userId: userIdSchema });
+export const midSchema = text({ min: 22, max: 22, pattern: '^[A-Za-z0-9_-]{22}$', description: 'The `mid` of a message.' });
+/** Who wrote something, as it was when it was written. */
+export const authorSchema = z.strictObject({ id: z.string(), name: z.string(), role: z.string() }).meta({ id: 'RoomAuthor' });
+export const messageParams = roomParams.extend({ mid: midSchema });
 
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 

@@ -1,24 +1,26 @@
 import { z } from 'zod';
 import type { ModAction } from '../chat/mod-actions.js';
-import { LINE } from '../chat/mod-actions.js';
 import { type Call, type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
+import { PATTERNS, text } from './request-schemas.js';
 import { type RoomOperationsOptions, roomAccess, roomParams } from './room-access.js';
 
 /** Who may do what these operations do, in the room's channel. */
 const ACCESS = 'channel.moderate';
 
 /** Text for people, on one line. */
-export const line = (maxChars: number) => z.string().trim().min(1).max(maxChars).regex(LINE);
-export const personSchema = z.strictObject({ id: z.string(), name: z.string() });
+export const line = (max: number) => text({ max, pattern: PATTERNS.line, trimmed: true });
+export const personSchema = z.strictObject({ id: z.string(), name: z.string() }).meta({ id: 'RoomPerson' });
 
-const toldSchema = z.strictObject({
-  offset: z
-    .int()
-    .nullable()
-    .meta({ description: 'Of the entry that tells the room. Null: it is not told, and it is in force all the same.' }),
-});
+const toldSchema = z
+  .strictObject({
+    offset: z
+      .int()
+      .nullable()
+      .meta({ description: 'Of the entry that tells the room. Null: it is not told, and it is in force all the same.' }),
+  })
+  .meta({ id: 'RoomActDone' });
 
-type About<P, B> = Pick<Operation<P, unknown, B>, 'id' | 'method' | 'path' | 'summary' | 'params' | 'body' | 'errors'>;
+type About<P, B> = Pick<Operation<P, unknown, B>, 'id' | 'method' | 'path' | 'summary' | 'description' | 'params' | 'body' | 'errors'>;
 type RoomPath = { slug: string };
 
 /** One action of a moderator. */
@@ -33,6 +35,7 @@ interface ListSpec<T, C extends [string | number, ...(string | number)[]], F ext
   readonly id: string;
   readonly path: string;
   readonly summary: string;
+  readonly description?: string;
   /** What the query may ask for beside the page. */
   readonly filter?: F;
   readonly item: z.ZodType;
@@ -65,12 +68,13 @@ export function roomModerating(options: RoomOperationsOptions) {
   const list = <T, C extends [string | number, ...(string | number)[]], F extends z.ZodRawShape = Record<never, never>>(
     spec: ListSpec<T, C, F>,
   ): Operation => {
-    const { id, path, summary, filter, item, view, cursor, position, read } = spec;
+    const { id, path, summary, description, filter, item, view, cursor, position, read } = spec;
     return operation({
       id,
       method: 'get',
       path,
       summary,
+      ...(description !== undefined && { description }),
       access: ACCESS,
       channelOf,
       params: roomParams,

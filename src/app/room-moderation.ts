@@ -1,19 +1,21 @@
 import { z } from 'zod';
 import type { HeldRecord } from '../chat/held.js';
-import { MAX_REASON_CHARS, MAX_TERM_LENGTH, MAX_TERMS, MID, type ModAction } from '../chat/mod-actions.js';
+import { MAX_REASON_CHARS, MAX_TERM_LENGTH, MAX_TERMS, type ModAction } from '../chat/mod-actions.js';
 import { SETTING_LIMITS } from '../chat/settings.js';
 import { isoOf, type Operation, operation, positionTime } from './openapi.js';
-import { messageParams, type RoomOperationsOptions, roomParams, userParams } from './room-access.js';
+import { authorSchema, messageParams, midSchema, type RoomOperationsOptions, roomParams, userIdSchema } from './room-access.js';
 import { actSchema, actView } from './room-acts.js';
 import { line, roomModerating } from './room-moderating.js';
 
-const heldSchema = z.strictObject({
-  mid: z.string(),
-  user: z.strictObject({ id: z.string(), name: z.string(), role: z.string() }),
-  body: z.looseObject({ text: z.string() }),
-  why: z.string().meta({ description: 'What the automatic moderation had against it.' }),
-  at: z.iso.datetime(),
-});
+const heldSchema = z
+  .strictObject({
+    mid: z.string(),
+    user: authorSchema,
+    body: z.looseObject({ text: z.string() }),
+    why: z.string().meta({ description: 'What the automatic moderation had against it.' }),
+    at: z.iso.datetime(),
+  })
+  .meta({ id: 'HeldMessage' });
 const heldView = ({ message: { mid, author, body, saidAtMs, reason: why } }: HeldRecord): z.infer<typeof heldSchema> => ({
   mid,
   user: { id: author.id, name: author.name, role: author.role },
@@ -41,13 +43,14 @@ export function roomModerationOperations(options: RoomOperationsOptions): Operat
       id: 'setRoomModes',
       method: 'post',
       path: '/rooms/{slug}/modes',
-      summary: 'Turns the modes of the room on and off; what is not given stays.',
+      summary: 'Switches the modes of a room.',
+      description: 'Modes that are not given stay as they are.',
       access,
       channelOf,
       params: roomParams,
       body: z.strictObject(modesShape).partial(),
       status: 200,
-      answer: z.strictObject(modesShape),
+      answer: z.strictObject(modesShape).meta({ id: 'RoomModes' }),
       errors: ['not_found'],
       unaudited: true,
       async handle({ body, ...call }) {
@@ -67,7 +70,8 @@ export function roomModerationOperations(options: RoomOperationsOptions): Operat
       id: 'deleteRoomMessage',
       method: 'delete',
       path: '/rooms/{slug}/messages/{mid}',
-      summary: 'Deletes a message everywhere: in the database, in the log, and on the screens of those who are there.',
+      summary: 'Deletes a message.',
+      description: 'In the database, in the log, and on the screens of those who are in the room.',
       params: messageParams,
       errors: ['not_found', 'busy'],
       answers: 'nothing',
@@ -77,9 +81,10 @@ export function roomModerationOperations(options: RoomOperationsOptions): Operat
       id: 'pinRoomMessage',
       method: 'put',
       path: '/rooms/{slug}/pin',
-      summary: 'Shows a message above the others, in place of another that is.',
+      summary: 'Pins a message.',
+      description: 'It is shown above the others, in place of one that is pinned.',
       params: roomParams,
-      body: z.strictObject({ mid: z.string().regex(MID) }),
+      body: z.strictObject({ mid: midSchema }),
       errors: ['not_found'],
       answers: 'told',
       action: (_params, { mid }) => ({ action: 'pin', mid }),
@@ -88,7 +93,7 @@ export function roomModerationOperations(options: RoomOperationsOptions): Operat
       id: 'unpinRoomMessage',
       method: 'delete',
       path: '/rooms/{slug}/pin',
-      summary: 'Nothing is pinned any more.',
+      summary: 'Unpins the pinned message.',
       params: roomParams,
       errors: ['not_found'],
       answers: 'nothing',
@@ -98,12 +103,13 @@ export function roomModerationOperations(options: RoomOperationsOptions): Operat
       id: 'getRoomTerms',
       method: 'get',
       path: '/rooms/{slug}/terms',
-      summary: 'Words and phrases that are refused here, and those that are no fault here.',
+      summary: 'Lists the blocked and the allowed terms of a room.',
+      description: 'Words and phrases that are refused, and those that are no fault here.',
       access,
       channelOf,
       params: roomParams,
       status: 200,
-      answer: z.strictObject({ blocked: z.array(z.string()), allowed: z.array(z.string()) }),
+      answer: z.strictObject({ blocked: z.array(z.string()), allowed: z.array(z.string()) }).meta({ id: 'RoomTerms' }),
       errors: ['not_found'],
       handle: async (call) => here().desk.terms(await roomOf(call.channel)),
     }),
@@ -111,7 +117,9 @@ export function roomModerationOperations(options: RoomOperationsOptions): Operat
       id: 'setRoomTerms',
       method: 'put',
       path: '/rooms/{slug}/terms',
-      summary: 'Replaces both lists.',
+      summary: 'Replaces the blocked and the allowed terms of a room.',
+      description:
+        'A term has something to look for (a letter, a digit or an emoji); the terms of a list have at most 8,000 characters in all.',
       params: roomParams,
       body: z.strictObject({ blocked: termsShape.blocked, allowed: termsShape.allowed.default([]) }),
       errors: ['not_found'],
@@ -121,7 +129,8 @@ export function roomModerationOperations(options: RoomOperationsOptions): Operat
     list({
       id: 'listHeldMessages',
       path: '/rooms/{slug}/held',
-      summary: 'Messages that wait for a moderator, oldest first.',
+      summary: 'Lists messages that wait for a moderator.',
+      description: 'The oldest first.',
       item: heldSchema,
       view: heldView,
       cursor: z.tuple([positionTime, z.string().max(22)]),
@@ -132,7 +141,8 @@ export function roomModerationOperations(options: RoomOperationsOptions): Operat
       id: 'approveHeldMessage',
       method: 'post',
       path: '/rooms/{slug}/held/{mid}/approve',
-      summary: 'Publishes a message that was held, under its own `mid`.',
+      summary: 'Publishes a message that was held.',
+      description: 'Under its own `mid`.',
       params: messageParams,
       errors: ['not_found', 'conflict', 'busy'],
       answers: 'told',
@@ -142,7 +152,8 @@ export function roomModerationOperations(options: RoomOperationsOptions): Operat
       id: 'denyHeldMessage',
       method: 'post',
       path: '/rooms/{slug}/held/{mid}/deny',
-      summary: 'A message that was held is not published; who wrote it is told.',
+      summary: 'Refuses a message that was held.',
+      description: 'Its author is told.',
       params: messageParams,
       body: z.strictObject({
         reason: line(MAX_REASON_CHARS).optional().meta({ description: 'For the person and for those who moderate.' }),
@@ -154,8 +165,9 @@ export function roomModerationOperations(options: RoomOperationsOptions): Operat
     list({
       id: 'listRoomActs',
       path: '/rooms/{slug}/acts',
-      summary: 'Who did what in the room, newest first; kept for a year.',
-      filter: { user: userParams.shape.userId.optional().meta({ description: 'About whom.' }) },
+      summary: 'Lists what moderators did in a room.',
+      description: 'The newest first; kept for a year.',
+      filter: { user: userIdSchema.optional().meta({ description: 'About whom.' }) },
       item: actSchema,
       view: actView,
       cursor: z.tuple([z.int()]),

@@ -3,6 +3,7 @@ import { type Appeal, MAX_ANSWER_CHARS } from '../chat/appeals.js';
 import { MAX_ADDRESS_BAN_S, MAX_BAN_S, MAX_REASON_CHARS, MAX_TIMEOUT_S, MAX_WARNING_CHARS } from '../chat/mod-actions.js';
 import type { Ban, Timeout } from '../chat/sanctions.js';
 import { isoOf, type Operation, operation, positionTime } from './openapi.js';
+import { PATTERNS, text } from './request-schemas.js';
 import { type RoomOperationsOptions, roomParams, userIdSchema, userParams } from './room-access.js';
 import { actSchema, actView } from './room-acts.js';
 import { line, personSchema, roomModerating } from './room-moderating.js';
@@ -10,15 +11,17 @@ import { line, personSchema, roomModerating } from './room-moderating.js';
 const reason = line(MAX_REASON_CHARS).optional().meta({ description: 'For the person and for those who moderate.' });
 const seconds = (most: number) => z.int().min(1).max(most);
 
-const banSchema = z.strictObject({
-  user: personSchema,
-  shadow: z.boolean().meta({ description: 'He does not know, and nobody else sees what he writes.' }),
-  reason: z.string().nullable(),
-  by: personSchema,
-  createdAt: z.iso.datetime(),
-  until: z.iso.datetime().nullable().meta({ description: 'Null: for good.' }),
-  addressUntil: z.iso.datetime().nullable().meta({ description: 'Until then nobody writes from where he wrote.' }),
-});
+const banSchema = z
+  .strictObject({
+    user: personSchema,
+    shadow: z.boolean().meta({ description: 'He does not know, and nobody else sees what he writes.' }),
+    reason: z.string().nullable(),
+    by: personSchema,
+    createdAt: z.iso.datetime(),
+    until: z.iso.datetime().nullable().meta({ description: 'Null: for good.' }),
+    addressUntil: z.iso.datetime().nullable().meta({ description: 'Until then nobody writes from the address of the user.' }),
+  })
+  .meta({ id: 'RoomBan' });
 const banView = (ban: Ban): z.infer<typeof banSchema> => ({
   user: { id: ban.userId, name: ban.userName },
   shadow: ban.isShadow,
@@ -29,13 +32,15 @@ const banView = (ban: Ban): z.infer<typeof banSchema> => ({
   addressUntil: ban.addressUntilMs === undefined ? null : isoOf(ban.addressUntilMs),
 });
 
-const timeoutSchema = z.strictObject({
-  user: personSchema,
-  reason: z.string().nullable(),
-  by: personSchema,
-  createdAt: z.iso.datetime(),
-  until: z.iso.datetime(),
-});
+const timeoutSchema = z
+  .strictObject({
+    user: personSchema,
+    reason: z.string().nullable(),
+    by: personSchema,
+    createdAt: z.iso.datetime(),
+    until: z.iso.datetime(),
+  })
+  .meta({ id: 'RoomTimeout' });
 const timeoutView = (timeout: Timeout): z.infer<typeof timeoutSchema> => ({
   user: { id: timeout.userId, name: timeout.userName },
   reason: timeout.reason ?? null,
@@ -44,15 +49,17 @@ const timeoutView = (timeout: Timeout): z.infer<typeof timeoutSchema> => ({
   until: isoOf(timeout.untilMs),
 });
 
-const appealSchema = z.strictObject({
-  id: z.uuid(),
-  user: personSchema,
-  text: z.string(),
-  createdAt: z.iso.datetime(),
-  accepted: z.boolean().nullable().meta({ description: 'Null: nobody has answered it.' }),
-  answer: z.string().nullable(),
-  answeredBy: z.string().nullable(),
-});
+const appealSchema = z
+  .strictObject({
+    id: z.uuid(),
+    user: personSchema,
+    text: z.string(),
+    createdAt: z.iso.datetime(),
+    accepted: z.boolean().nullable().meta({ description: 'Null: nobody has answered it.' }),
+    answer: z.string().nullable(),
+    answeredBy: z.string().nullable(),
+  })
+  .meta({ id: 'RoomAppeal' });
 const appealView = (appeal: Appeal): z.infer<typeof appealSchema> => ({
   id: appeal.id,
   user: { id: appeal.userId, name: appeal.userName },
@@ -62,6 +69,18 @@ const appealView = (appeal: Appeal): z.infer<typeof appealSchema> => ({
   answer: appeal.answer ?? null,
   answeredBy: appeal.answeredBy ?? null,
 });
+
+const warningSchema = z
+  .strictObject({ id: z.uuid(), text: z.string(), by: z.string(), at: z.iso.datetime(), seenAt: z.iso.datetime().nullable() })
+  .meta({ id: 'RoomWarning' });
+const userStandingSchema = z
+  .strictObject({
+    ban: banSchema.nullable(),
+    timeout: timeoutSchema.nullable(),
+    warnings: z.array(warningSchema),
+    acts: z.array(actSchema),
+  })
+  .meta({ id: 'RoomUser' });
 
 const MAX_USER_ACTS = 50;
 
@@ -74,7 +93,7 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       id: 'deleteRoomUserMessages',
       method: 'delete',
       path: '/rooms/{slug}/users/{userId}/messages',
-      summary: 'Deletes everything that a user has said in the room so far.',
+      summary: 'Deletes everything that a user has said in a room.',
       params: userParams,
       errors: ['not_found', 'busy'],
       answers: 'nothing',
@@ -84,19 +103,13 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       id: 'getRoomUser',
       method: 'get',
       path: '/rooms/{slug}/users/{userId}',
-      summary: 'How a user stands in the room: a ban, a timeout, warnings, and what was done about him.',
+      summary: 'Shows how a user stands in a room.',
+      description: 'A ban, a timeout, warnings, and what was done about the user.',
       access,
       channelOf,
       params: userParams,
       status: 200,
-      answer: z.strictObject({
-        ban: banSchema.nullable(),
-        timeout: timeoutSchema.nullable(),
-        warnings: z.array(
-          z.strictObject({ id: z.uuid(), text: z.string(), by: z.string(), at: z.iso.datetime(), seenAt: z.iso.datetime().nullable() }),
-        ),
-        acts: z.array(actSchema),
-      }),
+      answer: userStandingSchema,
       errors: ['not_found'],
       async handle({ params: { userId }, ...call }) {
         const roomId = await roomIdOf(call);
@@ -122,7 +135,8 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       id: 'warnRoomUser',
       method: 'post',
       path: '/rooms/{slug}/users/{userId}/warnings',
-      summary: 'Warns a user: he alone is shown it, until he has seen it.',
+      summary: 'Warns a user.',
+      description: 'The user alone is shown the warning, until it was seen.',
       params: userParams,
       body: z.strictObject({ text: line(MAX_WARNING_CHARS) }),
       errors: ['not_found', 'conflict'],
@@ -132,7 +146,8 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
     list({
       id: 'listRoomBans',
       path: '/rooms/{slug}/bans',
-      summary: 'Bans in force, newest first.',
+      summary: 'Lists the bans in force in a room.',
+      description: 'The newest first.',
       item: banSchema,
       view: banView,
       cursor: z.tuple([positionTime, z.uuid()]),
@@ -143,7 +158,8 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       id: 'banRoomUser',
       method: 'put',
       path: '/rooms/{slug}/bans/{userId}',
-      summary: 'Bans a user from the room, in place of a ban that is in force. In every process within a second.',
+      summary: 'Bans a user from a room.',
+      description: 'Takes the place of a ban that is in force. It holds in every process within a second.',
       params: userParams,
       body: z.strictObject({
         reason,
@@ -166,7 +182,8 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       id: 'unbanRoomUser',
       method: 'delete',
       path: '/rooms/{slug}/bans/{userId}',
-      summary: 'Lifts the ban of a user, with that of where he wrote from.',
+      summary: 'Lifts a user’s ban.',
+      description: 'With that of the address the user wrote from.',
       params: userParams,
       errors: ['not_found'],
       answers: 'nothing',
@@ -175,7 +192,8 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
     list({
       id: 'listRoomTimeouts',
       path: '/rooms/{slug}/timeouts',
-      summary: 'Timeouts that run, the first to end first.',
+      summary: 'Lists the timeouts that run in a room.',
+      description: 'The first to end comes first.',
       item: timeoutSchema,
       view: timeoutView,
       cursor: z.tuple([positionTime, userIdSchema]),
@@ -186,7 +204,8 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       id: 'timeOutRoomUser',
       method: 'put',
       path: '/rooms/{slug}/timeouts/{userId}',
-      summary: 'A user writes nothing for a while; in place of a timeout that runs.',
+      summary: 'Gives a user a timeout.',
+      description: 'The user cannot write until it ends. Takes the place of a timeout that runs.',
       params: userParams,
       body: z.strictObject({ seconds: seconds(MAX_TIMEOUT_S), reason }),
       errors: ['not_found', 'conflict'],
@@ -197,7 +216,7 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       id: 'endRoomTimeout',
       method: 'delete',
       path: '/rooms/{slug}/timeouts/{userId}',
-      summary: 'Ends the timeout of a user.',
+      summary: 'Ends a user’s timeout.',
       params: userParams,
       errors: ['not_found'],
       answers: 'nothing',
@@ -206,7 +225,8 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
     list({
       id: 'listRoomAppeals',
       path: '/rooms/{slug}/appeals',
-      summary: 'What banned users say to it, newest first.',
+      summary: 'Lists appeals against bans.',
+      description: 'The newest first.',
       filter: {
         open: z.enum(['true', 'false']).optional().meta({ description: 'Those that nobody has answered, or those that somebody has.' }),
       },
@@ -223,11 +243,12 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       id: 'answerRoomAppeal',
       method: 'post',
       path: '/rooms/{slug}/appeals/{id}',
-      summary: 'Answers an appeal; accepted, the ban is lifted.',
+      summary: 'Answers an appeal.',
+      description: 'Accepted, the ban is lifted.',
       access,
       channelOf,
       params: roomParams.extend({ id: z.uuid() }),
-      body: z.strictObject({ accepted: z.boolean(), answer: z.string().trim().min(1).max(MAX_ANSWER_CHARS) }),
+      body: z.strictObject({ accepted: z.boolean(), answer: text({ max: MAX_ANSWER_CHARS, pattern: PATTERNS.lines, trimmed: true }) }),
       status: 200,
       answer: appealSchema,
       errors: ['not_found', 'conflict'],

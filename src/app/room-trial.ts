@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { RULES } from '../chat/moderation/moderation.js';
 import { type Operation, operation } from './openapi.js';
+import { text } from './request-schemas.js';
 import { type RoomOperationsOptions, roomAccess, roomParams } from './room-access.js';
 
 const MAX_TRIED_CHARS = 8192;
@@ -13,12 +14,12 @@ export function roomTrialOperations(options: RoomOperationsOptions): Operation[]
       id: 'tryRoomText',
       method: 'post',
       path: '/rooms/{slug}/terms/try',
-      summary:
-        'What the automatic moderation would make of a text of a viewer here. Nothing is published, and the remote judge is not asked.',
+      summary: 'Shows what the automatic moderation would make of a text.',
+      description: 'As if a viewer had written it. Nothing is published, and the remote judge is not asked.',
       access: 'channel.moderate',
       channelOf,
       params: roomParams,
-      body: z.strictObject({ text: z.string().min(1).max(MAX_TRIED_CHARS) }),
+      body: z.strictObject({ text: text({ max: MAX_TRIED_CHARS }) }),
       status: 200,
       answer: z.strictObject({
         verdict: z.enum(['allow', 'mask', 'hold', 'refuse']),

@@ -3,20 +3,24 @@ import type { Audit } from '../access/audit.js';
 import { MAX_APPEAL_CHARS } from '../chat/appeals.js';
 import type { OwnStanding } from '../chat/desk.js';
 import { textFor } from '../chat/frame.js';
-import { MID } from '../chat/mod-actions.js';
 import type { Outcome } from '../chat/room.js';
 import { CHAT_ROLES, CHOICES, PUBLIC_SETTINGS, SETTING_LIMITS } from '../chat/settings.js';
 import { addressGroup } from '../runtime/addresses.js';
 import { VezaError } from '../runtime/errors.js';
 import { lines } from './lines.js';
 import { isoOf, type Operation, operation, pageOf } from './openapi.js';
-import { mayWrite, type RoomOperationsOptions, roomAccess, roomParams, signedIn } from './room-access.js';
+import { PATTERNS, text, wholeInQuery } from './request-schemas.js';
+import { chatRoleSchema } from './role-schemas.js';
+import { authorSchema, mayWrite, midSchema, type RoomOperationsOptions, roomAccess, roomParams, signedIn } from './room-access.js';
+import { personSchema } from './room-moderating.js';
+
+/** As the automatic moderation takes them. */
+const HOST_PATTERN = '^([*][.])?([A-Za-z0-9-]{1,63}[.])+[A-Za-z0-9-]{2,63}[.]?$';
 
 const whole = ([least, most]: readonly [number, number]) => z.int().min(least).max(most);
-const roleSchema = z.enum(CHAT_ROLES);
 const settingsShape = {
   slowS: whole(SETTING_LIMITS.slowS).meta({ description: 'Seconds between two messages of one person; 0: off.' }),
-  slowExempt: z.array(roleSchema).max(CHAT_ROLES.length).meta({ description: 'Whom slow mode does not hold up.' }),
+  slowExempt: z.array(chatRoleSchema).max(CHAT_ROLES.length).meta({ description: 'Whom slow mode does not hold up.' }),
   followersMin: whole(SETTING_LIMITS.followersMin).meta({ description: 'Minutes that an account must be old to write; 0: off.' }),
   unique: z.boolean().meta({ description: 'Nothing that was said here within the last hour.' }),
   emoteOnly: z.boolean().meta({ description: 'Emoji alone.' }),
@@ -27,51 +31,60 @@ const settingsShape = {
   roomPerS: whole(SETTING_LIMITS.roomPerS).meta({ description: 'Messages a second of all together.' }),
   moderated: z.boolean().meta({ description: 'Automatic moderation.' }),
   links: z.enum(CHOICES.links),
-  allowedHosts: z.array(z.string().min(4).max(253)).max(100).meta({ description: 'Where links may always lead.' }),
+  allowedHosts: z
+    .array(text({ min: 4, max: 253, pattern: HOST_PATTERN }))
+    .max(100)
+    .meta({ description: 'Where links may always lead: host names in ASCII, each with all below it.' }),
   profanity: z.enum(CHOICES.profanity),
   spam: z.enum(CHOICES.spam),
   remote: z.enum(CHOICES.remote).meta({ description: 'A remote judge, where the service has one.' }),
   remoteFails: z.enum(CHOICES.remoteFails).meta({ description: 'What it means when that does not answer.' }),
 };
-const settingsSchema = z.strictObject(settingsShape);
+const settingsSchema = z.strictObject(settingsShape).meta({ id: 'RoomSettings' });
 
-const userSchema = z.strictObject({ id: z.string(), name: z.string(), role: z.string() });
-const roomSchema = z.strictObject({
-  id: z.uuid(),
-  slug: z.string(),
-  epoch: z.int(),
-  offset: z.int().meta({ description: 'Of the newest entry.' }),
-  members: z.int().min(0),
-  settings: settingsSchema.partial().meta({ description: 'All of them for those who moderate.' }),
-  pinned: z.strictObject({ mid: z.string(), offset: z.int(), user: userSchema, body: z.looseObject({}), at: z.iso.datetime() }).nullable(),
-  you: z.strictObject({ id: z.string(), role: roleSchema, mayWrite: z.boolean() }).nullable(),
-  waiting: z
-    .strictObject({ held: z.int().min(0), appeals: z.int().min(0) })
-    .nullable()
-    .meta({ description: 'For those who moderate: held messages and appeals that nobody has decided.' }),
-});
+const roomSchema = z
+  .strictObject({
+    id: z.uuid(),
+    slug: z.string(),
+    epoch: z.int(),
+    offset: z.int().meta({ description: 'Of the newest entry.' }),
+    members: z.int().min(0),
+    settings: z.strictObject(settingsShape).partial().meta({ id: 'ShownRoomSettings', description: 'All of them for those who moderate.' }),
+    pinned: z
+      .strictObject({ mid: z.string(), offset: z.int(), user: authorSchema, body: z.looseObject({}), at: z.iso.datetime() })
+      .meta({ id: 'PinnedMessage' })
+      .nullable(),
+    you: z.strictObject({ id: z.string(), role: chatRoleSchema, mayWrite: z.boolean() }).nullable(),
+    waiting: z
+      .strictObject({ held: z.int().min(0), appeals: z.int().min(0) })
+      .nullable()
+      .meta({ description: 'For those who moderate: held messages and appeals that nobody has decided.' }),
+  })
+  .meta({ id: 'Room' });
 
 const entrySchema = z
   .looseObject({ t: z.string(), room: z.uuid(), epoch: z.int(), offset: z.int(), at: z.number() })
-  .meta({ description: 'As the frames of the protocol: `msg`, `del`, `act`, `pin`, `now`, `gone`.' });
+  .meta({ id: 'RoomEntry', description: 'As the frames of the protocol: `msg`, `del`, `act`, `pin`, `now`, `gone`.' });
 
-const standingSchema = z.strictObject({
-  id: z.string(),
-  role: roleSchema,
-  ban: z.strictObject({ reason: z.string().nullable(), until: z.iso.datetime().nullable(), createdAt: z.iso.datetime() }).nullable(),
-  timeout: z.strictObject({ reason: z.string().nullable(), until: z.iso.datetime() }).nullable(),
-  warnings: z.array(z.strictObject({ id: z.uuid(), text: z.string(), at: z.iso.datetime() })).meta({ description: 'Not seen yet.' }),
-  appeal: z.strictObject({ id: z.uuid(), text: z.string(), accepted: z.boolean().nullable(), answer: z.string().nullable() }).nullable(),
-  held: z.array(
-    z.strictObject({
-      mid: z.string(),
-      text: z.string(),
-      state: z.enum(['waiting', 'approved', 'denied']),
-      reason: z.string().nullable(),
-      at: z.iso.datetime(),
-    }),
-  ),
-});
+const standingSchema = z
+  .strictObject({
+    id: z.string(),
+    role: chatRoleSchema,
+    ban: z.strictObject({ reason: z.string().nullable(), until: z.iso.datetime().nullable(), createdAt: z.iso.datetime() }).nullable(),
+    timeout: z.strictObject({ reason: z.string().nullable(), until: z.iso.datetime() }).nullable(),
+    warnings: z.array(z.strictObject({ id: z.uuid(), text: z.string(), at: z.iso.datetime() })).meta({ description: 'Not seen yet.' }),
+    appeal: z.strictObject({ id: z.uuid(), text: z.string(), accepted: z.boolean().nullable(), answer: z.string().nullable() }).nullable(),
+    held: z.array(
+      z.strictObject({
+        mid: z.string(),
+        text: z.string(),
+        state: z.enum(['waiting', 'approved', 'denied']),
+        reason: z.string().nullable(),
+        at: z.iso.datetime(),
+      }),
+    ),
+  })
+  .meta({ id: 'OwnRoomStanding' });
 
 /** What somebody may know of himself. */
 const standingView = ({ ban, timeout, warnings, appeal, held }: OwnStanding) => ({
@@ -90,14 +103,18 @@ const standingView = ({ ban, timeout, warnings, appeal, held }: OwnStanding) => 
   })),
 });
 
+/** Of a message, unless the service is set to less (`MAX_MESSAGE_SIZE`). */
+const MAX_TEXT_BYTES = 8192;
 /** Of one answer; more are on the next page. */
 const MAX_ENTRIES = 100;
 const COMMIT_MS = 10_000;
 const EXPORT_CHUNK_CHARS = 64 * 1024;
 
 /** Rooms for those who are in them, and for bots. What moderators do is in `room-moderation.ts`. */
-export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Audit, 'record'> }): Operation[] {
-  const { clock, audit } = options;
+export function roomOperations(
+  options: RoomOperationsOptions & { audit: Pick<Audit, 'record'>; maxTextBytes?: number | undefined },
+): Operation[] {
+  const { clock, audit, maxTextBytes = MAX_TEXT_BYTES } = options;
   const { here, channelOf, roomOf, moderatorOf, enter, within } = roomAccess(options);
 
   /** Rejects when he may not be in the room. */
@@ -115,7 +132,8 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       id: 'getRoom',
       method: 'get',
       path: '/rooms/{slug}',
-      summary: 'The chat room of a channel: what holds there now, and what one is in it.',
+      summary: 'Shows the chat room of a channel.',
+      description: 'Its settings, what is pinned, and what the caller is in it.',
       access: 'anyone',
       params: roomParams,
       status: 200,
@@ -146,11 +164,12 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       id: 'updateRoom',
       method: 'patch',
       path: '/rooms/{slug}',
-      summary: 'Sets up the room. Moderators change its modes by `setRoomModes`.',
+      summary: 'Changes the settings of a room.',
+      description: 'Settings that are not given stay as they are. Moderators change the room’s modes by `setRoomModes`.',
       access: 'channel.chat-settings',
       channelOf,
       params: roomParams,
-      body: settingsSchema.partial(),
+      body: z.strictObject(settingsShape).partial(),
       status: 200,
       answer: settingsSchema,
       errors: ['not_found'],
@@ -161,18 +180,13 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       id: 'listRoomMessages',
       method: 'get',
       path: '/rooms/{slug}/messages',
-      summary: 'What was said and done in the room: a page of entries, the oldest first; `next` is the `before` of the page before it.',
+      summary: 'Lists what was said and done in a room.',
+      description: 'A page of entries, the oldest first; `next` is the `before` of the page before it.',
       access: 'anyone',
       params: roomParams,
       query: z.strictObject({
-        before: z.coerce.number().int().min(1).max(Number.MAX_SAFE_INTEGER).optional().meta({ description: 'An offset, exclusive.' }),
-        limit: z.coerce
-          .number()
-          .int()
-          .min(1)
-          .max(MAX_ENTRIES)
-          .default(50)
-          .meta({ description: 'Entries a page; fewer when they are long.' }),
+        before: wholeInQuery(1, Number.MAX_SAFE_INTEGER, 'An offset, exclusive.').optional(),
+        limit: wholeInQuery(1, MAX_ENTRIES, 'Entries a page; fewer when they are long.').default(50),
       }),
       status: 200,
       answer: pageOf(entrySchema),
@@ -202,30 +216,34 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       id: 'postRoomMessage',
       method: 'post',
       path: '/rooms/{slug}/messages',
-      summary: 'Says something. The same key within 5 minutes is one message: send it again when there was no answer.',
+      summary: 'Posts a message.',
+      description: 'The same key within 5 minutes is one message: send it again when there was no answer.',
       access: 'anyone',
       params: roomParams,
       body: z.strictObject({
-        text: z.string().min(1).max(65_536),
-        key: z
-          .string()
-          .min(1)
-          .max(64)
-          .regex(/^[^\p{Cc}\p{Cs}]*$/u)
-          .meta({ description: 'Made by the client, another for each message.' }),
-        reply: z.string().regex(MID).optional().meta({ description: 'The `mid` of a message.' }),
+        text: text({
+          max: maxTextBytes,
+          maxBytes: maxTextBytes,
+          tooLong: { code: 'payload_too_large', refusal: 'too_long' },
+          pattern: PATTERNS.filled,
+          description: `At most ${maxTextBytes} bytes in UTF-8; more is refused with 413.`,
+        }),
+        key: text({ max: 64, pattern: PATTERNS.noControls, description: 'Made by the client, another for each message.' }),
+        reply: midSchema.optional(),
       }),
       status: 201,
-      answer: z.strictObject({
-        state: z.enum(['published', 'held']).meta({ description: '`held`: it waits for a moderator.' }),
-        mid: z.string(),
-        epoch: z.int().nullable(),
-        offset: z.int().nullable(),
-        dup: z.boolean(),
-      }),
+      answer: z
+        .strictObject({
+          state: z.enum(['published', 'held']).meta({ description: '`held`: it waits for a moderator.' }),
+          mid: z.string(),
+          epoch: z.int().nullable(),
+          offset: z.int().nullable(),
+          dup: z.boolean(),
+        })
+        .meta({ id: 'PostedMessage' }),
       errors: ['not_found', 'forbidden', 'conflict', 'busy'],
       unaudited: true,
-      async handle({ params, body, principal, client }) {
+      async handle({ params, body, principal, client, created }) {
         const { room, person, author } = await enter(principal, params.slug, client);
         mayWrite(person);
         return within(room, async (opened) => {
@@ -236,6 +254,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
             body: { text: body.text, ...(body.reply !== undefined && { reply: body.reply }) },
           });
           if (outcome.kind === 'refused') throw refused(outcome);
+          created(`/rooms/${params.slug}/messages/${outcome.mid}`);
           if (outcome.kind === 'held') return { state: 'held', mid: outcome.mid, epoch: null, offset: null, dup: false };
           const commit = await new Promise<Awaited<typeof outcome.committed> | undefined>((resolve) => {
             const cancel = clock.after(COMMIT_MS, () => resolve(undefined));
@@ -254,12 +273,13 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       id: 'listRoomMembers',
       method: 'get',
       path: '/rooms/{slug}/members',
-      summary: 'How many are in the room, and the first of those who are signed in, over all processes.',
+      summary: 'Shows how many people are in a room, and the first of them.',
+      description: 'Over all processes; those who are signed in are named.',
       access: 'anyone',
       params: roomParams,
-      query: z.strictObject({ limit: z.coerce.number().int().min(1).max(500).default(100) }),
+      query: z.strictObject({ limit: wholeInQuery(1, 500).default(100) }),
       status: 200,
-      answer: z.strictObject({ count: z.int(), items: z.array(z.strictObject({ id: z.string(), name: z.string() })), next: z.null() }),
+      answer: z.strictObject({ count: z.int(), items: z.array(personSchema), next: z.null() }).meta({ id: 'RoomMembers' }),
       errors: ['not_found', 'forbidden'],
       async handle({ params, query, principal, client }) {
         const { room, person, author } = await enter(principal, params.slug, client);
@@ -276,12 +296,13 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       id: 'exportRoom',
       method: 'get',
       path: '/rooms/{slug}/export',
-      summary: 'Everything that is in the room, in order, as JSON Lines: an entry a line. It is in the audit log that it was exported.',
+      summary: 'Exports everything that is in a room.',
+      description: 'JSON Lines, in order. The export is recorded in the audit log.',
       access: 'channel.chat-settings',
       channelOf,
       params: roomParams,
       status: 200,
-      answer: z.looseObject({ offset: z.int(), type: z.string(), at: z.iso.datetime() }),
+      answer: z.looseObject({ offset: z.int(), type: z.string(), at: z.iso.datetime() }).meta({ id: 'ExportedRoomEntry' }),
       contentType: 'application/jsonl',
       errors: ['not_found'],
       async handle({ channel, principal, client }) {
@@ -295,7 +316,8 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       id: 'getMyRoomStanding',
       method: 'get',
       path: '/rooms/{slug}/me',
-      summary: 'How one stands in the room: a ban, a timeout, warnings that one has not seen, and what became of messages that were held.',
+      summary: 'Shows how the caller stands in a room.',
+      description: 'A ban, a timeout, warnings that were not seen yet, and what became of messages that were held.',
       access: 'anyone',
       params: roomParams,
       status: 200,
@@ -311,7 +333,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       id: 'seeRoomWarning',
       method: 'post',
       path: '/rooms/{slug}/me/warnings/{id}',
-      summary: 'One has seen a warning.',
+      summary: 'Marks a warning as seen.',
       access: 'anyone',
       params: roomParams.extend({ id: z.uuid() }),
       status: 204,
@@ -326,18 +348,20 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       id: 'appealRoomBan',
       method: 'post',
       path: '/rooms/{slug}/appeals',
-      summary: 'Says something against one’s ban, once. The answer is in `getMyRoomStanding`.',
+      summary: 'Appeals against the caller’s ban.',
+      description: 'Once for each ban. The answer is in `getMyRoomStanding`.',
       access: 'anyone',
       params: roomParams,
-      body: z.strictObject({ text: z.string().trim().min(1).max(MAX_APPEAL_CHARS) }),
+      body: z.strictObject({ text: text({ max: MAX_APPEAL_CHARS, pattern: PATTERNS.lines, trimmed: true }) }),
       status: 201,
       answer: z.strictObject({ id: z.uuid() }),
       errors: ['not_found', 'forbidden', 'conflict'],
       unaudited: true,
-      async handle({ params, body, principal, client }) {
+      async handle({ params, body, principal, client, created }) {
         const { room, person, channelRole } = await enter(principal, params.slug, client);
         mayWrite(person);
         const { id } = await here().desk.appeal(room, moderatorOf({ principal, channelRole, client }), body.text);
+        created(`/rooms/${params.slug}/me`);
         return { id };
       },
     }),

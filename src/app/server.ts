@@ -18,7 +18,8 @@ import { accountOperations } from './accounts.js';
 import { apiKeyOperations } from './api-keys.js';
 import { auditOperations } from './audit.js';
 import { broadcastOperations } from './broadcasts.js';
-import { type Addresses, channelOperations, channelSchema, channelView, endGone, type LiveStatus } from './channels.js';
+import { type Addresses, channelOperations, channelView, endGone, type LiveStatus } from './channels.js';
+import { documentEndpoint } from './document-endpoint.js';
 import { encryptionKeyOperations } from './encryption-keys.js';
 import { type HealthCheck, sharedReadiness } from './health.js';
 import { keySetEndpoint } from './jwks.js';
@@ -26,7 +27,8 @@ import { ApiLimits } from './limits.js';
 import { type LinkSettings, linkOperations } from './links.js';
 import { type MeOperationsOptions, meOperations } from './me.js';
 import { memberOperations } from './members.js';
-import { type Client, checked, isAboutChannel, type Operation, openApiDocument } from './openapi.js';
+import { type Client, checked, isAboutChannel, type Operation } from './openapi.js';
+import { openApiDocument, printed } from './openapi-document.js';
 import { playbackKeyOperations } from './playback-keys.js';
 import { methodNotAllowed, reads } from './reads.js';
 import { readJson } from './request-body.js';
@@ -100,7 +102,7 @@ export function apiOperations(
     ...accountOperations({ ...access, endShows }),
     ...twoFactorOperations(access),
     ...apiKeyOperations(access),
-    ...memberOperations({ ...access, channelSchema, shownChannel: channelView({ live, addresses }) }),
+    ...memberOperations({ ...access, shownChannel: channelView({ live, addresses }) }),
     ...auditOperations(access),
     ...encryptionKeyOperations(access),
     ...webhookOperations(access.webhooks),
@@ -143,13 +145,8 @@ export function createApp(options: AppOptions): Koa {
   const router = new Router({ prefix: '/api/v1', sensitive: true });
   const operations = apiOperations(options);
   for (const operation of operations) mount(router, operation, options, limits);
-  const document = JSON.stringify(openApiDocument(operations, { version: options.version, publicUrl: options.addresses.publicUrl }));
-  router.get('/openapi.json', (ctx) => {
-    ctx.state.route = '/api/v1/openapi.json';
-    ctx.type = 'application/json';
-    ctx.set('Cache-Control', 'public, max-age=300');
-    ctx.body = document;
-  });
+  const document = printed(openApiDocument(operations, { version: options.version, publicUrl: options.addresses.publicUrl }));
+  router.get('/openapi.json', documentEndpoint(document, '/api/v1/openapi.json'));
   app.use(router.routes());
   app.use(router.allowedMethods());
   if (options.pages) app.use(options.pages.middleware);
@@ -265,10 +262,11 @@ function cors(allowedOrigins: readonly string[]): Koa.Middleware {
   return (ctx, next) => {
     const origin = ctx.get('origin');
     if (!ctx.path.startsWith('/api/') || allowedOrigins.length === 0) return next();
-    if (!everyone) ctx.vary('Origin');
+    // Also without an Origin, and for everyone: what a cache has kept of such an answer lacks the field that a page needs.
+    ctx.vary('Origin');
     if (origin === '' || !(everyone || allowedOrigins.includes(origin))) return next();
     ctx.set('Access-Control-Allow-Origin', everyone ? '*' : origin);
-    ctx.set('Access-Control-Expose-Headers', 'X-Request-Id, RateLimit, RateLimit-Policy, Retry-After');
+    ctx.set('Access-Control-Expose-Headers', 'X-Request-Id, RateLimit, RateLimit-Policy, Retry-After, Location, ETag');
     if (ctx.method !== 'OPTIONS' || ctx.get('access-control-request-method') === '') return next();
     ctx.state.route = 'preflight';
     ctx.set('Access-Control-Allow-Methods', 'GET, POST, PUT, PATCH, DELETE');
@@ -304,10 +302,10 @@ function mount(router: Router, operation: Operation, { access, log, countryOf }:
       if (operation.access !== 'anyone' && principal.kind === 'anonymous') throw new VezaError('unauthorized', 'Sign in first.');
       const params = checked(operation.params, ctx.params, 'path');
       const admitted = await admit(operation, principal, params, access);
-      const query = checked(operation.query, { ...ctx.query }, 'query');
+      const query = checked(operation.query, queryOf(ctx), 'query');
       // Read in any case, so that the connection can be used again.
       const given = operation.method === 'get' ? undefined : await readJson(ctx.req);
-      const body = checked(operation.body, operation.body ? (given ?? {}) : undefined, 'body');
+      const body = checked(operation.body, operation.body && given === undefined ? {} : given, 'body');
       let noted: { target?: string; details?: Readonly<Record<string, unknown>> } | undefined;
       const answer = await operation.handle({
         params,
@@ -320,6 +318,7 @@ function mount(router: Router, operation: Operation, { access, log, countryOf }:
           if (!admitted) throw new Error(`${operation.id} is not about a channel`);
           return admitted.channel;
         },
+        created: (location) => ctx.set('Location', location.startsWith('/') ? `/api/v1${location}` : location),
         audit: (more) => {
           noted = { ...noted, ...more };
         },
@@ -343,6 +342,16 @@ function mount(router: Router, operation: Operation, { access, log, countryOf }:
       } else if (operation.answer) ctx.body = answer;
     },
   );
+}
+
+/** As it stands, or none: `node:querystring` would make U+FFFD of what is no UTF-8, and take it for what was meant. */
+function queryOf(ctx: Koa.Context): object {
+  try {
+    decodeURIComponent(ctx.querystring.replaceAll('+', ' '));
+  } catch (error) {
+    throw new VezaError('bad_request', 'query: it is not percent-encoded UTF-8', { cause: error });
+  }
+  return { ...ctx.query };
 }
 
 /** What fails before the first piece is a problem document still. After it the connection is cut, so that a half is not taken for the whole. */

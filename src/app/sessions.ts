@@ -4,18 +4,21 @@ import type { Sessions } from '../access/tokens/sessions.js';
 import type { SigningKeys } from '../access/tokens/signing-keys.js';
 import { VezaError } from '../runtime/errors.js';
 import { isoOf, type Operation, operation, pageOf } from './openapi.js';
+import { text } from './request-schemas.js';
 
-const refreshTokenSchema = z.string().min(1).max(512);
+const refreshTokenSchema = text({ max: 512 });
 
-const sessionSchema = z.strictObject({
-  id: z.uuid(),
-  client: z.string().meta({ description: 'The user agent that it was last refreshed by.' }),
-  address: z.string(),
-  createdAt: z.iso.datetime(),
-  lastUsedAt: z.iso.datetime().meta({ description: 'When its access token was last refreshed.' }),
-  expiresAt: z.iso.datetime().meta({ description: 'Unless it is refreshed before; never later than 90 days after it was begun.' }),
-  current: z.boolean().meta({ description: 'The one that asks.' }),
-});
+const sessionSchema = z
+  .strictObject({
+    id: z.uuid(),
+    client: z.string().meta({ description: 'The user agent that it was last refreshed by.' }),
+    address: z.string(),
+    createdAt: z.iso.datetime(),
+    lastUsedAt: z.iso.datetime().meta({ description: 'When its access token was last refreshed.' }),
+    expiresAt: z.iso.datetime().meta({ description: 'Unless it is refreshed before; never later than 90 days after it was begun.' }),
+    current: z.boolean().meta({ description: 'The one that asks.' }),
+  })
+  .meta({ id: 'Session' });
 
 export interface SessionOperationsOptions {
   sessions: Sessions;
@@ -30,18 +33,17 @@ export function sessionOperations({ sessions, signingKeys, limits }: SessionOper
       id: 'refreshSession',
       method: 'post',
       path: '/auth/refresh',
-      summary:
-        'A new access token and a new refresh token. The old one is used up: used again, it ends the session, but for ten seconds in which it gives the same successor.',
+      summary: 'Renews an access token.',
+      description:
+        'The answer has a new refresh token as well, and the old one is used up: used again, it ends the session, except within ten seconds, in which it gives the same successor.',
       access: 'anyone',
       provenByBody: true,
       unaudited: true,
       body: z.strictObject({ refreshToken: refreshTokenSchema }),
       status: 200,
-      answer: z.strictObject({
-        accessToken: z.string(),
-        expiresIn: z.int().meta({ description: 'Seconds.' }),
-        refreshToken: z.string(),
-      }),
+      answer: z
+        .strictObject({ accessToken: z.string(), expiresIn: z.int().meta({ description: 'Seconds.' }), refreshToken: z.string() })
+        .meta({ id: 'Tokens' }),
       errors: ['unauthorized', 'rate_limited'],
       async handle({ body, client, proven }) {
         // A thousand listeners behind one address refresh, and only guessing is limited.
@@ -55,8 +57,9 @@ export function sessionOperations({ sessions, signingKeys, limits }: SessionOper
       id: 'logout',
       method: 'post',
       path: '/auth/logout',
-      summary:
-        'Ends the session that the refresh token, or without one the access token, belongs to. A session that is over already is no error.',
+      summary: 'Signs out.',
+      description:
+        'Ends the session that the refresh token belongs to, or without one the access token. A session that has ended already is no error.',
       access: 'anyone',
       provenByBody: 'or-header',
       unaudited: 'unless-noted',
@@ -83,7 +86,8 @@ export function sessionOperations({ sessions, signingKeys, limits }: SessionOper
       id: 'listMySessions',
       method: 'get',
       path: '/me/sessions',
-      summary: 'Where I am signed in, the last used first.',
+      summary: 'Lists where I am signed in.',
+      description: 'The session used last comes first.',
       access: 'account',
       status: 200,
       answer: pageOf(sessionSchema),
@@ -106,7 +110,8 @@ export function sessionOperations({ sessions, signingKeys, limits }: SessionOper
       id: 'endMySessions',
       method: 'delete',
       path: '/me/sessions',
-      summary: 'Signs me out everywhere, here too.',
+      summary: 'Signs me out everywhere.',
+      description: 'Also here.',
       access: 'account',
       status: 204,
       errors: [],
@@ -119,7 +124,7 @@ export function sessionOperations({ sessions, signingKeys, limits }: SessionOper
       id: 'endMySession',
       method: 'delete',
       path: '/me/sessions/{id}',
-      summary: 'Signs me out in one place.',
+      summary: 'Ends one of my sessions.',
       access: 'account',
       params: z.strictObject({ id: z.uuid() }),
       status: 204,
@@ -133,7 +138,8 @@ export function sessionOperations({ sessions, signingKeys, limits }: SessionOper
       id: 'rotateSigningKey',
       method: 'post',
       path: '/service/signing-keys',
-      summary: 'A new key to sign access tokens with, ahead of the daily change. It is published at once and signs twelve minutes later.',
+      summary: 'Makes a new key to sign access tokens with.',
+      description: 'Ahead of the daily change. The key is published at once and signs twelve minutes later.',
       access: 'service.keys',
       body: z.strictObject({
         revoke: z.boolean().default(false).meta({
@@ -141,15 +147,13 @@ export function sessionOperations({ sessions, signingKeys, limits }: SessionOper
         }),
       }),
       status: 201,
-      answer: z.strictObject({
-        kid: z.string(),
-        signsFrom: z.iso.datetime(),
-        signsUntil: z.iso.datetime(),
-      }),
+      answer: z.strictObject({ kid: z.string(), signsFrom: z.iso.datetime(), signsUntil: z.iso.datetime() }).meta({ id: 'SigningKey' }),
       errors: [],
-      async handle({ body, audit }) {
+      async handle({ body, audit, created }) {
         const { kid, signsFromMs, signsUntilMs } = await signingKeys.rotate(body);
         audit({ target: `signing-key:${kid}`, details: { revoke: body.revoke } });
+        // Beside the API, where other systems read it.
+        created('../../../.well-known/jwks.json');
         return { kid, signsFrom: isoOf(signsFromMs), signsUntil: isoOf(signsUntilMs) };
       },
     }),

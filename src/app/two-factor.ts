@@ -6,6 +6,8 @@ import { MAX_PASSKEY_NAME_CHARS, type Passkey, type Passkeys } from '../access/s
 import { RECOVERY_CODES, type TwoFactor, wrongCode } from '../access/second-factor/two-factor.js';
 import { VezaError } from '../runtime/errors.js';
 import { type Call, type Client, isoOf, type Operation, operation, pageOf } from './openapi.js';
+import { PATTERNS, text } from './request-schemas.js';
+import { passwordSchema, signedInSchema } from './sign-in.js';
 
 /** What is asked of accounts. */
 export interface FactorAccounts {
@@ -30,22 +32,16 @@ export interface FactorLimits {
 }
 
 /** A code of the app or a recovery code, as it is typed. */
-const codeSchema = z
-  .string()
-  .min(6)
-  .max(40)
-  .regex(/^[\w -]+$/)
-  .meta({ description: 'Six digits of the app, or a recovery code.' });
-const passwordSchema = z.string().min(1).max(1000);
+const codeSchema = text({
+  min: 6,
+  max: 40,
+  pattern: '^[A-Za-z0-9_ -]+$',
+  description: 'Six digits of the app, or a recovery code.',
+});
 const recoveryCodesSchema = z.array(z.string()).length(RECOVERY_CODES).meta({ description: 'Shown once; each is good once.' });
 const tokenShape = { accessToken: z.string(), expiresIn: z.int().meta({ description: 'Seconds.' }) };
 
-const base64url = (maxChars: number) =>
-  z
-    .string()
-    .min(1)
-    .max(maxChars)
-    .regex(/^[\w-]+=*$/);
+const base64url = (max: number) => text({ max, pattern: '^[A-Za-z0-9_-]+=*$' });
 const transportsSchema = z.array(z.enum(['ble', 'cable', 'hybrid', 'internal', 'nfc', 'smart-card', 'usb'])).max(8);
 /** `PublicKeyCredential.toJSON()`: browsers add members, so what is not known is dropped and not refused. */
 const registrationSchema = z.object({
@@ -55,7 +51,12 @@ const registrationSchema = z.object({
   response: z.object({
     clientDataJSON: base64url(8192),
     attestationObject: base64url(16384),
-    transports: transportsSchema.optional().catch(undefined),
+    // What browsers invent later is no reason to refuse a passkey: it is a hint for the next sign-in.
+    transports: z
+      .unknown()
+      .transform((given) => transportsSchema.safeParse(given).data)
+      .optional()
+      .meta({ description: 'WebAuthn’s `getTransports()`; what is not known is not kept.' }),
   }),
   clientExtensionResults: z.object({}).optional(),
 });
@@ -71,13 +72,17 @@ const assertionSchema = z.object({
   }),
   clientExtensionResults: z.object({}).optional(),
 });
-const webAuthnOptions = z.record(z.string(), z.unknown()).meta({ description: 'WebAuthn options in JSON, for `parse…OptionsFromJSON`.' });
-const passkeySchema = z.strictObject({
-  id: z.string(),
-  name: z.string(),
-  createdAt: z.iso.datetime(),
-  lastUsedAt: z.iso.datetime().nullable(),
-});
+const webAuthnOptions = z
+  .record(z.string(), z.unknown())
+  .meta({ id: 'WebAuthnOptions', description: 'WebAuthn options in JSON, for `parse…OptionsFromJSON`.' });
+const passkeySchema = z
+  .strictObject({
+    id: z.string(),
+    name: z.string(),
+    createdAt: z.iso.datetime(),
+    lastUsedAt: z.iso.datetime().nullable(),
+  })
+  .meta({ id: 'Passkey' });
 const shownPasskey = (passkey: Passkey): z.infer<typeof passkeySchema> => ({
   id: passkey.id,
   name: passkey.name,
@@ -117,7 +122,8 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       id: 'beginTotp',
       method: 'post',
       path: '/me/totp',
-      summary: 'A secret for an authenticator app. It counts once a code of it was confirmed.',
+      summary: 'Makes a secret for an authenticator app.',
+      description: 'It counts once a code of it was confirmed (`confirmTotp`).',
       access: 'account',
       status: 200,
       answer: z.strictObject({
@@ -135,7 +141,8 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       id: 'confirmTotp',
       method: 'post',
       path: '/me/totp/confirm',
-      summary: 'The first code switches the second factor on. This session counts as signed in with it from now on; all others end.',
+      summary: 'Switches the authenticator app on with its first code.',
+      description: 'This session counts as signed in with a second factor from then on; all others end.',
       access: 'account',
       body: z.strictObject({ code: codeSchema }),
       status: 200,
@@ -154,7 +161,8 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       id: 'removeTotp',
       method: 'post',
       path: '/me/totp/remove',
-      summary: 'Switches the authenticator app off; its recovery codes go with it.',
+      summary: 'Switches the authenticator app off.',
+      description: 'Its recovery codes are void.',
       access: 'account',
       body: z.strictObject({ password: passwordSchema, code: codeSchema }),
       status: 204,
@@ -172,7 +180,8 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       id: 'renewRecoveryCodes',
       method: 'post',
       path: '/me/recovery-codes',
-      summary: 'New recovery codes; the old ones are void.',
+      summary: 'Makes new recovery codes.',
+      description: 'The old ones are void.',
       access: 'account',
       body: z.strictObject({ code: codeSchema }),
       status: 200,
@@ -189,7 +198,8 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       id: 'listPasskeys',
       method: 'get',
       path: '/me/passkeys',
-      summary: 'Passkeys of this account, newest first.',
+      summary: 'Lists my passkeys.',
+      description: 'The newest first.',
       access: 'account',
       status: 200,
       answer: pageOf(passkeySchema),
@@ -200,7 +210,8 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       id: 'beginPasskey',
       method: 'post',
       path: '/me/passkeys/options',
-      summary: 'What `navigator.credentials.create` is given. Good for 5 minutes, once.',
+      summary: 'Gives the options for `navigator.credentials.create`.',
+      description: 'Good for 5 minutes, once.',
       access: 'account',
       status: 200,
       answer: webAuthnOptions,
@@ -215,25 +226,22 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       id: 'createPasskey',
       method: 'post',
       path: '/me/passkeys',
-      summary: 'Registers what `navigator.credentials.create` has answered.',
+      summary: 'Registers a passkey.',
+      description: 'With what `navigator.credentials.create` has answered.',
       access: 'account',
       body: z.strictObject({
-        name: z
-          .string()
-          .trim()
-          .min(1)
-          .max(MAX_PASSKEY_NAME_CHARS)
-          .regex(/^\P{Cc}*$/u),
+        name: text({ max: MAX_PASSKEY_NAME_CHARS, pattern: PATTERNS.song, trimmed: true }),
         response: registrationSchema,
       }),
       status: 201,
       answer: passkeySchema,
       errors: ['conflict', 'not_found', 'second_factor_missing'],
-      async handle({ principal, body, audit }) {
+      async handle({ principal, body, audit, created }) {
         await provenAsFarAsPossible(principal);
         const response = { ...body.response, clientExtensionResults: {} } as RegistrationResponseJSON;
         const passkey = await passkeys.register(principal.accountId!, body.name, response);
         audit({ target: `passkey:${passkey.id.slice(0, 64)}` });
+        created(`/me/passkeys/${passkey.id}`);
         return shownPasskey(passkey);
       },
     }),
@@ -241,7 +249,7 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       id: 'deletePasskey',
       method: 'delete',
       path: '/me/passkeys/{id}',
-      summary: 'This passkey opens the account no more.',
+      summary: 'Deletes a passkey.',
       access: 'account',
       params: z.strictObject({ id: base64url(1400) }),
       status: 204,
@@ -258,7 +266,8 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       path: '/auth/passkey/options',
       provenByBody: true,
       unaudited: true,
-      summary: 'What `navigator.credentials.get` is given. Good for 5 minutes, once.',
+      summary: 'Gives the options for `navigator.credentials.get`.',
+      description: 'Good for 5 minutes, once.',
       access: 'anyone',
       status: 200,
       answer: z.strictObject({ options: webAuthnOptions, challengeId: z.uuid() }),
@@ -270,15 +279,12 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       method: 'post',
       path: '/auth/passkey',
       provenByBody: true,
-      summary: 'Signs in with what `navigator.credentials.get` has answered. It counts as a second factor.',
+      summary: 'Signs in with a passkey.',
+      description: 'With what `navigator.credentials.get` has answered. It counts as a second factor.',
       access: 'anyone',
       body: z.strictObject({ challengeId: z.uuid(), response: assertionSchema }),
       status: 200,
-      answer: z.strictObject({
-        ...tokenShape,
-        refreshToken: z.string(),
-        user: z.strictObject({ id: z.uuid(), email: z.string(), name: z.string(), role: z.string() }),
-      }),
+      answer: signedInSchema,
       errors: ['invalid_credentials', 'rate_limited'],
       async handle({ body, client, audit, proven }) {
         const { userHandle, ...rest } = body.response.response;
@@ -312,7 +318,8 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       id: 'removeSecondFactor',
       method: 'delete',
       path: '/accounts/{id}/second-factor',
-      summary: 'For somebody who has lost it: removes app, recovery codes and passkeys of an account, and ends its sessions.',
+      summary: 'Removes the second factor of an account.',
+      description: 'For people who have lost it: removes app, recovery codes and passkeys, and ends the account’s sessions.',
       access: 'accounts.manage',
       params: z.strictObject({ id: z.uuid() }),
       status: 204,

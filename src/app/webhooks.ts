@@ -6,6 +6,7 @@ import { MAX_OUTBOUND_URL_CHARS } from '../backing/outbound-address.js';
 import type { ErrorCode } from '../runtime/errors.js';
 import { slugParams } from './channels.js';
 import { type Call, isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
+import { text } from './request-schemas.js';
 
 const webhookId = { webhookId: z.uuid() };
 const deliveryId = { deliveryId: z.uuid() };
@@ -31,9 +32,14 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
   const access = isOfChannel ? 'channel.webhooks' : 'service.webhooks';
   const missing: ErrorCode[] = ['not_found'];
   const channelId = (call: Pick<Call, 'channel'>) => (isOfChannel ? call.channel.id : undefined);
+  const rootOf = (call: Pick<Call, 'channel'>) => (isOfChannel ? `/channels/${call.channel.slug}/webhooks` : '/webhooks');
 
-  const urlSchema = z.string().min(1).max(MAX_OUTBOUND_URL_CHARS).meta({
-    description: 'https:// or http://, in the public internet unless an operator allows more; no name and password, no redirect.',
+  const urlSchema = text({
+    max: MAX_OUTBOUND_URL_CHARS,
+    format: 'uri',
+    pattern: '^[Hh][Tt][Tt][Pp][Ss]?://[^\\x00-\\x20]+$',
+    description:
+      'In the public internet unless an operator allows more; no name and password, port 80, 443 or from 1024. What is not is refused with 400. Redirects are not followed.',
   });
   const eventsSchema = z
     .array(z.enum(isOfChannel ? CHANNEL_EVENTS : ALL_EVENTS))
@@ -45,7 +51,8 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       id: name('list', 'Webhooks'),
       method: 'get',
       path: root,
-      summary: `Webhooks of ${where}, oldest first; all on one page.`,
+      summary: `Lists the webhooks of ${where}.`,
+      description: 'The oldest first; all on one page.',
       access,
       params: rootParams,
       status: 200,
@@ -57,17 +64,19 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       id: name('create', 'Webhook'),
       method: 'post',
       path: root,
-      summary: `A webhook of ${where}, told of events ${isOfChannel ? 'of this channel' : 'of every channel and of accounts'}; at most 20.`,
+      summary: `Makes a webhook of ${where}.`,
+      description: `It is told of events ${isOfChannel ? 'of this channel' : 'of every channel and of accounts'}. There are at most 20.`,
       access,
       params: rootParams,
       body: z.strictObject({ url: urlSchema, events: eventsSchema }),
       status: 201,
-      answer: z.strictObject({ webhook: webhookSchema, secret: secretSchema }),
+      answer: newWebhookSchema,
       errors: ['conflict'],
       async handle(call) {
-        const { body, principal, audit } = call;
+        const { body, principal, audit, created } = call;
         const { webhook, secret } = await webhooks.create(channelId(call), body, principal);
         audit({ target: `webhook:${webhook.id}`, details: { host: new URL(webhook.url).host, events: webhook.events } });
+        created(`${rootOf(call)}/${webhook.id}`);
         return { webhook: shown(webhook), secret };
       },
     }),
@@ -75,7 +84,7 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       id: name('get', 'Webhook'),
       method: 'get',
       path: one,
-      summary: 'One webhook.',
+      summary: `Shows a webhook of ${where}.`,
       access,
       params,
       status: 200,
@@ -87,7 +96,8 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       id: name('update', 'Webhook'),
       method: 'patch',
       path: one,
-      summary: 'Changes what is given. What waits for one that is turned off waits on, for three days.',
+      summary: `Changes a webhook of ${where}.`,
+      description: 'Members that are not given stay as they are. Deliveries for a webhook that is turned off wait, for three days.',
       access,
       params,
       body: z.strictObject({ url: urlSchema.optional(), events: eventsSchema.optional(), active: z.boolean().optional() }),
@@ -106,7 +116,7 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       id: name('delete', 'Webhook'),
       method: 'delete',
       path: one,
-      summary: 'Deletes it with its deliveries.',
+      summary: `Deletes a webhook of ${where} with its deliveries.`,
       access,
       params,
       status: 204,
@@ -120,7 +130,8 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       id: name('replace', 'WebhookSecret'),
       method: 'post',
       path: `${one}/secret`,
-      summary: 'A new secret. Deliveries are signed with both until the time is up.',
+      summary: `Makes a new secret for a webhook of ${where}.`,
+      description: 'Deliveries are signed with both until the time is up.',
       access,
       params,
       body: z.strictObject({
@@ -129,11 +140,12 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
         }),
       }),
       status: 201,
-      answer: z.strictObject({ secret: secretSchema }),
+      answer: webhookSecretSchema,
       errors: missing,
       async handle(call) {
         const { body, params, audit } = call;
         audit({ target: `webhook:${params.webhookId}`, details: body });
+        call.created(`${rootOf(call)}/${params.webhookId}`);
         return { secret: await webhooks.replaceSecret(channelId(call), params.webhookId, body.overlapS) };
       },
     }),
@@ -141,7 +153,8 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       id: name('test', 'Webhook'),
       method: 'post',
       path: `${one}/test`,
-      summary: 'Sends `webhook.test` now, once, and tells what came of it; within 10 s.',
+      summary: `Tries a webhook of ${where}.`,
+      description: 'Sends `webhook.test` now, once, and tells what came of it; within 10 s.',
       access,
       params,
       status: 200,
@@ -157,7 +170,8 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       id: name('list', 'WebhookDeliveries'),
       method: 'get',
       path: `${one}/deliveries`,
-      summary: 'What was sent, or is to be; newest first. Kept for 30 days.',
+      summary: `Lists the deliveries of a webhook of ${where}.`,
+      description: 'What was sent, or is to be; the newest first. Kept for 30 days.',
       access,
       params,
       query: z.strictObject(pageQuery),
@@ -175,7 +189,8 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       id: name('retry', 'WebhookDelivery'),
       method: 'post',
       path: `${one}/deliveries/{deliveryId}/retry`,
-      summary: 'Sends it again now, under the same id.',
+      summary: `Sends a delivery of a webhook of ${where} again.`,
+      description: 'Now, under the same id.',
       access,
       params: deliveryParams,
       status: 202,
@@ -192,27 +207,34 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
 
 const secretSchema = z.string().meta({ description: '`whsec_…`; shown once. Deliveries are signed with it.' });
 
-const webhookSchema = z.strictObject({
-  id: z.uuid(),
-  url: z.string(),
-  events: z.array(z.enum(ALL_EVENTS)),
-  active: z.boolean(),
-  note: z.string().nullable().meta({ description: 'Why it was turned off without being asked.' }),
-  failingSince: z.iso.datetime().nullable().meta({ description: 'Since when nothing was taken; null while things are.' }),
-  createdAt: z.iso.datetime(),
-});
+const webhookSchema = z
+  .strictObject({
+    id: z.uuid(),
+    url: z.string(),
+    events: z.array(z.enum(ALL_EVENTS)),
+    active: z.boolean(),
+    note: z.string().nullable().meta({ description: 'Why it was turned off without being asked.' }),
+    failingSince: z.iso.datetime().nullable().meta({ description: 'Since when nothing was taken; null while things are.' }),
+    createdAt: z.iso.datetime(),
+  })
+  .meta({ id: 'Webhook' });
 
-const deliverySchema = z.strictObject({
-  id: z.uuid().meta({ description: 'The `Veza-Delivery` of each try.' }),
-  event: z.string(),
-  state: z.enum(['pending', 'delivered', 'failed']).meta({ description: '`failed`: given up.' }),
-  createdAt: z.iso.datetime(),
-  attempts: z.int().min(0),
-  nextAttemptAt: z.iso.datetime().nullable(),
-  deliveredAt: z.iso.datetime().nullable(),
-  lastStatus: z.int().nullable().meta({ description: 'What the receiver answered; null when it did not.' }),
-  lastError: z.string().nullable(),
-});
+const deliverySchema = z
+  .strictObject({
+    id: z.uuid().meta({ description: 'The `Veza-Delivery` of each try.' }),
+    event: z.string(),
+    state: z.enum(['pending', 'delivered', 'failed']).meta({ description: '`failed`: given up.' }),
+    createdAt: z.iso.datetime(),
+    attempts: z.int().min(0),
+    nextAttemptAt: z.iso.datetime().nullable(),
+    deliveredAt: z.iso.datetime().nullable(),
+    lastStatus: z.int().nullable().meta({ description: 'What the receiver answered; null when it did not.' }),
+    lastError: z.string().nullable(),
+  })
+  .meta({ id: 'WebhookDelivery' });
+
+const newWebhookSchema = z.strictObject({ webhook: webhookSchema, secret: secretSchema }).meta({ id: 'NewWebhook' });
+const webhookSecretSchema = z.strictObject({ secret: secretSchema }).meta({ id: 'WebhookSecret' });
 
 const isoOrNull = (wallMs: number | undefined) => (wallMs === undefined ? null : isoOf(wallMs));
 

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Database, Queryable } from '../backing/database.js';
 import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
+import { characterCount } from '../runtime/text.js';
 import type { Person, Sanctions } from './sanctions.js';
 
 export const MAX_APPEAL_CHARS = 2000;
@@ -91,7 +92,7 @@ export class Appeals {
 
 function checked(text: string, maxChars: number, at: string): string {
   const trimmed = text.trim();
-  if (trimmed === '' || trimmed.length > maxChars || !LINES.test(trimmed))
+  if (trimmed === '' || characterCount(trimmed) > maxChars || !LINES.test(trimmed))
     throw new VezaError('bad_request', `${at}: 1 to ${maxChars} characters.`, { details: { at } });
   return trimmed;
 }

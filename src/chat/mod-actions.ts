@@ -1,4 +1,5 @@
 import { VezaError } from '../runtime/errors.js';
+import { characterCount } from '../runtime/text.js';
 import { isUserId } from '../runtime/user-id.js';
 import { checkTerms, MAX_TERM_LENGTH, MAX_TERMS } from './moderation/terms.js';
 
@@ -113,7 +114,7 @@ const reasonIn = (frame: Frame): { reason?: string } =>
 function textIn(frame: Frame, name: string, maxChars: number): string {
   const value = frame[name];
   const text = typeof value === 'string' && value.length <= 4 * maxChars ? value.trim() : '';
-  if (text === '' || text.length > maxChars || !LINE.test(text)) throw wrong(name, `1 to ${maxChars} characters on one line`);
+  if (text === '' || characterCount(text) > maxChars || !LINE.test(text)) throw wrong(name, `1 to ${maxChars} characters on one line`);
   return text;
 }
 

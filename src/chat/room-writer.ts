@@ -3,7 +3,7 @@ import type { AppendOutcome, LogEntry, RoomLog } from '../backing/room-log.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
-import { uncleanTextIn } from '../runtime/text.js';
+import { characterCount, uncleanTextIn } from '../runtime/text.js';
 import type { Archive, Stored } from './archive.js';
 import { type Del, delAt, factsOf, logKeyOf, midOf } from './frame.js';
 import type { History } from './history.js';
@@ -399,7 +399,7 @@ async function eraseHeld(
 
 const isKey = (key: string) =>
   key.length >= 1 &&
-  key.length <= MAX_KEY_CHARS &&
+  characterCount(key) <= MAX_KEY_CHARS &&
   uncleanTextIn(key) === undefined &&
   ![...key].some((letter) => letter < ' ' || letter === '\x7f');
 

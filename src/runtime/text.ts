@@ -30,3 +30,10 @@ function pathOf(place: Place | undefined): string[] {
   for (let at = place; at; at = at.of) names.push(at.name);
   return names.reverse();
 }
+
+/** Characters (code points) of a text: what people and JSON Schema count, where `length` counts the halves of some twice. */
+export function characterCount(text: string): number {
+  let count = 0;
+  for (const _ of text) count++;
+  return count;
+}

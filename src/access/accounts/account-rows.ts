@@ -1,5 +1,6 @@
 import type { Database, Queryable } from '../../backing/database.js';
 import { VezaError } from '../../runtime/errors.js';
+import { characterCount } from '../../runtime/text.js';
 import type { Role } from '../roles.js';
 import { isSeen, PLAIN_LINE } from '../shown-text.js';
 import { emailAddress } from './email-address.js';
@@ -123,7 +124,7 @@ export async function listRows(
 /** What stands in front of other people: one line that is seen, and nothing that turns its direction round. Throws `bad_request`. */
 export function checkedName(given: string): string {
   const name = given.trim().normalize('NFC');
-  if ([...name].length > MAX_NAME_CHARS || !PLAIN_LINE.test(name) || !isSeen(name)) {
+  if (characterCount(name) > MAX_NAME_CHARS || !PLAIN_LINE.test(name) || !isSeen(name)) {
     throw new VezaError('bad_request', `A name is 1 to ${MAX_NAME_CHARS} characters on one line.`, { details: { at: 'body.name' } });
   }
   return name;

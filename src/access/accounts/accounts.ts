@@ -2,6 +2,7 @@ import type { Database, Queryable } from '../../backing/database.js';
 import { addressGroup } from '../../runtime/addresses.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
+import { characterCount } from '../../runtime/text.js';
 import type { Audit } from '../audit.js';
 import { ANONYMOUS, outranks, type Principal, type Role } from '../roles.js';
 import { exportAccount } from './account-export.js';
@@ -264,7 +265,7 @@ export class Accounts {
   async ban(by: Principal, accountId: string, reason: string | undefined): Promise<Account> {
     const { clock, oneTimeLinks, sessions, apiKeys, events } = this.#options;
     const text = reason?.trim().normalize('NFC') || undefined;
-    if (text !== undefined && (text.length > MAX_BAN_REASON_CHARS || /[\p{Cc}\p{Cs}]/u.test(text))) {
+    if (text !== undefined && (characterCount(text) > MAX_BAN_REASON_CHARS || /[\p{Cc}\p{Cs}]/u.test(text))) {
       throw new VezaError('bad_request', `A reason is at most ${MAX_BAN_REASON_CHARS} characters on one line.`, {
         details: { at: 'body.reason' },
       });

@@ -86,7 +86,7 @@ export function acceptsGzip(req: IncomingMessage): boolean {
 }
 
 /** If-None-Match by weak comparison (RFC 9110 §13.1.2). */
-function matches(req: IncomingMessage, etag: string): boolean {
+export function matches(req: IncomingMessage, etag: string): boolean {
   const header = req.headers['if-none-match'];
   if (header === undefined) return false;
   return header === '*' || header.split(',').some((tag) => tag.trim().replace(/^W\//, '') === etag.replace(/^W\//, ''));

@@ -1,4 +1,5 @@
 import { VezaError } from '../../runtime/errors.js';
+import { characterCount } from '../../runtime/text.js';
 import { type Folded, fold, KIND, WORD } from './fold.js';
 import { type Reading, read } from './readings.js';
 
@@ -12,9 +13,10 @@ export function checkTerms(terms: readonly string[], name: string): void {
   if (terms.length > MAX_TERMS) throw new VezaError('bad_request', `${name}: ${terms.length} terms; at most ${MAX_TERMS} are allowed`);
   let length = 0;
   for (const term of terms) {
-    if (term.length > MAX_TERM_LENGTH)
-      throw new VezaError('bad_request', `${name}: a term has ${term.length} characters; at most ${MAX_TERM_LENGTH} are allowed`);
-    length += term.length;
+    const characters = characterCount(term);
+    if (characters > MAX_TERM_LENGTH)
+      throw new VezaError('bad_request', `${name}: a term has ${characters} characters; at most ${MAX_TERM_LENGTH} are allowed`);
+    length += characters;
     const text = fold(term.replaceAll('*', ''))?.text.trim() ?? '';
     if (text === '') throw new VezaError('bad_request', `${name}: the term "${term}" has nothing to look for; write a word or a phrase`);
     if (text.length < 2 && text.charCodeAt(0) < 0x80 && term.includes('*'))
