@@ -27,6 +27,15 @@ const TAGS: readonly (readonly [name: string, description: string, of: (operatio
 const RESPONSE_TO: Readonly<Record<number, string>> = { 200: 'Done.', 201: 'Created.', 202: 'Accepted.', 204: 'Done; no content.' };
 /** What every operation may be answered, by the listener, the limits or a part that is away. */
 const ALWAYS: readonly ErrorCode[] = ['bad_request', 'rate_limited', 'internal', 'unavailable'];
+/** By the listener, before it is known which operation is asked for. */
+const UNREAD: readonly ErrorCode[] = [
+  'request_timeout',
+  'uri_too_long',
+  'expectation_failed',
+  'head_too_large',
+  'not_implemented',
+  'version_not_supported',
+];
 const WITH_BODY: readonly ErrorCode[] = ['payload_too_large', 'unsupported_media'];
 
 const HEADERS = {
@@ -46,6 +55,7 @@ const HEADERS = {
   },
   'Retry-After': { description: 'Seconds until it is worth another try.', schema: { type: 'integer', minimum: 1 }, example: 30 },
   'WWW-Authenticate': { description: 'RFC 6750.', schema: { type: 'string' }, example: 'Bearer realm="veza"' },
+  Allow: { description: 'The methods that the address takes.', schema: { type: 'string' }, example: 'GET, HEAD, PATCH' },
   Location: {
     description: 'Where what was made is found.',
     required: true,
@@ -101,12 +111,13 @@ class Components {
   problem(status: number, codes: readonly ErrorCode[]): Json {
     const name = [status, ...codes].join('-');
     const more: HeaderName[] = [
-      ...ANSWER_HEADERS,
+      ...(codes.some((code) => UNREAD.includes(code)) ? [] : ANSWER_HEADERS),
+      ...(status === 405 ? (['Allow'] as const) : []),
       ...(status === 429 || status === 503 ? (['Retry-After'] as const) : []),
       ...(status === 401 ? (['WWW-Authenticate'] as const) : []),
     ];
     this.responses[name] ??= {
-      description: codes.map((code) => `\`${code}\``).join(', '),
+      description: `${codes.map((code) => `\`${code}\``).join(', ')}${status === 405 ? ', to other methods than those of this path' : ''}`,
       headers: headers(...more),
       content: {
         'application/problem+json': {
@@ -247,7 +258,7 @@ const nameIn = ({ $ref }: Json): string => String($ref).split('/').at(-1)!;
 /** By status. */
 function problemsOf(operation: Operation): Map<number, ErrorCode[]> {
   const { access, method, errors, provenByBody } = operation;
-  const codes = new Set<ErrorCode>([...ALWAYS, ...errors]);
+  const codes = new Set<ErrorCode>([...ALWAYS, ...UNREAD, 'method_not_allowed', ...errors]);
   // Where none is needed, too: a token that is not good never counts as none.
   if (!provenByBody) codes.add('unauthorized');
   if (access !== 'anyone') codes.add('forbidden');

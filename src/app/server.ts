@@ -302,7 +302,7 @@ function mount(router: Router, operation: Operation, { access, log, countryOf }:
       if (operation.access !== 'anyone' && principal.kind === 'anonymous') throw new VezaError('unauthorized', 'Sign in first.');
       const params = checked(operation.params, ctx.params, 'path');
       const admitted = await admit(operation, principal, params, access);
-      const query = checked(operation.query, queryOf(ctx), 'query');
+      const query = checked(operation.query, queryIn(ctx), 'query');
       // Read in any case, so that the connection can be used again.
       const given = operation.method === 'get' ? undefined : await readJson(ctx.req);
       const body = checked(operation.body, operation.body && given === undefined ? {} : given, 'body');
@@ -345,7 +345,7 @@ function mount(router: Router, operation: Operation, { access, log, countryOf }:
 }
 
 /** As it stands, or none: `node:querystring` would make U+FFFD of what is no UTF-8, and take it for what was meant. */
-function queryOf(ctx: Koa.Context): object {
+function queryIn(ctx: Koa.Context): object {
   try {
     decodeURIComponent(ctx.querystring.replaceAll('+', ' '));
   } catch (error) {
