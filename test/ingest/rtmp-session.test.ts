@@ -136,6 +136,37 @@ test('the end: deleteStream and closeStream finish, and the connection may publi
   assert.equal(await source.ended(), 'lost');
 });
 
+test('the end of a stream that is not the published one ends nothing', async (t) => {
+  const world = await setUpRtmp(t);
+  const sound = await toneFrames('aac', { seconds: 0.2 });
+  const publisher = await onAir(t, world);
+  await publisher.play(sound);
+  const source = await world.gate.source();
+  publisher.command('createStream', null);
+  for (const id of [0, 2, 7, -1, 1.5]) publisher.command('deleteStream', null, id);
+  publisher.command('FCUnpublish', null, 'another');
+  publisher.message(MESSAGE.command, encodeAmf0('closeStream', 0, null), 3, 2);
+  await publisher.play(sound);
+  // Answered in order: when this one is, the others have been read.
+  publisher.command('_checkbw', null);
+  const replies = () => publisher.received.filter(({ name }) => name === '_result').length;
+  await publisher.until(() => replies() >= 9);
+  assert.equal(source.how, undefined);
+  publisher.command('FCUnpublish', null, 'secret?of=a-query');
+  assert.equal(await source.ended(), 'finished');
+});
+
+test('each stream that is created has a number of its own', async (t) => {
+  const world = await setUpRtmp(t);
+  const publisher = await opened(t, world);
+  await publisher.handshake();
+  await publisher.connect();
+  for (let count = 0; count < 3; count++) publisher.command('createStream', null);
+  const ids = () => publisher.received.filter(({ name }) => name === '_result').map(({ args }) => args[1]);
+  await publisher.until(() => ids().length === 4);
+  assert.deepEqual(ids().slice(1), [1, 2, 3]);
+});
+
 test('what follows publish at once waits for the key', async (t) => {
   const world = await setUpRtmp(t);
   let decide = () => {};

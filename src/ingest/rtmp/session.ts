@@ -40,7 +40,7 @@ export interface SessionContext {
 
 const APP = 'live';
 const HANDSHAKE_BYTES = 1536;
-const STREAM_ID = 1;
+const FIRST_STREAM_ID = 1;
 const OUT_CHUNK_BYTES = 4096;
 /** What we ask the client to acknowledge by, and how often we do until it has said. */
 const WINDOW_BYTES = 2_500_000;
@@ -77,6 +77,11 @@ export class RtmpSession {
   /** Read from the socket and not yet parsed, while the gate decides. */
   #rest: Buffer = Buffer.alloc(0);
   #client = '';
+  /** What the next `createStream` is answered. */
+  #nextStreamId = FIRST_STREAM_ID;
+  /** The stream that is, or was last, published on, and its name. */
+  #streamId = FIRST_STREAM_ID;
+  #streamKey = '';
   #channel: string | undefined;
   #admission: Admission | undefined;
   #audio: AudioUnwrapper | undefined;
@@ -265,13 +270,17 @@ export class RtmpSession {
       case 'play2':
         throw new RtmpRefusal('NetStream.Play.Failed', 'this address takes broadcasts; listeners use HLS, DASH or /listen');
       case 'createStream':
-        this.#reply('_result', transaction, null, STREAM_ID);
+        this.#reply('_result', transaction, null, this.#nextStreamId++);
         break;
+      // OBS and librtmp send the first two, ffmpeg too; whichever comes first ends it. Each may be of another stream than the published one.
       case 'FCUnpublish':
+        if (nameOf(args[1]) === '' || nameOf(args[1]) === this.#streamKey) this.#finish();
+        break;
       case 'deleteStream':
+        if (typeof args[1] !== 'number' || this.#isPublished(args[1])) this.#finish();
+        break;
       case 'closeStream':
-        // OBS and librtmp send the first two, ffmpeg too; whichever comes first ends it.
-        this.#finish();
+        if (streamId === 0 || this.#isPublished(streamId)) this.#finish();
         break;
       case '_result':
       case '_error':
@@ -322,9 +331,11 @@ export class RtmpSession {
   #onPublish(streamId: number, name: Amf): void {
     const { limits, gate, protocol } = this.#context;
     if (this.#phase !== 'idle') throw violation('publish while on air');
-    const streamKey = textOf(name).replace(/\?.*$/s, '');
+    const streamKey = nameOf(name);
     if (streamKey === '') throw new RtmpRefusal('NetStream.Publish.Denied', 'no stream key: it is the stream name');
     if (streamKey.length > limits.keyChars) throw new RtmpRefusal('NetStream.Publish.Denied', 'no such stream key');
+    this.#streamId = streamId;
+    this.#streamKey = streamKey;
     this.#enter('deciding', limits.admitMs);
     // What follows waits for the gate: some encoders send their sequence header without waiting for an answer.
     this.#reader.pause();
@@ -333,6 +344,11 @@ export class RtmpSession {
       .admit({ protocol, channel: undefined, streamKey, remoteAddress: this.#address, client: this.#client })
       .then((admission) => this.#onAdmitted(streamId, admission))
       .catch((error: unknown) => this.#refuse(error));
+  }
+
+  /** Clients that publish on stream 0 mean the one that they have created. */
+  #isPublished(streamId: number): boolean {
+    return streamId === this.#streamId || (this.#streamId === 0 && streamId < this.#nextStreamId);
   }
 
   #onAdmitted(streamId: number, admission: Admission): void {
@@ -452,7 +468,7 @@ export class RtmpSession {
     if (!(error instanceof RtmpRefusal) && !(error instanceof VezaError)) {
       this.#context.log.error({ ...this.#who(), error: messageOf(error) }, 'ingest failed');
     }
-    if (spoken) this.#reply('onStatus', 0, null, status('error', refusal.code, refusal.message), STREAM_ID);
+    if (spoken) this.#reply('onStatus', 0, null, status('error', refusal.code, refusal.message), this.#streamId);
     this.#close(refusal);
     if (!spoken) this.#socket.destroy();
   }
@@ -528,6 +544,9 @@ function statusCodeOf(code: string): RtmpStatusCode {
       return 'NetStream.Failed';
   }
 }
+
+/** A stream's name without its query. */
+const nameOf = (value: Amf): string => textOf(value).replace(/\?.*$/s, '');
 
 const textOf = (value: Amf): string => (typeof value === 'string' ? value : '');
 
