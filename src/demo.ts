@@ -3,6 +3,7 @@ import { access, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises
 import { join, resolve } from 'node:path';
 import { adminTokenPath } from './access/tokens/admin-token.js';
 import { Ffmpeg } from './backing/ffmpeg.js';
+import { PRIVATE_FILE, PRIVATE_FOLDER } from './backing/private-files.js';
 import { keptSecret } from './backing/secret-file.js';
 import { type Config, ConfigError, childEnvironment, loadConfig } from './config.js';
 import { MUSIC_SECONDS, renderMusic } from './demo-music.js';
@@ -54,8 +55,8 @@ const exists = (path: string) =>
 async function musicFile(dataDir: string): Promise<string> {
   const path = join(dataDir, 'demo-music-1.wav');
   if (await exists(path)) return path;
-  await mkdir(dataDir, { recursive: true });
-  await writeFile(`${path}.unfinished`, renderMusic());
+  await mkdir(dataDir, { recursive: true, mode: PRIVATE_FOLDER });
+  await writeFile(`${path}.unfinished`, renderMusic(), { mode: PRIVATE_FILE });
   await rename(`${path}.unfinished`, path);
   return path;
 }

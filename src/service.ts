@@ -18,6 +18,7 @@ import { openDatabase } from './backing/database.js';
 import { openGeoIp } from './backing/geoip.js';
 import type { ObjectStore } from './backing/object-store.js';
 import { createFileStore } from './backing/object-store-files.js';
+import { openPrivateFolder } from './backing/private-files.js';
 import { accountRecords } from './chat/account-records.js';
 import type { ChannelNews } from './chat/on-air.js';
 import type { Config } from './config.js';
@@ -72,6 +73,7 @@ export async function composeService(
 
   // Beside what else takes its time at start: every moment counts when a show waits to go on.
   const encoding = takesBroadcasts ? prepareEncoding(config, clock) : undefined;
+  await openPrivateFolder(config.dataDir, log);
   const store = await createFileStore(join(config.dataDir, 'objects'), { isShared: !takesBroadcasts });
   let isStarting = true;
   const database = await openDatabase({

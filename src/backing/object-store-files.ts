@@ -3,6 +3,7 @@ import { type FileHandle, mkdir, open, opendir, rename, rm, rmdir, stat, unlink 
 import { dirname, join } from 'node:path';
 import { VezaError } from '../runtime/errors.js';
 import type { ByteRange, ObjectStore, StoredObject } from './object-store.js';
+import { PRIVATE_FILE, PRIVATE_FOLDER } from './private-files.js';
 
 /**
  * Objects as files below `{root}/objects`; what is being written is in `{root}/partial`, on the same file system. `isShared`: another process, which
@@ -13,8 +14,8 @@ export async function createFileStore(root: string, { isShared = false } = {}): 
   const partial = join(root, 'partial');
   // What a killed process left there was never whole.
   if (!isShared) await rm(partial, { recursive: true, force: true });
-  await mkdir(partial, { recursive: true });
-  await mkdir(objects, { recursive: true });
+  await mkdir(partial, { recursive: true, mode: PRIVATE_FOLDER });
+  await mkdir(objects, { recursive: true, mode: PRIVATE_FOLDER });
   return new FileStore(objects, partial);
 }
 
@@ -38,7 +39,7 @@ class FileStore implements ObjectStore {
     const path = this.#pathOf(key);
     const unfinished = join(this.#partial, randomUUID());
     try {
-      const file = await open(unfinished, 'wx');
+      const file = await open(unfinished, 'wx', PRIVATE_FILE);
       try {
         await file.writeFile(bytes);
         await file.datasync();
@@ -48,7 +49,7 @@ class FileStore implements ObjectStore {
       // `delete` removes directories that it leaves empty: perhaps one of these, just now, also under a `mkdir`.
       for (let attempt = 1; ; attempt++) {
         try {
-          await mkdir(dirname(path), { recursive: true });
+          await mkdir(dirname(path), { recursive: true, mode: PRIVATE_FOLDER });
           await rename(unfinished, path);
           return;
         } catch (error) {

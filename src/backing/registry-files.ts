@@ -2,6 +2,7 @@ import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { PRIVATE_FILE, PRIVATE_FOLDER } from './private-files.js';
 import type { Registry } from './registry.js';
 
 const SLUG = /^[a-z0-9][a-z0-9-]{0,62}$/;
@@ -18,7 +19,7 @@ export class FileRegistry implements Registry {
   }
 
   async load(): Promise<Map<string, unknown>> {
-    await mkdir(this.#folder, { recursive: true });
+    await mkdir(this.#folder, { recursive: true, mode: PRIVATE_FOLDER });
     const documents = new Map<string, unknown>();
     for (const file of await readdir(this.#folder)) {
       const channel = file.replace(/\.json$/, '');
@@ -34,9 +35,9 @@ export class FileRegistry implements Registry {
 
   save(channel: string, document: unknown): Promise<void> {
     return this.#inOrder(channel, async () => {
-      await mkdir(this.#folder, { recursive: true });
+      await mkdir(this.#folder, { recursive: true, mode: PRIVATE_FOLDER });
       const path = this.#path(channel);
-      const file = await open(`${path}.new`, 'w', 0o600);
+      const file = await open(`${path}.new`, 'w', PRIVATE_FILE);
       try {
         await file.writeFile(JSON.stringify(document));
         await file.datasync();

@@ -1,13 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { link, mkdir, open, readFile, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { PRIVATE_FILE, PRIVATE_FOLDER } from './private-files.js';
 
 /**
  * A secret that is made once and kept in a file that only this user can read (0600). Several processes may ask at once:
  * all get the same one.
  */
 export async function keptSecret(path: string, make: () => string): Promise<string> {
-  await mkdir(dirname(path), { recursive: true });
+  await mkdir(dirname(path), { recursive: true, mode: PRIVATE_FOLDER });
   for (;;) {
     try {
       const kept = (await readFile(path, 'utf8')).trim();
@@ -18,7 +19,7 @@ export async function keptSecret(path: string, make: () => string): Promise<stri
     }
     // A link appears with its content or not at all, and fails where there is one already.
     const unfinished = `${path}.${randomUUID()}`;
-    const file = await open(unfinished, 'wx', 0o600);
+    const file = await open(unfinished, 'wx', PRIVATE_FILE);
     try {
       await file.writeFile(`${make()}\n`);
       await file.sync();
