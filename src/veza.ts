@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { permissionReference } from './access/roles.js';
 import { adminTokenPath } from './access/tokens/admin-token.js';
+import { frameTables } from './chat/frame-tables.js';
 import { chatFrameReference } from './chat/server-frames.js';
 import { type Config, ConfigError, configurationReference, loadConfig } from './config.js';
 import { messageOf } from './runtime/errors.js';
@@ -28,6 +29,7 @@ ${PLAYBACK_USAGE}
 ${KEY_USAGE}
   config reference             every environment variable, as Markdown
   chat frames                  what the chat sends, as JSON Schema
+  chat tables                  the members of every frame, as Markdown
 
 The server is the one of this machine: PORT and DATA_DIR must be set here as they are there.
 `;
@@ -103,6 +105,10 @@ async function run(command: string, rest: string[], values: Values): Promise<Out
   if (command === 'chat frames' && rest.length === 0) {
     const frames = chatFrameReference();
     return { json: frames, text: `${JSON.stringify(frames, null, 2)}\n` };
+  }
+  if (command === 'chat tables' && rest.length === 0) {
+    const text = frameTables();
+    return { json: text, text: `${text}\n` };
   }
   if (command === 'channel list' && rest.length === 0) return listChannels(await connect());
   const commands = { ...USER_COMMANDS, ...PLAYBACK_COMMANDS, ...KEY_COMMANDS };

@@ -15,7 +15,7 @@ import type { Author, ChatRole, HeldMessage, Room, RoomInfo } from './room.js';
 import { type ModResult, type NewsAuthor, RoomNews } from './room-news.js';
 import { RoomRules } from './rules.js';
 import { type Ban, Sanctions, type Timeout, type Warning } from './sanctions.js';
-import { changedSettings, type RoomSettings, rankOf, storedSettings } from './settings.js';
+import { changedSettings, inForce, publicPart, type RoomSettings, rankOf, storedSettings } from './settings.js';
 import { Writers } from './writers.js';
 
 /** What is asked of a room. */
@@ -408,7 +408,10 @@ export class Desk {
       await this.#acts.record(connection, room, moderator, action, undefined, changes);
     });
     await this.rules.reread(room.id);
-    return this.#news.tellAsItIs(room.id, moderator, action, async () => ({ settings: await this.settings(room) }));
+    return this.#news.tellAsItIs(room.id, moderator, action, async () => ({
+      // As `joined` says it: what is in force, and nothing by which one could go around it.
+      settings: publicPart(inForce(await this.settings(room))),
+    }));
   }
 
   async #terms(room: RoomInfo, moderator: Moderator, { blocked, allowed }: Extract<ModAction, { action: 'terms' }>): Promise<ModResult> {

@@ -28,7 +28,7 @@ import {
   type React,
 } from './protocol.js';
 import type { Author, PageQuery, Resumption, Room, RoomInfo } from './room.js';
-import { PUBLIC_SETTINGS } from './settings.js';
+import { publicPart } from './settings.js';
 
 export interface RequestsOptions {
   readonly rooms: { find(idOrSlug: string): Promise<RoomInfo | undefined> };
@@ -335,9 +335,5 @@ function settingsText(settings: object, isForModerators: boolean): string {
   }
   return text;
 }
-
-/** How a room is judged is not for those who would go around it. */
-const publicPart = (settings: object) =>
-  Object.fromEntries(Object.entries(settings).filter(([name]) => (PUBLIC_SETTINGS as readonly string[]).includes(name)));
 
 const ok = (id: string, more = '') => `{"t":"ok","id":${JSON.stringify(id)}${more}}`;

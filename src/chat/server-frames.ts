@@ -14,17 +14,18 @@ export interface FrameSchema {
 
 const text = { type: 'string' };
 const whole = { type: 'integer', minimum: 0 };
-const id = { type: 'string', minLength: 1, maxLength: 64, description: 'of the request' };
-const room = { type: 'string', pattern: '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' };
-const mid = { type: 'string', pattern: '^[A-Za-z0-9_-]{22}$' };
-const offset = { ...whole };
-const epoch = { ...whole };
+const id = { type: 'string', minLength: 1, maxLength: 64, description: 'yours, of the request' };
+const room = { type: 'string', description: 'its id', pattern: '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' };
+const mid = { type: 'string', description: 'id of a message', pattern: '^[A-Za-z0-9_-]{22}$' };
+const offset = { ...whole, description: 'place in the room' };
+const epoch = { ...whole, description: 'that the room has now, also of what is older' };
 const atMs = { ...whole, description: 'ms since 1970' };
 const orNull = (schema: object) => ({ anyOf: [schema, { type: 'null' }] });
 const role = { enum: [...CHAT_ROLES_IN_FRAMES] };
 const user = {
   type: 'object',
-  properties: { id: text, name: text, role },
+  description: 'who wrote it, as he was then',
+  properties: { id: { ...text, description: 'for `mod`, and for paths of the API (percent-encoded)' }, name: text, role },
   required: ['id', 'name', 'role'],
   additionalProperties: false,
 };
@@ -36,7 +37,7 @@ const counts = {
 const you = {
   role,
   write: { type: 'boolean', description: 'not a guest, not an API key that only reads' },
-  moderate: { enum: ['yes', 'no', 'second-factor'] },
+  moderate: { enum: ['yes', 'no', 'second-factor'], description: '`second-factor`: yes, once you have signed in with one' },
   timeoutUntil: orNull(atMs),
   warnings: { ...whole, description: 'that you have not seen: `GET /rooms/{slug}/me` has them' },
 };
@@ -54,10 +55,38 @@ const frame = (
   additionalProperties,
 });
 const place = { room, epoch, offset, at: atMs };
-const entry = (t: string, description: string) => frame(t, description, place, [], true);
+const by = {
+  type: 'object',
+  description: 'who did it',
+  properties: { id: text, name: text },
+  required: ['id', 'name'],
+  additionalProperties: false,
+};
+const person = { ...by, description: 'about whom' };
+const settings = {
+  type: 'object',
+  description: 'modes that are in force, as `PATCH /rooms/{slug}` has them; whoever moderates is told all settings by `joined`',
+  properties: {
+    slowS: { ...whole, description: 'seconds between two messages of one person; 0: off' },
+    slowExempt: { type: 'array', items: role, description: 'roles that slow mode does not hold up' },
+    followersMin: { ...whole, description: 'minutes that an account must be old to write; 0: off' },
+    unique: { type: 'boolean', description: 'nothing that was said here within the last hour' },
+    emoteOnly: { type: 'boolean', description: 'emoji and spaces alone' },
+    shield: { type: 'boolean', description: 'stricter in all of it' },
+    guests: { enum: ['read', 'none'] },
+    perS: { ...whole, description: 'messages a second of one person' },
+    burst: { ...whole, description: 'messages at once of one person' },
+  },
+  required: ['slowS', 'slowExempt', 'followersMin', 'unique', 'emoteOnly', 'shield', 'guests', 'perS', 'burst'],
+  additionalProperties: true,
+};
 const body = {
   type: 'object',
-  properties: { text, reply: mid, mentions: { type: 'array', items: text, maxItems: 20 } },
+  properties: {
+    text,
+    reply: { ...mid, description: 'what it replies to' },
+    mentions: { type: 'array', items: text, maxItems: 20, description: 'ids of users' },
+  },
   required: ['text'],
   additionalProperties: true,
 };
@@ -71,26 +100,73 @@ export const ENTRY_FRAMES: Readonly<Record<string, FrameSchema>> = {
     ['key', 'sentAt'],
     true,
   ),
-  del: entry('del', 'Messages are deleted: `{offsets, mids}`, or all that `user` has said up to the offset `upTo`.'),
-  act: entry('act', 'Something was decided about the room or a person in it.'),
-  pin: entry('pin', 'Another message is pinned, `mid` at the offset `messageOffset`, or none.'),
+  del: frame(
+    'del',
+    'Messages are deleted: those of `mids`, which stand at `offsets`, or all that `user` has said up to `upTo`.',
+    {
+      ...place,
+      mids: { type: 'array', items: mid, maxItems: 100 },
+      offsets: { type: 'array', items: whole, maxItems: 100 },
+      user: { ...text, description: 'id of a user' },
+      upTo: { ...offset, description: 'inclusive, and never above this entry' },
+      by,
+    },
+    ['mids', 'offsets', 'user', 'upTo'],
+    true,
+  ),
+  act: frame(
+    'act',
+    'Something was decided about the room or a person in it. Reasons, warnings and shadow bans are not told.',
+    {
+      ...place,
+      action: {
+        ...text,
+        description:
+          '`timeout`, `untimeout`, `ban`, `unban`: of `user`. `slow`, `followers`, `unique`, `emoteOnly`, `shield`, `settings`: `settings` are others',
+      },
+      user: person,
+      until: { ...atMs, description: 'ms since 1970; a ban without it is for good' },
+      settings,
+      by,
+    },
+    ['user', 'until', 'settings'],
+    true,
+  ),
+  pin: frame(
+    'pin',
+    'What is pinned from now on.',
+    {
+      ...place,
+      mid: orNull({ ...mid, description: 'null: nothing' }),
+      messageOffset: { ...offset, description: 'where the message stands' },
+      by,
+    },
+    ['messageOffset'],
+    true,
+  ),
   now: frame('now', 'What is playing.', { ...place, title: text, artist: text }, ['artist'], true),
-  gone: entry('gone', 'There was something, and it is erased.'),
+  gone: frame('gone', 'There was something, and it is erased.', place, [], true),
 };
 
 export const ANSWER_FRAMES: Readonly<Record<string, FrameSchema>> = {
   welcome: frame('welcome', 'Answers `hello`. `user` null: a guest.', {
     session: text,
-    user: orNull({ type: 'object', properties: { id: text, name: text }, required: ['id', 'name'], additionalProperties: false }),
+    user: orNull({
+      type: 'object',
+      description: 'null: a guest',
+      properties: { id: text, name: text },
+      required: ['id', 'name'],
+      additionalProperties: false,
+    }),
     expiresAt: orNull({ ...atMs, description: 'ms since 1970; send `auth` before. Null: it does not end by itself' }),
     expiresInMs: orNull({ ...whole, description: 'how long the token lasts from now on: your clock may be another' }),
     limits: {
       type: 'object',
       properties: {
-        textBytes: whole,
-        rooms: whole,
-        pubsInFlight: whole,
-        framesPerS: whole,
+        textBytes: { ...whole, description: 'of UTF-8, of one message' },
+        rooms: { ...whole, description: 'joined at a time' },
+        pubsInFlight: { ...whole, description: '`pub` without an answer' },
+        framesPerS: { ...whole, description: 'of an account to a process' },
         framesBurst: whole,
         pubsPerS: {
           type: 'number',
@@ -102,30 +178,52 @@ export const ANSWER_FRAMES: Readonly<Record<string, FrameSchema>> = {
       required: ['textBytes', 'rooms', 'pubsInFlight', 'framesPerS', 'framesBurst'],
       additionalProperties: false,
     },
-    pingMs: whole,
+    pingMs: { ...whole, description: 'between two `heads`' },
   }),
   ok: frame(
     'ok',
     'Answers `auth` (`expiresAt`), `leave`, `react`, `mod` (`result`).',
-    { id, expiresAt: orNull(atMs), expiresInMs: orNull(whole), result: { type: 'object' } },
+    {
+      id,
+      expiresAt: orNull(atMs),
+      expiresInMs: orNull(whole),
+      result: { type: 'object', description: 'of `mod`: `offset` of the entry that tells the room, where there is one' },
+    },
     ['expiresAt', 'expiresInMs', 'result'],
   ),
   joined: frame('joined', 'Answers `join`. `offset` is where you stand with `entries`; what comes after it follows by itself.', {
     id,
     room,
-    channel: orNull(text),
+    channel: orNull({ ...text, description: 'its slug' }),
     epoch,
-    offset,
-    recovered: { enum: ['none', 'full', 'partial'] },
+    offset: { ...offset, description: 'where you stand with `entries`' },
+    recovered: { enum: ['none', 'full', 'partial'], description: 'see "Resuming"' },
     entries: { type: 'array', maxItems: 50, items: { type: 'object', required: ['t', 'room', 'epoch', 'offset'] } },
-    members: whole,
-    settings: { type: 'object' },
-    pinned: orNull({ type: 'object' }),
+    members: { ...whole, description: 'how many are here' },
+    settings,
+    pinned: orNull({
+      type: 'object',
+      properties: { mid, offset, user, body: { type: 'object' }, at: atMs },
+      required: ['mid', 'offset', 'user', 'body', 'at'],
+      additionalProperties: false,
+    }),
     you: { type: 'object', properties: you, required: Object.keys(you), additionalProperties: false },
   }),
-  ack: frame('ack', 'The message is in PostgreSQL, at this place.', { id, room, mid, epoch, offset, dup: { type: 'boolean' } }),
+  ack: frame('ack', 'The message is in PostgreSQL, at this place.', {
+    id,
+    room,
+    mid,
+    epoch,
+    offset,
+    dup: { type: 'boolean', description: 'it was there already' },
+  }),
   held: frame('held', 'The message waits for a moderator. It is written down: do not send it again.', { id, mid }),
-  refused: frame('refused', 'The message is refused for good.', { id, mid, code: text, reason: text }),
+  refused: frame('refused', 'The message is refused for good.', {
+    id,
+    mid,
+    code: { ...text, description: 'see below' },
+    reason: { ...text, description: 'for people' },
+  }),
   page: frame('page', 'Answers `history` and `range`. `more`: there is more in the direction that was asked for.', {
     id,
     room,
@@ -135,8 +233,13 @@ export const ANSWER_FRAMES: Readonly<Record<string, FrameSchema>> = {
   }),
   err: frame(
     'err',
-    'A request was not done, and why; without `id`: a frame that had none. `retryMs`: try again after it.',
-    { id, code: { enum: Object.keys(ERROR_CODES) }, message: text, retryMs: whole },
+    'A request was not done, and why. Without `id`: of a frame that had none, or had one that is not good.',
+    {
+      id,
+      code: { enum: Object.keys(ERROR_CODES) },
+      message: { ...text, description: 'for people' },
+      retryMs: { ...whole, description: 'try again after it' },
+    },
     ['id', 'retryMs'],
   ),
 };

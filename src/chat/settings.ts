@@ -41,6 +41,10 @@ export interface RoomSettings {
 /** What everybody in the room is told; the rest would say how to get round it. */
 export const PUBLIC_SETTINGS = ['slowS', 'slowExempt', 'followersMin', 'unique', 'emoteOnly', 'shield', 'guests', 'perS', 'burst'] as const;
 
+/** What everybody is told of settings. */
+export const publicPart = (settings: object): object =>
+  Object.fromEntries(Object.entries(settings).filter(([name]) => (PUBLIC_SETTINGS as readonly string[]).includes(name)));
+
 export const DEFAULT_SETTINGS: RoomSettings = {
   slowS: 0,
   slowExempt: ['moderator', 'host', 'owner', 'admin'],

@@ -20,6 +20,7 @@ import type {
   RoomListener,
 } from '../../src/chat/room.js';
 import { SERVER_FRAMES } from '../../src/chat/server-frames.js';
+import { DEFAULT_SETTINGS } from '../../src/chat/settings.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';
@@ -275,7 +276,7 @@ export class ChatWorld implements Doors, HouseRules {
     return this.warnings.get(userId) ?? 0;
   }
   inForce() {
-    return { followersMin: this.followersMin };
+    return { ...DEFAULT_SETTINGS, followersMin: this.followersMin };
   }
   pinned(): unknown {
     return undefined;

@@ -4,7 +4,7 @@ import { after, before, test } from 'node:test';
 import type { ModAction } from '../../src/chat/mod-actions.js';
 import type { RoomInfo } from '../../src/chat/room.js';
 import { Member, makeRoom } from '../support/chat-rooms.js';
-import type { Client } from './chat-world.js';
+import { type Client, checkFrame } from './chat-world.js';
 import { type ChatProcess, Steps, type TwoProcesses, twoProcesses } from './two-processes.js';
 
 /**
@@ -128,6 +128,7 @@ async function check(names: readonly string[], { info, victim, said, members, ta
   const log = (await roomLog.read(info.id, 0, 1000))!.entries;
   const replay = await processes[1].rooms.between(info.id, 0, Date.now() + 60_000, 0, 500);
   const pages = await Promise.all(members.map(({ room }) => room.page({ limit: 100 })));
+  for (const { frames } of pages) for (const { text } of frames) checkFrame(JSON.parse(text));
   const places = {
     log: log.map(({ payload }) => payload),
     export: exported.map((entry) => JSON.stringify(entry)),

@@ -3,6 +3,9 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { CLIENT_FRAMES, MOD_FRAMES } from '../../src/chat/client-frames.js';
+import { frameTables } from '../../src/chat/frame-tables.js';
+import { parseModAction } from '../../src/chat/mod-actions.js';
 import { CLOSE, ERROR_CODES, errorFrame, parseFrame, webSocketFrames } from '../../src/chat/protocol.js';
 import { SERVER_FRAMES } from '../../src/chat/server-frames.js';
 import { checkFrame } from './chat-world.js';
@@ -11,6 +14,9 @@ import { checkFrame } from './chat-world.js';
 const { Receiver } = createRequire(import.meta.url)('ws') as {
   Receiver: new (options: object) => { on(event: 'message', listener: (data: Buffer) => void): void; write(bytes: Buffer): void };
 };
+
+// biome-ignore lint/suspicious/noExplicitAny: what a schema holds, the test says.
+type AnySchema = any;
 
 test('whatever comes, parsing gives a frame or says what is wrong', () => {
   const wild = fc.oneof(
@@ -130,6 +136,77 @@ test('docs/chat.md names every frame, error code and close code, and no others',
   assert.deepEqual(names('errors', /^\| `(\w+)` \|/gm), Object.keys(ERROR_CODES));
   assert.deepEqual(names('closes', /^\| (\d+) \|/gm), Object.values(CLOSE).map(String));
   assert.deepEqual(names('frames', /^\| `(\w+)` \|/gm), Object.keys(SERVER_FRAMES));
+});
+
+test('docs/chat.md lists the members of every frame: npx tsx src/veza.ts chat tables', async () => {
+  const text = await readFile('docs/chat.md', 'utf8');
+  const [start, end] = ['<!-- members -->', '<!-- /members -->'] as const;
+  assert.equal(text.slice(text.indexOf(start) + start.length, text.indexOf(end)).trim(), frameTables());
+});
+
+/** A frame of a client with all its members, or with those alone that it must have. */
+function sampleOf(schema: AnySchema, isFull: boolean): unknown {
+  if (schema.const !== undefined) return schema.const;
+  if (schema.anyOf) return sampleOf(schema.anyOf[0], isFull);
+  switch (schema.type) {
+    case 'string':
+      return schema.pattern
+        ? 'm'.repeat(22)
+        : /emoji/.test(schema.description)
+          ? '👍'
+          : /slug/.test(schema.description)
+            ? 'radio'
+            : 'x'.repeat(schema.maxLength ?? 4);
+    case 'integer':
+      return schema.maximum;
+    case 'boolean':
+      return true;
+    case 'array':
+      return Array.from({ length: isFull ? schema.maxItems : 0 }, (_, n) => `${n}`);
+    default:
+      return Object.fromEntries(
+        Object.entries(schema.properties as Record<string, AnySchema>).flatMap(([name, of]) =>
+          isFull || schema.required.includes(name) ? [[name, sampleOf(of, isFull)]] : [],
+        ),
+      );
+  }
+}
+
+/** Every way to leave out what must be there, or to be one beyond a limit. */
+function* breachesOf(schema: AnySchema, whole: Record<string, unknown>): Generator<[string, unknown]> {
+  for (const [name, of] of Object.entries(schema.properties as Record<string, AnySchema>)) {
+    if (name === 't' || name === 'room') continue;
+    if (schema.required.includes(name)) {
+      const { [name]: _, ...rest } = whole;
+      yield [`without ${name}`, rest];
+    }
+    if (of.type === 'integer') yield [`${name} too high`, { ...whole, [name]: of.maximum + 1 }];
+    if (of.type === 'integer') yield [`${name} too low`, { ...whole, [name]: of.minimum - 1 }];
+    if (of.maxLength) yield [`${name} too long`, { ...whole, [name]: 'x'.repeat(of.maxLength + 1) }];
+    if (of.minLength) yield [`${name} empty`, { ...whole, [name]: '' }];
+    if (of.maxItems) yield [`${name} too many`, { ...whole, [name]: Array.from({ length: of.maxItems + 1 }, (_, n) => `${n}`) }];
+    if (of.type === 'object' && name in whole)
+      for (const [what, inner] of breachesOf(of, whole[name] as Record<string, unknown>))
+        yield [`${name}: ${what}`, { ...whole, [name]: inner }];
+    yield [`${name} of another type`, { ...whole, [name]: of.type === 'string' ? 7 : 'x' }];
+  }
+}
+
+test('what clients send is taken as docs/chat.md lists it, and one beyond its limits is not', () => {
+  const parse = (frame: unknown) => parseFrame(JSON.stringify(frame), 8192);
+  for (const [t, schema] of Object.entries(CLIENT_FRAMES)) {
+    for (const isFull of [false, true]) assert.equal(parse(sampleOf(schema, isFull)).t, t, `${t}, full: ${isFull}`);
+    for (const [what, frame] of breachesOf(schema, sampleOf(schema, true) as Record<string, unknown>))
+      if (!(t === 'mod' && what === 'action too long')) assert.equal(parse(frame).t, 'bad', `${t} ${what}`);
+  }
+  for (const [action, schema] of Object.entries(MOD_FRAMES)) {
+    for (const isFull of [false, true]) {
+      const frame = { ...(sampleOf(schema, isFull) as object), action };
+      assert.equal(parseModAction(frame).action, action);
+    }
+    for (const [what, frame] of breachesOf(schema, { ...(sampleOf(schema, true) as object), action }))
+      assert.throws(() => parseModAction(frame as Record<string, unknown>), { code: 'bad_request' }, `${action} ${what}`);
+  }
 });
 
 test('docs/chat-frames.json is made from the source: npx tsx src/veza.ts chat frames > docs/chat-frames.json', async () => {
