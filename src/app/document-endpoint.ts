@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { brotliCompress, constants, gzip } from 'node:zlib';
 import type Koa from 'koa';
-import { matches } from './playback/media-response.js';
+import { conditionOf } from './conditions.js';
+import { preconditionFailed } from './reads.js';
 
 const ENCODINGS = ['br', 'gzip'] as const;
 type Encoding = (typeof ENCODINGS)[number];
@@ -32,7 +33,9 @@ export function documentEndpoint(text: string, route: string): Koa.Middleware {
     ctx.set('ETag', tag);
     ctx.status = 200;
     // Not `ctx.fresh`: it takes `Cache-Control: no-cache`, which is for caches, for a wish of the whole (`fetch` sends it with a condition).
-    if (matches(ctx.req, tag)) {
+    const condition = conditionOf(ctx.req, tag);
+    if (condition === 'failed') throw preconditionFailed();
+    if (condition === 'not-modified') {
       ctx.status = 304;
       return;
     }

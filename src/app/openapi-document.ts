@@ -26,7 +26,7 @@ const TAGS: readonly (readonly [name: string, description: string, of: (operatio
 
 const RESPONSE_TO: Readonly<Record<number, string>> = { 200: 'Done.', 201: 'Created.', 202: 'Accepted.', 204: 'Done; no content.' };
 /** What every operation may be answered, by the listener, the limits or a part that is away. */
-const ALWAYS: readonly ErrorCode[] = ['bad_request', 'rate_limited', 'internal', 'unavailable'];
+const ALWAYS: readonly ErrorCode[] = ['bad_request', 'precondition_failed', 'rate_limited', 'internal', 'unavailable'];
 /** By the listener, before it is known which operation is asked for. */
 const UNREAD: readonly ErrorCode[] = [
   'request_timeout',

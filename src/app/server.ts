@@ -19,6 +19,7 @@ import { apiKeyOperations } from './api-keys.js';
 import { auditOperations } from './audit.js';
 import { broadcastOperations } from './broadcasts.js';
 import { type Addresses, channelOperations, channelView, endGone, type LiveStatus } from './channels.js';
+import { conditionOf } from './conditions.js';
 import { documentEndpoint } from './document-endpoint.js';
 import { encryptionKeyOperations } from './encryption-keys.js';
 import { type HealthCheck, sharedReadiness } from './health.js';
@@ -30,7 +31,7 @@ import { memberOperations } from './members.js';
 import { type Client, checked, isAboutChannel, type Operation } from './openapi.js';
 import { openApiDocument, printed } from './openapi-document.js';
 import { playbackKeyOperations } from './playback-keys.js';
-import { methodNotAllowed, reads } from './reads.js';
+import { methodNotAllowed, preconditionFailed, reads } from './reads.js';
 import { readJson } from './request-body.js';
 import type { RoomsApi } from './room-access.js';
 import { roomModerationOperations } from './room-moderation.js';
@@ -236,7 +237,7 @@ const unanswered: Koa.Middleware = async (ctx, next) => {
   // By `allowedMethods`, also for a method that it does not know; then without a method where there is no such address.
   const isRefused = ctx.status === 405 || ctx.status === 501;
   if (isRefused && ctx.response.get('Allow') !== '') throw methodNotAllowed(ctx.method);
-  ctx.remove('Allow');
+  if (isRefused) ctx.remove('Allow');
   if (isRefused || ctx.status === 404) throw new VezaError('not_found', 'There is nothing at this address.');
 };
 
@@ -306,6 +307,8 @@ function mount(router: Router, operation: Operation, { access, log, countryOf }:
       // Read in any case, so that the connection can be used again.
       const given = operation.method === 'get' ? undefined : await readJson(ctx.req);
       const body = checked(operation.body, operation.body && given === undefined ? {} : given, 'body');
+      // No resource of the API has a tag, so that only `*` can hold; a 304 would have nothing to name.
+      if (conditionOf(ctx.req, undefined) === 'failed') throw preconditionFailed();
       let noted: { target?: string; details?: Readonly<Record<string, unknown>> } | undefined;
       const answer = await operation.handle({
         params,

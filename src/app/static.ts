@@ -4,6 +4,7 @@ import { extname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { brotliCompress, constants, gzip } from 'node:zlib';
 import type Koa from 'koa';
+import { conditionOf } from './conditions.js';
 import { reads } from './reads.js';
 
 const TYPES: Readonly<Record<string, string>> = {
@@ -69,7 +70,7 @@ export async function loadPages(options: PagesOptions): Promise<Pages | undefine
     const file = isStudio ? studio : isAccount || PLAYER_PATH.test(path) ? index : files.get(path);
     if (!file) return next();
     ctx.state.route = 'page';
-    if (!reads(ctx)) return undefined;
+    if (!reads(ctx, file.etag)) return undefined;
     ctx.type = file.type;
     ctx.set('ETag', file.etag);
     ctx.set('Cache-Control', file.immutable ? 'public, max-age=31536000, immutable' : 'no-cache');
@@ -84,7 +85,7 @@ export async function loadPages(options: PagesOptions): Promise<Pages | undefine
     }
     ctx.vary('Accept-Encoding');
     ctx.status = 200;
-    if (ctx.fresh) {
+    if (conditionOf(ctx.req, file.etag) === 'not-modified') {
       ctx.status = 304;
       return undefined;
     }

@@ -6,7 +6,9 @@ import type { Duplex } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
+import { type Refusal, refuseSocket } from '../runtime/http-problem.js';
 import type { Log } from '../runtime/log.js';
+import { pathOf } from '../runtime/request-head.js';
 import { Audiences } from './audiences.js';
 import { type Account, Budget, Connection, type ConnectionHost } from './connection.js';
 import { DeliveryTimes } from './delivery-times.js';
@@ -99,6 +101,9 @@ const MAX_TURNED_AWAY = 500;
 const BUSY = 0.7;
 const MAX_GATHER_MS = 50;
 
+/** RFC 6455 4.2.2. */
+const VERSION = ['Upgrade', 'websocket', 'Sec-WebSocket-Version', '13'];
+
 const CONNECTION = Symbol('connection');
 type HeldSocket = WebSocket & { [CONNECTION]: Connection; [GATEWAY]: Gateway };
 const GATEWAY = Symbol('gateway');
@@ -169,6 +174,9 @@ export class Gateway implements ConnectionHost {
       autoPong: false,
       handleProtocols: () => SUBPROTOCOL,
     });
+    this.#server.on('wsClientError', ({ message }: Error, socket: Duplex) =>
+      refuseSocket(socket, { code: 'bad_request', detail: message }),
+    );
     this.#cancels.push(
       clock.every(TICK_MS, () => this.#tick()),
       rules.listen({
@@ -216,13 +224,8 @@ export class Gateway implements ConnectionHost {
   upgrade(req: IncomingMessage, socket: Duplex, head: Buffer): void {
     const refusal = this.#refusal(req);
     if (refusal) {
-      const [status, text] = refusal;
       socket.on('error', () => undefined);
-      // He need not close his half, and nothing but this would.
-      socket.once('finish', () => socket.destroy());
-      socket.end(
-        `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${text.length + 1}\r\n\r\n${text}\n`,
-      );
+      refuseSocket(socket, refusal);
       return;
     }
     const address = this.#options.addressOf(req);
@@ -238,15 +241,18 @@ export class Gateway implements ConnectionHost {
   }
 
   /** Undefined: it may come in. */
-  #refusal(req: IncomingMessage): [string, string] | undefined {
-    const { origin, host } = req.headers;
-    const path = req.url?.split('?', 1)[0];
-    if (path !== CHAT_PATH) return ['404 Not Found', `The chat is at ${CHAT_PATH}.`];
-    if (this.#leaving) return ['503 Service Unavailable', 'This process is ending; connect again.'];
+  #refusal({ method, url = '', headers }: IncomingMessage): Refusal | undefined {
+    const { origin, host } = headers;
+    if (pathOf(url) !== CHAT_PATH) return { code: 'not_found', detail: `The chat is at ${CHAT_PATH}.` };
+    if (method !== 'GET') return { code: 'method_not_allowed', detail: 'A WebSocket is asked for by GET.', headers: ['Allow', 'GET'] };
+    if (headers['sec-websocket-version'] !== '13')
+      return { code: 'upgrade_required', detail: 'Version 13 of WebSocket is spoken here.', headers: VERSION };
+    if (this.#leaving) return { code: 'unavailable', detail: 'This process is ending; connect again.' };
     if (origin !== undefined && !this.#options.isOriginAllowed(origin, host))
-      return ['403 Forbidden', 'Pages of this origin may not connect (ALLOWED_ORIGINS).'];
-    const protocols = req.headers['sec-websocket-protocol']?.split(',').map((name) => name.trim());
-    if (!protocols?.includes(SUBPROTOCOL)) return ['400 Bad Request', `Sec-WebSocket-Protocol: ${SUBPROTOCOL} is what is spoken here.`];
+      return { code: 'forbidden', detail: 'Pages of this origin may not connect (ALLOWED_ORIGINS).' };
+    const protocols = headers['sec-websocket-protocol']?.split(',').map((name) => name.trim());
+    if (!protocols?.includes(SUBPROTOCOL))
+      return { code: 'bad_request', detail: `Sec-WebSocket-Protocol: ${SUBPROTOCOL} is what is spoken here.` };
     return undefined;
   }
 

@@ -385,6 +385,96 @@ describe('the service', () => {
     }
   });
 
+  const ask = async (head: string, body = '') => {
+    const isHead = head.startsWith('HEAD');
+    const { port } = new URL(app.url);
+    return sendRaw(Number(port), `${head.replaceAll('\n', '\r\n')}\r\nHost: x\r\n\r\n${body}`, { answers: 1, isHead });
+  };
+
+  test('405 and OPTIONS name the methods, at every address', async () => {
+    for (const [path, allowed] of [
+      ['/health/live', 'GET, HEAD, OPTIONS'],
+      ['/health/ready', 'GET, HEAD, OPTIONS'],
+      ['/.well-known/jwks.json', 'GET, HEAD, OPTIONS'],
+      ['/api/v1/openapi.json', 'GET, HEAD'],
+      ['/api/v1/channels', 'GET, HEAD, POST'],
+    ]) {
+      for (const method of ['TRACE', 'DELETE', 'PROPFIND']) {
+        const [answer] = await ask(`${method} ${path} HTTP/1.1`);
+        assertProblem(answer, 'method_not_allowed', `${method} ${path}`);
+        assert.deepEqual(answer?.headers.allow?.split(', ').sort(), allowed!.split(', ').sort(), `${method} ${path}`);
+      }
+      const [options] = await ask(`OPTIONS ${path} HTTP/1.1`);
+      assert.ok([200, 204].includes(options?.status ?? 0), path);
+      assert.match(options?.headers.allow ?? '', /GET/);
+      if (options?.status === 204) assert.equal(options.headers['content-length'], undefined);
+    }
+    for (const method of ['TRACE', 'POST', 'OPTIONS']) {
+      const [answer] = await ask(`${method} /nothing HTTP/1.1`);
+      assertProblem(answer, 'not_found', method);
+      assert.equal(answer?.headers.allow, undefined);
+    }
+  });
+
+  test('100 Continue is not sent before an answer that the head decides', async () => {
+    const post = (path: string, sizeBytes: number, more = '') =>
+      ask(`POST /api/v1${path} HTTP/1.1\nExpect: 100-continue\nContent-Type: application/json\nContent-Length: ${sizeBytes}${more}`, '{}');
+    const statuses = (answers: RawAnswer[]) => answers.map(({ status }) => status);
+    assert.deepEqual(statuses(await post('/channels', 2)), [401]);
+    assert.deepEqual(statuses(await post('/auth/login', 70_000)), [413]);
+    assert.deepEqual(statuses(await post('/auth/login', 2)), [100, 400]);
+    assert.deepEqual(statuses(await post('/nothing', 2)), [404]);
+    assert.deepEqual(statuses(await post('/auth/login', 2, '\nContent-Encoding: gzip')), [415]);
+  });
+
+  test('a condition is looked at before anything is done; a token may stand behind several spaces', async () => {
+    const { token } = app;
+    const call = async (method: string, path: string, body: string, ...more: string[]) => {
+      const fields = [`Authorization: bearer   ${token}`, 'Content-Type: application/json', `Content-Length: ${body.length}`, ...more];
+      return (await ask(`${method} /api/v1${path} HTTP/1.1\n${fields.join('\n')}`, body))[0]!;
+    };
+    const made = await call('POST', '/channels', '{"slug":"cond","title":"a","visibility":"public"}');
+    assert.equal(made.status, 201, made.body);
+    const title = async () => JSON.parse((await call('GET', '/channels/cond', '')).body).title as string;
+    for (const condition of ['If-Match: "a"', 'If-Match: W/"a", "b"', 'If-None-Match: *'])
+      assertProblem(await call('PATCH', '/channels/cond', '{"title":"b"}', condition), 'precondition_failed', condition);
+    assert.equal(await title(), 'a');
+    for (const condition of ['If-Match: *', 'If-None-Match: "a"', 'If-Unmodified-Since: Thu, 01 Jan 1970 00:00:00 GMT'])
+      assert.equal((await call('PATCH', '/channels/cond', '{"title":"b"}', condition)).status, 200, condition);
+    assert.equal(await title(), 'b');
+    assertProblem(await call('DELETE', '/channels/cond', '', 'If-Match: "a"'), 'precondition_failed');
+    assertProblem(await call('GET', '/channels/cond', '', 'If-Match: "a"'), 'precondition_failed');
+    assertProblem(await call('PATCH', '/channels/none', '{"title":"b"}', 'If-Match: "a"'), 'not_found');
+  });
+
+  test('what a client breaks off or spoils is no error of the service', async () => {
+    logged.length = 0;
+    const { port } = new URL(app.url);
+    const head = 'POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
+    for (const [bytes, ending] of [
+      [`${head}Content-Length: 10\r\n\r\n{`, 'end'],
+      [`${head}Content-Length: 10\r\n\r\n{`, 'reset'],
+      [`${head}Transfer-Encoding: chunked\r\n\r\n2\r\n{`, 'reset'],
+      [`${head}Transfer-Encoding: chunked\r\n\r\n2\r\n{}zz`, 'stay'],
+      [`${head}Content-Length: 2\r\n\r\n{}this is no request`, 'stay'],
+      ['GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n', 'reset'],
+    ] as const)
+      await new Promise<void>((resolve) => {
+        const socket = connect(Number(port), '127.0.0.1', () => {
+          socket.write(bytes, () => {
+            if (ending === 'end') socket.end();
+            if (ending === 'reset') socket.resetAndDestroy();
+          });
+        });
+        socket.on('error', () => undefined);
+        socket.resume();
+        socket.on('close', () => resolve());
+      });
+    // Everything that was sent before has been read by then.
+    assert.equal((await fetch(`${app.url}/health/live`)).status, 200);
+    assert.deepEqual(logged, []);
+  });
+
   test('an error that cannot be read ends in a fixed answer and a log line', async () => {
     logged.length = 0;
     const response = await fetch(`${app.url}/broken`);

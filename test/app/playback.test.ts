@@ -130,6 +130,7 @@ test('a preflight for CMCD headers is answered', async (t) => {
   assert.equal(reply.status, 204);
   assert.equal(reply.headers['access-control-allow-origin'], '*');
   assert.match(reply.headers['access-control-allow-headers'] ?? '', /CMCD-Session/);
+  assert.deepEqual([reply.headers['content-length'], reply.headers.allow], [undefined, 'GET, HEAD, OPTIONS']);
 });
 
 test('/time is the one clock, with milliseconds, never cached', async (t) => {
@@ -407,8 +408,50 @@ test('byte ranges: one range, a suffix, open, past the end; several are answered
   }
   assert.equal((await ask(url, { Range: 'bytes=0-1', 'If-Range': whole.headers.etag ?? '' })).status, 206);
   assert.equal((await ask(url, { Range: 'bytes=0-1', 'If-Range': '"other"' })).status, 200);
+  for (const range of ['BYTES=0-1', 'bytes= 0-1']) assert.equal((await ask(url, { Range: range })).status, 206, range);
+  const head = await ask(url, { Range: 'bytes=0-1' }, 'HEAD');
+  assert.deepEqual([head.status, head.headers['content-length'], head.headers['content-range']], [200, String(size), undefined]);
+  assert.equal((await ask(url, { Range: `bytes=${size}-` }, 'HEAD')).status, 200);
+  assert.equal((await ask(url, { Range: `bytes=${'9'.repeat(30)}-` })).status, 416);
   const past = await ask(url, { Range: `bytes=${size}-` });
   assert.deepEqual([past.status, past.headers['content-range'], past.headers['cache-control']], [416, `bytes */${size}`, 'no-store']);
+});
+
+test('conditions are looked at in their order, by every kind of answer, also of what is not finished and what was waited for', async (t) => {
+  const s = await service(t);
+  const channel = s.edge.start('radio');
+  channel.segments(3);
+  channel.parts(2);
+  const segment = channel.segmentPath('aac-128', 11);
+  for (const path of [
+    segment,
+    '/live/radio/master.m3u8',
+    '/live/radio/aac-128/index.m3u8?_HLS_msn=12',
+    '/live/radio/manifest.mpd',
+    '/time',
+  ]) {
+    for (const method of ['GET', 'HEAD']) {
+      const other = await ask(s.url + path, { 'If-Match': '"other"', 'If-None-Match': '*', Range: 'bytes=0-1' }, method);
+      assert.equal(other.status, 412, `${method} ${path}`);
+      if (method === 'GET') assert.equal(JSON.parse(other.body.toString()).code, 'precondition_failed');
+      assert.equal((await ask(s.url + path, { 'If-Match': '*' }, method)).status, 200, `${method} ${path}`);
+    }
+    // Nothing has a modification date.
+    assert.equal((await ask(s.url + path, { 'If-Unmodified-Since': 'Thu, 01 Jan 1970 00:00:00 GMT' })).status, 200, path);
+  }
+  const { etag = '' } = (await ask(s.url + segment)).headers;
+  assert.equal((await ask(s.url + segment, { 'If-Match': `"a", ${etag}` })).status, 200);
+  assert.equal((await ask(s.url + segment, { 'If-Match': etag, 'If-None-Match': etag })).status, 304);
+  assert.equal((await ask(s.url + segment, { 'If-Match': `W/${etag}` })).status, 412, 'by strong comparison');
+  const playlist = '/live/radio/aac-128/index.m3u8';
+  const weak = (await ask(s.url + playlist)).headers.etag ?? '';
+  assert.equal((await ask(s.url + playlist, { 'If-Match': weak })).status, 412, 'a weak tag never matches');
+  const open = await ask(`${s.url}${channel.segmentPath('aac-128', 13)}`, { 'If-Match': '"other"' });
+  assert.equal(open.status, 412, 'in the making');
+  const waits = ask(`${s.url}${playlist}?_HLS_msn=14`, { 'If-Match': '"other"' });
+  await waiting(s, 1);
+  channel.segments(2);
+  assert.equal((await waits).status, 412, 'waited for');
 });
 
 test('rules 8 and 19: parts that left the list are still there while memory has them; then 404', async (t) => {

@@ -492,7 +492,7 @@ inWorld('a page of an origin that is not allowed, no subprotocol, another path, 
   assert.equal(await status(good, '/chat/x'), 404);
   assert.equal(await status(good, '/chat?x=1'), 101);
   assert.equal(await status({ ...good, 'Sec-WebSocket-Protocol': 'other' }), 400);
-  assert.equal(await status({ ...good, 'Sec-WebSocket-Version': '99' }), 400);
+  assert.equal(await status({ ...good, 'Sec-WebSocket-Version': '99' }), 426);
   assert.equal(await status({ ...good, 'Sec-WebSocket-Key': 'short' }), 400);
   assert.equal(await status(good, '/chat', 'POST'), 405);
   assert.equal(await status({ Connection: 'close', Upgrade: '' }), 426);

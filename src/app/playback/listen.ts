@@ -10,7 +10,7 @@ import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import { type Admissions, NO_CHANNEL } from './admission.js';
 import type { Audience } from './audience.js';
-import { CORS } from './media-response.js';
+import { answersCondition, CORS } from './media-response.js';
 import type { RequestPlaces } from './request-places.js';
 
 interface ListenOptions {
@@ -83,6 +83,7 @@ export class Listen {
 
     // HTTP/2 has many streams on one connection, so that the limits of connections are none here.
     this.#options.places.take('endless', req, res, channel);
+    if (answersCondition(req, res, undefined)) return;
     const icy = format !== 'opus' && req.headers['icy-metadata'] === '1';
     // Without length and without chunks, as every player of such streams has known it: the end of the connection is the end.
     res.useChunkedEncodingByDefault = false;

@@ -4,6 +4,7 @@ import { promisify } from 'node:util';
 import { constants, gzip, gzipSync } from 'node:zlib';
 import { type ErrorCode, VezaError } from '../../runtime/errors.js';
 import { sendRefusal } from '../../runtime/http-problem.js';
+import { conditionOf } from '../conditions.js';
 
 /**
  * Responses of the media paths, written straight to Node's response: header lists are prepared once and shared, texts are
@@ -85,11 +86,19 @@ export function acceptsGzip(req: IncomingMessage): boolean {
   return accepted.startsWith('gzip,') || /\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))/i.test(accepted);
 }
 
-/** If-None-Match by weak comparison (RFC 9110 §13.1.2). */
-export function matches(req: IncomingMessage, etag: string): boolean {
-  const header = req.headers['if-none-match'];
-  if (header === undefined) return false;
-  return header === '*' || header.split(',').some((tag) => tag.trim().replace(/^W\//, '') === etag.replace(/^W\//, ''));
+/** Answers a request whose conditions do not hold (412), or say that the client has it (304). True: it has been answered. */
+export function answersCondition(
+  req: IncomingMessage,
+  res: ServerResponse,
+  etag: string | undefined,
+  headers: readonly string[] = [],
+): boolean {
+  const condition = conditionOf(req, etag);
+  if (condition === 'failed') sendProblem(res, 'precondition_failed', 'what If-Match asks for is not there');
+  if (condition !== 'not-modified' || etag === undefined) return condition === 'failed';
+  res.writeHead(304, ['ETag', etag, ...headers, ...CORS]);
+  res.end();
+  return true;
 }
 
 const gzipAsync = promisify(gzip);
@@ -114,17 +123,18 @@ export class TextResponse {
     this.#gzip ??= await gzipAsync(this.#plain, { level: constants.Z_BEST_SPEED });
   }
 
-  /** Answers a request that did not wait: 304 when the client has it. */
   reply(req: IncomingMessage, res: ServerResponse, cacheControl: string): void {
-    if (matches(req, this.#etag)) {
-      res.writeHead(304, ['ETag', this.#etag, 'Cache-Control', cacheControl, 'Vary', 'Accept-Encoding', ...CORS]);
-      res.end();
-    } else {
-      this.send(res, cacheControl, acceptsGzip(req));
-    }
+    const headers = ['Cache-Control', cacheControl, 'Vary', 'Accept-Encoding'];
+    if (!answersCondition(req, res, this.#etag, headers)) this.#send(res, cacheControl, acceptsGzip(req));
   }
 
-  send(res: ServerResponse, cacheControl: string, compressed: boolean): void {
+  /** Answers a request that waited: it has no 304, since what it has is older. */
+  sendAwaited(req: IncomingMessage, res: ServerResponse, cacheControl: string, compressed: boolean): void {
+    if (req.headers['if-match'] === undefined) this.#send(res, cacheControl, compressed);
+    else this.reply(req, res, cacheControl);
+  }
+
+  #send(res: ServerResponse, cacheControl: string, compressed: boolean): void {
     // Level 1: a playlist of 30 segments takes 60 µs and loses 10 % of size against level 6.
     if (compressed) this.#gzip ??= gzipSync(this.#plain, { level: constants.Z_BEST_SPEED });
     const body = (compressed && this.#gzip) || this.#plain;
@@ -163,11 +173,7 @@ export interface Media {
 /** Finished media: whole, or the one range asked for (RFC 9110 §14; several ranges are answered with the whole). */
 export function sendMedia(req: IncomingMessage, res: ServerResponse, media: Media): void {
   const etag = `"${media.tag}"`;
-  if (matches(req, etag)) {
-    res.writeHead(304, ['ETag', etag, 'Cache-Control', media.cacheControl, ...CORS]);
-    res.end();
-    return;
-  }
+  if (answersCondition(req, res, etag, ['Cache-Control', media.cacheControl])) return;
   let sizeBytes = 0;
   for (const chunk of media.chunks) sizeBytes += chunk.length;
 
@@ -194,10 +200,11 @@ export function mediaHeaders(media: Omit<Media, 'chunks'>): string[] {
 
 function wantedRange(req: IncomingMessage, etag: string, sizeBytes: number): { start: number; end: number } | 'unsatisfiable' | undefined {
   const header = req.headers.range;
-  if (header === undefined) return undefined;
+  // RFC 9110 14.2: for GET alone.
+  if (header === undefined || req.method !== 'GET') return undefined;
   const condition = req.headers['if-range'];
   if (condition !== undefined && condition !== etag) return undefined;
-  const found = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(header.trim());
+  const found = /^bytes=\s*(\d*)-(\d*)$/i.exec(header.trim());
   if (!found || (found[1] === '' && found[2] === '')) return undefined;
   if (found[1] === '') {
     const suffix = Number(found[2]);

@@ -13,6 +13,7 @@ import { Listen } from './listen.js';
 import { isAhead, isComing, LiveChannel, type MediaName, waitMs } from './live-channel.js';
 import {
   acceptsGzip,
+  answersCondition,
   CACHE,
   CACHE_PRIVATE,
   CORS,
@@ -167,7 +168,7 @@ export class Playback {
         const named = token ?? (queryAt < 0 ? undefined : parseQuery(url, queryAt + 1).token);
         this.#listen.handle(req, res, path.slice('/listen/'.length), named);
       } else if (kind === 'time') {
-        this.#time(res);
+        this.#time(req, res);
       } else {
         throw new VezaError('not_found', 'no such address');
       }
@@ -191,7 +192,8 @@ export class Playback {
   }
 
   // xs:dateTime with milliseconds (DASH UTCTiming `http-iso`).
-  #time(res: ServerResponse): void {
+  #time(req: IncomingMessage, res: ServerResponse): void {
+    if (answersCondition(req, res, undefined)) return;
     const body = new Date(this.#options.clock.wallMs()).toISOString();
     res.writeHead(200, ['Content-Type', 'text/plain', 'Content-Length', String(body.length), 'Cache-Control', CACHE.none, ...CORS]);
     res.end(body);
@@ -371,7 +373,7 @@ export class Playback {
     this.#wait(req, res, channel, `${rendition.name} ${msn} ${part} ${skip} ${gzip} ${cache.blocked}`, () => {
       if (!isReached(channel.view.timeline, codec, msn, part)) return undefined;
       const text = channel.playlist(rendition, skip);
-      return (waiter) => text.send(waiter.res, cache.blocked, gzip);
+      return (waiter) => text.sendAwaited(waiter.req, waiter.res, cache.blocked, gzip);
     });
   }
 
@@ -461,7 +463,7 @@ export class Playback {
     const { contentType } = media;
     const meta = { contentType, cacheControl, tag: name };
     if (media.complete) sendMedia(req, res, { ...meta, chunks: media.chunks });
-    else {
+    else if (!answersCondition(req, res, `"${name}"`, ['Cache-Control', cacheControl])) {
       this.#places.take('live', req, res, channel.view.channel);
       this.#stream(req, res, media, mediaHeaders(meta), waitMs(channel.view.timeline));
     }
