@@ -178,11 +178,15 @@ export class Outbox {
     this.#changed();
   }
 
-  /** A new epoch: what is not acknowledged goes out again; what was shown above `keep` is not any more. */
+  /**
+   * A new epoch: what is not acknowledged goes out again; what was shown above `keep` is not any more. What was acknowledged above it is not there, since
+   * the server's database was restored from a backup: it is unsent, unless its entry comes after all.
+   */
   withdrawn(keep: number): void {
     for (const message of this.#messages) {
       if (message.shownAt !== undefined && message.shownAt > keep) Object.assign(message, { shownAt: undefined, isShown: false });
       if (message.state === 'sending') message.state = 'queued';
+      if (message.state === 'sent' && (message.storedAt ?? 0) > keep) Object.assign(message, { state: 'unsent', storedAt: undefined });
     }
     this.#pausedUntilMs = 0;
     this.pump();

@@ -468,7 +468,10 @@ export class ChatRoom {
       (epoch !== this.#epoch ||
         frame.recovered === 'none' ||
         (frame.recovered !== 'partial' && offset < this.#last && entries.length === 0));
-    if (isOther) this.#restartView();
+    if (isOther) {
+      this.#restartView();
+      this.#outbox.withdrawn(0);
+    }
     this.#epoch = epoch;
     if (this.#last === undefined) {
       this.#last = entries.length > 0 ? entries[0]!.offset - 1 : offset;
@@ -498,7 +501,9 @@ export class ChatRoom {
 
   #reset(frame: Frame): void {
     const { epoch, keep } = frame;
-    if (!isOffset(epoch) || !isOffset(keep) || epoch <= this.#epoch || this.#last === undefined) return;
+    // What answers a `join` counts also under the epoch that we know: our position was beyond its end.
+    const isOld = epoch === this.#epoch ? this.#state !== 'joining' : Number(epoch) < this.#epoch;
+    if (!isOffset(epoch) || !isOffset(keep) || isOld || this.#last === undefined) return;
     this.#epoch = epoch;
     this.#ahead.clear();
     this.#isFilling = false;

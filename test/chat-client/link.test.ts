@@ -420,6 +420,26 @@ test('a reset withdraws what lies above keep, and the author’s client says it 
   assert.deepEqual(view.outgoing, []);
 });
 
+test('a database that was restored from a backup: the view is what it has, what is said then is seen, and what was acknowledged and is lost is not shown', () => {
+  const { clock, chat, room, view } = world();
+  const bo = { id: 'bo', name: 'Bo', role: 'viewer' };
+  for (let i = 0; i < 3; i++) chat.say(room, bo, `before ${i}`, {}, `k${i}`);
+  clock.advance(500);
+  for (let i = 0; i < 9; i++) chat.say(room, bo, `lost ${i}`, {}, `l${i}`);
+  view.publish('mine, and lost');
+  clock.advance(500);
+  assert.deepEqual([view.position, view.outgoing.length], [13, 0]);
+  chat.restoreBackup(room, 3);
+  clock.advance(60_000);
+  assert.deepEqual(texts(view), ['before 0', 'before 1', 'before 2']);
+  chat.say(room, bo, 'after', {}, 'a');
+  clock.advance(500);
+  view.publish('mine, after');
+  clock.advance(500);
+  assert.deepEqual(texts(view), ['before 0', 'before 1', 'before 2', 'after', 'mine, after']);
+  assert.deepEqual([view.position, view.outgoing], [5, []]);
+});
+
 test('a deletion that is withdrawn: what it had taken from the view is fetched again', () => {
   const { clock, chat, room, view } = world();
   const entry = chat.say(room, { id: 'bo', name: 'Bo', role: 'viewer' }, 'said', {}, 'k1');

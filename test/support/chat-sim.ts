@@ -39,6 +39,8 @@ export class SimRoom {
   floor = 0;
   /** Epochs that ended, and what they kept. */
   readonly keeps: { epoch: number; keep: number }[] = [];
+  /** Of a time that was lost when the database was restored from a backup. */
+  readonly unknownEpochs = new Set<number>();
   readonly reactions = new Map<string, Map<string, Set<string>>>();
   readonly held = new Map<string, { user: SimUser; key: string; body: unknown }>();
   waiting: Waiting[] = [];
@@ -206,6 +208,16 @@ export class SimChat {
     for (const session of this.sessions) session.reset(room, keep);
   }
 
+  /** The service is stopped, its database is put back to `stored` entries, and it begins again: everything after them was acknowledged and is lost. */
+  restoreBackup(room: SimRoom, stored: number): void {
+    for (const session of [...this.sessions]) session.end(1006);
+    room.unknownEpochs.add(room.epoch);
+    room.epoch += 1000;
+    room.entries = room.entries.slice(0, stored);
+    room.stored = stored;
+    room.waiting = [];
+  }
+
   /** Every connection ends at once; what waits for its answer never gets one. */
   crash(code: number): void {
     this.#said.clear();
@@ -339,7 +351,10 @@ export class SimSession {
     const since = frame.since as { epoch: number; offset: number } | undefined;
     let recovered = 'none';
     let cursor = Math.max(room.floor, room.head - 50);
-    if (since && since.epoch <= room.epoch) {
+    if (since && room.unknownEpochs.has(since.epoch)) {
+      this.say({ t: 'reset', room: room.id, epoch: room.epoch, keep: 0 });
+      cursor = room.floor;
+    } else if (since && since.epoch <= room.epoch) {
       const keep = Math.min(...room.keeps.filter(({ epoch }) => epoch >= since.epoch).map(({ keep }) => keep), Number.POSITIVE_INFINITY);
       if (since.epoch < room.epoch) this.say({ t: 'reset', room: room.id, epoch: room.epoch, keep });
       cursor = Math.max(Math.min(since.offset, keep, room.head), room.floor);
