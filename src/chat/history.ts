@@ -141,6 +141,24 @@ export class History {
     return new Map(rows.map(({ mid, offset, epoch, type, user_id }) => [mid, { offset, epoch, type, userId: user_id ?? undefined }]));
   }
 
+  /** Offsets of this span, both inclusive and above the floor, that have no row. */
+  async missing(roomId: string, from: number, to: number): Promise<number[]> {
+    const { rows } = await this.#database.query<{ offset: number }>(
+      `select o as "offset" from rooms r, generate_series(greatest($2::bigint, r.floor + 1), $3::bigint) o
+       where r.id = $1 and not exists (select from messages m where m.room_id = r.id and m."offset" = o) order by o`,
+      [roomId, from, to],
+    );
+    return rows.map(({ offset }) => offset);
+  }
+
+  /** Which start of which server answers: another one after a restart, and after a replica took over. */
+  async server(): Promise<string> {
+    const { rows } = await this.#database.query<{ server: string }>(
+      "select concat_ws(' ', pg_postmaster_start_time(), inet_server_addr(), inet_server_port()) as server",
+    );
+    return rows[0]!.server;
+  }
+
   /** Those of the offsets that have a row of this epoch: in another one the same offset is another entry's place. */
   async stored(roomId: string, epoch: number, offsets: readonly number[]): Promise<Set<number>> {
     const { rows } = await this.#database.query<{ offset: number }>(

@@ -5,6 +5,7 @@ import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import type { Archive } from './archive.js';
 import type { History } from './history.js';
+import { storeLostRows } from './lost-rows.js';
 import { settleRoom } from './room-writer.js';
 
 const SWEEP_MS = 5000;
@@ -35,6 +36,8 @@ export interface SweeperOptions {
   readonly archive: Archive;
   readonly history: History;
   readonly retention: Retention | undefined;
+  /** Rooms that are open in this process, and how to begin one anew whose epoch is not to be believed any more. */
+  readonly openRooms?: () => Iterable<{ readonly id: string; distrust(epoch: number): Promise<void> }>;
 }
 
 /** Stores what a process that died had put into the log only; lets go what is old, where that is asked of it. Several processes may do both at once. */
@@ -44,6 +47,8 @@ export class RoomSweeper {
   #sweeping: Promise<void> | undefined;
   #retaining: Promise<void> | undefined;
   #isStopped = false;
+  /** The PostgreSQL whose rows are known to be those of the log. */
+  #server: string | undefined;
 
   constructor(options: SweeperOptions) {
     this.#options = options;
@@ -80,10 +85,26 @@ export class RoomSweeper {
   async sweep(): Promise<void> {
     const { roomLog, archive, log } = this.#options;
     if (archive.isAway) return;
+    await this.#compareRows();
     for (const { roomId, archived, head } of await roomLog.unarchived(STUCK_MS, SWEEP_ROOMS)) {
       log.info({ room: roomId, entries: head - archived }, 'entries that nobody has stored are stored');
       await settleRoom(roomId, head, this.#options);
     }
+  }
+
+  /** After PostgreSQL has begun anew: it may be an older one. */
+  async #compareRows(): Promise<void> {
+    const { history, openRooms = () => [] } = this.#options;
+    const server = await history.server();
+    if (server === this.#server) return;
+    const isFirst = this.#server === undefined;
+    // Rooms that are opened later are compared when they are.
+    if (!isFirst)
+      for (const room of [...openRooms()]) {
+        const lost = await storeLostRows(room.id, this.#options);
+        if (lost !== undefined) await room.distrust(lost);
+      }
+    this.#server = server;
   }
 
   /**

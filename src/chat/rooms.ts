@@ -6,6 +6,7 @@ import type { Log } from '../runtime/log.js';
 import { Archive } from './archive.js';
 import { type ExportedEntry, History, type RoomState } from './history.js';
 import { HistoryBlocks } from './history-blocks.js';
+import { storeLostRows } from './lost-rows.js';
 import { PageLimits } from './page-limits.js';
 import { RoomReactions } from './reactions.js';
 import { Rings } from './ring.js';
@@ -96,6 +97,7 @@ export class Rooms {
       archive: this.#archive,
       history: this.#history,
       retention: options.retention,
+      openRooms: () => [...this.#opened.values()].map(({ reader }) => reader),
     });
   }
 
@@ -272,6 +274,7 @@ export class Rooms {
       log,
     });
     await reader.start(state);
+    await this.#compareRows(reader);
     const writer = new RoomWriter(reader, { ...this.#options, archive: this.#archive, history: this.#history });
     const open: Open = {
       reader,
@@ -284,6 +287,18 @@ export class Rooms {
     // Nobody may take it up: he who asked may be gone.
     this.#linger(open);
     return open;
+  }
+
+  /** Once for each room that is opened: the database may be an older one than the log has known. */
+  async #compareRows(reader: RoomReader): Promise<void> {
+    const { roomLog, log } = this.#options;
+    try {
+      const lost = await storeLostRows(reader.id, { roomLog, archive: this.#archive, history: this.#history, log });
+      if (lost !== undefined) await reader.distrust(lost);
+    } catch (error) {
+      if (!(error instanceof VezaError)) throw error;
+      log.debug({ room: reader.id, error: error.message }, 'the rows of a room cannot be compared with its log');
+    }
   }
 
   #release(open: Open): void {
