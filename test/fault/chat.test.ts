@@ -26,6 +26,8 @@ const TALK_MS = 20;
 /** While PostgreSQL is away eight messages of a client wait for their acknowledgement, and the ninth is not sent: so that somebody says something all the time. */
 const SLOW_TALK_MS = 350;
 const AWAY_MS = 60_000;
+/** Before Redis is wiped as well: some hundred messages wait. */
+const BOTH_MS = 5000;
 /** Of one user, so that every process is asked. */
 const CONNECTIONS = 4 * PROCESSES;
 
@@ -177,18 +179,30 @@ test('every message once, in one order, acked means kept, deleted means gone: wh
   await until('everything that was said meanwhile is acknowledged', () => minute.saidAndAcked + minute.saidAndRefused === minute.said);
   assert.ok(minute.saidAndAcked >= delivery.delivered - minute.saidAndRefused);
 
-  for (let times = 0; times < 2; times++) {
-    await fault('a chat process was killed', async () => {
-      const before = chatProcesses();
-      assert.ok(before.length >= PROCESSES, `${PROCESSES} chat processes`);
-      const victim = before[Math.floor(Math.random() * before.length)]!;
-      process.kill(victim, 'SIGKILL');
-      await until('another process is there', () => {
-        const now = chatProcesses();
-        return !now.includes(victim) && now.length === before.length;
-      });
+  const killOne = async () => {
+    const before = chatProcesses();
+    assert.ok(before.length >= PROCESSES, `${PROCESSES} chat processes`);
+    const victim = before[Math.floor(Math.random() * before.length)]!;
+    process.kill(victim, 'SIGKILL');
+    await until('another process is there', () => {
+      const now = chatProcesses();
+      return !now.includes(victim) && now.length === before.length;
     });
-  }
+  };
+  // Two at once, also before a log was lost: what waits for PostgreSQL is of an epoch that has ended when it comes back.
+  await fault('PostgreSQL was away, and Redis was wiped before it came back', async () => {
+    await postgres.crash();
+    await sleep(BOTH_MS);
+    await redis.command('flushall');
+    await postgres.restart();
+  });
+  await fault('PostgreSQL was away, and a chat process was killed meanwhile', async () => {
+    await postgres.crash();
+    await sleep(1000);
+    await killOne();
+    await postgres.restart();
+  });
+  for (let times = 0; times < 2; times++) await fault('a chat process was killed', killOne);
   await fault('Redis lost everything', async () => {
     await redis.kill9();
     await sleep(1500);
