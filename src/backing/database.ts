@@ -1,3 +1,4 @@
+import { Socket } from 'node:net';
 import pg from 'pg';
 import { type Clock, SystemClock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
@@ -176,8 +177,21 @@ async function migrate(database: Database, log: Log, start: StartSteps): Promise
  */
 class ListenedClient extends pg.Client {
   constructor(config?: string | pg.ClientConfig) {
-    super(config);
+    super(typeof config === 'object' ? { ...config, stream: () => new ParsedSocket() } : config);
     this.on('error', () => undefined);
+  }
+}
+
+/** What pg's parser throws at bytes that are no message of PostgreSQL is an error of the connection; out of a socket's event it would be the process's. */
+class ParsedSocket extends Socket {
+  override emit(event: string | symbol, ...values: unknown[]): boolean {
+    if (event !== 'data') return super.emit(event, ...values);
+    try {
+      return super.emit(event, ...values);
+    } catch (error) {
+      this.destroy(Object.assign(new Error('The database sent something else than an answer.', { cause: error }), { code: 'EPROTO' }));
+      return true;
+    }
   }
 }
 

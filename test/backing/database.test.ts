@@ -11,6 +11,7 @@ import { MIGRATIONS } from '../../src/backing/migrations/index.js';
 import { type Clock, FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';
+import { FaultyLine } from '../support/faulty-line.js';
 import { startPostgres } from '../support/postgres.js';
 import { eventually } from '../support/process.js';
 
@@ -226,6 +227,34 @@ test("a connection that is lost inside a transaction is its transaction's error 
   assert.equal((await database.transaction((connection) => connection.query('select 1 as one'))).rows[0]!.one, 1);
   await database.stop();
   await other.stop();
+  await server.stop();
+});
+
+test('bytes that are no answer break the connection and nothing else', async () => {
+  const server = await startPostgres();
+  const line = await FaultyLine.to({ path: `${new URL(server.url).searchParams.get('host')}/.s.PGSQL.5432` });
+  const url = `postgres://postgres@127.0.0.1:${line.port}/postgres`;
+  const database = await openDatabase({ url, dataDir: '/nonexistent', poolSize: 1, timeoutMs: 200, log: silentLog });
+  // Each byte of the greeting, and of the first messages after it.
+  for (let at = 0; at < 40; at++) {
+    let passed = 0;
+    let isDone = false;
+    line.cutAll();
+    line.fault = ({ from, bytes }) => {
+      if (from === 'client' || isDone) return undefined;
+      const start = passed;
+      passed += bytes.length;
+      if (at >= passed) return undefined;
+      isDone = true;
+      return { kind: 'garble', at: at - start, count: 1 };
+    };
+    await Promise.allSettled([database.query('select $1::text as text', ['abc']), database.query('select nonsense')]);
+    assert.ok(isDone);
+    line.heal();
+  }
+  await eventually('it is asked again', async () => (await database.query('select 1 as one')).rows[0]!.one === 1 || undefined);
+  await database.stop();
+  await line.stop();
   await server.stop();
 });
 
