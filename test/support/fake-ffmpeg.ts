@@ -16,6 +16,14 @@ export class FakeFfmpeg {
   /** The longest silence with sound on both sides, in samples. */
   longestSilenceBetweenSound = 0;
   #silence = Number.NEGATIVE_INFINITY;
+  /** Encoders give nothing by themselves: they have no processor. */
+  encodersAreStarved = false;
+  readonly #waiting: (() => void)[] = [];
+
+  /** Starved encoders give this many frames, or exit when there is no other. */
+  give(frames: number): void {
+    for (const next of this.#waiting.splice(0, frames)) next();
+  }
 
   #listen(bytes: Uint8Array): void {
     for (let at = 0; at < bytes.length; at += 4) {
@@ -45,7 +53,9 @@ export class FakeFfmpeg {
         const frame = FRAME_SAMPLES[rendition.codec];
         // A real one gives what is in it at the end, filled up.
         while (((made[index] ?? 0) + (final ? 0 : 1)) * frame <= samples) {
-          events.onData(simpleBlock(index + 1, made[index] ?? 0));
+          const block = simpleBlock(index + 1, made[index] ?? 0);
+          if (this.encodersAreStarved) this.#waiting.push(() => events.onData(block));
+          else events.onData(block);
           made[index] = (made[index] ?? 0) + 1;
         }
       }
@@ -58,6 +68,10 @@ export class FakeFfmpeg {
         put(false);
       },
       () => put(true),
+      (exit) => {
+        if (this.encodersAreStarved) this.#waiting.push(exit);
+        else exit();
+      },
     );
     this.encoders.push(transform);
     return transform;
@@ -77,11 +91,18 @@ export class FakeTransform implements Transform {
   readonly #events: TransformEvents;
   readonly #take: (bytes: Uint8Array) => void;
   readonly #flush: () => void;
+  readonly #exitAfter: (exit: () => void) => void;
 
-  constructor(events: TransformEvents, take: (bytes: Uint8Array) => void, flush: () => void = () => undefined) {
+  constructor(
+    events: TransformEvents,
+    take: (bytes: Uint8Array) => void,
+    flush: () => void = () => undefined,
+    exitAfter: (exit: () => void) => void = (exit) => exit(),
+  ) {
     this.#events = events;
     this.#take = take;
     this.#flush = flush;
+    this.#exitAfter = exitAfter;
   }
 
   write(bytes: Uint8Array): boolean {
@@ -92,7 +113,7 @@ export class FakeTransform implements Transform {
   end(): void {
     if (this.dead || this.holdEnd) return;
     this.#flush();
-    this.#exit(undefined);
+    this.#exitAfter(() => this.#exit(undefined));
   }
 
   /** What was still in it comes out after the end of its input, and it exits. */
