@@ -108,6 +108,51 @@ test('two encoders of one name that both reconnect at once change places once, n
   assert.equal(takeovers, 1);
 });
 
+test("an encoder whose line breaks again and again is let in each time, and is never told of another encoder's", async () => {
+  const world = new World();
+  await world.live.start();
+  const said: string[] = [];
+  let connection = await world.connect('obs');
+  await world.send(connection.source, 3000);
+  for (const silentMs of [0, 1100, 2000]) {
+    // The old connection is neither closed nor written to any more.
+    await world.pass(silentMs);
+    const before = connection;
+    try {
+      connection = await world.connect('obs');
+    } catch (error) {
+      said.push((error as Error).message);
+      await world.pass(1100);
+      connection = await world.connect('obs');
+    }
+    await world.send(connection.source, 2000);
+    said.push(...before.closed.map(({ message }) => message));
+  }
+  // This time it is closed, and the encoder is back at once.
+  for (let turn = 0; turn < 3; turn += 1) {
+    connection.source.end('lost');
+    connection = await world.connect('obs');
+    await world.send(connection.source, 2000);
+  }
+  assert.deepEqual(connection.closed, []);
+  assert.ok(said.length > 0);
+  for (const message of said) assert.match(message, /connection of this encoder \(same address, same name\)/);
+});
+
+test('an encoder that comes back from another address of its /64 is the same one', async () => {
+  const world = new World();
+  await world.live.start();
+  const admit = (remoteAddress: string) =>
+    world.live.admit({ protocol: 'rtmp', channel: undefined, streamKey: 'key', remoteAddress, client: 'obs' });
+  const events = { onDrain: () => undefined, onClose: () => undefined };
+  await world.send((await admit('2001:db8::1')).open('adts', events), 3000);
+  const second = (await admit('2001:db8::2')).open('adts', events);
+  await world.send(second, 3000);
+  await assert.rejects(admit('2001:db8::3'), /an earlier connection of this encoder/);
+  await world.send(second, 1000);
+  await admit('2001:db8:0:1::1');
+});
+
 test('a wrong key, and a right one at another channel, are the same refusal; streams above MAX_STREAMS are refused as busy', async () => {
   const world = new World();
   await world.live.start();
