@@ -18,12 +18,13 @@ COPY --from=build /app/dist ./dist
 COPY LICENSE ./
 
 RUN mkdir /data && chown node:node /data
-ENV NODE_ENV=production DATA_DIR=/data
+# Metrics listen on the container's network, where Prometheus is; the port is not exposed, so that -P does not publish it.
+ENV NODE_ENV=production DATA_DIR=/data METRICS_HOST=0.0.0.0
 VOLUME /data
 USER node
 
-# Pages, API and playback; Icecast and POST; RTMP; metrics (not for the public).
-EXPOSE 8080 8000 1935 9090
+# Pages, API and playback; Icecast and POST; RTMP.
+EXPOSE 8080 8000 1935
 # Not `ready`: an orchestrator would kill a show that is on air because the disk is full.
 HEALTHCHECK --interval=10s --timeout=4s --start-period=60s --retries=3 \
   CMD ["node", "-e", "fetch('http://127.0.0.1:'+(process.env.PORT||8080)+'/health/live').then((r)=>process.exit(r.ok?0:1),()=>process.exit(1))"]

@@ -220,6 +220,13 @@ const VARIABLES = {
     '9090',
     '`/metrics` and `/debug/pprof`. For operators: keep it away from the public.',
   ),
+  metricsHost: set(
+    'METRICS_HOST',
+    'network',
+    text(255),
+    '127.0.0.1',
+    'The address that `PROMETHEUS_PORT` listens on. It asks nobody who they are: another address only in a private network, or with `METRICS_TLS`.',
+  ),
   httpsPort: unset(
     'HTTPS_PORT',
     'network',
@@ -511,6 +518,13 @@ const VARIABLES = {
     integer(1, 1_000_000),
     '1000',
     'API requests a minute of an account or key, or of an address where nobody is known. The stricter limits for signing in grow and shrink with it (docs/limits.md). Playback has its own.',
+  ),
+  maxChannelsPerAccount: set(
+    'MAX_CHANNELS_PER_ACCOUNT',
+    'access',
+    integer(1, 1_000_000),
+    '100',
+    'Channels that one account owns at most. Administrators and the admin token own as many as they like.',
   ),
   webhookAllowedHosts: unset(
     'WEBHOOK_ALLOWED_HOSTS',

@@ -163,7 +163,7 @@ export async function composeService(
     ...(room ? [...room.parts, new TitleNotes({ live: room.live, database, clock, log })] : []),
     ...(chat?.parts ?? []),
     listener('metrics', config.metricsEnabled, async () => {
-      const { host, prometheusPort } = config;
+      const { metricsHost: host, prometheusPort } = config;
       const tls = metricsTls && internalServerTls(metricsTls.current);
       const opened = await startMetricsServer({ host, port: prometheusPort, metrics, clock, log, tls });
       metricsTls?.onChange((certificates) => useCertificate(opened, internalServerTls(certificates)));

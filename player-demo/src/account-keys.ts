@@ -1,6 +1,7 @@
 import { SCOPES, type Scope } from '../../src/access/roles';
 import { h } from './dom';
 import { actionButton, choice, confirmed, copyRow, dateText, field, form, section } from './forms';
+import { callFresh } from './fresh-sign-in';
 import { call } from './session';
 
 interface ApiKey {
@@ -83,7 +84,7 @@ export function apiKeysPart(keys: readonly ApiKey[]): HTMLElement {
       const chosen = boxes.filter(({ input }) => input.checked).map(({ scope }) => scope);
       if (chosen.length === 0) return 'Choose at least one thing that it may be used for.';
       const expiresAt = values.life === '' ? undefined : new Date(Date.now() + Number(values.life) * DAY_MS).toISOString();
-      const answer = await call<{ apiKey: ApiKey; secret: string }>('POST', '/me/api-keys', {
+      const answer = await callFresh<{ apiKey: ApiKey; secret: string }>('POST', '/me/api-keys', {
         name: values.name!.trim(),
         scopes: chosen,
         ...(expiresAt === undefined ? {} : { expiresAt }),

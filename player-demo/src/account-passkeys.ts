@@ -1,5 +1,6 @@
 import { h } from './dom';
 import { actionButton, confirmed, dateText, field, form, section } from './forms';
+import { callFresh } from './fresh-sign-in';
 import { createPasskey, type Passkey, passkeysWork } from './passkeys';
 import { call } from './session';
 import { clientText } from './texts';
@@ -33,7 +34,7 @@ export function passkeysPart(passkeys: readonly Passkey[]): HTMLElement {
         async () => {
           const text = 'It opens your account no more. Delete it on the device as well.';
           if (!(await confirmed({ title: `Delete “${passkey.name}”?`, text, action: 'Delete' }))) return;
-          await call('DELETE', `/me/passkeys/${passkey.id}`);
+          await callFresh('DELETE', `/me/passkeys/${passkey.id}`);
           await refetch();
         },
         { name: `Delete the passkey ${passkey.name}` },

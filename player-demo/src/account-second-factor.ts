@@ -1,5 +1,6 @@
 import { h } from './dom';
 import { actionButton, codeField, copyButton, copyRow, copyText, download, field, form, section } from './forms';
+import { callFresh } from './fresh-sign-in';
 import { qrCode } from './qr';
 import { call, type Me, take } from './session';
 
@@ -23,7 +24,7 @@ export function secondFactorPart(me: Me): HTMLElement {
   };
 
   const begin = async () => {
-    const { secret, uri } = await call<{ secret: string; uri: string }>('POST', '/me/totp');
+    const { secret, uri } = await callFresh<{ secret: string; uri: string }>('POST', '/me/totp');
     put(
       h(
         'ol',

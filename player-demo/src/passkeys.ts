@@ -1,3 +1,4 @@
+import { callFresh } from './fresh-sign-in';
 import { begin, call, callOpenly, Problem, type User } from './session';
 
 export interface Passkey {
@@ -14,7 +15,7 @@ type Json = Record<string, unknown>;
 
 /** Makes a passkey on this device (or a key, or a telephone) and registers it. Rejects with `Problem`. */
 export async function createPasskey(name: string): Promise<void> {
-  const options = await call<Json>('POST', '/me/passkeys/options');
+  const options = await callFresh<Json>('POST', '/me/passkeys/options');
   const credential = await asked(navigator.credentials.create({ publicKey: creationOptions(options) }));
   const response = credential.response as AuthenticatorAttestationResponse;
   await call('POST', '/me/passkeys', {

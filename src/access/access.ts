@@ -4,6 +4,7 @@ import type { Database } from '../backing/database.js';
 import { keptSecret } from '../backing/secret-file.js';
 import { AccountLinks } from './accounts/account-links.js';
 import { Accounts } from './accounts/accounts.js';
+import { FreshSignIn } from './accounts/fresh-sign-in.js';
 import { Mail } from './accounts/mail.js';
 import { OneTimeLinks } from './accounts/one-time-links.js';
 import { Passwords } from './accounts/passwords.js';
@@ -51,6 +52,8 @@ export interface AccessOptions extends IssuersOptions {
   /** Rate limits are shared through it between processes; undefined: counted in this one. */
   readonly redisUrl?: string | undefined;
   readonly rateLimitPerMinute?: number | undefined;
+  /** `MAX_CHANNELS_PER_ACCOUNT`. */
+  readonly maxChannelsPerAccount?: number | undefined;
   /** Where webhooks may lead beside the public internet: host names, addresses, ranges. */
   readonly webhookAllowedHosts?: readonly string[] | undefined;
 }
@@ -66,6 +69,7 @@ export interface Access {
   readonly mail: Mail;
   readonly accounts: Accounts;
   readonly registration: Registration;
+  readonly freshSignIn: FreshSignIn;
   readonly signingKeys: SigningKeys;
   readonly sessions: Sessions;
   readonly ended: EndedSessions;
@@ -91,7 +95,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     Buffer.from(await keptSecret(join(dataDir, 'encryption-key'), () => randomBytes(32).toString('base64')), 'base64');
   const vault = await openVault({ database, masterKey, previousMasterKey: options.previousEncryptionKey, clock, log });
   const adminToken = await loadAdminToken(dataDir);
-  const channels = new Channels(database);
+  const channels = new Channels(database, { maxOwned: options.maxChannelsPerAccount });
   const members = new Members(database, channels);
   const audit = new Audit(database);
   const signingKeys = new SigningKeys({ database, vault, clock, log });
@@ -124,6 +128,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   const accountLinks = new AccountLinks({ links: oneTimeLinks, mail, publicUrl });
   const account = { database, clock, log, passwords, oneTimeLinks, accountLinks, mail, sessions, limits, apiKeys, publicUrl };
   const accounts = new Accounts({ ...account, audit, twoFactor, events: webhooks });
+  const freshSignIn = new FreshSignIn({ database, clock, accounts, twoFactor });
   const registration = new Registration({
     ...account,
     registration: options.registration ?? 'open',
@@ -148,6 +153,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     mail,
     accounts,
     registration,
+    freshSignIn,
     signingKeys,
     sessions,
     ended,

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { Database } from '../backing/database.js';
+import type { Database, Queryable } from '../backing/database.js';
 import { VezaError } from '../runtime/errors.js';
 import { characterCount } from '../runtime/text.js';
 import { type CountryRule, countryOf } from './playback/countries.js';
@@ -67,6 +67,7 @@ const KEY = /^vz_[0-9a-hjkmnp-tv-z]{26}$/;
  */
 export class Channels {
   readonly #database: Database;
+  readonly #maxOwned: number | undefined;
   /** Slugs of private channels, as last read: asked at every media request, so they are kept here. */
   readonly #private = new Set<string>();
   /** Reads under way, by what they read: a thousand pages that ask for one channel at once cost one query. */
@@ -74,13 +75,15 @@ export class Channels {
   /** Whose key it was when the database was last there, by the key's hash. */
   readonly #known = new Map<string, Channel>();
 
-  constructor(database: Database) {
+  /** An account that is no administrator owns at most `maxOwned`; undefined: no limit. */
+  constructor(database: Database, { maxOwned }: { maxOwned?: number | undefined } = {}) {
     this.#database = database;
+    this.#maxOwned = maxOwned;
   }
 
   /**
    * Rejects: `bad_request` (slug or title), `conflict` (the slug is taken, reserved, or that of a deleted channel to which links may be good),
-   * `unauthorized` (no such owner). The key is never shown again.
+   * `unauthorized` (no such owner), `quota_exceeded`. The key is never shown again.
    */
   async create(slug: string, settings: ChannelSettings, ownerId?: string): Promise<{ channel: Channel; streamKey: string }> {
     if (!SLUG.test(slug))
@@ -89,11 +92,16 @@ export class Channels {
     checkTitle(settings.title);
     const streamKey = makeStreamKey();
     try {
-      const { rows } = await this.#write<ChannelRow>(
-        `insert into channels (id, slug, title, visibility, recording, stream_key_hash, owner_id, stream_key_by)
-         values ($1, $2, $3, $4, $5, $6, $7, $7) returning *`,
-        [randomUUID(), slug, settings.title, settings.visibility, settings.recording, hashOf(streamKey), ownerId ?? null],
-      );
+      const { rows } = await this.#database
+        .transaction(async (connection) => {
+          if (ownerId !== undefined) await this.checkQuota(connection, ownerId);
+          return connection.query<ChannelRow>(
+            `insert into channels (id, slug, title, visibility, recording, stream_key_hash, owner_id, stream_key_by)
+             values ($1, $2, $3, $4, $5, $6, $7, $7) returning *`,
+            [randomUUID(), slug, settings.title, settings.visibility, settings.recording, hashOf(streamKey), ownerId ?? null],
+          );
+        })
+        .finally(() => this.#reading.clear());
       return { channel: this.#written(channelOf(rows[0]!)), streamKey };
     } catch (error) {
       if (error instanceof VezaError && error.code === 'conflict') {
@@ -109,6 +117,24 @@ export class Channels {
       if ((error as { code?: unknown }).code === '23503') throw new VezaError('unauthorized', 'This account is deleted.', { cause: error });
       throw error;
     }
+  }
+
+  /** Before an account owns one more: its row is held until the transaction ends, so that two at once do not both own the last. Rejects with `quota_exceeded`. */
+  async checkQuota(connection: Queryable, accountId: string): Promise<void> {
+    if (this.#maxOwned === undefined) return;
+    const { rows } = await connection.query<{ role: string }>('select role from accounts where id = $1 for no key update', [accountId]);
+    if (!rows[0] || rows[0].role === 'admin') return;
+    const { rows: owned } = await connection.query<{ count: number }>('select count(*)::int as count from channels where owner_id = $1', [
+      accountId,
+    ]);
+    if ((owned[0]?.count ?? 0) >= this.#maxOwned)
+      throw new VezaError(
+        'quota_exceeded',
+        `An account owns at most ${this.#maxOwned} channels (MAX_CHANNELS_PER_ACCOUNT); delete one first.`,
+        {
+          details: { limit: this.#maxOwned },
+        },
+      );
   }
 
   async get(slug: string): Promise<Channel | undefined> {

@@ -63,13 +63,14 @@ export class Members {
 
   /**
    * `owner` hands the channel over, to an account that can sign in; who owned it before is a host from then on. Rejects: `not_found` (no such
-   * account, or the channel is gone), `conflict` (the owner is to be less, the account is banned or cannot sign in yet, `MAX_MEMBERS`).
+   * account, or the channel is gone), `quota_exceeded`, `conflict` (the owner is to be less, the account is banned or cannot sign in yet, `MAX_MEMBERS`).
    */
   async set(channel: Channel, accountId: string, role: ChannelRole): Promise<void> {
     await this.#database.transaction(async (connection) => {
       // The account first, as where it is banned or deleted, which locks its channels after it; held, so that it is not banned meanwhile.
-      const { rows: accounts } = await connection.query<AccountRow>('select * from accounts where id = $1 for share', [accountId]);
+      const { rows: accounts } = await connection.query<AccountRow>('select * from accounts where id = $1 for no key update', [accountId]);
       if (!accounts[0]) throw noAccount();
+      if (role === 'owner' && accountId !== channel.ownerId) await this.#channels.checkQuota(connection, accountId);
       checkCanBe(role, accountOf(accounts[0]).state);
       // Held, and read again: of two who hand it over at once, the second hands over what the first has given away.
       const { rows: channels } = await connection.query<{ owner_id: string | null }>(

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { FreshSignIn } from '../access/accounts/fresh-sign-in.js';
 import { outranks, type Principal, type Role, SCOPES, type Scope } from '../access/roles.js';
 import { type ApiKey, type ApiKeys, MAX_KEY_NAME_CHARS } from '../access/tokens/api-keys.js';
 import { VezaError } from '../runtime/errors.js';
@@ -43,13 +44,14 @@ const shown = (key: ApiKey): z.infer<typeof apiKeySchema> => ({
 export interface ApiKeyOperationsOptions {
   apiKeys: ApiKeys;
   accounts: { get(id: string): Promise<{ role: Role } | undefined> };
+  freshSignIn: Pick<FreshSignIn, 'check'>;
 }
 
 /** Keys for programs: of one's own account; an administrator makes one for another's. */
-export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions): Operation[] {
+export function apiKeyOperations({ apiKeys, accounts, freshSignIn }: ApiKeyOperationsOptions): Operation[] {
   const create = async (
     accountId: string,
-    { secondFactor }: Pick<Principal, 'secondFactor'>,
+    { secondFactor, bySessionAlone }: Pick<Principal, 'secondFactor'> & { bySessionAlone: boolean },
     body: z.infer<typeof bodySchema>,
     { audit, created }: Pick<Call, 'audit' | 'created'>,
     location: (id: string) => string,
@@ -59,6 +61,7 @@ export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions)
       scopes: body.scopes,
       expiresAtMs: body.expiresAt === undefined ? undefined : Date.parse(body.expiresAt),
       secondFactor,
+      bySessionAlone,
     });
     audit({ target: `api-key:${apiKey.id}`, details: { account: accountId, name: apiKey.name, scopes: apiKey.scopes } });
     created(location(apiKey.id));
@@ -83,14 +86,18 @@ export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions)
       method: 'post',
       path: '/me/api-keys',
       summary: 'Makes an API key for a program.',
-      description: 'It may do what this account may, within its scopes; what needs a second factor only if this session has shown one.',
+      description:
+        'It may do what this account may, within its scopes; what needs a second factor only if this session has shown one. The session was signed in, or has shown the password again, in the last ten minutes; a key for which it has not shown it again ends with a new password and with `endMySessions`.',
       access: 'account',
       body: bodySchema,
       status: 201,
       answer: createdSchema,
-      errors: ['conflict', 'not_found'],
-      handle: ({ principal, body, audit, created }) =>
-        create(principal.accountId!, principal, body, { audit, created }, (id) => `/me/api-keys/${id}`),
+      errors: ['conflict', 'not_found', 'fresh_sign_in_required'],
+      async handle({ principal, body, audit, created }) {
+        const bySessionAlone = (await freshSignIn.check(principal)) !== 'proven';
+        const proven = { secondFactor: principal.secondFactor, bySessionAlone };
+        return create(principal.accountId!, proven, body, { audit, created }, (id) => `/me/api-keys/${id}`);
+      },
     }),
     operation({
       id: 'deleteApiKey',
@@ -119,7 +126,7 @@ export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions)
       body: bodySchema,
       status: 201,
       answer: createdSchema,
-      errors: ['conflict', 'not_found'],
+      errors: ['conflict', 'not_found', 'fresh_sign_in_required'],
       async handle({ principal, params, body, audit, created }) {
         // It would be a way out of its scopes and past its expiry.
         if (principal.kind === 'api-key') throw new VezaError('forbidden', 'An API key makes no keys.');
@@ -130,7 +137,8 @@ export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions)
         if (!isOwn && !isServer && !outranks(principal.role, account.role))
           throw new VezaError('forbidden', 'Only for an account of a lower role: whoever has the key acts as the account.');
         // Who made it has shown his own second factor, and not that of the account.
-        const proven = { secondFactor: principal.secondFactor && (isOwn || isServer) };
+        const bySessionAlone = !isServer && (await freshSignIn.check(principal)) !== 'proven';
+        const proven = { secondFactor: principal.secondFactor && (isOwn || isServer), bySessionAlone };
         return create(params.id, proven, body, { audit, created }, () => `/accounts/${params.id}/api-keys`);
       },
     }),

@@ -183,7 +183,7 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       }),
       status: 201,
       answer: withKeySchema,
-      errors: ['conflict'],
+      errors: ['conflict', 'quota_exceeded'],
       async handle({ body, principal, audit, created }) {
         const { slug, visibility, recording } = body;
         // It would be nobody's, and its maker could neither change nor delete it.

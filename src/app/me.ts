@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Accounts } from '../access/accounts/accounts.js';
+import type { FreshSignIn } from '../access/accounts/fresh-sign-in.js';
 import type { Members } from '../access/members.js';
 import type { Principal } from '../access/roles.js';
 import type { Passkeys } from '../access/second-factor/passkeys.js';
@@ -9,6 +10,7 @@ import { lines } from './lines.js';
 import { isoOf, type Operation, operation } from './openapi.js';
 import { channelRoleSchema, roleSchema } from './role-schemas.js';
 import { nameSchema, newPasswordSchema, passwordSchema } from './sign-in.js';
+import { codeSchema } from './two-factor.js';
 
 const meSchema = z
   .strictObject({
@@ -99,6 +101,7 @@ export const deletedChannels = z.enum(['keep', 'delete']).default('keep').meta({
 export interface MeOperationsOptions {
   accounts: Accounts;
   members: Members;
+  freshSignIn: Pick<FreshSignIn, 'prove'>;
   twoFactor: Pick<TwoFactor, 'status'>;
   passkeys: Pick<Passkeys, 'count'>;
   /** Of channels that are deleted already. */
@@ -108,7 +111,15 @@ export interface MeOperationsOptions {
 }
 
 /** One's own account. */
-export function meOperations({ accounts, members, twoFactor, passkeys, endShows, chatRecords }: MeOperationsOptions): Operation[] {
+export function meOperations({
+  accounts,
+  members,
+  freshSignIn,
+  twoFactor,
+  passkeys,
+  endShows,
+  chatRecords,
+}: MeOperationsOptions): Operation[] {
   const shown = async ({ accountId }: Principal): Promise<z.infer<typeof meSchema>> => {
     const account = await accounts.get(accountId!);
     if (!account) throw new VezaError('unauthorized', 'This account is deleted.');
@@ -155,6 +166,21 @@ export function meOperations({ accounts, members, twoFactor, passkeys, endShows,
         if (body.name !== undefined) await accounts.rename(principal.accountId!, body.name);
         audit({ target: self(principal) });
         return shown(principal);
+      },
+    }),
+    operation({
+      id: 'proveMe',
+      method: 'post',
+      path: '/me/proof',
+      summary: 'Shows the password, or a code of the app, once more.',
+      description: 'For ten minutes this session may make what outlives it: API keys, passkeys, an authenticator app.',
+      access: 'account',
+      body: z.strictObject({ password: passwordSchema.optional(), code: codeSchema.optional() }),
+      status: 204,
+      errors: ['invalid_credentials', 'rate_limited', 'busy'],
+      async handle({ principal, body, audit }) {
+        audit({ target: self(principal) });
+        await freshSignIn.prove(principal, body);
       },
     }),
     operation({

@@ -93,7 +93,7 @@ export function memberOperations({ channels, members, accounts, limits, shownCha
       params: memberParams,
       body: z.strictObject({ role: roleSchema }),
       status: 204,
-      errors: ['not_found', 'conflict'],
+      errors: ['not_found', 'conflict', 'quota_exceeded'],
       async handle({ params, body, channel, audit }) {
         audit({ target: `account:${params.accountId}`, details: { role: body.role } });
         await members.set(channel, params.accountId, body.role);
@@ -109,7 +109,7 @@ export function memberOperations({ channels, members, accounts, limits, shownCha
       body: z.strictObject({ email: emailSchema, role: roleSchema }),
       status: 201,
       answer: z.strictObject({ accountId: z.uuid(), role: channelRoleSchema }).meta({ id: 'AddedMember' }),
-      errors: ['not_found', 'conflict', 'rate_limited'],
+      errors: ['not_found', 'conflict', 'quota_exceeded', 'rate_limited'],
       async handle({ body, channel, principal, audit, created }): Promise<{ accountId: string; role: ChannelRole }> {
         // Of the account, whichever of its keys asks.
         await limits.take('member-email', principal.accountId === undefined ? principal.id : `account:${principal.accountId}`);

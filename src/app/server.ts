@@ -98,7 +98,7 @@ export function apiOperations(
     ...linkOperations({ channels, links: access.playbackLinks, broadcasts, live, addresses, sees, settings: options.links ?? {} }),
     ...playbackKeyOperations(access.playbackKeys),
     ...signInOperations(access),
-    ...sessionOperations({ sessions: access.sessions, signingKeys: access.signingKeys, limits: access.limits }),
+    ...sessionOperations(access),
     ...meOperations({ ...access, endShows, chatRecords: options.chatRecords }),
     ...accountOperations({ ...access, endShows }),
     ...twoFactorOperations(access),

@@ -24,10 +24,11 @@ export interface SessionOperationsOptions {
   sessions: Sessions;
   signingKeys: SigningKeys;
   limits: Pick<RateLimits, 'attempt'>;
+  apiKeys: { endThoseOfSessions(accountId: string): Promise<void> };
 }
 
 /** Access tokens renewed, sessions listed and ended; the keys that access tokens are signed with. */
-export function sessionOperations({ sessions, signingKeys, limits }: SessionOperationsOptions): Operation[] {
+export function sessionOperations({ sessions, signingKeys, limits, apiKeys }: SessionOperationsOptions): Operation[] {
   return [
     operation({
       id: 'refreshSession',
@@ -111,12 +112,13 @@ export function sessionOperations({ sessions, signingKeys, limits }: SessionOper
       method: 'delete',
       path: '/me/sessions',
       summary: 'Signs me out everywhere.',
-      description: 'Also here.',
+      description: 'Also here. API keys end that were made without showing the password again.',
       access: 'account',
       status: 204,
       errors: [],
       async handle({ principal, audit }) {
         const count = await sessions.endAll(principal.accountId!);
+        await apiKeys.endThoseOfSessions(principal.accountId!);
         audit({ target: `account:${principal.accountId}`, details: { count } });
       },
     }),

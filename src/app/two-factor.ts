@@ -1,5 +1,6 @@
 import type { AuthenticationResponseJSON, RegistrationResponseJSON } from '@simplewebauthn/server';
 import { z } from 'zod';
+import type { FreshSignIn } from '../access/accounts/fresh-sign-in.js';
 import type { Audit } from '../access/audit.js';
 import { ANONYMOUS, beyondKeys, keyReaches, type Principal, type Role } from '../access/roles.js';
 import { MAX_PASSKEY_NAME_CHARS, type Passkey, type Passkeys } from '../access/second-factor/passkeys.js';
@@ -32,7 +33,7 @@ export interface FactorLimits {
 }
 
 /** A code of the app or a recovery code, as it is typed. */
-const codeSchema = text({
+export const codeSchema = text({
   min: 6,
   max: 40,
   pattern: '^[A-Za-z0-9_ -]+$',
@@ -96,12 +97,13 @@ export interface TwoFactorOperationsOptions {
   accounts: FactorAccounts;
   sessions: FactorSessions;
   limits: FactorLimits;
+  freshSignIn: Pick<FreshSignIn, 'check'>;
   audit: Pick<Audit, 'record'>;
 }
 
 /** The second factor of one's own account, and signing in with a passkey. */
 export function twoFactorOperations(options: TwoFactorOperationsOptions): Operation[] {
-  const { twoFactor, passkeys, accounts, sessions, limits, audit: log } = options;
+  const { twoFactor, passkeys, accounts, sessions, limits, freshSignIn, audit: log } = options;
   const self = async ({ principal }: Pick<Call, 'principal'>) => {
     const account = await accounts.get(principal.accountId!);
     if (!account) throw new VezaError('unauthorized', 'The account is gone.');
@@ -109,6 +111,7 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
   };
   /** Who knows the password alone must not give himself a second factor beside the one that the account has. */
   const provenAsFarAsPossible = async (principal: Principal) => {
+    await freshSignIn.check(principal);
     if (principal.secondFactor) return;
     if ((await twoFactor.isOn(principal.accountId!)) || (await passkeys.count(principal.accountId!)) > 0)
       throw new VezaError('second_factor_missing', 'This account has a second factor: sign in with it, then change it.');
@@ -130,7 +133,7 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
         secret: z.string().meta({ description: 'Base32, to be typed.' }),
         uri: z.string().meta({ description: '`otpauth:`, to be shown as a QR code.' }),
       }),
-      errors: ['conflict', 'second_factor_missing'],
+      errors: ['conflict', 'second_factor_missing', 'fresh_sign_in_required'],
       async handle(call) {
         const account = await self(call);
         await provenAsFarAsPossible(call.principal);
@@ -147,7 +150,7 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       body: z.strictObject({ code: codeSchema }),
       status: 200,
       answer: z.strictObject({ recoveryCodes: recoveryCodesSchema, ...tokenShape }),
-      errors: ['conflict', 'invalid_credentials', 'rate_limited', 'second_factor_missing'],
+      errors: ['conflict', 'invalid_credentials', 'rate_limited', 'second_factor_missing', 'fresh_sign_in_required'],
       async handle({ principal, body }) {
         await provenAsFarAsPossible(principal);
         const recoveryCodes = await twoFactor.confirm(principal.accountId!, body.code);
@@ -215,7 +218,7 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       access: 'account',
       status: 200,
       answer: webAuthnOptions,
-      errors: ['conflict', 'second_factor_missing'],
+      errors: ['conflict', 'second_factor_missing', 'fresh_sign_in_required'],
       async handle(call) {
         const account = await self(call);
         await provenAsFarAsPossible(call.principal);
@@ -235,7 +238,7 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       }),
       status: 201,
       answer: passkeySchema,
-      errors: ['conflict', 'not_found', 'second_factor_missing'],
+      errors: ['conflict', 'not_found', 'second_factor_missing', 'fresh_sign_in_required'],
       async handle({ principal, body, audit, created }) {
         await provenAsFarAsPossible(principal);
         const response = { ...body.response, clientExtensionResults: {} } as RegistrationResponseJSON;
@@ -253,7 +256,7 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       access: 'account',
       params: z.strictObject({ id: base64url(1400) }),
       status: 204,
-      errors: ['not_found', 'second_factor_missing'],
+      errors: ['not_found', 'second_factor_missing', 'fresh_sign_in_required'],
       async handle({ principal, params, audit }) {
         await provenAsFarAsPossible(principal);
         audit({ target: `passkey:${params.id.slice(0, 64)}` });

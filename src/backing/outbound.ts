@@ -1,5 +1,5 @@
 import { Resolver, lookup as systemLookup } from 'node:dns/promises';
-import { type ClientRequest, Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
+import { type ClientRequest, Agent as HttpAgent, request as httpRequest } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { LookupFunction } from 'node:net';
 import type { Clock } from '../runtime/clock.js';
@@ -101,7 +101,7 @@ export function createOutbound({ policy, clock, resolve = resolverFor(policy) }:
         // Also one that hung up without a word.
         request.on('close', () => failed('the connection was closed without an answer'));
         request.on('response', (response) => {
-          status = { status: response.statusCode ?? 0, retryAfterS: retryAfterOf(response) };
+          status = { status: response.statusCode ?? 0, retryAfterS: retryAfterOf(response.headers['retry-after'], clock.wallMs()) };
           let bytes = 0;
           response.on('data', (chunk: Buffer) => {
             bytes += chunk.length;
@@ -158,10 +158,18 @@ export function resolverFor(policy: OutboundPolicy, servers?: readonly string[])
   };
 }
 
-/** Seconds only; a date is for browsers. */
-function retryAfterOf(response: IncomingMessage): number | undefined {
-  const given = response.headers['retry-after'];
-  return given !== undefined && /^\d{1,9}$/.test(given) ? Number(given) : undefined;
+/** RFC 9110 5.6.7: IMF-fixdate, and the two forms of old servers, all of them in GMT. */
+const HTTP_DATE =
+  /^(?:[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT|[A-Z][a-z]{5,8}, \d{2}-[A-Z][a-z]{2}-\d{2} \d{2}:\d{2}:\d{2} GMT|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d{2}:\d{2}:\d{2} \d{4})$/;
+
+/** `Retry-After` (RFC 9110 10.2.3), seconds from now; undefined: there is none, or it says nothing that can be kept to. */
+export function retryAfterOf(given: string | undefined, nowMs: number): number | undefined {
+  const text = given?.trim() ?? '';
+  // However many digits: whoever heeds it has a limit of their own.
+  if (/^\d{1,300}$/.test(text)) return Number(text);
+  if (!HTTP_DATE.test(text)) return undefined;
+  const atMs = Date.parse(text.endsWith('GMT') ? text : `${text} GMT`);
+  return Number.isNaN(atMs) ? undefined : Math.max(0, Math.ceil((atMs - nowMs) / 1000));
 }
 
 /** Some errors of several addresses have no message of their own. */

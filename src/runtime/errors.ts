@@ -11,6 +11,8 @@ export const ERROR_CODES = {
   second_factor_required: 401,
   /** What a moderator or administrator may wants a second factor: set one up, or sign in with it. */
   second_factor_missing: 403,
+  /** It makes something that outlives a session: show the password once more, then try again. */
+  fresh_sign_in_required: 403,
   forbidden: 403,
   /** The channel has country rules, and the listener is not where it may be heard, or where he is is not known. */
   country_blocked: 451,
@@ -20,6 +22,8 @@ export const ERROR_CODES = {
   /** The head or the body did not come in time. */
   request_timeout: 408,
   conflict: 409,
+  /** The account has as many as it may have. */
+  quota_exceeded: 409,
   /** `If-Match` or `If-None-Match` does not hold. */
   precondition_failed: 412,
   payload_too_large: 413,

@@ -16,6 +16,24 @@ export interface LogOptions {
   version: string;
 }
 
+/**
+ * Secrets that are known by their form, wherever they stand in a line: in a path, a query, a Referer, a message of an error. Playback tokens (and what comes
+ * after `/t/` in any case, since a token may be cut or encoded), our keys and refresh tokens, JSON Web Tokens, and what a query names a token.
+ */
+const SECRETS: readonly (readonly [form: RegExp, put: string])[] = [
+  [/(\/t\/)[^/\s"?#\\]{20,}/gi, '$1[removed]'],
+  [/\b[a-z0-9]{4,12}\.[1-9a-z][0-9a-z]{0,7}\.[\w-]{1,32}(?:\.(?:a|c|ac))?\.[\w-]{43}(?![\w-])/g, '[removed]'],
+  [/\bvz[ar]?_[\w-]{20,}/g, '[removed]'],
+  [/\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*/g, '[removed]'],
+  [/([?&](?:t|token|access_token|refresh_token|code|key)=)[^&\s"#\\]+/gi, '$1[removed]'],
+];
+
+export function withoutSecrets(text: string): string {
+  let clean = text;
+  for (const [form, put] of SECRETS) clean = clean.replace(form, put);
+  return clean;
+}
+
 const FLUSH_MS = 1000;
 /** What nobody reads in time is thrown away beyond this. */
 const MAX_UNREAD_CHARS = 1 << 24;
@@ -39,7 +57,7 @@ function openStdout(): Destination {
   return opened;
 }
 
-/** JSON lines on stdout. Anything under a name that holds a secret is removed before it is written. */
+/** JSON lines on stdout. Anything under a name that holds a secret, and anything that has the form of one, is removed before it is written. */
 export function createLog(options: LogOptions): Log {
   stdout ??= openStdout();
   return pino(
@@ -51,6 +69,7 @@ export function createLog(options: LogOptions): Log {
         paths: ['streamKey', 'token', 'password', 'authorization', '*.streamKey', '*.token', '*.password', '*.authorization'],
         censor: '[removed]',
       },
+      hooks: { streamWrite: withoutSecrets },
     },
     stdout,
   ) as unknown as Log;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { after, before, test } from 'node:test';
-import { createOutbound, type OutboundResult, type Resolve, resolverFor } from '../../src/backing/outbound.js';
+import { createOutbound, type OutboundResult, type Resolve, resolverFor, retryAfterOf } from '../../src/backing/outbound.js';
 import { OutboundPolicy } from '../../src/backing/outbound-address.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
@@ -325,4 +325,31 @@ test('stopped, it breaks off what is under way', async () => {
   const outbound = createOutbound({ policy: new OutboundPolicy(['127.0.0.1']), clock: new FakeClock() });
   assert.match(errorOf(await outbound.post(new URL(silent.url()), {}, Buffer.of())), /hang up|closed without an answer/);
   await silent.close();
+});
+
+test('Retry-After is seconds or a date; what says nothing is left alone', () => {
+  const nowMs = Date.UTC(2026, 10, 30, 18, 0, 0);
+  for (const [given, seconds] of [
+    ['120', 120],
+    [' 0 ', 0],
+    ['9'.repeat(20), 1e20],
+    ['Mon, 30 Nov 2026 20:00:00 GMT', 7200],
+    ['Monday, 30-Nov-26 20:00:00 GMT', 7200],
+    ['Mon Nov 30 20:00:00 2026', 7200],
+    ['Tue, 01 Dec 2026 18:00:00 GMT', 86_400],
+    ['Mon, 30 Nov 2020 20:00:00 GMT', 0],
+    ['Fri, 31 Dec 9999 23:59:59 GMT', 251_620_927_199],
+    ['-5', undefined],
+    ['1.5', undefined],
+    ['1e9', undefined],
+    ['soon', undefined],
+    ['2026-11-30T20:00:00Z', undefined],
+    ['Mon, 99 Nov 2026 20:00:00 GMT', undefined],
+    ['', undefined],
+    [undefined, undefined],
+  ] as const) {
+    const found = retryAfterOf(given, nowMs);
+    if (given?.includes('9999')) assert.ok(found! > 1e11);
+    else assert.equal(found, seconds, String(given));
+  }
 });

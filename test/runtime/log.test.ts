@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { withoutSecrets } from '../../src/runtime/log.js';
 
 const LOG = fileURLToPath(new URL('../../src/runtime/log.ts', import.meta.url));
 
@@ -33,6 +34,31 @@ test('everything that was logged is there when the process has ended, without se
   assert.equal(lines.length, 5000);
   assert.equal(JSON.parse(lines[4999]!).line, 4999);
   assert.ok(!text.includes('secret'));
+});
+
+test('secrets are known by their form, wherever they stand in a line', () => {
+  const token = `k1a2.t8xk2p.${'L'.repeat(16)}.${'s'.repeat(42)}_`;
+  const bound = `k1a2.t8xk2p.${'L'.repeat(16)}.ac.${'s'.repeat(43)}`;
+  for (const secret of [
+    token,
+    bound,
+    `vz_${'0'.repeat(26)}`,
+    `vza_${'a'.repeat(26)}`,
+    `vzr_${'-'.repeat(43)}`,
+    `eyJ${'h'.repeat(20)}.e30.sig`,
+  ])
+    for (const line of [
+      secret,
+      `/T/${secret}/live/x`,
+      `https://a.example/c/x?t=${secret}#x`,
+      `{"referer":"${secret}"}`,
+      `Error: ${secret}: no`,
+    ])
+      assert.ok(!withoutSecrets(line).includes(secret.slice(-20)), line);
+  for (const line of [`/t/${token.slice(0, 40)}`, `/t/${token.replaceAll('.', '%2E')}/live`, '/x?access_token=short', '/x?a=b&token=short'])
+    assert.match(withoutSecrets(line), /\[removed\]/, line);
+  const plain = '{"path":"/api/v1/channels/radio","at":"2026-11-30T18:00:00.000Z","stack":"at x (file:///a/b.js:1:2)"}';
+  assert.equal(withoutSecrets(plain), plain);
 });
 
 test('a process ends whose log nobody reads any more, or reads on', async (t) => {

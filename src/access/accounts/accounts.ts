@@ -78,6 +78,8 @@ export interface AccountLimits {
 /** What is asked of API keys: those that were just used are remembered for a moment, with their account's role. */
 export interface AccountKeys {
   forget(): void;
+  /** Those end for which nothing beside a session was shown. */
+  endThoseOfSessions(accountId: string, connection: Queryable): Promise<void>;
 }
 
 /** Who else is told. */
@@ -219,7 +221,7 @@ export class Accounts {
    * `conflict`, `rate_limited`, `busy`.
    */
   async changePassword(accountId: string, password: string, newPassword: string, sessionId: string | undefined): Promise<void> {
-    const { passwords, oneTimeLinks, sessions, mail, publicUrl } = this.#options;
+    const { passwords, oneTimeLinks, sessions, apiKeys, mail, publicUrl } = this.#options;
     const row = await this.#verified(accountId, password);
     if (!row) throw new VezaError('invalid_credentials', 'The password is wrong.');
     await passwords.check(newPassword, knownOf(row));
@@ -233,9 +235,11 @@ export class Accounts {
       if (rowCount === 0) throw new VezaError('conflict', 'The password was changed by somebody else a moment ago.');
       await oneTimeLinks.void(connection, accountId, ['recovery', 'invitation', 'confirmation']);
       await sessions.endAll(accountId, { except: sessionId, connection });
+      await apiKeys.endThoseOfSessions(accountId, connection);
       const text = passwordChangedMail(`${publicUrl}/account`, await waysIn(connection, accountId));
       await mail.post({ to: row.email, ...text, accountId }, connection);
     });
+    apiKeys.forget();
     mail.wake();
   }
 

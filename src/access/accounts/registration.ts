@@ -211,6 +211,7 @@ export class Registration {
       ]);
       await oneTimeLinks.void(connection, accountId, ['recovery', 'invitation', 'confirmation']);
       await sessions.endAll(accountId, { connection });
+      await apiKeys.endThoseOfSessions(accountId, connection);
       if (row.password_hash === null) return;
       if (!row.confirmed_at) await closeWaysIn(connection, accountId);
       const text = passwordChangedMail(`${publicUrl}/account`, await waysIn(connection, accountId));

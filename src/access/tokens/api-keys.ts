@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { Database } from '../../backing/database.js';
+import type { Database, Queryable } from '../../backing/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -60,7 +60,14 @@ export class ApiKeys {
    */
   async create(
     accountId: string,
-    given: { name: string; scopes: readonly Scope[]; expiresAtMs: number | undefined; secondFactor: boolean },
+    given: {
+      name: string;
+      scopes: readonly Scope[];
+      expiresAtMs: number | undefined;
+      secondFactor: boolean;
+      /** Nothing beside the session was shown for it; see `endThoseOfSessions`. */
+      bySessionAlone?: boolean;
+    },
   ): Promise<{ apiKey: ApiKey; secret: string }> {
     const nowMs = this.#clock.wallMs();
     if (given.expiresAtMs !== undefined && given.expiresAtMs <= nowMs)
@@ -80,8 +87,8 @@ export class ApiKeys {
           details: { allowed: useful },
         });
       const { rows } = await connection.query<ApiKeyRow>(
-        `insert into api_keys (id, account_id, name, hint, key_hash, scopes, second_factor, expires_at, created_at)
-         select $1, $2, $3, $4, $5, $6, $7, $8, $9 where (select count(*) from api_keys where account_id = $2) < ${MAX_API_KEYS}
+        `insert into api_keys (id, account_id, name, hint, key_hash, scopes, second_factor, expires_at, created_at, by_session_alone)
+         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 where (select count(*) from api_keys where account_id = $2) < ${MAX_API_KEYS}
          returning *`,
         [
           randomUUID(),
@@ -93,6 +100,7 @@ export class ApiKeys {
           given.secondFactor,
           given.expiresAtMs === undefined ? null : new Date(given.expiresAtMs),
           new Date(nowMs),
+          given.bySessionAlone ?? false,
         ],
       );
       if (!rows[0]) throw new VezaError('conflict', `An account has at most ${MAX_API_KEYS} keys; delete one that is not used.`);
@@ -113,6 +121,15 @@ export class ApiKeys {
   async delete(accountId: string, id: string): Promise<void> {
     const { rowCount } = await this.#database.query('delete from api_keys where account_id = $1 and id = $2', [accountId, id]);
     if (rowCount === 0) throw new VezaError('not_found', 'There is no such key.');
+    this.forget();
+  }
+
+  /**
+   * With a new password, or when everybody is signed out: keys end for which nothing beside a session was shown. Whoever had that session might have
+   * made them. `forget` after the commit.
+   */
+  async endThoseOfSessions(accountId: string, connection: Queryable = this.#database): Promise<void> {
+    await connection.query('delete from api_keys where account_id = $1 and by_session_alone', [accountId]);
     this.forget();
   }
 

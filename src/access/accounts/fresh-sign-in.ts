@@ -1,0 +1,62 @@
+import type { Database } from '../../backing/database.js';
+import type { Clock } from '../../runtime/clock.js';
+import { VezaError } from '../../runtime/errors.js';
+import type { Principal } from '../roles.js';
+
+/** How long after a sign-in, or after the password or a code was shown again, a session may make what outlives it. */
+export const FRESH_MS = 10 * 60_000;
+
+export interface FreshSignInOptions {
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly accounts: { checkPassword(accountId: string, password: string): Promise<boolean> };
+  /** `check` uses the code up. */
+  readonly twoFactor: { check(accountId: string, code: string): Promise<boolean> };
+}
+
+/**
+ * A session that was stolen must not become a way in that outlives it: API keys, passkeys and authenticator apps are made only by a session that was
+ * signed in a short time ago, or has shown the password or a code again.
+ */
+export class FreshSignIn {
+  readonly #options: FreshSignInOptions;
+
+  constructor(options: FreshSignInOptions) {
+    this.#options = options;
+  }
+
+  /** Shows it again. Rejects: `bad_request` (neither is given), `invalid_credentials`, `unauthorized` (the session is over), `rate_limited`, `busy`. */
+  async prove(principal: Principal, given: { password?: string | undefined; code?: string | undefined }): Promise<void> {
+    const { database, clock, accounts, twoFactor } = this.#options;
+    const { accountId, sessionId } = signedIn(principal);
+    if (given.password !== undefined) {
+      if (!(await accounts.checkPassword(accountId, given.password)))
+        throw new VezaError('invalid_credentials', 'The password is wrong.', { details: { at: 'body.password' } });
+    } else if (given.code === undefined) throw new VezaError('bad_request', 'Send the password, or a code of your authenticator app.');
+    else if (!(await twoFactor.check(accountId, given.code)))
+      throw new VezaError('invalid_credentials', 'The code is not right, or was used already.', { details: { at: 'body.code' } });
+    const { rowCount } = await database.query('update sessions set proven_at = $2 where id = $1 and ended_at is null', [
+      sessionId,
+      new Date(clock.wallMs()),
+    ]);
+    if (rowCount === 0) throw new VezaError('unauthorized', 'The session is over; sign in again.');
+  }
+
+  /** Resolves to how it is fresh: `proven` again, or `signed-in` a short time ago. Rejects with `fresh_sign_in_required`. */
+  async check(principal: Principal): Promise<'proven' | 'signed-in'> {
+    const { database, clock } = this.#options;
+    const { rows } = await database.query<{ created_at: Date; proven_at: Date | null }>(
+      'select created_at, proven_at from sessions where id = $1',
+      [signedIn(principal).sessionId],
+    );
+    const isFresh = (at: Date | null | undefined) => at != null && clock.wallMs() - at.getTime() < FRESH_MS;
+    if (isFresh(rows[0]?.proven_at)) return 'proven';
+    if (isFresh(rows[0]?.created_at)) return 'signed-in';
+    throw new VezaError('fresh_sign_in_required', 'Show your password once more: POST /me/proof, then try again.');
+  }
+}
+
+function signedIn({ accountId, sessionId }: Principal): { accountId: string; sessionId: string } {
+  if (accountId === undefined || sessionId === undefined) throw new VezaError('forbidden', 'This is for a person who is signed in.');
+  return { accountId, sessionId };
+}
