@@ -179,14 +179,15 @@ export class Outbox {
   }
 
   /**
-   * A new epoch: what is not acknowledged goes out again; what was shown above `keep` is not any more. What was acknowledged above it is not there, since
-   * the server's database was restored from a backup: it is unsent, unless its entry comes after all.
+   * A new epoch: what is not acknowledged goes out again; what was shown above `keep` is not any more. What was acknowledged comes again, unless the
+   * server's database was restored from a backup (`isLost`): then it is unsent, unless its entry comes after all.
    */
-  withdrawn(keep: number): void {
+  withdrawn(keep: number, isLost = false): void {
     for (const message of this.#messages) {
       if (message.shownAt !== undefined && message.shownAt > keep) Object.assign(message, { shownAt: undefined, isShown: false });
       if (message.state === 'sending') message.state = 'queued';
-      if (message.state === 'sent' && (message.storedAt ?? 0) > keep) Object.assign(message, { state: 'unsent', storedAt: undefined });
+      if (isLost && message.state === 'sent' && (message.storedAt ?? 0) > keep)
+        Object.assign(message, { state: 'unsent', storedAt: undefined });
     }
     this.#pausedUntilMs = 0;
     this.pump();

@@ -419,7 +419,7 @@ export class ChatRoom {
       (frame) => {
         if (this.#turn !== turn) return;
         this.#isAsking = false;
-        if (frame.t === 'joined') this.#joined(frame);
+        if (frame.t === 'joined') this.#joined(frame, 'since' in since);
       },
       (problem) => {
         if (this.#turn !== turn) return;
@@ -448,7 +448,7 @@ export class ChatRoom {
     this.#join();
   }
 
-  #joined(frame: Frame): void {
+  #joined(frame: Frame, hadPosition: boolean): void {
     const { epoch, offset } = frame;
     if (!isOffset(epoch) || !isOffset(offset)) {
       this.#enter('refused', new ChatProblem('protocol', 'The server has said something else.'));
@@ -468,10 +468,9 @@ export class ChatRoom {
       (epoch !== this.#epoch ||
         frame.recovered === 'none' ||
         (frame.recovered !== 'partial' && offset < this.#last && entries.length === 0));
-    if (isOther) {
-      this.#restartView();
-      this.#outbox.withdrawn(0);
-    }
+    if (isOther) this.#restartView();
+    // The server does not know where we were: it has lost what was acknowledged since.
+    if (hadPosition && frame.recovered === 'none') this.#outbox.withdrawn(0, true);
     this.#epoch = epoch;
     if (this.#last === undefined) {
       this.#last = entries.length > 0 ? entries[0]!.offset - 1 : offset;
