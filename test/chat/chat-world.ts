@@ -351,7 +351,7 @@ export class Client {
   readonly frames: AnyFrame[] = [];
   pings = 0;
   #at = 0;
-  #wake: () => void = () => {};
+  readonly #waiting = new Set<() => void>();
   #failure: Error | undefined;
 
   constructor(
@@ -384,6 +384,12 @@ export class Client {
     });
   }
 
+  #wake(): void {
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const wake of waiting) wake();
+  }
+
   send(frame: object | string): void {
     this.socket.send(typeof frame === 'string' ? frame : JSON.stringify(frame));
   }
@@ -399,7 +405,7 @@ export class Client {
       if (this.socket.readyState === WebSocket.CLOSED)
         throw new Error(`closed before "${t}"; got ${JSON.stringify(this.frames.slice(-3))}`);
       await new Promise<void>((resolve) => {
-        this.#wake = resolve;
+        this.#waiting.add(resolve);
       });
     }
   }
@@ -416,7 +422,7 @@ export class Client {
       }
       if (this.socket.readyState === WebSocket.CLOSED) throw new Error(`closed before an answer to ${JSON.stringify(frame)}`);
       await new Promise<void>((resolve) => {
-        this.#wake = resolve;
+        this.#waiting.add(resolve);
       });
     }
   }

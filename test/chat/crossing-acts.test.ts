@@ -1,222 +1,30 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
-import type { ModAction } from '../../src/chat/mod-actions.js';
-import type { RoomInfo } from '../../src/chat/room.js';
-import { Member, makeRoom } from '../support/chat-rooms.js';
-import { type Client, checkFrame } from './chat-world.js';
-import { type ChatProcess, Steps, type TwoProcesses, twoProcesses } from './two-processes.js';
+import { makeRoom } from '../support/chat-rooms.js';
+import { ACT_NAMES, atOnce, heldUp, MODERATOR, oneAfterTheOther, say, useWorld } from './crossing.js';
+import { type ChatProcess, type TwoProcesses, twoProcesses } from './two-processes.js';
 
-/**
- * Every pair of acts, in both orders and crossing: the first is held up before one of its steps at the database or the log, and the second is done
- * meanwhile in the same process or the other. Afterwards nobody may see anything of what was deleted, and everybody sees the same.
- */
+/** Every pair of acts, in both orders and crossing. `npm run test:long` holds the first up before every one of its steps. */
 let world: TwoProcesses;
 before(async () => {
   world = await twoProcesses();
+  useWorld(world);
 });
 after(() => world.stop());
 
-const MODERATOR = { id: 'mod', name: 'Mod', role: 'moderator', actor: 'account:mod' } as const;
-/** Steps of one act that the acts have at most. */
-const MOST_STEPS = 40;
-/** All of them with `CROSSING=all`; else of each pair so many. */
-const STEPS_A_PAIR = process.env.CROSSING === 'all' ? MOST_STEPS : 1;
-
-/** A room in which the victim has said something, and something else waits for a moderator. */
-interface Scene {
-  readonly info: RoomInfo;
-  readonly victim: string;
-  readonly said: string;
-  readonly held: string;
-  readonly members: readonly Member[];
-  readonly tabs: readonly Client[];
-}
-
-const say = async ({ rooms }: ChatProcess, { info, victim }: Pick<Scene, 'info' | 'victim'>, text: string) => {
-  const outcome = await rooms.withRoom(info.id, (room) =>
-    room.publish({ author: { id: victim, name: victim, role: 'viewer' }, key: randomUUID(), body: { text } }),
-  );
-  if (outcome.kind === 'published') await outcome.committed;
-  return outcome;
-};
-const moderate = (action: (scene: Scene) => ModAction) => (process: ChatProcess, scene: Scene) =>
-  process.desk.moderate(scene.info, MODERATOR, action(scene));
-
-const ACTS: Readonly<Record<string, (process: ChatProcess, scene: Scene) => Promise<unknown>>> = {
-  write: (process, scene) => say(process, scene, 'new'),
-  hold: (process, scene) => say(process, scene, 'hold new'),
-  pin: moderate(({ said }) => ({ action: 'pin', mid: said })),
-  unpin: moderate(() => ({ action: 'pin', mid: null })),
-  delete: moderate(({ said }) => ({ action: 'delete', mid: said })),
-  ban: moderate(({ victim }) => ({ action: 'ban', user: victim, purge: true })),
-  unban: moderate(({ victim }) => ({ action: 'unban', user: victim })),
-  purge: moderate(({ victim }) => ({ action: 'purge', user: victim })),
-  erase: async ({ desk }, { victim, info }) => {
-    await world.database.query('insert into chat_erasures (account_id) values ($1) on conflict do nothing', [victim]);
-    await desk.forgetAccount(victim, [info.id], { id: 'service', name: 'Veza' });
-  },
-  takeBack: ({ desk }, { info, said, victim }) =>
-    desk.takeBack(info, { mid: said, author: { id: victim, name: victim, role: 'viewer' }, body: { text: 'old' } }, 'spam'),
-  approve: moderate(({ held }) => ({ action: 'approve', mid: held })),
-  deny: moderate(({ held }) => ({ action: 'deny', mid: held })),
-  slow: moderate(() => ({ action: 'slow', seconds: 1 + Math.floor(Math.random() * 1000) })),
-  join: async (process, { info, tabs }) => tabs[world.processes.indexOf(process)]!.ask({ t: 'join', id: randomUUID(), room: info.id }),
-  leave: async (process, { info, tabs }) => tabs[world.processes.indexOf(process)]!.ask({ t: 'leave', id: randomUUID(), room: info.id }),
-};
-
-/** What an act may find when another was faster. */
-const expected = (error: { code?: string }) => {
-  if (!['not_found', 'conflict'].includes(error.code ?? '')) throw error;
-};
-
-async function scene(): Promise<Scene> {
-  const roomId = await makeRoom(world.database);
-  const victim = `victim-${randomUUID()}`;
-  const [one] = world.processes;
-  const members: Member[] = [];
-  for (const { rooms, desk } of world.processes) {
-    await desk.rules.open(roomId);
-    members.push(new Member(await rooms.open(roomId), 0));
-  }
-  const info = members[0]!.room.info;
-  const tabs = await Promise.all(world.processes.map((process) => world.client(process, victim)));
-  for (const tab of tabs) await tab.ask({ t: 'join', id: 'first', room: roomId });
-  const said = await say(one, { info, victim }, 'old');
-  const held = await say(one, { info, victim }, 'hold old');
-  assert.equal(held.kind, 'held');
-  return { info, victim, said: said.mid, held: held.mid, members, tabs };
-}
-
-async function leaves({ members, tabs, info }: Scene): Promise<void> {
-  for (const tab of tabs) tab.socket.terminate();
-  for (const member of members) member.leave();
-  for (const { desk } of world.processes) desk.rules.release(info.id);
-}
-
-/** Everything that anybody can see of the room, and everything that is kept of it. */
-async function check(names: readonly string[], { info, victim, said, members, tabs }: Scene): Promise<void> {
-  const { database, roomLog, processes } = world;
-  for (const { desk } of processes) await desk.rules.reread(info.id);
-  const { head } = (await roomLog.places([info.id])).get(info.id)!;
-  for (const member of members) await member.until(() => member.cursor >= head);
-  for (const { desk } of processes) await desk.rules.reread(info.id);
-
-  const exported = [];
-  for await (const entry of processes[0].rooms.export(info.id)) exported.push(entry);
-  for (const member of members) {
-    assert.deepEqual(member.faults, []);
-    const view: unknown[] = exported.map(({ offset }) => [offset, member.entries.get(offset)?.t, member.entries.get(offset)?.body?.text]);
-    assert.deepEqual(
-      view,
-      exported.map(({ offset, type, body }) => [offset, type, (body as { text?: string } | undefined)?.text]),
-      'a member sees what the log has',
-    );
-  }
-
-  const pins = processes.map(({ desk }) => desk.rules.pinned(info.id)?.mid ?? null);
-  const toldPin = exported.filter(({ type }) => type === 'pin').at(-1)?.mid ?? null;
-  assert.deepEqual(pins, [toldPin, toldPin], 'the last pin that was told is the one that is shown');
-  const settings = processes.map(({ desk }) => desk.rules.settings(info.id).slowS);
-  const toldSettings = exported.filter((entry) => entry.settings).at(-1)?.settings as { slowS: number } | undefined;
-  assert.deepEqual(settings, [toldSettings?.slowS ?? 0, toldSettings?.slowS ?? 0]);
-
-  const { rows: heldRows } = await database.query<{ body: string; decision: string | null }>(
-    'select body, decision from held_messages where room_id = $1',
-    [info.id],
-  );
-  const log = (await roomLog.read(info.id, 0, 1000))!.entries;
-  const replay = await processes[1].rooms.between(info.id, 0, Date.now() + 60_000, 0, 500);
-  const pages = await Promise.all(members.map(({ room }) => room.page({ limit: 100 })));
-  for (const { frames } of pages) for (const { text } of frames) checkFrame(JSON.parse(text));
-  const places = {
-    log: log.map(({ payload }) => payload),
-    export: exported.map((entry) => JSON.stringify(entry)),
-    replay: replay.map(({ payload }) => payload),
-    pages: pages.flatMap(({ frames }) => frames.map(({ text, hidden }) => text + (hidden ?? ''))),
-    pins: processes.map(({ desk }) => JSON.stringify(desk.rules.pinned(info.id) ?? null)),
-    held: heldRows.filter(({ decision }) => decision === null).map(({ body }) => body),
-  };
-  const isNowhere = (text: string, but: readonly string[] = []) => {
-    for (const [place, texts] of Object.entries(places))
-      if (!but.includes(place)) assert.ok(!texts.some((one) => one.includes(`"text":"${text}"`)), `"${text}" is still in ${place}`);
-  };
-  const isDone = (...any: string[]) => names.some((name) => any.includes(name));
-  if (isDone('ban', 'purge', 'erase')) for (const text of ['old', 'hold old']) isNowhere(text);
-  if (isDone('erase') || (isDone('ban') && !isDone('unban'))) for (const text of ['new', 'hold new']) isNowhere(text);
-  if (isDone('delete')) isNowhere('old', isDone('takeBack') ? ['held'] : []);
-  if (isDone('takeBack')) isNowhere('old', ['held']);
-  const decided = heldRows.find(({ body }) => body.includes('hold old'))?.decision;
-  if (decided === 'denied') isNowhere('hold old');
-  if (pins[0] !== null) assert.equal(exported.find(({ mid, type }) => mid === said && type === 'msg')?.mid, said);
-
-  const isBanned = (await processes[0].desk.sanctions.banOf(info.id, victim)) !== undefined;
-  assert.equal(isBanned, isDone('ban') && (await wasLastBanned(info.id, victim)));
-  for (const [index, process] of processes.entries()) {
-    const inRoom = process.gateway.audiences.hub(info.id)?.members.some(({ connection }) => connection.person?.id === victim) ?? false;
-    if (isBanned) assert.ok(!inRoom, 'who is banned is not in the room');
-    const again = await tabs[index]!.ask({ t: 'join', id: randomUUID(), room: info.id });
-    assert.equal(again.code ?? again.t, isBanned ? 'banned' : 'joined', 'and with another tab he is as he is');
-    const outcome = await say(process, { info, victim }, `after ${index}`);
-    if (isBanned) assert.equal(outcome.kind === 'refused' && outcome.code, 'banned');
-    else if (!isDone('erase', 'slow')) assert.equal(outcome.kind, 'published');
-  }
-}
-
-async function wasLastBanned(roomId: string, userId: string): Promise<boolean> {
-  const { rows } = await world.database.query<{ action: string }>(
-    "select action from room_acts where room_id = $1 and user_id = $2 and action in ('ban', 'unban') order by id desc limit 1",
-    [roomId, userId],
-  );
-  return rows[0]?.action === 'ban';
-}
-
-async function afterwards(names: readonly string[], how: string, acts: (one: Scene) => Promise<unknown>): Promise<void> {
-  const one = await scene();
-  try {
-    await acts(one);
-    await check(names, one);
-  } catch (error) {
-    throw new Error(`${names.join(' and ')}, ${how}: ${(error as Error).message}`, { cause: error });
-  } finally {
-    await leaves(one);
-  }
-}
-
-const [first, second] = [0, 1] as const;
-const does = (name: string, index: 0 | 1, one: Scene) => ACTS[name]!(world.processes[index], one).catch(expected);
-
-for (const [index, a] of Object.keys(ACTS).entries()) {
-  test(`${a}, crossing everything else, leaves nothing of what was deleted and everybody with the same`, { timeout: 600_000 }, async () => {
-    for (const [other, b] of Object.keys(ACTS).entries()) {
-      await afterwards([a, b], 'one after the other', async (one) => {
-        await does(a, first, one);
-        await does(b, second, one);
-      });
-      if (index <= other) await afterwards([a, b], 'at once', async (one) => Promise.all([does(a, first, one), does(b, second, one)]));
-      // Where the first has its steps differs with what it finds: the last is past its end, and that is an order, too.
-      for (let sample = 0; sample < STEPS_A_PAIR; sample++) {
-        const at = STEPS_A_PAIR === MOST_STEPS ? sample : (index * 7 + other * 3 + sample * 5) % 16;
-        const steps = new Steps();
-        await afterwards([a, b], `the first held up before its step ${at}`, async (one) => {
-          let paused = () => {};
-          let resume = () => {};
-          const isPaused = new Promise<void>((resolve) => {
-            paused = resolve;
-          });
-          const resumed = new Promise<void>((resolve) => {
-            resume = resolve;
-          });
-          const doing = steps.run(() => does(a, first, one), at, paused, resumed);
-          await Promise.race([isPaused, doing]);
-          const meanwhile = does(b, ((index + other + sample) % 2) as 0 | 1, one);
-          // What it needs may be what is held up.
-          await Promise.race([meanwhile, new Promise((resolve) => setTimeout(resolve, 250))]);
-          resume();
-          await Promise.all([doing, meanwhile]);
-        });
-        if (steps.taken < at) break;
-      }
+for (const [index, a] of ACT_NAMES.entries()) {
+  test(`${a}, crossing everything else, leaves nothing of what was deleted and everybody with the same`, { timeout: 150_000 }, async () => {
+    for (const [other, b] of ACT_NAMES.entries()) {
+      await oneAfterTheOther(a, b);
+      // Each pair at once, and each held up for the other at some step: which one differs from pair to pair.
+      if (index <= other) await atOnce([a, b]);
+      else
+        for (const [one, two] of [
+          [a, b],
+          [b, a],
+        ] as const)
+          await heldUp(one, two, (index * 7 + other * 3) % 12, ((index + other) % 2) as 0 | 1);
     }
   });
 }
