@@ -287,6 +287,7 @@ async function composeServing(
     },
     chat,
     chatRecords: options.chatRecords,
+    maxMessageBytes: config.maxMessageBytes,
     health,
     allowedOrigins: config.corsEnabled ? config.allowedOrigins : [],
     trustProxyHops: config.trustProxyHops,

@@ -103,18 +103,14 @@ const standingView = ({ ban, timeout, warnings, appeal, held }: OwnStanding) => 
   })),
 });
 
-/** Of a message, unless the service is set to less (`MAX_MESSAGE_SIZE`). */
-const MAX_TEXT_BYTES = 8192;
 /** Of one answer; more are on the next page. */
 const MAX_ENTRIES = 100;
 const COMMIT_MS = 10_000;
 const EXPORT_CHUNK_CHARS = 64 * 1024;
 
 /** Rooms for those who are in them, and for bots. What moderators do is in `room-moderation.ts`. */
-export function roomOperations(
-  options: RoomOperationsOptions & { audit: Pick<Audit, 'record'>; maxTextBytes?: number | undefined },
-): Operation[] {
-  const { clock, audit, maxTextBytes = MAX_TEXT_BYTES } = options;
+export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Audit, 'record'>; maxTextBytes: number }): Operation[] {
+  const { clock, audit, maxTextBytes } = options;
   const { here, channelOf, roomOf, moderatorOf, enter, within } = roomAccess(options);
 
   /** Rejects when he may not be in the room. */

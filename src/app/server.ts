@@ -56,6 +56,8 @@ export interface AppOptions {
   live: LiveStatus;
   /** Undefined: this process has no chat, and says so when it is asked about a room. */
   chat?: RoomsApi | undefined;
+  /** `MAX_MESSAGE_SIZE`: bytes of a message’s text in UTF-8. */
+  maxMessageBytes: number;
   /** What the chat keeps about an account, also where this process has no chat. */
   chatRecords: MeOperationsOptions['chatRecords'];
   /** What `/health/ready` asks, by name. */
@@ -81,7 +83,10 @@ export interface PlaybackHandler {
 
 /** Every operation of the API. */
 export function apiOperations(
-  options: Pick<AppOptions, 'access' | 'broadcasts' | 'live' | 'addresses' | 'links' | 'chat' | 'chatRecords' | 'clock'>,
+  options: Pick<
+    AppOptions,
+    'access' | 'broadcasts' | 'live' | 'addresses' | 'links' | 'chat' | 'chatRecords' | 'clock' | 'maxMessageBytes'
+  >,
 ): Operation[] {
   const { access, broadcasts, live, addresses } = options;
   const { channels, members } = access;
@@ -107,7 +112,13 @@ export function apiOperations(
     ...auditOperations(access),
     ...encryptionKeyOperations(access),
     ...webhookOperations(access.webhooks),
-    ...roomOperations({ chat: options.chat, members, clock: options.clock, audit: access.audit }),
+    ...roomOperations({
+      chat: options.chat,
+      members,
+      clock: options.clock,
+      audit: access.audit,
+      maxTextBytes: options.maxMessageBytes,
+    }),
     ...roomModerationOperations({ chat: options.chat, members, clock: options.clock }),
     ...roomPeopleOperations({ chat: options.chat, members, clock: options.clock }),
     ...roomTrialOperations({ chat: options.chat, members, clock: options.clock }),
@@ -301,9 +312,11 @@ function mount(router: Router, operation: Operation, { access, log, countryOf }:
             });
       await limits.identified(ctx, principal);
       if (operation.access !== 'anyone' && principal.kind === 'anonymous') throw new VezaError('unauthorized', 'Sign in first.');
+      checkEncoding(ctx.path, 'path');
+      checkEncoding(ctx.querystring, 'query');
       const params = checked(operation.params, ctx.params, 'path');
       const admitted = await admit(operation, principal, params, access);
-      const query = checked(operation.query, queryIn(ctx), 'query');
+      const query = checked(operation.query, { ...ctx.query }, 'query');
       // Read in any case, so that the connection can be used again.
       const given = operation.method === 'get' ? undefined : await readJson(ctx.req);
       const body = checked(operation.body, operation.body && given === undefined ? {} : given, 'body');
@@ -347,14 +360,13 @@ function mount(router: Router, operation: Operation, { access, log, countryOf }:
   );
 }
 
-/** As it stands, or none: `node:querystring` would make U+FFFD of what is no UTF-8, and take it for what was meant. */
-function queryIn(ctx: Koa.Context): object {
+/** Rejects what is no percent-encoded UTF-8: the router would take it as it is written, and `node:querystring` for U+FFFD. */
+function checkEncoding(written: string, where: string): void {
   try {
-    decodeURIComponent(ctx.querystring.replaceAll('+', ' '));
+    decodeURIComponent(written);
   } catch (error) {
-    throw new VezaError('bad_request', 'query: it is not percent-encoded UTF-8', { cause: error });
+    throw new VezaError('bad_request', `${where}: it is not percent-encoded UTF-8`, { cause: error, details: { at: where } });
   }
-  return { ...ctx.query };
 }
 
 /** What fails before the first piece is a problem document still. After it the connection is cut, so that a half is not taken for the whole. */

@@ -37,9 +37,9 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
   const urlSchema = text({
     max: MAX_OUTBOUND_URL_CHARS,
     format: 'uri',
-    pattern: '^[Hh][Tt][Tt][Pp][Ss]?://[^\\x00-\\x20]+$',
+    pattern: '^[Hh][Tt][Tt][Pp][Ss]?://[\\x21-\\x7e]+$',
     description:
-      'In the public internet unless an operator allows more; no name and password, port 80, 443 or from 1024. What is not is refused with 400. Redirects are not followed.',
+      'In ASCII (RFC 3986). In the public internet unless an operator allows more; no name and password, port 80, 443 or from 1024. What is not is refused with 400. Redirects are not followed.',
   });
   const eventsSchema = z
     .array(z.enum(isOfChannel ? CHANNEL_EVENTS : ALL_EVENTS))

@@ -202,6 +202,29 @@ test('the limits are the real ones', () => {
   assert.equal(member('postRoomMessage', 'text')['x-max-bytes'], 8192);
 });
 
+test('a service that is set to shorter messages says so, and refuses longer ones', async () => {
+  const other = await startApp({ maxMessageBytes: 100 });
+  const shorter = (await (await fetch(`${other.url}/api/v1/openapi.json`)).json()) as ApiDocument;
+  const { text: limit } = shorter.components.schemas.PostRoomMessageRequest!.properties!;
+  assert.equal(limit!.maxLength, 100);
+  assert.equal(limit!['x-max-bytes'], 100);
+  await fetch(`${other.url}/api/v1/channels`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${other.token}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ slug: 'radio' }),
+  });
+  const post = async (given: string) =>
+    (
+      await fetch(`${other.url}/api/v1/rooms/radio/messages`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ text: given, key: 'k' }),
+      })
+    ).status;
+  assert.deepEqual([await post('é'.repeat(50)), await post('é'.repeat(51)), await post('x'.repeat(101))], [401, 413, 413]);
+  await other.stop();
+});
+
 test('a body is required where nothing will not do, and not where it will', () => {
   for (const one of operations) {
     const body = bodyOf(one);

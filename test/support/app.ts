@@ -82,6 +82,7 @@ export async function startApp(overrides: Partial<AppOptions> = {}, accessOption
     broadcasts: new Broadcasts(database),
     live,
     chat,
+    maxMessageBytes: 8192,
     chatRecords: (accountId) => accountRecords(accessOptions.database ?? database, accountId),
     health: { database: () => database.query('select 1') },
     allowedOrigins: ['*'],
