@@ -1,4 +1,5 @@
 import { VezaError } from '../runtime/errors.js';
+import { endedRightsReference } from './ended-rights.js';
 
 /** Of an account, on the whole service. */
 export const ROLES = ['listener', 'broadcaster', 'moderator', 'admin'] as const;
@@ -174,6 +175,7 @@ export function permissionReference(): string {
     'No key makes keys. With `admin` a key manages accounts up to `broadcaster`, and could get into one by a link: above that it gives no role, makes',
     'no link, removes no second factor, changes no role and deletes nobody, because it would be a way out of its scopes and past its expiry, or would',
     'outlive it. An account’s channels are deleted together with it only when the key has `channels:write` as well.',
+    ...endedRightsReference(),
   );
   return `${lines.join('\n')}\n`;
 }
