@@ -185,11 +185,18 @@ export class Ffmpeg {
     let ended = false;
     let killed = false;
     let exited = false;
+    let hasRun = false;
     const exit = (error: string | undefined) => {
       if (exited) return;
       exited = true;
       // Never before the caller has the transform, though a child that cannot be started is known of at once.
       queueMicrotask(() => events.onExit(error));
+    };
+    // Everything has passed through `stdout` when it is finished, not before; also of a decoder that ends badly, as one does that met too much
+    // it could not decode: what it made before is good. One that was killed, or never ran, has nothing to say.
+    const exitAfterOutput = (error: string | undefined) => {
+      if (killed || stdout.writableFinished || stdout.destroyed || !hasRun) exit(error);
+      else stdout.once('finish', () => exit(error)).once('error', () => exit(error));
     };
     const command = fluent({ logger: undefined })
       .setFfmpegPath(this.path)
@@ -208,19 +215,16 @@ export class Ffmpeg {
       .output(stdout, { end: true })
       .outputOptions(outputOptions)
       .on('start', () => {
+        hasRun = child.ffmpegProc?.pid !== undefined;
         if (killed) command.kill('SIGKILL');
       })
-      .on('error', (error: Error, _stdout: string | null, stderr: string | null) => exit(lastWords(stderr) ?? error.message))
-      .on('end', () => {
-        // Everything has passed through `stdout` when it is finished, not before.
-        if (stdout.writableFinished) exit(undefined);
-        else stdout.once('finish', () => exit(undefined)).once('error', () => exit(undefined));
-      });
+      .on('error', (error: Error, _stdout: string | null, stderr: string | null) => exitAfterOutput(lastWords(stderr) ?? error.message))
+      .on('end', () => exitAfterOutput(undefined));
+    const child = command as unknown as { ffmpegProc?: { pid?: number } };
     // A child that dies breaks the pipe; its exit is what is reported.
     stdout.on('error', () => undefined);
     guardSpawn(command, this.#environment);
     command.run();
-    const child = command as unknown as { ffmpegProc?: { pid?: number } };
 
     return {
       write: (bytes) => {

@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import { type DecodableFormat, Ffmpeg } from '../../src/backing/ffmpeg.js';
 import { LADDER } from '../../src/media/ladder.js';
 import { SystemClock } from '../../src/runtime/clock.js';
+import { randomOf } from '../support/long.js';
 import { ensurePackages } from '../support/packages.js';
 
 test('an ffmpeg that works passes; one that is missing or is something else is named, with what is wrong', async () => {
@@ -100,6 +101,31 @@ for (const [name, path] of [
     }
   });
 }
+
+test('a decoder that ends with an error has given everything that it made before, however slowly it is read', async () => {
+  const song = encode('-af', 'aloop=loop=5:size=48000', '-c:a', 'libmp3lame', '-f', 'mp3');
+  // Noise with the beginnings of frames in it makes ffmpeg 5 and its versions of 2018 exit with 69 when they are done.
+  const random = randomOf(1);
+  const noise = Buffer.from(Array.from({ length: 3_000_000 }, () => random() * 256));
+  for (let at = 0; at + 4 < noise.length; at += 997) noise.set([0xff, 0xfb, 0x90, 0x64], at);
+  let [pcmBytes, isPaused] = [0, false];
+  const error = await new Promise<string | undefined>((resolve) => {
+    const transform = new Ffmpeg(undefined).decoder('mp3', {
+      onData: (data) => {
+        pcmBytes += data.length;
+        transform.pause();
+        isPaused = true;
+        setTimeout(() => transform.resume(), 20);
+      },
+      onExit: resolve,
+    });
+    transform.write(Buffer.concat([song, noise, song]));
+    transform.end();
+  });
+  assert.ok(isPaused);
+  assert.notEqual(error, undefined, 'it has to end badly, or this shows nothing');
+  assert.ok(pcmBytes > 11.9 * 192_000, `${pcmBytes / 192_000} s of 12`);
+});
 
 test('children see only the environment that they are given', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'veza-ffmpeg-'));
