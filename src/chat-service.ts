@@ -247,9 +247,11 @@ export function openGateway(options: ChatGatewayOptions): ChatGateway {
       else if ((kind === 'channel' || kind === 'member') && channelId !== undefined) await gateway.channelChanged(channelId);
     }
   };
+  const notFollowed = (error: unknown) =>
+    log.error({ event: 'chat.change_not_followed', error: messageOf(error) }, 'a change of rights did not reach its connections');
   const unfollow = desk.control.follow({
-    onChanges: (changes) => void follow(changes),
-    onLost: () => void gateway.everythingChanged(),
+    onChanges: (changes) => void follow(changes).catch(notFollowed),
+    onLost: () => void gateway.everythingChanged().catch(notFollowed),
   });
   let stopping: Promise<void> | undefined;
   return {
