@@ -62,6 +62,11 @@ export class ApiLimits {
     } else tell(ctx, await this.#limits.take('api', client));
   }
 
+  /** Nobody is known by what the request came with, or not yet. */
+  isStranger(ctx: Koa.Context): boolean {
+    return ctx.state.credential !== undefined || ctx.get('authorization') === '';
+  }
+
   /** It is known whose credential it is that this request came with. Rejects with `RateLimited` when its owner has used up what he may. */
   async identified(ctx: Koa.Context, principal: Principal): Promise<void> {
     const name = ctx.state.credential as string | undefined;

@@ -42,6 +42,7 @@ import { securityHeaders } from './security-headers.js';
 import { sessionOperations } from './sessions.js';
 import { signInOperations } from './sign-in.js';
 import type { Pages } from './static.js';
+import { Strangers } from './strangers.js';
 import { twoFactorOperations } from './two-factor.js';
 import { webhookOperations } from './webhooks.js';
 
@@ -145,6 +146,7 @@ export function createApp(options: AppOptions): Koa {
   app.on('error', () => undefined);
 
   const limits = new ApiLimits(options.access.limits);
+  const strangers = new Strangers(options.clock);
   app.use(requestRecord(options));
   app.use(securityHeaders(options.trustProxyHops));
   app.use(unanswered);
@@ -156,7 +158,7 @@ export function createApp(options: AppOptions): Koa {
   // Limits, headers and CORS go by the path as it is written: what they do not see must not be answered.
   const router = new Router({ prefix: '/api/v1', sensitive: true });
   const operations = apiOperations(options);
-  for (const operation of operations) mount(router, operation, options, limits);
+  for (const operation of operations) mount(router, operation, options, { limits, strangers });
   const document = printed(openApiDocument(operations, { version: options.version, publicUrl: options.addresses.publicUrl }));
   router.get('/openapi.json', documentEndpoint(document, '/api/v1/openapi.json'));
   app.use(router.routes());
@@ -289,10 +291,17 @@ function cors(allowedOrigins: readonly string[]): Koa.Middleware {
   };
 }
 
-function mount(router: Router, operation: Operation, { access, log, countryOf }: AppOptions, limits: ApiLimits): void {
+function mount(
+  router: Router,
+  operation: Operation,
+  { access, log, countryOf }: AppOptions,
+  { limits, strangers }: { limits: ApiLimits; strangers: Strangers },
+): void {
   const route = `/api/v1${operation.path}`;
   router[operation.method](
     operation.path.replaceAll(/\{(\w+)\}/g, ':$1'),
+    // What is proven by the body has limits of its own.
+    (ctx, next) => (operation.provenByBody !== true && limits.isStranger(ctx) ? strangers.around(ctx, next) : next()),
     async (ctx: Koa.Context & { params: Record<string, string> }) => {
       ctx.state.route = route;
       ctx.set('Cache-Control', 'no-store');
@@ -311,6 +320,7 @@ function mount(router: Router, operation: Operation, { access, log, countryOf }:
               throw error;
             });
       await limits.identified(ctx, principal);
+      if (principal.kind !== 'anonymous' || operation.method !== 'get') strangers.leave(ctx);
       if (operation.access !== 'anyone' && principal.kind === 'anonymous') throw new VezaError('unauthorized', 'Sign in first.');
       checkEncoding(ctx.path, 'path');
       checkEncoding(ctx.querystring, 'query');
