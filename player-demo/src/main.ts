@@ -79,7 +79,7 @@ function open<T>(ask: () => Promise<T>): Promise<T | undefined> {
           refusedWith = error.status;
           resolve(undefined);
           queueMicrotask(() => stop());
-        } else if (error instanceof ApiError && error.status === 503)
+        } else if (error instanceof ApiError && (error.status === 503 || error.status === 429))
           message('One moment.', 'The server, or this channel, has no room right now. This page keeps trying.');
         else message('Connecting…', 'The server does not answer yet. This page keeps trying.');
       }

@@ -75,6 +75,9 @@ export class Channels {
   /** Whose key it was when the database was last there, by the key's hash. */
   readonly #known = new Map<string, Channel>();
 
+  /** Rises with each write in this process: what was read before is not to be relied on. */
+  changes = 0;
+
   /** An account that is no administrator owns at most `maxOwned`; undefined: no limit. */
   constructor(database: Database, { maxOwned }: { maxOwned?: number | undefined } = {}) {
     this.#database = database;
@@ -296,12 +299,13 @@ export class Channels {
     try {
       return await this.#database.query<Row>(sql, values);
     } finally {
-      this.#reading.clear();
+      this.changed();
     }
   }
 
   /** Somebody else has written to the table of channels. */
   changed(): void {
+    this.changes++;
     this.#reading.clear();
   }
 

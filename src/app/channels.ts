@@ -5,6 +5,7 @@ import { may, type Principal } from '../access/roles.js';
 import { isSeen } from '../access/shown-text.js';
 import { VezaError } from '../runtime/errors.js';
 import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from './openapi.js';
+import type { PublicReads } from './public-reads.js';
 import { PATTERNS, text } from './request-schemas.js';
 import { channelRoleSchema } from './role-schemas.js';
 
@@ -99,6 +100,7 @@ export interface ChannelOperationsOptions {
   channels: Channels;
   /** The channel, for those who may see it; rejects with `not_found`. */
   sees: (principal: Principal, slug: string) => Promise<Channel>;
+  reads: PublicReads;
   live: LiveStatus;
   addresses: Addresses;
   /** Who may play what is read again: a change is in force when it is answered. */
@@ -136,7 +138,7 @@ export function channelView({ live, addresses }: Pick<ChannelOperationsOptions, 
   };
 }
 
-export function channelOperations({ channels, sees, live, addresses, rulesChanged }: ChannelOperationsOptions): Operation[] {
+export function channelOperations({ channels, sees, reads, live, addresses, rulesChanged }: ChannelOperationsOptions): Operation[] {
   const { publicUrl } = addresses;
   const shown = channelView({ live, addresses });
   const ingestOf = (slug: string): z.infer<typeof ingestSchema> => {
@@ -212,7 +214,10 @@ export function channelOperations({ channels, sees, live, addresses, rulesChange
       status: 200,
       answer: channelSchema,
       errors: ['not_found'],
-      handle: async ({ params, principal }) => shown(await sees(principal, params.slug)),
+      async handle({ params: { slug }, principal }) {
+        const read = () => sees(principal, slug);
+        return shown(await (principal.kind === 'anonymous' ? reads.channel(slug, read) : read()));
+      },
     }),
     operation({
       id: 'updateChannel',

@@ -29,8 +29,12 @@ export class ApiLimits {
   /** Hash of a credential that was good once → what its requests are counted by. The oldest goes first. */
   readonly #remembered = new Map<string, string>();
 
-  constructor(limits: ApiRateLimits) {
+  readonly #isFree: (ctx: Koa.Context) => boolean;
+
+  /** `isFree`: whether a request without a credential costs too little to be counted. */
+  constructor(limits: ApiRateLimits, isFree: (ctx: Koa.Context) => boolean = () => false) {
     this.#limits = limits;
+    this.#isFree = isFree;
   }
 
   readonly middleware: Koa.Middleware = async (ctx, next) => {
@@ -41,8 +45,9 @@ export class ApiLimits {
         ctx.state.authHold = await this.#limits.hold('auth', ctx.ip);
         tell(ctx, await this.#limits.peek('auth', ctx.ip));
         if (ctx.path === LOGOUT_PATH && authorization !== '') await this.#begin(ctx, authorization);
-      } else if (authorization === '') tell(ctx, await this.#limits.take('api', ctx.ip));
-      else await this.#begin(ctx, authorization);
+      } else if (authorization === '') {
+        tell(ctx, await (this.#isFree(ctx) ? this.#limits.peek('api', ctx.ip) : this.#limits.take('api', ctx.ip)));
+      } else await this.#begin(ctx, authorization);
       await next();
     } catch (error) {
       if (error instanceof RateLimited) tell(ctx, error.standing);

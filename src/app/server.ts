@@ -31,6 +31,7 @@ import { memberOperations } from './members.js';
 import { type Client, checked, isAboutChannel, type Operation } from './openapi.js';
 import { openApiDocument, printed } from './openapi-document.js';
 import { playbackKeyOperations } from './playback-keys.js';
+import { PublicReads } from './public-reads.js';
 import { methodNotAllowed, preconditionFailed, reads } from './reads.js';
 import { readJson } from './request-body.js';
 import type { RoomsApi } from './room-access.js';
@@ -88,6 +89,7 @@ export function apiOperations(
     AppOptions,
     'access' | 'broadcasts' | 'live' | 'addresses' | 'links' | 'chat' | 'chatRecords' | 'clock' | 'maxMessageBytes'
   >,
+  publicReads = new PublicReads(options.access.channels, options.clock),
 ): Operation[] {
   const { access, broadcasts, live, addresses } = options;
   const { channels, members } = access;
@@ -99,7 +101,7 @@ export function apiOperations(
     for (const slug of slugs) await endGone(live, slug);
   };
   return [
-    ...channelOperations({ channels, sees, live, addresses, rulesChanged }),
+    ...channelOperations({ channels, sees, reads: publicReads, live, addresses, rulesChanged }),
     ...broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl: addresses.mediaUrl }),
     ...linkOperations({ channels, links: access.playbackLinks, broadcasts, live, addresses, sees, settings: options.links ?? {} }),
     ...playbackKeyOperations(access.playbackKeys),
@@ -145,7 +147,8 @@ export function createApp(options: AppOptions): Koa {
   // Koa's own listener would print to stderr what the sink has logged.
   app.on('error', () => undefined);
 
-  const limits = new ApiLimits(options.access.limits);
+  const publicReads = new PublicReads(options.access.channels, options.clock);
+  const limits = new ApiLimits(options.access.limits, ({ method, path, querystring }) => publicReads.isFree(method, path, querystring));
   const strangers = new Strangers(options.clock);
   app.use(requestRecord(options));
   app.use(securityHeaders(options.trustProxyHops));
@@ -157,7 +160,7 @@ export function createApp(options: AppOptions): Koa {
 
   // Limits, headers and CORS go by the path as it is written: what they do not see must not be answered.
   const router = new Router({ prefix: '/api/v1', sensitive: true });
-  const operations = apiOperations(options);
+  const operations = apiOperations(options, publicReads);
   for (const operation of operations) mount(router, operation, options, { limits, strangers });
   const document = printed(openApiDocument(operations, { version: options.version, publicUrl: options.addresses.publicUrl }));
   router.get('/openapi.json', documentEndpoint(document, '/api/v1/openapi.json'));
