@@ -137,6 +137,7 @@ const TABLE: Readonly<Record<string, Row>> = {
 
   getMe: session(200),
   updateMe: session(200, { name: 'Another' }),
+  proveMe: session(400, {}),
   changePassword: session(400, {}),
   deleteMe: session(400, {}),
   exportMe: session(200),
