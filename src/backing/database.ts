@@ -89,8 +89,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   const query = async (on: { query(config: TimedQuery): Promise<pg.QueryResult> }, text: string, values: readonly unknown[]) => {
     try {
       // The server cancels first; this is for a server that is gone without a word.
-      const { rows, rowCount } = await on.query({ text, values: [...values], query_timeout: limitMs() + 1000 });
-      return { rows, rowCount: rowCount ?? 0 };
+      const { command, rows, rowCount } = await on.query({ text, values: [...values], query_timeout: limitMs() + 1000 });
+      return { command, rows, rowCount: rowCount ?? 0 };
     } catch (error) {
       throw translated(error);
     }
@@ -112,7 +112,10 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       try {
         await query(client, 'begin', []);
         const result = await work({ query: (sql, values = []) => query(client, sql, values) as never });
-        await query(client, 'commit', []);
+        const { command } = await query(client, 'commit', []);
+        // A statement failed, and `work` went on: PostgreSQL rolls back, and answers as if nothing were wrong.
+        if (command !== 'COMMIT')
+          throw new Error('a transaction was rolled back: a statement in it had failed, and its error was not passed on');
         return result;
       } catch (error) {
         // Without an answer nobody knows what the server still does on this connection; it rolls back when the connection closes.

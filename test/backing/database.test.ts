@@ -54,6 +54,16 @@ for (const [name, make] of Object.entries(makers)) {
       assert.deepEqual(rows[0]!.more, { a: [1] });
     });
 
+    test('a transaction whose failed statement was passed over is no success', async () => {
+      const passedOver = database.transaction(async (connection) => {
+        await connection.query('insert into things (id) values (90)');
+        await assert.rejects(connection.query('insert into things (id) values (90)'), code('conflict'));
+        return 'done';
+      });
+      await assert.rejects(passedOver, /rolled back/);
+      assert.equal((await database.query('select 1 from things where id = 90')).rowCount, 0);
+    });
+
     test('a taken value is a conflict, a defect stays what it is, and both leave the database usable', async () => {
       await assert.rejects(database.query('insert into things (id) values (1)'), code('conflict'));
       await assert.rejects(database.query('select nonsense from things'), /nonsense/);
