@@ -54,6 +54,16 @@ test('files and rooms that the README names are there', async () => {
   }
 });
 
+test('files that docs/security.md names are there, its links lead somewhere, and each promise has a test', async () => {
+  const security = await text('docs/security.md');
+  const files = all(security, /`((?:src|test)\/[\w./-]+)`/g);
+  assert.ok(files.length > 40);
+  for (const file of files) await access(file);
+  for (const link of all(security, /\]\(([^)#\s]+)/g)) await access(`docs/${link}`);
+  const promises = security.slice(security.indexOf('## Promises'), security.indexOf('## Known limits')).split('\n');
+  for (const row of promises.filter((line) => /^\| [A-Z]/.test(line))) assert.match(row, /`test\/[\w./-]+\.test\.ts`/, row);
+});
+
 test('every dependency is explained in the README, and nothing else', async () => {
   const { dependencies, devDependencies } = JSON.parse(await text('package.json')) as Record<string, Record<string, string>>;
   const section = (from: string, to: string) => readme.slice(readme.indexOf(from), readme.indexOf(to, readme.indexOf(from)));
