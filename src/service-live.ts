@@ -107,7 +107,7 @@ export function composeLive(options: LiveRoomOptions): LiveRoom {
       ladder,
     },
     maxStreams: config.maxStreams,
-    verifyKey: (streamKey, isOnAir) => channels.verifyKey(streamKey, isOnAir),
+    verifyKey: (streamKey, isOnAir, address) => channels.verifyKey(streamKey, isOnAir, address),
     channelBySlug: (slug) => channels.get(slug),
     standing: (slugs) => channels.standing(slugs),
     onOnAir: ({ channel, broadcastId, startedMs }) =>

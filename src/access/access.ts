@@ -95,7 +95,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     Buffer.from(await keptSecret(join(dataDir, 'encryption-key'), () => randomBytes(32).toString('base64')), 'base64');
   const vault = await openVault({ database, masterKey, previousMasterKey: options.previousEncryptionKey, clock, log });
   const adminToken = await loadAdminToken(dataDir);
-  const channels = new Channels(database, { maxOwned: options.maxChannelsPerAccount });
+  const channels = new Channels(database, { maxOwned: options.maxChannelsPerAccount, clock });
   const members = new Members(database, channels);
   const audit = new Audit(database);
   const signingKeys = new SigningKeys({ database, vault, clock, log });

@@ -1,10 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type { Database, Queryable } from '../backing/database.js';
+import { Batched } from '../runtime/batched.js';
+import { type Clock, SystemClock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
 import { characterCount } from '../runtime/text.js';
 import { type CountryRule, countryOf } from './playback/countries.js';
 import { hashOf, randomLetters } from './random-key.js';
 import { isSeen, PLAIN_LINE } from './shown-text.js';
+import { StreamKeyLookups } from './stream-key-lookups.js';
 
 export const VISIBILITIES = ['public', 'unlisted', 'private'] as const;
 /** `unlisted` is in no list; `private` is found by nobody without a right to it. */
@@ -58,6 +61,8 @@ export interface ChannelChanges extends Partial<ChannelSettings> {
 
 /** Encoders that are remembered in case the database goes away. */
 const MAX_KNOWN = 10_000;
+/** A database that has not said more about such an encoder after this is away: the encoder's connection is closed after 10 s without an answer. */
+const KNOWN_WAIT_MS = 6000;
 const KEY = /^vz_[0-9a-hjkmnp-tv-z]{26}$/;
 
 /**
@@ -68,20 +73,27 @@ const KEY = /^vz_[0-9a-hjkmnp-tv-z]{26}$/;
 export class Channels {
   readonly #database: Database;
   readonly #maxOwned: number | undefined;
+  readonly #clock: Clock;
   /** Slugs of private channels, as last read: asked at every media request, so they are kept here. */
   readonly #private = new Set<string>();
   /** Reads under way, by what they read: a thousand pages that ask for one channel at once cost one query. */
   readonly #reading = new Map<string, Promise<ChannelRow[]>>();
   /** Whose key it was when the database was last there, by the key's hash. */
   readonly #known = new Map<string, Channel>();
+  /** Keys that were good here have queries of their own, so that a flood of others does not hold them up. */
+  readonly #knownLookups: Batched<KeyHolder>;
+  readonly #newLookups: StreamKeyLookups<KeyHolder>;
 
   /** Rises with each write in this process: what was read before is not to be relied on. */
   changes = 0;
 
   /** An account that is no administrator owns at most `maxOwned`; undefined: no limit. */
-  constructor(database: Database, { maxOwned }: { maxOwned?: number | undefined } = {}) {
+  constructor(database: Database, { maxOwned, clock = new SystemClock() }: { maxOwned?: number | undefined; clock?: Clock } = {}) {
     this.#database = database;
     this.#maxOwned = maxOwned;
+    this.#clock = clock;
+    this.#knownLookups = new Batched(clock, (names) => this.#readKeys(names));
+    this.#newLookups = new StreamKeyLookups(clock, (names) => this.#readKeys(names));
   }
 
   /**
@@ -104,7 +116,10 @@ export class Channels {
             [randomUUID(), slug, settings.title, settings.visibility, settings.recording, hashOf(streamKey), ownerId ?? null],
           );
         })
-        .finally(() => this.#reading.clear());
+        .finally(() => {
+          this.#reading.clear();
+          this.#newLookups.changed();
+        });
       return { channel: this.#written(channelOf(rows[0]!)), streamKey };
     } catch (error) {
       if (error instanceof VezaError && error.code === 'conflict') {
@@ -215,6 +230,7 @@ export class Channels {
        where slug = $1`,
       [slug, hashOf(streamKey), onAir, by ?? null],
     );
+    this.#newLookups.changed();
     if (rowCount === 0) throw noChannel(slug);
     return streamKey;
   }
@@ -222,13 +238,14 @@ export class Channels {
   /**
    * The channel whose key this is. A key that was replaced is good only while `isOnAir` says that its show goes on. While the
    * database is away, only an encoder that is known already may come back to its show; for others it rejects with `unavailable`.
+   * `address`: the client's. Rejects with `busy` when too many clients try keys that were not seen before.
    */
-  async verifyKey(streamKey: string, isOnAir: (slug: string) => boolean): Promise<Channel | undefined> {
+  async verifyKey(streamKey: string, isOnAir: (slug: string) => boolean, address = ''): Promise<Channel | undefined> {
     if (!KEY.test(streamKey)) return undefined;
-    const hash = hashOf(streamKey);
-    const name = hash.toString('base64');
+    const name = hashOf(streamKey).toString('hex');
     try {
-      const channel = await this.#verify(hash, isOnAir);
+      const holder = await (this.#known.has(name) ? this.#loadKnown(name) : this.#newLookups.load(name, address));
+      const channel = holder && (await this.#goodFor(holder, isOnAir));
       this.#known.delete(name);
       if (channel) this.#known.set(name, channel);
       if (this.#known.size > MAX_KNOWN) this.#known.delete(this.#known.keys().next().value!);
@@ -240,21 +257,40 @@ export class Channels {
     }
   }
 
-  async #verify(hash: Buffer, isOnAir: (slug: string) => boolean): Promise<Channel | undefined> {
-    const { rows } = await this.#database.query<ChannelRow & { current: boolean; has_previous: boolean }>(
+  #loadKnown(name: string): Promise<KeyHolder | undefined> {
+    return new Promise((resolve, reject) => {
+      const late = () => reject(new VezaError('unavailable', 'The database does not answer.'));
+      const cancel = this.#clock.after(KNOWN_WAIT_MS, late);
+      this.#knownLookups.load(name).then(resolve, reject).finally(cancel);
+    });
+  }
+
+  async #readKeys(names: readonly string[]): Promise<ReadonlyMap<string, KeyHolder>> {
+    const { rows } = await this.#database.query<ChannelRow & KeyRow>(
       // Its maker is asked for as well: a key that was on its way to the table while they lost the right was seen by no trigger.
-      `select *, stream_key_hash = $1 as current, previous_key_hash is not null as has_previous
-       from channels where (stream_key_hash = $1 or previous_key_hash = $1) and (stream_key_by is null or runs_channel(id, stream_key_by))`,
-      [hash],
+      `select * from channels
+       where (stream_key_hash = any($1::text[]::bytea[]) or previous_key_hash = any($1::text[]::bytea[]))
+         and (stream_key_by is null or runs_channel(id, stream_key_by))`,
+      [names.map((name) => `\\x${name}`)],
     );
-    const row = rows[0];
-    if (!row) return undefined;
-    const onAir = isOnAir(row.slug);
-    // The show it belonged to is over: were it left, it would open the next show as well.
-    if (row.has_previous && !onAir) {
-      await this.#database.query('update channels set previous_key_hash = null where id = $1', [row.id]);
+    const holders = new Map<string, KeyHolder>();
+    const asked = new Set(names);
+    for (const row of rows) {
+      const [current, previous] = [row.stream_key_hash.toString('hex'), row.previous_key_hash?.toString('hex')];
+      const channel = channelOf(row);
+      if (asked.has(current)) holders.set(current, { channel, isCurrent: true, hasPrevious: previous !== undefined });
+      if (previous !== undefined && asked.has(previous)) holders.set(previous, { channel, isCurrent: false, hasPrevious: true });
     }
-    return row.current || onAir ? channelOf(row) : undefined;
+    return holders;
+  }
+
+  async #goodFor({ channel, isCurrent, hasPrevious }: KeyHolder, isOnAir: (slug: string) => boolean): Promise<Channel | undefined> {
+    const onAir = isOnAir(channel.slug);
+    // The show it belonged to is over: were it left, it would open the next show as well.
+    if (hasPrevious && !onAir) {
+      await this.#database.query('update channels set previous_key_hash = null where id = $1', [channel.id]);
+    }
+    return isCurrent || onAir ? channel : undefined;
   }
 
   /**
@@ -272,7 +308,7 @@ export class Channels {
     const asked = new Set(slugs);
     for (const [name, { slug }] of this.#known) {
       const row = bySlug.get(slug);
-      const isGood = [row?.stream_key_hash, row?.previous_key_hash].some((hash) => hash?.toString('base64') === name);
+      const isGood = [row?.stream_key_hash, row?.previous_key_hash].some((hash) => hash?.toString('hex') === name);
       if (asked.has(slug) && !isGood) this.#known.delete(name);
     }
     return new Map(rows.map((row) => [row.slug, { id: row.id, keyVoids: row.key_voids }]));
@@ -353,6 +389,14 @@ interface KeyRow {
   key_voids: number;
   stream_key_hash: Buffer;
   previous_key_hash: Buffer | null;
+}
+
+/** The channel that has a stream key. */
+interface KeyHolder {
+  readonly channel: Channel;
+  /** It is the channel's key now; else it is the one that the show on air began with. */
+  readonly isCurrent: boolean;
+  readonly hasPrevious: boolean;
 }
 
 const channelOf = (row: ChannelRow): Channel => ({

@@ -3,7 +3,7 @@ import type Koa from 'koa';
 import { addressGroup } from '../runtime/addresses.js';
 import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
-import { Places } from './playback/places.js';
+import { Places } from '../runtime/places.js';
 
 /** Requests of clients nobody knows that are worked on at one time: each has one query at the database at most, which has 40 connections (embedded: one). */
 const AT_WORK = 8;

@@ -49,7 +49,7 @@ export interface LiveChannelsOptions {
   /** Streams at one time; undefined: no limit. */
   readonly maxStreams: number | undefined;
   /** Whose key it is, or undefined. An old key is good while `isOnAir`. */
-  readonly verifyKey: (streamKey: string, isOnAir: (slug: string) => boolean) => Promise<ChannelInfo | undefined>;
+  readonly verifyKey: (streamKey: string, isOnAir: (slug: string) => boolean, address: string) => Promise<ChannelInfo | undefined>;
   readonly channelBySlug: (slug: string) => Promise<ChannelInfo | undefined>;
   /** Of channels that are on air, by slug: which are there still, and how often the key of each was made void. */
   readonly standing: (slugs: readonly string[]) => Promise<ReadonlyMap<string, Pick<ChannelInfo, 'id' | 'keyVoids'>>>;
@@ -237,7 +237,7 @@ export class LiveChannels implements LiveEdge {
 
   async #check(request: PublishRequest): Promise<ChannelInfo> {
     if (this.#stopping) throw new VezaError('unavailable', 'the server is stopping; try again');
-    const channel = await this.#options.verifyKey(request.streamKey, (slug) => this.#onAir.has(slug));
+    const channel = await this.#options.verifyKey(request.streamKey, (slug) => this.#onAir.has(slug), request.remoteAddress);
     // A good key at another channel's address tells nothing about that channel.
     if (!channel || (request.channel !== undefined && request.channel !== channel.slug)) {
       throw new VezaError('unauthorized', 'the stream key is not right for this channel');

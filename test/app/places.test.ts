@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type TestContext, test } from 'node:test';
-import { Places } from '../../src/app/playback/places.js';
 import type { PlaybackOptions } from '../../src/app/playback/playback.js';
 import { clientAddress } from '../../src/runtime/addresses.js';
+import { Places } from '../../src/runtime/places.js';
 import { type FakeService, startPlayback } from '../support/fake-edge.js';
 
 const EDGE = '192.0.2.1';

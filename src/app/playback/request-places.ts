@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { addressGroup, plainAddress } from '../../runtime/addresses.js';
 import { VezaError } from '../../runtime/errors.js';
-import { Places } from './places.js';
+import { Places } from '../../runtime/places.js';
 
 /** What requests wait for. */
 export type PlaceKind = 'live' | 'endless' | 'stored';
