@@ -175,7 +175,7 @@ export function meOperations({
       summary: 'Shows the password, or a code of the app, once more.',
       description: 'For ten minutes this session may make what outlives it: API keys, passkeys, an authenticator app.',
       access: 'account',
-      body: z.strictObject({ password: passwordSchema.optional(), code: codeSchema.optional() }),
+      body: z.union([z.strictObject({ password: passwordSchema }), z.strictObject({ code: codeSchema })]),
       status: 204,
       errors: ['invalid_credentials', 'rate_limited', 'busy'],
       async handle({ principal, body, audit }) {

@@ -25,15 +25,14 @@ export class FreshSignIn {
     this.#options = options;
   }
 
-  /** Shows it again. Rejects: `bad_request` (neither is given), `invalid_credentials`, `unauthorized` (the session is over), `rate_limited`, `busy`. */
-  async prove(principal: Principal, given: { password?: string | undefined; code?: string | undefined }): Promise<void> {
+  /** Shows it again. Rejects: `invalid_credentials`, `unauthorized` (the session is over), `rate_limited`, `busy`. */
+  async prove(principal: Principal, given: { readonly password: string } | { readonly code: string }): Promise<void> {
     const { database, clock, accounts, twoFactor } = this.#options;
     const { accountId, sessionId } = signedIn(principal);
-    if (given.password !== undefined) {
+    if ('password' in given) {
       if (!(await accounts.checkPassword(accountId, given.password)))
         throw new VezaError('invalid_credentials', 'The password is wrong.', { details: { at: 'body.password' } });
-    } else if (given.code === undefined) throw new VezaError('bad_request', 'Send the password, or a code of your authenticator app.');
-    else if (!(await twoFactor.check(accountId, given.code)))
+    } else if (!(await twoFactor.check(accountId, given.code)))
       throw new VezaError('invalid_credentials', 'The code is not right, or was used already.', { details: { at: 'body.code' } });
     const { rowCount } = await database.query('update sessions set proven_at = $2 where id = $1 and ended_at is null', [
       sessionId,
