@@ -16,7 +16,7 @@ import { SystemClock } from './runtime/clock.js';
 import { messageOf } from './runtime/errors.js';
 import { createLog, exit } from './runtime/log.js';
 import { TlsFiles } from './runtime/tls-files.js';
-import { takeUnexpectedErrors } from './runtime/unexpected.js';
+import { countUnexpected, describe, takeUnexpectedErrors } from './runtime/unexpected.js';
 import { statsOf } from './service-chat-stats.js';
 
 /** What a chat process is begun with. */
@@ -117,7 +117,15 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     else if (told.do === 'take') {
       taken++;
       // It may have gone on its way here.
-      if (handle) handOver(told.request, handle as Socket, acceptor, (req, socket, head) => gateway.upgrade(req, socket, head));
+      const socket = handle as Socket | undefined;
+      try {
+        if (socket) handOver(told.request, socket, acceptor, (req, from, head) => gateway.upgrade(req, from, head));
+      } catch (error) {
+        // It is this request's alone: the people of the process stay.
+        countUnexpected('exception');
+        log.error({ event: 'chat.connection_failed', ...describe(error) }, 'a request that was handed over met a defect; it is cut');
+        socket?.destroy();
+      }
     }
   });
   // Whoever is here has to come back somewhere else.

@@ -64,32 +64,36 @@ async function openListeners(config: Config, handler: RequestListener, log: Log,
 class Door {
   readonly #maxWaiting: number;
   #handler: RequestListener | undefined;
-  readonly #waiting = new Map<Parameters<RequestListener>[1], Parameters<RequestListener>[0]>();
+  readonly #waiting = new Map<
+    Parameters<RequestListener>[1],
+    { readonly req: Parameters<RequestListener>[0]; readonly open: () => void }
+  >();
 
   constructor(maxWaiting: number) {
     this.#maxWaiting = maxWaiting;
   }
 
-  readonly handle: RequestListener = (req, res) => {
-    if (this.#handler) this.#handler(req, res);
-    else if (req.url?.startsWith('/health/') || this.#waiting.size >= this.#maxWaiting)
-      sendRefusal(res, { code: 'unavailable', detail: 'the service is starting' });
-    else {
-      this.#waiting.set(res, req);
+  /** Resolves with the handler's answer, so that what it throws is answered for a request that has waited as for any other. */
+  readonly handle = (...[req, res]: Parameters<RequestListener>): Promise<unknown> | unknown => {
+    if (this.#handler) return this.#handler(req, res);
+    if (req.url?.startsWith('/health/') || this.#waiting.size >= this.#maxWaiting)
+      return sendRefusal(res, { code: 'unavailable', detail: 'the service is starting' });
+    return new Promise<void>((open) => {
+      this.#waiting.set(res, { req, open });
       res.once('close', () => this.#waiting.delete(res));
-    }
+    }).then(() => res.destroyed || this.#handler?.(req, res));
   };
 
   open(handler: RequestListener): void {
     this.#handler = handler;
-    const waiting = [...this.#waiting];
+    const waiting = [...this.#waiting.values()];
     this.#waiting.clear();
-    for (const [res, req] of waiting) if (!res.destroyed) handler(req, res);
+    for (const request of waiting) request.open();
   }
 
   /** The service cannot start. */
   close(): void {
-    for (const req of this.#waiting.values()) req.destroy();
+    for (const { req } of this.#waiting.values()) req.destroy();
     this.#waiting.clear();
   }
 }

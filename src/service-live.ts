@@ -212,8 +212,14 @@ export function composeWorker({ config, log, clock, live, ready, internalTls }: 
 /** Connections whose certificate has none of the names are closed before anything is read. */
 export function onlyNamed({ server }: HttpListener, names: readonly string[]): void {
   server.prependListener('secureConnection', (socket: TLSSocket) => {
-    const certificate = socket.getPeerCertificate();
-    if (!names.some((name) => checkServerIdentity(name, certificate) === undefined)) socket.destroy();
+    let isNamed = false;
+    try {
+      // Null once the connection is gone; names that are not written as they should be are thrown.
+      const certificate = socket.getPeerCertificate();
+      isNamed = names.some((name) => checkServerIdentity(name, certificate) === undefined);
+    } finally {
+      if (!isNamed) socket.destroy();
+    }
   });
 }
 

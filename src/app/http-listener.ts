@@ -3,6 +3,7 @@ import { createServer as createSecureServer, type Server as SecureServer } from 
 import type { AddressInfo, Socket } from 'node:net';
 import type { TLSSocket, TlsOptions } from 'node:tls';
 import type { Clock } from '../runtime/clock.js';
+import { messageOf } from '../runtime/errors.js';
 import { guarded, guardServer, type UpgradeHandler } from '../runtime/http-guard.js';
 import { type Log, silentLog } from '../runtime/log.js';
 import { MAX_HEADERS } from '../runtime/request-head.js';
@@ -93,6 +94,8 @@ export async function listenHttp(handler: RequestListener, options: ListenOption
       resolve();
     });
   });
+  // accept(2) fails where there is no descriptor or no memory left, and passes on errors of the network: it is called again with the next connection.
+  server.on('error', (error) => log.warn({ event: 'http.accept_failed', port, error: messageOf(error) }, 'a connection was not accepted'));
   let stopping: Promise<void> | undefined;
   return {
     server,

@@ -3,6 +3,8 @@ import installer from '@ffmpeg-installer/ffmpeg';
 import fluent from 'fluent-ffmpeg';
 import { CHANNELS, type Codec, PRIMING_SAMPLES, type Rendition, SAMPLE_RATE_HZ } from '../media/ladder.js';
 import type { Clock } from '../runtime/clock.js';
+import { messageOf } from '../runtime/errors.js';
+import { reportUnexpected } from '../runtime/unexpected.js';
 
 /**
  * The only file that knows ffmpeg. A decoder turns a broadcaster's bytes into PCM, an encoder turns PCM into every rung of
@@ -177,20 +179,29 @@ export class Ffmpeg {
     const stdout = new Writable({
       highWaterMark: 256 * 1024,
       write(bytes: Buffer, _encoding, done) {
-        events.onData(bytes);
+        try {
+          events.onData(bytes);
+        } catch (error) {
+          // Thrown on, it would be nobody's, and the child would wait for ever to be read from.
+          reportUnexpected(error);
+          fault ??= messageOf(error);
+          command.kill('SIGKILL');
+        }
         if (paused) resumeOutput = done;
         else done();
       },
     });
     let ended = false;
     let killed = false;
+    /** Why what it puts out cannot be used. */
+    let fault: string | undefined;
     let exited = false;
     let hasRun = false;
     const exit = (error: string | undefined) => {
       if (exited) return;
       exited = true;
       // Never before the caller has the transform, though a child that cannot be started is known of at once.
-      queueMicrotask(() => events.onExit(error));
+      queueMicrotask(() => events.onExit(fault ?? error));
     };
     // Everything has passed through `stdout` when it is finished, not before; also of a decoder that ends badly, as one does that met too much
     // it could not decode: what it made before is good. One that was killed, or never ran, has nothing to say.

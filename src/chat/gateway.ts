@@ -5,10 +5,12 @@ import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
 import type { Clock } from '../runtime/clock.js';
+import { each } from '../runtime/each.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import { type Refusal, refuseSocket } from '../runtime/http-problem.js';
 import type { Log } from '../runtime/log.js';
 import { pathOf } from '../runtime/request-head.js';
+import { countUnexpected, describe } from '../runtime/unexpected.js';
 import { Audiences } from './audiences.js';
 import { type Account, Budget, Connection, type ConnectionHost } from './connection.js';
 import { DeliveryTimes } from './delivery-times.js';
@@ -324,7 +326,7 @@ export class Gateway implements ConnectionHost {
       if (frame.fatal || phase === 'hello') this.#close(connection, CLOSE.chatProtocol, frame.fatal ? frame.message : 'hello comes first');
       else connection.send(errorFrame(frame.id, frame.code, frame.message));
     } else if (phase === 'hello') {
-      if (frame.t === 'hello') void this.#greet(connection, frame.token);
+      if (frame.t === 'hello') this.#greet(connection, frame.token).catch((error) => this.broke(connection, error));
       else this.#close(connection, CLOSE.chatProtocol, 'hello comes first');
     } else this.#answer(connection, frame);
   }
@@ -451,6 +453,13 @@ export class Gateway implements ConnectionHost {
     }
   }
 
+  /** A defect that what it sent has met is its own: others, and the process, go on. */
+  broke(connection: Connection, error: unknown): void {
+    countUnexpected('exception');
+    this.#options.log.error({ event: 'chat.connection_failed', ...describe(error) }, 'a chat connection met a defect; it is cut');
+    connection.cut();
+  }
+
   failed(connection: Connection, error: Error): void {
     // ws has chosen the code and closes; what is left is to count.
     this.counters.badFrames++;
@@ -487,11 +496,12 @@ export class Gateway implements ConnectionHost {
     const connections = this.#dirty;
     this.#dirtyHubs = [];
     this.#dirty = [];
-    for (const hub of hubs) {
+    // One that failed before it could be marked as written would never be asked again.
+    each(hubs, (hub) => {
       if (hub.closedAs !== undefined) this.audiences.ended(hub, hub.closedAs);
       else hub.flush();
-    }
-    for (const connection of connections) connection.flush();
+    });
+    each(connections, (connection) => connection.flush());
   };
 
   // The turn of each.
@@ -660,8 +670,12 @@ function measured(): () => number {
 
 function onMessage(this: WebSocket, data: Buffer | ArrayBuffer | Buffer[], isBinary: boolean): void {
   const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as HeldSocket;
-  if (isBinary) connection.close(CLOSE.chatProtocol, 'frames are text', gateway.nowMs() + CLOSING_MS);
-  else gateway.received(connection, (data as Buffer).toString());
+  try {
+    if (isBinary) connection.close(CLOSE.chatProtocol, 'frames are text', gateway.nowMs() + CLOSING_MS);
+    else gateway.received(connection, (data as Buffer).toString());
+  } catch (error) {
+    gateway.broke(connection, error);
+  }
 }
 
 function onPing(this: WebSocket, data: Buffer): void {

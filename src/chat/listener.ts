@@ -69,6 +69,8 @@ export function listenAt(server: NetServer, host: string, port: number): Promise
     server.once('error', reject);
     server.listen({ host, port, backlog: BACKLOG }, () => {
       server.off('error', reject);
+      // accept(2) fails where there is no descriptor left, and passes on errors of the network: it is called again with the next connection.
+      server.on('error', () => undefined);
       resolve();
     });
   });

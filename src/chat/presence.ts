@@ -390,6 +390,8 @@ export class Presence {
     for (const [roomId, share] of Object.entries(rooms ?? {})) {
       if (!Array.isArray(share)) continue;
       const [count, guests, tags] = share;
+      // Believed, tags that are no text would stop the tick that adds them up, each time.
+      if (!Number.isSafeInteger(count) || !Number.isSafeInteger(guests) || typeof (tags ?? '') !== 'string') continue;
       const before = other.rooms.get(roomId);
       // Most of what is said has been said before.
       if (before && before.count === count && before.guests === guests && before.tags === (tags ?? undefined)) continue;

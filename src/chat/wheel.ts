@@ -1,3 +1,5 @@
+import { reportUnexpected } from '../runtime/unexpected.js';
+
 /** What stands in a wheel; both are the wheel's. */
 export interface InWheel {
   slot: number;
@@ -43,7 +45,13 @@ export class Wheel<T extends InWheel> {
       const ones = this.#slots[slot]!;
       for (let index = ones.length - 1; index >= 0; index--) {
         const one = ones[index];
-        if (one) look(one);
+        if (!one) continue;
+        // Those behind it in the slot have deadlines, too.
+        try {
+          look(one);
+        } catch (error) {
+          reportUnexpected(error);
+        }
       }
     }
   }

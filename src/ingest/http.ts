@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { Clock } from '../runtime/clock.js';
+import { each } from '../runtime/each.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { POST_DONE, postFraming, postKey, postRefusal } from './http-post.js';
@@ -103,9 +104,7 @@ export class IngestHttpServer {
         socket.end(renderAnswer(busy, { version: 'HTTP/1.0', wallMs: clock.wallMs() }));
         socket.destroySoon();
       },
-      onSweep: (nowMs) => {
-        for (const connection of this.#connections) connection.checkDeadline(nowMs);
-      },
+      onSweep: (nowMs) => each(this.#connections, (connection) => connection.checkDeadline(nowMs)),
     });
   }
 

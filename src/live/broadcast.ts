@@ -7,6 +7,7 @@ import { initName, makeGrid, type Run, segmentName, wallMsOf } from '../media/ti
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { reportUnexpected } from '../runtime/unexpected.js';
 import { RunEncoder } from './encoder.js';
 import { Packager } from './packager.js';
 import { BLOCK_SAMPLES, Playout, type PlayoutSource, RENDER_STEP_MS } from './playout.js';
@@ -339,7 +340,7 @@ export class Broadcast {
         this.window.run.firstNumber + Math.floor((this.#playout.soundEnd - 1 - this.#runBase) / this.window.grid.segmentSamples);
       if (number > this.#lastSound) this.#lastSound = number;
     }
-    if (this.#playout.rendered >= this.#endAt) this.#finishing = this.#finish();
+    if (this.#playout.rendered >= this.#endAt) this.#finishing = this.#finish().catch((error) => this.#cutOff(error));
   }
 
   /** Ends the broadcast: to the end of the segment, at most 2 s or so. Resolves when that is told. */
@@ -559,6 +560,15 @@ export class Broadcast {
     );
     this.#enter('ended');
     this.window.close();
+  }
+
+  /** Its end has failed. It ends all the same: a show that never does keeps its channel from the next one. */
+  #cutOff(error: unknown): void {
+    reportUnexpected(error);
+    if (this.#mode === 'ended') return;
+    this.#enter('ended');
+    this.window.end();
+    this.#deps.onEnded(this);
   }
 
   /** Resolves when everything that was rendered is published, or to why that is given up. */

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../runtime/clock.js';
+import { each } from '../runtime/each.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import type { ChannelStatus, LiveEdge, LiveView } from './edge.js';
@@ -168,7 +169,7 @@ export class RemoteEdge implements LiveEdge {
   }
 
   #changed(): void {
-    for (const listener of [...this.#listeners]) listener();
+    each([...this.#listeners], (listener) => listener());
   }
 
   /** Follows the feed, again and again, until `stop`. */

@@ -5,6 +5,7 @@ import { LIVE_WINDOW_SEGMENTS, MIN_SEGMENTS } from '../media/hls.js';
 import { LADDER } from '../media/ladder.js';
 import { type Run, runOf, SAMPLES_TO_MS, segmentName } from '../media/timeline.js';
 import type { Clock } from '../runtime/clock.js';
+import { each } from '../runtime/each.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import {
@@ -106,9 +107,7 @@ export class LiveChannels implements LiveEdge {
     }
     const { clock } = this.#options;
     this.#cancels = [
-      clock.every(RENDER_STEP_MS, () => {
-        for (const broadcast of this.#onAir.values()) broadcast.tick();
-      }),
+      clock.every(RENDER_STEP_MS, () => each(this.#onAir.values(), (broadcast) => broadcast.tick())),
       clock.every(STANDING_CHECK_MS, () => void this.endOver()),
     ];
   }
@@ -207,7 +206,7 @@ export class LiveChannels implements LiveEdge {
   }
 
   #changed(): void {
-    for (const listener of this.#listeners) listener();
+    each(this.#listeners, (listener) => listener());
   }
 
   /** Checks the key; nothing is decoded before. Rejects with `unauthorized`, `not_found`, `displaced`, `busy`, `unavailable`. */

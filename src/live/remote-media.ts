@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../runtime/clock.js';
+import { each } from '../runtime/each.js';
 import { VezaError } from '../runtime/errors.js';
 import type { LiveMedia } from './edge.js';
 import type { WorkerClient } from './worker-client.js';
@@ -117,7 +118,7 @@ export class RemoteMedia implements LiveMedia {
     const waiting = this.#waiting;
     this.#waiting = waiting.filter(({ count }) => !this.complete && this.chunks.length < count);
     for (const waiter of waiting) if (!this.#waiting.includes(waiter)) waiter.resolve();
-    for (const follower of [...this.#followers]) follower(frame, false);
+    each([...this.#followers], (follower) => follower(frame, false));
     if (this.complete) this.#followers.clear();
   }
 
@@ -127,7 +128,7 @@ export class RemoteMedia implements LiveMedia {
     for (const { reject } of this.#waiting.splice(0)) reject(lost());
     const followers = [...this.#followers];
     this.#followers.clear();
-    for (const follower of followers) follower(undefined, true);
+    each(followers, (follower) => follower(undefined, true));
   }
 }
 

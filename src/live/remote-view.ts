@@ -1,6 +1,7 @@
 import type { Codec, Rendition } from '../media/ladder.js';
 import { type Grid, type Progress, partsPerSegment, type Run, runOf, type Timeline, type Title } from '../media/timeline.js';
 import type { Clock } from '../runtime/clock.js';
+import { each } from '../runtime/each.js';
 import type { LiveMedia, LiveView } from './edge.js';
 import { RemoteMedia } from './remote-media.js';
 import type { WorkerClient } from './worker-client.js';
@@ -81,7 +82,7 @@ export class RemoteView implements LiveView, Timeline {
     this.version += 1;
     const listeners = [...this.#listeners];
     this.#listeners.clear();
-    for (const listener of listeners) listener();
+    each(listeners, (listener) => listener());
   }
 
   /** It is over: whoever is in the midst of a segment is told that it will not be finished. */

@@ -1,5 +1,6 @@
 import type { ObjectStore } from '../backing/object-store.js';
 import type { Clock } from '../runtime/clock.js';
+import { each } from '../runtime/each.js';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 
@@ -93,9 +94,6 @@ export class Uploader {
       if (this.#failing) this.#log.info({}, 'the object store takes segments again');
       this.#failing = false;
       this.#failures = 0;
-      this.#running -= 1;
-      upload.onStored();
-      this.#count(-1, -upload.bytes.length);
     } catch (error) {
       this.#running -= 1;
       if (!this.#failing)
@@ -108,7 +106,13 @@ export class Uploader {
         this.#pausedUntil = undefined;
         this.#pump();
       });
+      this.#pump();
+      return;
     }
+    this.#running -= 1;
+    this.#count(-1, -upload.bytes.length);
+    // Not the store's: thrown in there, the same segment would be stored again and again, and the others wait behind it.
+    each([upload], ({ onStored }) => onStored());
     this.#pump();
   }
 

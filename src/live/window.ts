@@ -11,6 +11,7 @@ import {
   type Timeline,
   type Title,
 } from '../media/timeline.js';
+import { each } from '../runtime/each.js';
 import type { LiveMedia, LiveView } from './edge.js';
 
 /** Segments kept in memory though the store has them: parts stay fetchable for 6 target durations. */
@@ -38,15 +39,15 @@ class SegmentBytes implements LiveMedia {
   append(chunk: Uint8Array, last: boolean): void {
     this.chunks.push(chunk);
     if (last) this.complete = true;
-    for (const follower of this.#followers) {
+    each(this.#followers, (follower) => {
       follower(chunk, false);
       if (last) follower(undefined, false);
-    }
+    });
     if (last) this.#followers.clear();
   }
 
   abort(): void {
-    for (const follower of this.#followers) follower(undefined, true);
+    each(this.#followers, (follower) => follower(undefined, true));
     this.#followers.clear();
   }
 
@@ -263,7 +264,7 @@ export class LiveWindow implements LiveView, Timeline {
     if (this.#listeners.size === 0) return;
     const listeners = [...this.#listeners];
     this.#listeners.clear();
-    for (const listener of listeners) listener();
+    each(listeners, (listener) => listener());
   }
 }
 

@@ -6,6 +6,7 @@ import { messageOf } from './errors.js';
 import { METHODS, NO_CONNECT, type Refusal, refuseSocket, sendRefusal } from './http-problem.js';
 import type { Log } from './log.js';
 import { refusalOf } from './request-head.js';
+import { reportUnexpected } from './unexpected.js';
 
 export type UpgradeHandler = (req: IncomingMessage, socket: Duplex, head: Buffer) => void;
 
@@ -94,7 +95,16 @@ export function guardServer(server: Server, listener: RequestListener): (handler
 
   const left = new WeakSet<Duplex>();
   /** Node lets go of a connection that leaves HTTP: an error of it would be nobody's. */
-  const whenAnswered = (socket: Duplex, goOn: () => void) => {
+  const whenAnswered = (socket: Duplex, takeOver: () => void) => {
+    const goOn = () => {
+      try {
+        takeOver();
+      } catch (error) {
+        // There is no response that `guarded` could answer with.
+        socket.destroy();
+        reportUnexpected(error);
+      }
+    };
     if (!left.has(socket)) socket.on('error', () => undefined);
     left.add(socket);
     const response = last.get(socket);

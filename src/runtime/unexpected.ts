@@ -26,6 +26,17 @@ export function countUnexpected(kind: keyof UnexpectedCounts): void {
   counts[kind]++;
 }
 
+let take: ((thrown: unknown) => void) | undefined;
+
+/** An exception that was caught only so that others have their turn: it counts as one that nobody took. */
+export function reportUnexpected(thrown: unknown): void {
+  if (take) take(thrown);
+  else
+    queueMicrotask(() => {
+      throw thrown;
+    });
+}
+
 export interface UnexpectedOptions {
   readonly clock: Clock;
   readonly log: Log;
@@ -67,9 +78,11 @@ export function takeUnexpectedErrors({ clock, log, onException }: UnexpectedOpti
     counts.rejection++;
     report('process.unhandled_rejection', thrown, 'a rejection that nobody took');
   };
+  take = onUncaught;
   process.on('uncaughtException', onUncaught);
   process.on('unhandledRejection', onUnhandled);
   return () => {
+    if (take === onUncaught) take = undefined;
     process.off('uncaughtException', onUncaught);
     process.off('unhandledRejection', onUnhandled);
   };

@@ -9,6 +9,7 @@ import { LADDER } from '../../src/media/ladder.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { randomOf } from '../support/long.js';
 import { ensurePackages } from '../support/packages.js';
+import { unexpectedIn } from '../support/unexpected.js';
 
 test('an ffmpeg that works passes; one that is missing or is something else is named, with what is wrong', async () => {
   const clock = new SystemClock();
@@ -144,4 +145,19 @@ test('children see only the environment that they are given', async () => {
     [],
   );
   await rm(folder, { recursive: true });
+});
+
+test('output that cannot be taken ends its child, and its exit says why; the process does not see it as an exception', async (t) => {
+  const errors = unexpectedIn(t);
+  const ended = await new Promise<string | undefined>((resolve) => {
+    const encoder = new Ffmpeg(undefined).encoder(LADDER, {
+      onData: () => {
+        throw new Error('a defect of whoever takes it');
+      },
+      onExit: resolve,
+    });
+    encoder.write(new Uint8Array(48_000 * 4));
+  });
+  assert.equal(ended, 'a defect of whoever takes it');
+  assert.ok(errors.length > 0);
 });

@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import { test } from 'node:test';
 import { CLOSE, MAX_ROOMS } from '../../src/chat/protocol.js';
 import { VezaError } from '../../src/runtime/errors.js';
+import { unexpectedCounts } from '../../src/runtime/unexpected.js';
 import { type AnyFrame, ChatWorld, type Client, roomId } from './chat-world.js';
 
 const inWorld = (name: string, run: (world: ChatWorld) => Promise<void>, options?: Parameters<typeof ChatWorld.start>[0]) =>
@@ -702,3 +703,22 @@ inWorld('a channel that becomes private while its room is opened lets in nobody 
   const guest = await world.signedIn();
   assert.equal((await guest.ask({ t: 'join', id: '1', room: 'radio' })).code, 'not_found');
 });
+
+inWorld(
+  'a frame that meets a defect costs its connection alone: it is cut, the others go on, and no exception reaches the process',
+  async (world) => {
+    const ann = await world.joined('t-ann');
+    const bob = await world.joined('t-bob');
+    const { gateway } = world;
+    const received = gateway.received.bind(gateway);
+    gateway.received = (connection, text) => {
+      if (text.includes('"boom"')) throw new TypeError('a defect');
+      received(connection, text);
+    };
+    const before = unexpectedCounts().exception;
+    ann.send({ t: 'leave', id: 'boom', room: roomId(1) });
+    assert.equal((await ann.closed).code, 1006);
+    assert.equal(unexpectedCounts().exception, before + 1);
+    assert.equal((await bob.ask({ t: 'pub', id: '1', room: roomId(1), key: 'k', body: { text: 'still here' } })).t, 'ack');
+  },
+);

@@ -200,3 +200,25 @@ test('idle rooms cost no more for it, and an answer is read by him who asked', a
     ['u-1', 'n0', 'n1', 'n2', 'n3'],
   );
 });
+
+test('what another process says of a room and cannot be is not believed; the counts of all rooms go on', () => {
+  const { clock, wire, processes } = world(1);
+  const [presence] = processes;
+  presence.enter('r', person(1));
+  const told: [string, number][] = [];
+  presence.onCounts((roomId, count) => told.push([roomId, count]));
+  for (const share of [
+    [1, 0, 7],
+    [1, 0, { length: 8 }],
+    ['1', 0, null],
+    [1, null, ''],
+    [1.5, 0, null],
+  ])
+    wire.publish(JSON.stringify({ p: 'other', rooms: { r: share } }));
+  presence.enter('q', person(2));
+  clock.advance(1000);
+  assert.deepEqual(told, [
+    ['r', 1],
+    ['q', 1],
+  ]);
+});

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type InWheel, Wheel } from '../../src/chat/wheel.js';
+import { unexpectedIn } from '../support/unexpected.js';
 
 const made = (count: number): InWheel[] => Array.from({ length: count }, () => ({ slot: 0, slotIndex: 0 }));
 
@@ -42,4 +43,17 @@ test('what is looked at may go, with others of its slot, and nobody else loses h
     remove(all[99]);
   });
   assert.deepEqual(wheel.all(), []);
+});
+
+test('a look that fails at one costs none of the others its turn', (t) => {
+  const errors = unexpectedIn(t);
+  const wheel = new Wheel<InWheel>(1);
+  const all = made(10);
+  for (const one of all) wheel.add(one);
+  const seen = new Set<InWheel>();
+  wheel.turn(1, (one) => {
+    seen.add(one);
+    if (seen.size === 3) throw new Error('a defect');
+  });
+  assert.deepEqual([seen.size, errors.length], [10, 1]);
 });

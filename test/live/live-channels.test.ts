@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { wallMsOf } from '../../src/media/timeline.js';
 import { VezaError } from '../../src/runtime/errors.js';
+import { unexpectedIn } from '../support/unexpected.js';
 import { CHANNEL, FIRST, World } from './live-world.js';
 
 for (const ppm of [0, 200, -200]) {
@@ -404,4 +405,23 @@ test('while the database does not say how a show stands, it stays on air', async
   await world.send((await world.connect()).source, 8000);
   assert.equal(world.live.status('radio').state, 'live');
   await Promise.all([world.live.end('radio', 'test'), world.pass(3000)]);
+});
+
+test('a show whose end fails is over all the same, and its channel takes the next one; other shows go on', async (t) => {
+  const errors = unexpectedIn(t);
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect();
+  await world.send(source, 4000);
+  world.onRecordingEnded = () => {
+    throw new Error('a defect');
+  };
+  const ended = world.live.end('radio', 'asked for');
+  await world.pass(5000);
+  assert.equal(await ended, true);
+  assert.equal(errors.length, 1);
+  assert.equal(world.live.streams, 0);
+  world.onRecordingEnded = () => undefined;
+  await world.send((await world.connect()).source, 4000);
+  assert.equal(world.live.status('radio').state, 'live');
 });

@@ -4,6 +4,7 @@ import type { ObjectStore } from '../../src/backing/object-store.js';
 import { Uploader } from '../../src/live/uploader.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
+import { unexpectedIn } from '../support/unexpected.js';
 
 /** A store that takes, refuses or never answers. */
 class Store implements Pick<ObjectStore, 'put'> {
@@ -85,4 +86,19 @@ test('a store that never answers counts as one that refuses', async () => {
   await uploader.drained();
   assert.deepEqual(store.kept, ['s']);
   assert.equal(counts.lost, 0);
+});
+
+test('whoever is told that a segment is stored, and fails, has it stored once; the others do not wait behind it', async (t) => {
+  const errors = unexpectedIn(t);
+  const { store, clock, counts, uploader } = make();
+  uploader.put('s0', Buffer.alloc(10), 'audio/mp4', () => {
+    throw new Error('a defect');
+  });
+  uploader.put('s1', Buffer.alloc(10), 'audio/mp4');
+  await settle();
+  clock.advance(60_000);
+  await settle();
+  assert.deepEqual(store.kept, ['s0', 's1']);
+  assert.deepEqual([counts.backlog, errors.length], [0, 1]);
+  await uploader.check();
 });

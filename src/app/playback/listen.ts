@@ -6,8 +6,10 @@ import { OggOpusWriter } from '../../media/ogg.js';
 import { adts, icyMetadata, NO_ICY_METADATA, withoutId3 } from '../../media/progressive.js';
 import { runOf, segmentName, type Timeline, type Title, wallMsOf } from '../../media/timeline.js';
 import type { Clock } from '../../runtime/clock.js';
+import { each } from '../../runtime/each.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
+import { reportUnexpected } from '../../runtime/unexpected.js';
 import { type Admissions, NO_CHANNEL } from './admission.js';
 import type { Audience } from './audience.js';
 import { answersCondition, CORS } from './media-response.js';
@@ -136,7 +138,9 @@ export class Listen {
       this.#cancelRecheck = undefined;
     });
     this.#cancelRecheck ??= clock.every(RECHECK_MS, () => {
-      for (const listener of this.#open) if (!admissions.staysAdmitted(listener.req, listener.channel, listener.token)) listener.res.end();
+      each(this.#open, (listener) => {
+        if (!admissions.staysAdmitted(listener.req, listener.channel, listener.token)) listener.res.end();
+      });
     });
   }
 
@@ -361,7 +365,13 @@ class Broadcaster {
         setImmediate(() => this.#write(listeners, i));
         return;
       }
-      this.#feed(listeners[i]!);
+      const listener = listeners[i]!;
+      try {
+        this.#feed(listener);
+      } catch (error) {
+        reportUnexpected(error);
+        listener.res.destroy();
+      }
     }
     this.#writing = false;
     // Only now, when everybody has been given them, are the older pieces let go.

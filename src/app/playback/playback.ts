@@ -250,7 +250,8 @@ export class Playback {
     const cache = admission?.isPrivate ? CACHE_PRIVATE : CACHE;
     const isMedia = third !== undefined && RENDITION.test(second) && MEDIA_NAME.test(third);
     this.#places.take('stored', req, res);
-    if (isMedia && this.#options.admissions) void this.#recorded(req, res, id, second, third, cache.immutable);
+    if (isMedia && this.#options.admissions)
+      this.#recorded(req, res, id, second, third, cache.immutable).catch((error: unknown) => sendError(res, error));
     // What a link opens, or what is not open at its channel's addresses, is listed at addresses of its own.
     else void this.#stored.vod(req, res, path.slice(1), cache, token !== undefined || admission?.restricted !== undefined);
   }

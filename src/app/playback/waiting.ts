@@ -1,5 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Clock } from '../../runtime/clock.js';
+import { each } from '../../runtime/each.js';
+import { reportUnexpected } from '../../runtime/unexpected.js';
 
 /** A request that waits for something to be published. */
 export interface Waiter {
@@ -69,12 +71,12 @@ export class WaitingRoom {
     this.#due = true;
     setImmediate(() => {
       this.#due = false;
-      for (const [key, group] of this.#groups) {
+      each(this.#groups, ([key, group]) => {
         const answer = group.settle();
-        if (!answer) continue;
+        if (!answer) return;
         this.#close(key, group);
         this.#release(group, answer);
-      }
+      });
       if (this.#groups.size > 0) this.#unsubscribe ??= this.#subscribe(this.#changed);
     });
   };
@@ -98,7 +100,17 @@ export class WaitingRoom {
       }
       group.waiters.delete(waiter);
       this.#count(-1);
+      this.#give(answer, waiter);
+    }
+  }
+
+  /** One that cannot be answered is cut off, and keeps no other waiting. */
+  #give(answer: Answer, waiter: Waiter): void {
+    try {
       answer(waiter);
+    } catch (error) {
+      reportUnexpected(error);
+      waiter.res.destroy();
     }
   }
 
@@ -128,7 +140,7 @@ export class WaitingRoom {
           return;
         }
         this.#leave(key, group, waiter);
-        group.timedOut(waiter);
+        this.#give(group.timedOut, waiter);
       }
     });
   }

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { createSecureContext, type SecureContext, TLSSocket } from 'node:tls';
 import type { Clock } from '../../runtime/clock.js';
+import { each } from '../../runtime/each.js';
 import type { Log } from '../../runtime/log.js';
 import { IngestListener } from '../listener.js';
 import type { Gate } from '../source.js';
@@ -75,9 +76,7 @@ export class RtmpServer {
       log,
       onConnection: (raw, address, admitted) => this.#accept(raw, address, context, admitted),
       onTurnedAway: (raw) => raw.destroy(),
-      onSweep: (nowMs) => {
-        for (const session of this.#sessions.values()) session.checkDeadline(nowMs);
-      },
+      onSweep: (nowMs) => each(this.#sessions.values(), (session) => session.checkDeadline(nowMs)),
     });
   }
 
