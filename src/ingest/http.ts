@@ -34,6 +34,8 @@ export interface IngestHttpLimits extends HeadLimits, ChunkLimits, SniffLimits {
   sniffMs: number;
   /** Without a byte while we are reading. Time in which back-pressure keeps us from reading does not count. */
   idleMs: number;
+  /** From the end of a body to the show that it begins; after it the answer is given all the same. */
+  beginMs: number;
   /** Connections of one address, and of all, whose key was not accepted yet. What is on air is limited by the gate. */
   connectionsPerAddress: number;
   connections: number;
@@ -54,6 +56,7 @@ export const INGEST_HTTP_LIMITS: Readonly<IngestHttpLimits> = {
   chunkLineBytes: 256,
   chunkExtraBytes: 16 * 1024,
   idleMs: 10_000,
+  beginMs: 5_000,
   connectionsPerAddress: 100,
   connections: 1_000,
   lingerMs: 2_000,
@@ -136,10 +139,10 @@ interface Context {
 /**
  * What a connection is waiting for; only `#enter` changes it.
  *
- * head → deciding (the gate; the socket is not read) → sniffing → streaming → closing. Every one but `closing` may go to
- * `closing` by a refusal; `closing` has been answered, or has nothing to be told, and reads only to throw away.
+ * head → deciding (the gate; the socket is not read) → sniffing → streaming → beginning (the body has ended, and its show cannot
+ * be seen yet) → closing. Every one but `closing` may go to `closing` by a refusal; `closing` has been answered, or has nothing to be told, and reads only to throw away.
  */
-type Phase = 'head' | 'deciding' | 'sniffing' | 'streaming' | 'closing';
+type Phase = 'head' | 'deciding' | 'sniffing' | 'streaming' | 'beginning' | 'closing';
 
 class Connection {
   readonly #socket: Socket;
@@ -192,6 +195,9 @@ class Connection {
       case 'sniffing':
         this.#refuse(new HttpRefusal(408, 'timeout', `no audio was recognised in ${limits.sniffMs / 1000} s; taken are ${TAKEN}`));
         break;
+      case 'beginning':
+        this.#finished();
+        break;
       case 'streaming':
         this.#refuse(new HttpRefusal(408, 'timeout', `nothing was sent for ${limits.idleMs / 1000} s`));
         break;
@@ -200,7 +206,8 @@ class Connection {
 
   /** The server stops. */
   shutDown(): void {
-    if (this.#phase !== 'closing' && this.#parser.begun) this.#refuse(refusalFor(new VezaError('unavailable', 'shutting down')));
+    if (this.#phase === 'beginning') this.#finished();
+    else if (this.#phase !== 'closing' && this.#parser.begun) this.#refuse(refusalFor(new VezaError('unavailable', 'shutting down')));
     this.#socket.destroySoon();
     this.#socket.resume();
   }
@@ -375,9 +382,19 @@ class Connection {
   #finish(how: SourceEnd): void {
     const refusal = this.#publication!.unrecognised;
     if (refusal) throw refusal;
-    this.#endPublication(how);
+    const begun = this.#endPublication(how);
     this.#context.log.info({ ...this.#who(), how }, 'ingest ended');
-    this.#answer(this.#protocol === 'post' ? POST_DONE : text('finished'));
+    if (!begun || this.#answered) {
+      this.#finished();
+      return;
+    }
+    // Who reads the answer finds the channel on air: a short file is sent before the first of it is decoded.
+    this.#enter('beginning', this.#context.limits.beginMs);
+    void begun.then(() => this.#finished());
+  }
+
+  #finished(): void {
+    if (this.#phase !== 'closing') this.#answer(this.#protocol === 'post' ? POST_DONE : text('finished'));
   }
 
   /** The one place where a failure becomes bytes, a log line and the end of the source. */
@@ -391,10 +408,10 @@ class Connection {
     this.#answer(this.#protocol === 'post' ? postRefusal(refusal) : icecastRefusal(refusal));
   }
 
-  #endPublication(how: SourceEnd): void {
+  #endPublication(how: SourceEnd): Promise<void> | undefined {
     const publication = this.#publication;
     this.#publication = undefined;
-    publication?.end(how);
+    return publication?.end(how);
   }
 
   #answer(answer: Answer): void {

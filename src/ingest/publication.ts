@@ -77,12 +77,12 @@ export class Publication {
     this.push(sniffed.bytes);
   }
 
-  /** Idempotent. */
-  end(how: SourceEnd): void {
-    if (this.#ended) return;
+  /** Idempotent; returns what `Source.end` does. */
+  end(how: SourceEnd): Promise<void> | undefined {
+    if (this.#ended) return undefined;
     this.#ogg?.end();
     this.#ended = true;
-    this.#source?.end(how);
+    return this.#source?.end(how);
   }
 
   #write(bytes: Buffer): void {

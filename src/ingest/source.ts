@@ -34,8 +34,11 @@ export interface Source {
   /** False: stop reading from the socket until `onDrain` is called. Bytes are taken in any case. */
   write(bytes: Uint8Array): boolean;
   title(update: TitleUpdate): void;
-  /** Idempotent. What was written is still played. */
-  end(how: SourceEnd): void;
+  /**
+   * Idempotent. What was written is still played. When nothing of the show can be seen yet, the promise resolves as soon as it can, or when it is clear that
+   * nothing comes.
+   */
+  end(how: SourceEnd): Promise<void> | undefined;
 }
 
 export interface SourceEvents {

@@ -183,6 +183,8 @@ export class Broadcast {
   #suspended = false;
   #processEnds = false;
   /** Announced before anything was heard; shown with the first sound. */
+  /** Of sources that ended before anything could be seen: called when the show begins, or is over without a beginning. */
+  readonly #begun: (() => void)[] = [];
   #firstTitle: { title: string; artist?: string } | undefined;
   #tellOver = () => {};
   readonly #over = new Promise<void>((resolve) => {
@@ -291,9 +293,18 @@ export class Broadcast {
   }
 
   /** A source that is put on as soon as it can be heard. */
-  connect(info: ConnectionInfo, admission: ConnectionAdmission, format: DecodableFormat, events: ConnectionEvents): ConnectedSource {
+  connect(info: ConnectionInfo, admission: ConnectionAdmission, format: DecodableFormat, events: ConnectionEvents): BroadcastSource {
     if (this.#mode === 'ending' || this.#mode === 'ended') throw new VezaError('unavailable', 'the show is ending; try again');
-    return this.#sources.connect(info, admission, format, events);
+    const source = this.#sources.connect(info, admission, format, events);
+    return {
+      write: source.write,
+      title: source.title,
+      end: (how) => {
+        source.end(how);
+        if (this.#mode !== 'waiting') return undefined;
+        return new Promise((resolve) => this.#begun.push(resolve));
+      },
+    };
   }
 
   /** A title is shown when it is heard: it begins behind what is waiting in the source's buffer. */
@@ -376,6 +387,7 @@ export class Broadcast {
   }
 
   #enter(mode: Mode, windowS?: number): void {
+    for (const resolve of this.#begun.splice(0)) resolve();
     this.#deadline?.();
     this.#deadline = undefined;
     this.#mode = mode;
@@ -634,6 +646,11 @@ export class Broadcast {
   #key(rendition: Rendition, name: string): string {
     return `live/${this.channel.slug}/${rendition.name}/${name}`;
   }
+}
+
+/** `end` returns what resolves when the show begins, or is over without a beginning; undefined when it has begun. */
+export interface BroadcastSource extends Omit<ConnectedSource, 'end'> {
+  end(how: SourceEnd): Promise<void> | undefined;
 }
 
 /** Lower-case letters and digits, so that it can stand in any name. */

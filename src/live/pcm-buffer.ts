@@ -41,6 +41,8 @@ const OBSERVE_MS = 200;
 const OBSERVE_FOLLOWED_MS = 1000;
 /** More than this above the time observed, and it is a file. */
 const FAST_SURPLUS_MS = 1000;
+/** More than this above the time observed needs no more observation: no encoder sends as much of its past when it begins. */
+const FAST_AT_ONCE_MS = 2000;
 const HIGH_WATER = samplesOf(3000);
 const LOW_WATER = samplesOf(2500);
 /** Of a source that waits and does not seem to be a file; below `HIGH_WATER`, so that its broadcaster is not held up. */
@@ -164,8 +166,9 @@ export class PcmBuffer {
     if (this.#fast === undefined) {
       const observedMs = nowMs - this.#firstArrivalMs;
       const neededMs = this.#options.targetMs === undefined ? OBSERVE_FOLLOWED_MS : OBSERVE_MS;
-      if (observedMs < neededMs && !this.#ended) return false;
-      this.#fast = this.#ended || msOf(this.#received) > observedMs + FAST_SURPLUS_MS;
+      const isFast = this.#ended || msOf(this.#received) > observedMs + FAST_AT_ONCE_MS;
+      if (observedMs < neededMs && !isFast) return false;
+      this.#fast = isFast || msOf(this.#received) > observedMs + FAST_SURPLUS_MS;
     }
     const followed = this.#options.targetMs === undefined;
     const nextArrivalMs = followed ? 0 : Math.max(0, this.#lastArrivalMs + (this.#options.arrivalMs ?? 0) - nowMs);

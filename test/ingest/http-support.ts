@@ -55,9 +55,13 @@ export class FakeSource implements Source {
     this.#wake();
   }
 
-  end(how: SourceEnd): void {
+  /** What `end` returns. */
+  begun: Promise<void> | undefined;
+
+  end(how: SourceEnd): Promise<void> | undefined {
     this.how ??= how;
     this.#wake();
+    return this.begun;
   }
 
   get bytes(): Buffer {
@@ -87,6 +91,8 @@ export class FakeGate implements Gate {
   readonly #waiters = new Set<() => void>();
   /** Sources take every write and ask for no more. */
   slow = false;
+  /** What the end of each source returns. */
+  begun: Promise<void> | undefined;
   error: Error | undefined;
   /** Admissions wait for it. */
   hold: Promise<void> | undefined;
@@ -99,6 +105,7 @@ export class FakeGate implements Gate {
       channel: 'radio',
       open: (format, events) => {
         const source = new FakeSource(format, events, this.slow);
+        source.begun = this.begun;
         this.sources.push(source);
         this.#wake();
         return source;

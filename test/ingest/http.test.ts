@@ -50,6 +50,27 @@ test('http: POST and PUT with a length end as finished; the answer waits for nei
   }
 });
 
+test('http: a body that begins a show is answered when the show can be seen, or after five seconds', async (t) => {
+  const clock = new FakeClock();
+  for (const start of [POST, PUT]) {
+    for (const isSeen of [true, false]) {
+      const { gate, port } = await setUp(t, { clock });
+      let begin = () => {};
+      gate.begun = new Promise((resolve) => {
+        begin = resolve;
+      });
+      const client = new RawClient(port).send(`${start}Content-Length: ${mp3.length}\r\n\r\n`).send(mp3);
+      const source = await gate.source();
+      assert.equal(await source.ended(), 'finished');
+      clock.advance(4400);
+      assert.equal(client.text, '');
+      if (isSeen) begin();
+      else clock.advance(1100);
+      assert.match(await client.answer(), /^HTTP\/1\.1 200 OK/);
+    }
+  }
+});
+
 test('http: a body that arrives byte by byte, head included', async (t) => {
   const { gate, port } = await setUp(t);
   const client = new RawClient(port);

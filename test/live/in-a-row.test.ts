@@ -30,6 +30,30 @@ test('three short files sent one after the other are heard whole and in their or
   assert.ok(silenceBetween < SECOND / 50, `${silenceBetween} samples of silence`);
 });
 
+test('the end of a file that begins a show is over when the show can be seen, and at once when nothing comes of the file', async () => {
+  const world = new World();
+  await world.live.start();
+  const { source } = await world.connect('curl 1');
+  source.write(new Uint8Array(4 * SECOND * 4).fill(1));
+  let states: string[] = [];
+  void source.end('finished')?.then(() => states.push(world.live.status('radio').state));
+  assert.equal(world.live.status('radio').state, 'offline');
+  await world.pass(200);
+  assert.deepEqual(states, ['live']);
+  const { source: next } = await world.connect('curl 2');
+  assert.equal(next.end('finished'), undefined, 'the channel is on air already');
+
+  const other = new World();
+  await other.live.start();
+  const { source: broken } = await other.connect('curl 1');
+  broken.write(Buffer.alloc(2));
+  states = [];
+  void broken.end('finished')?.then(() => states.push(other.live.status('radio').state));
+  other.ffmpeg.decoders[0]!.crash();
+  await other.pass(2000);
+  assert.deepEqual(states, ['offline']);
+});
+
 test('a file whose decoder is slower than its sender is heard whole before the next one', async () => {
   const world = new World();
   await world.live.start();

@@ -184,6 +184,18 @@ test('a file faster than real time is heard whole, at its own speed, and its sen
   assert.ok(heard.worstStep < 400);
 });
 
+test('a file is put on as soon as more of it is there than an encoder sends when it begins', () => {
+  for (const targetMs of [undefined, 100]) {
+    const buffer = new PcmBuffer({ targetMs, onPressure: () => {} });
+    buffer.push(new Tone().next(2 * RATE + 48), 1000);
+    assert.equal(buffer.ready(1000), true);
+    assert.ok(buffer.levelMs > 2000, 'nothing of it is trimmed');
+    const burst = new PcmBuffer({ targetMs, onPressure: () => {} });
+    burst.push(new Tone().next(2 * RATE), 1000);
+    assert.equal(burst.ready(1000), false, 'an encoder may send a burst');
+  }
+});
+
 test('a short file that ends at once is heard to its last sample', () => {
   const heard = simulate(5, undefined, (nowMs) => (nowMs === 0 ? 30_000 : 0), 1);
   assert.equal(heard.sound, 30_000);
