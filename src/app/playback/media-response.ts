@@ -186,12 +186,34 @@ export function sendMedia(req: IncomingMessage, res: ServerResponse, media: Medi
   if (range) {
     headers.push('Content-Length', String(range.end - range.start + 1), 'Content-Range', `bytes ${range.start}-${range.end}/${sizeBytes}`);
     res.writeHead(206, headers);
-    res.end(Buffer.concat(media.chunks).subarray(range.start, range.end + 1));
+    endWith(req, res, sliceOf(media.chunks, range.start, range.end + 1));
     return;
   }
   headers.push('Content-Length', String(sizeBytes));
   res.writeHead(200, headers);
-  res.end(media.chunks.length === 1 ? media.chunks[0] : Buffer.concat(media.chunks));
+  endWith(req, res, media.chunks);
+}
+
+/** Chunks are written as they are, since all readers share them: joined, each slow reader would hold a copy of its own. */
+function endWith(req: IncomingMessage, res: ServerResponse, chunks: readonly Uint8Array[]): void {
+  if (req.method === 'HEAD') {
+    res.end();
+    return;
+  }
+  for (const chunk of chunks.slice(0, -1)) res.write(chunk);
+  res.end(chunks.at(-1));
+}
+
+/** The bytes from `start` to before `end`, as views of the chunks. */
+function sliceOf(chunks: readonly Uint8Array[], start: number, end: number): Uint8Array[] {
+  const pieces: Uint8Array[] = [];
+  let at = 0;
+  for (const chunk of chunks) {
+    const piece = chunk.subarray(Math.max(0, start - at), Math.max(0, end - at));
+    if (piece.length > 0) pieces.push(piece);
+    at += chunk.length;
+  }
+  return pieces;
 }
 
 export function mediaHeaders(media: Omit<Media, 'chunks'>): string[] {

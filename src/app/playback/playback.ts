@@ -118,7 +118,7 @@ export class Playback {
     const { maxWaiting = DEFAULT_MAX_WAITING, addressOf } = options;
     this.#places = new RequestPlaces({ maxWaiting, addressOf, counters: this.counters });
     this.#audience = new Audience(options.clock, AUDIENCE_WINDOW_MS);
-    this.#stored = new StoredMedia({ ...options, counters: this.counters });
+    this.#stored = new StoredMedia({ ...options, counters: this.counters, places: this.#places });
     this.#listen = new Listen({ ...options, counters: this.counters, audience: this.#audience, places: this.#places });
   }
 

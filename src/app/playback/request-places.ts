@@ -8,10 +8,13 @@ export type PlaceKind = 'live' | 'endless' | 'stored';
 
 /** Requests for recordings that wait for the database or the object store. */
 const MAX_STORED = 10_000;
+/** Bytes of stored media in answers that are not sent to their end: each answer has a buffer of its own, which a client that reads nothing keeps. */
+const MAX_UNREAD_BYTES = 512 * 1024 * 1024;
 
 interface RequestPlacesOptions {
   /** Requests that wait for something to be made, or get it as it is made; and as many listeners of endless streams. */
   readonly maxWaiting: number;
+  readonly maxUnreadBytes?: number | undefined;
   /** The client's address; behind a trusted proxy the one that it names. */
   readonly addressOf?: ((req: IncomingMessage) => string) | undefined;
   readonly counters: { refused: number };
@@ -21,11 +24,13 @@ interface RequestPlacesOptions {
 export class RequestPlaces {
   readonly #options: RequestPlacesOptions;
   readonly #places: Readonly<Record<PlaceKind, Places>>;
+  readonly #unreadBytes: Places;
   readonly #placed = new WeakSet<ServerResponse>();
 
   constructor(options: RequestPlacesOptions) {
     this.#options = options;
-    const { maxWaiting } = options;
+    const { maxWaiting, maxUnreadBytes = MAX_UNREAD_BYTES } = options;
+    this.#unreadBytes = new Places(maxUnreadBytes);
     this.#places = { live: new Places(maxWaiting), endless: new Places(maxWaiting), stored: new Places(MAX_STORED) };
   }
 
@@ -38,6 +43,17 @@ export class RequestPlaces {
       throw new VezaError('busy', 'too many requests are waiting');
     }
     this.#placed.add(res);
+    res.once('close', leave);
+  }
+
+  /** Room for the bytes of an answer until it is sent or its client has gone. Throws `busy`. */
+  takeBytes(req: IncomingMessage, res: ServerResponse, sizeBytes: number): void {
+    if (req.method === 'HEAD') return;
+    const leave = this.#unreadBytes.take(this.#networkOf(req), undefined, sizeBytes);
+    if (!leave) {
+      this.#options.counters.refused++;
+      throw new VezaError('busy', 'too much was asked for and is not read yet');
+    }
     res.once('close', leave);
   }
 

@@ -5,12 +5,14 @@ import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import { NO_RECORDING, NO_SEGMENT } from './admission.js';
 import { acceptsGzip, type CACHE, type CACHE_PRIVATE, MEDIA_TYPE, sendError, sendMedia, TextResponse } from './media-response.js';
+import type { RequestPlaces } from './request-places.js';
 
 interface StoredMediaOptions {
   readonly store: ObjectStore;
   readonly clock: Clock;
   readonly log: Log;
   readonly counters: { objectReads: number };
+  readonly places: RequestPlaces;
 }
 
 const VOD_PATH = /^vod(?:\/[A-Za-z0-9][A-Za-z0-9_-]{0,127}){1,2}\/[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
@@ -56,7 +58,7 @@ export class StoredMedia {
     try {
       await work();
     } catch (error) {
-      if (error instanceof VezaError && (error.code === 'not_found' || error === otherwise)) {
+      if (error instanceof VezaError && (error.code === 'not_found' || error.code === 'busy' || error === otherwise)) {
         sendError(res, error);
         return;
       }
@@ -69,6 +71,7 @@ export class StoredMedia {
     const found = await this.#read(key);
     if (!found) throw otherwise ?? new VezaError('not_found', NO_SEGMENT);
     if (res.destroyed) return;
+    this.#options.places.takeBytes(req, res, found.bytes.length);
     sendMedia(req, res, {
       chunks: [found.bytes],
       contentType: contentTypeOf(key),
