@@ -21,7 +21,7 @@ const LONG_MINUTES_IN_ALL = 60;
 const UNIT_FOLDERS = readdirSync('test', { withFileTypes: true })
   .filter((entry) => entry.isDirectory() && ![...WHOLE_FOLDERS, LONG_FOLDER].includes(entry.name))
   .map((entry) => entry.name);
-const UNIT_TIMEOUT_MS = 180_000;
+const UNIT_TIMEOUT_MS = 300_000;
 const WHOLE_TIMEOUT_MS = 420_000;
 const BREACHES: readonly (readonly [room: string, imports: string])[] = [
   ['runtime', '../media/ladder.js'],
