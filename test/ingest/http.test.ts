@@ -63,6 +63,8 @@ test('http: a body that begins a show is answered when the show can be seen, or 
       const source = await gate.source();
       assert.equal(await source.ended(), 'finished');
       clock.advance(4400);
+      // An answer that was written would be here before that of a later connection.
+      assert.match(await new RawClient(port).send('GET / HTTP/1.0\r\n\r\n').answer(), /^HTTP\/1\.\d 200/);
       assert.equal(client.text, '');
       if (isSeen) begin();
       else clock.advance(1100);
