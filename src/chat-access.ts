@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { Audit } from './access/audit.js';
+import { EndedLinks } from './access/playback/ended-links.js';
 import { PlaybackGrants } from './access/playback/playback-grants.js';
 import { PlaybackKeys } from './access/playback/playback-keys.js';
 import { PlaybackLinks } from './access/playback/playback-links.js';
@@ -11,6 +12,7 @@ import { EndedSessions } from './access/tokens/ended-sessions.js';
 import { Identity, type Verifier } from './access/tokens/identity.js';
 import { type IssuersOptions, issuersOf } from './access/tokens/issuers.js';
 import { jwtVerifier } from './access/tokens/jwt.js';
+import { SessionFactors } from './access/tokens/session-factors.js';
 import { SigningKeys } from './access/tokens/signing-keys.js';
 import { openVault, type Vault } from './access/vault.js';
 import type { Database } from './backing/database.js';
@@ -32,7 +34,7 @@ export interface OpenedChatAccess extends ChatAccess {
   stop(): Promise<void>;
 }
 
-/** Who came by a link of a key that was thrown away has to be out within five seconds. */
+/** Who came by a link of a key that was thrown away, or of somebody who may give none any more, has to be out within five seconds. */
 const RELOAD_MS = 2000;
 
 /** Of the access room what looks at tokens, and nothing else: a chat process is small, because there are several. */
@@ -48,7 +50,13 @@ export async function openChatAccess(options: ChatAccessOptions): Promise<Opened
   const tokens = new AccessTokens({ keys: signingKeys, issuer: options.publicUrl, clock, isEnded: (id) => ended.has(id) });
   const apiKeys = new ApiKeys({ database, clock, log });
   const keys = new PlaybackKeys({ database, vault, clock, log });
-  const playbackLinks = new PlaybackLinks({ keys, grants: new PlaybackGrants({ database, clock, log }), clock });
+  const endedLinks = new EndedLinks(database);
+  const grants = new PlaybackGrants({ database, clock, log });
+  const playbackLinks = new PlaybackLinks({ database, keys, endedLinks, grants, clock });
+  const load = async () => {
+    await keys.load();
+    await endedLinks.load();
+  };
   const verifyAdminToken: Verifier = async (credential) =>
     adminToken.matches(credential)
       ? { kind: 'admin-token', id: 'admin-token', name: 'admin token', role: 'admin', secondFactor: true }
@@ -60,15 +68,19 @@ export async function openChatAccess(options: ChatAccessOptions): Promise<Opened
     ended,
     playbackLinks,
     audit: new Audit(database),
-    identity: new Identity([verifyAdminToken, apiKeys.verify, jwtVerifier(await issuersOf(options, tokens))]),
+    identity: new Identity(
+      [verifyAdminToken, apiKeys.verify, jwtVerifier(await issuersOf(options, tokens))],
+      new SessionFactors({ database, clock, log }),
+    ),
     async start() {
       await signingKeys.start();
       await ended.start();
       await keys.start();
+      await endedLinks.load();
       cancel = clock.every(RELOAD_MS, () =>
-        keys
-          .load()
-          .catch((error) => log.debug({ error: messageOf(error) }, 'the keys of playback links cannot be read; those known are used on')),
+        load().catch((error) =>
+          log.debug({ error: messageOf(error) }, 'what playback links are good cannot be read; what is known is used on'),
+        ),
       );
     },
     async stop() {

@@ -1,5 +1,6 @@
 import type { PlaybackLinks } from './access/playback/playback-links.js';
 import { ANONYMOUS, type ChannelRole, judge, type Principal, type Role } from './access/roles.js';
+import { SECOND_FACTORS } from './access/tokens/access-tokens.js';
 import type { EndedSessions } from './access/tokens/ended-sessions.js';
 import type { Identity } from './access/tokens/identity.js';
 import type { Database } from './backing/database.js';
@@ -50,6 +51,11 @@ export function standingOf(principal: Principal, channelRole: ChannelRole | unde
   return { role, moderates: 'yes' };
 }
 
+interface KeyRow {
+  id: string;
+  second_factor: boolean;
+}
+
 interface ChannelRow {
   id: string;
   slug: string;
@@ -85,15 +91,29 @@ export function chatDoors({ database, identity, ended, playbackLinks }: ChatAcce
       const { rows: keys } =
         keyIds.length === 0
           ? { rows: [] }
-          : await database.query<{ id: string }>('select id from api_keys where id = any($1::uuid[])', [keyIds]);
+          : await database.query<KeyRow>('select id, second_factor from api_keys where id = any($1::uuid[])', [keyIds]);
+      const sessionIds = [...new Set(people.flatMap((person) => (proofOf(person).secondFactor && person.sessionId) || []))];
+      const { rows: proven } =
+        sessionIds.length === 0
+          ? { rows: [] }
+          : await database.query<{ id: string }>('select id from sessions where id = any($1::uuid[]) and amr && $2', [
+              sessionIds,
+              SECOND_FACTORS,
+            ]);
       const byId = new Map(accounts.map((account) => [account.id, account]));
-      const good = new Set(keys.map(({ id }) => id));
+      const good = new Map(keys.map((key) => [key.id, key]));
+      const provenSessions = new Set(proven.map(({ id }) => id));
+      /** What it showed to moderate is still there. */
+      const isProven = ({ keyId, sessionId, ...person }: Person) =>
+        !(person.proof as Principal).secondFactor ||
+        (keyId === undefined ? sessionId === undefined || provenSessions.has(sessionId) : good.get(keyId)?.second_factor === true);
       for (const person of people) {
         const { accountId, role } = proofOf(person);
         if (accountId === undefined) continue;
         const account = byId.get(accountId);
         if (account?.banned) found.set(person, 'banned');
-        else if (!account || account.role !== role || (person.keyId !== undefined && !good.has(person.keyId))) found.set(person, 'ended');
+        else if (!account || account.role !== role || (person.keyId !== undefined && !good.has(person.keyId)) || !isProven(person))
+          found.set(person, 'ended');
       }
       return found;
     },

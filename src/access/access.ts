@@ -9,9 +9,11 @@ import { Mail } from './accounts/mail.js';
 import { OneTimeLinks } from './accounts/one-time-links.js';
 import { Passwords } from './accounts/passwords.js';
 import { Registration } from './accounts/registration.js';
+import { WayInMails } from './accounts/ways-in.js';
 import { Audit } from './audit.js';
 import { Channels } from './channels.js';
 import { Members } from './members.js';
+import { EndedLinks } from './playback/ended-links.js';
 import { PlaybackGrants } from './playback/playback-grants.js';
 import { PlaybackKeys } from './playback/playback-keys.js';
 import { PlaybackLinks } from './playback/playback-links.js';
@@ -26,8 +28,10 @@ import { EndedSessions } from './tokens/ended-sessions.js';
 import { Identity, type Verifier } from './tokens/identity.js';
 import { type IssuersOptions, issuersOf } from './tokens/issuers.js';
 import { jwtVerifier } from './tokens/jwt.js';
+import { SessionFactors } from './tokens/session-factors.js';
 import { Sessions } from './tokens/sessions.js';
 import { SigningKeys } from './tokens/signing-keys.js';
+import { StandingPrincipals } from './tokens/standing-principals.js';
 import { openVault, type Vault } from './vault.js';
 import { Webhooks } from './webhooks/webhooks.js';
 
@@ -63,6 +67,7 @@ export interface Access {
   readonly channels: Channels;
   readonly members: Members;
   readonly identity: Identity;
+  readonly standing: StandingPrincipals;
   readonly audit: Audit;
   readonly vault: Vault;
   readonly passwords: Passwords;
@@ -104,14 +109,15 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
   const sessions = new Sessions({ database, vault, tokens, ended, audit, clock, log });
   const playbackKeys = new PlaybackKeys({ database, vault, clock, log, file: options.playbackKeysFile });
   const playbackGrants = new PlaybackGrants({ database, clock, log });
-  const playbackLinks = new PlaybackLinks({ keys: playbackKeys, grants: playbackGrants, clock });
-  const playbackRules = new PlaybackRules({ database, channels, clock, log, alsoReload: () => playbackKeys.load() });
+  const endedLinks = new EndedLinks(database);
+  const playbackLinks = new PlaybackLinks({ database, keys: playbackKeys, endedLinks, grants: playbackGrants, clock });
+  const alsoReload = async () => {
+    await playbackKeys.load();
+    await endedLinks.load();
+  };
+  const playbackRules = new PlaybackRules({ database, channels, clock, log, alsoReload });
   const limits = new RateLimits({ clock, log, redisUrl: options.redisUrl, perMinute: options.rateLimitPerMinute });
   const webhooks = new Webhooks({ database, vault, clock, log, allowedHosts: options.webhookAllowedHosts });
-
-  const twoFactor = new TwoFactor({ database, vault, clock, tries: limits, issuer: new URL(options.publicUrl).hostname });
-  const passkeys = new Passkeys({ database, vault, clock, log, publicUrl: options.publicUrl, serviceName: 'Veza' });
-  const apiKeys = new ApiKeys({ database, clock, log });
 
   const { publicUrl } = options;
   const passwords = new Passwords();
@@ -124,6 +130,10 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     from: options.mailFrom ?? `Veza <no-reply@${new URL(publicUrl).hostname}>`,
     showsLinks: options.environment === 'development' || options.environment === 'test',
   });
+  const mails = new WayInMails(mail, publicUrl);
+  const twoFactor = new TwoFactor({ database, vault, clock, tries: limits, issuer: new URL(publicUrl).hostname, mails });
+  const passkeys = new Passkeys({ database, vault, clock, log, publicUrl, serviceName: 'Veza', mails });
+  const apiKeys = new ApiKeys({ database, clock, log, mails });
   const oneTimeLinks = new OneTimeLinks(clock);
   const accountLinks = new AccountLinks({ links: oneTimeLinks, mail, publicUrl });
   const account = { database, clock, log, passwords, oneTimeLinks, accountLinks, mail, sessions, limits, apiKeys, publicUrl };
@@ -141,12 +151,14 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
       ? { kind: 'admin-token', id: 'admin-token', name: 'admin token', role: 'admin', secondFactor: true }
       : undefined;
   const verifyJwt = jwtVerifier(await issuersOf(options, tokens));
-  const identity = new Identity([verifyAdminToken, apiKeys.verify, verifyJwt]);
+  const factors = new SessionFactors({ database, clock, log });
+  const identity = new Identity([verifyAdminToken, apiKeys.verify, verifyJwt], factors);
 
   return {
     channels,
     members,
     identity,
+    standing: new StandingPrincipals({ database, clock }),
     audit,
     vault,
     passwords,

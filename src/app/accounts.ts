@@ -93,7 +93,7 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       errors: ['conflict'],
       async handle({ body, principal, audit, created }) {
         if (!keyReaches(principal, body.role)) throw beyondKeys();
-        const { account, link, expiresAtMs } = await registration.invite(body);
+        const { account, link, expiresAtMs } = await registration.invite(body, principal);
         audit({ ...targetOf(account.id), details: { role: account.role } });
         created(`/accounts/${account.id}`);
         return { account: shown(account), link, linkExpiresAt: isoOf(expiresAtMs) };

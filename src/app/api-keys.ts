@@ -51,7 +51,7 @@ export interface ApiKeyOperationsOptions {
 export function apiKeyOperations({ apiKeys, accounts, freshSignIn }: ApiKeyOperationsOptions): Operation[] {
   const create = async (
     accountId: string,
-    { secondFactor, bySessionAlone }: Pick<Principal, 'secondFactor'> & { bySessionAlone: boolean },
+    { secondFactor, bySessionAlone, byServer }: Pick<Principal, 'secondFactor'> & { bySessionAlone: boolean; byServer?: boolean },
     body: z.infer<typeof bodySchema>,
     { audit, created }: Pick<Call, 'audit' | 'created'>,
     location: (id: string) => string,
@@ -62,6 +62,7 @@ export function apiKeyOperations({ apiKeys, accounts, freshSignIn }: ApiKeyOpera
       expiresAtMs: body.expiresAt === undefined ? undefined : Date.parse(body.expiresAt),
       secondFactor,
       bySessionAlone,
+      byServer,
     });
     audit({ target: `api-key:${apiKey.id}`, details: { account: accountId, name: apiKey.name, scopes: apiKey.scopes } });
     created(location(apiKey.id));
@@ -138,7 +139,7 @@ export function apiKeyOperations({ apiKeys, accounts, freshSignIn }: ApiKeyOpera
           throw new VezaError('forbidden', 'Only for an account of a lower role: whoever has the key acts as the account.');
         // Who made it has shown his own second factor, and not that of the account.
         const bySessionAlone = !isServer && (await freshSignIn.check(principal)) !== 'proven';
-        const proven = { secondFactor: principal.secondFactor && (isOwn || isServer), bySessionAlone };
+        const proven = { secondFactor: principal.secondFactor && (isOwn || isServer), bySessionAlone, byServer: isServer };
         return create(params.id, proven, body, { audit, created }, () => `/accounts/${params.id}/api-keys`);
       },
     }),

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { Channel, Channels } from '../access/channels.js';
 import { type CloudFrontKey, cloudFrontCookies } from '../access/playback/cloudfront.js';
 import { admitsCountry, type CountryRule } from '../access/playback/countries.js';
+import type { LinkRight } from '../access/playback/ended-links.js';
 import { DEFAULT_LINK_S, MAX_LINK_S, MIN_LINK_S, type PlaybackLink, type PlaybackLinks } from '../access/playback/playback-links.js';
 import type { PlaybackKind } from '../access/playback/playback-token.js';
 import type { Principal } from '../access/roles.js';
@@ -141,6 +142,8 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
   };
   /** One sign-in is one listener. */
   const listenerOf = (principal: Principal) => `principal:${principal.sessionId ?? principal.id}`;
+  const makerOf = ({ accountId }: Principal, right: LinkRight) => (accountId === undefined ? undefined : { accountId, right });
+  const ownOf = (principal: Principal) => ({ listener: listenerOf(principal), maker: makerOf(principal, 'play') });
 
   return [
     operation({
@@ -155,14 +158,14 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
       status: 201,
       answer: channelLinkSchema,
       errors: ['not_found', 'busy', 'country_blocked'],
-      async handle({ body, channel, audit, created }) {
+      async handle({ body, channel, principal, audit, created }) {
         const { slug, countries } = channel;
         const { expiresInS, bind } = body;
         const listener = body.listener === undefined ? undefined : `named:${body.listener}`;
         checkBound(countries, bind);
         const limit = placesOf(slug);
         await channels.willBeLinked(channel, expiresInS);
-        const link = await links.issue({ kind: 'live', name: slug, expiresInS, bind, listener, limit });
+        const link = await links.issue({ kind: 'live', name: slug, expiresInS, bind, listener, limit, maker: makerOf(principal, 'links') });
         audit({ details: { expiresAt: isoOf(link.expiresAtMs), ...(bind && { bind }) } });
         const urls = channelUrlsOf(slug, link.token);
         created(urls.hls);
@@ -186,11 +189,11 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
       answer: assetLinkSchema,
       errors: ['not_found', 'country_blocked'],
       channelOf: ({ id }) => channelOfRecording(broadcasts, id),
-      async handle({ params, body, channel, audit, created }) {
+      async handle({ params, body, channel, principal, audit, created }) {
         const { expiresInS, bind } = body;
         const listener = body.listener === undefined ? undefined : `named:${body.listener}`;
         checkBound(channel.countries, bind);
-        const link = await links.issue({ kind: 'vod', name: params.id, expiresInS, bind, listener });
+        const link = await links.issue({ kind: 'vod', name: params.id, expiresInS, bind, listener, maker: makerOf(principal, 'links') });
         audit({ target: `recording:${params.id}`, details: { expiresAt: isoOf(link.expiresAtMs), ...(bind && { bind }) } });
         const urls = assetUrlsOf(params.id, link.token);
         created(urls.hls);
@@ -218,7 +221,7 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
         const { slug, visibility, countries } = await sees(principal, params.slug);
         checkHere(countries, client);
         if (visibility !== 'private') return { ...channelUrlsOf(slug), expiresAt: null };
-        const request = { kind: 'live', name: slug, expiresInS: DEFAULT_LINK_S, listener: listenerOf(principal) } as const;
+        const request = { kind: 'live', name: slug, expiresInS: DEFAULT_LINK_S, ...ownOf(principal) } as const;
         const link = await links.issue({ ...request, limit: placesOf(slug) });
         return { ...channelUrlsOf(slug, link.token), expiresAt: isoOf(link.expiresAtMs) };
       },
@@ -243,7 +246,7 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
         const countries = channel?.countries ?? recording.countries;
         checkHere(countries, client);
         if (!isPrivate) return { ...assetUrlsOf(params.id), expiresAt: null };
-        const link = await links.issue({ kind: 'vod', name: params.id, expiresInS: DEFAULT_LINK_S, listener: listenerOf(principal) });
+        const link = await links.issue({ kind: 'vod', name: params.id, expiresInS: DEFAULT_LINK_S, ...ownOf(principal) });
         return { ...assetUrlsOf(params.id, link.token), expiresAt: isoOf(link.expiresAtMs) };
       },
     }),

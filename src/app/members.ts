@@ -127,7 +127,7 @@ export function memberOperations({ channels, members, accounts, limits, shownCha
       path: '/channels/{slug}/members/{accountId}',
       summary: 'Takes an account’s role in a channel away.',
       description:
-        'A stream key that the account made is void within 5 s, and a show that is on air with it ends; one that another made stays good, so make a new one (`rotateStreamKey`) if the account knew it. Playback links that it knows stay good: where it matters, end them with new playback keys (`replacePlaybackKey`).',
+        'A stream key that the account made is void within 5 s, and a show that is on air with it ends; one that another made stays good, so make a new one (`rotateStreamKey`) if the account knew it. Playback links that it made end as well; those that it knows of others stay good: where it matters, end them with new playback keys (`replacePlaybackKey`).',
       access: 'channel.set-members',
       params: memberParams,
       status: 204,

@@ -297,7 +297,7 @@ function cors(allowedOrigins: readonly string[]): Koa.Middleware {
 function mount(
   router: Router,
   operation: Operation,
-  { access, log, countryOf }: AppOptions,
+  { access, log, clock, countryOf }: AppOptions,
   { limits, strangers }: { limits: ApiLimits; strangers: Strangers },
 ): void {
   const route = `/api/v1${operation.path}`;
@@ -367,7 +367,12 @@ function mount(
       ctx.status = operation.status;
       if (operation.contentType) {
         ctx.type = operation.contentType;
-        ctx.body = await streamed(answer as AsyncIterable<string>);
+        const check = async () => {
+          const now = await access.standing.now(principal);
+          if (!now) throw new VezaError('unauthorized', 'The right to read this has ended.');
+          await admit(operation, now, params, access);
+        };
+        ctx.body = whileAllowed(await streamed(answer as AsyncIterable<string>), clock, check);
       } else if (operation.answer) ctx.body = answer;
     },
   );
@@ -393,6 +398,28 @@ async function streamed(pieces: AsyncIterable<string>): Promise<Readable> {
       yield* { [Symbol.asyncIterator]: () => iterator };
     })(),
   );
+}
+
+/** How often it is asked whether a client may read on. */
+const RECHECK_MS = 2000;
+const LOST: readonly string[] = ['unauthorized', 'forbidden', 'not_found', 'second_factor_missing'];
+
+/** Ends the stream within five seconds after `check` would refuse it. While that cannot be told, the database being away, it goes on. */
+export function whileAllowed(stream: Readable, clock: Clock, check: () => Promise<void>): Readable {
+  let isChecking = false;
+  const cancel = clock.every(RECHECK_MS, () => {
+    if (isChecking) return;
+    isChecking = true;
+    check()
+      .catch((error) => {
+        if (error instanceof VezaError && LOST.includes(error.code)) stream.destroy(error);
+      })
+      .finally(() => {
+        isChecking = false;
+      });
+  });
+  stream.once('close', cancel);
+  return stream;
 }
 
 /**

@@ -1,7 +1,7 @@
 import type { Queryable } from '../../backing/database.js';
 import type { Mail } from './mail.js';
 import { confirmationMail, invitationMail, knownAddressMail, type MailText, recoveryMail } from './mail-texts.js';
-import type { LinkPurpose, OneTimeLinks } from './one-time-links.js';
+import type { LinkIssue, LinkPurpose, OneTimeLinks } from './one-time-links.js';
 
 /** No second mail to one account within this time: the link of the first is good, and nobody can fill somebody else's mailbox. */
 export const MAIL_INTERVAL_MS = 15 * 60_000;
@@ -50,9 +50,9 @@ export class AccountLinks {
     await this.#mail.post({ to: account.email, ...TEXTS[kind](link), link, accountId: account.id, untilMs: expiresAtMs }, connection);
   }
 
-  /** A new link, to be handed over. `besides`: how many older ones stay good. */
-  async show(connection: Queryable, accountId: string, purpose: LinkPurpose, besides = 0): Promise<ShownLink> {
-    const { token, expiresAtMs } = await this.#links.issue(connection, accountId, purpose, besides);
+  /** A new link, to be handed over. */
+  async show(connection: Queryable, accountId: string, purpose: LinkPurpose, issue: LinkIssue = {}): Promise<ShownLink> {
+    const { token, expiresAtMs } = await this.#links.issue(connection, accountId, purpose, issue);
     // In the fragment, which is in no request and so in no log.
     return { link: `${this.#publicUrl}/account#token=${token}&for=${purpose}`, expiresAtMs };
   }

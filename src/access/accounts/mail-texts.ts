@@ -60,5 +60,19 @@ export function passwordChangedMail(page: string, { apiKeys, passkeys, hasApp }:
   );
 }
 
+export type AddedWayIn = 'passkey' | 'app' | 'api-key';
+const ADDED: Readonly<Record<AddedWayIn, { subject: string; what: string }>> = {
+  passkey: { subject: 'A passkey was added', what: 'a passkey was added to your account a moment ago. It signs in without the password.' },
+  app: {
+    subject: 'An authenticator app was added',
+    what: 'an authenticator app was set up for your account a moment ago, and every other device is signed out.',
+  },
+  'api-key': { subject: 'An API key was made', what: 'an API key was made for your account a moment ago. A program with it acts for you.' },
+};
+
+/** `page`: of the account. */
+export const wayInAddedMail = (page: string, added: AddedWayIn): MailText =>
+  mail(ADDED[added].subject, ADDED[added].what, `If it was not you, delete it there and choose a new password at once: ${page}`);
+
 export const deletedMail = (): MailText =>
   mail('Your account is deleted', 'your account and its data are deleted, as you asked. There is nothing left to do.');

@@ -21,6 +21,11 @@ export interface OneTimeLink {
   readonly expiresAtMs: number;
 }
 
+export interface LinkIssue {
+  readonly besides?: number | undefined;
+  readonly madeBy?: string | undefined;
+}
+
 /**
  * What opens an account once: tokens of 256 random bits, of which only the SHA-256 is kept. Each is for one purpose, ends, and is good once;
  * a new one voids those before. All methods take the connection of the transaction that they are part of.
@@ -32,8 +37,13 @@ export class OneTimeLinks {
     this.#clock = clock;
   }
 
-  /** `besides`: how many older ones stay good. */
-  async issue(connection: Queryable, accountId: string, purpose: LinkPurpose, besides = 0): Promise<OneTimeLink> {
+  /** `besides`: how many older ones stay good. `madeBy`: the administrator with whose role it ends; undefined: it ends with none. */
+  async issue(
+    connection: Queryable,
+    accountId: string,
+    purpose: LinkPurpose,
+    { besides = 0, madeBy }: LinkIssue = {},
+  ): Promise<OneTimeLink> {
     const token = randomBytes(32).toString('base64url');
     const now = this.#clock.wallMs();
     const expiresAtMs = Math.trunc(now + LINK_LIFE_MS[purpose]);
@@ -44,8 +54,8 @@ export class OneTimeLinks {
       [accountId, purpose, besides],
     );
     await connection.query(
-      'insert into one_time_links (token_hash, account_id, purpose, created_at, expires_at) values ($1, $2, $3, $4, $5)',
-      [hashOf(token), accountId, purpose, new Date(now), new Date(expiresAtMs)],
+      'insert into one_time_links (token_hash, account_id, purpose, created_at, expires_at, made_by) values ($1, $2, $3, $4, $5, $6)',
+      [hashOf(token), accountId, purpose, new Date(now), new Date(expiresAtMs), madeBy ?? null],
     );
     return { token, expiresAtMs };
   }

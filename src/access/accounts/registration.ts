@@ -222,15 +222,18 @@ export class Registration {
     return accountId;
   }
 
-  /** An account that is opened by the link, which is mailed as well where mail can be sent. Rejects: `bad_request`, `conflict`. */
-  async invite(given: { email: string; name: string; role: Role }): Promise<{ account: Account } & ShownLink> {
+  /**
+   * An account that is opened by the link, which is mailed as well where mail can be sent. The link ends with the role of `by`, an administrator.
+   * Rejects: `bad_request`, `conflict`.
+   */
+  async invite(given: { email: string; name: string; role: Role }, by?: Principal): Promise<{ account: Account } & ShownLink> {
     const { database, accountLinks, mail, clock } = this.#options;
     const email = emailAddress(given.email);
     const name = checkedName(given.name);
     const made = await database.transaction(async (connection) => {
       const row = await this.#insertInvited(connection, email, name, given.role, new Date(clock.wallMs()));
       if (!row) throw new VezaError('conflict', 'There is an account with this address already.');
-      const shown = await accountLinks.show(connection, row.id, 'invitation');
+      const shown = await accountLinks.show(connection, row.id, 'invitation', { madeBy: await stillAdmin(connection, by) });
       if (mail.canSend) await accountLinks.mailShown(connection, row, 'invitation', shown);
       return { account: accountOf(row), ...shown };
     });
@@ -251,7 +254,8 @@ export class Registration {
       }
       if (!keyReaches(by, row.role)) throw beyondKeys();
       if (row.banned_at) throw new VezaError('forbidden', 'This account is banned.');
-      return accountLinks.show(connection, accountId, row.password_hash === null ? 'invitation' : 'recovery');
+      const purpose = row.password_hash === null ? 'invitation' : 'recovery';
+      return accountLinks.show(connection, accountId, purpose, { madeBy: await stillAdmin(connection, by) });
     });
   }
 
@@ -273,7 +277,7 @@ export class Registration {
         );
         return undefined;
       }
-      return { email: row.email, ...(await accountLinks.show(connection, row.id, 'invitation', FIRST_ADMIN_LINKS - 1)) };
+      return { email: row.email, ...(await accountLinks.show(connection, row.id, 'invitation', { besides: FIRST_ADMIN_LINKS - 1 })) };
     });
   }
 
@@ -297,6 +301,19 @@ export class Registration {
       [new Date(now - UNCONFIRMED_KEPT_MS)],
     );
   }
+}
+
+/**
+ * The account of an administrator who makes a link; undefined: the admin token does. Held until the link is committed, so that a demotion at the
+ * same moment sees it. Rejects with `forbidden`.
+ */
+async function stillAdmin(connection: Queryable, by: Principal | undefined): Promise<string | undefined> {
+  if (by?.accountId === undefined) return undefined;
+  const { rowCount } = await connection.query(`select 1 from accounts where id = $1 and role = 'admin' and banned_at is null for share`, [
+    by.accountId,
+  ]);
+  if (rowCount === 0) throw new VezaError('forbidden', 'This is for an administrator.');
+  return by.accountId;
 }
 
 const otherPassword = () =>

@@ -1,4 +1,6 @@
 import type { Queryable } from '../../backing/database.js';
+import type { Mail } from './mail.js';
+import { type AddedWayIn, wayInAddedMail } from './mail-texts.js';
 
 /** What opens an account beside its password. */
 export interface WaysIn {
@@ -25,4 +27,27 @@ export async function closeWaysIn(connection: Queryable, accountId: string): Pro
     await connection.query(`delete from ${table} where account_id = $1`, [accountId]);
   }
   await connection.query('update accounts set sealed_totp = null, totp_confirmed_at = null, totp_step = null where id = $1', [accountId]);
+}
+
+/** Tells the holder of an account of a new way into it, in the transaction that makes it. */
+export class WayInMails {
+  readonly #mail: Mail;
+  readonly #page: string;
+
+  constructor(mail: Mail, publicUrl: string) {
+    this.#mail = mail;
+    this.#page = `${publicUrl}/account`;
+  }
+
+  /** `wake` after the commit. An address that was never confirmed gets none: it may be somebody else's. */
+  async post(connection: Queryable, accountId: string, added: AddedWayIn): Promise<void> {
+    const { rows } = await connection.query<{ email: string }>('select email from accounts where id = $1 and confirmed_at is not null', [
+      accountId,
+    ]);
+    if (rows[0]) await this.#mail.post({ to: rows[0].email, ...wayInAddedMail(this.#page, added), accountId }, connection);
+  }
+
+  wake(): void {
+    this.#mail.wake();
+  }
 }

@@ -1,9 +1,20 @@
 import { createHash, randomBytes } from 'node:crypto';
+import type { Database } from '../../backing/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
+import { type EndedLinks, type LinkMaker, type LinkRight, makerTag } from './ended-links.js';
 import type { PlaybackGrants } from './playback-grants.js';
 import type { PlaybackKeys } from './playback-keys.js';
-import { boundAddress, expiryOf, type PlaybackKind, type PlaybackToken, parseToken, type SignedFor } from './playback-token.js';
+import {
+  boundAddress,
+  expiryOf,
+  listenerAndMaker,
+  listenerWithMaker,
+  type PlaybackKind,
+  type PlaybackToken,
+  parseToken,
+  type SignedFor,
+} from './playback-token.js';
 
 export const MIN_LINK_S = 60;
 export const DEFAULT_LINK_S = 6 * 3600;
@@ -22,6 +33,8 @@ export interface LinkRequest {
   readonly bind?: { readonly address?: string | undefined; readonly country?: string | undefined } | undefined;
   /** How many may listen at once. Undefined: as many as like. */
   readonly limit?: number | undefined;
+  /** The account that makes it, and by which right: the link ends with that. Undefined: no account does. */
+  readonly maker?: { readonly accountId: string; readonly right: LinkRight } | undefined;
 }
 
 export interface PlaybackLink {
@@ -47,25 +60,32 @@ export interface Pass {
   /** What it is bound to. */
   readonly address: string;
   readonly country: string;
+  readonly maker: LinkMaker | undefined;
   /** See `Grant`. */
   seenIn: number;
 }
 
 export interface PlaybackLinksOptions {
+  readonly database: Database;
   readonly keys: PlaybackKeys;
+  readonly endedLinks: Pick<EndedLinks, 'has'>;
   readonly grants: PlaybackGrants;
   readonly clock: Clock;
 }
 
 /** Signed playback links: for one channel or recording, until a time, and for one address or country when so bound. */
 export class PlaybackLinks {
+  readonly #database: Database;
   readonly #keys: PlaybackKeys;
+  readonly #endedLinks: Pick<EndedLinks, 'has'>;
   readonly #grants: PlaybackGrants;
   readonly #clock: Clock;
   readonly #verified = new Map<string, Pass>();
 
-  constructor({ keys, grants, clock }: PlaybackLinksOptions) {
+  constructor({ database, keys, endedLinks, grants, clock }: PlaybackLinksOptions) {
+    this.#database = database;
     this.#keys = keys;
+    this.#endedLinks = endedLinks;
     this.#grants = grants;
     this.#clock = clock;
     keys.onChange(() => this.#verified.clear());
@@ -73,28 +93,38 @@ export class PlaybackLinks {
 
   /** Rejects with `bad_request` (an address that is none) and `busy` (the channel has as many listeners as it may have). */
   async issue(request: LinkRequest): Promise<PlaybackLink> {
-    const { kind, name, expiresInS, bind, limit } = request;
+    const { kind, name, expiresInS, bind, limit, maker } = request;
     if (!(expiresInS >= MIN_LINK_S && expiresInS <= MAX_LINK_S))
       throw new VezaError('bad_request', `A link is good for ${MIN_LINK_S} to ${MAX_LINK_S} seconds.`);
     const address = bind?.address === undefined ? '' : boundAddress(bind.address);
     if (address === undefined) throw new VezaError('bad_request', 'bind.address: this is not an IP address');
     const country = bind?.country ?? '';
     const scope = `${kind}/${name}`;
-    const listener =
+    const id =
       request.listener === undefined
-        ? randomBytes(9).toString('base64url')
+        ? randomBytes(12).toString('base64url')
         : createHash('sha256').update(`${scope}\n${request.listener}`).digest('base64url').slice(0, 16);
     const expiry = expiryOf(this.#clock.wallMs() + expiresInS * 1000);
     const expiresAtMs = Number.parseInt(expiry, 36) * 1000;
-    if (limit !== undefined && !(await this.#grants.take({ id: listener, scope, expiresAtMs }, limit)))
+    if (limit !== undefined && !(await this.#grants.take({ id, scope, expiresAtMs }, limit)))
       throw new VezaError('busy', 'The channel has as many listeners as it may have (MAX_LISTENERS_PER_STREAM). Try again in a minute.');
+    const listener = maker ? listenerWithMaker(id, { tag: makerTag(maker.right, maker.accountId), madeAtS: await this.#nowS() }) : id;
     const { keyId, signature } = this.#keys.sign({ expiry, listener }, { kind, name, address, country });
     const binds = `${address && 'a'}${country && 'c'}`;
     return { token: [keyId, expiry, listener, ...(binds ? [binds] : []), signature].join('.'), expiresAtMs };
   }
 
-  /** Throws `forbidden`, and says why. Remembers what it has found good: a listener comes back with the same token six times a second. */
-  check(kind: PlaybackKind, name: string, text: string, client: PlaybackClient): Pass {
+  /** Of the database, which says when a right ended: processes' clocks differ. */
+  async #nowS(): Promise<number> {
+    const { rows } = await this.#database.query<{ now: Date }>('select clock_timestamp() as now');
+    return rows[0]!.now.getTime() / 1000;
+  }
+
+  /**
+   * Throws `forbidden`, and says why. Remembers what it has found good: a listener comes back with the same token six times a second. `channel`: of
+   * a recording; undefined when that is not known.
+   */
+  check(kind: PlaybackKind, name: string, text: string, client: PlaybackClient, channel = kind === 'live' ? name : undefined): Pass {
     let pass = this.#verified.get(text);
     if (pass === undefined || pass.name !== name || pass.kind !== kind) pass = this.#verify(kind, name, text, client);
     if (pass.expiresAtMs <= this.#clock.wallMs())
@@ -103,6 +133,8 @@ export class PlaybackLinks {
       throw new VezaError('forbidden', 'this link is for another address; ask for a new one where you got it');
     if (pass.country !== '' && pass.country !== client.country())
       throw new VezaError('forbidden', 'this link is for another country; ask for a new one where you got it');
+    if (pass.maker && this.#endedLinks.has(pass.maker, channel))
+      throw new VezaError('forbidden', 'this link has ended, because its maker may no longer give it; ask for a new one');
     return pass;
   }
 
@@ -126,15 +158,17 @@ export class PlaybackLinks {
     const forWhat = token && this.#signedFor(kind, name, token, client);
     if (!token || !forWhat || !this.#keys.verify(token, forWhat))
       throw new VezaError('forbidden', 'this link is not good for this address; ask for a new one where you got it');
+    const { listener, maker } = listenerAndMaker(token.listener);
     const pass: Pass = {
       kind,
       name,
-      id: token.listener,
+      id: listener,
       scope: `${kind}/${name}`,
       keyId: token.keyId,
       expiresAtMs: token.expiresAtMs,
       address: forWhat.address,
       country: forWhat.country,
+      maker,
       seenIn: 0,
     };
     this.#verified.set(text, pass);

@@ -177,6 +177,8 @@ export class PlaybackRules {
     );
     const { rows: closed } = await database.query<ClosedRow>('select scope, slug, first_number, last_number from playback_closed');
 
+    await alsoReload();
+
     channels.setPrivate(restricted.filter(({ visibility }) => visibility === 'private').map(({ slug }) => slug));
     this.#countries = new Map(
       restricted
@@ -204,7 +206,6 @@ export class PlaybackRules {
     this.#assets = assets;
     this.#closedRanges = ranges;
     this.#closed = new Set(closed.map(({ scope }) => scope));
-    await alsoReload();
     // Last: what failed on the way is read again.
     this.#version = version;
   }
@@ -212,6 +213,7 @@ export class PlaybackRules {
   async #purge(): Promise<void> {
     const { database, clock } = this.#options;
     await database.query('delete from playback_closed where closed_until < $1', [new Date(clock.wallMs())]);
+    await database.query('delete from ended_playback_links where kept_until < $1', [new Date(clock.wallMs())]);
   }
 
   #failed(error: unknown): void {

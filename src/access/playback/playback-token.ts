@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto';
 import { isIP } from 'node:net';
+import type { LinkMaker } from './ended-links.js';
 
 /**
  * A playback token: `{key id}.{expiry}.{listener}[.{binds}].{signature}`, in letters that are themselves in a path, a cookie and a query.
@@ -12,7 +13,7 @@ export interface PlaybackToken {
   readonly keyId: string;
   readonly expiry: string;
   readonly expiresAtMs: number;
-  /** Tells one listener from another; random unless who issued it said better. */
+  /** Tells one listener from another; random unless who issued it said better. With the maker in it, when an account made the link. */
   readonly listener: string;
   readonly binds: string;
   readonly signature: string;
@@ -38,6 +39,20 @@ export function parseToken(text: string): PlaybackToken | undefined {
   if (!found) return undefined;
   const [, keyId = '', expiry = '', listener = '', binds = '', signature = ''] = found;
   return { keyId, expiry, expiresAtMs: Number.parseInt(expiry, 36) * 1000, listener, binds, signature };
+}
+
+/** The listener's own id, the tag of the maker (see `makerTag`), and when it was made: seconds since 1970, base 36. */
+const WITH_MAKER = /^([A-Za-z0-9_-]{16})([A-Za-z0-9_-]{8})([0-9a-z]{7})$/;
+
+/** Within the 32 characters that servers which check links by themselves allow; those from before links had makers are shorter. */
+export const listenerWithMaker = (listener: string, { tag, madeAtS }: LinkMaker): string =>
+  `${listener}${tag}${Math.floor(madeAtS).toString(36).padStart(7, '0')}`;
+
+export function listenerAndMaker(text: string): { listener: string; maker: LinkMaker | undefined } {
+  const found = WITH_MAKER.exec(text);
+  if (!found) return { listener: text, maker: undefined };
+  const [, listener = '', tag = '', madeAt = ''] = found;
+  return { listener, maker: { tag, madeAtS: Number.parseInt(madeAt, 36) } };
 }
 
 /** None of the parts can hold a line feed, so that no two of them make the same text. */

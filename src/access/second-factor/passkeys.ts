@@ -15,6 +15,7 @@ import type { Database } from '../../backing/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
+import type { WayInMails } from '../accounts/ways-in.js';
 import type { Vault } from '../vault.js';
 
 export interface Passkey {
@@ -41,6 +42,8 @@ export interface PasskeysOptions {
   readonly publicUrl: string;
   /** How the service is called where a passkey is chosen. */
   readonly serviceName: string;
+  /** Tells its holder of a new one; nobody is told unless given. */
+  readonly mails?: Pick<WayInMails, 'post' | 'wake'> | undefined;
 }
 
 /**
@@ -57,8 +60,10 @@ export class Passkeys {
   readonly #origin: string;
   readonly #host: string;
   readonly #serviceName: string;
+  readonly #mails: PasskeysOptions['mails'];
 
-  constructor({ database, vault, clock, log, publicUrl, serviceName }: PasskeysOptions) {
+  constructor({ database, vault, clock, log, publicUrl, serviceName, mails }: PasskeysOptions) {
+    this.#mails = mails;
     this.#database = database;
     this.#vault = vault;
     this.#clock = clock;
@@ -136,7 +141,7 @@ export class Passkeys {
     const id = Buffer.from(credential.id, 'base64url');
     if (id.length > MAX_ID_BYTES) throw refused('the credential id is too long');
     if (!(await this.#useUp(challenge))) throw refused('the challenge was used already');
-    return this.#database.transaction(async (connection) => {
+    const passkey = await this.#database.transaction(async (connection) => {
       const { rowCount } = await connection.query('select 1 from accounts where id = $1 for update', [accountId]);
       if (rowCount === 0) throw new VezaError('not_found', 'There is no such account.');
       const { rows } = await connection.query<PasskeyRow>(
@@ -154,8 +159,11 @@ export class Passkeys {
         ],
       );
       if (!rows[0]) throw new VezaError('conflict', `An account has at most ${MAX_PASSKEYS} passkeys; delete one first.`);
+      await this.#mails?.post(connection, accountId, 'passkey');
       return passkeyOf(rows[0]);
     });
+    this.#mails?.wake();
+    return passkey;
   }
 
   /** Rejects with `not_found`, for somebody else's as well. */

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import type { Database, Queryable } from '../../backing/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
+import type { WayInMails } from '../accounts/ways-in.js';
 import { randomLetters } from '../random-key.js';
 import type { Vault } from '../vault.js';
 import { base32, otpauthUri, stepOf } from './totp.js';
@@ -33,6 +34,8 @@ export interface TwoFactorOptions {
   readonly tries: Tries;
   /** How the service is called in an authenticator app. */
   readonly issuer: string;
+  /** Tells its holder of a new app; nobody is told unless given. */
+  readonly mails?: Pick<WayInMails, 'post' | 'wake'> | undefined;
 }
 
 /**
@@ -45,8 +48,10 @@ export class TwoFactor {
   readonly #clock: Clock;
   readonly #tries: Tries;
   readonly #issuer: string;
+  readonly #mails: TwoFactorOptions['mails'];
 
-  constructor({ database, vault, clock, tries, issuer }: TwoFactorOptions) {
+  constructor({ database, vault, clock, tries, issuer, mails }: TwoFactorOptions) {
+    this.#mails = mails;
     this.#database = database;
     this.#vault = vault;
     this.#clock = clock;
@@ -92,7 +97,7 @@ export class TwoFactor {
     const step = stepOf(await this.#vault.open(purposeOf(accountId), sealed), digitsOf(code), this.#clock.wallMs());
     if (step === undefined) throw wrongCode();
     await this.#tries.reward('second-factor', accountId);
-    return this.#database.transaction(async (connection) => {
+    const codes = await this.#database.transaction(async (connection) => {
       // Only the secret that the code was of: another window may have begun again meanwhile.
       const { rowCount } = await connection.query(
         `update accounts set totp_confirmed_at = $3, totp_step = $4
@@ -100,8 +105,11 @@ export class TwoFactor {
         [accountId, sealed, new Date(this.#clock.wallMs()), step],
       );
       if (rowCount === 0) throw new VezaError('conflict', 'Another setup was begun meanwhile; type a code of that one.');
+      await this.#mails?.post(connection, accountId, 'app');
       return this.#renewRecoveryCodes(accountId, connection);
     });
+    this.#mails?.wake();
+    return codes;
   }
 
   /** Whether this is a code of the app, or a recovery code. It is used up by that. Rejects with `rate_limited` after too many tries. */

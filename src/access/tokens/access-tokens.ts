@@ -10,7 +10,7 @@ export const ACCESS_TOKEN_AUDIENCE = 'veza';
 const TYPE = 'at+jwt';
 
 /** RFC 8176. Which of them say that more than a password was shown. */
-const SECOND_FACTORS: readonly string[] = ['mfa', 'otp', 'hwk', 'swk', 'sc'];
+export const SECOND_FACTORS: readonly string[] = ['mfa', 'otp', 'hwk', 'swk', 'sc'];
 export const hasSecondFactor = (amr: readonly string[]): boolean => amr.some((method) => SECOND_FACTORS.includes(method));
 
 interface Claims {

@@ -3,6 +3,7 @@ import type { Database, Queryable } from '../../backing/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
+import type { WayInMails } from '../accounts/ways-in.js';
 import { hashOf, randomLetters } from '../random-key.js';
 import { PERMISSIONS, type Principal, type Role, SCOPES, type Scope } from '../roles.js';
 import type { Verifier } from './identity.js';
@@ -36,10 +37,18 @@ export function scopesOf(role: Role): Scope[] {
   );
 }
 
+export interface ApiKeysOptions {
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Tells the account's holder of a new one; nobody is told unless given. */
+  readonly mails?: Pick<WayInMails, 'post' | 'wake'> | undefined;
+}
+
 /**
  * Keys for programs. Of a key only its SHA-256 is kept: with 130 random bits there is nothing to guess, and a lookup by the hash tells about
  * the hash only. A key has the role that its account has now, within the key's scopes, and counts as second factor only when its maker had
- * shown one.
+ * shown one, and until that account has none any more.
  */
 export class ApiKeys {
   readonly #database: Database;
@@ -48,7 +57,10 @@ export class ApiKeys {
   /** By hash, oldest first. */
   readonly #cached = new Map<string, { principal: Promise<Principal | undefined>; untilMs: number }>();
 
-  constructor({ database, clock, log }: { database: Database; clock: Clock; log: Log }) {
+  readonly #mails: ApiKeysOptions['mails'];
+
+  constructor({ database, clock, log, mails }: ApiKeysOptions) {
+    this.#mails = mails;
     this.#database = database;
     this.#clock = clock;
     this.#log = log;
@@ -67,6 +79,8 @@ export class ApiKeys {
       secondFactor: boolean;
       /** Nothing beside the session was shown for it; see `endThoseOfSessions`. */
       bySessionAlone?: boolean;
+      /** The admin token makes it and vouches for it: a second factor that its account removes takes nothing from it. */
+      byServer?: boolean | undefined;
     },
   ): Promise<{ apiKey: ApiKey; secret: string }> {
     const nowMs = this.#clock.wallMs();
@@ -75,7 +89,7 @@ export class ApiKeys {
     const scopes = [...new Set(given.scopes)];
     if (scopes.length === 0) throw new VezaError('bad_request', 'A key needs at least one scope.');
     const secret = makeKey();
-    return this.#database.transaction(async (connection) => {
+    const made = await this.#database.transaction(async (connection) => {
       // Held, so that two at once do not both make the last one.
       const { rows: accounts } = await connection.query<{ role: Role }>('select role from accounts where id = $1 for update', [accountId]);
       const account = accounts[0];
@@ -87,8 +101,8 @@ export class ApiKeys {
           details: { allowed: useful },
         });
       const { rows } = await connection.query<ApiKeyRow>(
-        `insert into api_keys (id, account_id, name, hint, key_hash, scopes, second_factor, expires_at, created_at, by_session_alone)
-         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 where (select count(*) from api_keys where account_id = $2) < ${MAX_API_KEYS}
+        `insert into api_keys (id, account_id, name, hint, key_hash, scopes, second_factor, expires_at, created_at, by_session_alone, by_server)
+         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 where (select count(*) from api_keys where account_id = $2) < ${MAX_API_KEYS}
          returning *`,
         [
           randomUUID(),
@@ -101,11 +115,15 @@ export class ApiKeys {
           given.expiresAtMs === undefined ? null : new Date(given.expiresAtMs),
           new Date(nowMs),
           given.bySessionAlone ?? false,
+          given.byServer ?? false,
         ],
       );
       if (!rows[0]) throw new VezaError('conflict', `An account has at most ${MAX_API_KEYS} keys; delete one that is not used.`);
+      await this.#mails?.post(connection, accountId, 'api-key');
       return { apiKey: apiKeyOf(rows[0]), secret };
     });
+    this.#mails?.wake();
+    return made;
   }
 
   /** Newest first; all of them: they are at most `MAX_API_KEYS`. */

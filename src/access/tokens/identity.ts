@@ -1,5 +1,6 @@
 import { VezaError } from '../../runtime/errors.js';
 import { ANONYMOUS, type Principal } from '../roles.js';
+import type { SessionFactors } from './session-factors.js';
 
 /** Knows one kind of credential. Undefined: it is not of this kind, ask the next. Rejects with `unauthorized` when it is, and is not good. */
 export type Verifier = (credential: string) => Promise<Principal | undefined>;
@@ -10,9 +11,12 @@ const BEARER = /^Bearer +([\w.~+/=-]{1,8192})$/i;
 /** Who asks: what an `Authorization` header is worth. */
 export class Identity {
   readonly #verifiers: readonly Verifier[];
+  readonly #factors: Pick<SessionFactors, 'asShownNow'> | undefined;
 
-  constructor(verifiers: readonly Verifier[]) {
+  /** `factors` undefined: a token's word is taken for its second factor. */
+  constructor(verifiers: readonly Verifier[], factors?: Pick<SessionFactors, 'asShownNow'>) {
     this.#verifiers = verifiers;
+    this.#factors = factors;
   }
 
   /**
@@ -29,7 +33,7 @@ export class Identity {
     if (credential !== '') {
       for (const verify of this.#verifiers) {
         const principal = await verify(credential);
-        if (principal) return principal;
+        if (principal) return this.#factors ? this.#factors.asShownNow(principal) : principal;
       }
     }
     throw new VezaError('unauthorized', 'The token is not valid.');

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http';
-import { admitsCountry } from '../../access/playback/countries.js';
+import { admitsCountry, type CountryRule } from '../../access/playback/countries.js';
 import type { Pass, PlaybackClient, PlaybackLinks } from '../../access/playback/playback-links.js';
 import type { PlaybackRules, RestrictedAsset } from '../../access/playback/playback-rules.js';
 import type { PlaybackKind } from '../../access/playback/playback-token.js';
@@ -44,7 +44,7 @@ export class Admissions {
     const isPrivate = rules.isPrivate(slug);
     const countries = rules.countries(slug);
     if (!isPrivate && !countries && token === undefined) return OPEN;
-    return this.#admit(req, 'live', slug, token, { isPrivate, countries, isListed: asked === 'manifest' });
+    return this.#admit(req, 'live', slug, token, { isPrivate, countries, isListed: asked === 'manifest', channel: slug });
   }
 
   /** A recording. `restricted` says where its media is; undefined when it is as open as its channel. */
@@ -59,7 +59,8 @@ export class Admissions {
     const restricted = rules.asset(id);
     const isPrivate = restricted?.isPrivate ?? false;
     const countries = restricted && rules.countries(restricted.channel);
-    const admission = this.#admit(req, 'vod', id, token, { isPrivate, countries, isListed: asked === 'manifest' });
+    const channel = restricted?.channel;
+    const admission = this.#admit(req, 'vod', id, token, { isPrivate, countries, isListed: asked === 'manifest', channel });
     return { ...admission, restricted };
   }
 
@@ -73,13 +74,18 @@ export class Admissions {
     return this.#options.rules.isClosedSegment(slug, number);
   }
 
-  /** Whether who came in by these may listen on. */
+  /** Whether a client that was admitted to a channel with these may listen on. */
   staysAdmitted(req: IncomingMessage, slug: string, token: string | undefined): boolean {
+    return this.refusal(req, slug, token) === undefined;
+  }
+
+  /** Why it may not. */
+  refusal(req: IncomingMessage, slug: string, token: string | undefined): unknown {
     try {
       this.live(req, slug, token, 'manifest');
-      return true;
-    } catch {
-      return false;
+      return undefined;
+    } catch (error) {
+      return error;
     }
   }
 
@@ -88,12 +94,12 @@ export class Admissions {
     kind: PlaybackKind,
     name: string,
     token: string | undefined,
-    closed: { isPrivate: boolean; countries: Parameters<typeof admitsCountry>[0] | undefined; isListed: boolean },
+    closed: { isPrivate: boolean; countries: CountryRule | undefined; isListed: boolean; channel: string | undefined },
   ): Admission {
     const { links, countryOf } = this.#options;
     const given = token ?? (closed.isPrivate ? cookieOf(req, cookieName(kind, name)) : undefined);
     let pass: Pass | undefined;
-    if (given !== undefined) pass = links.check(kind, name, given, new Client(this.#options, req));
+    if (given !== undefined) pass = links.check(kind, name, given, new Client(this.#options, req), closed.channel);
     else if (closed.isPrivate) throw new VezaError('not_found', closed.isListed ? NOT_THERE[kind] : NO_SEGMENT);
     if (closed.countries && !admitsCountry(closed.countries, countryOf(req)))
       throw new VezaError('country_blocked', 'this cannot be heard where you are, or where you are is not known');

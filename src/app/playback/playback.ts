@@ -81,9 +81,11 @@ interface Terms {
   readonly cache: typeof CACHE | typeof CACHE_PRIVATE;
   /** Of a listener with a link. */
   readonly listener: string | undefined;
+  /** Of the address. */
+  readonly token: string | undefined;
 }
 
-const OPEN: Terms = { cache: CACHE, listener: undefined };
+const OPEN: Terms = { cache: CACHE, listener: undefined, token: undefined };
 
 /**
  * The playback edge: manifests and media of what is on air from memory, everything else from the object store. It comes before
@@ -205,7 +207,7 @@ export class Playback {
     const isPlaylist = third === 'index.m3u8';
     const isManifest = third === undefined || isPlaylist || third === 'dvr.m3u8';
     const admission = this.#options.admissions?.live(req, name, token, isManifest ? 'manifest' : 'media');
-    const terms: Terms = admission ? { cache: admission.isPrivate ? CACHE_PRIVATE : CACHE, listener: admission.pass?.id } : OPEN;
+    const terms: Terms = admission ? { cache: admission.isPrivate ? CACHE_PRIVATE : CACHE, listener: admission.pass?.id, token } : OPEN;
     let channel: LiveChannel | undefined;
     let away: VezaError | undefined;
     try {
@@ -357,7 +359,8 @@ export class Playback {
     channel.multivariant(file, only).reply(req, res, terms.cache.multivariant);
   }
 
-  #playlist(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, rendition: Rendition, query: Query, { cache }: Terms): void {
+  #playlist(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, rendition: Rendition, query: Query, terms: Terms): void {
+    const { cache } = terms;
     const { codec } = rendition;
     const { timeline } = channel.view;
     const reload = decideReload(timeline, codec, query);
@@ -371,7 +374,7 @@ export class Playback {
 
     const { msn, part } = reload;
     const gzip = acceptsGzip(req);
-    this.#wait(req, res, channel, `${rendition.name} ${msn} ${part} ${skip} ${gzip} ${cache.blocked}`, () => {
+    this.#wait(req, res, channel, `${rendition.name} ${msn} ${part} ${skip} ${gzip} ${cache.blocked}`, terms, () => {
       if (!isReached(channel.view.timeline, codec, msn, part)) return undefined;
       const text = channel.playlist(rendition, skip);
       return (waiter) => text.sendAwaited(waiter.req, waiter.res, cache.blocked, gzip);
@@ -400,16 +403,16 @@ export class Playback {
         this.#media(req, res, this.#channel(channelName), channelName, rendition, wanted, terms),
       );
     } else if (channel && media) {
-      this.#sendLive(req, res, channel, wanted.name, media, cacheControl);
+      this.#sendLive({ req, res, token: terms.token }, channel, wanted.name, media, cacheControl);
     } else if (channel && isComing(channel.view, rendition, wanted)) {
-      this.#wait(req, res, channel, `${rendition}/${wanted.name} ${cacheControl}`, () => {
+      this.#wait(req, res, channel, `${rendition}/${wanted.name} ${cacheControl}`, terms, () => {
         const now = channel.view.media(rendition, wanted.name);
         if (now?.loading) {
           const { loading } = now;
           const again = ({ req, res }: Waiter) => this.#media(req, res, this.#channel(channelName), channelName, rendition, wanted, terms);
           return (waiter) => void this.#whenLoaded(loading, waiter.res, () => again(waiter));
         }
-        if (now) return (waiter) => this.#sendLive(waiter.req, waiter.res, channel, wanted.name, now, cacheControl);
+        if (now) return (waiter) => this.#sendLive(waiter, channel, wanted.name, now, cacheControl);
         if (isComing(channel.view, rendition, wanted)) return undefined;
         return (waiter) => sendProblem(waiter.res, 'not_found', 'this will not be made');
       });
@@ -440,10 +443,17 @@ export class Playback {
     return !ended && number >= firstNumber && number >= newest - segments && runs.some(({ id }) => id === run);
   }
 
-  #wait(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, key: string, settle: () => Answer | undefined): void {
+  #wait(
+    req: IncomingMessage,
+    res: ServerResponse,
+    channel: LiveChannel,
+    key: string,
+    { token }: Terms,
+    settle: () => Answer | undefined,
+  ): void {
     if (this.#stopped) throw new VezaError('unavailable', 'stopping');
     this.#places.take('live', req, res, channel.view.channel);
-    channel.waiting.add(key, { req, res }, waitMs(channel.view.timeline), this.#timedOut, () => {
+    channel.waiting.add(key, { req, res, token }, waitMs(channel.view.timeline), this.#timedOut, () => {
       try {
         const view = this.#options.edge.view(channel.view.channel);
         if (!view) return ({ res }) => sendProblem(res, 'not_found', 'the channel is off air');
@@ -451,8 +461,16 @@ export class Playback {
       } catch (error) {
         return ({ res }) => sendError(res, error);
       }
-      return settle();
+      const answer = settle();
+      return answer && ((waiter) => this.#answerAdmitted(channel.view.channel, waiter, answer));
     });
+  }
+
+  /** While it waited, the channel may have become private or the link may have ended. */
+  #answerAdmitted(channel: string, waiter: Waiter, answer: Answer): void {
+    const refusal = this.#options.admissions?.refusal(waiter.req, channel, waiter.token);
+    if (refusal === undefined) answer(waiter);
+    else sendError(waiter.res, refusal);
   }
 
   readonly #timedOut: Answer = ({ res }) => {
@@ -460,13 +478,15 @@ export class Playback {
     sendProblem(res, 'unavailable', 'nothing was published for 3 target durations');
   };
 
-  #sendLive(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, name: string, media: LiveMedia, cacheControl: string): void {
+  #sendLive(waiter: Waiter, channel: LiveChannel, name: string, media: LiveMedia, cacheControl: string): void {
+    const { req, res, token } = waiter;
     const { contentType } = media;
     const meta = { contentType, cacheControl, tag: name };
     if (media.complete) sendMedia(req, res, { ...meta, chunks: media.chunks });
     else if (!answersCondition(req, res, `"${name}"`, ['Cache-Control', cacheControl])) {
       this.#places.take('live', req, res, channel.view.channel);
-      this.#stream(req, res, media, mediaHeaders(meta), waitMs(channel.view.timeline));
+      const isAdmitted = () => this.#options.admissions?.staysAdmitted(req, channel.view.channel, token) ?? true;
+      this.#stream(req, res, media, mediaHeaders(meta), waitMs(channel.view.timeline), isAdmitted);
     }
   }
 
@@ -474,7 +494,14 @@ export class Playback {
    * Media in the making: what there is and each further chunk as it comes. The queue to a slow client is at most one segment. When
    * it is never finished, the socket is destroyed, so that no cache takes half of it for the whole.
    */
-  #stream(req: IncomingMessage, res: ServerResponse, media: LiveMedia, headers: string[], firstByteMs: number): void {
+  #stream(
+    req: IncomingMessage,
+    res: ServerResponse,
+    media: LiveMedia,
+    headers: string[],
+    firstByteMs: number,
+    isAdmitted: () => boolean,
+  ): void {
     const write = (chunk: Uint8Array) => {
       if (!res.headersSent) {
         cancelTimer();
@@ -499,7 +526,9 @@ export class Playback {
     if (res.writableEnded) return;
     unfollow = media.follow((chunk, aborted) => {
       if (chunk) {
-        write(chunk);
+        // A segment may be in the making for longer than a right may outlive its end.
+        if (isAdmitted()) write(chunk);
+        else res.destroy();
         return;
       }
       unfollow();

@@ -7,6 +7,8 @@ import { reportUnexpected } from '../../runtime/unexpected.js';
 export interface Waiter {
   readonly req: IncomingMessage;
   readonly res: ServerResponse;
+  /** Of the link that it came by, if that is in its address. */
+  readonly token?: string | undefined;
 }
 
 export type Answer = (waiter: Waiter) => void;

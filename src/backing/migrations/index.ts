@@ -8,6 +8,7 @@ import { chatEpochs } from './0007-chat-epochs.js';
 import { endedRights } from './0008-ended-rights.js';
 import { chatCrossingActs } from './0009-chat-crossing-acts.js';
 import { freshSignIn } from './0010-fresh-sign-in.js';
+import { endedLinks } from './0011-ended-links.js';
 
 /**
  * In order, each once, in one transaction together. One that has been released is never changed: what comes after it is
@@ -24,4 +25,5 @@ export const MIGRATIONS: readonly { readonly name: string; readonly sql: string 
   { name: '0008-ended-rights', sql: endedRights },
   { name: '0009-chat-crossing-acts', sql: chatCrossingActs },
   { name: '0010-fresh-sign-in', sql: freshSignIn },
+  { name: '0011-ended-links', sql: endedLinks },
 ];

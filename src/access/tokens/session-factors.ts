@@ -1,0 +1,52 @@
+import type { Database } from '../../backing/database.js';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import type { Principal } from '../roles.js';
+import { SECOND_FACTORS } from './access-tokens.js';
+
+/** A second factor that is gone counts no longer than this, in any process. */
+const CACHE_MS = 2000;
+const MAX_CACHED = 10_000;
+
+/**
+ * An access token says for 15 minutes that its session has shown a second factor. Where that factor is removed, the session's row says otherwise at
+ * once: it is asked here.
+ */
+export class SessionFactors {
+  readonly #database: Database;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  /** Until when it holds, by session, the oldest first. Only those that have shown one: a session may show one at any time. */
+  readonly #proven = new Map<string, number>();
+  #isAway = false;
+
+  constructor({ database, clock, log }: { database: Database; clock: Clock; log: Log }) {
+    this.#database = database;
+    this.#clock = clock;
+    this.#log = log;
+  }
+
+  /** While the database is away, the token is believed, as it is for everything else. */
+  async asShownNow(principal: Principal): Promise<Principal> {
+    const { kind, secondFactor, sessionId } = principal;
+    if (kind !== 'account' || !secondFactor || sessionId === undefined) return principal;
+    const nowMs = this.#clock.monotonicMs();
+    if ((this.#proven.get(sessionId) ?? 0) > nowMs) return principal;
+    this.#proven.delete(sessionId);
+    let isProven = true;
+    try {
+      const { rowCount } = await this.#database.query('select 1 from sessions where id = $1 and amr && $2', [sessionId, SECOND_FACTORS]);
+      isProven = rowCount > 0;
+      this.#isAway = false;
+    } catch (error) {
+      if (!this.#isAway) this.#log.warn({ error: messageOf(error) }, 'second factors of sessions cannot be read; tokens are believed');
+      this.#isAway = true;
+      return principal;
+    }
+    if (!isProven) return { ...principal, secondFactor: false };
+    this.#proven.set(sessionId, nowMs + CACHE_MS);
+    if (this.#proven.size > MAX_CACHED) this.#proven.delete(this.#proven.keys().next().value!);
+    return principal;
+  }
+}

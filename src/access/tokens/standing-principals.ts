@@ -1,0 +1,38 @@
+import type { Database } from '../../backing/database.js';
+import type { Clock } from '../../runtime/clock.js';
+import type { Principal, Role } from '../roles.js';
+import { hasSecondFactor } from './access-tokens.js';
+
+/**
+ * What a client that was let in is worth now, for answers that take longer than a right may outlive its end. An access token that has expired
+ * meanwhile is no reason to end one: its session is asked for.
+ */
+export class StandingPrincipals {
+  readonly #database: Database;
+  readonly #clock: Clock;
+
+  constructor({ database, clock }: { database: Database; clock: Clock }) {
+    this.#database = database;
+    this.#clock = clock;
+  }
+
+  /** With the role of now. Undefined: its session, key or token is over, or its account is banned or deleted. */
+  async now(principal: Principal): Promise<Principal | undefined> {
+    const { kind, id, sessionId, expiresAtMs } = principal;
+    if (kind === 'account') {
+      const { rows } = await this.#database.query<{ role: Role; amr: string[] }>(
+        `select a.role, s.amr from sessions s join accounts a on a.id = s.account_id
+         where s.id = $1 and s.ended_at is null and a.banned_at is null`,
+        [sessionId],
+      );
+      return rows[0] && { ...principal, role: rows[0].role, secondFactor: hasSecondFactor(rows[0].amr) };
+    }
+    if (expiresAtMs !== undefined && expiresAtMs <= this.#clock.wallMs()) return undefined;
+    if (kind !== 'api-key') return principal;
+    const { rows } = await this.#database.query<{ role: Role; second_factor: boolean }>(
+      'select a.role, k.second_factor from api_keys k join accounts a on a.id = k.account_id where k.id = $1 and a.banned_at is null',
+      [id.slice('api-key:'.length)],
+    );
+    return rows[0] && { ...principal, role: rows[0].role, secondFactor: rows[0].second_factor };
+  }
+}
