@@ -62,12 +62,12 @@ export function startMetricsServer(options: MetricsServerOptions): Promise<HttpL
     const url = req.url ?? '/';
     const path = pathOf(url);
     const kind = path === '/debug/pprof/profile' ? 'cpu' : path === '/debug/pprof/heap' ? 'heap' : undefined;
-    if (path !== '/metrics' && !kind)
-      return sendRefusal(res, { code: 'not_found', detail: '/metrics, /debug/pprof/profile?seconds=N, /debug/pprof/heap?seconds=N' });
     // A profile is taken for whoever wants to have it.
     const isAsked = req.method === 'GET' || (req.method === 'HEAD' && !kind);
     const allowed = kind ? 'GET' : 'GET, HEAD';
     if (!isAsked) return sendRefusal(res, { code: 'method_not_allowed', detail: `only ${allowed}`, headers: ['Allow', allowed] });
+    if (path !== '/metrics' && !kind)
+      return sendRefusal(res, { code: 'not_found', detail: '/metrics, /debug/pprof/profile?seconds=N, /debug/pprof/heap?seconds=N' });
     if (!kind) return send(res, 200, metrics.contentType, await metrics.text());
     const given = new URLSearchParams(queryOf(url)).get('seconds') ?? '10';
     const seconds = Number(given);

@@ -72,7 +72,8 @@ export class Pipelining {
   #begin(connection: Connection, socket: Socket, req: IncomingMessage, res: ServerResponse): void {
     connection.current = res;
     res.once('close', () => this.#next(connection, socket));
-    this.#options.handler(req, res);
+    // It has been refused for its body while it was parked (`http-guard`).
+    if (!res.writableEnded) this.#options.handler(req, res);
   }
 
   /** The next one has its turn after the other connections have had theirs: what is answered at once would otherwise hold the event loop for all of them. */

@@ -11,6 +11,7 @@ import { reportUnexpected } from './unexpected.js';
 export type UpgradeHandler = (req: IncomingMessage, socket: Duplex, head: Buffer) => void;
 
 const UNEXPECTED: Refusal = { code: 'expectation_failed', detail: '100-continue is the only expectation here' };
+const NO_REQUEST: Refusal = { code: 'bad_request', detail: 'this is no request of HTTP/1.1' };
 const DEFECT: Refusal = { code: 'internal', detail: 'Something went wrong here.' };
 
 /** A server of HTTP calls one of these for each request. */
@@ -85,12 +86,23 @@ export function guardServer(server: Server, listener: RequestListener): (handler
     });
 
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+    if (!socket.writable || error.code === 'ECONNRESET') {
+      socket.destroy();
+      return;
+    }
     const response = last.get(socket);
-    const isUnderWay = response !== undefined && !response.writableFinished;
-    // What is said now would be taken for (a part of) the answer to an earlier request, unless it is the body of that one that is wrong.
-    const isMistaken = isUnderWay && (response.headersSent || response.req.complete);
-    if (!socket.writable || isMistaken || error.code === 'ECONNRESET') socket.destroy();
-    else refuseSocket(socket, parserRefusal(error));
+    if (response === undefined || response.writableFinished) refuseSocket(socket, parserRefusal(error));
+    // RFC 9112 9.6: the bytes behind a request that came whole take nothing from its answer.
+    else if (response.req.complete || response.writableEnded) endWhenAnswered(socket, response);
+    // Part of an answer has been sent, and the rest may wait for a body that never comes.
+    else if (response.headersSent) socket.destroy();
+    // The body is wrong, of a request whose turn to be answered it is.
+    else if (response.socket) refuseSocket(socket, parserRefusal(error));
+    else {
+      // Written to the socket, the refusal would be taken for the answer to an earlier request; Node sends responses in order.
+      sendRefusal(response, parserRefusal(error), ['Connection', 'close']);
+      endWhenAnswered(socket, response);
+    }
   });
 
   const left = new WeakSet<Duplex>();
@@ -130,6 +142,33 @@ export function guardServer(server: Server, listener: RequestListener): (handler
   };
 }
 
+/** Bytes behind the last request of a connection that are read and thrown away; with more the connection is closed. */
+const MAX_IGNORED_BYTES = 1024 * 1024;
+/** Connections whose answers are finished and of which nothing more is read as a request. */
+const ending = new WeakSet<Duplex>();
+
+/**
+ * Nothing more is read as a request; the answers under way are finished, `response` as the last. The limits of time of that answer are those of the connection.
+ * What the client goes on sending is read: with bytes that nobody has read TCP makes a reset of the end, which discards the answer on its way.
+ */
+function endWhenAnswered(socket: Socket, response: ServerResponse): void {
+  if (ending.has(socket)) return;
+  ending.add(socket);
+  // Node says `Connection: close` then, and closes behind the answer, unless its head has been sent.
+  response.shouldKeepAlive = false;
+  response.once('close', () => socket.destroySoon());
+  let ignoredBytes = 0;
+  // Node's parser is in the midst of a read.
+  setImmediate(() => {
+    socket.removeAllListeners('data');
+    socket.on('data', (bytes: Buffer) => {
+      ignoredBytes += bytes.length;
+      if (ignoredBytes > MAX_IGNORED_BYTES) socket.destroy();
+    });
+    socket.resume();
+  });
+}
+
 const isForWebSocket = ({ headers, httpVersionMinor }: IncomingMessage) =>
   httpVersionMinor === 1 && headers.upgrade?.toLowerCase() === 'websocket';
 
@@ -155,7 +194,7 @@ function asPlainRequest(server: Server, { method, url, httpVersion, rawHeaders }
 }
 
 /** In words of its own: what Node's parser says is about bytes that the client may not have written. */
-function parserRefusal({ code }: NodeJS.ErrnoException): Refusal {
+function parserRefusal({ code, reason }: NodeJS.ErrnoException & { reason?: string }): Refusal {
   switch (code) {
     case 'HPE_HEADER_OVERFLOW':
       return { code: 'head_too_large', detail: 'the head of the request is too large' };
@@ -164,8 +203,9 @@ function parserRefusal({ code }: NodeJS.ErrnoException): Refusal {
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return { code: 'request_timeout', detail: 'the request did not come in time' };
     case 'HPE_INVALID_VERSION':
-      return { code: 'version_not_supported', detail: 'HTTP/1.1 is spoken here' };
+      // The same code has other reasons for a line that is malformed at its version or behind it, such as one that a line feed alone ends.
+      return reason === 'Invalid HTTP version' ? { code: 'version_not_supported', detail: 'HTTP/1.1 is spoken here' } : NO_REQUEST;
     default:
-      return { code: 'bad_request', detail: 'this is no request of HTTP/1.1' };
+      return NO_REQUEST;
   }
 }

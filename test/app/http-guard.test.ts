@@ -161,6 +161,12 @@ test('a transfer coding that is not undone is refused, not passed on', async () 
 test('what the parser refuses is a problem document, too', async () => {
   for (const [bytes, code] of [
     ['GET /\r\n\r\n', 'version_not_supported'],
+    ['GET / HTTP/1.1\nHost: x\n\n', 'bad_request'],
+    ['GET / HTTP/1.0\n\n', 'bad_request'],
+    ['GET / HTTP/1.1\r\nHost: x\nA: b\r\n\r\n', 'bad_request'],
+    ['GET / HTTP/1.1\r\nHost: x\r\n\n', 'bad_request'],
+    ['GET / HTTP/1.1 \r\nHost: x\r\n\r\n', 'bad_request'],
+    ['GET / HTTP/1.11\r\nHost: x\r\n\r\n', 'bad_request'],
     ['\x16\x03\x01\0', 'bad_request'],
     ['GETS / HTTP/1.1\r\n\r\n', 'bad_request'],
     ['GET / HTTP/1.1\r\nHost: x\r\nA : b\r\n\r\n', 'bad_request'],
@@ -172,9 +178,51 @@ test('what the parser refuses is a problem document, too', async () => {
     assertProblem((await send(bytes))[0], code, bytes.slice(0, 40));
 });
 
-test('junk after a request that is not answered yet is not the answer to it', async () => {
-  const answers = send('GET /waits HTTP/1.1\r\nHost: x\r\n\r\nthis is no request\r\n\r\n');
-  assert.deepEqual(await answers, []);
+describe('bytes behind a request that came whole take nothing from its answer, and end the connection', () => {
+  /** Answers once everything that came in one piece has been read. */
+  const answered = async (bytes: string) => {
+    const isHeld = new Promise<void>((resolve) => {
+      held = resolve;
+    });
+    const answers = send(bytes);
+    await isHeld;
+    await get('/beside');
+    release();
+    return (await answers).map(({ status, body }) => `${status} ${body.startsWith('{') ? JSON.parse(body).code : body}`);
+  };
+  const waits = (fields = '') => `GET /waits HTTP/1.1\r\nHost: x\r\n${fields}\r\n`;
+  const next = 'GET /next HTTP/1.1\r\nHost: x\r\n\r\n';
+  const close = 'Connection: close\r\n';
+
+  for (const [name, bytes] of Object.entries({
+    'a line that is no request': `${waits()}this is no request\r\n\r\n`,
+    'a byte that begins none': `${waits()}\0`,
+    'a byte behind Connection: close': `${waits(close)}G`,
+    'a request behind Connection: close': waits(close) + next,
+    'a byte behind the body': `${waits('Content-Length: 2\r\n')}{}}`,
+    'a byte behind the last chunk': `${waits('Transfer-Encoding: chunked\r\n')}2\r\n{}\r\n0\r\n\r\n}`,
+    'a request with a bare line feed': `${waits()}GET /next HTTP/1.1\nHost: x\n\n`,
+    'a head that is too large': `${waits()}GET /${'x'.repeat(20_000)}`,
+    'the preface of HTTP/2': `${waits()}PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`,
+    'more than one read': `${waits()}\0${'x'.repeat(500_000)}`,
+  }))
+    test(name, async () => assert.deepEqual(await answered(bytes), ['200 waited']));
+
+  test('requests between them are answered, too', async () => {
+    assert.deepEqual(await answered(`${waits()}${next}${next}\0`), ['200 waited', '200 GET /next x ', '200 GET /next x ']);
+  });
+
+  test('a body that is wrong is refused in its turn, and reaches no handler', async () => {
+    logged.length = 0;
+    const wrong = 'POST /wrong HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n';
+    assert.deepEqual(await answered(`${waits()}${wrong}`), ['200 waited', '400 bad_request']);
+    assert.deepEqual(await answered(`${waits()}${next}${wrong}`), ['200 waited', '200 GET /next x ', '400 bad_request']);
+    assert.deepEqual(logged, []);
+  });
+
+  test('more than a MiB of them is not read', async () => {
+    assert.deepEqual(await send(`${waits()}\0${'x'.repeat(16 << 20)}`), []);
+  });
 });
 
 test('100 Continue is sent when the body is read, and not before an answer that the head decides', async () => {
@@ -499,9 +547,11 @@ test('the operators’ port: absolute addresses, addresses that are none, and me
     for (const target of ['//[', '//[%]/metrics', '//', '/\\']) assertProblem(await ask('GET', target), 'not_found', target);
     assertProblem(await ask('GET', 'http://[%]/metrics'), 'bad_request');
     for (const method of ['POST', 'TRACE', 'OPTIONS']) {
-      const answer = await ask(method, '/metrics');
-      assertProblem(answer, 'method_not_allowed');
-      assert.equal(answer.headers.allow, 'GET, HEAD');
+      for (const target of ['/metrics', '/', '/none']) {
+        const answer = await ask(method, target);
+        assertProblem(answer, 'method_not_allowed', target);
+        assert.equal(answer.headers.allow, 'GET, HEAD');
+      }
     }
     assertProblem(await ask('GET', '/debug/pprof/profile?seconds=%'), 'bad_request');
     assert.equal((await ask('HEAD', '/debug/pprof/profile')).status, 405);
