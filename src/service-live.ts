@@ -269,6 +269,11 @@ function liveMetrics(metrics: Metrics) {
   const encoders = metrics.counter('encoder_restarts_total', 'Encoders that died and were replaced.');
   const undurable = metrics.counter('timeline_not_durable_total', 'Segments listed though their number could not be written down.');
   const endsLost = metrics.counter('show_ends_lost_total', 'Shows whose last sound the encoder did not deliver; the recording lacks it.');
+  const lags = metrics.counter('encoder_lags_total', 'Times that an encoder fell behind real time by more than 10 s.');
+  const lostSeconds = metrics.counter(
+    'encoder_lost_seconds_total',
+    'Seconds of sound that no encoder delivered; the recordings lack them.',
+  );
   return {
     partPublishDelaySeconds: (seconds: number) => metrics.duration('part_publish_delay_seconds', seconds),
     cut: () => cuts.add(),
@@ -276,5 +281,7 @@ function liveMetrics(metrics: Metrics) {
     encoderRestarted: () => encoders.add(),
     timelineNotDurable: () => undurable.add(),
     endLost: () => endsLost.add(),
+    encoderLagging: () => lags.add(),
+    encodedLost: (seconds: number) => lostSeconds.add(seconds),
   };
 }

@@ -8,7 +8,7 @@ import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { reportUnexpected } from '../runtime/unexpected.js';
-import { RunEncoder } from './encoder.js';
+import { type KeptPcm, RunEncoder } from './encoder.js';
 import { Packager } from './packager.js';
 import { BLOCK_SAMPLES, Playout, type PlayoutSource, RENDER_STEP_MS } from './playout.js';
 import {
@@ -28,7 +28,7 @@ const FINISHED_WINDOW_S = 5;
 const RESERVE_DEADLINE_MS = 250;
 /**
  * At the end of a show nobody listens to what comes late, but the recording has it: an encoder on a busy machine is waited for while it gives
- * frames. One that gives none for this time is given up.
+ * frames. One that gives none for this time is replaced once; when the next gives none either, the end is given up.
  */
 const FLUSH_STALL_MS = 15_000;
 /** A channel cannot begin its next show before its encoder is done: given up after this in any case. */
@@ -74,6 +74,10 @@ export interface LiveMetrics {
   timelineNotDurable(): void;
   /** The encoder did not deliver the end of a show. */
   endLost(): void;
+  /** The encoder is behind real time. */
+  encoderLagging(): void;
+  /** Sound that no encoder delivered before it was given up. */
+  encodedLost(seconds: number): void;
 }
 
 /** What is on air, or was until now. */
@@ -100,6 +104,8 @@ export interface BroadcastDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: LiveMetrics;
+  /** Of all encoders of the process. */
+  readonly kept: KeptPcm;
   /** Listeners hear it from now on; not again when another process goes on with it. */
   readonly onOnAir?: ((show: Show) => void) | undefined;
   /** A recording begins: on the first call, the broadcast itself. */
@@ -332,8 +338,10 @@ export class Broadcast {
     const wallMs = this.#clock.wallMs();
     const due = this.#runBase + Math.floor(((wallMs - this.window.run.startWallMs) * SAMPLE_RATE_HZ) / 1000);
     if (due - this.#playout.rendered > (MAX_CATCH_UP_MS * SAMPLE_RATE_HZ) / 1000) {
+      const lostMs = this.#encoder?.undeliveredMs ?? 0;
+      this.#deps.metrics.encodedLost(lostMs / 1000);
       this.#log.error(
-        { behindMs: Math.round(((due - this.#playout.rendered) * 1000) / SAMPLE_RATE_HZ) },
+        { behindMs: Math.round(((due - this.#playout.rendered) * 1000) / SAMPLE_RATE_HZ), lostMs },
         'the process slept; a new run begins',
       );
       this.#beginRun();
@@ -461,17 +469,22 @@ export class Broadcast {
       renditions: this.window.renditions,
       clock: this.#clock,
       log: this.#log,
+      kept: this.#deps.kept,
       events: {
         onFrame: (rendition, _index, frame) => packager.frame(rendition, frame),
         onRestart: (reason) => {
           this.#deps.metrics.encoderRestarted();
           this.#log.warn({ reason }, 'the encoder died; another goes on in the same run');
         },
-        onBroken: (reason) => {
+        onLag: () => {
+          this.#deps.metrics.encoderLagging();
+          this.#log.warn({}, 'the encoder takes longer than real time; what it has not taken is kept');
+        },
+        onBroken: (reason, lostMs) => {
           this.#deps.metrics.encoderRestarted();
-          this.#log.error({ reason }, 'the encoder cannot catch up; its run is over');
-          if (this.#finishing) this.#encoder?.close();
-          else this.#beginRun();
+          this.#deps.metrics.encodedLost(lostMs / 1000);
+          this.#log.error({ reason, lostMs }, 'the encoder cannot catch up; its run is over');
+          this.#beginRun();
         },
       },
     });
@@ -557,8 +570,10 @@ export class Broadcast {
   async #finish(): Promise<void> {
     const lost = await this.#flushed();
     if (lost !== undefined) {
+      const lostMs = this.#encoder?.undeliveredMs ?? 0;
       this.#deps.metrics.endLost();
-      this.#log.error({ reason: lost }, 'the last segments are not finished; the recording lacks its end');
+      this.#deps.metrics.encodedLost(lostMs / 1000);
+      this.#log.error({ reason: lost, lostMs }, 'the last segments are not finished; the recording lacks its end');
     }
     this.window.giveUpBelow(this.#reserved + 1);
     this.#encoder?.close();
@@ -595,6 +610,7 @@ export class Broadcast {
     const startedMs = this.#clock.monotonicMs();
     let framesOut = 0;
     let progressMs = startedMs;
+    let isReplaced = false;
     for (;;) {
       let cancel = () => {};
       const look = new Promise<void>((resolve) => {
@@ -606,6 +622,12 @@ export class Broadcast {
       if (encoder && encoder.framesOut > framesOut) {
         framesOut = encoder.framesOut;
         progressMs = nowMs;
+      }
+      if (nowMs - progressMs >= FLUSH_STALL_MS && encoder && !isReplaced) {
+        this.#log.error({}, 'the encoder does not end; another makes what is missing');
+        isReplaced = true;
+        progressMs = nowMs;
+        encoder.replace();
       }
       if (nowMs - progressMs >= FLUSH_STALL_MS) return `the encoder has given nothing for ${FLUSH_STALL_MS / 1000} s`;
       const deadlineMs = this.#processEnds ? SUSPEND_FLUSH_DEADLINE_MS : FLUSH_DEADLINE_MS;

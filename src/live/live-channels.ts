@@ -80,6 +80,7 @@ export class LiveChannels implements LiveEdge {
   /** Where each channel's numbers go on. */
   readonly #numbers = new Map<string, { nextNumber: number; nextDiscontinuity: number }>();
   /** Recordings by slug that are not written down yet. */
+  readonly #kept = { sizeBytes: 0 };
   readonly #unwritten = new Map<string, readonly UnwrittenRecording[]>();
   /** Assets that the registry knew at start. */
   readonly #found = new Set<string>();
@@ -260,6 +261,7 @@ export class LiveChannels implements LiveEdge {
       { ...this.#options.media, ladder },
       {
         ...this.#options,
+        kept: this.#kept,
         onRecordingEnded: (recording) => this.#recordingEnded(recording),
         unwritten: () => this.#unwritten.get(channel.slug) ?? [],
         onEnded: (ended) => this.#retire(ended),

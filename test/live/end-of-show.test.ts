@@ -36,14 +36,28 @@ test('an encoder that is slow at the end of a show is waited for while it gives 
   assert.equal(to - from + 1, Math.ceil(12_000 / 1920));
 });
 
-test('an encoder that gives nothing for fifteen seconds is given up: what it has given is kept, and the loss is counted', async () => {
+test('an encoder that gives nothing for fifteen seconds at the end of a show is replaced, and the recording has all of it', async () => {
   const world = await busyShow();
   const ended = world.live.end('radio', 'test');
   await world.pass(14_000);
   assert.equal(world.recordings.length, 0);
+  world.ffmpeg.encodersAreStarved = false;
+  await world.pass(6000);
+  await ended;
+  const { from, to, window } = world.recordings[0]!;
+  assert.deepEqual([window.gaps.size, world.counts.endsLost, world.counts.encoderRestarts], [0, 0, 1]);
+  assert.equal(to - from + 1, Math.ceil(12_000 / 1920));
+});
+
+test('when the next one gives nothing for fifteen seconds either, what they have given is kept, and the loss is counted', async () => {
+  const world = await busyShow();
+  const ended = world.live.end('radio', 'test');
+  await world.pass(29_000);
+  assert.equal(world.recordings.length, 0);
   await world.pass(5000);
   await ended;
   assert.equal(world.counts.endsLost, 1);
+  assert.ok(world.counts.lostS > 0.9 && world.counts.lostS < 3, `${world.counts.lostS} s`);
   assert.ok(world.recordings[0]!.window.gaps.size > 0);
 });
 

@@ -85,17 +85,24 @@ test('runs that end before their first segment leave no trace: one discontinuity
   assert.ok((runs[1]?.firstNumber ?? 0) > FIRST);
 });
 
-test('an encoder that takes longer than real time is given up before its queue fills the memory', async () => {
+test('a show whose encoder is 30 s behind for a while is one run without a gap; one that is never served is given up at 120 s, and counted', async () => {
   const world = new World();
   await world.live.start();
   const { source } = await world.connect();
   await world.send(source, 3000);
-  const [slow] = world.ffmpeg.encoders;
-  assert.ok(slow);
-  slow.backlogBytes = 64 * 1024 * 1024;
-  await world.send(source, 1000);
-  assert.equal(slow.dead, true);
-  assert.equal(world.ffmpeg.encoders.length, 2);
+  world.ffmpeg.encodersAreStarved = true;
+  for (let second = 0; second < 33; second += 1) {
+    await world.send(source, 1000);
+    world.ffmpeg.give(10);
+  }
+  world.ffmpeg.give(100_000);
+  await world.settle();
+  assert.deepEqual([world.ffmpeg.encoders.length, world.counts.encoderLags, world.counts.lostS], [1, 1, 0]);
+  assert.deepEqual([world.view().timeline.runs.length, world.view().timeline.gaps.size], [1, 0]);
+  assert.equal(world.view().timeline.progress.aac?.openNumber, FIRST + Math.floor(36_000 / 1920));
+  await world.send(source, 125_000);
+  assert.equal(world.view().timeline.runs.length, 2);
+  assert.ok(world.counts.lostS > 120 && world.counts.lostS < 122, `${world.counts.lostS} s`);
 });
 
 test('MAX_STREAMS holds for publishers that were let in at the same moment', async () => {

@@ -45,7 +45,7 @@ export class World {
   /** `on` and `off` air, with the broadcast, as others are told. */
   readonly told: [state: 'on' | 'off', broadcastId: string, startedMs: number][] = [];
   readonly delaysS: number[] = [];
-  readonly counts = { cuts: 0, undurable: 0, encoderRestarts: 0, endsLost: 0 };
+  readonly counts = { cuts: 0, undurable: 0, encoderRestarts: 0, endsLost: 0, encoderLags: 0, lostS: 0 };
   onRecordingEnded: (recording: Recording) => void = () => undefined;
   /** What the recordings answer to each that ends. */
   written: Promise<boolean> = Promise.resolve(true);
@@ -89,6 +89,12 @@ export class World {
         },
         endLost: () => {
           this.counts.endsLost += 1;
+        },
+        encoderLagging: () => {
+          this.counts.encoderLags += 1;
+        },
+        encodedLost: (seconds) => {
+          this.counts.lostS += seconds;
         },
         timelineNotDurable: () => {
           this.counts.undurable += 1;
