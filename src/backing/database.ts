@@ -174,6 +174,11 @@ async function migrate(database: Database, log: Log, start: StartSteps): Promise
 }
 
 /**
+ * Errors that came before a connection could be used. Whatever PostgreSQL says then is about the connection: a database that takes none (55000), a right to
+ * connect that was revoked (42501); as the error of a statement either is a defect.
+ */
+const fromConnecting = new WeakSet<Error>();
+
 /**
  * From its first moment a listener takes its errors. The pool listens to idle connections only: one that broke while a transaction held it, or
  * before it was connected, would end the process.
@@ -182,6 +187,13 @@ class ListenedClient extends pg.Client {
   constructor(config?: string | pg.ClientConfig) {
     super(typeof config === 'object' ? { ...config, stream: () => new ParsedSocket() } : config);
     this.on('error', () => undefined);
+    // The pool always gives a callback.
+    const connect = this.connect.bind(this) as (callback: (error: Error | null) => void) => void;
+    this.connect = ((callback: (error: Error | null) => void) =>
+      connect((error) => {
+        if (error) fromConnecting.add(error);
+        callback(error);
+      })) as typeof this.connect;
   }
 }
 
@@ -229,7 +241,8 @@ function translated(error: unknown): unknown {
     return new VezaError('conflict', 'This value is taken.', { cause: error, details: { constraint: constraint ?? '' } });
   }
   if (code === READ_ONLY) return new VezaError('unavailable', 'The database takes no changes at the moment.', { cause: error });
-  if ((typeof code === 'string' && UNAVAILABLE.test(code)) || isConnectionError(error)) {
+  const isConnecting = error instanceof Error && fromConnecting.has(error);
+  if (isConnecting || (typeof code === 'string' && UNAVAILABLE.test(code)) || isConnectionError(error)) {
     return new VezaError('unavailable', 'The database does not answer.', { cause: error });
   }
   return error;

@@ -1,4 +1,4 @@
-import { type Answer, type Framing, HttpRefusal, type RequestHead } from './http-wire.js';
+import { type Answer, type Framing, HttpRefusal, REASONS, type RequestHead } from './http-wire.js';
 
 /** `POST /ingest/{channel}`: programs, not encoders. They get problem documents (RFC 9457). */
 
@@ -32,7 +32,7 @@ export function postRefusal(refusal: HttpRefusal): Answer {
       ...(status === 401 ? { 'WWW-Authenticate': 'Bearer realm="Veza"' } : {}),
       ...refusal.headers,
     },
-    body: `${JSON.stringify({ type: 'about:blank', title: code, status, code, detail: message })}\n`,
+    body: `${JSON.stringify({ type: 'about:blank', title: REASONS[status] ?? 'Error', status, code, detail: message })}\n`,
   };
 }
 

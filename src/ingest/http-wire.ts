@@ -1,5 +1,6 @@
 import { isIPv6 } from 'node:net';
 import { ERROR_CODES, type VezaError } from '../runtime/errors.js';
+import { MAX_URL_CHARS } from '../runtime/request-head.js';
 
 /**
  * The bytes of one HTTP request, as broadcasters' encoders really send it: HTTP/1.1, HTTP/1.0 and ICE/1.0, with a body
@@ -27,10 +28,14 @@ export class HttpRefusal extends Error {
   }
 }
 
+/** Seconds. What is 503 now may work in a second; the rates of this port are counted over ten seconds. */
+const RETRY_AFTER_S: Readonly<Record<number, number>> = { 429: 10, 503: 1 };
+
 /** The refusal for a code that Veza's rooms use; one that they do not document is the server's own failure. */
-export function refusalFor(error: Pick<VezaError, 'message'> & { code: string }): HttpRefusal {
+export function refusalFor(error: Pick<VezaError, 'message'> & { code: string; details?: VezaError['details'] }): HttpRefusal {
   const status = (ERROR_CODES as Readonly<Record<string, number>>)[error.code] ?? 500;
-  return new HttpRefusal(status, error.code, error.message);
+  const retryAfterS = RETRY_AFTER_S[status] && (error.details?.retryAfterS ?? RETRY_AFTER_S[status]);
+  return new HttpRefusal(status, error.code, error.message, retryAfterS ? { 'Retry-After': String(retryAfterS) } : {});
 }
 
 export type HttpVersion = 'HTTP/1.0' | 'HTTP/1.1' | 'ICE/1.0';
@@ -154,6 +159,8 @@ export function checkHost({ version, headers }: Pick<RequestHead, 'version' | 'h
 
 function parseRequestLine(line: string): Pick<RequestHead, 'method' | 'path' | 'query' | 'version'> {
   const [method, target, given, ...rest] = line.split(' ');
+  if (target !== undefined && target.length > MAX_URL_CHARS)
+    throw new HttpRefusal(414, 'uri_too_long', `the address is longer than ${MAX_URL_CHARS} characters`);
   if (!method || !target || !given || rest.length > 0 || !TOKEN.test(method)) {
     throw new HttpRefusal(400, 'bad_request', 'the first line is not an HTTP request');
   }
@@ -305,7 +312,8 @@ export class BodyReader {
   }
 }
 
-const REASONS: Readonly<Record<number, string>> = {
+/** The reason phrase of a status, which is the title of a problem document, too (RFC 9457 4.2.1). */
+export const REASONS: Readonly<Record<number, string>> = {
   100: 'Continue',
   200: 'OK',
   204: 'No Content',
@@ -318,6 +326,7 @@ const REASONS: Readonly<Record<number, string>> = {
   409: 'Conflict',
   411: 'Length Required',
   413: 'Content Too Large',
+  414: 'URI Too Long',
   415: 'Unsupported Media Type',
   417: 'Expectation Failed',
   429: 'Too Many Requests',

@@ -147,6 +147,51 @@ for (const [name, make] of Object.entries(makers)) {
   });
 }
 
+test('database: a server that takes no connections, or not of this role, is unavailable until it does', async () => {
+  const server = await startPostgres();
+  const admin = await openDatabase({ url: server.url, dataDir: '/nonexistent', poolSize: 1, timeoutMs: 10_000, log: silentLog });
+  const url = new URL(server.url);
+  url.pathname = '/closed';
+  url.searchParams.set('user', 'app');
+  for (const sql of ['create role app login', 'create database closed owner app']) await admin.query(sql);
+  const database = await openDatabase({ url: url.href, dataDir: '/nonexistent', poolSize: 2, timeoutMs: 10_000, log: silentLog });
+  const cut = () => admin.query("select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = 'closed'");
+  const refused = async (reason: RegExp) => {
+    await cut();
+    // The first ones may meet a connection whose end has not been read yet.
+    for (let tries = 0; ; tries++) {
+      const error = await database.query('select 1').catch((failure: unknown) => failure);
+      assert.ok(error instanceof VezaError && error.code === 'unavailable', String(error));
+      if (reason.test(String((error.cause as { code?: string }).code))) break;
+      assert.ok(tries < 20, String(error.cause));
+    }
+    await assert.rejects(
+      database.transaction((connection) => connection.query('select 1')),
+      code('unavailable'),
+    );
+  };
+  try {
+    await admin.query('alter database closed allow_connections false');
+    await refused(/^55000$/);
+    await admin.query('alter database closed allow_connections true');
+    assert.equal((await database.query('select 1 as one')).rows[0]!.one, 1);
+    await admin.query('revoke connect on database closed from public, app');
+    await refused(/^42501$/);
+    await admin.query('grant connect on database closed to app');
+    assert.equal((await database.query('select 1 as one')).rows[0]!.one, 1);
+    for (const state of ['42501', '55000'])
+      await assert.rejects(
+        database.query(`do $$ begin raise exception 'x' using errcode = '${state}'; end $$`),
+        (error) => !(error instanceof VezaError),
+        'of a statement it is a defect',
+      );
+  } finally {
+    await database.stop();
+    await admin.stop();
+    await server.stop();
+  }
+});
+
 test('two processes may start on one PostgreSQL at once', async () => {
   const server = await startPostgres();
   const open = () => openDatabase({ url: server.url, dataDir: '/nonexistent', poolSize: 2, timeoutMs: 10_000, log: silentLog });

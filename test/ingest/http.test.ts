@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { STATUS_CODES } from 'node:http';
 import { Socket } from 'node:net';
 import { before, test } from 'node:test';
 import { plainAddress } from '../../src/runtime/addresses.js';
@@ -163,6 +164,7 @@ const REFUSALS: readonly [name: string, request: string, expected: RegExp][] = [
   ['text that ends', `${PUT}Content-Length: 5\r\n\r\nhello`, /^HTTP\/1\.1 415 .*taken are MP3/s],
   ['an empty body', `${POST}Content-Length: 0\r\n\r\n`, /^HTTP\/1\.1 415 /],
   ['a huge chunk', `${POST}${CHUNKED}\r\n4000001\r\n`, /^HTTP\/1\.1 413 .*chunk_too_large/s],
+  ['a long address', `PUT /${'a'.repeat(9_000)} HTTP/1.1\r\nHost: x\r\n\r\n`, /^HTTP\/1\.0 414 URI Too Long\r\n.*text\/plain/s],
   ['many headers', `${POST}${'A: b\r\n'.repeat(100)}\r\n`, /^HTTP\/1\.0 431 /],
   ['a long head', `${POST}A: ${'b'.repeat(16 * 1024)}\r\n\r\n`, /^HTTP\/1\.0 431 /],
 ];
@@ -194,14 +196,18 @@ test('http: OPTIONS and the front page say what this port is', async (t) => {
 
 test('http: what the gate says becomes a status', async (t) => {
   const { gate, port } = await setUp(t);
-  for (const [error, status] of [
+  for (const [error, status, retryAfter] of [
     [new VezaError('displaced', 'another encoder is on air'), 409],
-    [new VezaError('busy', 'MAX_STREAMS reached'), 503],
+    [new VezaError('busy', 'MAX_STREAMS reached'), 503, '1'],
+    [new VezaError('rate_limited', 'too many'), 429, '10'],
+    [new VezaError('rate_limited', 'too many', { details: { retryAfterS: 40 } }), 429, '40'],
     [new Error('the database is gone'), 500],
   ] as const) {
     gate.error = error;
     const answer = await new RawClient(port).send(`${POST}${CHUNKED}\r\n`).answer();
     assert.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `));
+    assert.equal(JSON.parse(answer.slice(answer.indexOf('{'))).title, STATUS_CODES[status]);
+    assert.equal(/^Retry-After: (\d+)\r$/m.exec(answer)?.[1], retryAfter);
     assert.equal(answer.includes('database'), false);
   }
 });
