@@ -437,7 +437,8 @@ type Resource =
   | { readonly kind: 'post' | 'mount'; readonly channel: string };
 
 const ALLOWED: Readonly<Record<Resource['kind'], readonly string[]>> = {
-  server: ['PUT', 'SOURCE', 'GET', 'OPTIONS', 'HEAD', 'POST'],
+  // libshout asks this before it connects, and takes `POST` for a promise that metadata calls may be posted as a form.
+  server: ['PUT', 'SOURCE', 'GET', 'OPTIONS', 'HEAD'],
   root: ['GET', 'HEAD', 'OPTIONS'],
   status: ['GET', 'HEAD', 'OPTIONS'],
   metadata: ['GET', 'HEAD', 'OPTIONS'],

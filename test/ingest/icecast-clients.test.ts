@@ -26,8 +26,9 @@ for (const [build, ffmpeg] of [
         const address = `icecast://source:secret@127.0.0.1:${port}/radio`;
         const client = runClient(t, ffmpeg, ['-v', 'error', ...SINE, ...output.args, '-legacy_icecast', `${legacy}`, address]);
         const source = await gate.source();
-        // It closes the connection when its input ends; a broken line looks the same.
-        assert.equal(await source.ended(), 'lost', client.output());
+        // It closes the connection when its input ends. As SOURCE it has our 200 unread, so that a kernel may make a reset of it.
+        const ended = await source.ended();
+        assert.ok(ended === 'closed' || (legacy === 1 && ended === 'lost'), `${ended}: ${client.output()}`);
         assert.equal(await client.ended, 0, client.output());
         // As SOURCE it never reads our 200, so its close is a reset, and a kernel may throw away what it received just before
         // one (RFC 9293 3.10.7.4: "all segment queues should be flushed"): the last page, which in Ogg is a second of sound.
@@ -152,7 +153,7 @@ pcm.!default { type plug slave { pcm "tone" format S16_LE rate 44100 channels 2 
   assert.deepEqual(gate.titles[0]!.update, { artist: 'Füße', title: 'Song 2' });
   assert.match(gate.titles[0]!.request.client, /^butt/);
   await runClient(t, 'butt', ['-p', control, '-d'], { env }).ended;
-  assert.equal(await source.ended(), 'lost', client.output());
+  assert.equal(await source.ended(), 'closed', client.output());
   // The sound device of this test delivers faster than real time, and then its file is over.
   const heard = await hear(source.bytes.subarray(0, 64_000), 'mp3');
   assert.ok(Math.abs(heard.level(1000, 0.5, 3.5) - 0.088) < 0.005);
