@@ -53,7 +53,7 @@ export function secondFactorPart(me: Me): HTMLElement {
       label: 'Set up',
       beside: [h('button', { type: 'button', class: 'button plain', onclick: () => put(...off()) }, 'Cancel')],
       send: async ({ code }) => {
-        const answer = await call<{ recoveryCodes: string[]; accessToken: string; expiresIn: number }>('POST', '/me/totp/confirm', {
+        const answer = await callFresh<{ recoveryCodes: string[]; accessToken: string; expiresIn: number }>('POST', '/me/totp/confirm', {
           code: code!.trim(),
         });
         take(answer);

@@ -16,6 +16,7 @@ import {
   show,
   tell,
 } from './forms';
+import { callFresh } from './fresh-sign-in';
 import { call, currentUser, type User } from './session';
 
 type Role = User['role'];
@@ -121,7 +122,7 @@ function invitePart(made: (account: Account) => void): HTMLElement {
     label: 'Invite somebody',
     send: async (values) => {
       const body = { email: values.email!.trim(), name: values.name!.trim(), role: values.role };
-      const answer = await call<{ account: Account; link: string; linkExpiresAt: string }>('POST', '/accounts', body);
+      const answer = await callFresh<{ account: Account; link: string; linkExpiresAt: string }>('POST', '/accounts', body);
       link.replaceChildren(...linkShown(answer, answer.account.name));
       element.reset();
       made(answer.account);
@@ -175,7 +176,7 @@ function accountRow(given: Account): HTMLElement {
       danger: false,
     });
     if (!sure) return;
-    await call<Account>('PATCH', `/accounts/${id}`, { role: wanted }).then(update, (error) =>
+    await callFresh<Account>('PATCH', `/accounts/${id}`, { role: wanted }).then(update, (error) =>
       tell('That did not work', problemOf(error).message),
     );
   });
@@ -218,13 +219,13 @@ function accountRow(given: Account): HTMLElement {
         { class: 'stack' },
         banned
           ? act('Lift the ban', async () => {
-              update(await call<Account>('POST', `/accounts/${id}/unban`));
+              update(await callFresh<Account>('POST', `/accounts/${id}/unban`));
               dialog.close();
             })
           : null,
         isAdmin && !banned && !isMe
           ? act('Link for a new password', async () => {
-              const link = await call<{ link: string; linkExpiresAt: string }>('POST', `/accounts/${id}/link`);
+              const link = await callFresh<{ link: string; linkExpiresAt: string }>('POST', `/accounts/${id}/link`);
               made.replaceChildren(...linkShown(link, account.name));
             })
           : null,
@@ -232,7 +233,7 @@ function accountRow(given: Account): HTMLElement {
           ? act('Remove the second factor', async () => {
               const text = 'For somebody who has lost telephone and codes. Be sure who is asking. The account is signed out everywhere.';
               if (!(await confirmed({ title: `Remove the second factor of ${account.name}?`, text, action: 'Remove' }))) return;
-              await call('DELETE', `/accounts/${id}/second-factor`);
+              await callFresh('DELETE', `/accounts/${id}/second-factor`);
               setText(note, 'Removed.');
             })
           : null,

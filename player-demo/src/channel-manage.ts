@@ -4,6 +4,7 @@ import { type Member, membersPart } from './channel-members';
 import { type Visibility, visibilityChoice } from './channel-visibility';
 import { h, setText } from './dom';
 import { actionButton, choice, confirmed, copyRow, dateText, field, form, section, show } from './forms';
+import { callFresh } from './fresh-sign-in';
 import { call, callAll, currentUser } from './session';
 
 export interface Managed extends Channel {
@@ -117,7 +118,7 @@ function keyPart(path: string, latest: () => Managed, known: Ingest, fresh: Stre
         danger: false,
       });
       if (!sure) return;
-      put(await call<StreamKey>('POST', `${path}/stream-key`), onAir);
+      put(await callFresh<StreamKey>('POST', `${path}/stream-key`), onAir);
       body.querySelector<HTMLElement>('input')?.focus();
     });
   const put = ({ streamKey, ingest }: StreamKey, onAir = false) => {
@@ -241,7 +242,7 @@ function linkPart(path: string): HTMLElement {
       kind: 'plain',
       label: 'Playback links',
       send: async (values) => {
-        const link = await call<{ expiresAt: string; urls: { hls: string; dash: string; listen: string } }>('POST', `${path}/links`, {
+        const link = await callFresh<{ expiresAt: string; urls: { hls: string; dash: string; listen: string } }>('POST', `${path}/links`, {
           expiresInS: Number(values.expiresInS),
         });
         made.replaceChildren(

@@ -1,5 +1,6 @@
 import { h } from './dom';
 import { actionButton, choice, confirmed, field, form, problemOf, section, tell } from './forms';
+import { callFresh } from './fresh-sign-in';
 import { call, callAll } from './session';
 
 type ChannelRole = 'owner' | 'host' | 'moderator';
@@ -30,7 +31,7 @@ export function membersPart(path: string, members: readonly Member[], mayChange:
         text: 'The new owner decides about the channel. Who owned it is a host from then on.',
         action: 'Hand over',
       }));
-    if (sure) await call('PUT', `${path}/members/${member.accountId}`, { role });
+    if (sure) await callFresh('PUT', `${path}/members/${member.accountId}`, { role });
     if (sure && role === 'owner') location.reload();
     else await refetch();
   };
@@ -79,7 +80,7 @@ export function membersPart(path: string, members: readonly Member[], mayChange:
     kind: 'plain',
     label: 'Add a member',
     send: async (values) => {
-      await call('POST', `${path}/members`, { email: values.email!.trim(), role: values.role });
+      await callFresh('POST', `${path}/members`, { email: values.email!.trim(), role: values.role });
       add.reset();
       await refetch();
       return 'Added.';

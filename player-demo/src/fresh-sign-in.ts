@@ -3,8 +3,8 @@ import { field, form, open } from './forms';
 import { call, Problem } from './session';
 
 /**
- * `call` for what outlives a session (API keys, passkeys, an authenticator app): where the sign-in was some time ago, the password is asked for once
- * more, and the call is made again.
+ * `call` for what outlives a session (keys, links, roles, accounts, a second factor): where the sign-in was some time ago, the password is asked for
+ * once more, and the call is made again.
  */
 export async function callFresh<T = void>(method: string, path: string, body?: unknown): Promise<T> {
   try {
@@ -25,7 +25,7 @@ function askPassword(): Promise<boolean> {
       'dialog',
       { class: 'confirm', 'aria-labelledby': 'fresh-title' },
       h('h2', { id: 'fresh-title' }, 'Your password, once more'),
-      h('p', {}, 'You signed in some time ago. What you make now stays when you sign out, so we ask again.'),
+      h('p', {}, 'You signed in some time ago. What you do now stays when you sign out, so we ask again.'),
       form({
         fields: [password],
         submit: 'Go on',

@@ -1,5 +1,5 @@
 import { callFresh } from './fresh-sign-in';
-import { begin, call, callOpenly, Problem, type User } from './session';
+import { begin, callOpenly, Problem, type User } from './session';
 
 export interface Passkey {
   readonly id: string;
@@ -18,7 +18,7 @@ export async function createPasskey(name: string): Promise<void> {
   const options = await callFresh<Json>('POST', '/me/passkeys/options');
   const credential = await asked(navigator.credentials.create({ publicKey: creationOptions(options) }));
   const response = credential.response as AuthenticatorAttestationResponse;
-  await call('POST', '/me/passkeys', {
+  await callFresh('POST', '/me/passkeys', {
     name,
     response: {
       ...idOf(credential),

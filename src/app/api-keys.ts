@@ -1,5 +1,4 @@
 import { z } from 'zod';
-import type { FreshSignIn } from '../access/accounts/fresh-sign-in.js';
 import { outranks, type Principal, type Role, SCOPES, type Scope } from '../access/roles.js';
 import { type ApiKey, type ApiKeys, MAX_KEY_NAME_CHARS } from '../access/tokens/api-keys.js';
 import { VezaError } from '../runtime/errors.js';
@@ -44,11 +43,10 @@ const shown = (key: ApiKey): z.infer<typeof apiKeySchema> => ({
 export interface ApiKeyOperationsOptions {
   apiKeys: ApiKeys;
   accounts: { get(id: string): Promise<{ role: Role } | undefined> };
-  freshSignIn: Pick<FreshSignIn, 'check'>;
 }
 
 /** Keys for programs: of one's own account; an administrator makes one for another's. */
-export function apiKeyOperations({ apiKeys, accounts, freshSignIn }: ApiKeyOperationsOptions): Operation[] {
+export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions): Operation[] {
   const create = async (
     accountId: string,
     { secondFactor, bySessionAlone, byServer }: Pick<Principal, 'secondFactor'> & { bySessionAlone: boolean; byServer?: boolean },
@@ -88,14 +86,15 @@ export function apiKeyOperations({ apiKeys, accounts, freshSignIn }: ApiKeyOpera
       path: '/me/api-keys',
       summary: 'Makes an API key for a program.',
       description:
-        'It may do what this account may, within its scopes; what needs a second factor only if this session has shown one. The session was signed in, or has shown the password again, in the last ten minutes; a key for which it has not shown it again ends with a new password and with `endMySessions`.',
+        'It may do what this account may, within its scopes; what needs a second factor only if this session has shown one. A key for which the session has not shown the password again ends with a new password and with `endMySessions`.',
       access: 'account',
+      wantsFreshSignIn: true,
       body: bodySchema,
       status: 201,
       answer: createdSchema,
-      errors: ['conflict', 'not_found', 'fresh_sign_in_required'],
-      async handle({ principal, body, audit, created }) {
-        const bySessionAlone = (await freshSignIn.check(principal)) !== 'proven';
+      errors: ['conflict', 'not_found'],
+      async handle({ principal, body, freshness, audit, created }) {
+        const bySessionAlone = freshness !== 'proven';
         const proven = { secondFactor: principal.secondFactor, bySessionAlone };
         return create(principal.accountId!, proven, body, { audit, created }, (id) => `/me/api-keys/${id}`);
       },
@@ -123,14 +122,16 @@ export function apiKeyOperations({ apiKeys, accounts, freshSignIn }: ApiKeyOpera
       description:
         'As for a program that is set up on the server itself. The key cannot do what needs a second factor, unless the admin token makes it.',
       access: 'accounts.manage',
+      wantsFreshSignIn: true,
       params: z.strictObject({ id: z.uuid() }),
       body: bodySchema,
       status: 201,
       answer: createdSchema,
-      errors: ['conflict', 'not_found', 'fresh_sign_in_required'],
-      async handle({ principal, params, body, audit, created }) {
+      errors: ['conflict', 'not_found'],
+      async handle({ principal, params, body, freshness, audit, created }) {
         // It would be a way out of its scopes and past its expiry.
         if (principal.kind === 'api-key') throw new VezaError('forbidden', 'An API key makes no keys.');
+        if (principal.kind === 'gateway') throw new VezaError('forbidden', 'This is for a person who is signed in.');
         const isOwn = principal.accountId === params.id;
         const isServer = principal.kind === 'admin-token';
         const account = await accounts.get(params.id);
@@ -138,7 +139,7 @@ export function apiKeyOperations({ apiKeys, accounts, freshSignIn }: ApiKeyOpera
         if (!isOwn && !isServer && !outranks(principal.role, account.role))
           throw new VezaError('forbidden', 'Only for an account of a lower role: whoever has the key acts as the account.');
         // Who made it has shown his own second factor, and not that of the account.
-        const bySessionAlone = !isServer && (await freshSignIn.check(principal)) !== 'proven';
+        const bySessionAlone = !isServer && freshness !== 'proven';
         const proven = { secondFactor: principal.secondFactor && (isOwn || isServer), bySessionAlone, byServer: isServer };
         return create(params.id, proven, body, { audit, created }, () => `/accounts/${params.id}/api-keys`);
       },

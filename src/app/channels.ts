@@ -296,6 +296,7 @@ export function channelOperations({ channels, sees, reads, live, addresses, rule
       description:
         'The old one stays good for a show that is on air. The new one is good for as long as the account that made it may make one.',
       access: 'channel.stream-key',
+      wantsFreshSignIn: true,
       params: slugParams,
       status: 201,
       answer: z.strictObject({ streamKey: z.string(), ingest: ingestSchema }).meta({ id: 'StreamKey' }),

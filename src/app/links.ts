@@ -31,6 +31,13 @@ const linkBody = z.strictObject({
   }),
 });
 
+/** Within a day it ends by itself, and programs of broadcasters hand out many; a longer one is a right that nobody takes back. */
+const MAX_UNASKED_LINK_S = 86_400;
+const longLived = {
+  when: 'the link is good for more than a day',
+  of: ({ expiresInS }: z.infer<typeof linkBody>) => expiresInS > MAX_UNASKED_LINK_S,
+};
+
 const cookieSchema = z
   .strictObject({
     name: z.string(),
@@ -153,6 +160,7 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
       summary: 'Issues a playback link to a channel for one listener.',
       description: 'The answer has addresses (or a cookie) with which the listener hears the channel until the link expires.',
       access: 'channel.links',
+      wantsFreshSignIn: longLived,
       params: slugParams,
       body: linkBody,
       status: 201,
@@ -183,6 +191,7 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
       path: '/assets/{id}/links',
       summary: 'Issues a playback link to a recording for one listener.',
       access: 'channel.links',
+      wantsFreshSignIn: longLived,
       params: assetParams,
       body: linkBody,
       status: 201,

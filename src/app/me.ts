@@ -173,7 +173,7 @@ export function meOperations({
       method: 'post',
       path: '/me/proof',
       summary: 'Shows the password, or a code of the app, once more.',
-      description: 'For ten minutes this session may make what outlives it: API keys, passkeys, an authenticator app.',
+      description: 'For ten minutes this session may do what is answered `fresh_sign_in_required` otherwise.',
       access: 'account',
       body: z.union([z.strictObject({ password: passwordSchema }), z.strictObject({ code: codeSchema })]),
       status: 204,

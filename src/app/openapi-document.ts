@@ -207,7 +207,7 @@ function described(operation: Operation, components: Components): Json {
       .slice(0, 1)
       .map(([name]) => name),
     summary: operation.summary,
-    description: [operation.description, accessOf(operation)].filter(Boolean).join('\n\n'),
+    description: [operation.description, accessOf(operation), freshSignInOf(operation)].filter(Boolean).join('\n\n'),
     ...(isPermission(access) && { 'x-permission': access, 'x-scope': PERMISSIONS[access].scope }),
     security: access === 'anyone' ? [{}, { token: [] }] : [{ token: [] }],
     parameters: [...parametersOf(params, 'path', components), ...parametersOf(query, 'query', components)],
@@ -221,6 +221,12 @@ function accessOf({ access }: Operation): string {
   if (access === 'account') return 'For a person who is signed in; no API key.';
   const { scope, text } = PERMISSIONS[access];
   return `Needs the permission \`${access}\` (${text}), and of an API key the scope \`${scope}\`.`;
+}
+
+function freshSignInOf({ wantsFreshSignIn: wants }: Operation): string | undefined {
+  if (wants === undefined) return undefined;
+  const where = wants === true ? '' : `Where ${wants.when}: `;
+  return `${where}${where === '' ? 'A' : 'a'} session was signed in within the last ten minutes, or has shown the password or a code again (\`proveMe\`); else 403 \`fresh_sign_in_required\`.`;
 }
 
 /** None at all stands for an empty object, where an empty object will do. */
@@ -257,12 +263,13 @@ const nameIn = ({ $ref }: Json): string => String($ref).split('/').at(-1)!;
 
 /** By status. */
 function problemsOf(operation: Operation): Map<number, ErrorCode[]> {
-  const { access, method, errors, provenByBody } = operation;
+  const { access, method, errors, provenByBody, wantsFreshSignIn } = operation;
   const codes = new Set<ErrorCode>([...ALWAYS, ...UNREAD, 'method_not_allowed', ...errors]);
   // Where none is needed, too: a token that is not good never counts as none.
   if (!provenByBody) codes.add('unauthorized');
   if (access !== 'anyone') codes.add('forbidden');
   if (isPermission(access)) codes.add('second_factor_missing');
+  if (wantsFreshSignIn) codes.add('fresh_sign_in_required');
   if (method !== 'get') for (const code of WITH_BODY) codes.add(code);
   if (isAboutChannel(access)) codes.add('not_found');
   const byStatus = new Map<number, ErrorCode[]>();

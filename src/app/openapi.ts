@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { Freshness } from '../access/accounts/fresh-sign-in.js';
 import type { Channel } from '../access/channels.js';
 import { type ChannelRole, PERMISSIONS, type Permission, type Principal } from '../access/roles.js';
 import { ERROR_CODES, type ErrorCode, VezaError } from '../runtime/errors.js';
@@ -25,6 +26,11 @@ export interface Operation<P = unknown, Q = unknown, B = unknown> {
    * allowed to do; a permission about a channel is judged for the one that `channelOf` names.
    */
   readonly access: 'anyone' | 'account' | Permission;
+  /**
+   * It makes a right that outlives the session, gives somebody one, or takes an account over: a session alone is not enough (`FreshSignIn`). Taking a
+   * right away is never held up. With a body that decides: `of`, and `when` in words. API keys and the admin token are not asked, having no session.
+   */
+  readonly wantsFreshSignIn?: true | { readonly when: string; of(body: B): boolean };
   /**
    * The channel that it is about; that of the path unless given. `isPrivate`: what it is about is not to be known of by those who see the channel
    * alone. Undefined: there is no such thing.
@@ -63,6 +69,8 @@ export interface Call<P = unknown, Q = unknown, B = unknown> {
   /** Of the principal, in `channel`. */
   readonly channelRole: ChannelRole | undefined;
   readonly client: Client;
+  /** Where the operation wants a fresh sign-in, and a session asks. */
+  readonly freshness: Freshness | undefined;
   /** Where what was made is found (`Location`): an address below `/api/v1`, or a whole one. With status 201 each operation says so. */
   created(location: string): void;
   /** What the audit log says beside the operation, the channel and the path; never a secret. */

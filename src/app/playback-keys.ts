@@ -65,6 +65,7 @@ export function playbackKeyOperations(keys: PlaybackKeys): Operation[] {
       summary: 'Shows the keys of playback links themselves.',
       description: 'In the form in which an edge server reads them from a file. They are secret.',
       access: 'service.keys',
+      wantsFreshSignIn: true,
       status: 200,
       answer: z.strictObject({ keys: z.record(z.string(), z.string()) }),
       errors: [],

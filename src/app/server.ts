@@ -335,6 +335,8 @@ function mount(
       const body = checked(operation.body, operation.body && given === undefined ? {} : given, 'body');
       // No resource of the API has a tag, so that only `*` can hold; a 304 would have nothing to name.
       if (conditionOf(ctx.req, undefined) === 'failed') throw preconditionFailed();
+      const asksFresh = principal.kind === 'account' && wantsFreshSignIn(operation, body);
+      const freshness = asksFresh ? await access.freshSignIn.check(principal) : undefined;
       let noted: { target?: string; details?: Readonly<Record<string, unknown>> } | undefined;
       const answer = await operation.handle({
         params,
@@ -342,6 +344,7 @@ function mount(
         body,
         principal,
         client,
+        freshness,
         channelRole: admitted?.channelRole,
         get channel(): Channel {
           if (!admitted) throw new Error(`${operation.id} is not about a channel`);
@@ -377,6 +380,9 @@ function mount(
     },
   );
 }
+
+const wantsFreshSignIn = ({ wantsFreshSignIn: wants }: Operation, body: unknown): boolean =>
+  wants === true || wants?.of(body) === true;
 
 /** Rejects what is no percent-encoded UTF-8: the router would take it as it is written, and `node:querystring` for U+FFFD. */
 function checkEncoding(written: string, where: string): void {

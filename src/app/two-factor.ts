@@ -1,6 +1,5 @@
 import type { AuthenticationResponseJSON, RegistrationResponseJSON } from '@simplewebauthn/server';
 import { z } from 'zod';
-import type { FreshSignIn } from '../access/accounts/fresh-sign-in.js';
 import type { Audit } from '../access/audit.js';
 import { ANONYMOUS, beyondKeys, keyReaches, type Principal, type Role } from '../access/roles.js';
 import { MAX_PASSKEY_NAME_CHARS, type Passkey, type Passkeys } from '../access/second-factor/passkeys.js';
@@ -97,13 +96,12 @@ export interface TwoFactorOperationsOptions {
   accounts: FactorAccounts;
   sessions: FactorSessions;
   limits: FactorLimits;
-  freshSignIn: Pick<FreshSignIn, 'check'>;
   audit: Pick<Audit, 'record'>;
 }
 
 /** The second factor of one's own account, and signing in with a passkey. */
 export function twoFactorOperations(options: TwoFactorOperationsOptions): Operation[] {
-  const { twoFactor, passkeys, accounts, sessions, limits, freshSignIn, audit: log } = options;
+  const { twoFactor, passkeys, accounts, sessions, limits, audit: log } = options;
   const self = async ({ principal }: Pick<Call, 'principal'>) => {
     const account = await accounts.get(principal.accountId!);
     if (!account) throw new VezaError('unauthorized', 'The account is gone.');
@@ -111,7 +109,6 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
   };
   /** Who knows the password alone must not give himself a second factor beside the one that the account has. */
   const provenAsFarAsPossible = async (principal: Principal) => {
-    await freshSignIn.check(principal);
     if (principal.secondFactor) return;
     if ((await twoFactor.isOn(principal.accountId!)) || (await passkeys.count(principal.accountId!)) > 0)
       throw new VezaError('second_factor_missing', 'This account has a second factor: sign in with it, then change it.');
@@ -128,12 +125,13 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       summary: 'Makes a secret for an authenticator app.',
       description: 'It counts once a code of it was confirmed (`confirmTotp`).',
       access: 'account',
+      wantsFreshSignIn: true,
       status: 200,
       answer: z.strictObject({
         secret: z.string().meta({ description: 'Base32, to be typed.' }),
         uri: z.string().meta({ description: '`otpauth:`, to be shown as a QR code.' }),
       }),
-      errors: ['conflict', 'second_factor_missing', 'fresh_sign_in_required'],
+      errors: ['conflict', 'second_factor_missing'],
       async handle(call) {
         const account = await self(call);
         await provenAsFarAsPossible(call.principal);
@@ -147,10 +145,11 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       summary: 'Switches the authenticator app on with its first code.',
       description: 'This session counts as signed in with a second factor from then on; all others end.',
       access: 'account',
+      wantsFreshSignIn: true,
       body: z.strictObject({ code: codeSchema }),
       status: 200,
       answer: z.strictObject({ recoveryCodes: recoveryCodesSchema, ...tokenShape }),
-      errors: ['conflict', 'invalid_credentials', 'rate_limited', 'second_factor_missing', 'fresh_sign_in_required'],
+      errors: ['conflict', 'invalid_credentials', 'rate_limited', 'second_factor_missing'],
       async handle({ principal, body }) {
         await provenAsFarAsPossible(principal);
         const recoveryCodes = await twoFactor.confirm(principal.accountId!, body.code);
@@ -216,9 +215,10 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       summary: 'Gives the options for `navigator.credentials.create`.',
       description: 'Good for 5 minutes, once.',
       access: 'account',
+      wantsFreshSignIn: true,
       status: 200,
       answer: webAuthnOptions,
-      errors: ['conflict', 'second_factor_missing', 'fresh_sign_in_required'],
+      errors: ['conflict', 'second_factor_missing'],
       async handle(call) {
         const account = await self(call);
         await provenAsFarAsPossible(call.principal);
@@ -232,13 +232,14 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       summary: 'Registers a passkey.',
       description: 'With what `navigator.credentials.create` has answered.',
       access: 'account',
+      wantsFreshSignIn: true,
       body: z.strictObject({
         name: text({ max: MAX_PASSKEY_NAME_CHARS, pattern: PATTERNS.song, trimmed: true }),
         response: registrationSchema,
       }),
       status: 201,
       answer: passkeySchema,
-      errors: ['conflict', 'not_found', 'second_factor_missing', 'fresh_sign_in_required'],
+      errors: ['conflict', 'not_found', 'second_factor_missing'],
       async handle({ principal, body, audit, created }) {
         await provenAsFarAsPossible(principal);
         const response = { ...body.response, clientExtensionResults: {} } as RegistrationResponseJSON;
@@ -254,9 +255,10 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       path: '/me/passkeys/{id}',
       summary: 'Deletes a passkey.',
       access: 'account',
+      wantsFreshSignIn: true,
       params: z.strictObject({ id: base64url(1400) }),
       status: 204,
-      errors: ['not_found', 'second_factor_missing', 'fresh_sign_in_required'],
+      errors: ['not_found', 'second_factor_missing'],
       async handle({ principal, params, audit }) {
         await provenAsFarAsPossible(principal);
         audit({ target: `passkey:${params.id.slice(0, 64)}` });
@@ -322,13 +324,18 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       method: 'delete',
       path: '/accounts/{id}/second-factor',
       summary: 'Removes the second factor of an account.',
-      description: 'For people who have lost it: removes app, recovery codes and passkeys, and ends the account’s sessions.',
+      description:
+        'For people who have lost it: removes app, recovery codes and passkeys, and ends the account’s sessions. Not one’s own (`removeTotp`, `deletePasskey`).',
       access: 'accounts.manage',
+      wantsFreshSignIn: true,
       params: z.strictObject({ id: z.uuid() }),
       status: 204,
       errors: ['not_found'],
       async handle({ params, principal, audit }) {
         audit({ target: `account:${params.id}` });
+        // That of whoever asks wants the password and a code: a session must not be enough to be rid of both.
+        if (params.id === principal.accountId)
+          throw new VezaError('forbidden', 'Not your own: remove the app with your password and a code (POST /me/totp/remove).');
         const account = await accounts.get(params.id);
         if (!account) throw new VezaError('not_found', 'There is no such account.');
         if (!keyReaches(principal, account.role)) throw beyondKeys();

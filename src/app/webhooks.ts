@@ -67,6 +67,7 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       summary: `Makes a webhook of ${where}.`,
       description: `It is told of events ${isOfChannel ? 'of this channel' : 'of every channel and of accounts'}. There are at most 20.`,
       access,
+      wantsFreshSignIn: true,
       params: rootParams,
       body: z.strictObject({ url: urlSchema, events: eventsSchema }),
       status: 201,
@@ -99,6 +100,10 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       summary: `Changes a webhook of ${where}.`,
       description: 'Members that are not given stay as they are. Deliveries for a webhook that is turned off wait, for three days.',
       access,
+      wantsFreshSignIn: {
+        when: 'an address or events are given, or it is turned on',
+        of: ({ url, events, active }) => url !== undefined || events !== undefined || active === true,
+      },
       params,
       body: z.strictObject({ url: urlSchema.optional(), events: eventsSchema.optional(), active: z.boolean().optional() }),
       status: 200,
@@ -133,6 +138,7 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       summary: `Makes a new secret for a webhook of ${where}.`,
       description: 'Deliveries are signed with both until the time is up.',
       access,
+      wantsFreshSignIn: true,
       params,
       body: z.strictObject({
         overlapS: z.int().min(0).max(MAX_OVERLAP_S).default(MAX_OVERLAP_S).meta({

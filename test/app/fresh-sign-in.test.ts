@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { FRESH_MS } from '../../src/access/accounts/fresh-sign-in.js';
+import { SCOPES } from '../../src/access/roles.js';
+import type { Operation } from '../../src/app/openapi.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { startApp } from '../support/app.js';
 import { callAs, personOf } from '../support/people.js';
 
 const PASSWORD = 'three quiet herons';
+const HOOK = { url: 'https://example.org/hook', events: ['channel.on_air'] };
 
 test('what outlives a session wants a sign-in of the last ten minutes or the password once more', async (t) => {
   const clock = new FakeClock();
@@ -76,4 +80,101 @@ test('what outlives a session wants a sign-in of the last ten minutes or the pas
   const admin = await personOf(app, 'admin', true);
   for (const slug of ['a-one', 'a-two', 'a-three'])
     assert.equal((await callAs(app, admin.token, 'POST', '/channels', { slug })).status, 201);
+});
+
+/** What each operation that wants a fresh sign-in is asked with; `unasked`: a body with which it does not want one. */
+const BODIES: Readonly<Record<string, { readonly body?: unknown; readonly unasked?: unknown }>> = {
+  createApiKey: { body: { name: 'k', scopes: ['channels:read'] } },
+  createApiKeyFor: { body: { name: 'k', scopes: ['channels:read'] } },
+  beginTotp: {},
+  confirmTotp: { body: { code: '123456' } },
+  beginPasskey: {},
+  createPasskey: {
+    body: {
+      name: 'p',
+      response: { id: 'AA', rawId: 'AA', type: 'public-key', response: { clientDataJSON: 'AA', attestationObject: 'AA' } },
+    },
+  },
+  deletePasskey: {},
+  createAccount: { body: { email: 'invited@example.org', name: 'x', role: 'admin' } },
+  updateAccount: { body: { role: 'admin' } },
+  unbanAccount: {},
+  createAccountLink: {},
+  removeSecondFactor: {},
+  setMember: { body: { role: 'owner' } },
+  addMember: { body: { email: 'somebody@example.org', role: 'host' } },
+  rotateStreamKey: {},
+  createWebhook: { body: HOOK },
+  createChannelWebhook: { body: HOOK },
+  updateWebhook: { body: { url: HOOK.url }, unasked: { active: false } },
+  updateChannelWebhook: { body: { active: true }, unasked: { active: false } },
+  replaceWebhookSecret: { body: {} },
+  replaceChannelWebhookSecret: { body: {} },
+  exportPlaybackKeys: {},
+  issueChannelLink: { body: { expiresInS: 86_401 }, unasked: { expiresInS: 86_400 } },
+  issueAssetLink: { body: { expiresInS: 86_401 }, unasked: {} },
+};
+
+test('each operation that makes what outlives the session refuses an old one, and takes a fresh one, a key and the admin token', async (t) => {
+  const app = await startApp();
+  t.after(() => app.stop());
+  const flagged = app.operations.filter(({ wantsFreshSignIn }) => wantsFreshSignIn !== undefined);
+  assert.deepEqual(flagged.map(({ id }) => id).sort(), Object.keys(BODIES).sort());
+  const page = await readFile('docs/second-factor.md', 'utf8');
+  const table = page.split('## What wants a fresh sign-in')[1]!.split('\nNot asked:')[0]!;
+  const documented = [...table.matchAll(/^\| (`.*?) \|/gm)].flatMap(([, ids]) => [...ids!.matchAll(/`(\w+)`/g)].map(([, id]) => id));
+  assert.deepEqual(documented.sort(), Object.keys(BODIES).sort(), 'docs/second-factor.md');
+
+  const admin = await personOf(app, 'admin', true);
+  const target = await personOf(app, 'listener', false);
+  const { channel } = await app.access.channels.create('radio', { title: 'x', visibility: 'public', recording: true }, admin.id);
+  await app.broadcasts.insert({ id: 'recording', channelId: channel.id, title: 'x', recording: true, startedAtMs: 1e12, firstNumber: 0 });
+  await app.broadcasts.end('recording', { endedAtMs: 1e12 + 9000, durationMs: 9000, lastNumber: 4 });
+  const hook = async (path: string): Promise<string> => {
+    const made = await callAs(app, app.token, 'POST', path, HOOK);
+    assert.equal(made.status, 201, `the admin token is not asked: ${made.text}`);
+    return made.body.webhook.id;
+  };
+  const ofService = await hook('/webhooks');
+  const ofChannel = await hook('/channels/radio/webhooks');
+  const key = await callAs(app, admin.token, 'POST', '/me/api-keys', { name: 'k', scopes: Object.keys(SCOPES) });
+  const pathOf = ({ path }: Operation) =>
+    path
+      .replace('{slug}', 'radio')
+      .replace('{accountId}', target.id)
+      .replace('{webhookId}', path.startsWith('/webhooks') ? ofService : ofChannel)
+      .replace('{id}', path.startsWith('/assets') ? 'recording' : path.startsWith('/me') ? 'abc' : target.id);
+  const state = (column: string, interval: string) =>
+    app.database.query(`update sessions set ${column} = now() + $2::interval where account_id = $1`, [admin.id, interval]);
+  const asked = async (token: string, operation: Operation, body: unknown) =>
+    (await callAs(app, token, operation.method, pathOf(operation), body)).body?.code;
+
+  await state('created_at', '-10 minutes');
+  for (const operation of flagged) {
+    const { body, unasked } = BODIES[operation.id]!;
+    assert.equal(await asked(admin.token, operation, body), 'fresh_sign_in_required', operation.id);
+    if (unasked !== undefined) assert.equal(await asked(admin.token, operation, unasked), undefined, operation.id);
+  }
+  const { rows } = await app.database.query<{ role: string }>('select role from accounts where id = $1', [target.id]);
+  assert.equal(rows[0]!.role, 'listener');
+  const own = `/accounts/${admin.id}/second-factor`;
+  for (const column of ['proven_at', 'created_at']) {
+    for (const operation of flagged) {
+      await app.database.query('update sessions set created_at = now(), proven_at = null, ended_at = null where account_id = $1', [
+        admin.id,
+      ]);
+      if (column === 'proven_at') await state('created_at', '-1 hour');
+      await state(column, '-9 minutes');
+      // What it is answered beside that is told elsewhere; it may be that there is no such passkey.
+      assert.notEqual(await asked(admin.token, operation, BODIES[operation.id]!.body), 'fresh_sign_in_required', operation.id);
+    }
+    const removed = await callAs(app, admin.token, 'DELETE', own);
+    assert.deepEqual([removed.status, removed.body.code], [403, 'forbidden'], 'one’s own second factor, by a fresh session');
+  }
+  for (const operation of flagged)
+    assert.notEqual(
+      await asked(key.body.secret, operation, BODIES[operation.id]!.body),
+      'fresh_sign_in_required',
+      `${operation.id} by a key`,
+    );
 });

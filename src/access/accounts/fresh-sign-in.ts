@@ -6,6 +6,9 @@ import type { Principal } from '../roles.js';
 /** How long after a sign-in, or after the password or a code was shown again, a session may make what outlives it. */
 export const FRESH_MS = 10 * 60_000;
 
+/** `proven`: the password or a code was shown again; `signed-in`: the sign-in itself was a short time ago. */
+export type Freshness = 'proven' | 'signed-in';
+
 export interface FreshSignInOptions {
   readonly database: Database;
   readonly clock: Clock;
@@ -15,7 +18,7 @@ export interface FreshSignInOptions {
 }
 
 /**
- * A session that was stolen must not become a way in that outlives it: API keys, passkeys and authenticator apps are made only by a session that was
+ * A session that was stolen must not become a right that outlives it: what makes one (`Operation.wantsFreshSignIn`) is done only by a session that was
  * signed in a short time ago, or has shown the password or a code again.
  */
 export class FreshSignIn {
@@ -41,8 +44,8 @@ export class FreshSignIn {
     if (rowCount === 0) throw new VezaError('unauthorized', 'The session is over; sign in again.');
   }
 
-  /** Resolves to how it is fresh: `proven` again, or `signed-in` a short time ago. Rejects with `fresh_sign_in_required`. */
-  async check(principal: Principal): Promise<'proven' | 'signed-in'> {
+  /** Rejects with `fresh_sign_in_required`. */
+  async check(principal: Principal): Promise<Freshness> {
     const { database, clock } = this.#options;
     const { rows } = await database.query<{ created_at: Date; proven_at: Date | null }>(
       'select created_at, proven_at from sessions where id = $1',
