@@ -382,6 +382,8 @@ test('every operation with everybody, on a public and a private channel', async 
   for (const operation of ordered) {
     const row = TABLE[operation.id];
     if (!row) continue;
+    // On a slow machine the calls take longer than a sign-in is fresh.
+    await database.query('update sessions set created_at = now()');
     for (const name of isAboutChannel(operation) ? ['public', 'private'] : ['none']) {
       for (const asking of everyone) {
         const token = await asking.token();
