@@ -381,8 +381,7 @@ function mount(
   );
 }
 
-const wantsFreshSignIn = ({ wantsFreshSignIn: wants }: Operation, body: unknown): boolean =>
-  wants === true || wants?.of(body) === true;
+const wantsFreshSignIn = ({ wantsFreshSignIn: wants }: Operation, body: unknown): boolean => wants === true || wants?.of(body) === true;
 
 /** Rejects what is no percent-encoded UTF-8: the router would take it as it is written, and `node:querystring` for U+FFFD. */
 function checkEncoding(written: string, where: string): void {
