@@ -5,6 +5,7 @@ import {
   type Append,
   type AppendOutcome,
   type AppendRules,
+  type Barred,
   checkAppend,
   checkBar,
   checkEntry,
@@ -54,7 +55,7 @@ export class MemoryRoomLog implements RoomLog {
   readonly #waiting = new Set<Room>();
   readonly #followers = new Map<string, Set<Follower>>();
   /** Of a room and an account, until when; kept when the room is dropped or begun anew. */
-  readonly #bars = new Map<string, number>();
+  readonly #bars = new Map<string, { readonly untilMs: number; readonly why: Barred }>();
   readonly #untold: { roomId: string; epoch: number; entry: LogEntry }[] = [];
   #telling = false;
   #bytes = 0;
@@ -84,7 +85,8 @@ export class MemoryRoomLog implements RoomLog {
     room.forget(nowMs);
     const known = key === undefined ? undefined : room.keys.get(key);
     if (known) return { kind: 'duplicate', epoch, ...known };
-    if (rules && (this.#bars.get(barOf(roomId, rules.userId)) ?? 0) > nowMs) return { kind: 'barred' };
+    const bar = rules && this.#bars.get(barOf(roomId, rules.userId));
+    if (bar && bar.untilMs > nowMs) return { kind: 'barred', why: bar.why };
     if (room.head - room.archived >= MAX_UNARCHIVED) return { kind: 'busy' };
     const refused = rules && room.refuses(rules, nowMs);
     if (refused) return refused;
@@ -180,12 +182,12 @@ export class MemoryRoomLog implements RoomLog {
     this.#count(room);
   }
 
-  async bar(roomId: string, userId: string, forMs: number): Promise<void> {
+  async bar(roomId: string, userId: string, forMs: number, why: Barred): Promise<void> {
     checkBar(roomId, userId, forMs);
     this.#mustRun();
     const nowMs = this.#nowMs();
-    for (const [bar, untilMs] of this.#bars) if (untilMs <= nowMs) this.#bars.delete(bar);
-    if (forMs > 0) this.#bars.set(barOf(roomId, userId), nowMs + forMs);
+    for (const [bar, { untilMs }] of this.#bars) if (untilMs <= nowMs) this.#bars.delete(bar);
+    if (forMs > 0) this.#bars.set(barOf(roomId, userId), { untilMs: nowMs + forMs, why });
     else this.#bars.delete(barOf(roomId, userId));
   }
 

@@ -6,6 +6,7 @@ import { crc16, type RedisNode, RedisNodes } from './redis-nodes.js';
 import {
   type Append,
   type AppendOutcome,
+  type Barred,
   checkAppend,
   checkBar,
   checkEntry,
@@ -94,14 +95,14 @@ export class RedisRoomLog implements RoomLog {
     const keys = [...room.memories, ...own];
     const args = [room.id, this.#shiftMs(), epoch, textOf(type, key, payload), key];
     if (rules) args.push(rules.perS, rules.burst, rules.roomPerS, rules.slowMs, rules.uniqueHash ?? '');
-    let answer: [string, number, number];
+    let answer: [kind: string, first: number, second: number, why?: Barred];
     try {
-      answer = (await this.#run(APPEND, room.slot, keys, args)) as [string, number, number];
+      answer = (await this.#run(APPEND, room.slot, keys, args)) as typeof answer;
     } catch (error) {
       if (error instanceof VezaError && messageOf(error.cause).startsWith('OOM')) return { kind: 'busy' };
       throw error;
     }
-    const [kind, first, second] = answer;
+    const [kind, first, second, why = 'banned'] = answer;
     switch (kind) {
       case 'appended':
       case 'duplicate':
@@ -111,8 +112,9 @@ export class RedisRoomLog implements RoomLog {
       case 'rate_limited':
         return { kind: 'refused', code: kind, retryMs: first };
       case 'busy':
-      case 'barred':
         return { kind };
+      case 'barred':
+        return { kind, why };
       default:
         return { kind: 'reopen' };
     }
@@ -194,10 +196,10 @@ export class RedisRoomLog implements RoomLog {
     await this.#run(ERASE, room.slot, room.held, [epoch, offset, type, payload]);
   }
 
-  async bar(roomId: string, userId: string, forMs: number): Promise<void> {
+  async bar(roomId: string, userId: string, forMs: number, why: Barred): Promise<void> {
     checkBar(roomId, userId, forMs);
     const room = keysOf(roomId);
-    await this.#run(BAR, room.slot, [barOf(room, userId)], [this.#shiftMs(), forMs]);
+    await this.#run(BAR, room.slot, [barOf(room, userId)], [this.#shiftMs(), forMs, why]);
   }
 
   async follow(roomId: string, follower: Follower): Promise<Following> {

@@ -10,7 +10,7 @@ import { IDLE_MS, KEPT, KEY_MS, MAX_UNARCHIVED, UNIQUE_HASHES, UNIQUE_MS } from 
  * - `:k`, `:kp` keys, `:q`, `:qp` texts of unique mode → when: one is filled while the one before it fades;
  * - `:a` offsets that are archived above one that is not;
  * - `:u:` and an account: its tokens and when; it goes when it no longer matters,
- * - `:b:` and an account: until when it is barred.
+ * - `:b:` and an account: until when it is barred, and why where that is no ban.
  *
  * An entry is `time type key payload`; published it has `epoch offset ` before it. Rooms share their slot with one in 256 of all others, and
  * with a sorted set of those in which something waits to be archived: so that it is kept in the same step.
@@ -69,7 +69,11 @@ if key ~= '' then
   end
 end
 
-if ARGV[6] and tonumber(redis.call('GET', KEYS[9]) or 0) > now then return {'barred'} end
+local bar = ARGV[6] and redis.call('GET', KEYS[9])
+if bar then
+  local untilMs, why = string.match(bar, '^(%d+) ?(%S*)')
+  if tonumber(untilMs) > now then return {'barred', 0, 0, why ~= '' and why or 'banned'} end
+end
 local head, archived = tonumber(room[3]), tonumber(room[4])
 if head - archived >= ${MAX_UNARCHIVED} then return {'busy'} end
 
@@ -264,12 +268,14 @@ return 1
 `,
 );
 
-/** KEYS :b:. ARGV shift, for how long in ms. */
+/** KEYS :b:. ARGV shift, for how long in ms, why. A ban is a number alone, which processes of an older version read. */
 export const BAR = script(
   '',
   `
 local forMs = tonumber(ARGV[2])
-if forMs > 0 then redis.call('SET', KEYS[1], string.format('%.0f', time(ARGV[1]) + forMs), 'PX', forMs)
+if forMs > 0 then
+  local why = ARGV[3] == 'banned' and '' or ' ' .. ARGV[3]
+  redis.call('SET', KEYS[1], string.format('%.0f', time(ARGV[1]) + forMs) .. why, 'PX', forMs)
 else redis.call('DEL', KEYS[1]) end
 return 1
 `,

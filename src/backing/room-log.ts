@@ -42,9 +42,9 @@ export interface RoomLog {
   erase(roomId: string, epoch: number, offset: number, type: string, payload: string): Promise<void>;
   /**
    * Bars an account from the room: once this has resolved, no append under its rules is taken for `forMs`, whichever process asks, also one that has
-   * not heard of a ban yet. 0 lifts it. An append under a key that is known is a duplicate all the same.
+   * not heard of a ban or timeout yet. 0 lifts it; another replaces it. An append under a key that is known is a duplicate all the same.
    */
-  bar(roomId: string, userId: string, forMs: number): Promise<void>;
+  bar(roomId: string, userId: string, forMs: number, why: Barred): Promise<void>;
   /**
    * Calls back with each entry appended from now on by any process, in order but possibly with holes or twice (a link was lost): the caller compares
    * offsets and reads what is missing. `onRestored` is called after each time the subscription had to be made again. Resolves when it follows;
@@ -84,11 +84,13 @@ export interface AppendRules {
   readonly uniqueHash?: string | undefined;
 }
 
+export type Barred = 'banned' | 'timed_out';
+
 export type AppendOutcome =
   | { readonly kind: 'appended' | 'duplicate'; readonly epoch: number; readonly offset: number; readonly atMs: number }
   | { readonly kind: 'refused'; readonly code: 'rate_limited' | 'slow_mode' | 'not_unique'; readonly retryMs: number }
   /** See `bar`. Nothing was written. */
-  | { readonly kind: 'barred' }
+  | { readonly kind: 'barred'; readonly why: Barred }
   /** The log does not hold the room under this epoch: it has lost it, or another process has opened a newer one. Nothing was written. */
   | { readonly kind: 'reopen' }
   /** `MAX_UNARCHIVED` entries wait to be archived, or the log's memory is full. Nothing was written. */

@@ -19,13 +19,13 @@ export interface DeletionsOptions {
   readonly pins: Pins;
   readonly news: RoomNews;
   readonly rules: Pick<RoomRules, 'reread'>;
-  readonly sanctions: Pick<Sanctions, 'banOf'>;
+  readonly sanctions: Pick<Sanctions, 'banOf' | 'timeoutOf'>;
   readonly withRoom: <T>(roomId: string, work: (room: ErasingRoom) => Promise<T>) => Promise<T>;
 }
 
 /** Deleted by one entry. */
 const MAX_MIDS = 100;
-/** Until every process that reaches the database has long heard of a ban. */
+/** Until every process that reaches the database has long heard of a ban or a timeout. */
 const BAR_MS = 60_000;
 
 /**
@@ -87,30 +87,30 @@ export class Deletions {
   }
 
   /**
-   * Sets the log to what is in force: nothing of somebody who is banned is taken from now on, in no process, though some may not have heard of it yet
-   * and messages may be on their way. Rejects with `unavailable`; then no message is taken of anybody.
+   * Sets the log to what is in force: nothing of somebody who is banned or has a timeout is taken from now on, in no process, though some may not have
+   * heard of it yet and messages may be on their way. Rejects with `unavailable`; then no message is taken of anybody.
    */
-  async barBanned(roomId: string, userId: string): Promise<void> {
+  async barSanctioned(roomId: string, userId: string): Promise<void> {
     const { sanctions, clock, withRoom } = this.#options;
     const wanted = async () => {
       const ban = await sanctions.banOf(roomId, userId);
-      if (!ban || ban.isShadow) return 0;
-      return Math.max(0, Math.ceil(Math.min(BAR_MS, (ban.untilMs ?? Number.POSITIVE_INFINITY) - clock.wallMs())));
+      if (ban && !ban.isShadow) return { why: 'banned', untilMs: ban.untilMs ?? Number.POSITIVE_INFINITY } as const;
+      return { why: 'timed_out', untilMs: (await sanctions.timeoutOf(roomId, userId))?.untilMs ?? 0 } as const;
     };
     await withRoom(roomId, async (room) => {
-      // Somebody may lift the ban while the log is told of it, and the other way round: whoever is told last has to be right.
-      for (let forMs = await wanted(), isOther = true; isOther; ) {
-        await room.bar(userId, forMs);
+      // Somebody may lift or shorten it while the log is told of it, and the other way round: whoever is told last has to be right.
+      for (let last = await wanted(), isOther = true; isOther; ) {
+        await room.bar(userId, Math.max(0, Math.ceil(Math.min(BAR_MS, last.untilMs - clock.wallMs()))), last.why);
         const now = await wanted();
-        isOther = now > 0 !== forMs > 0;
-        forMs = now;
+        isOther = now.why !== last.why || now.untilMs !== last.untilMs;
+        last = now;
       }
     });
   }
 
   /** Of an account that is deleted: nobody asks for it to be let in again. */
   async barDeleted(roomId: string, userId: string): Promise<void> {
-    await this.#options.withRoom(roomId, (room) => room.bar(userId, BAR_MS));
+    await this.#options.withRoom(roomId, (room) => room.bar(userId, BAR_MS, 'banned'));
   }
 
   async #afterwards(roomId: string, by: NewsAuthor): Promise<void> {

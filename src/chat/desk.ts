@@ -313,7 +313,7 @@ export class Desk {
       }
       await this.#acts.record(connection, room, moderator, action.action, user.id, details);
     });
-    if (action.action === 'ban' || action.action === 'shadowBan' || action.action === 'unban') await this.#bar(room, user.id);
+    if (action.action !== 'warn') await this.#bar(room, user.id);
     await this.rules.reread(room.id);
     if (action.action === 'ban' && action.purge === true) await this.#deletions.deleteAllOf(room.id, moderator, user.id);
     if (isUntold) return {};
@@ -354,10 +354,10 @@ export class Desk {
     return find();
   }
 
-  /** The ban is in force whether or not the log could be told: while it is away nobody is heard, and every process knows of it in a moment. */
+  /** The ban or timeout is in force whether or not the log could be told: while it is away nobody is heard, and every process knows of it in a moment. */
   async #bar(room: RoomInfo, userId: string): Promise<void> {
-    await this.#deletions.barBanned(room.id, userId).catch((error) => {
-      this.#options.log.warn({ room: room.id, error: messageOf(error) }, 'the log of a chat room was not told of a ban');
+    await this.#deletions.barSanctioned(room.id, userId).catch((error) => {
+      this.#options.log.warn({ room: room.id, error: messageOf(error) }, 'the log of a chat room was not told of a ban or timeout');
     });
   }
 

@@ -35,7 +35,8 @@ export class HeldMessages implements Held {
     const { outcome, reason, other } = await this.#hold(this.#database, message, undefined);
     switch (outcome) {
       case 'banned':
-        return { kind: 'banned' };
+      case 'timed_out':
+        return { kind: outcome };
       case 'denied':
         return { kind: 'denied', reason: reason ?? undefined };
       case 'approved':
@@ -60,7 +61,7 @@ export class HeldMessages implements Held {
     instead: string,
   ): Promise<'held' | 'waiting' | 'gone' | 'full' | 'decided'> {
     const { outcome } = await this.#hold(connection, message, instead);
-    return outcome === 'approved' || outcome === 'denied' || outcome === 'banned' ? 'decided' : outcome;
+    return outcome === 'approved' || outcome === 'denied' || outcome === 'banned' || outcome === 'timed_out' ? 'decided' : outcome;
   }
 
   async #hold(
@@ -171,7 +172,7 @@ export class HeldMessages implements Held {
 }
 
 interface HoldRow {
-  outcome: 'held' | 'waiting' | 'approved' | 'denied' | 'banned' | 'full' | 'gone';
+  outcome: 'held' | 'waiting' | 'approved' | 'denied' | 'banned' | 'timed_out' | 'full' | 'gone';
   reason: string | null;
   other: number | null;
 }

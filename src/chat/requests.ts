@@ -27,7 +27,7 @@ import {
   type Range,
   type React,
 } from './protocol.js';
-import type { Author, PageQuery, Resumption, Room, RoomInfo } from './room.js';
+import { type Author, type PageQuery, type Resumption, type Room, type RoomInfo, TIMED_OUT_REASON } from './room.js';
 import { publicPart } from './settings.js';
 
 export interface RequestsOptions {
@@ -260,7 +260,7 @@ export class Requests {
     if (!person) throw new Refused('unauthorized', 'Sign in to react.');
     if (!person.mayWrite) throw new Refused('forbidden', 'This API key only reads; make one with the scope "moderate".');
     if (this.#options.rules.timeoutOf(membership.hub.id, person.id, this.#options.clock.wallMs()) !== undefined)
-      throw new Refused('forbidden', 'A moderator has given you a timeout.');
+      throw new Refused('forbidden', TIMED_OUT_REASON);
     await membership.hub.room.react(person.id, mid, emoji, on);
     connection.send(ok(id));
   }

@@ -161,11 +161,6 @@ export class RoomSweeper {
            and not exists (select from broadcasts b where b.channel_id = s.channel_id and b.recording
              and b.started_at <= m.created_at and (b.ended_at is null or b.ended_at >= m.created_at))
            and not exists (select from room_pins p where p.room_id = m.room_id and p.mid = m.mid)
-         returning m.room_id, m.mid
-       ), counts as (
-         delete from reaction_counts c using gone where c.room_id = gone.room_id and c.mid = gone.mid
-       ), reacted as (
-         delete from reactions x using gone where x.room_id = gone.room_id and x.mid = gone.mid
        ) select id, version, up_to, up_to = floor as is_last from seen`,
       [roomIds, DELETE_ROWS],
     );

@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import type { AppendOutcome, LogEntry, RoomLog } from '../backing/room-log.js';
+import type { AppendOutcome, Barred, LogEntry, RoomLog } from '../backing/room-log.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
@@ -20,6 +20,7 @@ import {
   type Publish,
   type Rules,
   type Said,
+  TIMED_OUT_REASON,
 } from './room.js';
 import type { RoomReader } from './room-reader.js';
 
@@ -92,6 +93,7 @@ export class RoomWriter {
         if (before) return before;
         const holding = await held.hold({ roomId: id, mid, key, author, body, saidAtMs: Math.trunc(nowMs), reason: verdict.reason });
         if (holding.kind === 'banned') return refuse('banned', BANNED_REASON);
+        if (holding.kind === 'timed_out') return refuse('timed_out', TIMED_OUT_REASON);
         if (holding.kind === 'denied') return refuse('denied', holding.reason ?? 'A moderator has not let this through.');
         return holding.kind === 'approved' && holding.offset !== undefined ? this.#again(mid, holding.offset) : { kind: 'held', mid };
       }
@@ -119,7 +121,7 @@ export class RoomWriter {
         case 'busy':
           return refuse('busy', 'The room takes no more at this moment. Send it again.', BUSY_RETRY_MS);
         case 'barred':
-          return refuse('banned', BANNED_REASON);
+          return refuse(appended.why, appended.why === 'banned' ? BANNED_REASON : TIMED_OUT_REASON);
         case 'refused':
           return appended.code === 'not_unique'
             ? refuse(appended.code, 'This was said in this room already.')
@@ -172,8 +174,8 @@ export class RoomWriter {
     return this.#delete({ offsets: [...offsets.values()] }, { mids: [...offsets.keys()], by: { id: by.id, name: by.name } });
   }
 
-  async bar(userId: string, forMs: number): Promise<void> {
-    await this.#options.roomLog.bar(this.#reader.id, userId, Math.ceil(forMs));
+  async bar(userId: string, forMs: number, why: Barred): Promise<void> {
+    await this.#options.roomLog.bar(this.#reader.id, userId, Math.ceil(forMs), why);
   }
 
   async stored(mid?: string): Promise<void> {

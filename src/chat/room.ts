@@ -1,3 +1,4 @@
+import type { Barred } from '../backing/room-log.js';
 import type { Frame } from './frame.js';
 
 /**
@@ -178,10 +179,10 @@ export interface Room {
   erase(what: Erasure, by: { readonly id: string; readonly name: string }): Promise<Said | undefined>;
 
   /**
-   * From then on nothing of this account is taken here for `forMs`, whichever process it is said in, and whatever is on its way to the log: a ban is known
-   * to all processes only a moment later. 0 lifts it.
+   * From then on nothing of this account is taken here for `forMs`, whichever process it is said in, and whatever is on its way to the log: a ban or a
+   * timeout is known to all processes only a moment later. 0 lifts it.
    */
-  bar(userId: string, forMs: number): Promise<void>;
+  bar(userId: string, forMs: number, why: Barred): Promise<void>;
   /** Resolves when PostgreSQL has the message, if there is one, or all that was said so far: what is in the log alone is stored now. Rejects with `unavailable`. */
   stored(mid?: string): Promise<void>;
   /** Resolves when it is stored. Told to members as absolute counts, at most once a second. */
@@ -198,6 +199,7 @@ export interface Room {
 export type Reactions = Readonly<Record<string, Readonly<Record<string, number>>>>;
 
 export const BANNED_REASON = 'You are banned from this chat. You may appeal once.';
+export const TIMED_OUT_REASON = 'A moderator has given you a timeout.';
 
 export interface Refusal {
   readonly code: string;
@@ -253,7 +255,9 @@ export type Holding =
   /** It was approved before, and is in the room at this place; undefined: it is on its way there. */
   | { readonly kind: 'approved'; readonly offset: number | undefined }
   /** Its author is banned. */
-  | { readonly kind: 'banned' };
+  | { readonly kind: 'banned' }
+  /** He has a timeout. */
+  | { readonly kind: 'timed_out' };
 
 /** Messages that wait for a moderator. Handed in. */
 export interface Held {

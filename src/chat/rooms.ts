@@ -183,14 +183,7 @@ export class Rooms {
 
   /** All reactions of this account, in any room. Twice is harmless. Rejects with `unavailable`. */
   async eraseReactions(userId: string): Promise<void> {
-    await this.#options.database.query(
-      `with gone as (delete from reactions where user_id = $1 returning room_id, mid), changed as (select distinct room_id, mid from gone)
-       update reaction_counts c set changed_at = now(), counts = coalesce(
-         (select jsonb_object_agg(x.emoji, x.n) from (select r.emoji, count(*) as n from reactions r
-            where r.room_id = c.room_id and r.mid = c.mid and r.user_id <> $1 group by r.emoji) x), '{}')
-       from changed where c.room_id = changed.room_id and c.mid = changed.mid`,
-      [userId],
-    );
+    await this.#options.database.query('select chat_erase_reactions($1)', [userId]);
   }
 
   /** Everything of a room that is there, in order, read from PostgreSQL as it is asked for. */
@@ -408,7 +401,7 @@ class OpenRoom implements Room {
   approve: Room['approve'] = (held) => this.#writer.approve(held);
   act: Room['act'] = (entry) => this.#writer.act(entry);
   erase: Room['erase'] = (what, by) => this.#writer.erase(what, by);
-  bar: Room['bar'] = (userId, forMs) => this.#writer.bar(userId, forMs);
+  bar: Room['bar'] = (userId, forMs, why) => this.#writer.bar(userId, forMs, why);
   stored: Room['stored'] = (mid) => this.#writer.stored(mid);
   react: Room['react'] = (userId, mid, emoji, on) => this.#reactions.react(this.id, userId, mid, emoji, on);
   reactions: Room['reactions'] = (mids) => this.#reactions.counts(this.id, mids);

@@ -51,6 +51,35 @@ test('whoever has written a moment ago in another process can be timed out, warn
   }
 });
 
+test('once a timeout is answered, another process takes nothing of him, though it has not heard of it', async () => {
+  const [one, two] = world.processes;
+  const roomId = await makeRoom(world.database);
+  for (const { desk } of world.processes) await desk.rules.open(roomId);
+  const info = (await one.rooms.open(roomId)).info;
+  const scene = { info, victim: `victim-${randomUUID()}` };
+  await say(one, scene, 'first');
+  const codeOf = async (text: string) => {
+    // As it is before the other process has told this one.
+    const { allows } = one.desk.rules;
+    one.desk.rules.allows = () => undefined;
+    try {
+      const outcome = await say(one, scene, text);
+      return outcome.kind === 'refused' ? outcome.code : outcome.kind;
+    } finally {
+      one.desk.rules.allows = allows;
+    }
+  };
+  await two.desk.moderate(info, MODERATOR, { action: 'timeout', user: scene.victim, seconds: 60 });
+  assert.deepEqual([await codeOf('late'), await codeOf('hold late')], ['timed_out', 'timed_out']);
+  await two.desk.moderate(info, MODERATOR, { action: 'untimeout', user: scene.victim });
+  assert.deepEqual([await codeOf('later'), await codeOf('hold later')], ['published', 'held']);
+  await two.desk.moderate(info, MODERATOR, { action: 'timeout', user: scene.victim, seconds: 60 });
+  await two.desk.moderate(info, MODERATOR, { action: 'ban', user: scene.victim });
+  assert.equal(await codeOf('last'), 'banned');
+  await two.desk.moderate(info, MODERATOR, { action: 'unban', user: scene.victim });
+  assert.equal(await codeOf('last'), 'timed_out', 'the timeout runs still');
+});
+
 test('a held message that is sent again is answered by what was decided about it', async () => {
   const [one, two] = world.processes;
   const roomId = await makeRoom(world.database);

@@ -46,6 +46,8 @@ const ACTS: Readonly<Record<string, (process: ChatProcess, scene: Scene) => Prom
   unpin: moderate(() => ({ action: 'pin', mid: null })),
   delete: moderate(({ said }) => ({ action: 'delete', mid: said })),
   ban: moderate(({ victim }) => ({ action: 'ban', user: victim, purge: true })),
+  timeout: moderate(({ victim }) => ({ action: 'timeout', user: victim, seconds: 600 })),
+  react: ({ rooms }, { info, said }) => rooms.withRoom(info.id, (room) => room.react(`fan-${randomUUID()}`, said, '👍', true)),
   unban: moderate(({ victim }) => ({ action: 'unban', user: victim })),
   purge: moderate(({ victim }) => ({ action: 'purge', user: victim })),
   erase: async ({ desk }, { victim, info }) => {
@@ -146,6 +148,14 @@ async function check(names: readonly string[], { info, victim, said, members, ta
   if (decided === 'denied') isNowhere('hold old');
   if (pins[0] !== null) assert.equal(exported.find(({ mid, type }) => mid === said && type === 'msg')?.mid, said);
 
+  const { rows: reacted } = await database.query(
+    `select mid from reactions x where room_id = $1 and not exists (select from messages m where m.room_id = x.room_id and m.mid = x.mid and m.type = 'msg')
+     union select mid from reaction_counts x
+       where room_id = $1 and not exists (select from messages m where m.room_id = x.room_id and m.mid = x.mid and m.type = 'msg')`,
+    [info.id],
+  );
+  assert.deepEqual(reacted, [], 'reactions go with their message');
+
   const isBanned = (await processes[0].desk.sanctions.banOf(info.id, victim)) !== undefined;
   assert.equal(isBanned, isDone('ban') && (await wasLastBanned(info.id, victim)));
   for (const [index, process] of processes.entries()) {
@@ -155,6 +165,7 @@ async function check(names: readonly string[], { info, victim, said, members, ta
     assert.equal(again.code ?? again.t, isBanned ? 'banned' : 'joined', 'and with another tab he is as he is');
     const outcome = await say(process, { info, victim }, `after ${index}`);
     if (isBanned) assert.equal(outcome.kind === 'refused' && outcome.code, 'banned');
+    else if (isDone('timeout')) assert.equal(outcome.kind === 'refused' && outcome.code, 'timed_out');
     else if (!isDone('erase', 'slow')) assert.equal(outcome.kind, 'published');
   }
 }

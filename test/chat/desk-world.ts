@@ -17,7 +17,7 @@ export class ToldList implements ToldRoom {
   readonly approved: HeldMessage[] = [];
   readonly recents = new Map<string, string>();
   failure: Error | undefined;
-  readonly barred: { userId: string; forMs: number }[] = [];
+  readonly barred: { userId: string; forMs: number; why: string }[] = [];
   /** What the archive does with a deletion. */
   onErase: (what: Erasure) => Promise<void> = async () => undefined;
   #offset = 100;
@@ -41,9 +41,9 @@ export class ToldList implements ToldRoom {
   async stored() {
     if (this.failure) throw this.failure;
   }
-  async bar(userId: string, forMs: number) {
+  async bar(userId: string, forMs: number, why: string) {
     if (this.failure) throw this.failure;
-    this.barred.push({ userId, forMs });
+    this.barred.push({ userId, forMs, why });
   }
   recent(mid: string) {
     const userId = this.recents.get(mid);

@@ -299,21 +299,27 @@ export function roomLogContract(name: string, make: () => Promise<RoomLogWorld>)
       const userId = 'issuer:a: b\u{1f600}';
       const rules = { ...EASY, userId };
       offsetOf(await say({ rules, key: 'before' }));
-      await log.bar(roomId, userId, 60_000);
+      await log.bar(roomId, userId, 60_000, 'banned');
       for (const process of [log, other])
-        assert.deepEqual(await process.append({ roomId, epoch: 1, type: 'msg', payload: '{}', rules }), { kind: 'barred' });
+        assert.deepEqual(await process.append({ roomId, epoch: 1, type: 'msg', payload: '{}', rules }), { kind: 'barred', why: 'banned' });
+      await log.bar(roomId, userId, 60_000, 'timed_out');
+      for (const process of [log, other])
+        assert.deepEqual(await process.append({ roomId, epoch: 1, type: 'msg', payload: '{}', rules }), {
+          kind: 'barred',
+          why: 'timed_out',
+        });
       assert.equal((await say({ rules, key: 'before' })).kind, 'duplicate');
       offsetOf(await say({ rules: EASY }));
       offsetOf(await say());
-      await other.bar(roomId, userId, 0);
+      await other.bar(roomId, userId, 0, 'timed_out');
       offsetOf(await say({ rules }));
-      await other.bar(roomId, userId, 60_000);
+      await other.bar(roomId, userId, 60_000, 'timed_out');
       assert.ok(await log.open({ roomId, epoch: 2, head: 10, atMs: 0, entries: [] }));
       const again = () => log.append({ roomId, epoch: 2, type: 'msg', payload: '{}', rules });
       assert.equal((await again()).kind, 'barred', 'also when the room is begun anew');
       (await world()).passTime(60_001);
       assert.equal(offsetOf(await again()), 11);
-      await assert.rejects(log.bar(roomId, '', 1), RangeError);
+      await assert.rejects(log.bar(roomId, '', 1, 'banned'), RangeError);
     });
 
     test('another epoch writes nothing and says reopen', async () => {

@@ -168,7 +168,7 @@ export class FaultyLink implements RoomLog {
   unarchived = (olderThanMs: number, limit: number) => this.#pass(() => this.#server.inner.unarchived(olderThanMs, limit));
   erase = (roomId: string, epoch: number, offset: number, type: string, payload: string) =>
     this.#pass(() => this.#server.inner.erase(roomId, epoch, offset, type, payload));
-  bar = (roomId: string, userId: string, forMs: number) => this.#pass(() => this.#server.inner.bar(roomId, userId, forMs));
+  bar: RoomLog['bar'] = (roomId, userId, forMs, why) => this.#pass(() => this.#server.inner.bar(roomId, userId, forMs, why));
   remove = (roomId: string) => this.#pass(() => this.#server.inner.remove(roomId));
 
   async follow(roomId: string, follower: Follower): Promise<Following> {

@@ -9,6 +9,7 @@ import { endedRights } from './0008-ended-rights.js';
 import { chatCrossingActs } from './0009-chat-crossing-acts.js';
 import { freshSignIn } from './0010-fresh-sign-in.js';
 import { endedLinks } from './0011-ended-links.js';
+import { moreCrossingActs } from './0012-more-crossing-acts.js';
 
 /**
  * In order, each once, in one transaction together. One that has been released is never changed: what comes after it is
@@ -26,4 +27,5 @@ export const MIGRATIONS: readonly { readonly name: string; readonly sql: string 
   { name: '0009-chat-crossing-acts', sql: chatCrossingActs },
   { name: '0010-fresh-sign-in', sql: freshSignIn },
   { name: '0011-ended-links', sql: endedLinks },
+  { name: '0012-more-crossing-acts', sql: moreCrossingActs },
 ];
