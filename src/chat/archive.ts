@@ -3,7 +3,7 @@ import { type LogEntry, MAX_UNARCHIVED } from '../backing/room-log.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
-import { delOf, factsOf } from './frame.js';
+import { delOf, type EntryFacts, goneOf, readableFacts } from './frame.js';
 
 /** What waits here for PostgreSQL; the log says `busy` at the same number for a room. */
 export const MAX_PENDING_BYTES = 64 * 1024 * 1024;
@@ -39,6 +39,7 @@ export interface ArchiveOptions {
 
 interface Pending {
   readonly entry: ArchiveEntry;
+  readonly facts: EntryFacts;
   readonly bytes: number;
   readonly done: (stored: Stored) => void;
 }
@@ -61,6 +62,7 @@ export class Archive {
   /** 1 while a defect in some entry is looked for. */
   #batchEntries = MAX_BATCH_ENTRIES;
   #stopping = false;
+  #refused = 0;
 
   constructor(options: ArchiveOptions) {
     this.#options = options;
@@ -78,6 +80,11 @@ export class Archive {
     return this.#bytes;
   }
 
+  /** Entries whose payload was none. */
+  get refused(): number {
+    return this.#refused;
+  }
+
   /** Whether PostgreSQL is away, as far as is known. */
   get isAway(): boolean {
     return this.#retryMs > 0;
@@ -87,13 +94,30 @@ export class Archive {
     return this.#bytes < this.#maxBytes && (this.#waiting.get(roomId) ?? 0) < MAX_UNARCHIVED;
   }
 
-  /** Resolves when it is decided; never rejects. The same entry may be given twice, and by several processes. */
-  commit(entry: ArchiveEntry): Promise<Stored> {
+  /**
+   * Resolves when it is decided; never rejects. The same entry may be given twice, and by several processes. One that cannot be read, out of a log
+   * that was damaged, is refused alone: its place is stored as erased, unless PostgreSQL has what was there, and it is answered as of an epoch that ended.
+   */
+  async commit(entry: ArchiveEntry): Promise<Stored> {
+    const facts = readableFacts(entry);
+    if (facts) return this.#enqueue(entry, facts);
+    const { roomId, epoch, offset, type } = entry;
+    this.#refused++;
+    this.#options.log.error(
+      { room: roomId, offset, type, refused: this.#refused },
+      'an entry of a chat room cannot be read; its place is stored as erased',
+    );
+    const gone = goneOf(offset, this.#options.clock.wallMs());
+    await this.#enqueue({ ...gone, roomId, epoch }, readableFacts(gone)!);
+    return { kind: 'fenced' };
+  }
+
+  #enqueue(entry: ArchiveEntry, facts: EntryFacts): Promise<Stored> {
     return new Promise((done) => {
       const bytes = ENTRY_BYTES + 2 * entry.payload.length;
       this.#bytes += bytes;
       this.#waiting.set(entry.roomId, (this.#waiting.get(entry.roomId) ?? 0) + 1);
-      this.#queue.push({ entry, bytes, done });
+      this.#queue.push({ entry, facts, bytes, done });
       this.#schedule(BATCH_MS);
     });
   }
@@ -130,7 +154,7 @@ export class Archive {
     }
     let rows: { n: number; outcome: string; other: number | null }[];
     try {
-      rows = await this.#insert(batch.map(({ entry }) => entry));
+      rows = await this.#insert(batch);
     } catch (error) {
       this.#failed(batch, error);
       return;
@@ -177,7 +201,8 @@ export class Archive {
       const [pending] = this.#queue.splice(0, 1);
       const { roomId, offset, type } = pending!.entry;
       log.error({ room: roomId, offset, type, error: messageOf(error) }, 'an entry cannot be stored; it is stored as erased');
-      this.#queue.unshift({ ...pending!, entry: { ...pending!.entry, type: 'gone', payload: '{}', key: undefined } });
+      const gone: ArchiveEntry = { ...pending!.entry, type: 'gone', payload: '{}', key: undefined };
+      this.#queue.unshift({ ...pending!, entry: gone, facts: readableFacts(gone)! });
       if (type === 'gone') this.#finish(this.#queue.shift()!, { kind: 'fenced' });
     }
   }
@@ -190,8 +215,9 @@ export class Archive {
     done(stored);
   }
 
-  async #insert(entries: readonly ArchiveEntry[]) {
-    const facts = entries.map((entry) => factsOf(entry));
+  async #insert(batch: readonly Pending[]) {
+    const entries = batch.map(({ entry }) => entry);
+    const facts = batch.map((pending) => pending.facts);
     const erased: { entry: ArchiveEntry; offset: number }[] = [];
     const wiped: { entry: ArchiveEntry; user: string; upTo: number }[] = [];
     for (const entry of entries) {

@@ -63,6 +63,30 @@ export function factsOf(entry: LogEntry): EntryFacts {
 
 const NO_FACTS: EntryFacts = { mid: undefined, key: undefined, userId: undefined, sentAtMs: undefined };
 
+/** The same of an entry out of a log that may have been damaged: undefined where its payload or its time is none. */
+export function readableFacts(entry: LogEntry): EntryFacts | undefined {
+  if (!entry.payload.startsWith('{') || !isTime(entry.atMs)) return undefined;
+  try {
+    if (!isMessage(entry)) {
+      const said = JSON.parse(entry.payload) as Record<keyof Del, unknown>;
+      return entry.type === 'del' && !isDel(said) ? undefined : factsOf(entry);
+    }
+    const facts = factsOf(entry);
+    const isWhole = typeof facts.mid === 'string' && typeof facts.userId === 'string';
+    return isWhole && (facts.sentAtMs === undefined || isTime(facts.sentAtMs)) ? facts : undefined;
+  } catch {
+    // It is no JSON.
+    return undefined;
+  }
+}
+
+const isTime = (ms: unknown) => typeof ms === 'number' && Math.abs(ms) <= 8.64e15;
+const isPlace = (offset: unknown) => Number.isSafeInteger(offset);
+const isDel = ({ offsets, user, upTo }: Record<keyof Del, unknown>) =>
+  (offsets === undefined || (Array.isArray(offsets) && offsets.every(isPlace))) &&
+  (user === undefined || typeof user === 'string') &&
+  (upTo === undefined || isPlace(upTo));
+
 /** What takes the place of an entry that is erased. */
 export const goneOf = (offset: number, atMs: number): LogEntry => ({ offset, atMs, type: 'gone', payload: '{}', key: undefined });
 
@@ -80,7 +104,9 @@ export const delOf = (entry: LogEntry): Del => delAt(JSON.parse(entry.payload) a
 export const delAt = (del: Del, offset: number): Del => (del.upTo === undefined ? del : { ...del, upTo: Math.min(del.upTo, offset - 1) });
 
 export function encode(roomId: string, epoch: number, entry: LogEntry): Frame {
-  const facts = isMessage(entry) ? factsOf(entry) : NO_FACTS;
+  const read = readableFacts(entry);
+  if (!read) return encode(roomId, epoch, goneOf(entry.offset, isTime(entry.atMs) ? entry.atMs : 0));
+  const facts = isMessage(entry) ? read : NO_FACTS;
   const shadow = entry.type === 'shadow';
   const head = (type: string) =>
     `{"t":${JSON.stringify(type)},"room":"${roomId}","epoch":${epoch},"offset":${entry.offset},"at":${Math.trunc(entry.atMs)}`;

@@ -261,7 +261,7 @@ export class RoomReader {
     if (frame.mid !== undefined) this.#known.add(frame.mid, { offset: frame.offset, atMs: frame.atMs, userId: frame.userId });
     if (this.#isErased(frame)) frame = encode(this.id, this.epoch, goneOf(frame.offset, frame.atMs));
     this.#ring.push(frame);
-    if (entry.type === 'del') this.erase(delOf(entry));
+    if (frame.type === 'del') this.erase(delOf(entry));
     for (const listener of this.#listeners) listener.onFrames();
   }
 

@@ -5,7 +5,7 @@ import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { characterCount, uncleanTextIn } from '../runtime/text.js';
 import type { Archive, Stored } from './archive.js';
-import { type Del, delAt, factsOf, logKeyOf, midOf } from './frame.js';
+import { type Del, delAt, delOf, logKeyOf, midOf, readableFacts } from './frame.js';
 import type { History } from './history.js';
 import {
   type Act,
@@ -204,7 +204,7 @@ export class RoomWriter {
     await this.settle(upTo);
     const offsets: number[] = [];
     await this.#eachHeld(upTo, (entry) => {
-      if (factsOf(entry).userId === userId) offsets.push(entry.offset);
+      if (readableFacts(entry)?.userId === userId) offsets.push(entry.offset);
     });
     return this.#delete({ user: userId, upTo }, { by: { id: by.id, name: by.name } }, offsets);
   }
@@ -372,7 +372,7 @@ export async function settleRoom(
     );
     const missing = entries.filter((entry) => !there.has(entry.offset));
     for (const entry of missing) {
-      if (entry.type === 'del') await eraseHeld(roomId, page.epoch, (JSON.parse(entry.payload) as Del).offsets ?? [], { roomLog });
+      if (entry.type === 'del' && readableFacts(entry)) await eraseHeld(roomId, page.epoch, delOf(entry).offsets ?? [], { roomLog });
     }
     await Promise.all(missing.map((entry) => archive.commit({ ...entry, roomId, epoch: page.epoch })));
     if (there.size > 0) await roomLog.archived(roomId, page.epoch, [...there]);

@@ -213,12 +213,13 @@ export class Rooms {
   }
 
   /** For the metrics. */
-  get stats(): { rooms: number; ringBytes: number; pending: number; pendingBytes: number } {
+  get stats(): { rooms: number; ringBytes: number; pending: number; pendingBytes: number; refused: number } {
     return {
       rooms: this.#opened.size,
       ringBytes: this.#rings.bytes,
       pending: this.#archive.pending,
       pendingBytes: this.#archive.pendingBytes,
+      refused: this.#archive.refused,
     };
   }
 

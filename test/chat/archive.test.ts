@@ -6,7 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import { type Database, openDatabase } from '../../src/backing/database.js';
 import { MemoryRoomLog } from '../../src/backing/room-log-memory.js';
 import { Archive, type ArchiveEntry } from '../../src/chat/archive.js';
-import { midOf } from '../../src/chat/frame.js';
+import { encode, midOf } from '../../src/chat/frame.js';
 import { History } from '../../src/chat/history.js';
 import { RoomSweeper } from '../../src/chat/room-sweeper.js';
 import { SystemClock } from '../../src/runtime/clock.js';
@@ -171,6 +171,37 @@ describe('the archive', () => {
       (await history.range(id, 1, 9)).map(({ type }) => type),
       ['msg', 'gone', 'msg'],
     );
+  });
+
+  test('entries that a damaged log gives are refused alone, and take nothing from what is stored', async () => {
+    const id = await makeRoom(database);
+    const { epoch } = (await history.raise(id, 0))!;
+    const before = archive.refused;
+    const damaged: Partial<ArchiveEntry>[] = [
+      { payload: '{"mid":' },
+      { payload: 'null' },
+      { payload: '' },
+      { payload: '{"user":{"id":7}}' },
+      { payload: '{"user":{"id":"u"},"sentAt":"yesterday"}' },
+      { atMs: Number.NaN },
+      { type: 'del', payload: '{"offsets":7}', key: undefined },
+      { type: 'del', payload: '{"offsets":[1]', key: undefined },
+      { type: 'act', payload: '\ufffd', key: undefined },
+    ];
+    const all = damaged.map((part, i) => ({ ...entry(id, epoch, i + 2), ...part }));
+    const outcomes = await Promise.all([entry(id, epoch, 1), ...all, entry(id, epoch, 11)].map((one) => archive.commit(one)));
+    assert.deepEqual(
+      outcomes.map(({ kind }) => kind),
+      ['stored', ...damaged.map(() => 'fenced'), 'stored'],
+    );
+    const types = async () => (await history.range(id, 1, 20)).map(({ type }) => type);
+    const expected = ['msg', ...damaged.map(() => 'gone'), 'msg'];
+    assert.deepEqual(await types(), expected);
+    assert.equal(archive.refused - before, damaged.length);
+    // Acknowledged before the log was damaged.
+    assert.deepEqual(await archive.commit({ ...entry(id, epoch, 1), payload: '{' }), { kind: 'fenced' });
+    assert.deepEqual(await types(), expected);
+    for (const one of all) assert.equal(encode(id, epoch, one).type, 'gone');
   });
 
   test('what is old is let go, except the newest and what belongs to a recording; a cursor below goes on at the floor', async () => {

@@ -60,6 +60,29 @@ test('a log that is away is tried again each second, ten times, and not once mor
   assert.equal(attempts, 12, 'a last time, and then no more');
 });
 
+test('a judge that fails is asked again, and the others are judged', async () => {
+  const clock = new FakeClock();
+  const taken: string[] = [];
+  let fails = 1;
+  const retractions = new Retractions<string>({
+    objection: async (text) => {
+      if (text === 'unlucky' && fails-- > 0) throw new Error('a defect');
+      return 'hate';
+    },
+    takeBack: async (text) => taken.push(text),
+    clock,
+    log: silentLog,
+  });
+  retractions.add('unlucky');
+  retractions.add('other');
+  await settled();
+  assert.deepEqual(taken, ['other']);
+  clock.advance(1000);
+  await settled();
+  assert.deepEqual(taken, ['other', 'unlucky']);
+  await retractions.stop();
+});
+
 test('at most 32 are judged at once and 1,000 wait: then it is full, and it is not when they are judged', async () => {
   let most = 0;
   let under = 0;

@@ -68,10 +68,11 @@ export class Retractions<Message> {
 
   async #judge(message: Message): Promise<void> {
     const { objection, takeBack, log } = this.#options;
-    const reason = await objection(message);
-    if (reason === undefined) return;
+    let reason: string | undefined;
     for (let attempt = 1; ; attempt++) {
       try {
+        reason ??= await objection(message);
+        if (reason === undefined) return;
         await takeBack(message, reason);
         return;
       } catch (error) {
@@ -79,7 +80,11 @@ export class Retractions<Message> {
           await this.#pause();
           continue;
         }
-        log.error({ reason, error: messageOf(error) }, 'a message that the remote judge is against could not be taken back');
+        const what =
+          reason === undefined
+            ? 'a message that is published could not be judged'
+            : 'a message that the remote judge is against could not be taken back';
+        log.error({ reason, error: messageOf(error) }, what);
         return;
       }
     }
