@@ -8,7 +8,7 @@ export interface OnAirNews {
 interface WatchOptions {
   /** Asks the API, and shows the answer. Resolves with whether the channel is on air; rejects when there is no answer. */
   readonly ask: () => Promise<boolean>;
-  /** Of the browser, unless a test gives another. */
+  /** Starts a timer and returns what cancels it. Unset: the browser's own; tests give a fake one. */
   readonly after?: (waitMs: number, task: () => void) => () => void;
   readonly random?: () => number;
 }

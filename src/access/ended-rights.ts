@@ -21,7 +21,7 @@ export type Holding = keyof typeof HOLDINGS;
 interface Act {
   readonly text: string;
   readonly ends: readonly Holding[];
-  /** Who does this is about cannot have it. */
+  /** Holdings that the account of this act cannot have. */
   readonly none: readonly Holding[];
   /** Why the others stay. */
   readonly because: string;

@@ -78,8 +78,6 @@ export interface Transform {
   /** Stops (and resumes) reading what the child puts out, so that it stops reading too. */
   pause(): void;
   resume(): void;
-  /** Bytes written that the child has not taken yet. */
-  readonly backlogBytes: number;
   /** For tests and metrics; undefined before the child runs. */
   readonly pid: number | undefined;
 }
@@ -259,9 +257,6 @@ export class Ffmpeg {
         const done = resumeOutput;
         resumeOutput = undefined;
         done?.();
-      },
-      get backlogBytes() {
-        return stdin.readableLength;
       },
       get pid() {
         return child.ffmpegProc?.pid;

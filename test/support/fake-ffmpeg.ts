@@ -84,7 +84,6 @@ export class FakeFfmpeg {
 
 export class FakeTransform implements Transform {
   readonly pid = undefined;
-  backlogBytes = 0;
   dead = false;
   /** It does not exit at the end of its input. */
   holdEnd = false;

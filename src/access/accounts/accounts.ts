@@ -78,7 +78,7 @@ export interface AccountLimits {
 /** What is asked of API keys: those that were just used are remembered for a moment, with their account's role. */
 export interface AccountKeys {
   forget(): void;
-  /** Those end for which nothing beside a session was shown. */
+  /** Ends the keys that were made by a session alone: neither password nor code was shown for them. */
   endThoseOfSessions(accountId: string, connection: Queryable): Promise<void>;
 }
 

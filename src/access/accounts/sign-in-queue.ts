@@ -4,7 +4,7 @@ import { VezaError } from '../../runtime/errors.js';
 export interface SignInQueueSizes {
   /** Sign-ins under way from addresses that the account is not known to sign in from. */
   readonly strangers: number;
-  /** Of those, from one address. */
+  /** The most of these sign-ins that one address may have under way. */
   readonly perAddress: number;
   /** Places for addresses that the account is known to sign in from; nobody else takes them. */
   readonly known: number;
