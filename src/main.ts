@@ -1,15 +1,15 @@
 import type { RequestListener } from 'node:http';
 import { fileURLToPath } from 'node:url';
-import { ConnectionLimits } from './app/connection-limits.js';
-import { type HttpListener, listenHttp, useCertificate } from './app/http-listener.js';
-import { type Config, ConfigError, loadConfig } from './config.js';
+import { ConnectionLimits } from './app/http/connection-limits.js';
+import { type HttpListener, listenHttp, useCertificate } from './app/http/listener.js';
+import type { PublicListeners, Service } from './compose/service.js';
+import { type Config, ConfigError, loadConfig } from './config/config.js';
 import { type Clock, SystemClock } from './runtime/clock.js';
 import { messageOf } from './runtime/errors.js';
 import { sendRefusal } from './runtime/http-problem.js';
 import { createLog, exit, type Log } from './runtime/log.js';
 import { TlsFiles } from './runtime/tls-files.js';
 import { takeUnexpectedErrors } from './runtime/unexpected.js';
-import type { PublicListeners, Service } from './service.js';
 
 /** Starts the service. Rejects when a part cannot start. */
 export async function startService(config: Config, log: Log, clock: Clock = new SystemClock()): Promise<Service> {
@@ -19,7 +19,7 @@ export async function startService(config: Config, log: Log, clock: Clock = new 
   const door = new Door(config.maxHttpConnections);
   const http = await openListeners(config, door.handle, log, clock);
   try {
-    const { composeService } = await import('./service.js');
+    const { composeService } = await import('./compose/service.js');
     return await composeService(config, log, clock, http, (handler) => door.open(handler));
   } catch (error) {
     door.close();

@@ -30,7 +30,7 @@ const BREACHES: readonly (readonly [room: string, imports: string])[] = [
   ['backing', '../live/edge.js'],
   ['ingest', '../live/edge.js'],
   ['live', '../ingest/source.js'],
-  ['vod', '../live/edge.js'],
+  ['library', '../live/edge.js'],
   ['access', '../app/app.js'],
   ['chat', '../live/edge.js'],
   ['chat-client', '../runtime/clock.js'],

@@ -1,14 +1,14 @@
 import './style.css';
 import './pages.css';
-import './chat.css';
-import { accountMenu } from './account-menu';
-import { ApiError, type Channel, getChannel, listChannels, repeat } from './api';
-import { mountList } from './channel-list';
-import { mountChannel } from './channel-page';
-import { h } from './dom';
-import { guarded } from './guarded';
-import { memberAccess } from './member-access';
-import { currentUser } from './session';
+import './chat/chat.css';
+import { accountMenu } from './account/menu';
+import { mountList } from './player/channel-list';
+import { mountChannel } from './player/channel-page';
+import { memberAccess } from './player/member-access';
+import { ApiError, type Channel, getChannel, listChannels, repeat } from './ui/api';
+import { h } from './ui/dom';
+import { guarded } from './ui/guarded';
+import { currentUser } from './ui/session';
 
 /** Answers that asking again does not change. */
 const FINAL_STATUS = new Set([401, 403, 404, 451]);
@@ -27,14 +27,14 @@ const desk = /^\/channels\/([^/]+)\/chat$/.exec(path)?.[1];
 app.classList.toggle('wide', managed !== undefined || desk !== undefined);
 if (channel !== undefined) void onePage(decodeURIComponent(channel));
 else if (recording !== undefined)
-  void import('./recording-page').then(({ mountRecording }) => mountRecording(main, decodeURIComponent(recording)));
+  void import('./player/recording-page').then(({ mountRecording }) => mountRecording(main, decodeURIComponent(recording)));
 // Whoever listens loads nothing of these.
-else if (path === '/account') void guarded(main, async () => (await import('./account-page')).mountAccount(main));
-else if (path === '/channels') void guarded(main, async () => (await import('./channels-page')).mountChannels(main));
-else if (desk !== undefined) void guarded(main, async () => (await import('./desk-page')).mountDesk(main, decodeURIComponent(desk)));
+else if (path === '/account') void guarded(main, async () => (await import('./account/page')).mountAccount(main));
+else if (path === '/channels') void guarded(main, async () => (await import('./account/channels-page')).mountChannels(main));
+else if (desk !== undefined) void guarded(main, async () => (await import('./desk/page')).mountDesk(main, decodeURIComponent(desk)));
 else if (managed !== undefined)
-  void guarded(main, async () => (await import('./channel-manage')).mountManaged(main, decodeURIComponent(managed)));
-else if (path === '/admin' || path === '/admin/audit') void guarded(main, async () => (await import('./admin-page')).mountAdmin(main));
+  void guarded(main, async () => (await import('./account/channel-manage')).mountManaged(main, decodeURIComponent(managed)));
+else if (path === '/admin' || path === '/admin/audit') void guarded(main, async () => (await import('./admin/page')).mountAdmin(main));
 else void open(listChannels).then((channels) => home(channels ?? []));
 
 /** A private channel is there for its members alone: who is signed in asks again by name. */

@@ -1,4 +1,4 @@
-import type { Database, Queryable } from '../backing/database.js';
+import type { Database, Queryable } from '../backing/database/database.js';
 import type { Principal } from './roles.js';
 
 /** Who did what, from where, to what. Rows are only ever added: the database refuses anything else. */

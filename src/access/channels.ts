@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { Database, Queryable } from '../backing/database.js';
+import type { Database, Queryable } from '../backing/database/database.js';
 import { Batched } from '../runtime/batched.js';
 import { type Clock, SystemClock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';

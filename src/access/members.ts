@@ -1,4 +1,4 @@
-import type { Database } from '../backing/database.js';
+import type { Database } from '../backing/database/database.js';
 import { VezaError } from '../runtime/errors.js';
 import { type Account, type AccountRow, accountOf, noAccount } from './accounts/account-rows.js';
 import type { Channel, Channels } from './channels.js';

@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
-import type { Database } from '../backing/database.js';
+import type { Database } from '../backing/database/database.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';

@@ -3,7 +3,8 @@ import type { Clock } from '../runtime/clock.js';
 import { each } from '../runtime/each.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
-import { POST_DONE, postFraming, postKey, postRefusal } from './http-post.js';
+import { icecastKey, icecastRefusal, METADATA_DONE, readMetadataCall } from './http/icecast.js';
+import { POST_DONE, postFraming, postKey, postRefusal } from './http/post.js';
 import {
   type Answer,
   BodyReader,
@@ -18,8 +19,7 @@ import {
   type RequestHead,
   refusalFor,
   renderAnswer,
-} from './http-wire.js';
-import { icecastKey, icecastRefusal, METADATA_DONE, readMetadataCall } from './icecast.js';
+} from './http/wire.js';
 import { IngestListener } from './listener.js';
 import { Publication } from './publication.js';
 import { type SniffLimits, TAKEN } from './sniff.js';

@@ -1,6 +1,6 @@
 import { type OggCodec, oggCodecOf, oggPacketRefusal } from './audio-bounds.js';
+import { titleUpdate } from './http/titles.js';
 import type { TitleUpdate } from './source.js';
-import { titleUpdate } from './titles.js';
 
 /** Bytes of a comment packet that are looked at. The texts come first in practice; what follows is cover art. */
 const COMMENT_BYTES = 64 * 1024;

@@ -1,4 +1,4 @@
-import { HttpRefusal } from './http-wire.js';
+import { HttpRefusal } from './http/wire.js';
 import { OggScanner } from './ogg.js';
 import { Sniffer, type SniffLimits, TAKEN } from './sniff.js';
 import type { Admission, Source, SourceEnd, SourceFormat } from './source.js';

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { DecodableFormat, Ffmpeg } from '../backing/ffmpeg.js';
-import type { Registry } from '../backing/registry.js';
+import type { Registry } from '../backing/registry/registry.js';
 import { initSegment } from '../media/cmaf.js';
 import { CHANNELS, type Codec, FRAME_SAMPLES, type Rendition, SAMPLE_RATE_HZ } from '../media/ladder.js';
 import { initName, makeGrid, type Run, segmentName, wallMsOf } from '../media/timeline.js';

@@ -1,6 +1,6 @@
 import type { DecodableFormat, Ffmpeg } from '../backing/ffmpeg.js';
-import type { ObjectStore } from '../backing/object-store.js';
-import type { Registry } from '../backing/registry.js';
+import type { ObjectStore } from '../backing/object-store/object-store.js';
+import type { Registry } from '../backing/registry/registry.js';
 import { LIVE_WINDOW_SEGMENTS, MIN_SEGMENTS } from '../media/hls.js';
 import { LADDER } from '../media/ladder.js';
 import { type Run, runOf, SAMPLES_TO_MS, segmentName } from '../media/timeline.js';

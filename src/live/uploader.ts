@@ -1,4 +1,4 @@
-import type { ObjectStore } from '../backing/object-store.js';
+import type { ObjectStore } from '../backing/object-store/object-store.js';
 import type { Clock } from '../runtime/clock.js';
 import { each } from '../runtime/each.js';
 import { messageOf } from '../runtime/errors.js';

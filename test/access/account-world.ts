@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Access, type AccessOptions, openAccess } from '../../src/access/access.js';
 import { type AccountRow, accountOf } from '../../src/access/accounts/account-rows.js';
-import { type Database, openDatabase } from '../../src/backing/database.js';
+import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { type Log, silentLog } from '../../src/runtime/log.js';
 import { type SmtpServer, startSmtp } from '../support/smtp.js';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { Audit } from '../../src/access/audit.js';
 import { ANONYMOUS, type Principal } from '../../src/access/roles.js';
-import { type Database, openDatabase } from '../../src/backing/database.js';
+import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import { silentLog } from '../../src/runtime/log.js';
 
 let dataDir: string;

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { ACTS, type ActName, HOLDINGS, type Holding } from '../../src/access/ended-rights.js';
 import { judge, type Principal } from '../../src/access/roles.js';
-import { chatDoors, personOf } from '../../src/chat-doors.js';
+import { chatDoors, personOf } from '../../src/compose/chat-doors.js';
 import { type AccountWorld, accountWorld, client, PASSWORD } from './account-world.js';
 
 let world: AccountWorld;

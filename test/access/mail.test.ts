@@ -6,7 +6,7 @@ import { after, afterEach, before, beforeEach, test } from 'node:test';
 import { emailAddress } from '../../src/access/accounts/email-address.js';
 import { Mail } from '../../src/access/accounts/mail.js';
 import { openVault, type Vault } from '../../src/access/vault.js';
-import { type Database, openDatabase } from '../../src/backing/database.js';
+import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { type Log, silentLog } from '../../src/runtime/log.js';

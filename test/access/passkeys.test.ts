@@ -10,7 +10,7 @@ import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 import { MAX_PASSKEYS, Passkeys } from '../../src/access/second-factor/passkeys.js';
 import { openVault, type Vault } from '../../src/access/vault.js';
-import { type Database, openDatabase } from '../../src/backing/database.js';
+import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { cbor, SoftAuthenticator } from '../support/authenticator.js';

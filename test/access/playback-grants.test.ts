@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PlaybackGrants } from '../../src/access/playback/playback-grants.js';
-import { openDatabase } from '../../src/backing/database.js';
+import { openDatabase } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { startPostgres } from '../support/postgres.js';

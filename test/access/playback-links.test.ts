@@ -10,11 +10,11 @@ import { admitsCountry, COUNTRIES, countryOf } from '../../src/access/playback/c
 import { type LinkRequest, MAX_LINK_S, MIN_LINK_S, type PlaybackClient } from '../../src/access/playback/playback-links.js';
 import { PlaybackRules } from '../../src/access/playback/playback-rules.js';
 import { boundAddress, parseToken, signedText } from '../../src/access/playback/playback-token.js';
-import { type Database, openDatabase } from '../../src/backing/database.js';
+import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import { Broadcasts } from '../../src/library/broadcasts.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';
-import { Broadcasts } from '../../src/vod/broadcasts.js';
 
 const code = (expected: string, text = /./) => {
   return (error: unknown) => error instanceof VezaError && error.code === expected && text.test(error.message);

@@ -9,7 +9,7 @@ import { codeOf, STEP_MS, stepAt } from '../../src/access/second-factor/totp.js'
 import { TwoFactor } from '../../src/access/second-factor/two-factor.js';
 import { ApiKeys, MAX_API_KEYS } from '../../src/access/tokens/api-keys.js';
 import { openVault, type Vault } from '../../src/access/vault.js';
-import { type Database, openDatabase } from '../../src/backing/database.js';
+import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { SoftAuthenticator } from '../support/authenticator.js';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { after, test } from 'node:test';
 import { SignInQueue } from '../../src/access/accounts/sign-in-queue.js';
-import { BUCKETS, type Bucket, RateLimited, RateLimits, UNSCALED } from '../../src/access/rate-limits.js';
+import { BUCKETS, type Bucket, RateLimited, RateLimits, UNSCALED } from '../../src/access/limits/rate-limits.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';

@@ -9,7 +9,7 @@ import { EndedSessions } from '../../src/access/tokens/ended-sessions.js';
 import { Sessions } from '../../src/access/tokens/sessions.js';
 import { SigningKeys } from '../../src/access/tokens/signing-keys.js';
 import { openVault } from '../../src/access/vault.js';
-import { type Database, openDatabase } from '../../src/backing/database.js';
+import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkedName } from '../../src/access/accounts/account-rows.js';
-import { titleSchema } from '../../src/app/channels.js';
+import { titleSchema } from '../../src/app/api/channels/channels.js';
 
 test('names and titles are one line that is seen as it is written', () => {
   for (const text of ['Radio', 'רדיו 88', 'راديو', '電台', '👩‍🚀', 'é', 'a\u200db', '1']) {

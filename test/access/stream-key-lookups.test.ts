@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Channels } from '../../src/access/channels.js';
 import { StreamKeyLookups } from '../../src/access/stream-key-lookups.js';
-import type { Database } from '../../src/backing/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 
 const settled = () => new Promise<void>((resolve) => setImmediate(resolve));

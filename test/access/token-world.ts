@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type CryptoKey, exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { type Access, type AccessOptions, openAccess } from '../../src/access/access.js';
-import { openDatabase } from '../../src/backing/database.js';
+import { openDatabase } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';

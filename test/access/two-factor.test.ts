@@ -4,11 +4,11 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
-import { RateLimits } from '../../src/access/rate-limits.js';
+import { RateLimits } from '../../src/access/limits/rate-limits.js';
 import { base32, codeOf, STEP_MS, stepAt, stepOf } from '../../src/access/second-factor/totp.js';
 import { TwoFactor } from '../../src/access/second-factor/two-factor.js';
 import { openVault, type Vault } from '../../src/access/vault.js';
-import { type Database, openDatabase } from '../../src/backing/database.js';
+import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { openVault, type Vault } from '../../src/access/vault.js';
-import { type Database, openDatabase } from '../../src/backing/database.js';
+import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 

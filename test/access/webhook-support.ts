@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { Channels } from '../../src/access/channels.js';
 import { openVault, type Vault } from '../../src/access/vault.js';
 import { Webhooks, type WebhooksOptions } from '../../src/access/webhooks/webhooks.js';
-import type { Database } from '../../src/backing/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { type Database, openDatabase } from '../../src/backing/database.js';
+import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { startPostgres } from '../support/postgres.js';
 import { ON_AIR, Receiver, World } from './webhook-support.js';

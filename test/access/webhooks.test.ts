@@ -17,7 +17,7 @@ import {
   TRIES_IN_ORDER,
 } from '../../src/access/webhooks/webhook-worker.js';
 import { MAX_WEBHOOKS, type Webhooks } from '../../src/access/webhooks/webhooks.js';
-import { type Database, openDatabase } from '../../src/backing/database.js';
+import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import { OUTBOUND_TIMEOUT_MS } from '../../src/backing/outbound.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';

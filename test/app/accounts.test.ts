@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { MAIL_INTERVAL_MS } from '../../src/access/accounts/account-links.js';
-import { problemSchema } from '../../src/app/openapi.js';
+import { problemSchema } from '../../src/app/api/openapi.js';
 import { startApp, type TestApp } from '../support/app.js';
 import { callAs, personOf } from '../support/people.js';
 import { type SmtpServer, startSmtp } from '../support/smtp.js';

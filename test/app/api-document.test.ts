@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { isSeen, PLAIN_LINE } from '../../src/access/shown-text.js';
-import { PATTERNS } from '../../src/app/request-schemas.js';
+import { PATTERNS } from '../../src/app/api/request-schemas.js';
 import { ERROR_CODES } from '../../src/runtime/errors.js';
 import { type ApiDocument, complaint, type Documented, documentedOperations, resolved, type Schema } from '../support/api-document.js';
 import { startApp, type TestApp } from '../support/app.js';

@@ -3,8 +3,8 @@ import { readFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { connect } from 'node:net';
 import { after, before, test } from 'node:test';
-import { MAX_PAGE, problemSchema } from '../../src/app/openapi.js';
-import { MAX_BODY_BYTES, MAX_JSON_DEPTH } from '../../src/app/request-body.js';
+import { MAX_PAGE, problemSchema } from '../../src/app/api/openapi.js';
+import { MAX_BODY_BYTES, MAX_JSON_DEPTH } from '../../src/app/http/request-body.js';
 import { ERROR_CODES } from '../../src/runtime/errors.js';
 import { startApp, type TestApp } from '../support/app.js';
 

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { FRESH_MS } from '../../src/access/accounts/fresh-sign-in.js';
 import { SCOPES } from '../../src/access/roles.js';
-import type { Operation } from '../../src/app/openapi.js';
+import type { Operation } from '../../src/app/api/openapi.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { startApp } from '../support/app.js';
 import { callAs, personOf } from '../support/people.js';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { after, before, beforeEach, test } from 'node:test';
-import { problemSchema } from '../../src/app/openapi.js';
+import { problemSchema } from '../../src/app/api/openapi.js';
 import { complaint, type Schema } from '../support/api-document.js';
 import { ApiWorld, replacesKeys, type Sent, type Tried } from '../support/api-world.js';
 

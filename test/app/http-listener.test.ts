@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
-import { listenHttp } from '../../src/app/http-listener.js';
-import { listenAt } from '../../src/chat/listener.js';
+import { listenHttp } from '../../src/app/http/listener.js';
+import { listenAt } from '../../src/chat/gateway/listener.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
-import { ConnectionLimits } from '../../src/app/connection-limits.js';
-import { listenHttp } from '../../src/app/http-listener.js';
-import { MAX_UNANSWERED, Pipelining, STALL_MS } from '../../src/app/pipelining.js';
+import { ConnectionLimits } from '../../src/app/http/connection-limits.js';
+import { listenHttp } from '../../src/app/http/listener.js';
+import { MAX_UNANSWERED, Pipelining, STALL_MS } from '../../src/app/http/pipelining.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 
 /** Requests that reached the application and are not answered yet, until a test answers them. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import { type IncomingMessage, request } from 'node:http';
 import { after, before, test } from 'node:test';
-import { countryReader } from '../../src/app/country.js';
+import { countryReader } from '../../src/app/http/country.js';
 import { Admissions } from '../../src/app/playback/admission.js';
 import { Playback, type PlaybackOptions } from '../../src/app/playback/playback.js';
 import { FakeClock } from '../../src/runtime/clock.js';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import type { Database } from '../../src/backing/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { startApp, type TestApp } from '../support/app.js';
 
 let app: TestApp;

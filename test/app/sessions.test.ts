@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose';
 import type { Tokens } from '../../src/access/tokens/sessions.js';
-import { problemSchema } from '../../src/app/openapi.js';
+import { problemSchema } from '../../src/app/api/openapi.js';
 import { startApp, type TestApp } from '../support/app.js';
 
 let app: TestApp;

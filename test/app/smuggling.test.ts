@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { after, before, describe, test } from 'node:test';
-import { type HttpListener, listenHttp } from '../../src/app/http-listener.js';
+import { type HttpListener, listenHttp } from '../../src/app/http/listener.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 
 /**

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { configurationReference } from '../../src/config.js';
+import { configurationReference } from '../../src/config/config.js';
 import { startApp, type TestApp } from '../support/app.js';
 
 let app: TestApp;
@@ -26,7 +26,7 @@ function veza(args: string, env: Record<string, string> = {}): Promise<Ended> {
   return new Promise((resolve) => {
     execFile(
       process.execPath,
-      ['--import', 'tsx', 'src/veza.ts', ...args.split(' ').filter(Boolean)],
+      ['--import', 'tsx', 'src/cli/veza.ts', ...args.split(' ').filter(Boolean)],
       { env: given },
       (error, stdout, stderr) => {
         resolve({ code: error ? Number(error.code) : 0, stdout, stderr });

@@ -16,7 +16,7 @@ after(() => app.stop());
 function veza(args: string, env: Record<string, string> = {}): Promise<{ code: number; stdout: string; stderr: string }> {
   const given = { PATH: process.env.PATH, PORT: String(app.listener.port), DATA_DIR: app.dataDir, ...env };
   return new Promise((resolve) => {
-    execFile(process.execPath, ['--import', 'tsx', 'src/veza.ts', ...args.split(' ')], { env: given }, (error, stdout, stderr) => {
+    execFile(process.execPath, ['--import', 'tsx', 'src/cli/veza.ts', ...args.split(' ')], { env: given }, (error, stdout, stderr) => {
       resolve({ code: error ? Number(error.code) : 0, stdout, stderr });
     });
   });

@@ -14,7 +14,7 @@ after(() => app.stop());
 function veza(args: string): Promise<{ code: number; stdout: string; stderr: string }> {
   const env = { PATH: process.env.PATH, PORT: String(app.listener.port), DATA_DIR: app.dataDir };
   return new Promise((resolve) => {
-    execFile(process.execPath, ['--import', 'tsx', 'src/veza.ts', ...args.split(' ')], { env }, (error, stdout, stderr) => {
+    execFile(process.execPath, ['--import', 'tsx', 'src/cli/veza.ts', ...args.split(' ')], { env }, (error, stdout, stderr) => {
       resolve({ code: error ? Number(error.code) : 0, stdout, stderr });
     });
   });

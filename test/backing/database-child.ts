@@ -1,4 +1,4 @@
-import { openDatabase } from '../../src/backing/database.js';
+import { openDatabase } from '../../src/backing/database/database.js';
 import { silentLog } from '../../src/runtime/log.js';
 
 /** Commits numbers and reports each, until it is killed. With `no` behind the directory a commit is not synced. */

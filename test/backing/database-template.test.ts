@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { clusterTemplate } from '../../src/backing/database-embedded.js';
+import { clusterTemplate } from '../../src/backing/database/embedded.js';
 
 test('the empty cluster of the build can be read by whoever runs the service, and written by its owner alone', async () => {
   const template = clusterTemplate();

@@ -3,7 +3,7 @@ import { mkdtemp, readdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { createFileStore } from '../../src/backing/object-store-files.js';
+import { createFileStore } from '../../src/backing/object-store/files.js';
 import { objectStoreContract } from '../contract/object-store.js';
 
 const tempDir = () => mkdtemp(join(tmpdir(), 'veza-objects-'));

@@ -3,10 +3,10 @@ import { chmod, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { createFileStore } from '../../src/backing/object-store-files.js';
-import { openPrivateFolder } from '../../src/backing/private-files.js';
-import { FileRegistry } from '../../src/backing/registry-files.js';
-import { keptSecret } from '../../src/backing/secret-file.js';
+import { openPrivateFolder } from '../../src/backing/files/private-files.js';
+import { keptSecret } from '../../src/backing/files/secret-file.js';
+import { createFileStore } from '../../src/backing/object-store/files.js';
+import { FileRegistry } from '../../src/backing/registry/files.js';
 import { silentLog } from '../../src/runtime/log.js';
 
 async function temporary(t: TestContext): Promise<string> {

@@ -3,7 +3,7 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { FileRegistry } from '../../src/backing/registry-files.js';
+import { FileRegistry } from '../../src/backing/registry/files.js';
 import { silentLog } from '../../src/runtime/log.js';
 
 const folder = await mkdtemp(join(tmpdir(), 'veza-registry-'));

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { IDLE_MS, KEY_MS, UNIQUE_HASHES } from '../../src/backing/room-log.js';
-import { MemoryRoomLog } from '../../src/backing/room-log-memory.js';
+import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
+import { IDLE_MS, KEY_MS, UNIQUE_HASHES } from '../../src/backing/room-log/room-log.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { type Log, silentLog } from '../../src/runtime/log.js';
 import { EASY, offsetOf, roomLogContract, upTo } from '../contract/room-log.js';

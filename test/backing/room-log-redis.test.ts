@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, test } from 'node:test';
-import { crc16 } from '../../src/backing/redis-nodes.js';
-import { openRedisRoomLog, type RedisRoomLog } from '../../src/backing/room-log-redis.js';
+import { crc16 } from '../../src/backing/redis/nodes.js';
+import { openRedisRoomLog, type RedisRoomLog } from '../../src/backing/room-log/redis.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { roomLogContract } from '../contract/room-log.js';

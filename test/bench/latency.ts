@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { transformWithOxc } from 'vite';
-import { liveConfig } from '../../player-demo/src/hls-config.js';
+import { liveConfig } from '../../player-demo/src/player/hls-config.js';
 import { percentile, RATE_HZ } from '../support/audio.js';
 import { type Heard, type Player, type PlayerKind, Players, SHAKA_LOW_LATENCY } from '../support/players.js';
 import { eventually } from '../support/process.js';
@@ -43,7 +43,7 @@ export function playerSettings(kind: PlayerKind): object {
   return kind === 'shaka' ? SHAKA_LOW_LATENCY : {};
 }
 
-const HLS_CONFIG = new URL('../../player-demo/src/hls-config.ts', import.meta.url);
+const HLS_CONFIG = new URL('../../player-demo/src/player/hls-config.ts', import.meta.url);
 
 /** A player as our page would set it up. */
 export async function listenWith(players: Players, kind: PlayerKind, url: string): Promise<Player> {

@@ -1,4 +1,4 @@
-import { DEFAULT_ROOM_MODERATION, Moderation } from '../../src/chat/moderation/moderation.js';
+import { DEFAULT_ROOM_MODERATION, Moderation } from '../../src/chat/automod/moderation.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { filled, NASTY, nastyTerms } from '../chat/moderation-nasty.js';
 import { type Figure, figure, say } from './report.js';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { chatUrlFor } from '../../player-demo/src/chat-address.js';
+import { chatUrlFor } from '../../player-demo/src/chat/address.js';
 
 const PORTS = '8080=8081 8443=8444 443=9443';
 

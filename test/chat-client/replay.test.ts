@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { ChatReplay } from '../../player-demo/src/chat-replay.js';
+import { ChatReplay } from '../../player-demo/src/chat/replay.js';
 import type { Entry } from '../../src/chat-client/index.js';
 
 const START_MS = Date.UTC(2030, 0, 1);

@@ -1,7 +1,7 @@
 // One of the processes that share a port, for the tests of that: says its number to whoever it accepts, and holds him.
 import type { Socket } from 'node:net';
-import type { ChatPort, PortHandle } from '../../src/chat/processes.js';
-import { Acceptor } from '../../src/chat/shared-port.js';
+import type { ChatPort, PortHandle } from '../../src/chat/processes/processes.js';
+import { Acceptor } from '../../src/chat/processes/shared-port.js';
 
 const name = process.argv[2]!;
 const acceptor = new Acceptor({

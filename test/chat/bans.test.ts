@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
-import type { Moderator } from '../../src/chat/acts.js';
-import type { Desk } from '../../src/chat/desk.js';
-import type { ModAction } from '../../src/chat/mod-actions.js';
-import type { Author } from '../../src/chat/room.js';
+import type { Moderator } from '../../src/chat/moderation/acts.js';
+import type { Desk } from '../../src/chat/moderation/desk.js';
+import type { ModAction } from '../../src/chat/moderation/mod-actions.js';
+import type { Author } from '../../src/chat/rooms/room.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { type DeskWorld, deskWorld } from './desk-world.js';
 

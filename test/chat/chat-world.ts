@@ -3,10 +3,12 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { WebSocket } from 'ws';
 import { z } from 'zod';
-import type { ChannelAccess, Doors, HouseRules, Person, Standing } from '../../src/chat/doors.js';
-import { encode, type Frame, midOf } from '../../src/chat/frame.js';
-import { Gateway, type GatewayOptions } from '../../src/chat/gateway.js';
-import { Presence } from '../../src/chat/presence.js';
+import type { ChannelAccess, Doors, HouseRules, Person, Standing } from '../../src/chat/gateway/doors.js';
+import { Gateway, type GatewayOptions } from '../../src/chat/gateway/gateway.js';
+import { DEFAULT_SETTINGS } from '../../src/chat/moderation/settings.js';
+import { encode, type Frame, midOf } from '../../src/chat/protocol/frame.js';
+import { SERVER_FRAMES } from '../../src/chat/protocol/server-frames.js';
+import { Presence } from '../../src/chat/rooms/presence.js';
 import type {
   Commit,
   Outcome,
@@ -18,9 +20,7 @@ import type {
   Room,
   RoomInfo,
   RoomListener,
-} from '../../src/chat/room.js';
-import { SERVER_FRAMES } from '../../src/chat/server-frames.js';
-import { DEFAULT_SETTINGS } from '../../src/chat/settings.js';
+} from '../../src/chat/rooms/room.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
-import { MAX_ACCOUNT_CONNECTIONS } from '../../src/chat/gateway.js';
-import { CLOSE } from '../../src/chat/protocol.js';
+import { MAX_ACCOUNT_CONNECTIONS } from '../../src/chat/gateway/gateway.js';
+import { CLOSE } from '../../src/chat/protocol/protocol.js';
 import { type AnyFrame, ChatWorld, type Client, roomId } from './chat-world.js';
 
 const inWorld = (name: string, run: (world: ChatWorld) => Promise<void>) =>

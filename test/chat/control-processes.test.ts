@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
-import { type Database, openDatabase } from '../../src/backing/database.js';
-import type { Moderator } from '../../src/chat/acts.js';
-import { type ChatChange, ControlRoom } from '../../src/chat/control.js';
-import { Desk } from '../../src/chat/desk.js';
-import type { RoomInfo } from '../../src/chat/room.js';
+import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Moderator } from '../../src/chat/moderation/acts.js';
+import { Desk } from '../../src/chat/moderation/desk.js';
+import { type ChatChange, ControlRoom } from '../../src/chat/protocol/control.js';
+import type { RoomInfo } from '../../src/chat/rooms/room.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { startPostgres, type TestPostgres } from '../support/postgres.js';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
-import { type ChatChange, ControlRoom } from '../../src/chat/control.js';
+import { type ChatChange, ControlRoom } from '../../src/chat/protocol/control.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { type DeskWorld, deskWorld } from './desk-world.js';
 

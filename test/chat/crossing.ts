@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import type { ModAction } from '../../src/chat/mod-actions.js';
-import type { RoomInfo } from '../../src/chat/room.js';
+import type { ModAction } from '../../src/chat/moderation/mod-actions.js';
+import type { RoomInfo } from '../../src/chat/rooms/room.js';
 import { Member, makeRoom } from '../support/chat-rooms.js';
 import { type Client, checkFrame } from './chat-world.js';
 import { type ChatProcess, Steps, type TwoProcesses } from './two-processes.js';

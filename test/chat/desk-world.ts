@@ -2,11 +2,11 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Database, openDatabase } from '../../src/backing/database.js';
-import type { Moderator } from '../../src/chat/acts.js';
-import { Desk, type ToldRoom } from '../../src/chat/desk.js';
-import { midOf } from '../../src/chat/frame.js';
-import type { Author, ChatRole, Erasure, HeldMessage, RoomInfo } from '../../src/chat/room.js';
+import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Moderator } from '../../src/chat/moderation/acts.js';
+import { Desk, type ToldRoom } from '../../src/chat/moderation/desk.js';
+import { midOf } from '../../src/chat/protocol/frame.js';
+import type { Author, ChatRole, Erasure, HeldMessage, RoomInfo } from '../../src/chat/rooms/room.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 

@@ -3,8 +3,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { openDatabase } from '../../src/backing/database.js';
-import { Erasures } from '../../src/chat/erasures.js';
+import { openDatabase } from '../../src/backing/database/database.js';
+import { Erasures } from '../../src/chat/moderation/erasures.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import { WebSocket } from 'ws';
-import { MAX_CHUNKS, MAX_FRAGMENTS, MESSAGE_MS } from '../../src/chat/frame-limits.js';
-import { CLOSE } from '../../src/chat/protocol.js';
+import { MAX_CHUNKS, MAX_FRAGMENTS, MESSAGE_MS } from '../../src/chat/protocol/frame-limits.js';
+import { CLOSE } from '../../src/chat/protocol/protocol.js';
 import { ChatWorld, type Client, roomId } from './chat-world.js';
 
 const inWorld = (name: string, run: (world: ChatWorld) => Promise<void>) =>

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { test } from 'node:test';
-import { CLOSE, MAX_ROOMS } from '../../src/chat/protocol.js';
+import { CLOSE, MAX_ROOMS } from '../../src/chat/protocol/protocol.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { unexpectedCounts } from '../../src/runtime/unexpected.js';
 import { type AnyFrame, ChatWorld, type Client, roomId } from './chat-world.js';

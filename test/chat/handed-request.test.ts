@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage } from 'node:http';
 import { type AddressInfo, connect, Socket } from 'node:net';
 import { test } from 'node:test';
-import { requestOf } from '../../src/chat/handed-request.js';
+import { requestOf } from '../../src/chat/gateway/handed-request.js';
 import { clientAddress } from '../../src/runtime/addresses.js';
 
 test('a request that is handed over means what it meant to who read it, also with a header in two lines', async (t) => {

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { test } from 'node:test';
-import { problemSchema } from '../../src/app/openapi.js';
-import { chatServer } from '../../src/chat/listener.js';
+import { problemSchema } from '../../src/app/api/openapi.js';
+import { chatServer } from '../../src/chat/gateway/listener.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { sendRaw } from '../support/raw-http.js';
 

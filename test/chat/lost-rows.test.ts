@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { type Database, openDatabase } from '../../src/backing/database.js';
-import { MemoryRoomLog } from '../../src/backing/room-log-memory.js';
-import type { Rooms } from '../../src/chat/rooms.js';
+import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
+import type { Rooms } from '../../src/chat/rooms/rooms.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { Member, makeRoom, makeRooms, say } from '../support/chat-rooms.js';
 import { FastClock } from '../support/faulty-chat.js';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SyntaxKind } from 'obscenity';
-import { buildDataSet } from '../../src/chat/moderation/lexicon.js';
-import { DEFAULT_ROOM_MODERATION, Moderation } from '../../src/chat/moderation/moderation.js';
+import { buildDataSet } from '../../src/chat/automod/lexicon.js';
+import { DEFAULT_ROOM_MODERATION, Moderation } from '../../src/chat/automod/moderation.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { EVASIONS, INNOCENT, LATER_EVASIONS, LATER_INNOCENT } from './moderation-battery.js';
 

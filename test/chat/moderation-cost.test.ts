@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DEFAULT_ROOM_MODERATION, Moderation } from '../../src/chat/moderation/moderation.js';
+import { DEFAULT_ROOM_MODERATION, Moderation } from '../../src/chat/automod/moderation.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { filled, NASTY, nastyTerms } from './moderation-nasty.js';
 

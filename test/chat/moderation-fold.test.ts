@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { fold, MAX_FOLDED_LENGTH } from '../../src/chat/moderation/fold.js';
+import { fold, MAX_FOLDED_LENGTH } from '../../src/chat/automod/fold.js';
 
 const folded = (text: string) => fold(text)?.text;
 

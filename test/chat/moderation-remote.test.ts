@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
-import { DEFAULT_ROOM_MODERATION, type JudgeInput, Moderation } from '../../src/chat/moderation/moderation.js';
-import { OpenAiJudge, type OpenAiJudgeOptions } from '../../src/chat/moderation/remote.js';
+import { DEFAULT_ROOM_MODERATION, type JudgeInput, Moderation } from '../../src/chat/automod/moderation.js';
+import { OpenAiJudge, type OpenAiJudgeOptions } from '../../src/chat/automod/remote.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 
 type Fetch = NonNullable<OpenAiJudgeOptions['fetch']>;

@@ -1,7 +1,7 @@
 // npx tsx test/chat/moderation-spam-training.ts [--write]
 //
 // Trains the classifier of spam and prints how good it is on messages that it was not trained on. With --write it writes
-// src/chat/moderation/spam-model.ts; moderation-spam.test.ts trains it again and compares. Every step is exact: no Math.exp (its last bit
+// src/chat/automod/spam-model.ts; moderation-spam.test.ts trains it again and compares. Every step is exact: no Math.exp (its last bit
 // is the engine's own affair), a fixed order, a split by hash.
 //
 // The corpus: SMS Spam Collection v.1 (Almeida, Gómez Hidalgo, Yamakami 2011; UCI Machine Learning Repository, CC BY 4.0), 5,574 text messages in English,
@@ -11,8 +11,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { fold } from '../../src/chat/moderation/fold.js';
-import { FEATURES, featuresOf, MIN_WORDS, type SpamModel } from '../../src/chat/moderation/spam.js';
+import { fold } from '../../src/chat/automod/fold.js';
+import { FEATURES, featuresOf, MIN_WORDS, type SpamModel } from '../../src/chat/automod/spam.js';
 
 export interface Message {
   readonly spam: boolean;
@@ -159,7 +159,7 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   );
   console.log(`precision ${(heldOut.precision * 100).toFixed(1)} %, recall ${(heldOut.recall * 100).toFixed(1)} %`);
   if (process.argv.includes('--write')) {
-    writeFileSync('src/chat/moderation/spam-model.ts', source(model));
-    console.log('written to src/chat/moderation/spam-model.ts');
+    writeFileSync('src/chat/automod/spam-model.ts', source(model));
+    console.log('written to src/chat/automod/spam-model.ts');
   }
 }

@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { fold } from '../../src/chat/moderation/fold.js';
-import { DEFAULT_ROOM_MODERATION, Moderation } from '../../src/chat/moderation/moderation.js';
-import { isSpam, spamScore } from '../../src/chat/moderation/spam.js';
+import { fold } from '../../src/chat/automod/fold.js';
+import { DEFAULT_ROOM_MODERATION, Moderation } from '../../src/chat/automod/moderation.js';
+import { isSpam, spamScore } from '../../src/chat/automod/spam.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { build, readCorpus, source } from './moderation-spam-training.js';
 
 const built = build();
 
 test('the model in the source is the one that the corpus gives', () => {
-  const kept = readFileSync('src/chat/moderation/spam-model.ts', 'utf8').replace(/\s+/g, '');
+  const kept = readFileSync('src/chat/automod/spam-model.ts', 'utf8').replace(/\s+/g, '');
   assert.equal(kept, source(built.model).replace(/\s+/g, ''), 'run: npx tsx test/chat/moderation-spam-training.ts --write');
 });
 

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { RegExpMatcher } from 'obscenity';
-import { Behaviour, DEFAULT_LIMITS } from '../../src/chat/moderation/behaviour.js';
-import { buildDataSet, Lexicon } from '../../src/chat/moderation/lexicon.js';
+import { Behaviour, DEFAULT_LIMITS } from '../../src/chat/automod/behaviour.js';
+import { buildDataSet, Lexicon } from '../../src/chat/automod/lexicon.js';
 import {
   checkRoomModeration,
   DEFAULT_ROOM_MODERATION,
@@ -11,7 +11,7 @@ import {
   type RoomModeration,
   RULES,
   type Verdict,
-} from '../../src/chat/moderation/moderation.js';
+} from '../../src/chat/automod/moderation.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { EVASIONS, INNOCENT } from './moderation-battery.js';

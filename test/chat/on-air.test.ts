@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type ChannelNews, LISTENERS_MS, type NewsChanges, OnAir, OnAirNews } from '../../src/chat/on-air.js';
+import { type ChannelNews, LISTENERS_MS, type NewsChanges, OnAir, OnAirNews } from '../../src/chat/rooms/on-air.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { ChatWorld, roomId } from './chat-world.js';
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Presence } from '../../src/chat/presence.js';
-import { redisBus } from '../../src/chat-service.js';
+import { Presence } from '../../src/chat/rooms/presence.js';
+import { redisBus } from '../../src/compose/chat-service.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { FaultyLine } from '../support/faulty-line.js';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { EXACT_UP_TO, LINGER_MS, Presence } from '../../src/chat/presence.js';
+import { EXACT_UP_TO, LINGER_MS, Presence } from '../../src/chat/rooms/presence.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 
 class Wire {

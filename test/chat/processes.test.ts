@@ -3,8 +3,8 @@ import type { ChildProcess } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
-import { addStats } from '../../src/chat/process-stats.js';
-import { type HandedRequest, type PortHandle, Processes, type ToProcess } from '../../src/chat/processes.js';
+import { addStats } from '../../src/chat/gateway/process-stats.js';
+import { type HandedRequest, type PortHandle, Processes, type ToProcess } from '../../src/chat/processes/processes.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 

@@ -3,11 +3,11 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { CLIENT_FRAMES, MOD_FRAMES } from '../../src/chat/client-frames.js';
-import { frameTables } from '../../src/chat/frame-tables.js';
-import { parseModAction } from '../../src/chat/mod-actions.js';
-import { CLOSE, ERROR_CODES, errorFrame, parseFrame, webSocketFrames } from '../../src/chat/protocol.js';
-import { SERVER_FRAMES } from '../../src/chat/server-frames.js';
+import { parseModAction } from '../../src/chat/moderation/mod-actions.js';
+import { CLIENT_FRAMES, MOD_FRAMES } from '../../src/chat/protocol/client-frames.js';
+import { frameTables } from '../../src/chat/protocol/frame-tables.js';
+import { CLOSE, ERROR_CODES, errorFrame, parseFrame, webSocketFrames } from '../../src/chat/protocol/protocol.js';
+import { SERVER_FRAMES } from '../../src/chat/protocol/server-frames.js';
 import { checkFrame } from './chat-world.js';
 
 // Its types do not name it.
@@ -138,7 +138,7 @@ test('docs/chat.md names every frame, error code and close code, and no others',
   assert.deepEqual(names('frames', /^\| `(\w+)` \|/gm), Object.keys(SERVER_FRAMES));
 });
 
-test('docs/chat.md lists the members of every frame: npx tsx src/veza.ts chat tables', async () => {
+test('docs/chat.md lists the members of every frame: npx tsx src/cli/veza.ts chat tables', async () => {
   const text = await readFile('docs/chat.md', 'utf8');
   const [start, end] = ['<!-- members -->', '<!-- /members -->'] as const;
   assert.equal(text.slice(text.indexOf(start) + start.length, text.indexOf(end)).trim(), frameTables());
@@ -209,6 +209,6 @@ test('what clients send is taken as docs/chat.md lists it, and one beyond its li
   }
 });
 
-test('docs/chat-frames.json is made from the source: npx tsx src/veza.ts chat frames > docs/chat-frames.json', async () => {
+test('docs/chat-frames.json is made from the source: npx tsx src/cli/veza.ts chat frames > docs/chat-frames.json', async () => {
   assert.deepEqual(JSON.parse(await readFile('docs/chat-frames.json', 'utf8')).$defs, JSON.parse(JSON.stringify(SERVER_FRAMES)));
 });

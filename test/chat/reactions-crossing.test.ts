@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { type Database, openDatabase, type Queryable } from '../../src/backing/database.js';
-import { Archive, type ArchiveEntry } from '../../src/chat/archive.js';
-import { midOf } from '../../src/chat/frame.js';
-import { History } from '../../src/chat/history.js';
+import { type Database, openDatabase, type Queryable } from '../../src/backing/database/database.js';
+import { midOf } from '../../src/chat/protocol/frame.js';
+import { Archive, type ArchiveEntry } from '../../src/chat/rooms/archive.js';
+import { History } from '../../src/chat/rooms/history.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { makeRoom } from '../support/chat-rooms.js';

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { type Database, openDatabase } from '../../src/backing/database.js';
-import { MemoryRoomLog } from '../../src/backing/room-log-memory.js';
-import { Archive, type ArchiveEntry } from '../../src/chat/archive.js';
-import { midOf } from '../../src/chat/frame.js';
-import { History } from '../../src/chat/history.js';
-import { type Retention, RoomSweeper } from '../../src/chat/room-sweeper.js';
+import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
+import { midOf } from '../../src/chat/protocol/frame.js';
+import { Archive, type ArchiveEntry } from '../../src/chat/rooms/archive.js';
+import { History } from '../../src/chat/rooms/history.js';
+import { type Retention, RoomSweeper } from '../../src/chat/rooms/sweeper.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { entryOf, Member, makeRoom, makeRooms } from '../support/chat-rooms.js';

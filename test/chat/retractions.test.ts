@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
-import { MAX_WAITING, Retractions } from '../../src/chat/moderation/retractions.js';
+import { MAX_WAITING, Retractions } from '../../src/chat/automod/retractions.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { type DeskWorld, deskWorld } from './desk-world.js';

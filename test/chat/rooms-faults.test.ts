@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
-import { type Database, openDatabase } from '../../src/backing/database.js';
-import { chatEpochs } from '../../src/backing/migrations/0007-chat-epochs.js';
-import type { Room } from '../../src/chat/room.js';
-import type { Rooms } from '../../src/chat/rooms.js';
+import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import { chatEpochs } from '../../src/backing/database/migrations/0007-chat-epochs.js';
+import type { Room } from '../../src/chat/rooms/room.js';
+import type { Rooms } from '../../src/chat/rooms/rooms.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { Member, makeRoom, makeRooms, publish } from '../support/chat-rooms.js';
 import { FastClock, FaultyDatabase, FaultyLink, Gate, LogServer } from '../support/faulty-chat.js';

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import type { Moderator } from '../../src/chat/acts.js';
-import { addressHash } from '../../src/chat/address.js';
-import type { Desk } from '../../src/chat/desk.js';
-import { MAX_HELD } from '../../src/chat/held.js';
-import { parseModAction } from '../../src/chat/mod-actions.js';
-import type { Author } from '../../src/chat/room.js';
-import { isEmojiOnly } from '../../src/chat/rules.js';
-import { changedSettings, DEFAULT_SETTINGS, inForce, SETTING_LIMITS, storedSettings } from '../../src/chat/settings.js';
+import type { Moderator } from '../../src/chat/moderation/acts.js';
+import type { Desk } from '../../src/chat/moderation/desk.js';
+import { MAX_HELD } from '../../src/chat/moderation/held.js';
+import { parseModAction } from '../../src/chat/moderation/mod-actions.js';
+import { isEmojiOnly } from '../../src/chat/moderation/rules.js';
+import { changedSettings, DEFAULT_SETTINGS, inForce, SETTING_LIMITS, storedSettings } from '../../src/chat/moderation/settings.js';
+import { addressHash } from '../../src/chat/protocol/address.js';
+import type { Author } from '../../src/chat/rooms/room.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { type DeskWorld, deskWorld } from './desk-world.js';
 

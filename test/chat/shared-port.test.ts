@@ -3,7 +3,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
-import { SharedPort } from '../../src/chat/shared-port.js';
+import { SharedPort } from '../../src/chat/processes/shared-port.js';
 import { freePorts } from '../support/free-port.js';
 
 async function world(t: TestContext, names: readonly string[]) {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type InWheel, Wheel } from '../../src/chat/wheel.js';
+import { type InWheel, Wheel } from '../../src/chat/gateway/wheel.js';
 import { unexpectedIn } from '../support/unexpected.js';
 
 const made = (count: number): InWheel[] => Array.from({ length: count }, () => ({ slot: 0, slotIndex: 0 }));

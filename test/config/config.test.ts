@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { ConfigError, configurationReference, loadConfig } from '../../src/config.js';
+import { ConfigError, configurationReference, loadConfig } from '../../src/config/config.js';
 
 const refused = (env: Record<string, string>): string => {
   try {

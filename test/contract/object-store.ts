@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { ObjectStore } from '../../src/backing/object-store.js';
+import type { ObjectStore } from '../../src/backing/object-store/object-store.js';
 import { VezaError } from '../../src/runtime/errors.js';
 
 /** What every maker of ObjectStore promises. `make` gives an empty one. */

@@ -12,7 +12,7 @@ import {
   MAX_UNARCHIVED,
   type RoomLog,
   UNIQUE_MS,
-} from '../../src/backing/room-log.js';
+} from '../../src/backing/room-log/room-log.js';
 
 /** A log and the processes at it. */
 export interface RoomLogWorld {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 import { transformWithOxc } from 'vite';
-import { liveConfig } from '../../player-demo/src/hls-config.js';
+import { liveConfig } from '../../player-demo/src/player/hls-config.js';
 import { bePunctual, sounding, startServer, told } from '../fault/support.js';
 import { findClicks, findHoles, findSlips, RATE_HZ, toneShare } from '../support/audio.js';
 import { launchChromium } from '../support/chromium.js';
@@ -14,7 +14,7 @@ import type { Server } from '../support/server.js';
 
 const HZ = 997;
 const SLUG = 'radio';
-const HLS_CONFIG = new URL('../../player-demo/src/hls-config.ts', import.meta.url);
+const HLS_CONFIG = new URL('../../player-demo/src/player/hls-config.ts', import.meta.url);
 
 let server: Server;
 let publisher: Running;

@@ -5,7 +5,7 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { connect } from 'node:tls';
-import { CLOSE } from '../../src/chat/protocol.js';
+import { CLOSE } from '../../src/chat/protocol/protocol.js';
 import { type AnyFrame, Client } from '../chat/chat-world.js';
 import { TestAuthority } from '../support/certificates.js';
 import { freePorts } from '../support/free-port.js';

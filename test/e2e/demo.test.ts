@@ -15,7 +15,7 @@ import { publishRtmp } from '../support/publishers.js';
 async function demo(dataDir: string, ports: readonly number[]) {
   const [PORT, INGEST_PORT, RTMP_PORT, PROMETHEUS_PORT] = ports.map(String);
   const { PATH, HOME } = process.env;
-  return start(process.execPath, ['dist/src/demo.js'], {
+  return start(process.execPath, ['dist/src/demo/demo.js'], {
     env: { PATH, HOME, HOST: '127.0.0.1', DATA_DIR: dataDir, PORT, WS_PORT: PORT, INGEST_PORT, RTMP_PORT, PROMETHEUS_PORT },
   });
 }

@@ -197,7 +197,7 @@ test('titles come in ICY metadata to those who ask for it, and to nobody else', 
 
 test('the validator finds nothing, in HLS and in DASH', async () => {
   for (const path of [`/live/${SLUG}/master.m3u8`, `/live/${SLUG}/manifest.mpd`]) {
-    const { child, ended } = start(process.execPath, ['dist/src/validate.js', url(path), '--duration', '12']);
+    const { child, ended } = start(process.execPath, ['dist/src/validator/validate.js', url(path), '--duration', '12']);
     child.stdin?.end();
     const { code, stdout, stderr } = await ended;
     assert.equal(code, 0, `${path}\n${stdout}${stderr}`);
@@ -216,7 +216,7 @@ test('when the show has ended it is a recording at once, whole, in HLS and DASH'
     const sound = await eventually(`${manifest} can be played`, () => decode(address));
     assert.ok(toneShare(trimSilence(sound.left), HZ) > 0.99, manifest);
     heard.push(sound.durationS);
-    await run(process.execPath, ['dist/src/validate.js', address]);
+    await run(process.execPath, ['dist/src/validator/validate.js', address]);
   }
   // From its first sound on: more than the live playlist listed.
   assert.ok(

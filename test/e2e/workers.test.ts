@@ -83,7 +83,7 @@ function publish(key: string): Running {
 
 /** Rejects with the rules that are broken. */
 async function validate(path: string): Promise<void> {
-  const [command = '', ...args] = [...UNDER, process.execPath, 'dist/src/validate.js', `${app.url}${path}`];
+  const [command = '', ...args] = [...UNDER, process.execPath, 'dist/src/validator/validate.js', `${app.url}${path}`];
   const { code, stdout, stderr } = await start(command, args).ended;
   assert.equal(code, 0, `${path}: ${stdout}${stderr}`);
 }

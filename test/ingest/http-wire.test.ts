@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { BodyReader, checkHost, framingOf, HeadParser, HttpRefusal, type RequestHead } from '../../src/ingest/http-wire.js';
+import { BodyReader, checkHost, framingOf, HeadParser, HttpRefusal, type RequestHead } from '../../src/ingest/http/wire.js';
 
 const HEAD_LIMITS = { headBytes: 16 * 1024, headers: 100 };
 const CHUNK_LIMITS = { chunkBytes: 1000, chunkLineBytes: 32, chunkExtraBytes: 64 };

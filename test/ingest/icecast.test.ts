@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { readMetadataCall } from '../../src/ingest/icecast.js';
-import { cleanText, decodePercent, MAX_TITLE_CHARS, splitSong, titleUpdate } from '../../src/ingest/titles.js';
+import { readMetadataCall } from '../../src/ingest/http/icecast.js';
+import { cleanText, decodePercent, MAX_TITLE_CHARS, splitSong, titleUpdate } from '../../src/ingest/http/titles.js';
 import { BASIC, RawClient, setUp } from './http-support.js';
 
 const call = (query: string) => `GET /admin/metadata?${query} HTTP/1.0\r\n${BASIC}User-Agent: butt 0.1.37\r\n\r\n`;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import type { ObjectStore } from '../../src/backing/object-store.js';
-import type { Registry } from '../../src/backing/registry.js';
+import type { ObjectStore } from '../../src/backing/object-store/object-store.js';
+import type { Registry } from '../../src/backing/registry/registry.js';
 import type { Recording } from '../../src/live/broadcast.js';
 import { LiveChannels } from '../../src/live/live-channels.js';
 import { Uploader } from '../../src/live/uploader.js';

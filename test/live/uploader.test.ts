@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { ObjectStore } from '../../src/backing/object-store.js';
+import type { ObjectStore } from '../../src/backing/object-store/object-store.js';
 import { Uploader } from '../../src/live/uploader.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';

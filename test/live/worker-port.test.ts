@@ -4,11 +4,11 @@ import { createServer, type IncomingMessage, type RequestListener, request, type
 import type { AddressInfo } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { type TestContext, test } from 'node:test';
-import { RemoteEdge } from '../../src/live/edge-remote.js';
-import { RemoteMedia } from '../../src/live/remote-media.js';
-import type { WorkerClient } from '../../src/live/worker-client.js';
-import { WorkerFeed } from '../../src/live/worker-feed.js';
-import { FrameReader, frameOf, MAX_FRAME_BYTES, PROTOCOL } from '../../src/live/worker-protocol.js';
+import type { WorkerClient } from '../../src/live/worker/client.js';
+import { RemoteEdge } from '../../src/live/worker/edge-remote.js';
+import { WorkerFeed } from '../../src/live/worker/feed.js';
+import { FrameReader, frameOf, MAX_FRAME_BYTES, PROTOCOL } from '../../src/live/worker/protocol.js';
+import { RemoteMedia } from '../../src/live/worker/remote-media.js';
 import { partName, segmentName } from '../../src/media/timeline.js';
 import { type Clock, FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';

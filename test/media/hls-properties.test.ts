@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { renderMedia, renderVod } from '../../src/media/hls.js';
-import { checkPlaylist, comparePlaylists } from '../../src/media/validate-hls.js';
-import { applyDelta, listed, type MediaPlaylist, parsePlaylist } from '../../src/media/validate-playlist.js';
-import { Report } from '../../src/media/validate-report.js';
+import { checkPlaylist, comparePlaylists } from '../../src/validator/hls.js';
+import { applyDelta, listed, type MediaPlaylist, parsePlaylist } from '../../src/validator/playlist.js';
+import { Report } from '../../src/validator/report.js';
 import { rendition, World } from './manifest-world.js';
 
 type Step = { do: 'publish'; parts: number } | { do: 'crash'; downMs: number } | { do: 'title'; text: string } | { do: 'end' };

@@ -2,7 +2,7 @@ import { chunk, initSegment, packedAudioTag } from '../../src/media/cmaf.js';
 import { isReached, renderMedia, renderMultivariant } from '../../src/media/hls.js';
 import { FRAME_SAMPLES, type Rendition } from '../../src/media/ladder.js';
 import { mediaTimeOf, partDurationSamples, partsPerSegment } from '../../src/media/timeline.js';
-import type { Observation } from '../../src/media/validate-report.js';
+import type { Observation } from '../../src/validator/report.js';
 import { rendition, World } from './manifest-world.js';
 
 export const BASE = 'http://radio.example/live/a/';

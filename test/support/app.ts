@@ -4,15 +4,15 @@ import { join } from 'node:path';
 import { type Access, type AccessOptions, openAccess } from '../../src/access/access.js';
 import type { Channels } from '../../src/access/channels.js';
 import { adminTokenPath } from '../../src/access/tokens/admin-token.js';
-import type { ChannelStatus, LiveStatus } from '../../src/app/channels.js';
-import { type HttpListener, listenHttp } from '../../src/app/http-listener.js';
+import type { ChannelStatus, LiveStatus } from '../../src/app/api/channels/channels.js';
+import { type HttpListener, listenHttp } from '../../src/app/http/listener.js';
 import { type AppOptions, apiOperations, createApp } from '../../src/app/server.js';
-import { type Database, openDatabase } from '../../src/backing/database.js';
-import { accountRecords } from '../../src/chat/account-records.js';
+import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import { accountRecords } from '../../src/chat/moderation/account-records.js';
+import { Broadcasts } from '../../src/library/broadcasts.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { Metrics } from '../../src/runtime/metrics.js';
-import { Broadcasts } from '../../src/vod/broadcasts.js';
 import { type TestChat, testChat } from './fake-rooms.js';
 
 /** A live room in which a test says what is on air. */

@@ -1,9 +1,9 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import type { Database } from '../../src/backing/database.js';
-import type { RoomLog } from '../../src/backing/room-log.js';
-import { type Frame, textFor } from '../../src/chat/frame.js';
-import type { Author, HeldMessage, Judge, Outcome, Room, RoomListener, Rules } from '../../src/chat/room.js';
-import { Rooms, type RoomsOptions } from '../../src/chat/rooms.js';
+import type { Database } from '../../src/backing/database/database.js';
+import type { RoomLog } from '../../src/backing/room-log/room-log.js';
+import { type Frame, textFor } from '../../src/chat/protocol/frame.js';
+import type { Author, HeldMessage, Judge, Outcome, Room, RoomListener, Rules } from '../../src/chat/rooms/room.js';
+import { Rooms, type RoomsOptions } from '../../src/chat/rooms/rooms.js';
 import { type Clock, SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 

@@ -1,5 +1,5 @@
 import { type ClientOptions, WebSocket } from 'ws';
-import { SUBPROTOCOL } from '../../src/chat/protocol.js';
+import { SUBPROTOCOL } from '../../src/chat/protocol/protocol.js';
 import { ChatClient, type ChatRoom } from '../../src/chat-client/index.js';
 import { eventually } from './process.js';
 

@@ -1,14 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import type { Access } from '../../src/access/access.js';
-import type { RoomsApi } from '../../src/app/room-access.js';
-import type { Database } from '../../src/backing/database.js';
-import { Desk } from '../../src/chat/desk.js';
-import { encode, logKeyOf, midOf } from '../../src/chat/frame.js';
-import { History } from '../../src/chat/history.js';
-import { Moderation } from '../../src/chat/moderation/moderation.js';
-import { PageLimits } from '../../src/chat/page-limits.js';
-import type { Act, Erasure, HeldMessage, Outcome, Publish, Room, RoomInfo, Said } from '../../src/chat/room.js';
-import { personOf, standingOf } from '../../src/chat-doors.js';
+import type { RoomsApi } from '../../src/app/api/rooms/room-access.js';
+import type { Database } from '../../src/backing/database/database.js';
+import { Moderation } from '../../src/chat/automod/moderation.js';
+import { Desk } from '../../src/chat/moderation/desk.js';
+import { encode, logKeyOf, midOf } from '../../src/chat/protocol/frame.js';
+import { History } from '../../src/chat/rooms/history.js';
+import { PageLimits } from '../../src/chat/rooms/page-limits.js';
+import type { Act, Erasure, HeldMessage, Outcome, Publish, Room, RoomInfo, Said } from '../../src/chat/rooms/room.js';
+import { personOf, standingOf } from '../../src/compose/chat-doors.js';
 import type { Clock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 

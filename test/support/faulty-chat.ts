@@ -1,6 +1,6 @@
-import type { Database, Queryable } from '../../src/backing/database.js';
-import type { Append, Follower, Following, LogEntry, Opening, RoomLog } from '../../src/backing/room-log.js';
-import { MemoryRoomLog } from '../../src/backing/room-log-memory.js';
+import type { Database, Queryable } from '../../src/backing/database/database.js';
+import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
+import type { Append, Follower, Following, LogEntry, Opening, RoomLog } from '../../src/backing/room-log/room-log.js';
 import type { Clock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';

@@ -1,8 +1,8 @@
 import type { IncomingMessage, RequestListener } from 'node:http';
-import { type HttpListener, listenHttp } from '../../src/app/http-listener.js';
+import { type HttpListener, listenHttp } from '../../src/app/http/listener.js';
 import type { LiveEdge } from '../../src/live/edge.js';
-import { RemoteEdge } from '../../src/live/edge-remote.js';
-import { WorkerPort } from '../../src/live/worker-port.js';
+import { RemoteEdge } from '../../src/live/worker/edge-remote.js';
+import { WorkerPort } from '../../src/live/worker/port.js';
 import { type Clock, SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 

@@ -1,4 +1,4 @@
-import type { Database, Queryable } from '../../src/backing/database.js';
+import type { Database, Queryable } from '../../src/backing/database/database.js';
 
 /**
  * A database in which everything that is done between two `undo` is undone: all of it runs in one transaction that never commits, what would be a

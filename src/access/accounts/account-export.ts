@@ -1,4 +1,4 @@
-import type { Database } from '../../backing/database.js';
+import type { Database } from '../../backing/database/database.js';
 import { type AccountRow, accountOf, noAccount } from './account-rows.js';
 
 /** Entries of the audit log that an export holds, the newest. */

@@ -1,4 +1,4 @@
-import type { Queryable } from '../../backing/database.js';
+import type { Queryable } from '../../backing/database/database.js';
 import type { Mail } from './mail.js';
 import { confirmationMail, invitationMail, knownAddressMail, type MailText, recoveryMail } from './mail-texts.js';
 import type { LinkIssue, LinkPurpose, OneTimeLinks } from './one-time-links.js';

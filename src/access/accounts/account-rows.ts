@@ -1,4 +1,4 @@
-import type { Database, Queryable } from '../../backing/database.js';
+import type { Database, Queryable } from '../../backing/database/database.js';
 import { VezaError } from '../../runtime/errors.js';
 import { characterCount } from '../../runtime/text.js';
 import type { Role } from '../roles.js';

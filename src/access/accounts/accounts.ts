@@ -1,4 +1,4 @@
-import type { Database, Queryable } from '../../backing/database.js';
+import type { Database, Queryable } from '../../backing/database/database.js';
 import { addressGroup } from '../../runtime/addresses.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';

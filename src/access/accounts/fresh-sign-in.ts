@@ -1,4 +1,4 @@
-import type { Database } from '../../backing/database.js';
+import type { Database } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 import type { Principal } from '../roles.js';

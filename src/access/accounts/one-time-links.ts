@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { Queryable } from '../../backing/database.js';
+import type { Queryable } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 import { hashOf } from '../random-key.js';

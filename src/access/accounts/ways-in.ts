@@ -1,4 +1,4 @@
-import type { Queryable } from '../../backing/database.js';
+import type { Queryable } from '../../backing/database/database.js';
 import type { Mail } from './mail.js';
 import { type AddedWayIn, wayInAddedMail } from './mail-texts.js';
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Database } from '../../backing/database.js';
+import type { Database } from '../../backing/database/database.js';
 
 /** By which right a link was made: to give to others, or to hear with oneself. */
 export type LinkRight = 'links' | 'play';

@@ -1,4 +1,4 @@
-import type { Database } from '../../backing/database.js';
+import type { Database } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';

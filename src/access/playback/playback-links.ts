@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import type { Database } from '../../backing/database.js';
+import type { Database } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 import { type EndedLinks, type LinkMaker, type LinkRight, makerTag } from './ended-links.js';

@@ -11,7 +11,7 @@ import {
   verifyRegistrationResponse,
 } from '@simplewebauthn/server';
 import { decodeAttestationObject } from '@simplewebauthn/server/helpers';
-import type { Database } from '../../backing/database.js';
+import type { Database } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';

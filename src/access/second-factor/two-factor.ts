@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import type { Database, Queryable } from '../../backing/database.js';
+import type { Database, Queryable } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 import type { WayInMails } from '../accounts/ways-in.js';

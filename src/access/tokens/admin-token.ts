@@ -1,6 +1,6 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { join } from 'node:path';
-import { keptSecret } from '../../backing/secret-file.js';
+import { keptSecret } from '../../backing/files/secret-file.js';
 
 /** Where the token is: whoever can read this file administers the service. */
 export const adminTokenPath = (dataDir: string) => join(dataDir, 'admin-token');

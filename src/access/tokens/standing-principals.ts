@@ -1,4 +1,4 @@
-import type { Database } from '../../backing/database.js';
+import type { Database } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import type { Principal, Role } from '../roles.js';
 import { hasSecondFactor } from './access-tokens.js';

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { Database, Queryable } from '../../backing/database.js';
+import type { Database, Queryable } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';

@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto';
-import type { Database } from '../../backing/database.js';
+import type { Database } from '../../backing/database/database.js';
 import { OUTBOUND_TIMEOUT_MS, type Outbound, type OutboundResult } from '../../backing/outbound.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { Database, Queryable } from '../../backing/database.js';
+import type { Database, Queryable } from '../../backing/database/database.js';
 import { createOutbound, type Outbound, type Resolve } from '../../backing/outbound.js';
 import { OutboundPolicy } from '../../backing/outbound-address.js';
 import type { Clock } from '../../runtime/clock.js';

@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 import { constants, gzip, gzipSync } from 'node:zlib';
 import { type ErrorCode, VezaError } from '../../runtime/errors.js';
 import { sendRefusal } from '../../runtime/http-problem.js';
-import { conditionOf } from '../conditions.js';
+import { conditionOf } from '../http/conditions.js';
 
 /**
  * Responses of the media paths, written straight to Node's response: header lists are prepared once and shared, texts are

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type Koa from 'koa';
-import type { ObjectStore } from '../../backing/object-store.js';
+import type { ObjectStore } from '../../backing/object-store/object-store.js';
 import type { Edge, LiveMedia } from '../../live/edge.js';
 import { decideReload, isReached } from '../../media/hls.js';
 import { type Codec, type Rendition, SAMPLE_RATE_HZ } from '../../media/ladder.js';

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { ObjectStore, StoredObject } from '../../backing/object-store.js';
+import type { ObjectStore, StoredObject } from '../../backing/object-store/object-store.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';

@@ -1,0 +1,96 @@
+import { h } from '../ui/dom';
+import { actionButton, choice, confirmed, field, form, problemOf, section, tell } from '../ui/forms';
+import { call, callAll } from '../ui/session';
+import { callFresh } from './fresh-sign-in';
+
+type ChannelRole = 'owner' | 'host' | 'moderator';
+
+export interface Member {
+  readonly accountId: string;
+  readonly name: string;
+  readonly role: ChannelRole;
+}
+
+const ROLES: readonly (readonly [ChannelRole, string])[] = [
+  ['host', 'Host'],
+  ['moderator', 'Moderator'],
+  ['owner', 'Owner …'],
+];
+
+/** Who has a role in a channel. */
+export function membersPart(path: string, members: readonly Member[], mayChange: boolean): HTMLElement {
+  const list = h('ul', { class: 'rows' });
+  const update = (all: readonly Member[]) => list.replaceChildren(...all.map(row));
+  const refetch = async () => update(await callAll<Member>(`${path}/members`));
+
+  const set = async (member: Member, role: ChannelRole): Promise<void> => {
+    const sure =
+      role !== 'owner' ||
+      (await confirmed({
+        title: `Hand the channel over to ${member.name}?`,
+        text: 'The new owner decides about the channel. Who owned it is a host from then on.',
+        action: 'Hand over',
+      }));
+    if (sure) await callFresh('PUT', `${path}/members/${member.accountId}`, { role });
+    if (sure && role === 'owner') location.reload();
+    else await refetch();
+  };
+
+  const row = (member: Member) => {
+    const name = h('div', { class: 'row-text' }, h('p', { class: 'row-title' }, member.name));
+    if (member.role === 'owner' || !mayChange) return h('li', {}, name, h('span', { class: 'row-role' }, member.role));
+    const select = h(
+      'select',
+      { 'aria-label': `Role of ${member.name}` },
+      ...ROLES.map(([value, label]) => h('option', { value, selected: value === member.role }, label)),
+    );
+    select.addEventListener('change', async () => {
+      select.disabled = true;
+      await set(member, select.value as ChannelRole).catch(async (error) => {
+        await tell('That did not work', problemOf(error).message);
+        await refetch().catch(() => undefined);
+      });
+      select.disabled = false;
+    });
+    return h(
+      'li',
+      {},
+      name,
+      select,
+      actionButton(
+        'Remove',
+        async () => {
+          const text =
+            'The channel is closed to this account if it is private. The stream key and the links that it knows stay good: make a new stream key.';
+          if (!(await confirmed({ title: `Remove ${member.name}?`, text, action: 'Remove' }))) return;
+          await call('DELETE', `${path}/members/${member.accountId}`);
+          await refetch();
+        },
+        { name: `Remove ${member.name}` },
+      ),
+    );
+  };
+  update(members);
+
+  const email = field({ name: 'email', label: 'E-mail of an account here', type: 'email', maxlength: 254, spellcheck: false });
+  const role = choice({ name: 'role', label: 'Role', value: 'host', choices: ROLES.slice(0, 2) });
+  const add = form({
+    fields: [email, role],
+    submit: 'Add',
+    kind: 'plain',
+    label: 'Add a member',
+    send: async (values) => {
+      await callFresh('POST', `${path}/members`, { email: values.email!.trim(), role: values.role });
+      add.reset();
+      await refetch();
+      return 'Added.';
+    },
+    fieldOf: ({ code }) => (code === 'not_found' || code === 'conflict' ? 'email' : undefined),
+  });
+  return section(
+    'Members',
+    'Hosts broadcast here and make keys and links. Moderators listen in, and keep order.',
+    list,
+    mayChange ? add : null,
+  );
+}

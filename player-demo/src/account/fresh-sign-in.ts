@@ -1,0 +1,44 @@
+import { h } from '../ui/dom';
+import { field, form, open } from '../ui/forms';
+import { call, Problem } from '../ui/session';
+
+/**
+ * `call` for what outlives a session (keys, links, roles, accounts, a second factor): where the sign-in was some time ago, the password is asked for
+ * once more, and the call is made again.
+ */
+export async function callFresh<T = void>(method: string, path: string, body?: unknown): Promise<T> {
+  try {
+    return await call<T>(method, path, body);
+  } catch (error) {
+    if (!(error instanceof Problem) || error.code !== 'fresh_sign_in_required') throw error;
+    if (!(await askPassword())) throw new Problem(0, 'cancelled', 'Nothing was changed: this wants your password.');
+    return call<T>(method, path, body);
+  }
+}
+
+/** False: it was cancelled. */
+function askPassword(): Promise<boolean> {
+  return new Promise((resolve) => {
+    const password = field({ name: 'password', label: 'Password', type: 'password', autocomplete: 'current-password' });
+    const cancel = h('button', { type: 'button', class: 'button plain' }, 'Cancel');
+    const dialog = h(
+      'dialog',
+      { class: 'confirm', 'aria-labelledby': 'fresh-title' },
+      h('h2', { id: 'fresh-title' }, 'Your password, once more'),
+      h('p', {}, 'You signed in some time ago. What you do now stays when you sign out, so we ask again.'),
+      form({
+        fields: [password],
+        submit: 'Go on',
+        beside: [cancel],
+        label: 'Your password, once more',
+        send: async (values) => {
+          await call('POST', '/me/proof', { password: values.password });
+          dialog.close('yes');
+        },
+      }),
+    );
+    cancel.addEventListener('click', () => dialog.close('no'));
+    open(dialog, () => resolve(dialog.returnValue === 'yes'));
+    password.input.focus();
+  });
+}

@@ -1,0 +1,71 @@
+import { h } from '../ui/dom';
+import { actionButton, confirmed, dateText, field, form, section } from '../ui/forms';
+import { call } from '../ui/session';
+import { clientText } from '../ui/texts';
+import { callFresh } from './fresh-sign-in';
+import { createPasskey, type Passkey, passkeysWork } from './passkeys';
+
+/** Passkeys: listed, made, deleted. */
+export function passkeysPart(passkeys: readonly Passkey[]): HTMLElement {
+  const list = h('ul', { class: 'rows' });
+  const none = h(
+    'p',
+    { class: 'none' },
+    'No passkey yet. With one you sign in by finger, face or PIN, and it is a second factor by itself.',
+  );
+  const update = (all: readonly Passkey[]) => {
+    list.replaceChildren(...all.map(row));
+    none.hidden = all.length > 0;
+    list.hidden = all.length === 0;
+  };
+  const refetch = async () => update((await call<{ items: Passkey[] }>('GET', '/me/passkeys')).items);
+  const row = (passkey: Passkey) =>
+    h(
+      'li',
+      {},
+      h(
+        'div',
+        { class: 'row-text' },
+        h('p', { class: 'row-title' }, passkey.name),
+        h('p', { class: 'row-more' }, `made ${dateText(passkey.createdAt)} · last used ${dateText(passkey.lastUsedAt)}`),
+      ),
+      actionButton(
+        'Delete',
+        async () => {
+          const text = 'It opens your account no more. Delete it on the device as well.';
+          if (!(await confirmed({ title: `Delete “${passkey.name}”?`, text, action: 'Delete' }))) return;
+          await callFresh('DELETE', `/me/passkeys/${passkey.id}`);
+          await refetch();
+        },
+        { name: `Delete the passkey ${passkey.name}` },
+      ),
+    );
+  update(passkeys);
+
+  const name = field({
+    name: 'name',
+    label: 'Name of the new passkey',
+    value: clientText(navigator.userAgent),
+    maxlength: 100,
+    hint: 'So that you know it again.',
+  });
+  return section(
+    'Passkeys',
+    'Sign in without a password.',
+    none,
+    list,
+    passkeysWork()
+      ? form({
+          fields: [name],
+          submit: 'Make a passkey',
+          kind: 'plain',
+          label: 'Passkeys',
+          send: async (values) => {
+            await createPasskey(values.name!.trim());
+            await refetch();
+            return 'Made. The next time, choose “Sign in with a passkey”.';
+          },
+        })
+      : h('p', { class: 'none' }, 'Passkeys need a browser that knows them and an https address.'),
+  );
+}

@@ -1,0 +1,104 @@
+import { begin, callOpenly, Problem, type User } from '../ui/session';
+import { callFresh } from './fresh-sign-in';
+
+export interface Passkey {
+  readonly id: string;
+  readonly name: string;
+  readonly createdAt: string;
+  readonly lastUsedAt: string | null;
+}
+
+/** Passkeys want a browser that knows them, and a page that came over TLS (or from this machine). */
+export const passkeysWork = (): boolean => window.isSecureContext && 'PublicKeyCredential' in window;
+
+type Json = Record<string, unknown>;
+
+/** Makes a passkey on this device (or a key, or a telephone) and registers it. Rejects with `Problem`. */
+export async function createPasskey(name: string): Promise<void> {
+  const options = await callFresh<Json>('POST', '/me/passkeys/options');
+  const credential = await asked(navigator.credentials.create({ publicKey: creationOptions(options) }));
+  const response = credential.response as AuthenticatorAttestationResponse;
+  await callFresh('POST', '/me/passkeys', {
+    name,
+    response: {
+      ...idOf(credential),
+      response: {
+        clientDataJSON: toText(response.clientDataJSON),
+        attestationObject: toText(response.attestationObject),
+        transports: response.getTransports?.() ?? [],
+      },
+    },
+  });
+}
+
+/** Signs in with one. Rejects with `Problem`. */
+export async function signInWithPasskey(): Promise<void> {
+  const { options, challengeId } = await callOpenly<{ options: Json; challengeId: string }>('POST', '/auth/passkey/options');
+  const credential = await asked(navigator.credentials.get({ publicKey: requestOptions(options) }));
+  const response = credential.response as AuthenticatorAssertionResponse;
+  const answer = await callOpenly<{ accessToken: string; expiresIn: number; refreshToken: string; user: User }>('POST', '/auth/passkey', {
+    challengeId,
+    response: {
+      ...idOf(credential),
+      response: {
+        clientDataJSON: toText(response.clientDataJSON),
+        authenticatorData: toText(response.authenticatorData),
+        signature: toText(response.signature),
+        userHandle: response.userHandle ? toText(response.userHandle) : null,
+      },
+    },
+  });
+  begin(answer);
+}
+
+async function asked(prompt: Promise<Credential | null>): Promise<PublicKeyCredential> {
+  try {
+    const credential = await prompt;
+    if (credential) return credential as PublicKeyCredential;
+    throw new DOMException('', 'NotAllowedError');
+  } catch (error) {
+    const name = error instanceof DOMException ? error.name : '';
+    if (name === 'InvalidStateError') throw new Problem(0, 'conflict', 'This device has a passkey for your account already.');
+    if (name === 'NotAllowedError' || name === 'AbortError')
+      throw new Problem(0, 'cancelled', 'No passkey was used: it was cancelled, or took too long. Try again.');
+    if (name === 'SecurityError') throw new Problem(0, 'insecure', 'Passkeys work at the public address of this service only.');
+    throw new Problem(0, 'internal', 'This browser could not use a passkey.');
+  }
+}
+
+const idOf = (credential: PublicKeyCredential) => ({
+  id: credential.id,
+  rawId: toText(credential.rawId),
+  type: 'public-key',
+  clientExtensionResults: {},
+});
+
+/** Browsers learnt `parseCreationOptionsFromJSON` late (Safari 18.4); these three members are all that it converts for us. */
+function creationOptions(options: Json): PublicKeyCredentialCreationOptions {
+  const user = options.user as Json;
+  return {
+    ...options,
+    challenge: toBytes(options.challenge as string),
+    user: { ...user, id: toBytes(user.id as string) },
+    excludeCredentials: credentials(options.excludeCredentials),
+  } as unknown as PublicKeyCredentialCreationOptions;
+}
+
+const requestOptions = (options: Json): PublicKeyCredentialRequestOptions =>
+  ({
+    ...options,
+    challenge: toBytes(options.challenge as string),
+    allowCredentials: credentials(options.allowCredentials),
+  }) as unknown as PublicKeyCredentialRequestOptions;
+
+const credentials = (given: unknown) => ((given ?? []) as Json[]).map((one) => ({ ...one, id: toBytes(one.id as string) }));
+
+function toBytes(text: string): Uint8Array<ArrayBuffer> {
+  const binary = atob(text.replaceAll('-', '+').replaceAll('_', '/'));
+  return Uint8Array.from(binary, (letter) => letter.charCodeAt(0));
+}
+
+function toText(bytes: ArrayBuffer): string {
+  const binary = Array.from(new Uint8Array(bytes), (byte) => String.fromCharCode(byte)).join('');
+  return btoa(binary).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+}

@@ -1,0 +1,216 @@
+import type { ChatRoom, Outgoing } from '../../../src/chat-client/index';
+import { h, setText } from '../ui/dom';
+import { actionButton, area, dateText, form } from '../ui/forms';
+import { call, currentUser } from '../ui/session';
+
+/** `GET /rooms/{slug}/me`. */
+interface Standing {
+  readonly ban: { readonly reason: string | null; readonly until: string | null } | null;
+  readonly timeout: { readonly reason: string | null; readonly until: string } | null;
+  readonly warnings: readonly { readonly id: string; readonly text: string }[];
+  readonly appeal: { readonly text: string; readonly accepted: boolean | null; readonly answer: string | null } | null;
+  readonly held: readonly {
+    readonly mid: string;
+    readonly text: string;
+    readonly state: 'waiting' | 'approved' | 'denied';
+    readonly reason: string | null;
+  }[];
+}
+
+export interface StandingHost {
+  readonly slug: string;
+  readonly room: ChatRoom;
+  /** What is said of messages of one's own that were held. */
+  denied(outgoing: Outgoing, reason: string | null): void;
+  changed(): void;
+}
+
+/** While somebody is banned the answer to his appeal is looked for so often. */
+const ASK_AGAIN_MS = 20_000;
+
+/**
+ * What moderators have decided about who reads this: a warning until he says that he has seen it, why he has a timeout, and, put out of the room, why,
+ * until when, and what he can do about it. Asked for when the room says that there is something, and not before.
+ */
+export class OwnStanding {
+  /** Over the messages. */
+  readonly warning = h('div', { class: 'chat-warning', role: 'alertdialog', 'aria-label': 'A warning', hidden: true });
+  readonly banned = h('div', { class: 'chat-banned', hidden: true });
+  readonly #host: StandingHost;
+  readonly #path: string;
+  #you: unknown;
+  #isBanned = false;
+  #isAsking = false;
+  #isAskedAgain = false;
+  #shownBan = '';
+  #shownWarning = '';
+  #timeoutReason: string | undefined;
+  #timer: ReturnType<typeof setInterval> | undefined;
+
+  constructor(host: StandingHost) {
+    this.#host = host;
+    this.#path = `/rooms/${encodeURIComponent(host.slug)}`;
+  }
+
+  get timeoutReason(): string | undefined {
+    return this.#timeoutReason;
+  }
+
+  /** Called whenever something of the room has changed. */
+  look(): void {
+    const { room } = this.#host;
+    const isBanned = room.problem?.code === 'banned' && (room.state === 'left' || room.state === 'refused') && currentUser() !== undefined;
+    if (isBanned !== this.#isBanned) {
+      this.#isBanned = isBanned;
+      this.banned.hidden = !isBanned;
+      clearInterval(this.#timer);
+      if (isBanned) {
+        this.#shownBan = '';
+        this.#showBan(undefined);
+        void this.#ask();
+        this.#timer = setInterval(() => {
+          if (document.visibilityState === 'visible') void this.#ask();
+        }, ASK_AGAIN_MS);
+      }
+    }
+    const { you } = room;
+    if (you === this.#you) return;
+    this.#you = you;
+    if (you.write !== true) return;
+    const isSomething =
+      (typeof you.warnings === 'number' && you.warnings > 0) ||
+      typeof you.timeoutUntil === 'number' ||
+      !this.warning.hidden ||
+      room.outgoing.some(({ state }) => state === 'held');
+    if (isSomething) void this.#ask();
+  }
+
+  async #ask(): Promise<void> {
+    if (this.#isAsking) {
+      this.#isAskedAgain = true;
+      return;
+    }
+    this.#isAsking = true;
+    try {
+      do {
+        this.#isAskedAgain = false;
+        this.#take(await call<Standing>('GET', `${this.#path}/me`));
+      } while (this.#isAskedAgain);
+    } catch {
+      // It is asked again with the next change; a ban, by the clock.
+    } finally {
+      this.#isAsking = false;
+    }
+  }
+
+  #take(standing: Standing): void {
+    const { room } = this.#host;
+    this.#timeoutReason = standing.timeout?.reason ?? undefined;
+    this.#showWarning(standing.warnings);
+    for (const outgoing of room.outgoing) {
+      const found = outgoing.state === 'held' ? standing.held.find(({ mid }) => mid === outgoing.mid) : undefined;
+      if (found?.state === 'denied') this.#host.denied(outgoing, found.reason);
+    }
+    if (this.#isBanned) {
+      if (standing.ban) this.#showBan(standing);
+      // It is lifted, or has ended. An address may be banned all the same: then the room says so.
+      else if (this.#shownBan !== 'address') {
+        this.#shownBan = 'address';
+        this.#sayAddress();
+        room.join();
+      }
+    }
+    this.#host.changed();
+  }
+
+  #showWarning(warnings: Standing['warnings']): void {
+    // The oldest first; each is to be seen.
+    const one = warnings.at(-1);
+    if (this.#shownWarning === (one?.id ?? '')) return;
+    this.#shownWarning = one?.id ?? '';
+    this.warning.hidden = !one;
+    if (!one) return;
+    const note = h('p', { class: 'form-note', role: 'status' });
+    this.warning.replaceChildren(
+      h('p', {}, h('b', {}, 'A moderator warns you'), warnings.length > 1 ? ` (1 of ${warnings.length})` : ''),
+      h('p', { class: 'chat-warning-text', dir: 'auto' }, one.text),
+      actionButton(
+        'I have read it',
+        async () => {
+          await call('POST', `${this.#path}/me/warnings/${one.id}`);
+          this.#showWarning(warnings.slice(0, -1));
+        },
+        { kind: 'plain', note },
+      ),
+      note,
+    );
+  }
+
+  #sayAddress(): void {
+    this.banned.replaceChildren(
+      h('h3', {}, 'You cannot be here'),
+      h('p', {}, 'Somebody who writes from where you are is banned from this chat. It ends by itself within 30 days.'),
+    );
+  }
+
+  #showBan(standing: Standing | undefined): void {
+    const ban = standing?.ban;
+    const appeal = standing?.appeal ?? null;
+    const key = JSON.stringify([ban, appeal]) ?? '?';
+    if (key === this.#shownBan) return;
+    this.#shownBan = key;
+    const untilMs = this.#host.room.bannedUntilMs;
+    const until = ban ? ban.until : untilMs === undefined ? undefined : new Date(untilMs).toISOString();
+    const parts: (Node | null)[] = [
+      h('h3', {}, 'You are banned from this chat'),
+      until === undefined ? null : h('p', {}, until === null ? 'For good, unless a moderator lifts it.' : `Until ${dateText(until)}.`),
+      ban?.reason ? h('p', { dir: 'auto' }, h('b', {}, 'Why: '), ban.reason) : null,
+    ];
+    if (ban && !appeal) {
+      const text = area({
+        name: 'text',
+        label: 'Why should it be lifted?',
+        maxlength: 2000,
+        rows: 4,
+        hint: 'You can appeal once. A moderator reads it and answers here.',
+      });
+      parts.push(
+        form({
+          fields: [text],
+          submit: 'Appeal',
+          label: 'Appeal',
+          send: async (values) => {
+            await call('POST', `${this.#path}/appeals`, { text: values.text!.trim() });
+            await this.#ask();
+          },
+          fieldOf: () => 'text',
+        }),
+      );
+    } else if (appeal?.accepted === null)
+      parts.push(
+        h('p', { role: 'status' }, h('b', {}, 'Your appeal waits for an answer. '), 'It comes here; you need not wait.'),
+        h('blockquote', { dir: 'auto' }, appeal.text),
+      );
+    else if (appeal?.accepted === false)
+      parts.push(
+        h('p', { role: 'status' }, h('b', {}, 'Your appeal was turned down.')),
+        h('blockquote', { dir: 'auto' }, appeal.answer ?? ''),
+      );
+    this.banned.replaceChildren(...parts.filter((part) => part !== null));
+  }
+}
+
+/** In the panel's header, for those who moderate: the way to the desk, and how much waits there. */
+export function deskLink(slug: string): { element: HTMLAnchorElement; show(waiting: number): void } {
+  const badge = h('span', { class: 'badge' });
+  // Where somebody listens, he goes on listening.
+  const target: Record<string, string> = location.pathname.startsWith('/channels/') ? {} : { target: '_blank' };
+  const element = h('a', { class: 'chat-desk', href: `/channels/${encodeURIComponent(slug)}/chat`, ...target }, 'Desk', badge);
+  return {
+    element,
+    show(waiting) {
+      setText(badge, waiting === 0 ? '' : waiting > 99 ? '99+' : String(waiting));
+      element.setAttribute('aria-label', waiting === 0 ? 'Desk: nothing waits' : `Desk: ${waiting} waiting`);
+    },
+  };
+}

@@ -1,0 +1,36 @@
+import { call } from '../ui/session';
+
+/** What waits for those who moderate a room. */
+export interface Waiting {
+  readonly held: number;
+  readonly appeals: number;
+}
+
+const POLL_MS = 10_000;
+const watched = new Map<string, { latest: Waiting | undefined; listeners: Set<(waiting: Waiting) => void>; ask: () => void }>();
+
+/** Tells now and at every change; one question for all who ask on this page. Returns what asks at once. */
+export function watchWaiting(slug: string, listener: (waiting: Waiting) => void): () => void {
+  let room = watched.get(slug);
+  if (!room) {
+    const made = { latest: undefined as Waiting | undefined, listeners: new Set<(waiting: Waiting) => void>(), ask: () => void ask() };
+    const ask = async () => {
+      const found = await call<{ waiting: Waiting | null }>('GET', `/rooms/${encodeURIComponent(slug)}`).catch(() => undefined);
+      if (!found?.waiting) return;
+      made.latest = found.waiting;
+      for (const one of made.listeners) one(found.waiting);
+    };
+    setInterval(() => {
+      if (document.visibilityState === 'visible') void ask();
+    }, POLL_MS);
+    document.addEventListener('visibilitychange', () => {
+      if (document.visibilityState === 'visible') void ask();
+    });
+    watched.set(slug, made);
+    room = made;
+    void ask();
+  }
+  room.listeners.add(listener);
+  if (room.latest) listener(room.latest);
+  return room.ask;
+}

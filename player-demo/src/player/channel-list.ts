@@ -1,0 +1,43 @@
+import { type Channel, listChannels, repeat } from '../ui/api';
+import { h, setText } from '../ui/dom';
+
+/** More or less, so that pages that were opened at one time do not ask at one time. */
+const REFRESH_MS = 40_000;
+
+/** Public channels as rows of one height; they are updated in place, so nothing moves under a finger. */
+export function mountList(parent: HTMLElement, channels: readonly Channel[]): void {
+  const rows = new Map<string, (channel: Channel) => void>();
+  const list = h('ul', { class: 'channels' });
+  const add = (channel: Channel) => {
+    const what = h('span', { class: 'channels-now' });
+    const who = h('span', { class: 'channels-listeners' });
+    const dot = h('span', { class: 'dot' });
+    const name = h('span', { class: 'channels-title' });
+    list.append(h('li', {}, h('a', { href: `/c/${encodeURIComponent(channel.slug)}` }, dot, name, what, who)));
+    const update = (now: Channel) => {
+      const onAir = now.state !== 'offline';
+      dot.classList.toggle('on', onAir);
+      setText(name, now.title);
+      setText(what, onAir ? nowPlayingText(now) || 'On air' : 'Off air');
+      setText(who, onAir ? `${now.listeners} listening` : '');
+    };
+    rows.set(channel.slug, update);
+    update(channel);
+  };
+  channels.forEach(add);
+  parent.append(h('section', { class: 'list', 'aria-label': 'Channels' }, h('h2', {}, 'Channels'), list));
+  repeat(async () => {
+    const latest = await listChannels().catch(() => []);
+    for (const channel of latest) {
+      const update = rows.get(channel.slug);
+      if (update) update(channel);
+      else add(channel);
+    }
+    return REFRESH_MS * (0.85 + 0.3 * Math.random());
+  });
+}
+
+function nowPlayingText(channel: Channel): string {
+  const { nowPlaying } = channel;
+  return [nowPlaying?.artist, nowPlaying?.title].filter(Boolean).join(' – ');
+}

@@ -1,0 +1,163 @@
+import { z } from 'zod';
+import type { RateLimits } from '../../../access/limits/rate-limits.js';
+import type { Sessions } from '../../../access/tokens/sessions.js';
+import type { SigningKeys } from '../../../access/tokens/signing-keys.js';
+import { VezaError } from '../../../runtime/errors.js';
+import { isoOf, type Operation, operation, pageOf } from '../openapi.js';
+import { text } from '../request-schemas.js';
+
+const refreshTokenSchema = text({ max: 512 });
+
+const sessionSchema = z
+  .strictObject({
+    id: z.uuid(),
+    client: z.string().meta({ description: 'The user agent that it was last refreshed by.' }),
+    address: z.string(),
+    createdAt: z.iso.datetime(),
+    lastUsedAt: z.iso.datetime().meta({ description: 'When its access token was last refreshed.' }),
+    expiresAt: z.iso.datetime().meta({ description: 'Unless it is refreshed before; never later than 90 days after it was begun.' }),
+    current: z.boolean().meta({ description: 'The one that asks.' }),
+  })
+  .meta({ id: 'Session' });
+
+export interface SessionOperationsOptions {
+  sessions: Sessions;
+  signingKeys: SigningKeys;
+  limits: Pick<RateLimits, 'attempt'>;
+  apiKeys: { endThoseOfSessions(accountId: string): Promise<void> };
+}
+
+/** Access tokens renewed, sessions listed and ended; the keys that access tokens are signed with. */
+export function sessionOperations({ sessions, signingKeys, limits, apiKeys }: SessionOperationsOptions): Operation[] {
+  return [
+    operation({
+      id: 'refreshSession',
+      method: 'post',
+      path: '/auth/refresh',
+      summary: 'Renews an access token.',
+      description:
+        'The answer has a new refresh token as well, and the old one is used up: used again, it ends the session, except within ten seconds, in which it gives the same successor.',
+      access: 'anyone',
+      provenByBody: true,
+      unaudited: true,
+      body: z.strictObject({ refreshToken: refreshTokenSchema }),
+      status: 200,
+      answer: z
+        .strictObject({ accessToken: z.string(), expiresIn: z.int().meta({ description: 'Seconds.' }), refreshToken: z.string() })
+        .meta({ id: 'Tokens' }),
+      errors: ['unauthorized', 'rate_limited'],
+      async handle({ body, client, proven }) {
+        // A thousand listeners behind one address refresh, and only guessing is limited.
+        const found = await limits.attempt('token', client.address, () => sessions.refresh(body.refreshToken, client));
+        const { accessToken, expiresIn, refreshToken, accountId } = found;
+        await proven(accountId);
+        return { accessToken, expiresIn, refreshToken };
+      },
+    }),
+    operation({
+      id: 'logout',
+      method: 'post',
+      path: '/auth/logout',
+      summary: 'Signs out.',
+      description:
+        'Ends the session that the refresh token belongs to, or without one the access token. A session that has ended already is no error.',
+      access: 'anyone',
+      provenByBody: 'or-header',
+      unaudited: 'unless-noted',
+      body: z.strictObject({ refreshToken: refreshTokenSchema.optional() }),
+      status: 204,
+      errors: ['unauthorized', 'rate_limited'],
+      async handle({ body, principal, client, audit, proven }) {
+        const { refreshToken } = body;
+        if (refreshToken !== undefined) {
+          const isRight = (ended: unknown) => ended !== undefined;
+          const found = await limits.attempt('token', client.address, () => sessions.endByToken(refreshToken), isRight);
+          if (!found) return;
+          await proven(found.accountId);
+          audit({ target: `account:${found.accountId}`, details: { sessionId: found.sessionId } });
+          return;
+        }
+        const { sessionId, accountId } = principal;
+        if (sessionId === undefined) throw new VezaError('unauthorized', 'Send the refresh token, or an access token that is good.');
+        await sessions.end(sessionId, accountId);
+        audit({ target: `account:${accountId}`, details: { sessionId } });
+      },
+    }),
+    operation({
+      id: 'listMySessions',
+      method: 'get',
+      path: '/me/sessions',
+      summary: 'Lists where I am signed in.',
+      description: 'The session used last comes first.',
+      access: 'account',
+      status: 200,
+      answer: pageOf(sessionSchema),
+      errors: [],
+      async handle({ principal }) {
+        // An account has a hundred at most: one page.
+        const items = (await sessions.list(principal.accountId!)).map((session) => ({
+          id: session.id,
+          client: session.client,
+          address: session.address,
+          createdAt: isoOf(session.createdAtMs),
+          lastUsedAt: isoOf(session.lastUsedAtMs),
+          expiresAt: isoOf(session.expiresAtMs),
+          current: session.id === principal.sessionId,
+        }));
+        return { items, next: null };
+      },
+    }),
+    operation({
+      id: 'endMySessions',
+      method: 'delete',
+      path: '/me/sessions',
+      summary: 'Signs me out everywhere.',
+      description: 'Also here. API keys end that were made without showing the password again.',
+      access: 'account',
+      status: 204,
+      errors: [],
+      async handle({ principal, audit }) {
+        const count = await sessions.endAll(principal.accountId!);
+        await apiKeys.endThoseOfSessions(principal.accountId!);
+        audit({ target: `account:${principal.accountId}`, details: { count } });
+      },
+    }),
+    operation({
+      id: 'endMySession',
+      method: 'delete',
+      path: '/me/sessions/{id}',
+      summary: 'Ends one of my sessions.',
+      access: 'account',
+      params: z.strictObject({ id: z.uuid() }),
+      status: 204,
+      errors: ['not_found'],
+      async handle({ params, principal, audit }) {
+        if (!(await sessions.end(params.id, principal.accountId!))) throw new VezaError('not_found', 'You have no such session.');
+        audit({ target: `account:${principal.accountId}`, details: { sessionId: params.id } });
+      },
+    }),
+    operation({
+      id: 'rotateSigningKey',
+      method: 'post',
+      path: '/service/signing-keys',
+      summary: 'Makes a new key to sign access tokens with.',
+      description: 'Ahead of the daily change. The key is published at once and signs twelve minutes later.',
+      access: 'service.keys',
+      body: z.strictObject({
+        revoke: z.boolean().default(false).meta({
+          description: 'After a leak: the new key signs at once and the others are thrown away; every access token ends within a minute.',
+        }),
+      }),
+      status: 201,
+      answer: z.strictObject({ kid: z.string(), signsFrom: z.iso.datetime(), signsUntil: z.iso.datetime() }).meta({ id: 'SigningKey' }),
+      errors: [],
+      async handle({ body, audit, created }) {
+        const { kid, signsFromMs, signsUntilMs } = await signingKeys.rotate(body);
+        audit({ target: `signing-key:${kid}`, details: { revoke: body.revoke } });
+        // Beside the API, where other systems read it.
+        created('../../../.well-known/jwks.json');
+        return { kid, signsFrom: isoOf(signsFromMs), signsUntil: isoOf(signsUntilMs) };
+      },
+    }),
+  ];
+}

@@ -1,0 +1,151 @@
+import { z } from 'zod';
+import { keyOf, MAX_NAME_CHARS } from '../../../access/accounts/account-rows.js';
+import type { Accounts } from '../../../access/accounts/accounts.js';
+import { MAX_EMAIL_BYTES } from '../../../access/accounts/email-address.js';
+import { MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS } from '../../../access/accounts/passwords.js';
+import type { Registration } from '../../../access/accounts/registration.js';
+import { isSeen } from '../../../access/shown-text.js';
+import { type Operation, operation } from '../openapi.js';
+import { PATTERN_PARTS, PATTERNS, text } from '../request-schemas.js';
+import { roleSchema } from '../role-schemas.js';
+
+/** No white space, no control or format character that a pattern can name, none that has a meaning in the head of a mail. */
+const EMAIL_PATTERN = `^[^@${PATTERN_PARTS.unseen}${PATTERN_PARTS.controls}<>()[\\]\\\\,;:"]{1,64}@[^@${PATTERN_PARTS.unseen}${PATTERN_PARTS.controls}<>()[\\]\\\\,;:"]+$`;
+export const emailSchema = text({
+  min: 3,
+  max: MAX_EMAIL_BYTES,
+  maxBytes: MAX_EMAIL_BYTES,
+  format: 'email',
+  pattern: EMAIL_PATTERN,
+  also: { isGood: (given) => keyOf(given) !== undefined, message: 'is not an e-mail address' },
+  description: `At most ${MAX_EMAIL_BYTES} bytes; letters of all scripts, but no quoted part and no address in brackets.`,
+});
+/** What is none is no account’s: the answer is the same. */
+const anyAddressSchema = text({ max: MAX_EMAIL_BYTES, description: 'The e-mail address of the account.' });
+export const nameSchema = text({
+  max: MAX_NAME_CHARS,
+  pattern: PATTERNS.plainLine,
+  trimmed: true,
+  also: { isGood: isSeen, message: 'nothing is to be seen of it' },
+  description: 'One line, without characters that turn the direction of text; something is to be seen of it.',
+});
+export const passwordSchema = text({ max: MAX_PASSWORD_CHARS, format: 'password' });
+export const newPasswordSchema = text({
+  min: MIN_PASSWORD_CHARS,
+  max: MAX_PASSWORD_CHARS,
+  format: 'password',
+  description: 'None of those that are tried first, and not the name or address of the account; otherwise it is refused with 400.',
+});
+const tokenSchema = text({ max: 200, description: 'Of the link in the mail: `/account#token=…`.' });
+
+export const signedInSchema = z
+  .strictObject({
+    accessToken: z.string(),
+    expiresIn: z.int().meta({ description: 'Seconds.' }),
+    refreshToken: z.string(),
+    user: z.strictObject({ id: z.uuid(), email: z.string(), name: z.string(), role: roleSchema }),
+  })
+  .meta({ id: 'SignedIn' });
+
+export interface SignInOperationsOptions {
+  accounts: Accounts;
+  registration: Registration;
+}
+
+/** Making an account, signing in to it, and coming back to it when the password is lost. */
+export function signInOperations({ accounts, registration }: SignInOperationsOptions): Operation[] {
+  const open = { method: 'post', access: 'anyone', provenByBody: true } as const;
+  return [
+    operation({
+      ...open,
+      id: 'register',
+      path: '/auth/register',
+      summary: 'Registers an account.',
+      description:
+        'An address that has an account already gets the same answer, and a mail. Where mail is sent, the account can be used once the link in the mail was followed.',
+      body: z.strictObject({ email: emailSchema, password: newPasswordSchema, name: nameSchema }),
+      status: 201,
+      answer: z.strictObject({ user: z.strictObject({ email: z.string(), name: z.string() }) }),
+      errors: ['forbidden', 'rate_limited', 'busy'],
+      async handle({ body, client, created }) {
+        const user = await registration.register(body, client.address);
+        created('/me');
+        return { user };
+      },
+    }),
+    operation({
+      ...open,
+      id: 'confirmAddress',
+      path: '/auth/confirm',
+      summary: 'Confirms the e-mail address of a registration.',
+      description: 'With the token of the mail and the password of the registration. The account can be used from then on.',
+      body: z.strictObject({
+        token: tokenSchema,
+        password: passwordSchema.meta({
+          ...passwordSchema.meta(),
+          description: 'Whoever registers an address that is not confirmed yet replaces the password: the link alone might open another’s.',
+        }),
+      }),
+      status: 204,
+      errors: ['invalid_credentials', 'not_found', 'rate_limited', 'busy'],
+      async handle({ body, client, audit, proven }) {
+        const accountId = await registration.confirm(body.token, body.password, client.address);
+        await proven(accountId);
+        audit({ target: `account:${accountId}` });
+      },
+    }),
+    operation({
+      ...open,
+      id: 'signIn',
+      path: '/auth/login',
+      summary: 'Signs in with e-mail address and password.',
+      description: 'With a second factor set up, `code` is a code of the authenticator app or a recovery code.',
+      body: z.strictObject({
+        email: anyAddressSchema,
+        password: passwordSchema,
+        code: text({ max: 40 }).optional().meta({ description: 'Six digits of the app, or a recovery code.' }),
+      }),
+      status: 200,
+      answer: signedInSchema,
+      errors: ['invalid_credentials', 'second_factor_required', 'forbidden', 'unauthorized', 'rate_limited', 'busy'],
+      async handle({ body, client, audit, proven }) {
+        const { account, tokens } = await accounts.signIn({ ...body, client });
+        await proven(account.id);
+        audit({ target: `account:${account.id}`, details: { sessionId: tokens.sessionId } });
+        const { id, email, name, role } = account;
+        const { accessToken, expiresIn, refreshToken } = tokens;
+        return { accessToken, expiresIn, refreshToken, user: { id, email, name, role } };
+      },
+    }),
+    operation({
+      ...open,
+      id: 'recoverPassword',
+      path: '/auth/recover',
+      summary: 'Sends a link to choose a new password.',
+      description: 'If there is such an account; not twice within 15 minutes. The answer is the same if there is none.',
+      body: z.strictObject({ email: anyAddressSchema }),
+      status: 202,
+      answer: z.strictObject({ message: z.string() }),
+      errors: ['rate_limited'],
+      async handle({ body, client }) {
+        await registration.recover(body.email, client.address);
+        return { message: 'If there is an account with this address, a mail is on its way to it.' };
+      },
+    }),
+    operation({
+      ...open,
+      id: 'resetPassword',
+      path: '/auth/reset',
+      summary: 'Chooses a new password.',
+      description: 'With the token of a recovery or an invitation. Ends all sessions.',
+      body: z.strictObject({ token: tokenSchema, newPassword: newPasswordSchema }),
+      status: 204,
+      errors: ['not_found', 'rate_limited', 'busy'],
+      async handle({ body, client, audit, proven }) {
+        const accountId = await registration.reset(body.token, body.newPassword, client.address);
+        await proven(accountId);
+        audit({ target: `account:${accountId}` });
+      },
+    }),
+  ];
+}

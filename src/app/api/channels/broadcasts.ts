@@ -1,0 +1,200 @@
+import { z } from 'zod';
+import type { Channel } from '../../../access/channels.js';
+import { may, type Principal } from '../../../access/roles.js';
+import type { Broadcast, Broadcasts } from '../../../library/broadcasts.js';
+import { VezaError } from '../../../runtime/errors.js';
+import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf, positionTime } from '../openapi.js';
+import { text } from '../request-schemas.js';
+import { slugParams, titleSchema, visibilitySchema } from './channels.js';
+
+const broadcastSchema = z
+  .strictObject({
+    id: z.string(),
+    channel: z.string(),
+    title: z.string(),
+    startedAt: z.iso.datetime(),
+    endedAt: z.iso.datetime().nullable().meta({ description: 'Null while it is on air.' }),
+    durationMs: z.number().min(0).nullable(),
+    asset: z.string().nullable().meta({ description: 'Id of its recording, when there is one.' }),
+  })
+  .meta({ id: 'Broadcast' });
+
+const assetSchema = z
+  .strictObject({
+    id: z.string().meta({ description: 'Of a recording: the id of its broadcast.' }),
+    kind: z.literal('recording'),
+    channel: z.string(),
+    title: z.string(),
+    visibility: visibilitySchema,
+    createdAt: z.iso.datetime(),
+    durationMs: z.number().min(0),
+    urls: z.strictObject({ hls: z.url(), dash: z.url() }),
+  })
+  .meta({ id: 'Asset', description: 'A recording. `visibility`: its own, else that of its channel.' });
+
+export const assetParams = z.strictObject({ id: text({ max: 64, pattern: '^[A-Za-z0-9_-]{1,64}$' }) });
+const position = z.tuple([positionTime, z.string().max(64)]);
+
+export interface BroadcastOperationsOptions {
+  /** The channel, for those who may see it (as if it were private, when asked so); rejects with `not_found`. */
+  sees: (principal: Principal, slug: string, asPrivate?: boolean) => Promise<Channel>;
+  broadcasts: Broadcasts;
+  /** Who may play what is read again: a change is in force when it is answered. */
+  rulesChanged: () => Promise<void>;
+  /** Where media is fetched from, without a slash at the end. */
+  mediaUrl: string;
+}
+
+/** Shows and their recordings. */
+export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }: BroadcastOperationsOptions): Operation[] {
+  const asset = (broadcast: Broadcast): z.infer<typeof assetSchema> => ({
+    id: broadcast.id,
+    kind: 'recording',
+    channel: broadcast.channel,
+    title: broadcast.title,
+    visibility: broadcast.visibility,
+    createdAt: isoOf(broadcast.startedAtMs),
+    durationMs: broadcast.durationMs ?? 0,
+    urls: { hls: `${mediaUrl}/vod/${broadcast.id}/master.m3u8`, dash: `${mediaUrl}/vod/${broadcast.id}/manifest.mpd` },
+  });
+
+  const listed = async <T>(
+    query: { cursor?: string | undefined; limit: number },
+    filter: Parameters<Broadcasts['list']>[0],
+    shown: (broadcast: Broadcast) => T,
+  ): Promise<{ items: T[]; next: string | null }> => {
+    if (query.cursor !== undefined) {
+      const [startedAtMs, id] = positionOf(query.cursor, position);
+      filter.after = { startedAtMs, id };
+    }
+    const found = await broadcasts.list(filter, query.limit + 1);
+    return page(found, query.limit, shown, ({ startedAtMs, id }) => [startedAtMs, id]);
+  };
+
+  return [
+    operation({
+      id: 'listBroadcasts',
+      method: 'get',
+      path: '/channels/{slug}/broadcasts',
+      summary: 'Lists the shows of a channel.',
+      description: 'The newest first.',
+      access: 'anyone',
+      params: slugParams,
+      query: z.strictObject(pageQuery),
+      status: 200,
+      answer: pageOf(broadcastSchema),
+      errors: ['not_found'],
+      async handle({ params, query, principal }) {
+        await sees(principal, params.slug);
+        // A recording that is not public is in nobody's list who may not hear it.
+        const seesAll = await sees(principal, params.slug, true).then(
+          () => true,
+          () => false,
+        );
+        return listed(query, { channel: params.slug }, (broadcast) => ({
+          id: broadcast.id,
+          channel: broadcast.channel,
+          title: broadcast.title,
+          startedAt: isoOf(broadcast.startedAtMs),
+          endedAt: broadcast.endedAtMs === undefined ? null : isoOf(broadcast.endedAtMs),
+          durationMs: broadcast.durationMs ?? null,
+          asset: isRecorded(broadcast) && (seesAll || broadcast.visibility === 'public') ? broadcast.id : null,
+        }));
+      },
+    }),
+    operation({
+      id: 'listAssets',
+      method: 'get',
+      path: '/assets',
+      summary: 'Lists recordings.',
+      description: 'Of public channels, the newest first; for moderators and administrators of every channel.',
+      access: 'anyone',
+      query: z.strictObject(pageQuery),
+      status: 200,
+      answer: pageOf(assetSchema),
+      errors: [],
+      handle: ({ query, principal }) =>
+        listed(query, may(principal, 'channel.list-all') ? { recorded: true } : { recorded: true, visibilities: ['public'] }, asset),
+    }),
+    operation({
+      id: 'getAsset',
+      method: 'get',
+      path: '/assets/{id}',
+      summary: 'Shows a recording.',
+      access: 'anyone',
+      params: assetParams,
+      status: 200,
+      answer: assetSchema,
+      errors: ['not_found'],
+      async handle({ params, principal }) {
+        const broadcast = await recordingOf(broadcasts, params.id);
+        if (!broadcast) throw noRecording();
+        if (broadcast.visibility === 'private') await sees(principal, broadcast.channel, true).catch(asNoRecording);
+        return asset(broadcast);
+      },
+    }),
+    operation({
+      id: 'updateAsset',
+      method: 'patch',
+      path: '/assets/{id}',
+      summary: 'Changes a recording.',
+      description: 'Members that are not given stay as they are.',
+      access: 'channel.set-recordings',
+      params: assetParams,
+      body: z.strictObject({
+        title: titleSchema.optional(),
+        visibility: visibilitySchema.nullable().optional().meta({ description: 'Null: as its channel.' }),
+      }),
+      status: 200,
+      answer: assetSchema,
+      errors: ['not_found'],
+      channelOf: ({ id }) => channelOfRecording(broadcasts, id),
+      async handle({ params, body, audit }) {
+        audit({ target: `recording:${params.id}`, details: body });
+        await broadcasts.update(params.id, body);
+        await rulesChanged();
+        const broadcast = await recordingOf(broadcasts, params.id);
+        if (!broadcast) throw noRecording();
+        return asset(broadcast);
+      },
+    }),
+    operation({
+      id: 'deleteAsset',
+      method: 'delete',
+      path: '/assets/{id}',
+      summary: 'Deletes a recording.',
+      description: 'It cannot be played from then on. Its files are removed with the next sweep.',
+      access: 'channel.set-recordings',
+      params: assetParams,
+      status: 204,
+      errors: ['not_found'],
+      channelOf: ({ id }) => channelOfRecording(broadcasts, id),
+      async handle({ params, audit }) {
+        audit({ target: `recording:${params.id}` });
+        if (!(await broadcasts.delete(params.id))) throw noRecording();
+        await rulesChanged();
+      },
+    }),
+  ];
+}
+
+const isRecorded = (broadcast: Broadcast) => broadcast.recording && broadcast.endedAtMs !== undefined;
+
+export const noRecording = () => new VezaError('not_found', 'There is no such recording.');
+
+/** For who may not know of it: neither that there is one is told, nor of which channel. */
+export function asNoRecording(error: unknown): never {
+  throw error instanceof VezaError && error.code === 'not_found' ? noRecording() : error;
+}
+
+/** For `Operation.channelOf`. */
+export async function channelOfRecording(broadcasts: Broadcasts, id: string): Promise<{ slug: string; isPrivate: boolean } | undefined> {
+  const recording = await recordingOf(broadcasts, id);
+  return recording && { slug: recording.channel, isPrivate: recording.visibility === 'private' };
+}
+
+/** Undefined while it is on air, and when it was not kept. */
+export async function recordingOf(broadcasts: Broadcasts, id: string): Promise<Broadcast | undefined> {
+  const broadcast = await broadcasts.get(id);
+  return broadcast && isRecorded(broadcast) ? broadcast : undefined;
+}

@@ -1,0 +1,347 @@
+import { z } from 'zod';
+import { type Channel, type ChannelChanges, type Channels, MAX_TITLE_CHARS, SLUG, VISIBILITIES } from '../../../access/channels.js';
+import { COUNTRIES } from '../../../access/playback/countries.js';
+import { may, type Principal } from '../../../access/roles.js';
+import { isSeen } from '../../../access/shown-text.js';
+import { VezaError } from '../../../runtime/errors.js';
+import type { PublicReads } from '../../http/public-reads.js';
+import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from '../openapi.js';
+import { PATTERNS, text } from '../request-schemas.js';
+import { channelRoleSchema } from '../role-schemas.js';
+
+/** What the API asks of the live room. */
+export interface LiveStatus {
+  status(slug: string): ChannelStatus;
+  /** Ends the show for good, whoever is connected. False: there was none. */
+  end(slug: string): Promise<boolean>;
+  /** What listeners are told is playing, from now on. False: the channel is off air. */
+  nowPlaying(slug: string, update: { title: string; artist?: string }): Promise<boolean> | boolean;
+}
+
+export interface ChannelStatus {
+  /** `holding`: the broadcaster's connection is lost, and listeners hear the fill. */
+  readonly state: 'offline' | 'live' | 'holding';
+  /** An estimate. */
+  readonly listeners: number;
+  readonly nowPlaying: { readonly title: string; readonly artist?: string; readonly startWallMs: number } | undefined;
+  /** Of the show; undefined when offline. */
+  readonly startWallMs?: number | undefined;
+  readonly broadcastId?: string | undefined;
+}
+
+/** Where broadcasters and listeners find this service. */
+export interface Addresses {
+  /** Without a slash at the end. */
+  publicUrl: string;
+  /** Where media is fetched from; `publicUrl` unless a CDN stands before it. */
+  mediaUrl: string;
+  rtmpPort: number;
+  rtmpsPort: number | undefined;
+  ingestPort: number;
+}
+
+export const slugSchema = text({ min: 2, max: 63, pattern: SLUG.source });
+export const slugParams = z.strictObject({ slug: slugSchema });
+export const titleSchema = text({
+  max: MAX_TITLE_CHARS,
+  pattern: PATTERNS.plainLine,
+  trimmed: true,
+  also: { isGood: isSeen, message: 'nothing is to be seen of it' },
+  description: 'One line, without characters that turn the direction of text; something is to be seen of it.',
+});
+/** Comes from tags of music files, where marks of direction are nothing rare; it stands in no list of channels. */
+const songSchema = text({ max: MAX_TITLE_CHARS, pattern: PATTERNS.song, trimmed: true });
+export const visibilitySchema = z
+  .enum(VISIBILITIES)
+  .meta({ id: 'Visibility', description: '`unlisted`: in no list; `private`: found only by those who may.' });
+export const countrySchema = z
+  .enum(COUNTRIES as [string, ...string[]])
+  .meta({ id: 'Country', description: 'ISO 3166-1, two capital letters.' });
+
+const channelShape = {
+  slug: z.string(),
+  title: z.string(),
+  visibility: visibilitySchema,
+  recording: z.boolean(),
+  countriesAllowed: z.array(countrySchema).nullable(),
+  countriesDenied: z.array(countrySchema).nullable(),
+  createdAt: z.iso.datetime(),
+  state: z.enum(['offline', 'live', 'holding']).meta({ description: '`holding`: the broadcaster is gone for a moment.' }),
+  listeners: z.int().min(0),
+  startedAt: z.iso.datetime().nullable().meta({ description: 'Of the show that is on air.' }),
+  broadcastId: z.string().nullable(),
+  nowPlaying: z
+    .strictObject({ title: z.string(), artist: z.string().nullable(), startedAt: z.iso.datetime() })
+    .meta({ id: 'NowPlaying' })
+    .nullable(),
+  urls: z.strictObject({ page: z.url(), hls: z.url(), dash: z.url(), listen: z.url() }),
+};
+export const channelSchema = z.strictObject(channelShape).meta({ id: 'Channel' });
+/** With the role that whoever asks has in it. */
+export const myChannelSchema = z.strictObject({ ...channelShape, role: channelRoleSchema }).meta({ id: 'MyChannel' });
+
+/** Longer than the list of all of them is a mistake. */
+const countriesSchema = z.array(countrySchema).min(1).max(COUNTRIES.length).nullable();
+
+const ingestSchema = z
+  .strictObject({
+    rtmp: z.string().meta({ description: 'The server in OBS; the stream key goes into its own field.' }),
+    rtmps: z.string().nullable(),
+    icecast: z.string().meta({ description: 'User `source`, password the stream key.' }),
+    post: z.string().meta({ description: '`Authorization: Bearer {stream key}`.' }),
+  })
+  .meta({ id: 'IngestAddresses' });
+
+const withKeySchema = z
+  .strictObject({ channel: channelSchema, streamKey: z.string().meta({ description: 'Shown once.' }), ingest: ingestSchema })
+  .meta({ id: 'NewChannel' });
+
+export interface ChannelOperationsOptions {
+  channels: Channels;
+  /** The channel, for those who may see it; rejects with `not_found`. */
+  sees: (principal: Principal, slug: string) => Promise<Channel>;
+  reads: PublicReads;
+  live: LiveStatus;
+  addresses: Addresses;
+  /** Who may play what is read again: a change is in force when it is answered. */
+  rulesChanged: () => Promise<void>;
+}
+
+/** How a channel is shown, with what is on air. */
+export function channelView({ live, addresses }: Pick<ChannelOperationsOptions, 'live' | 'addresses'>) {
+  const { publicUrl, mediaUrl } = addresses;
+  return (channel: Channel): z.infer<typeof channelSchema> => {
+    const { slug } = channel;
+    const { state, listeners, nowPlaying, startWallMs, broadcastId } = live.status(slug);
+    return {
+      slug,
+      title: channel.title,
+      visibility: channel.visibility,
+      recording: channel.recording,
+      countriesAllowed: channel.countries.allowed?.slice() ?? null,
+      countriesDenied: channel.countries.denied?.slice() ?? null,
+      createdAt: isoOf(channel.createdAtMs),
+      state,
+      listeners,
+      startedAt: startWallMs === undefined ? null : isoOf(startWallMs),
+      broadcastId: broadcastId ?? null,
+      nowPlaying: nowPlaying
+        ? { title: nowPlaying.title, artist: nowPlaying.artist ?? null, startedAt: isoOf(nowPlaying.startWallMs) }
+        : null,
+      urls: {
+        page: `${publicUrl}/c/${slug}`,
+        hls: `${mediaUrl}/live/${slug}/master.m3u8`,
+        dash: `${mediaUrl}/live/${slug}/manifest.mpd`,
+        listen: `${publicUrl}/listen/${slug}.mp3`,
+      },
+    };
+  };
+}
+
+export function channelOperations({ channels, sees, reads, live, addresses, rulesChanged }: ChannelOperationsOptions): Operation[] {
+  const { publicUrl } = addresses;
+  const shown = channelView({ live, addresses });
+  const ingestOf = (slug: string): z.infer<typeof ingestSchema> => {
+    const { hostname } = new URL(publicUrl);
+    return {
+      rtmp: `rtmp://${hostname}:${addresses.rtmpPort}/live`,
+      rtmps: addresses.rtmpsPort === undefined ? null : `rtmps://${hostname}:${addresses.rtmpsPort}/live`,
+      icecast: `http://${hostname}:${addresses.ingestPort}/${slug}`,
+      post: `http://${hostname}:${addresses.ingestPort}/ingest/${slug}`,
+    };
+  };
+  const isOnAir = (slug: string) => live.status(slug).state !== 'offline';
+
+  return [
+    operation({
+      id: 'listChannels',
+      method: 'get',
+      path: '/channels',
+      summary: 'Lists channels.',
+      description: 'Public channels, by slug; for moderators and administrators every channel.',
+      access: 'anyone',
+      query: z.strictObject(pageQuery),
+      status: 200,
+      answer: pageOf(channelSchema),
+      errors: [],
+      async handle({ query, principal }) {
+        const after = query.cursor === undefined ? '' : positionOf(query.cursor, z.tuple([z.string().max(63)]))[0];
+        const found = await channels.list(may(principal, 'channel.list-all') ? VISIBILITIES : ['public'], after, query.limit + 1);
+        return page(found, query.limit, shown, ({ slug }) => [slug]);
+      },
+    }),
+    operation({
+      id: 'createChannel',
+      method: 'post',
+      path: '/channels',
+      summary: 'Creates a channel.',
+      description: 'The answer has the channel’s stream key, which is not shown again.',
+      access: 'channel.create',
+      body: z.strictObject({
+        slug: slugSchema.meta({ ...slugSchema.meta(), description: 'Part of every address; for good. Some are reserved (409).' }),
+        title: titleSchema.optional().meta({ description: 'The slug unless given.' }),
+        visibility: visibilitySchema.default('public'),
+        recording: z.boolean().default(true).meta({ description: 'Whether shows are kept when they end.' }),
+      }),
+      status: 201,
+      answer: withKeySchema,
+      errors: ['conflict', 'quota_exceeded'],
+      async handle({ body, principal, audit, created }) {
+        const { slug, visibility, recording } = body;
+        // It would be nobody's, and its maker could neither change nor delete it.
+        if (principal.accountId === undefined && principal.kind !== 'admin-token')
+          throw new VezaError(
+            'forbidden',
+            'A channel is owned by an account, and whom another system vouches for has none here: register one.',
+          );
+        const { channel, streamKey } = await channels.create(
+          slug,
+          { title: body.title ?? slug, visibility, recording },
+          principal.accountId,
+        );
+        audit({ target: `channel:${slug}`, details: { visibility } });
+        created(`/channels/${slug}`);
+        return { channel: shown(channel), streamKey, ingest: ingestOf(slug) };
+      },
+    }),
+    operation({
+      id: 'getChannel',
+      method: 'get',
+      path: '/channels/{slug}',
+      summary: 'Shows a channel and what is on air.',
+      access: 'anyone',
+      params: slugParams,
+      status: 200,
+      answer: channelSchema,
+      errors: ['not_found'],
+      async handle({ params: { slug }, principal }) {
+        const read = () => sees(principal, slug);
+        return shown(await (principal.kind === 'anonymous' ? reads.channel(slug, read) : read()));
+      },
+    }),
+    operation({
+      id: 'updateChannel',
+      method: 'patch',
+      path: '/channels/{slug}',
+      summary: 'Changes a channel.',
+      description:
+        'Members that are not given stay as they are. `recording` counts from the next show. `countriesAllowed` and `countriesDenied` cannot both be lists.',
+      access: 'channel.update',
+      params: slugParams,
+      body: z
+        .strictObject({
+          title: titleSchema.optional(),
+          visibility: visibilitySchema.optional(),
+          recording: z.boolean().optional(),
+          countriesAllowed: countriesSchema
+            .optional()
+            .meta({ description: 'Where it may be heard, and nowhere else (ISO 3166-1). Null: no rule.' }),
+          countriesDenied: countriesSchema
+            .optional()
+            .meta({ description: 'Where it may not be heard; takes the place of `countriesAllowed`.' }),
+        })
+        .refine((given) => !(given.countriesAllowed && given.countriesDenied), 'either countriesAllowed or countriesDenied is a list')
+        .meta({
+          not: {
+            required: ['countriesAllowed', 'countriesDenied'],
+            properties: { countriesAllowed: { type: 'array' }, countriesDenied: { type: 'array' } },
+          },
+        }),
+      status: 200,
+      answer: channelSchema,
+      errors: ['not_found'],
+      async handle({ params, body, audit }) {
+        audit({ details: body });
+        const channel = await channels.update(params.slug, body as ChannelChanges);
+        await rulesChanged();
+        return shown(channel);
+      },
+    }),
+    operation({
+      id: 'deleteChannel',
+      method: 'delete',
+      path: '/channels/{slug}',
+      summary: 'Deletes a channel with its recordings.',
+      description:
+        'Ends its show first. The slug is free again when no playback link to the channel can be good any more: at once, or after 30 days.',
+      access: 'channel.delete',
+      params: slugParams,
+      status: 204,
+      errors: ['not_found'],
+      async handle({ params }) {
+        // In this order: an encoder that is thrown out comes back at once, and finds no channel.
+        await channels.delete(params.slug);
+        await rulesChanged();
+        await endGone(live, params.slug);
+      },
+    }),
+    operation({
+      id: 'getIngest',
+      method: 'get',
+      path: '/channels/{slug}/ingest',
+      summary: 'Shows where a broadcaster sends a show to.',
+      description: 'Without the stream key, which is shown only when it is made.',
+      access: 'channel.stream-key',
+      params: slugParams,
+      status: 200,
+      answer: ingestSchema,
+      errors: ['not_found'],
+      handle: async ({ params }) => ingestOf(params.slug),
+    }),
+    operation({
+      id: 'rotateStreamKey',
+      method: 'post',
+      path: '/channels/{slug}/stream-key',
+      summary: 'Makes a new stream key.',
+      description:
+        'The old one stays good for a show that is on air. The new one is good for as long as the account that made it may make one.',
+      access: 'channel.stream-key',
+      wantsFreshSignIn: true,
+      params: slugParams,
+      status: 201,
+      answer: z.strictObject({ streamKey: z.string(), ingest: ingestSchema }).meta({ id: 'StreamKey' }),
+      errors: ['not_found'],
+      async handle({ params, principal, created }) {
+        const streamKey = await channels.rotateKey(params.slug, isOnAir(params.slug), principal.accountId);
+        created(`/channels/${params.slug}/ingest`);
+        return { streamKey, ingest: ingestOf(params.slug) };
+      },
+    }),
+    operation({
+      id: 'endBroadcast',
+      method: 'post',
+      path: '/channels/{slug}/end',
+      summary: 'Ends the show that is on air.',
+      access: 'channel.end',
+      params: slugParams,
+      status: 204,
+      errors: ['not_found', 'conflict'],
+      async handle({ params }) {
+        if (!(await live.end(params.slug))) throw new VezaError('conflict', 'The channel is off air.');
+      },
+    }),
+    operation({
+      id: 'setNowPlaying',
+      method: 'post',
+      path: '/channels/{slug}/now-playing',
+      summary: 'Says what is playing.',
+      description: 'A listener is shown it when the sound of this moment is heard.',
+      access: 'channel.now-playing',
+      params: slugParams,
+      body: z.strictObject({ title: songSchema, artist: songSchema.optional() }),
+      status: 204,
+      errors: ['not_found', 'conflict'],
+      async handle({ params, body }) {
+        const update = body.artist === undefined ? { title: body.title } : { title: body.title, artist: body.artist };
+        if (!(await live.nowPlaying(params.slug, update))) throw new VezaError('conflict', 'The channel is off air.');
+      },
+    }),
+  ];
+}
+
+/** Ends the show of a channel that was just deleted. A worker that cannot be told finds out by itself: it looks every few seconds. */
+export async function endGone(live: Pick<LiveStatus, 'end'>, slug: string): Promise<void> {
+  await live.end(slug).catch((error) => {
+    if (!(error instanceof VezaError && error.code === 'unavailable')) throw error;
+  });
+}

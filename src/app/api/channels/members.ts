@@ -1,0 +1,143 @@
+import { z } from 'zod';
+import type { Channel, Channels } from '../../../access/channels.js';
+import type { Members } from '../../../access/members.js';
+import type { ChannelRole } from '../../../access/roles.js';
+import { VezaError } from '../../../runtime/errors.js';
+import { emailSchema } from '../accounts/sign-in.js';
+import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from '../openapi.js';
+import { channelRoleSchema } from '../role-schemas.js';
+import { myChannelSchema, slugParams, slugSchema } from './channels.js';
+
+const roleSchema = channelRoleSchema.describe('`owner` hands the channel over; who owned it is a host from then on.');
+const memberSchema = z
+  .strictObject({ accountId: z.uuid(), name: z.string(), role: channelRoleSchema, addedAt: z.iso.datetime() })
+  .meta({ id: 'Member' });
+const memberParams = z.strictObject({ slug: slugSchema, accountId: z.uuid() });
+
+/** What is asked of accounts. */
+export interface MemberAccounts {
+  byEmail(email: string): Promise<{ id: string } | undefined>;
+}
+
+/** What is asked of the limits: an owner could otherwise try out whose addresses are known here. */
+export interface MemberLimits {
+  take(bucket: 'member-email', key: string): Promise<unknown>;
+}
+
+export interface MemberOperationsOptions {
+  channels: Channels;
+  members: Members;
+  accounts: MemberAccounts;
+  limits: MemberLimits;
+  /** As `GET /channels` shows a channel. */
+  shownChannel: (channel: Channel) => object;
+}
+
+/** Who has a role in a channel, and in which channels one has a role. */
+export function memberOperations({ channels, members, accounts, limits, shownChannel }: MemberOperationsOptions): Operation[] {
+  return [
+    operation({
+      id: 'listMyChannels',
+      method: 'get',
+      path: '/me/channels',
+      summary: 'Lists the channels in which I have a role.',
+      description: 'By slug.',
+      access: 'account',
+      query: z.strictObject(pageQuery),
+      status: 200,
+      answer: pageOf(myChannelSchema),
+      errors: [],
+      async handle({ query, principal }) {
+        const after = query.cursor === undefined ? '' : positionOf(query.cursor, z.tuple([z.string().max(63)]))[0];
+        const found = await members.channelsOf(principal.accountId!, after, query.limit + 1);
+        const shown = async ({ slug, role }: (typeof found)[number]) => ({ role, channel: await channels.get(slug) });
+        const { items, next } = page(found, query.limit, shown, ({ slug }) => [slug]);
+        return {
+          // One that was deleted meanwhile is not there.
+          items: (await Promise.all(items)).flatMap(({ role, channel }) => (channel ? [{ ...shownChannel(channel), role }] : [])),
+          next,
+        };
+      },
+    }),
+    operation({
+      id: 'listMembers',
+      method: 'get',
+      path: '/channels/{slug}/members',
+      summary: 'Lists who has a role in a channel.',
+      description: 'The owner first, then the others by name.',
+      access: 'channel.see-members',
+      params: slugParams,
+      query: z.strictObject(pageQuery),
+      status: 200,
+      answer: pageOf(memberSchema),
+      errors: [],
+      async handle({ query, channel }) {
+        const position =
+          query.cursor === undefined ? undefined : positionOf(query.cursor, z.tuple([z.int32(), z.string().max(500), z.uuid()]));
+        const after = position && { place: position[0], name: position[1], accountId: position[2] };
+        const found = await members.list(channel, after, query.limit + 1);
+        return page(
+          found,
+          query.limit,
+          ({ accountId, name, role, addedAtMs }) => ({ accountId, name, role, addedAt: isoOf(addedAtMs) }),
+          ({ role, name, accountId }) => [role === 'owner' ? 0 : 1, name, accountId],
+        );
+      },
+    }),
+    operation({
+      id: 'setMember',
+      method: 'put',
+      path: '/channels/{slug}/members/{accountId}',
+      summary: 'Gives an account a role in a channel, or another one.',
+      access: 'channel.set-members',
+      wantsFreshSignIn: true,
+      params: memberParams,
+      body: z.strictObject({ role: roleSchema }),
+      status: 204,
+      errors: ['not_found', 'conflict', 'quota_exceeded'],
+      async handle({ params, body, channel, audit }) {
+        audit({ target: `account:${params.accountId}`, details: { role: body.role } });
+        await members.set(channel, params.accountId, body.role);
+      },
+    }),
+    operation({
+      id: 'addMember',
+      method: 'post',
+      path: '/channels/{slug}/members',
+      summary: 'Gives the account with this e-mail address a role in a channel.',
+      access: 'channel.set-members',
+      wantsFreshSignIn: true,
+      params: slugParams,
+      body: z.strictObject({ email: emailSchema, role: roleSchema }),
+      status: 201,
+      answer: z.strictObject({ accountId: z.uuid(), role: channelRoleSchema }).meta({ id: 'AddedMember' }),
+      errors: ['not_found', 'conflict', 'quota_exceeded', 'rate_limited'],
+      async handle({ body, channel, principal, audit, created }): Promise<{ accountId: string; role: ChannelRole }> {
+        // Of the account, whichever of its keys asks.
+        await limits.take('member-email', principal.accountId === undefined ? principal.id : `account:${principal.accountId}`);
+        const account = await accounts.byEmail(body.email);
+        if (!account) throw new VezaError('not_found', 'Nobody is registered here with this address.');
+        audit({ target: `account:${account.id}`, details: { role: body.role } });
+        await members.set(channel, account.id, body.role);
+        created(`/channels/${channel.slug}/members/${account.id}`);
+        return { accountId: account.id, role: body.role };
+      },
+    }),
+    operation({
+      id: 'removeMember',
+      method: 'delete',
+      path: '/channels/{slug}/members/{accountId}',
+      summary: 'Takes an account’s role in a channel away.',
+      description:
+        'A stream key that the account made is void within 5 s, and a show that is on air with it ends; one that another made stays good, so make a new one (`rotateStreamKey`) if the account knew it. Playback links that it made end as well; those that it knows of others stay good: where it matters, end them with new playback keys (`replacePlaybackKey`).',
+      access: 'channel.set-members',
+      params: memberParams,
+      status: 204,
+      errors: ['not_found'],
+      async handle({ params, channel, audit }) {
+        audit({ target: `account:${params.accountId}` });
+        await members.remove(channel, params.accountId);
+      },
+    }),
+  ];
+}

@@ -1,0 +1,267 @@
+import { z } from 'zod';
+import { ALL_EVENTS, CHANNEL_EVENTS } from '../../../access/webhooks/webhook-events.js';
+import { MAX_OVERLAP_S } from '../../../access/webhooks/webhook-secrets.js';
+import type { Delivery, Webhook, Webhooks } from '../../../access/webhooks/webhooks.js';
+import { MAX_OUTBOUND_URL_CHARS } from '../../../backing/outbound-address.js';
+import type { ErrorCode } from '../../../runtime/errors.js';
+import { type Call, isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from '../openapi.js';
+import { text } from '../request-schemas.js';
+import { slugParams } from './channels.js';
+
+const webhookId = { webhookId: z.uuid() };
+const deliveryId = { deliveryId: z.uuid() };
+
+/** Webhooks of the service under `/webhooks`, those of a channel under `/channels/{slug}/webhooks`: the same operations, another permission. */
+export function webhookOperations(webhooks: Webhooks): Operation[] {
+  return [...operationsAt(webhooks, 'service'), ...operationsAt(webhooks, 'channel')];
+}
+
+function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[] {
+  const isOfChannel = of === 'channel';
+  const name = (verb: string, noun: string) => `${verb}${isOfChannel ? 'Channel' : ''}${noun}`;
+  const where = isOfChannel ? 'the channel' : 'the service';
+  const root = isOfChannel ? '/channels/{slug}/webhooks' : '/webhooks';
+  const one = `${root}/{webhookId}`;
+  const rootParams = isOfChannel ? slugParams : z.strictObject({});
+  const params = (isOfChannel ? z.strictObject({ ...slugParams.shape, ...webhookId }) : z.strictObject(webhookId)) as z.ZodType<{
+    webhookId: string;
+  }>;
+  const deliveryParams = (
+    isOfChannel ? z.strictObject({ ...slugParams.shape, ...webhookId, ...deliveryId }) : z.strictObject({ ...webhookId, ...deliveryId })
+  ) as z.ZodType<{ webhookId: string; deliveryId: string }>;
+  const access = isOfChannel ? 'channel.webhooks' : 'service.webhooks';
+  const missing: ErrorCode[] = ['not_found'];
+  const channelId = (call: Pick<Call, 'channel'>) => (isOfChannel ? call.channel.id : undefined);
+  const rootOf = (call: Pick<Call, 'channel'>) => (isOfChannel ? `/channels/${call.channel.slug}/webhooks` : '/webhooks');
+
+  const urlSchema = text({
+    max: MAX_OUTBOUND_URL_CHARS,
+    format: 'uri',
+    pattern: '^[Hh][Tt][Tt][Pp][Ss]?://[\\x21-\\x7e]+$',
+    description:
+      'In ASCII (RFC 3986). In the public internet unless an operator allows more; no name and password, port 80, 443 or from 1024. What is not is refused with 400. Redirects are not followed.',
+  });
+  const eventsSchema = z
+    .array(z.enum(isOfChannel ? CHANNEL_EVENTS : ALL_EVENTS))
+    .min(1)
+    .max(ALL_EVENTS.length);
+
+  return [
+    operation({
+      id: name('list', 'Webhooks'),
+      method: 'get',
+      path: root,
+      summary: `Lists the webhooks of ${where}.`,
+      description: 'The oldest first; all on one page.',
+      access,
+      params: rootParams,
+      status: 200,
+      answer: pageOf(webhookSchema),
+      errors: [],
+      handle: async (call) => ({ items: (await webhooks.list(channelId(call))).map(shown), next: null }),
+    }),
+    operation({
+      id: name('create', 'Webhook'),
+      method: 'post',
+      path: root,
+      summary: `Makes a webhook of ${where}.`,
+      description: `It is told of events ${isOfChannel ? 'of this channel' : 'of every channel and of accounts'}. There are at most 20.`,
+      access,
+      wantsFreshSignIn: true,
+      params: rootParams,
+      body: z.strictObject({ url: urlSchema, events: eventsSchema }),
+      status: 201,
+      answer: newWebhookSchema,
+      errors: ['conflict'],
+      async handle(call) {
+        const { body, principal, audit, created } = call;
+        const { webhook, secret } = await webhooks.create(channelId(call), body, principal);
+        audit({ target: `webhook:${webhook.id}`, details: { host: new URL(webhook.url).host, events: webhook.events } });
+        created(`${rootOf(call)}/${webhook.id}`);
+        return { webhook: shown(webhook), secret };
+      },
+    }),
+    operation({
+      id: name('get', 'Webhook'),
+      method: 'get',
+      path: one,
+      summary: `Shows a webhook of ${where}.`,
+      access,
+      params,
+      status: 200,
+      answer: webhookSchema,
+      errors: missing,
+      handle: async (call) => shown(await webhooks.get(channelId(call), call.params.webhookId)),
+    }),
+    operation({
+      id: name('update', 'Webhook'),
+      method: 'patch',
+      path: one,
+      summary: `Changes a webhook of ${where}.`,
+      description: 'Members that are not given stay as they are. Deliveries for a webhook that is turned off wait, for three days.',
+      access,
+      wantsFreshSignIn: {
+        when: 'an address or events are given, or it is turned on',
+        of: ({ url, events, active }) => url !== undefined || events !== undefined || active === true,
+      },
+      params,
+      body: z.strictObject({ url: urlSchema.optional(), events: eventsSchema.optional(), active: z.boolean().optional() }),
+      status: 200,
+      answer: webhookSchema,
+      errors: missing,
+      async handle(call) {
+        const { body, params, audit } = call;
+        const { url, ...rest } = body;
+        const webhook = await webhooks.update(channelId(call), params.webhookId, body, call.principal);
+        audit({ target: `webhook:${webhook.id}`, details: { ...rest, ...(url !== undefined && { host: new URL(webhook.url).host }) } });
+        return shown(webhook);
+      },
+    }),
+    operation({
+      id: name('delete', 'Webhook'),
+      method: 'delete',
+      path: one,
+      summary: `Deletes a webhook of ${where} with its deliveries.`,
+      access,
+      params,
+      status: 204,
+      errors: missing,
+      async handle(call) {
+        call.audit({ target: `webhook:${call.params.webhookId}` });
+        await webhooks.delete(channelId(call), call.params.webhookId);
+      },
+    }),
+    operation({
+      id: name('replace', 'WebhookSecret'),
+      method: 'post',
+      path: `${one}/secret`,
+      summary: `Makes a new secret for a webhook of ${where}.`,
+      description: 'Deliveries are signed with both until the time is up.',
+      access,
+      wantsFreshSignIn: true,
+      params,
+      body: z.strictObject({
+        overlapS: z.int().min(0).max(MAX_OVERLAP_S).default(MAX_OVERLAP_S).meta({
+          description: 'How long the one before signs as well, seconds. 0 when it got out.',
+        }),
+      }),
+      status: 201,
+      answer: webhookSecretSchema,
+      errors: missing,
+      async handle(call) {
+        const { body, params, audit } = call;
+        audit({ target: `webhook:${params.webhookId}`, details: body });
+        call.created(`${rootOf(call)}/${params.webhookId}`);
+        return { secret: await webhooks.replaceSecret(channelId(call), params.webhookId, body.overlapS) };
+      },
+    }),
+    operation({
+      id: name('test', 'Webhook'),
+      method: 'post',
+      path: `${one}/test`,
+      summary: `Tries a webhook of ${where}.`,
+      description: 'Sends `webhook.test` now, once, and tells what came of it; within 10 s.',
+      access,
+      params,
+      status: 200,
+      answer: deliverySchema,
+      errors: [...missing, 'busy'],
+      async handle(call) {
+        const { params, audit } = call;
+        audit({ target: `webhook:${params.webhookId}` });
+        return shownDelivery(await webhooks.test(channelId(call), params.webhookId, isOfChannel ? call.channel : undefined));
+      },
+    }),
+    operation({
+      id: name('list', 'WebhookDeliveries'),
+      method: 'get',
+      path: `${one}/deliveries`,
+      summary: `Lists the deliveries of a webhook of ${where}.`,
+      description: 'What was sent, or is to be; the newest first. Kept for 30 days.',
+      access,
+      params,
+      query: z.strictObject(pageQuery),
+      status: 200,
+      answer: pageOf(deliverySchema),
+      errors: missing,
+      async handle(call) {
+        const { query, params } = call;
+        const before = query.cursor === undefined ? undefined : positionOf(query.cursor, z.tuple([z.int().min(0)]))[0];
+        const found = await webhooks.deliveries(channelId(call), params.webhookId, before, query.limit + 1);
+        return page(found, query.limit, shownDelivery, ({ sequence }) => [sequence]);
+      },
+    }),
+    operation({
+      id: name('retry', 'WebhookDelivery'),
+      method: 'post',
+      path: `${one}/deliveries/{deliveryId}/retry`,
+      summary: `Sends a delivery of a webhook of ${where} again.`,
+      description: 'Now, under the same id.',
+      access,
+      params: deliveryParams,
+      status: 202,
+      answer: deliverySchema,
+      errors: [...missing, 'conflict'],
+      async handle(call) {
+        const { params, audit } = call;
+        audit({ target: `webhook:${params.webhookId}`, details: { delivery: params.deliveryId } });
+        return shownDelivery(await webhooks.retry(channelId(call), params.webhookId, params.deliveryId));
+      },
+    }),
+  ];
+}
+
+const secretSchema = z.string().meta({ description: '`whsec_…`; shown once. Deliveries are signed with it.' });
+
+const webhookSchema = z
+  .strictObject({
+    id: z.uuid(),
+    url: z.string(),
+    events: z.array(z.enum(ALL_EVENTS)),
+    active: z.boolean(),
+    note: z.string().nullable().meta({ description: 'Why it was turned off without being asked.' }),
+    failingSince: z.iso.datetime().nullable().meta({ description: 'Since when nothing was taken; null while things are.' }),
+    createdAt: z.iso.datetime(),
+  })
+  .meta({ id: 'Webhook' });
+
+const deliverySchema = z
+  .strictObject({
+    id: z.uuid().meta({ description: 'The `Veza-Delivery` of each try.' }),
+    event: z.string(),
+    state: z.enum(['pending', 'delivered', 'failed']).meta({ description: '`failed`: given up.' }),
+    createdAt: z.iso.datetime(),
+    attempts: z.int().min(0),
+    nextAttemptAt: z.iso.datetime().nullable(),
+    deliveredAt: z.iso.datetime().nullable(),
+    lastStatus: z.int().nullable().meta({ description: 'What the receiver answered; null when it did not.' }),
+    lastError: z.string().nullable(),
+  })
+  .meta({ id: 'WebhookDelivery' });
+
+const newWebhookSchema = z.strictObject({ webhook: webhookSchema, secret: secretSchema }).meta({ id: 'NewWebhook' });
+const webhookSecretSchema = z.strictObject({ secret: secretSchema }).meta({ id: 'WebhookSecret' });
+
+const isoOrNull = (wallMs: number | undefined) => (wallMs === undefined ? null : isoOf(wallMs));
+
+const shown = (webhook: Webhook): z.infer<typeof webhookSchema> => ({
+  id: webhook.id,
+  url: webhook.url,
+  events: [...webhook.events],
+  active: webhook.active,
+  note: webhook.note ?? null,
+  failingSince: isoOrNull(webhook.failingSinceMs),
+  createdAt: isoOf(webhook.createdAtMs),
+});
+
+const shownDelivery = (delivery: Delivery): z.infer<typeof deliverySchema> => ({
+  id: delivery.id,
+  event: delivery.event,
+  state: delivery.state,
+  createdAt: isoOf(delivery.createdAtMs),
+  attempts: delivery.attempts,
+  nextAttemptAt: isoOrNull(delivery.nextAttemptAtMs),
+  deliveredAt: isoOrNull(delivery.deliveredAtMs),
+  lastStatus: delivery.lastStatus ?? null,
+  lastError: delivery.lastError ?? null,
+});

@@ -1,0 +1,54 @@
+import { createHash } from 'node:crypto';
+import { promisify } from 'node:util';
+import { brotliCompress, constants, gzip } from 'node:zlib';
+import type Koa from 'koa';
+import { conditionOf } from '../http/conditions.js';
+import { preconditionFailed } from '../http/reads.js';
+
+const ENCODINGS = ['br', 'gzip'] as const;
+type Encoding = (typeof ENCODINGS)[number];
+
+/**
+ * A JSON document that does not change while the process runs. It is compressed once, when it is first asked for in that form; each form is a
+ * representation with a strong `ETag` of its own (RFC 9110 8.8.3.3).
+ */
+export function documentEndpoint(text: string, route: string): Koa.Middleware {
+  const plain = Buffer.from(text);
+  const hash = createHash('sha256').update(plain).digest('base64url').slice(0, 22);
+  const compressed = new Map<Encoding, Promise<Buffer>>();
+  const make: Record<Encoding, () => Promise<Buffer>> = {
+    // Quality 9 takes a fifth of the time of 11, for 3 % more bytes.
+    br: () => promisify(brotliCompress)(plain, { params: { [constants.BROTLI_PARAM_QUALITY]: 9 } }),
+    gzip: () => promisify(gzip)(plain, { level: 9 }),
+  };
+
+  return async (ctx) => {
+    ctx.state.route = route;
+    ctx.type = 'application/json';
+    ctx.set('Cache-Control', 'public, max-age=300');
+    ctx.vary('Accept-Encoding');
+    // Asked one by one, since browsers name gzip first without liking it better.
+    const encoding = ENCODINGS.find((name) => ctx.acceptsEncodings(name) === name);
+    const tag = encoding ? `"${hash}-${encoding}"` : `"${hash}"`;
+    ctx.set('ETag', tag);
+    ctx.status = 200;
+    // Not `ctx.fresh`: it takes `Cache-Control: no-cache`, which is for caches, for a wish of the whole (`fetch` sends it with a condition).
+    const condition = conditionOf(ctx.req, tag);
+    if (condition === 'failed') throw preconditionFailed();
+    if (condition === 'not-modified') {
+      ctx.status = 304;
+      return;
+    }
+    if (!encoding) {
+      ctx.body = plain;
+      return;
+    }
+    let body = compressed.get(encoding);
+    if (!body) {
+      body = make[encoding]();
+      compressed.set(encoding, body);
+    }
+    ctx.set('Content-Encoding', encoding);
+    ctx.body = await body;
+  };
+}

@@ -1,0 +1,295 @@
+import { STATUS_CODES } from 'node:http';
+import { z } from 'zod';
+import { PERMISSIONS } from '../../access/roles.js';
+import { ERROR_CODES, type ErrorCode } from '../../runtime/errors.js';
+import { MAX_BODY_BYTES, MAX_JSON_DEPTH } from '../http/request-body.js';
+import { isAboutChannel, isPermission, type Operation, problemSchema } from './openapi.js';
+import { exampleOf } from './openapi-examples.js';
+
+export type Json = { readonly [name: string]: unknown };
+
+/** Operations by what they are about; the first that fits. */
+const TAGS: readonly (readonly [name: string, description: string, of: (operation: Operation) => boolean])[] = [
+  ['Webhooks', 'Calls to other systems when something happens.', ({ path }) => path.includes('/webhooks')],
+  ['Sign-in', 'Accounts made, opened and recovered; tokens.', ({ path }) => path.startsWith('/auth/')],
+  ['My account', 'The account that asks: its sessions, second factor, keys and data.', ({ path }) => /^\/me(?:\/|$)/.test(path)],
+  ['Accounts', 'Accounts of others, for moderators and administrators.', ({ path }) => path.startsWith('/accounts')],
+  ['Members', 'Who has a role in a channel.', ({ path }) => path.includes('/channels/{slug}/members')],
+  ['Playback', 'Addresses to listen with.', ({ path }) => /\/(?:links|play)$/.test(path)],
+  ['Recordings', 'Shows of a channel, and what was recorded of them.', ({ path }) => /^\/assets|\/broadcasts$/.test(path)],
+  ['Channels', 'Channels and what is on air.', ({ path }) => path.startsWith('/channels')],
+  ['Moderation', 'What moderators do in a chat room.', ({ access }) => access === 'channel.moderate'],
+  ['Chat', 'Chat rooms for the people in them, and for bots.', ({ path }) => path.startsWith('/rooms/')],
+  ['Audit', 'Who did what.', ({ path }) => path.startsWith('/audit')],
+  ['Service', 'Keys of the service.', ({ path }) => path.startsWith('/service/')],
+];
+
+const RESPONSE_TO: Readonly<Record<number, string>> = { 200: 'Done.', 201: 'Created.', 202: 'Accepted.', 204: 'Done; no content.' };
+/** What every operation may be answered, by the listener, the limits or a part that is away. */
+const ALWAYS: readonly ErrorCode[] = ['bad_request', 'precondition_failed', 'rate_limited', 'internal', 'unavailable'];
+/** By the listener, before it is known which operation is asked for. */
+const UNREAD: readonly ErrorCode[] = [
+  'request_timeout',
+  'uri_too_long',
+  'expectation_failed',
+  'head_too_large',
+  'not_implemented',
+  'version_not_supported',
+];
+const WITH_BODY: readonly ErrorCode[] = ['payload_too_large', 'unsupported_media'];
+
+const HEADERS = {
+  'X-Request-Id': {
+    description: 'The request’s own when it sent one (1 to 64 of `A-Z a-z 0-9 . _ -`), else a new one.',
+    schema: { type: 'string' },
+  },
+  'RateLimit-Policy': {
+    description: 'Limits that count for this request (draft-ietf-httpapi-ratelimit-headers-11): `"api";q=1000;w=60`.',
+    schema: { type: 'string' },
+    example: '"api";q=1000;w=60',
+  },
+  RateLimit: {
+    description: 'What is left of each, and seconds until all is back.',
+    schema: { type: 'string' },
+    example: '"api";r=987;t=42',
+  },
+  'Retry-After': { description: 'Seconds until it is worth another try.', schema: { type: 'integer', minimum: 1 }, example: 30 },
+  'WWW-Authenticate': { description: 'RFC 6750.', schema: { type: 'string' }, example: 'Bearer realm="veza"' },
+  Allow: { description: 'The methods that the address takes.', schema: { type: 'string' }, example: 'GET, HEAD, PATCH' },
+  Location: {
+    description: 'Where what was made is found.',
+    required: true,
+    schema: { type: 'string', format: 'uri-reference' },
+    example: '/api/v1/channels/radio',
+  },
+} as const;
+type HeaderName = keyof typeof HEADERS;
+
+const headers = (...names: HeaderName[]): Json => Object.fromEntries(names.map((name) => [name, { $ref: `#/components/headers/${name}` }]));
+const ANSWER_HEADERS: readonly HeaderName[] = ['X-Request-Id', 'RateLimit-Policy', 'RateLimit'];
+
+const ABOUT = `Errors are RFC 9457 problem documents (\`application/problem+json\`) with a stable \`code\`; each operation lists its codes.
+
+**Requests.** A body is JSON in UTF-8, at most ${MAX_BODY_BYTES} bytes, nested at most ${MAX_JSON_DEPTH} deep, not compressed. Members that are not listed are refused, and so are query parameters beside those that are listed, and \`null\` where no \`null\` is listed. Every text is well-formed Unicode (no lone surrogate, also not as \`\\ud800\` or percent-encoded) without U+0000; anything else is refused with 400 \`bad_request\`. Lengths are counted in characters (code points). Whole numbers in a query are decimal digits without sign, exponent or leading zero.
+
+**Answers.** Members may be added in later versions: ignore those that you do not know. A method that a path does not have is answered 405 with \`Allow\`; \`HEAD\` is answered wherever \`GET\` is.
+
+**Lists** are paged: \`next\` goes into \`cursor\` of the next request, and is null at the end.`;
+
+/** Schemas that several places refer to, by name. */
+class Components {
+  readonly schemas: Record<string, Json> = {};
+  readonly responses: Record<string, Json> = {};
+
+  add(name: string, schema: Json): Json {
+    const known = this.schemas[name];
+    if (known && JSON.stringify(known) !== JSON.stringify(schema)) throw new Error(`two schemas are named "${name}"`);
+    this.schemas[name] = schema;
+    return { $ref: `#/components/schemas/${name}` };
+  }
+
+  /** The schema, or a reference where it has a name; what it is made of likewise. */
+  of(schema: z.ZodType, io: 'input' | 'output'): Json {
+    const made = z.toJSONSchema(schema, { io, target: 'draft-2020-12', override: io === 'output' ? lenient : portable });
+    const {
+      $schema: _,
+      $defs = {},
+      ...rest
+    } = JSON.parse(JSON.stringify(made).replaceAll('#/$defs/', '#/components/schemas/')) as Json & {
+      $defs?: Record<string, Json>;
+    };
+    for (const [name, { id: __, ...definition }] of Object.entries($defs)) this.add(name, definition);
+    return rest;
+  }
+
+  resolved(schema: Json): Json {
+    const name = /^#\/components\/schemas\/(.+)$/.exec(String(schema.$ref ?? ''))?.[1];
+    return name === undefined ? schema : this.schemas[name]!;
+  }
+
+  /** The answer to a failure with one of these codes, which have one status. */
+  problem(status: number, codes: readonly ErrorCode[]): Json {
+    const name = [status, ...codes].join('-');
+    const more: HeaderName[] = [
+      ...(codes.some((code) => UNREAD.includes(code)) ? [] : ANSWER_HEADERS),
+      ...(status === 405 ? (['Allow'] as const) : []),
+      ...(status === 429 || status === 503 ? (['Retry-After'] as const) : []),
+      ...(status === 401 ? (['WWW-Authenticate'] as const) : []),
+    ];
+    this.responses[name] ??= {
+      description: `${codes.map((code) => `\`${code}\``).join(', ')}${status === 405 ? ', to other methods than those of this path' : ''}`,
+      headers: headers(...more),
+      content: {
+        'application/problem+json': {
+          schema: {
+            allOf: [
+              { $ref: '#/components/schemas/Problem' },
+              { type: 'object', properties: { status: { const: status }, code: { enum: codes } } },
+            ],
+          },
+          example: { type: 'about:blank', title: STATUS_CODES[status], status, code: codes[0], detail: 'What is wrong, for people.' },
+        },
+      },
+    };
+    return { $ref: `#/components/responses/${name}` };
+  }
+}
+
+type Override = NonNullable<NonNullable<Parameters<typeof z.toJSONSchema>[1]>['override']>;
+
+/** zod’s own patterns in the part of the language that is read alike everywhere; and defaults of what is not JSON’s own, a number in a query. */
+const portable: Override = ({ zodSchema, jsonSchema }) => {
+  const { def } = zodSchema._zod;
+  if (def.type === 'default') jsonSchema.default ??= def.defaultValue as never;
+  if (jsonSchema.pattern?.includes('\\d')) jsonSchema.pattern = jsonSchema.pattern.replaceAll('\\d', '[0-9]');
+};
+
+/** What goes out: clients must bear with members that are added, and need no pattern for what has a format. */
+const lenient: Override = (context) => {
+  const { jsonSchema } = context;
+  if (jsonSchema.additionalProperties === false) delete jsonSchema.additionalProperties;
+  if (jsonSchema.format !== undefined) delete jsonSchema.pattern;
+  if (jsonSchema.minimum === Number.MIN_SAFE_INTEGER) delete jsonSchema.minimum;
+  if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum;
+  portable(context);
+};
+
+/** The document; OpenAPI 3.1, whose schemas are JSON Schema 2020-12. */
+export function openApiDocument(operations: readonly Operation[], info: { version: string; publicUrl: string }): Json {
+  const components = new Components();
+  components.of(z.array(problemSchema), 'output');
+  const paths: Record<string, Record<string, unknown>> = {};
+  for (const operation of operations) {
+    paths[operation.path] ??= {};
+    paths[operation.path]![operation.method] = described(operation, components);
+  }
+  return {
+    openapi: '3.1.0',
+    info: { title: 'Veza', version: info.version, summary: 'Live audio with chat.', description: ABOUT },
+    servers: [{ url: `${info.publicUrl}/api/v1` }],
+    tags: TAGS.filter(([, , fits]) => operations.some(fits)).map(([name, description]) => ({ name, description })),
+    paths,
+    components: {
+      schemas: sorted(components.schemas),
+      responses: sorted(components.responses),
+      headers: HEADERS,
+      securitySchemes: {
+        token: {
+          type: 'http',
+          scheme: 'bearer',
+          description: 'An access token (`POST /auth/login`), an API key, or the token in `DATA_DIR/admin-token`.',
+        },
+      },
+    },
+  };
+}
+
+/** As bytes: ASCII alone, so that no character in a pattern is lost, or seen as something else, on its way. */
+export const printed = (document: Json): string =>
+  JSON.stringify(document).replace(/[^\x20-\x7e]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+
+const sorted = (of: Record<string, Json>) => Object.fromEntries(Object.entries(of).sort(([a], [b]) => (a < b ? -1 : 1)));
+const capital = (id: string) => id.charAt(0).toUpperCase() + id.slice(1);
+
+function described(operation: Operation, components: Components): Json {
+  const { id, access, status, params, query, body } = operation;
+  const responses: Record<string, Json> = {
+    [status]: {
+      description: RESPONSE_TO[status],
+      headers: headers(...ANSWER_HEADERS, ...(status === 201 ? (['Location'] as const) : [])),
+      ...contentOf(operation, components),
+    },
+  };
+  for (const [failed, codes] of problemsOf(operation)) responses[failed] = components.problem(failed, codes);
+  return {
+    operationId: id,
+    tags: TAGS.filter(([, , fits]) => fits(operation))
+      .slice(0, 1)
+      .map(([name]) => name),
+    summary: operation.summary,
+    description: [operation.description, accessOf(operation), freshSignInOf(operation)].filter(Boolean).join('\n\n'),
+    ...(isPermission(access) && { 'x-permission': access, 'x-scope': PERMISSIONS[access].scope }),
+    security: access === 'anyone' ? [{}, { token: [] }] : [{ token: [] }],
+    parameters: [...parametersOf(params, 'path', components), ...parametersOf(query, 'query', components)],
+    ...(body && { requestBody: requestBodyOf(operation, body, components) }),
+    responses,
+  };
+}
+
+function accessOf({ access }: Operation): string {
+  if (access === 'anyone') return 'Open to everybody; what is answered may depend on who asks.';
+  if (access === 'account') return 'For a person who is signed in; no API key.';
+  const { scope, text } = PERMISSIONS[access];
+  return `Needs the permission \`${access}\` (${text}), and of an API key the scope \`${scope}\`.`;
+}
+
+function freshSignInOf({ wantsFreshSignIn: wants }: Operation): string | undefined {
+  if (wants === undefined) return undefined;
+  const where = wants === true ? '' : `Where ${wants.when}: `;
+  return `${where}${where === '' ? 'A' : 'a'} session was signed in within the last ten minutes, or has shown the password or a code again (\`proveMe\`); else 403 \`fresh_sign_in_required\`.`;
+}
+
+/** None at all stands for an empty object, where an empty object will do. */
+function requestBodyOf({ id }: Operation, body: z.ZodType, components: Components): Json {
+  const schema = components.add(`${capital(id)}Request`, components.of(body, 'input'));
+  return {
+    required: !body.safeParse({}).success,
+    content: { 'application/json': { schema, example: exampleOf(schema, components, 'required') } },
+  };
+}
+
+function contentOf({ id, answer, contentType }: Operation, components: Components): Json {
+  if (!answer) return {};
+  const made = components.of(answer, 'output');
+  if (contentType) {
+    const line = made.$ref === undefined ? components.add(`${capital(id)}Line`, made) : made;
+    // JSON Schema has no word for a sequence of documents: it is a text, whose lines are of the named schema.
+    const schema = {
+      type: 'string',
+      description: `JSON Lines: each line is ${nameIn(line)}, in JSON.`,
+      contentMediaType: contentType,
+      contentSchema: { type: 'array', items: line },
+    };
+    return { content: { [contentType]: { schema, example: `${JSON.stringify(exampleOf(line, components))}\n` } } };
+  }
+  const { items } = (made.properties ?? {}) as { items?: { items?: Json } };
+  const isPage = (made.required as string[] | undefined)?.join() === 'items,next';
+  const name = isPage && items?.items?.$ref !== undefined ? `${nameIn(items.items)}Page` : `${capital(id)}Answer`;
+  const schema = made.$ref === undefined ? components.add(name, made) : made;
+  return { content: { 'application/json': { schema, example: exampleOf(schema, components) } } };
+}
+
+const nameIn = ({ $ref }: Json): string => String($ref).split('/').at(-1)!;
+
+/** By status. */
+function problemsOf(operation: Operation): Map<number, ErrorCode[]> {
+  const { access, method, errors, provenByBody, wantsFreshSignIn } = operation;
+  const codes = new Set<ErrorCode>([...ALWAYS, ...UNREAD, 'method_not_allowed', ...errors]);
+  // Where none is needed, too: a token that is not good never counts as none.
+  if (!provenByBody) codes.add('unauthorized');
+  if (access !== 'anyone') codes.add('forbidden');
+  if (isPermission(access)) codes.add('second_factor_missing');
+  if (wantsFreshSignIn) codes.add('fresh_sign_in_required');
+  if (method !== 'get') for (const code of WITH_BODY) codes.add(code);
+  if (isAboutChannel(access)) codes.add('not_found');
+  const byStatus = new Map<number, ErrorCode[]>();
+  for (const code of (Object.keys(ERROR_CODES) as ErrorCode[]).filter((code) => codes.has(code)))
+    byStatus.set(ERROR_CODES[code], [...(byStatus.get(ERROR_CODES[code]) ?? []), code]);
+  return byStatus;
+}
+
+function parametersOf(schema: z.ZodType | undefined, where: 'path' | 'query', components: Components): Json[] {
+  if (!schema) return [];
+  const { properties = {}, required = [] } = components.of(schema, 'input') as {
+    properties?: Record<string, { description?: string }>;
+    required?: string[];
+  };
+  return Object.entries(properties).map(([name, { description, ...rest }]) => ({
+    name,
+    in: where,
+    required: required.includes(name),
+    ...(description !== undefined && { description }),
+    schema: rest,
+    ...(required.includes(name) && { example: exampleOf(rest, components, 'all', name) }),
+  }));
+}

@@ -1,0 +1,8 @@
+import { z } from 'zod';
+import { CHANNEL_ROLES, ROLES } from '../../access/roles.js';
+import { CHAT_ROLES } from '../../chat/moderation/settings.js';
+
+/** Of an account, in a channel, in its chat room. */
+export const roleSchema = z.enum(ROLES).meta({ id: 'Role' });
+export const channelRoleSchema = z.enum(CHANNEL_ROLES).meta({ id: 'ChannelRole' });
+export const chatRoleSchema = z.enum(CHAT_ROLES).meta({ id: 'ChatRole' });

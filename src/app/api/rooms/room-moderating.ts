@@ -1,0 +1,94 @@
+import { z } from 'zod';
+import type { ModAction } from '../../../chat/moderation/mod-actions.js';
+import { type Call, type Operation, operation, page, pageOf, pageQuery, positionOf } from '../openapi.js';
+import { PATTERNS, text } from '../request-schemas.js';
+import { type RoomOperationsOptions, roomAccess, roomParams } from './room-access.js';
+
+/** Who may do what these operations do, in the room's channel. */
+const ACCESS = 'channel.moderate';
+
+/** Text for people, on one line. */
+export const line = (max: number) => text({ max, pattern: PATTERNS.line, trimmed: true });
+export const personSchema = z.strictObject({ id: z.string(), name: z.string() }).meta({ id: 'RoomPerson' });
+
+const toldSchema = z
+  .strictObject({
+    offset: z
+      .int()
+      .nullable()
+      .meta({ description: 'Of the entry that tells the room. Null: it is not told, and it is in force all the same.' }),
+  })
+  .meta({ id: 'RoomActDone' });
+
+type About<P, B> = Pick<Operation<P, unknown, B>, 'id' | 'method' | 'path' | 'summary' | 'description' | 'params' | 'body' | 'errors'>;
+type RoomPath = { slug: string };
+
+/** One action of a moderator. */
+interface ActSpec<P, B> extends About<P, B> {
+  /** `told`: 200 and the place of the entry that tells the room. `nothing`: 204. */
+  readonly answers: 'told' | 'nothing';
+  action(params: P, body: B): ModAction;
+}
+
+/** A list, read in pages. */
+interface ListSpec<T, C extends [string | number, ...(string | number)[]], F extends z.ZodRawShape> {
+  readonly id: string;
+  readonly path: string;
+  readonly summary: string;
+  readonly description?: string;
+  /** What the query may ask for beside the page. */
+  readonly filter?: F;
+  readonly item: z.ZodType;
+  view(item: T): unknown;
+  /** What is in a cursor, and the place of an item in it. */
+  readonly cursor: z.ZodType<C>;
+  position(item: T): C;
+  /** From the first behind `from`, at most `limit`. */
+  read(roomId: string, from: C | undefined, limit: number, filter: z.infer<z.ZodObject<F>>): Promise<T[]>;
+}
+
+/** The shapes that operations of moderators come in, and what the others need. */
+export function roomModerating(options: RoomOperationsOptions) {
+  const { here, channelOf, roomOf, moderatorOf } = roomAccess(options);
+  const roomIdOf = async ({ channel }: Pick<Call, 'channel'>) => (await roomOf(channel)).id;
+
+  const act = <P extends RoomPath, B = unknown>({ answers, action, ...about }: ActSpec<P, B>): Operation =>
+    operation<P, unknown, B>({
+      ...about,
+      access: ACCESS,
+      channelOf,
+      ...(answers === 'told' ? { status: 200, answer: toldSchema } : { status: 204 }),
+      unaudited: true,
+      async handle({ params, body, channel, ...call }) {
+        const { offset } = await here().desk.moderate(await roomOf(channel), moderatorOf(call), action(params, body));
+        return answers === 'told' ? { offset: offset ?? null } : undefined;
+      },
+    });
+
+  const list = <T, C extends [string | number, ...(string | number)[]], F extends z.ZodRawShape = Record<never, never>>(
+    spec: ListSpec<T, C, F>,
+  ): Operation => {
+    const { id, path, summary, description, filter, item, view, cursor, position, read } = spec;
+    return operation({
+      id,
+      method: 'get',
+      path,
+      summary,
+      ...(description !== undefined && { description }),
+      access: ACCESS,
+      channelOf,
+      params: roomParams,
+      query: z.strictObject({ ...pageQuery, ...filter }),
+      status: 200,
+      answer: pageOf(item),
+      errors: ['not_found'],
+      async handle({ query, ...call }) {
+        const from = query.cursor === undefined ? undefined : positionOf(query.cursor, cursor);
+        const found = await read(await roomIdOf(call), from, query.limit + 1, query as unknown as z.infer<z.ZodObject<F>>);
+        return page(found, query.limit, view, position);
+      },
+    });
+  };
+
+  return { access: ACCESS, here, channelOf, roomOf, roomIdOf, moderatorOf, act, list } as const;
+}

@@ -1,0 +1,268 @@
+import { z } from 'zod';
+import { type Appeal, MAX_ANSWER_CHARS } from '../../../chat/moderation/appeals.js';
+import { MAX_ADDRESS_BAN_S, MAX_BAN_S, MAX_REASON_CHARS, MAX_TIMEOUT_S, MAX_WARNING_CHARS } from '../../../chat/moderation/mod-actions.js';
+import type { Ban, Timeout } from '../../../chat/moderation/sanctions.js';
+import { isoOf, type Operation, operation, positionTime } from '../openapi.js';
+import { PATTERNS, text } from '../request-schemas.js';
+import { type RoomOperationsOptions, roomParams, userIdSchema, userParams } from './room-access.js';
+import { actSchema, actView } from './room-acts.js';
+import { line, personSchema, roomModerating } from './room-moderating.js';
+
+const reason = line(MAX_REASON_CHARS).optional().meta({ description: 'For the person and for those who moderate.' });
+const seconds = (most: number) => z.int().min(1).max(most);
+
+const banSchema = z
+  .strictObject({
+    user: personSchema,
+    shadow: z.boolean().meta({ description: 'He does not know, and nobody else sees what he writes.' }),
+    reason: z.string().nullable(),
+    by: personSchema,
+    createdAt: z.iso.datetime(),
+    until: z.iso.datetime().nullable().meta({ description: 'Null: for good.' }),
+    addressUntil: z.iso.datetime().nullable().meta({ description: 'Until then nobody writes from the address of the user.' }),
+  })
+  .meta({ id: 'RoomBan' });
+const banView = (ban: Ban): z.infer<typeof banSchema> => ({
+  user: { id: ban.userId, name: ban.userName },
+  shadow: ban.isShadow,
+  reason: ban.reason ?? null,
+  by: { id: ban.byId, name: ban.byName },
+  createdAt: isoOf(ban.createdAtMs),
+  until: ban.untilMs === undefined ? null : isoOf(ban.untilMs),
+  addressUntil: ban.addressUntilMs === undefined ? null : isoOf(ban.addressUntilMs),
+});
+
+const timeoutSchema = z
+  .strictObject({
+    user: personSchema,
+    reason: z.string().nullable(),
+    by: personSchema,
+    createdAt: z.iso.datetime(),
+    until: z.iso.datetime(),
+  })
+  .meta({ id: 'RoomTimeout' });
+const timeoutView = (timeout: Timeout): z.infer<typeof timeoutSchema> => ({
+  user: { id: timeout.userId, name: timeout.userName },
+  reason: timeout.reason ?? null,
+  by: { id: timeout.byId, name: timeout.byName },
+  createdAt: isoOf(timeout.createdAtMs),
+  until: isoOf(timeout.untilMs),
+});
+
+const appealSchema = z
+  .strictObject({
+    id: z.uuid(),
+    user: personSchema,
+    text: z.string(),
+    createdAt: z.iso.datetime(),
+    accepted: z.boolean().nullable().meta({ description: 'Null: nobody has answered it.' }),
+    answer: z.string().nullable(),
+    answeredBy: z.string().nullable(),
+  })
+  .meta({ id: 'RoomAppeal' });
+const appealView = (appeal: Appeal): z.infer<typeof appealSchema> => ({
+  id: appeal.id,
+  user: { id: appeal.userId, name: appeal.userName },
+  text: appeal.text,
+  createdAt: isoOf(appeal.createdAtMs),
+  accepted: appeal.accepted ?? null,
+  answer: appeal.answer ?? null,
+  answeredBy: appeal.answeredBy ?? null,
+});
+
+const warningSchema = z
+  .strictObject({ id: z.uuid(), text: z.string(), by: z.string(), at: z.iso.datetime(), seenAt: z.iso.datetime().nullable() })
+  .meta({ id: 'RoomWarning' });
+const userStandingSchema = z
+  .strictObject({
+    ban: banSchema.nullable(),
+    timeout: timeoutSchema.nullable(),
+    warnings: z.array(warningSchema),
+    acts: z.array(actSchema),
+  })
+  .meta({ id: 'RoomUser' });
+
+const MAX_USER_ACTS = 50;
+
+/** What moderators do about people: warnings, timeouts, bans, appeals. Each act of these is what a `mod` frame does, too. */
+export function roomPeopleOperations(options: RoomOperationsOptions): Operation[] {
+  const { access, here, channelOf, roomOf, roomIdOf, moderatorOf, act, list } = roomModerating(options);
+
+  return [
+    act({
+      id: 'deleteRoomUserMessages',
+      method: 'delete',
+      path: '/rooms/{slug}/users/{userId}/messages',
+      summary: 'Deletes everything that a user has said in a room.',
+      params: userParams,
+      errors: ['not_found', 'busy'],
+      answers: 'nothing',
+      action: ({ userId }) => ({ action: 'purge', user: userId }),
+    }),
+    operation({
+      id: 'getRoomUser',
+      method: 'get',
+      path: '/rooms/{slug}/users/{userId}',
+      summary: 'Shows how a user stands in a room.',
+      description: 'A ban, a timeout, warnings, and what was done about the user.',
+      access,
+      channelOf,
+      params: userParams,
+      status: 200,
+      answer: userStandingSchema,
+      errors: ['not_found'],
+      async handle({ params: { userId }, ...call }) {
+        const roomId = await roomIdOf(call);
+        const { desk } = here();
+        const ban = await desk.sanctions.banOf(roomId, userId);
+        const timeout = await desk.sanctions.timeoutOf(roomId, userId);
+        const warnings = await desk.sanctions.warnings(roomId, userId, 100);
+        return {
+          ban: ban ? banView(ban) : null,
+          timeout: timeout ? timeoutView(timeout) : null,
+          warnings: warnings.map(({ id, text, byName, createdAtMs, seenAtMs }) => ({
+            id,
+            text,
+            by: byName,
+            at: isoOf(createdAtMs),
+            seenAt: seenAtMs === undefined ? null : isoOf(seenAtMs),
+          })),
+          acts: (await desk.acts(roomId, userId, undefined, MAX_USER_ACTS)).map(actView),
+        };
+      },
+    }),
+    act({
+      id: 'warnRoomUser',
+      method: 'post',
+      path: '/rooms/{slug}/users/{userId}/warnings',
+      summary: 'Warns a user.',
+      description: 'The user alone is shown the warning, until it was seen.',
+      params: userParams,
+      body: z.strictObject({ text: line(MAX_WARNING_CHARS) }),
+      errors: ['not_found', 'conflict'],
+      answers: 'nothing',
+      action: ({ userId }, { text }) => ({ action: 'warn', user: userId, text }),
+    }),
+    list({
+      id: 'listRoomBans',
+      path: '/rooms/{slug}/bans',
+      summary: 'Lists the bans in force in a room.',
+      description: 'The newest first.',
+      item: banSchema,
+      view: banView,
+      cursor: z.tuple([positionTime, z.uuid()]),
+      position: ({ createdAtMs, id }) => [createdAtMs, id],
+      read: (roomId, from, limit) => here().desk.sanctions.bans(roomId, from && { createdAtMs: from[0], id: from[1] }, limit),
+    }),
+    act({
+      id: 'banRoomUser',
+      method: 'put',
+      path: '/rooms/{slug}/bans/{userId}',
+      summary: 'Bans a user from a room.',
+      description: 'Takes the place of a ban that is in force. It holds in every process within a second.',
+      params: userParams,
+      body: z.strictObject({
+        reason,
+        seconds: seconds(MAX_BAN_S).optional().meta({ description: 'For good unless given.' }),
+        shadow: z.boolean().default(false).meta({ description: 'He writes on, and nobody else sees it.' }),
+        addressSeconds: seconds(MAX_ADDRESS_BAN_S)
+          .optional()
+          .meta({ description: 'Bans where he wrote from within the last day as well, for so long; not with `shadow`.' }),
+        deleteMessages: z.boolean().default(false).meta({ description: 'Deletes what he has said so far; not with `shadow`.' }),
+      }),
+      errors: ['not_found', 'conflict', 'busy'],
+      answers: 'told',
+      action({ userId: user }, { shadow, deleteMessages: purge, addressSeconds, ...given }) {
+        const common = { user, ...withoutUndefined(given) };
+        if (shadow) return { action: 'shadowBan', ...common };
+        return { action: 'ban', ...common, ...withoutUndefined({ addressSeconds }), purge };
+      },
+    }),
+    act({
+      id: 'unbanRoomUser',
+      method: 'delete',
+      path: '/rooms/{slug}/bans/{userId}',
+      summary: 'Lifts a user’s ban.',
+      description: 'With that of the address the user wrote from.',
+      params: userParams,
+      errors: ['not_found'],
+      answers: 'nothing',
+      action: ({ userId }) => ({ action: 'unban', user: userId }),
+    }),
+    list({
+      id: 'listRoomTimeouts',
+      path: '/rooms/{slug}/timeouts',
+      summary: 'Lists the timeouts that run in a room.',
+      description: 'The first to end comes first.',
+      item: timeoutSchema,
+      view: timeoutView,
+      cursor: z.tuple([positionTime, userIdSchema]),
+      position: ({ untilMs, userId }) => [untilMs, userId],
+      read: (roomId, from, limit) => here().desk.sanctions.timeouts(roomId, from && { untilMs: from[0], userId: from[1] }, limit),
+    }),
+    act({
+      id: 'timeOutRoomUser',
+      method: 'put',
+      path: '/rooms/{slug}/timeouts/{userId}',
+      summary: 'Gives a user a timeout.',
+      description: 'The user cannot write until it ends. Takes the place of a timeout that runs.',
+      params: userParams,
+      body: z.strictObject({ seconds: seconds(MAX_TIMEOUT_S), reason }),
+      errors: ['not_found', 'conflict'],
+      answers: 'told',
+      action: ({ userId }, { seconds, reason }) => ({ action: 'timeout', user: userId, seconds, ...withoutUndefined({ reason }) }),
+    }),
+    act({
+      id: 'endRoomTimeout',
+      method: 'delete',
+      path: '/rooms/{slug}/timeouts/{userId}',
+      summary: 'Ends a user’s timeout.',
+      params: userParams,
+      errors: ['not_found'],
+      answers: 'nothing',
+      action: ({ userId }) => ({ action: 'untimeout', user: userId }),
+    }),
+    list({
+      id: 'listRoomAppeals',
+      path: '/rooms/{slug}/appeals',
+      summary: 'Lists appeals against bans.',
+      description: 'The newest first.',
+      filter: {
+        open: z.enum(['true', 'false']).optional().meta({ description: 'Those that nobody has answered, or those that somebody has.' }),
+      },
+      item: appealSchema,
+      view: appealView,
+      cursor: z.tuple([positionTime, z.uuid()]),
+      position: ({ createdAtMs, id }) => [createdAtMs, id],
+      read: (roomId, from, limit, { open }) => {
+        const isOpen = open === undefined ? undefined : open === 'true';
+        return here().desk.appeals.list(roomId, isOpen, from && { createdAtMs: from[0], id: from[1] }, limit);
+      },
+    }),
+    operation({
+      id: 'answerRoomAppeal',
+      method: 'post',
+      path: '/rooms/{slug}/appeals/{id}',
+      summary: 'Answers an appeal.',
+      description: 'Accepted, the ban is lifted.',
+      access,
+      channelOf,
+      params: roomParams.extend({ id: z.uuid() }),
+      body: z.strictObject({ accepted: z.boolean(), answer: text({ max: MAX_ANSWER_CHARS, pattern: PATTERNS.lines, trimmed: true }) }),
+      status: 200,
+      answer: appealSchema,
+      errors: ['not_found', 'conflict'],
+      unaudited: true,
+      async handle({ params, body, channel, ...call }) {
+        const { accepted, answer } = body;
+        return appealView(await here().desk.answerAppeal(await roomOf(channel), moderatorOf(call), params.id, accepted, answer));
+      },
+    }),
+  ];
+}
+
+type Given<T> = { [name in keyof T]?: Exclude<T[name], undefined> };
+
+/** What was not said is not there, for `exactOptionalPropertyTypes`. */
+const withoutUndefined = <T extends object>(given: T): Given<T> =>
+  Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as Given<T>;

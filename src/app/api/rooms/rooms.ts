@@ -1,0 +1,376 @@
+import { z } from 'zod';
+import type { Audit } from '../../../access/audit.js';
+import { MAX_APPEAL_CHARS } from '../../../chat/moderation/appeals.js';
+import type { OwnStanding } from '../../../chat/moderation/desk.js';
+import { CHAT_ROLES, CHOICES, PUBLIC_SETTINGS, SETTING_LIMITS } from '../../../chat/moderation/settings.js';
+import { textFor } from '../../../chat/protocol/frame.js';
+import type { Outcome } from '../../../chat/rooms/room.js';
+import { addressGroup } from '../../../runtime/addresses.js';
+import { VezaError } from '../../../runtime/errors.js';
+import { lines } from '../../http/lines.js';
+import { isoOf, type Operation, operation, pageOf } from '../openapi.js';
+import { PATTERNS, text, wholeInQuery } from '../request-schemas.js';
+import { chatRoleSchema } from '../role-schemas.js';
+import { authorSchema, mayWrite, midSchema, type RoomOperationsOptions, roomAccess, roomParams, signedIn } from './room-access.js';
+import { personSchema } from './room-moderating.js';
+
+/** As the automatic moderation takes them. */
+const HOST_PATTERN = '^([*][.])?([A-Za-z0-9-]{1,63}[.])+[A-Za-z0-9-]{2,63}[.]?$';
+
+const whole = ([least, most]: readonly [number, number]) => z.int().min(least).max(most);
+const settingsShape = {
+  slowS: whole(SETTING_LIMITS.slowS).meta({ description: 'Seconds between two messages of one person; 0: off.' }),
+  slowExempt: z.array(chatRoleSchema).max(CHAT_ROLES.length).meta({ description: 'Whom slow mode does not hold up.' }),
+  followersMin: whole(SETTING_LIMITS.followersMin).meta({ description: 'Minutes that an account must be old to write; 0: off.' }),
+  unique: z.boolean().meta({ description: 'Nothing that was said here within the last hour.' }),
+  emoteOnly: z.boolean().meta({ description: 'Emoji alone.' }),
+  shield: z.boolean().meta({ description: 'Stricter in all of it while it is on.' }),
+  guests: z.enum(CHOICES.guests).meta({ description: 'Whether people who are not signed in read along.' }),
+  perS: whole(SETTING_LIMITS.perS).meta({ description: 'Messages a second of one person.' }),
+  burst: whole(SETTING_LIMITS.burst).meta({ description: 'So many at once.' }),
+  roomPerS: whole(SETTING_LIMITS.roomPerS).meta({ description: 'Messages a second of all together.' }),
+  moderated: z.boolean().meta({ description: 'Automatic moderation.' }),
+  links: z.enum(CHOICES.links),
+  allowedHosts: z
+    .array(text({ min: 4, max: 253, pattern: HOST_PATTERN }))
+    .max(100)
+    .meta({ description: 'Where links may always lead: host names in ASCII, each with all below it.' }),
+  profanity: z.enum(CHOICES.profanity),
+  spam: z.enum(CHOICES.spam),
+  remote: z.enum(CHOICES.remote).meta({ description: 'A remote judge, where the service has one.' }),
+  remoteFails: z.enum(CHOICES.remoteFails).meta({ description: 'What it means when that does not answer.' }),
+};
+const settingsSchema = z.strictObject(settingsShape).meta({ id: 'RoomSettings' });
+
+const roomSchema = z
+  .strictObject({
+    id: z.uuid(),
+    slug: z.string(),
+    epoch: z.int(),
+    offset: z.int().meta({ description: 'Of the newest entry.' }),
+    members: z.int().min(0),
+    settings: z.strictObject(settingsShape).partial().meta({ id: 'ShownRoomSettings', description: 'All of them for those who moderate.' }),
+    pinned: z
+      .strictObject({ mid: z.string(), offset: z.int(), user: authorSchema, body: z.looseObject({}), at: z.iso.datetime() })
+      .meta({ id: 'PinnedMessage' })
+      .nullable(),
+    you: z.strictObject({ id: z.string(), role: chatRoleSchema, mayWrite: z.boolean() }).nullable(),
+    waiting: z
+      .strictObject({ held: z.int().min(0), appeals: z.int().min(0) })
+      .nullable()
+      .meta({ description: 'For those who moderate: held messages and appeals that nobody has decided.' }),
+  })
+  .meta({ id: 'Room' });
+
+const entrySchema = z
+  .looseObject({ t: z.string(), room: z.uuid(), epoch: z.int(), offset: z.int(), at: z.number() })
+  .meta({ id: 'RoomEntry', description: 'As the frames of the protocol: `msg`, `del`, `act`, `pin`, `now`, `gone`.' });
+
+const standingSchema = z
+  .strictObject({
+    id: z.string(),
+    role: chatRoleSchema,
+    ban: z.strictObject({ reason: z.string().nullable(), until: z.iso.datetime().nullable(), createdAt: z.iso.datetime() }).nullable(),
+    timeout: z.strictObject({ reason: z.string().nullable(), until: z.iso.datetime() }).nullable(),
+    warnings: z.array(z.strictObject({ id: z.uuid(), text: z.string(), at: z.iso.datetime() })).meta({ description: 'Not seen yet.' }),
+    appeal: z.strictObject({ id: z.uuid(), text: z.string(), accepted: z.boolean().nullable(), answer: z.string().nullable() }).nullable(),
+    held: z.array(
+      z.strictObject({
+        mid: z.string(),
+        text: z.string(),
+        state: z.enum(['waiting', 'approved', 'denied']),
+        reason: z.string().nullable(),
+        at: z.iso.datetime(),
+      }),
+    ),
+  })
+  .meta({ id: 'OwnRoomStanding' });
+
+/** What somebody may know of himself. */
+const standingView = ({ ban, timeout, warnings, appeal, held }: OwnStanding) => ({
+  ban: ban
+    ? { reason: ban.reason ?? null, until: ban.untilMs === undefined ? null : isoOf(ban.untilMs), createdAt: isoOf(ban.createdAtMs) }
+    : null,
+  timeout: timeout ? { reason: timeout.reason ?? null, until: isoOf(timeout.untilMs) } : null,
+  warnings: warnings.map(({ id, text, createdAtMs }) => ({ id, text, at: isoOf(createdAtMs) })),
+  appeal: appeal ? { id: appeal.id, text: appeal.text, accepted: appeal.accepted ?? null, answer: appeal.answer ?? null } : null,
+  held: held.map(({ message, decision, denialReason }) => ({
+    mid: message.mid,
+    text: message.body.text,
+    state: decision ?? ('waiting' as const),
+    reason: denialReason ?? null,
+    at: isoOf(message.saidAtMs),
+  })),
+});
+
+/** Of one answer; more are on the next page. */
+const MAX_ENTRIES = 100;
+const COMMIT_MS = 10_000;
+const EXPORT_CHUNK_CHARS = 64 * 1024;
+
+/** Rooms for those who are in them, and for bots. What moderators do is in `room-moderation.ts`. */
+export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Audit, 'record'>; maxTextBytes: number }): Operation[] {
+  const { clock, audit, maxTextBytes } = options;
+  const { here, channelOf, roomOf, moderatorOf, enter, within } = roomAccess(options);
+
+  /** Rejects when he may not be in the room. */
+  const mustRead = (roomId: string, author: Parameters<ReturnType<typeof here>['desk']['rules']['mayRead']>[1]) => {
+    const refusal = here().desk.rules.mayRead(roomId, author, clock.wallMs());
+    if (!refusal) return;
+    const { untilMs } = refusal;
+    throw new VezaError(refusal.code === 'unauthorized' ? 'unauthorized' : 'forbidden', refusal.reason, {
+      details: { refusal: refusal.code, ...(untilMs !== undefined && { until: isoOf(untilMs) }) },
+    });
+  };
+
+  return [
+    operation({
+      id: 'getRoom',
+      method: 'get',
+      path: '/rooms/{slug}',
+      summary: 'Shows the chat room of a channel.',
+      description: 'Its settings, what is pinned, and what the caller is in it.',
+      access: 'anyone',
+      params: roomParams,
+      status: 200,
+      answer: roomSchema,
+      errors: ['not_found', 'forbidden'],
+      async handle({ params, principal, client }) {
+        const { room, person, author } = await enter(principal, params.slug, client);
+        return within(room, async ({ epoch, head }) => {
+          const { desk, presence } = here();
+          mustRead(room.id, author);
+          const settings = desk.rules.inForce(room.id);
+          const pinned = desk.rules.pinned(room.id);
+          return {
+            id: room.id,
+            slug: room.slug!,
+            epoch,
+            offset: head,
+            members: presence.count(room.id),
+            settings: person?.moderates === 'yes' ? settings : Object.fromEntries(PUBLIC_SETTINGS.map((name) => [name, settings[name]])),
+            pinned: pinned ? { mid: pinned.mid, offset: pinned.offset, user: pinned.user, body: pinned.body, at: isoOf(pinned.at) } : null,
+            you: person ? { id: person.id, role: person.role, mayWrite: person.mayWrite } : null,
+            waiting: person?.moderates === 'yes' ? await desk.waiting(room.id) : null,
+          };
+        });
+      },
+    }),
+    operation({
+      id: 'updateRoom',
+      method: 'patch',
+      path: '/rooms/{slug}',
+      summary: 'Changes the settings of a room.',
+      description: 'Settings that are not given stay as they are. Moderators change the room’s modes by `setRoomModes`.',
+      access: 'channel.chat-settings',
+      channelOf,
+      params: roomParams,
+      body: z.strictObject(settingsShape).partial(),
+      status: 200,
+      answer: settingsSchema,
+      errors: ['not_found'],
+      unaudited: true,
+      handle: async ({ body, channel, ...call }) => here().desk.configure(await roomOf(channel), moderatorOf(call), body),
+    }),
+    operation({
+      id: 'listRoomMessages',
+      method: 'get',
+      path: '/rooms/{slug}/messages',
+      summary: 'Lists what was said and done in a room.',
+      description: 'A page of entries, the oldest first; `next` is the `before` of the page before it.',
+      access: 'anyone',
+      params: roomParams,
+      query: z.strictObject({
+        before: wholeInQuery(1, Number.MAX_SAFE_INTEGER, 'An offset, exclusive.').optional(),
+        limit: wholeInQuery(1, MAX_ENTRIES, 'Entries a page; fewer when they are long.').default(50),
+      }),
+      status: 200,
+      answer: pageOf(entrySchema),
+      errors: ['not_found', 'forbidden'],
+      async handle({ params, query, principal, client }) {
+        const { room, person, author } = await enter(principal, params.slug, client);
+        return within(room, async (opened) => {
+          mustRead(room.id, author);
+          const { pageLimits } = here();
+          const address = addressGroup(client.address);
+          const reader = { id: person?.id, isGuest: person === undefined, address };
+          pageLimits.takePage(reader);
+          const { frames, more } = await opened.page({
+            onRead: () => pageLimits.takeRead(reader),
+            limit: query.limit,
+            kept: true,
+            ...(query.before !== undefined && { before: query.before }),
+          });
+          return {
+            items: frames.map((frame) => JSON.parse(textFor(frame, person?.id))),
+            next: more && frames[0] ? String(frames[0].offset) : null,
+          };
+        });
+      },
+    }),
+    operation({
+      id: 'postRoomMessage',
+      method: 'post',
+      path: '/rooms/{slug}/messages',
+      summary: 'Posts a message.',
+      description: 'The same key within 5 minutes is one message: send it again when there was no answer.',
+      access: 'anyone',
+      params: roomParams,
+      body: z.strictObject({
+        text: text({
+          max: maxTextBytes,
+          maxBytes: maxTextBytes,
+          tooLong: { code: 'payload_too_large', refusal: 'too_long' },
+          pattern: PATTERNS.filled,
+          description: `At most ${maxTextBytes} bytes in UTF-8; more is refused with 413.`,
+        }),
+        key: text({ max: 64, pattern: PATTERNS.noControls, description: 'Made by the client, another for each message.' }),
+        reply: midSchema.optional(),
+      }),
+      status: 201,
+      answer: z
+        .strictObject({
+          state: z.enum(['published', 'held']).meta({ description: '`held`: it waits for a moderator.' }),
+          mid: z.string(),
+          epoch: z.int().nullable(),
+          offset: z.int().nullable(),
+          dup: z.boolean(),
+        })
+        .meta({ id: 'PostedMessage' }),
+      errors: ['not_found', 'forbidden', 'conflict', 'busy'],
+      unaudited: true,
+      async handle({ params, body, principal, client, created }) {
+        const { room, person, author } = await enter(principal, params.slug, client);
+        mayWrite(person);
+        return within(room, async (opened) => {
+          const sinceMs = principal.accountId === undefined ? undefined : await here().sinceMs(principal.accountId);
+          const outcome = await opened.publish({
+            author: { ...author!, ...(sinceMs !== undefined && { sinceMs }) },
+            key: body.key,
+            body: { text: body.text, ...(body.reply !== undefined && { reply: body.reply }) },
+          });
+          if (outcome.kind === 'refused') throw refused(outcome);
+          created(`/rooms/${params.slug}/messages/${outcome.mid}`);
+          if (outcome.kind === 'held') return { state: 'held', mid: outcome.mid, epoch: null, offset: null, dup: false };
+          const commit = await new Promise<Awaited<typeof outcome.committed> | undefined>((resolve) => {
+            const cancel = clock.after(COMMIT_MS, () => resolve(undefined));
+            void outcome.committed.then((decided) => {
+              cancel();
+              resolve(decided);
+            });
+          });
+          if (!commit) throw new VezaError('unavailable', 'It is not stored yet. Send it again under the same key.');
+          if (commit.kind === 'resend') throw new VezaError('busy', 'It was withdrawn. Send it again under the same key.');
+          return { state: 'published', mid: outcome.mid, epoch: commit.epoch, offset: commit.offset, dup: commit.dup };
+        });
+      },
+    }),
+    operation({
+      id: 'listRoomMembers',
+      method: 'get',
+      path: '/rooms/{slug}/members',
+      summary: 'Shows how many people are in a room, and the first of them.',
+      description: 'Over all processes; those who are signed in are named.',
+      access: 'anyone',
+      params: roomParams,
+      query: z.strictObject({ limit: wholeInQuery(1, 500).default(100) }),
+      status: 200,
+      answer: z.strictObject({ count: z.int(), items: z.array(personSchema), next: z.null() }).meta({ id: 'RoomMembers' }),
+      errors: ['not_found', 'forbidden'],
+      async handle({ params, query, principal, client }) {
+        const { room, person, author } = await enter(principal, params.slug, client);
+        signedIn(person);
+        return within(room, async () => {
+          mustRead(room.id, author);
+          const { presence } = here();
+          const people = await presence.people(room.id, query.limit);
+          return { count: presence.count(room.id), items: people.map(({ id, name }) => ({ id, name })), next: null };
+        });
+      },
+    }),
+    operation({
+      id: 'exportRoom',
+      method: 'get',
+      path: '/rooms/{slug}/export',
+      summary: 'Exports everything that is in a room.',
+      description: 'JSON Lines, in order. The export is recorded in the audit log.',
+      access: 'channel.chat-settings',
+      channelOf,
+      params: roomParams,
+      status: 200,
+      answer: z.looseObject({ offset: z.int(), type: z.string(), at: z.iso.datetime() }).meta({ id: 'ExportedRoomEntry' }),
+      contentType: 'application/jsonl',
+      errors: ['not_found'],
+      async handle({ channel, principal, client }) {
+        const room = await roomOf(channel);
+        const { address, requestId } = client;
+        await audit.record({ principal, action: 'chat.export', address, requestId, channel: channel.slug, target: `room:${room.id}` });
+        return lines(here().history.export(room.id), EXPORT_CHUNK_CHARS);
+      },
+    }),
+    operation({
+      id: 'getMyRoomStanding',
+      method: 'get',
+      path: '/rooms/{slug}/me',
+      summary: 'Shows how the caller stands in a room.',
+      description: 'A ban, a timeout, warnings that were not seen yet, and what became of messages that were held.',
+      access: 'anyone',
+      params: roomParams,
+      status: 200,
+      answer: standingSchema,
+      errors: ['not_found', 'forbidden'],
+      async handle({ params, principal, client }) {
+        const { room, person } = await enter(principal, params.slug, client);
+        const { id, role } = signedIn(person);
+        return { id, role, ...standingView(await here().desk.standing(room.id, id)) };
+      },
+    }),
+    operation({
+      id: 'seeRoomWarning',
+      method: 'post',
+      path: '/rooms/{slug}/me/warnings/{id}',
+      summary: 'Marks a warning as seen.',
+      access: 'anyone',
+      params: roomParams.extend({ id: z.uuid() }),
+      status: 204,
+      errors: ['not_found', 'forbidden'],
+      unaudited: true,
+      async handle({ params, principal, client }) {
+        const { room, person } = await enter(principal, params.slug, client);
+        await here().desk.sanctions.warningSeen(room.id, signedIn(person).id, params.id);
+      },
+    }),
+    operation({
+      id: 'appealRoomBan',
+      method: 'post',
+      path: '/rooms/{slug}/appeals',
+      summary: 'Appeals against the caller’s ban.',
+      description: 'Once for each ban. The answer is in `getMyRoomStanding`.',
+      access: 'anyone',
+      params: roomParams,
+      body: z.strictObject({ text: text({ max: MAX_APPEAL_CHARS, pattern: PATTERNS.lines, trimmed: true }) }),
+      status: 201,
+      answer: z.strictObject({ id: z.uuid() }),
+      errors: ['not_found', 'forbidden', 'conflict'],
+      unaudited: true,
+      async handle({ params, body, principal, client, created }) {
+        const { room, person, channelRole } = await enter(principal, params.slug, client);
+        mayWrite(person);
+        const { id } = await here().desk.appeal(room, moderatorOf({ principal, channelRole, client }), body.text);
+        created(`/rooms/${params.slug}/me`);
+        return { id };
+      },
+    }),
+  ];
+}
+
+function refused({ code, reason, retryMs }: Extract<Outcome, { kind: 'refused' }>): VezaError {
+  const retryAfterS = retryMs === undefined ? undefined : Math.max(1, Math.ceil(retryMs / 1000));
+  const details = { refusal: code, ...(retryAfterS !== undefined && { retryAfterS }) };
+  if (code === 'rate_limited' || code === 'slow_mode') return new VezaError('rate_limited', reason, { details });
+  if (code === 'too_long') return new VezaError('payload_too_large', reason, { details });
+  if (code === 'bad_request' || code === 'not_found') return new VezaError(code, reason, { details });
+  // It was said within the hour, or was said under this key and is deleted.
+  if (code === 'not_unique' || code === 'deleted') return new VezaError('conflict', reason, { details });
+  return new VezaError(retryAfterS === undefined ? 'forbidden' : 'busy', reason, { details });
+}

@@ -1,0 +1,45 @@
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import { recent } from '../../runtime/recent.js';
+
+/** A part that this process cannot work without; rejects when it is out of order. */
+export type HealthCheck = () => Promise<unknown> | unknown;
+
+/** A part that has not answered by then is failing; orchestrators ask with a deadline of their own of a few seconds. */
+const CHECK_TIMEOUT_MS = 2000;
+
+/** In which the checks run twice at most. Orchestrators ask every few seconds; a stranger may ask thousands of times in one. */
+const WINDOW_MS = 1000;
+
+export interface Readiness {
+  readonly status: 'ok' | 'unavailable';
+  /** Names of the parts that fail. */
+  readonly failing: string[];
+}
+
+/** Runs all checks at once. Why one fails is for the log, not for whoever asks. */
+export async function readiness(checks: Readonly<Record<string, HealthCheck>>, clock: Clock, log: Log): Promise<Readiness> {
+  const failing: string[] = [];
+  await Promise.all(
+    Object.entries(checks).map(async ([name, check]) => {
+      let cancel = () => {};
+      const late = new Promise((_, reject) => {
+        cancel = clock.after(CHECK_TIMEOUT_MS, () => reject(new Error(`no answer within ${CHECK_TIMEOUT_MS} ms`)));
+      });
+      try {
+        await Promise.race([(async () => check())(), late]);
+      } catch (error) {
+        failing.push(name);
+        log.warn({ check: name, error: messageOf(error) }, 'not ready');
+      } finally {
+        cancel();
+      }
+    }),
+  );
+  return { status: failing.length === 0 ? 'ok' : 'unavailable', failing: failing.sort() };
+}
+
+/** What `/health/ready` answers: the checks run twice a second at most, however many ask. */
+export const sharedReadiness = (checks: Readonly<Record<string, HealthCheck>>, clock: Clock, log: Log): (() => Promise<Readiness>) =>
+  recent(clock, WINDOW_MS, () => readiness(checks, clock, log));

@@ -1,0 +1,24 @@
+import type Koa from 'koa';
+import { VezaError } from '../../runtime/errors.js';
+import { conditionOf } from './conditions.js';
+
+const METHODS = 'GET, HEAD, OPTIONS';
+
+export const methodNotAllowed = (method: string) => new VezaError('method_not_allowed', `${method} is not possible here.`);
+
+export const preconditionFailed = () => new VezaError('precondition_failed', 'What If-Match or If-None-Match asks for does not hold.');
+
+/**
+ * For an address that is only read. True: the request asks for what is there. Otherwise `OPTIONS` has been answered, and every other method is
+ * rejected with `method_not_allowed`; both say which methods there are (RFC 9110 15.5.6). Throws `precondition_failed`.
+ */
+export function reads(ctx: Koa.Context, etag?: string): boolean {
+  if (ctx.method === 'GET' || ctx.method === 'HEAD') {
+    if (conditionOf(ctx.req, etag) === 'failed') throw preconditionFailed();
+    return true;
+  }
+  ctx.set('Allow', METHODS);
+  if (ctx.method !== 'OPTIONS') throw methodNotAllowed(ctx.method);
+  ctx.status = 204;
+  return false;
+}

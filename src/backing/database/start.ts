@@ -1,0 +1,40 @@
+import type { Clock } from '../../runtime/clock.js';
+import type { Log } from '../../runtime/log.js';
+
+const TELL_MS = 5000;
+
+/** What a database that starts is doing: a start that takes long says so in the log, again and again. */
+export class StartSteps {
+  readonly #clock: Clock;
+  readonly #beganMs: number;
+  readonly #cancel: () => void;
+  #step = '';
+  #stepBeganMs: number;
+  isUnderWay = true;
+
+  constructor(clock: Clock, log: Log) {
+    this.#clock = clock;
+    this.#beganMs = clock.monotonicMs();
+    this.#stepBeganMs = this.#beganMs;
+    this.#cancel = clock.every(TELL_MS, () => {
+      const nowMs = clock.monotonicMs();
+      const [stepMs, startMs] = [nowMs - this.#stepBeganMs, nowMs - this.#beganMs].map(Math.round);
+      log.warn({ event: 'database.starting', step: this.#step, stepMs, startMs }, 'the database is not ready yet; waiting');
+    });
+  }
+
+  get step(): string {
+    return this.#step;
+  }
+
+  begin(step: string): void {
+    this.#step = step;
+    this.#stepBeganMs = this.#clock.monotonicMs();
+  }
+
+  /** Twice is harmless. */
+  end(): void {
+    this.isUnderWay = false;
+    this.#cancel();
+  }
+}

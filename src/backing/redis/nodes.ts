@@ -1,0 +1,238 @@
+import { EventEmitter } from 'node:events';
+import { Redis, type RedisOptions } from 'ioredis';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import { REDIS_OPTIONS, tellWhenAway } from './redis.js';
+
+const SLOTS = 16_384;
+/** Which master has which slot is asked again so often, */
+const REFRESH_MS = 10_000;
+/** and so often while one is away. */
+const REFRESH_AWAY_MS = 500;
+/** A link over which nothing comes is not seen to be dead otherwise. */
+const PING_MS = 5000;
+/** A subscriber is let wait for longer: to be cut off costs it all its subscriptions. */
+const SUBSCRIBER_SILENCE_MS = 3000;
+const OLDEST_VERSION = 7;
+
+/** One server that takes commands: with a connection for them, and one for what it publishes. Both connect again by themselves. */
+export interface RedisNode {
+  readonly address: string;
+  readonly client: Redis;
+  readonly subscriber: Redis;
+}
+
+/**
+ * The masters of a cluster, or the one Redis there is: which of the two is found out by asking. Everything that a caller must know is whether
+ * a node answers to a slot now; a command that meets the wrong node is refused by it with `MOVED`, and then the slots are asked for again.
+ *
+ * Events: `slots` when slots have moved; `subscriber` (node) when its second connection is lost, and when it is there again and follows nothing;
+ * `message` of a sharded channel.
+ */
+export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode]; message: [channel: string, text: string] }> {
+  readonly #urls: readonly string[];
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #nodes = new Map<string, RedisNode & { stop(): void }>();
+  #slots: (RedisNode | undefined)[] = [];
+  #cluster: boolean | undefined;
+  #refreshing: Promise<void> | undefined;
+  #refreshedMs = Number.NEGATIVE_INFINITY;
+  readonly #cancel: (() => void)[] = [];
+  readonly #told = new Set<string>();
+  #stopped = false;
+
+  constructor({ urls, clock, log }: { urls: readonly string[]; clock: Clock; log: Log }) {
+    super();
+    this.#urls = urls;
+    this.#clock = clock;
+    this.#log = log;
+    this.#cancel.push(
+      clock.every(REFRESH_AWAY_MS, () => {
+        if (this.#cluster === false) return;
+        const whole = this.#slots.length === SLOTS && [...this.#nodes.values()].every((node) => node.client.status === 'ready');
+        if (!whole || clock.monotonicMs() - this.#refreshedMs >= REFRESH_MS) this.refresh();
+      }),
+      clock.every(PING_MS, () => {
+        for (const { client, subscriber } of this.#nodes.values()) {
+          for (const link of [client, subscriber]) if (link.status === 'ready') link.ping().catch(() => undefined);
+        }
+      }),
+    );
+    this.refresh();
+  }
+
+  /** The node that answers to a slot, as far as is known. */
+  of(slot: number): RedisNode | undefined {
+    return this.#cluster === false ? this.#slots[0] : this.#slots[slot];
+  }
+
+  /** Whether slots are on several masters, or may come to be: what is asked for at once must share one then. Until it is known, as if. */
+  get isCluster(): boolean {
+    return this.#cluster !== false;
+  }
+
+  /** Whether every node takes commands. */
+  get ready(): boolean {
+    return this.#slots.length > 0 && [...this.#nodes.values()].every(({ client }) => client.status === 'ready');
+  }
+
+  /** Asks which node has which slot; those who ask meanwhile share the answer. Never rejects. */
+  refresh(): Promise<void> {
+    if (this.#cluster === false || this.#stopped) return Promise.resolve();
+    this.#refreshing ??= this.#ask().finally(() => {
+      this.#refreshing = undefined;
+      this.#refreshedMs = this.#clock.monotonicMs();
+    });
+    return this.#refreshing;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    for (const cancel of this.#cancel) cancel();
+    for (const node of this.#nodes.values()) node.stop();
+    this.removeAllListeners();
+  }
+
+  async #ask(): Promise<void> {
+    for (const { client } of this.#nodes.values()) {
+      if (client.status === 'ready' && (await this.#askOne(client))) return;
+    }
+    for (const url of this.#urls) {
+      if (this.#stopped) return;
+      const seed = new Redis(url, { ...REDIS_OPTIONS, retryStrategy: () => null, lazyConnect: true });
+      let reason: string | undefined;
+      seed.on('error', (error: unknown) => {
+        reason = messageOf(error);
+      });
+      try {
+        await seed.connect();
+        if (await this.#askOne(seed)) return;
+      } catch (error) {
+        this.#tellOnce(`away ${new URL(url).host}`, () =>
+          this.#log.warn({ redis: new URL(url).host, error: reason ?? messageOf(error) }, 'Redis is not there yet'),
+        );
+      } finally {
+        seed.disconnect();
+      }
+    }
+  }
+
+  async #askOne(client: Redis): Promise<boolean> {
+    try {
+      const answer = (await client.cluster('SLOTS')) as unknown as [number, number, [string | null, number, ...unknown[]], ...unknown[]][];
+      if (this.#stopped) return true;
+      this.#cluster = true;
+      const slots = new Array<RedisNode | undefined>(SLOTS).fill(undefined);
+      const used = new Set<string>();
+      for (const [first, last, [host, port]] of answer) {
+        // No name: the one that was asked.
+        const address = `${!host || host === '?' ? client.options.host : host}:${port}`;
+        used.add(address);
+        slots.fill(this.#node(address), first, last + 1);
+      }
+      const moved = slots.some((node, slot) => node !== this.#slots[slot]);
+      this.#slots = slots;
+      for (const [address, node] of this.#nodes) {
+        if (used.has(address)) continue;
+        this.#nodes.delete(address);
+        node.stop();
+      }
+      if (moved) this.emit('slots');
+      return true;
+    } catch (error) {
+      if (!/cluster support disabled/i.test(messageOf(error))) return false;
+      if (this.#stopped) return true;
+      this.#cluster = false;
+      if (this.#urls.length > 1) {
+        this.#log.error({}, 'REDIS_URL lists several addresses, but the Redis that answered is not in a cluster: it alone is used');
+      }
+      this.#slots = [this.#node(`${client.options.host}:${client.options.port}`, client.options)];
+      this.emit('slots');
+      return true;
+    }
+  }
+
+  #node(address: string, { path, db }: RedisOptions = {}): RedisNode {
+    const known = this.#nodes.get(address);
+    if (known) return known;
+    const url = new URL(this.#urls[0]!);
+    const split = address.lastIndexOf(':');
+    const options: RedisOptions = {
+      ...REDIS_OPTIONS,
+      host: address.slice(0, split),
+      port: Number(address.slice(split + 1)),
+      ...(path === undefined ? {} : { path }),
+      ...(db === undefined ? {} : { db }),
+      ...(url.username === '' ? {} : { username: decodeURIComponent(url.username) }),
+      ...(url.password === '' ? {} : { password: decodeURIComponent(url.password) }),
+      ...(url.protocol === 'rediss:' ? { tls: {} } : {}),
+    };
+    const client = new Redis(options);
+    // Whoever follows makes its subscriptions anew, and knows then that it has.
+    const subscriber = new Redis({ ...options, commandTimeout: SUBSCRIBER_SILENCE_MS, socketTimeout: SUBSCRIBER_SILENCE_MS });
+    const quiet = tellWhenAway(client, this.#log, { redis: address });
+    const node = {
+      address,
+      client,
+      subscriber,
+      stop: () => {
+        quiet();
+        client.disconnect();
+        subscriber.disconnect();
+      },
+    };
+    client.on('ready', () => this.#check(node));
+    client.on('close', () => this.refresh());
+    subscriber.on('smessage', (channel: string, text: string) => this.emit('message', channel, text));
+    for (const change of ['close', 'ready']) subscriber.on(change, () => this.emit('subscriber', node));
+    // An answer to nothing is the server's word that a slot of this subscriber has gone: what it still follows is not known then.
+    subscriber.on('error', (error: Error) => {
+      if (!error.message.startsWith('Command queue state error')) return;
+      this.refresh();
+      subscriber.disconnect(true);
+    });
+    this.#nodes.set(address, node);
+    return node;
+  }
+
+  /** What the rooms' promise rests on. */
+  async #check({ client, address }: RedisNode): Promise<void> {
+    const info = await client.info().catch(() => '');
+    const version = /redis_version:(\d+)\S*/.exec(info);
+    if (version && Number(version[1]) < OLDEST_VERSION) {
+      this.#tellOnce(`version ${address}`, () =>
+        this.#log.error({ redis: address, version: version[0] }, 'this Redis is too old for the chat: it needs 7.0 or newer'),
+      );
+    }
+    const policy = /maxmemory_policy:(\S+)/.exec(info)?.[1];
+    if (policy !== undefined && policy !== 'noeviction') {
+      this.#tellOnce(`policy ${address}`, () =>
+        this.#log.warn(
+          { redis: address, policy },
+          'Redis may throw away what the chat has not archived when its memory is full: set maxmemory-policy noeviction',
+        ),
+      );
+    }
+  }
+
+  #tellOnce(what: string, tell: () => void): void {
+    if (this.#told.has(what)) return;
+    this.#told.add(what);
+    tell();
+  }
+}
+
+const CRC16 = Uint16Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte << 8;
+  for (let bit = 0; bit < 8; bit++) crc = crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1;
+  return crc;
+});
+
+/** CRC-16/XMODEM over ASCII, by which a cluster distributes keys (Redis cluster specification, "Key distribution model"). */
+export function crc16(text: string): number {
+  let crc = 0;
+  for (let i = 0; i < text.length; i++) crc = ((crc << 8) ^ CRC16[((crc >> 8) ^ text.charCodeAt(i)) & 0xff]!) & 0xffff;
+  return crc;
+}

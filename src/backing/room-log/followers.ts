@@ -1,0 +1,184 @@
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import type { RedisNode, RedisNodes } from '../redis/nodes.js';
+import { type Follower, type Following, type LogEntry, logUnavailable } from './room-log.js';
+
+/** Whoever does not follow by then is told so. */
+const FOLLOW_MS = 1000;
+/** What could not be subscribed is tried again so often. */
+const RETRY_MS = 500;
+/** Channels of one command; they share their slot. */
+const BATCH = 500;
+
+interface Listener {
+  readonly follower: Follower;
+  /** Undefined once it follows. */
+  begin: (() => void) | undefined;
+}
+
+interface Followed {
+  readonly channel: string;
+  readonly slot: number;
+  readonly listeners: Set<Listener>;
+  /** Where it is subscribed, or about to be. */
+  node: RedisNode | undefined;
+  /** off → asked (the command is on its way) → on; back to off when the link or the slot has gone. */
+  state: 'off' | 'asked' | 'on';
+  /** How often it was asked for: an answer to an earlier time says nothing. */
+  asked: number;
+}
+
+/** Sharded channels, each once however many follow it, on one connection to each node; made again whenever they are lost. */
+export class RoomFollowers {
+  readonly #nodes: RedisNodes;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #parse: (text: string) => { epoch: number; entry: LogEntry };
+  readonly #followed = new Map<string, Followed>();
+  readonly #off = new Set<Followed>();
+  readonly #cancel: () => void;
+  #pumping = false;
+
+  constructor(options: {
+    nodes: RedisNodes;
+    clock: Clock;
+    log: Log;
+    parse: (text: string) => { epoch: number; entry: LogEntry };
+  }) {
+    this.#nodes = options.nodes;
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#parse = options.parse;
+    this.#nodes.on('message', (channel, text) => this.#deliver(channel, text));
+    this.#nodes.on('subscriber', (node) => this.#turnOff((followed) => followed.node === node));
+    this.#nodes.on('slots', () => this.#turnOff((followed) => followed.node !== this.#nodes.of(followed.slot)));
+    this.#cancel = this.#clock.every(RETRY_MS, () => this.#pump());
+  }
+
+  follow(channel: string, slot: number, follower: Follower): Promise<Following> {
+    let followed = this.#followed.get(channel);
+    if (!followed) {
+      followed = { channel, slot, listeners: new Set(), node: undefined, state: 'off', asked: 0 };
+      this.#followed.set(channel, followed);
+      this.#off.add(followed);
+      this.#pumpSoon();
+    }
+    const to = followed;
+    return new Promise((resolve, reject) => {
+      const listener: Listener = { follower, begin: undefined };
+      const following = { stop: () => this.#leave(to, listener) };
+      to.listeners.add(listener);
+      if (to.state === 'on') return resolve(following);
+      const cancel = this.#clock.after(FOLLOW_MS, () =>
+        // After what has come meanwhile, if it was this process that had no time.
+        setImmediate(() => {
+          if (!listener.begin) return;
+          following.stop();
+          reject(logUnavailable('no subscription'));
+        }),
+      );
+      listener.begin = () => {
+        cancel();
+        resolve(following);
+      };
+    });
+  }
+
+  stop(): void {
+    this.#cancel();
+    this.#followed.clear();
+    this.#off.clear();
+  }
+
+  #leave(followed: Followed, listener: Listener): void {
+    if (!followed.listeners.delete(listener) || followed.listeners.size > 0) return;
+    if (this.#followed.get(followed.channel) === followed) this.#followed.delete(followed.channel);
+    this.#off.delete(followed);
+    if (followed.state !== 'off') followed.node?.subscriber.sunsubscribe(followed.channel).catch(() => undefined);
+    followed.state = 'off';
+  }
+
+  #turnOff(lost: (followed: Followed) => boolean): void {
+    for (const followed of this.#followed.values()) {
+      if (followed.state === 'off' || !lost(followed)) continue;
+      // To no avail where the link or the node is gone, and then it need not be.
+      followed.node?.subscriber.sunsubscribe(followed.channel).catch(() => undefined);
+      followed.state = 'off';
+      this.#off.add(followed);
+    }
+    this.#pumpSoon();
+  }
+
+  /** Once for all that come in this turn of the loop. */
+  #pumpSoon(): void {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    setImmediate(() => {
+      this.#pumping = false;
+      this.#pump();
+    });
+  }
+
+  #pump(): void {
+    const batches = new Map<number, Followed[]>();
+    for (const followed of this.#off) {
+      const node = this.#nodes.of(followed.slot);
+      if (node?.subscriber.status !== 'ready') continue;
+      followed.node = node;
+      followed.state = 'asked';
+      followed.asked++;
+      this.#off.delete(followed);
+      const batch = batches.get(followed.slot) ?? [];
+      batches.set(followed.slot, batch);
+      batch.push(followed);
+    }
+    for (const batch of batches.values()) {
+      for (let i = 0; i < batch.length; i += BATCH) this.#subscribe(batch[0]!.node!, batch.slice(i, i + BATCH));
+    }
+  }
+
+  async #subscribe(node: RedisNode, batch: readonly Followed[]): Promise<void> {
+    const asked = new Map(batch.map((followed) => [followed, followed.asked]));
+    const still = (followed: Followed) => followed.state === 'asked' && followed.asked === asked.get(followed);
+    try {
+      await node.subscriber.ssubscribe(...batch.map(({ channel }) => channel));
+    } catch (error) {
+      if (/^(MOVED|CLUSTERDOWN)/.test(messageOf(error))) this.#nodes.refresh();
+      for (const followed of batch) {
+        if (!still(followed) || this.#followed.get(followed.channel) !== followed) continue;
+        followed.state = 'off';
+        this.#off.add(followed);
+      }
+      return;
+    }
+    for (const followed of batch) {
+      if (!still(followed)) continue;
+      followed.state = 'on';
+      for (const listener of followed.listeners) {
+        const { begin, follower } = listener;
+        listener.begin = undefined;
+        if (begin) begin();
+        else this.#guard(followed.channel, () => follower.onRestored());
+      }
+    }
+  }
+
+  #deliver(channel: string, text: string): void {
+    const followed = this.#followed.get(channel);
+    if (!followed) return;
+    this.#guard(channel, () => {
+      const { epoch, entry } = this.#parse(text);
+      for (const { follower } of followed.listeners) this.#guard(channel, () => follower.onEntry(epoch, entry));
+    });
+  }
+
+  /** A mistake of a follower is not one of the connection. */
+  #guard(channel: string, task: () => void): void {
+    try {
+      task();
+    } catch (error) {
+      this.#log.error({ channel, error: messageOf(error) }, 'a follower of a room failed');
+    }
+  }
+}

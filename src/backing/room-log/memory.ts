@@ -1,0 +1,441 @@
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import {
+  type Append,
+  type AppendOutcome,
+  type AppendRules,
+  type Barred,
+  checkAppend,
+  checkBar,
+  checkEntry,
+  checkPlaces,
+  checkRoomId,
+  checkWhole,
+  entriesToHold,
+  type Follower,
+  type Following,
+  IDLE_MS,
+  KEPT,
+  KEY_MS,
+  type LogEntry,
+  type LogPage,
+  logUnavailable,
+  MAX_READ,
+  MAX_UNARCHIVED,
+  type Opening,
+  type Place,
+  type RoomLog,
+  UNIQUE_HASHES,
+  UNIQUE_MS,
+} from './room-log.js';
+
+/** For all rooms together; more is dropped where it is archived, and refused as `busy` where it is not. */
+const DEFAULT_MAX_BYTES = 64 * 2 ** 20;
+/** Trimming moves what remains, so it is done for so many at once. */
+const TRIM_STEP = 64;
+// What V8 takes for each, measured and rounded up; two bytes for a character.
+const ROOM_BYTES = 1500;
+const ENTRY_BYTES = 150;
+const RECORD_BYTES = 150;
+
+export interface MemoryRoomLogOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly maxBytes?: number;
+}
+
+/** The log of a single process: the same promises as with Redis, and as long a life as the process. In bounded memory. */
+export class MemoryRoomLog implements RoomLog {
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #maxBytes: number;
+  /** The one that was spoken in last is the last. */
+  readonly #rooms = new Map<string, Room>();
+  readonly #waiting = new Set<Room>();
+  readonly #followers = new Map<string, Set<Follower>>();
+  /** Of a room and an account, until when; kept when the room is dropped or begun anew. */
+  readonly #bars = new Map<string, { readonly untilMs: number; readonly why: Barred }>();
+  readonly #untold: { roomId: string; epoch: number; entry: LogEntry }[] = [];
+  #telling = false;
+  #bytes = 0;
+  /** Nothing can be dropped until something is archived. */
+  #full = false;
+  #stopped = false;
+
+  constructor({ clock, log, maxBytes = DEFAULT_MAX_BYTES }: MemoryRoomLogOptions) {
+    this.#clock = clock;
+    this.#log = log;
+    this.#maxBytes = maxBytes;
+  }
+
+  /** As it is counted. */
+  get sizeBytes(): number {
+    return this.#bytes;
+  }
+
+  async append(append: Append): Promise<AppendOutcome> {
+    checkAppend(append);
+    this.#mustRun();
+    const { roomId, epoch, type, payload, key, rules } = append;
+    this.#dropIdle();
+    const room = this.#rooms.get(roomId);
+    if (!room || room.epoch !== epoch) return { kind: 'reopen' };
+    const nowMs = this.#nowMs();
+    room.forget(nowMs);
+    const known = key === undefined ? undefined : room.keys.get(key);
+    if (known) return { kind: 'duplicate', epoch, ...known };
+    const bar = rules && this.#bars.get(barOf(roomId, rules.userId));
+    if (bar && bar.untilMs > nowMs) return { kind: 'barred', why: bar.why };
+    if (room.head - room.archived >= MAX_UNARCHIVED) return { kind: 'busy' };
+    const refused = rules && room.refuses(rules, nowMs);
+    if (refused) return refused;
+    if (!this.#makeRoom(room)) return { kind: 'busy' };
+
+    if (rules) room.count(rules, nowMs);
+    const entry: LogEntry = { offset: room.head + 1, atMs: Math.max(nowMs, room.atMs), type, payload, key };
+    if (room.archived === room.head) {
+      room.waitingSinceMs = nowMs;
+      this.#waiting.add(room);
+    }
+    room.push(entry);
+    room.spokenMs = nowMs;
+    // Last in the order, and counted anew.
+    this.#rooms.delete(roomId);
+    this.#rooms.set(roomId, room);
+    this.#count(room);
+    this.#tell(roomId, epoch, entry);
+    return { kind: 'appended', epoch, offset: entry.offset, atMs: entry.atMs };
+  }
+
+  async read(roomId: string, after: number, limit: number): Promise<LogPage | undefined> {
+    checkRoomId(roomId);
+    this.#mustRun();
+    const room = this.#rooms.get(roomId);
+    if (!room) return undefined;
+    const { epoch, head, archived } = room;
+    const from = Math.max(0, after + 1 - room.first);
+    return { epoch, head, archived, entries: room.entries.slice(from, from + Math.max(0, Math.min(limit, MAX_READ))) };
+  }
+
+  async places(roomIds: readonly string[]): Promise<ReadonlyMap<string, Place>> {
+    checkPlaces(roomIds);
+    this.#mustRun();
+    const found = new Map<string, Place>();
+    for (const roomId of roomIds) {
+      const room = this.#rooms.get(roomId);
+      if (room) found.set(roomId, { epoch: room.epoch, head: room.head });
+    }
+    return found;
+  }
+
+  async open(opening: Opening): Promise<boolean> {
+    const entries = entriesToHold(opening);
+    this.#mustRun();
+    const { roomId, epoch, head, atMs } = opening;
+    const before = this.#rooms.get(roomId);
+    if (before && before.epoch >= epoch) return false;
+    this.#forget(roomId);
+    const nowMs = this.#nowMs();
+    const room = new Room(roomId, epoch, head - entries.length, atMs);
+    for (const entry of entries) room.push(entry, nowMs - KEY_MS);
+    room.archived = head;
+    room.spokenMs = nowMs;
+    this.#rooms.set(roomId, room);
+    this.#count(room);
+    this.#makeRoom(room);
+    return true;
+  }
+
+  async archived(roomId: string, epoch: number, upTo: number | readonly number[]): Promise<void> {
+    checkRoomId(roomId);
+    this.#mustRun();
+    const room = this.#rooms.get(roomId);
+    if (room?.epoch !== epoch || !room.archive(upTo)) return;
+    room.waitingSinceMs = this.#nowMs();
+    if (room.archived === room.head) this.#waiting.delete(room);
+    room.trim(KEPT, TRIM_STEP);
+    this.#count(room);
+    this.#full = false;
+  }
+
+  async unarchived(olderThanMs: number, limit: number) {
+    this.#mustRun();
+    const found: { roomId: string; epoch: number; archived: number; head: number }[] = [];
+    const beforeMs = this.#nowMs() - olderThanMs;
+    for (const { roomId, epoch, archived, head, waitingSinceMs } of this.#waiting) {
+      if (found.length >= limit) break;
+      if (waitingSinceMs <= beforeMs) found.push({ roomId, epoch, archived, head });
+    }
+    return found;
+  }
+
+  async erase(roomId: string, epoch: number, offset: number, type: string, payload: string): Promise<void> {
+    checkRoomId(roomId);
+    checkEntry(type, payload);
+    this.#mustRun();
+    const room = this.#rooms.get(roomId);
+    const entry = room?.entries[offset - room.first];
+    if (room?.epoch !== epoch || !entry) return;
+    room.entries[offset - room.first] = { ...entry, type, payload };
+    room.bytes += sizeOf(payload) - sizeOf(entry.payload);
+    this.#count(room);
+  }
+
+  async bar(roomId: string, userId: string, forMs: number, why: Barred): Promise<void> {
+    checkBar(roomId, userId, forMs);
+    this.#mustRun();
+    const nowMs = this.#nowMs();
+    for (const [bar, { untilMs }] of this.#bars) if (untilMs <= nowMs) this.#bars.delete(bar);
+    if (forMs > 0) this.#bars.set(barOf(roomId, userId), { untilMs: nowMs + forMs, why });
+    else this.#bars.delete(barOf(roomId, userId));
+  }
+
+  async follow(roomId: string, follower: Follower): Promise<Following> {
+    checkRoomId(roomId);
+    this.#mustRun();
+    // Its own object, so that one may follow twice and stop once.
+    const own: Follower = { onEntry: (epoch, entry) => follower.onEntry(epoch, entry), onRestored: () => follower.onRestored() };
+    const followers = this.#followers.get(roomId) ?? new Set();
+    this.#followers.set(roomId, followers.add(own));
+    return {
+      stop: () => {
+        followers.delete(own);
+        if (followers.size === 0 && this.#followers.get(roomId) === followers) this.#followers.delete(roomId);
+      },
+    };
+  }
+
+  async remove(roomId: string): Promise<void> {
+    checkRoomId(roomId);
+    this.#mustRun();
+    this.#forget(roomId);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#followers.clear();
+    this.#rooms.clear();
+    this.#waiting.clear();
+    this.#bars.clear();
+    this.#bytes = 0;
+  }
+
+  #nowMs(): number {
+    return Math.floor(this.#clock.wallMs());
+  }
+
+  #mustRun(): void {
+    if (this.#stopped) throw logUnavailable('it was stopped');
+  }
+
+  #count(room: Room): void {
+    this.#bytes += room.bytes - room.counted;
+    room.counted = room.bytes;
+  }
+
+  #forget(roomId: string): void {
+    const room = this.#rooms.get(roomId);
+    if (!room) return;
+    this.#rooms.delete(roomId);
+    this.#waiting.delete(room);
+    this.#bytes -= room.counted;
+    this.#full = false;
+  }
+
+  /** One a message is enough: it takes a message to make a room that could be idle. */
+  #dropIdle(): void {
+    for (const [roomId, room] of this.#rooms) {
+      if (room.archived === room.head && this.#nowMs() - room.spokenMs >= IDLE_MS) this.#forget(roomId);
+      return;
+    }
+  }
+
+  /** Whether there is memory for one more; if not, what is archived is dropped, the rooms that were silent for longest first. */
+  #makeRoom(forRoom: Room): boolean {
+    if (this.#bytes < this.#maxBytes) return true;
+    if (this.#full) return false;
+    const nowMs = this.#nowMs();
+    for (const [roomId, room] of this.#rooms) {
+      // Its keys are still needed if somebody spoke a moment ago.
+      if (room !== forRoom && room.archived === room.head && nowMs - room.spokenMs >= KEY_MS) {
+        this.#forget(roomId);
+      } else {
+        room.forget(nowMs);
+        room.trim(0, 1);
+        this.#count(room);
+      }
+      // A tenth below the limit, so that this is not gone through for each message.
+      if (this.#bytes < this.#maxBytes * 0.9) return true;
+    }
+    this.#full = this.#bytes >= this.#maxBytes;
+    return !this.#full;
+  }
+
+  /** In order for every follower, also when one of them appends in its callback. */
+  #tell(roomId: string, epoch: number, entry: LogEntry): void {
+    if (!this.#followers.has(roomId)) return;
+    this.#untold.push({ roomId, epoch, entry });
+    if (this.#telling) return;
+    this.#telling = true;
+    for (let next = this.#untold.shift(); next; next = this.#untold.shift()) {
+      for (const follower of this.#followers.get(next.roomId) ?? []) {
+        try {
+          follower.onEntry(next.epoch, next.entry);
+        } catch (error) {
+          this.#log.error({ room: next.roomId, error: messageOf(error) }, 'a follower of a room failed');
+        }
+      }
+    }
+    this.#telling = false;
+  }
+}
+
+const barOf = (roomId: string, userId: string) => `${roomId} ${userId}`;
+const sizeOf = (text: string) => 2 * text.length;
+
+interface Account {
+  tokens: number;
+  atMs: number;
+  /** What is known of it then no longer matters. */
+  untilMs: number;
+}
+
+class Room {
+  readonly roomId: string;
+  readonly epoch: number;
+  head: number;
+  archived: number;
+  atMs: number;
+  spokenMs = 0;
+  /** Since when something waits and `archived` has not moved. */
+  waitingSinceMs = 0;
+  /** Contiguous, and the last is at `head`. */
+  readonly entries: LogEntry[] = [];
+  /** Archived, above one that is not. */
+  readonly #ahead = new Set<number>();
+  /** In the order of time, as are the two below. */
+  readonly keys = new Map<string, { offset: number; atMs: number }>();
+  readonly #said = new Map<string, number>();
+  readonly #accounts = new Map<string, Account>();
+  #tokens: number | undefined;
+  #tokensMs = 0;
+  bytes = ROOM_BYTES;
+  /** Of `bytes`, what is in the sum of all rooms. */
+  counted = 0;
+
+  constructor(roomId: string, epoch: number, head: number, atMs: number) {
+    this.roomId = roomId;
+    this.epoch = epoch;
+    this.head = head;
+    this.archived = head;
+    this.atMs = atMs;
+  }
+
+  /** The offset of the first entry that is held, or of the next one. */
+  get first(): number {
+    return this.head - this.entries.length + 1;
+  }
+
+  /** `keysSinceMs`: the key of an older one is not remembered. */
+  push(entry: LogEntry, keysSinceMs = 0): void {
+    this.entries.push(entry);
+    this.head = entry.offset;
+    this.atMs = Math.max(this.atMs, entry.atMs);
+    this.bytes += ENTRY_BYTES + sizeOf(entry.payload);
+    if (entry.key === undefined || entry.atMs <= keysSinceMs) return;
+    this.keys.set(entry.key, { offset: entry.offset, atMs: entry.atMs });
+    this.bytes += RECORD_BYTES + sizeOf(entry.key);
+  }
+
+  /** Whether `archived` has moved. */
+  archive(upTo: number | readonly number[]): boolean {
+    const before = this.archived;
+    if (typeof upTo === 'number') {
+      checkWhole('offset', upTo);
+      this.archived = Math.max(before, Math.min(upTo, this.head));
+    } else {
+      for (const offset of upTo) if (offset > this.archived && offset <= this.head) this.#ahead.add(offset);
+    }
+    while (this.#ahead.delete(this.archived + 1)) this.archived++;
+    if (typeof upTo === 'number') for (const offset of this.#ahead) if (offset <= this.archived) this.#ahead.delete(offset);
+    return this.archived > before;
+  }
+
+  /** Drops what is archived, except the newest `kept`; fewer than `step` are left for later. */
+  trim(kept: number, step: number): void {
+    const count = Math.min(this.archived, this.head - kept) - this.first + 1;
+    if (count < step) return;
+    for (const { payload } of this.entries.splice(0, count)) this.bytes -= ENTRY_BYTES + sizeOf(payload);
+  }
+
+  /** Drops the records that are too old to matter. */
+  forget(nowMs: number): void {
+    for (const [key, { atMs }] of this.keys) {
+      if (nowMs - atMs < KEY_MS) break;
+      this.keys.delete(key);
+      this.bytes -= RECORD_BYTES + sizeOf(key);
+    }
+    for (const [hash, atMs] of this.#said) {
+      if (nowMs - atMs < UNIQUE_MS && this.#said.size <= 2 * UNIQUE_HASHES) break;
+      this.#said.delete(hash);
+      this.bytes -= RECORD_BYTES + sizeOf(hash);
+    }
+    for (const [userId, { untilMs }] of this.#accounts) {
+      if (nowMs < untilMs) break;
+      this.#accounts.delete(userId);
+      this.bytes -= RECORD_BYTES + sizeOf(userId);
+    }
+  }
+
+  refuses(rules: AppendRules, nowMs: number): (AppendOutcome & { kind: 'refused' }) | undefined {
+    const account = this.#account(rules.userId, nowMs);
+    const slowMs = account ? account.atMs + rules.slowMs - nowMs : 0;
+    if (slowMs > 0) return { kind: 'refused', code: 'slow_mode', retryMs: slowMs };
+    const saidMs = rules.uniqueHash === undefined ? undefined : this.#said.get(rules.uniqueHash);
+    if (saidMs !== undefined) return { kind: 'refused', code: 'not_unique', retryMs: Math.max(1, saidMs + UNIQUE_MS - nowMs) };
+    const retryMs = Math.max(
+      msToToken(this.#accountTokens(rules, nowMs), rules.perS),
+      msToToken(this.#roomTokens(rules.roomPerS, nowMs), rules.roomPerS),
+    );
+    return retryMs > 0 ? { kind: 'refused', code: 'rate_limited', retryMs } : undefined;
+  }
+
+  count(rules: AppendRules, nowMs: number): void {
+    const { userId, perS, burst, roomPerS, slowMs, uniqueHash } = rules;
+    const tokens = this.#accountTokens(rules, nowMs) - 1;
+    this.#tokens = this.#roomTokens(roomPerS, nowMs) - 1;
+    this.#tokensMs = nowMs;
+    if (!this.#accounts.delete(userId)) this.bytes += RECORD_BYTES + sizeOf(userId);
+    this.#accounts.set(userId, { tokens, atMs: nowMs, untilMs: nowMs + Math.max(slowMs, Math.ceil((burst / perS) * 1000)) });
+    if (uniqueHash === undefined) return;
+    if (!this.#said.delete(uniqueHash)) this.bytes += RECORD_BYTES + sizeOf(uniqueHash);
+    this.#said.set(uniqueHash, nowMs);
+  }
+
+  #account(userId: string, nowMs: number): Account | undefined {
+    const account = this.#accounts.get(userId);
+    if (account && account.atMs > nowMs) {
+      // The clock was set back.
+      account.untilMs -= account.atMs - nowMs;
+      account.atMs = nowMs;
+    }
+    return account && nowMs < account.untilMs ? account : undefined;
+  }
+
+  #accountTokens({ userId, perS, burst }: AppendRules, nowMs: number): number {
+    const account = this.#account(userId, nowMs);
+    return account ? refilled(account.tokens, nowMs - account.atMs, perS, burst) : burst;
+  }
+
+  #roomTokens(perS: number, nowMs: number): number {
+    const burst = Math.max(1, perS);
+    this.#tokensMs = Math.min(this.#tokensMs, nowMs);
+    return this.#tokens === undefined ? burst : refilled(this.#tokens, nowMs - this.#tokensMs, perS, burst);
+  }
+}
+
+const refilled = (tokens: number, elapsedMs: number, perS: number, burst: number) => Math.min(burst, tokens + (elapsedMs / 1000) * perS);
+
+/** 0: there is one. The small part is for sums of fractions that stay just below. */
+const msToToken = (tokens: number, perS: number) => (tokens >= 1 - 1e-9 ? 0 : Math.ceil(((1 - tokens) / perS) * 1000));

@@ -1,0 +1,509 @@
+import type { Database } from '../../backing/database/database.js';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf, VezaError } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import { checkTerms } from '../automod/terms.js';
+import { ControlRoom } from '../protocol/control.js';
+import { midOf } from '../protocol/frame.js';
+import { type ModResult, type NewsAuthor, RoomNews } from '../rooms/news.js';
+import { Pins } from '../rooms/pins.js';
+import type { Author, ChatRole, HeldMessage, Room, RoomInfo } from '../rooms/room.js';
+import { type ModerationAudit, type Moderator, type People, type RoomAct, RoomActs } from './acts.js';
+import { type Appeal, Appeals } from './appeals.js';
+import { Deletions } from './deletions.js';
+import { HELD_KEPT_MS, HeldMessages, type HeldRecord, type HeldRow, recordOf } from './held.js';
+import type { ModAction } from './mod-actions.js';
+import { RoomRules } from './rules.js';
+import { type Ban, Sanctions, type Timeout, type Warning } from './sanctions.js';
+import { changedSettings, inForce, publicPart, type RoomSettings, rankOf, storedSettings } from './settings.js';
+import { Writers } from './writers.js';
+
+/** What is asked of a room. */
+export type ToldRoom = Pick<Room, 'act' | 'erase' | 'approve' | 'recent' | 'stored' | 'bar'>;
+
+export interface DeskOptions {
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly people: People;
+  readonly audit: ModerationAudit;
+  /** 32 bytes, the same in every process. */
+  readonly addressKey: Uint8Array;
+  /** Opens the room for as long as `work` takes. */
+  readonly withRoom: <T>(roomId: string, work: (room: ToldRoom) => Promise<T>) => Promise<T>;
+}
+
+/** What somebody may know of how he stands in a room. */
+export interface OwnStanding {
+  readonly ban: Ban | undefined;
+  readonly timeout: Timeout | undefined;
+  /** Unseen. */
+  readonly warnings: readonly Warning[];
+  readonly appeal: Appeal | undefined;
+  /** What became of what he wrote and was held; newest first. */
+  readonly held: readonly HeldRecord[];
+}
+
+const CLEAN_MS = 3_600_000;
+const DAY_MS = 86_400_000;
+/** Acts and warnings are kept for a year. */
+const ACTS_KEPT_MS = 365 * DAY_MS;
+/** Who takes back what a judge is against. */
+const AUTOMATIC: Moderator = { id: 'service', name: 'Automatic moderation', role: 'admin', actor: 'service' };
+/** Who may do everything: he holds the server's own file. */
+const ROOT = 'admin-token';
+
+/**
+ * Where a room is moderated: one way for REST, for `mod` frames and for whoever else. What is decided is written down first, with who did it; then it
+ * counts here, a moment later everywhere, and the room is told.
+ */
+export class Desk {
+  readonly control: ControlRoom;
+  readonly rules: RoomRules;
+  readonly held: HeldMessages;
+  readonly sanctions: Sanctions;
+  readonly appeals: Appeals;
+  readonly writers: Writers;
+  readonly #acts: RoomActs;
+  readonly #pins: Pins;
+  readonly #news: RoomNews;
+  readonly #deletions: Deletions;
+  readonly #options: DeskOptions;
+  #cancel: (() => void) | undefined;
+
+  constructor(options: DeskOptions) {
+    this.#options = options;
+    this.control = new ControlRoom(options);
+    this.writers = new Writers(options);
+    this.rules = new RoomRules({ ...options, control: this.control, writers: this.writers });
+    this.held = new HeldMessages(options);
+    this.sanctions = new Sanctions(options);
+    this.appeals = new Appeals({ ...options, sanctions: this.sanctions });
+    this.#acts = new RoomActs(options);
+    this.#pins = new Pins(options);
+    this.#news = new RoomNews(options);
+    this.#deletions = new Deletions({
+      ...options,
+      held: this.held,
+      pins: this.#pins,
+      news: this.#news,
+      rules: this.rules,
+      sanctions: this.sanctions,
+    });
+  }
+
+  async start(): Promise<void> {
+    await this.control.start();
+    this.#cancel ??= this.#options.clock.every(CLEAN_MS, () => {
+      this.clean().catch((error) => this.#options.log.warn({ error: messageOf(error) }, 'old decisions in chat rooms are not cleaned up'));
+    });
+  }
+
+  /** Twice is harmless. */
+  async stop(): Promise<void> {
+    this.#cancel?.();
+    this.#cancel = undefined;
+    this.rules.stop();
+    await this.control.stop();
+    await this.writers.stop();
+  }
+
+  /**
+   * Rejects: `forbidden` (not his room, or somebody of an equal or higher role), `second_factor_missing`, `not_found`, `conflict`, `bad_request`,
+   * `unavailable`.
+   */
+  async moderate(room: RoomInfo, moderator: Moderator, action: ModAction): Promise<ModResult> {
+    mustModerate(moderator);
+    switch (action.action) {
+      case 'delete':
+        return this.#delete(room, moderator, action.mid);
+      case 'purge':
+        return this.#purge(room, moderator, action.user);
+      case 'timeout':
+      case 'untimeout':
+      case 'ban':
+      case 'shadowBan':
+      case 'unban':
+      case 'warn':
+        return this.#sanction(room, moderator, action);
+      case 'slow':
+        return this.#set(room, moderator, 'slow', { slowS: action.seconds });
+      case 'followers':
+        return this.#set(room, moderator, 'followers', { followersMin: action.minutes });
+      case 'unique':
+      case 'emoteOnly':
+      case 'shield':
+        return this.#set(room, moderator, action.action, { [action.action]: action.on });
+      case 'pin':
+        return this.#pin(room, moderator, action.mid);
+      case 'approve':
+        return this.#approve(room, moderator, action.mid);
+      case 'deny':
+        return this.#deny(room, moderator, action.mid, action.reason);
+      case 'terms':
+        return this.#terms(room, moderator, action);
+    }
+  }
+
+  /**
+   * What the automatic moderation has something against after it was published: it leaves the room, and waits for a moderator as if it had been held.
+   * He may put it back, then as another message: what was deleted under a `mid` does not come back. Twice is harmless. Rejects: `unavailable`, `busy`.
+   */
+  async takeBack(room: RoomInfo, said: { mid: string; author: Author; body: HeldMessage['body'] }, reason: string): Promise<void> {
+    const { mid, author, body } = said;
+    const key = `back:${mid}`;
+    const saidAtMs = Math.trunc(this.#options.clock.wallMs());
+    const message = { roomId: room.id, mid: midOf(room.id, author.id, key), key, author, body, saidAtMs, reason };
+    await this.#deletions.holdInstead(AUTOMATIC, mid, message, (connection) =>
+      this.#acts.record(connection, room, AUTOMATIC, 'retract', author.id, { mid, reason }),
+    );
+  }
+
+  /** Everything that a deleted account has said in these rooms, with what waits. Twice is harmless. Rejects with `unavailable`, `busy`. */
+  async forgetAccount(userId: string, roomIds: Iterable<string>, by: NewsAuthor): Promise<void> {
+    for (const roomId of roomIds) {
+      await this.#deletions.barDeleted(roomId, userId);
+      await this.#deletions.deleteAllOf(roomId, by, userId);
+    }
+    await this.#options.database.query('delete from held_messages where user_id = $1', [userId]);
+    await this.#options.database.query('delete from room_writers where user_id = $1', [userId]);
+  }
+
+  /** What only who runs the room may set. Rejects with `bad_request`. */
+  async configure(room: RoomInfo, moderator: Moderator, changes: Readonly<Record<string, unknown>>): Promise<RoomSettings> {
+    await this.#set(room, moderator, 'settings', changes);
+    return this.settings(room);
+  }
+
+  /** As the database has them. */
+  async settings(room: Pick<RoomInfo, 'id'>): Promise<RoomSettings> {
+    const { rows } = await this.#options.database.query<{ settings: unknown }>('select settings from rooms where id = $1', [room.id]);
+    return storedSettings(rows[0]?.settings);
+  }
+
+  async terms(room: Pick<RoomInfo, 'id'>): Promise<{ blocked: string[]; allowed: string[] }> {
+    const { rows } = await this.#options.database.query<{ blocked: string[]; allowed: string[] }>(
+      'select blocked, allowed from room_terms where room_id = $1',
+      [room.id],
+    );
+    return rows[0] ?? { blocked: [], allowed: [] };
+  }
+
+  /** Rejects: `not_found`, `conflict`, `bad_request`. */
+  async appeal(room: RoomInfo, from: Moderator, text: string): Promise<Appeal> {
+    const appeal = await this.appeals.file(room.id, from, text);
+    await this.#acts.record(this.#options.database, room, from, 'appeal', from.id, { appeal: appeal.id });
+    return appeal;
+  }
+
+  /** Accepted: the ban is lifted. Rejects: `not_found`, `conflict`, `bad_request`. */
+  async answerAppeal(room: RoomInfo, moderator: Moderator, id: string, accepted: boolean, answer: string): Promise<Appeal> {
+    mustModerate(moderator);
+    const appeal = await this.#options.database.transaction(async (connection) => {
+      const answered = await this.appeals.answer(connection, room.id, id, accepted, answer, moderator);
+      if (accepted)
+        await this.sanctions.unban(connection, room.id, answered.userId).catch((error) => {
+          // It has ended meanwhile.
+          if (!(error instanceof VezaError && error.code === 'not_found')) throw error;
+        });
+      await this.#acts.record(connection, room, moderator, 'answerAppeal', answered.userId, { appeal: id, accepted });
+      return answered;
+    });
+    if (accepted) await this.#bar(room, appeal.userId);
+    await this.rules.reread(room.id);
+    return appeal;
+  }
+
+  async standing(roomId: string, userId: string): Promise<OwnStanding> {
+    const ban = await this.sanctions.banOf(roomId, userId);
+    const warnings = await this.sanctions.warnings(roomId, userId, 100);
+    return {
+      ban: ban?.isShadow ? undefined : ban,
+      timeout: await this.sanctions.timeoutOf(roomId, userId),
+      warnings: warnings.filter(({ seenAtMs }) => seenAtMs === undefined),
+      // An old answer says nothing about a new ban; of a shadow ban nobody knows.
+      appeal: await this.appeals.of(roomId, userId, ban && !ban.isShadow ? ban.id : undefined),
+      held: await this.held.of(roomId, userId, 20),
+    };
+  }
+
+  /** Who did what here, newest first. */
+  acts(roomId: string, userId: string | undefined, before: number | undefined, limit: number): Promise<RoomAct[]> {
+    return this.#acts.list(roomId, userId, before, limit);
+  }
+
+  /** Of accounts, and of others who have written here of late. */
+  names(roomId: string, userIds: readonly string[]): Promise<ReadonlyMap<string, string>> {
+    return this.#acts.names(roomId, userIds);
+  }
+
+  /** How much waits for those who moderate the room. */
+  async waiting(roomId: string): Promise<{ held: number; appeals: number }> {
+    const { rows } = await this.#options.database.query<{ held: number; appeals: number }>(
+      `select (select count(*)::int from held_messages where room_id = $1 and decision is null) as held,
+         (select count(*)::int from room_appeals where room_id = $1 and accepted is null) as appeals`,
+      [roomId],
+    );
+    return rows[0]!;
+  }
+
+  /** What has ended and is past its time. */
+  async clean(): Promise<void> {
+    const { database, clock } = this.#options;
+    const ago = (ms: number) => [new Date(clock.wallMs() - ms)];
+    await database.query('delete from room_timeouts where until < $1', ago(DAY_MS));
+    await database.query('delete from room_address_bans where until < $1', ago(0));
+    await database.query('delete from held_messages where created_at < $1', ago(HELD_KEPT_MS));
+    await database.query('delete from room_warnings where created_at < $1', ago(ACTS_KEPT_MS));
+    await database.query('delete from room_acts where at < $1', ago(ACTS_KEPT_MS));
+  }
+
+  async #sanction(
+    room: RoomInfo,
+    moderator: Moderator,
+    action: Extract<ModAction, { action: 'timeout' | 'untimeout' | 'ban' | 'shadowBan' | 'unban' | 'warn' }>,
+  ): Promise<ModResult> {
+    const { database, clock } = this.#options;
+    const { user, writer } = await this.#target(room, moderator, action.user);
+    const nowMs = clock.wallMs();
+    let untilMs: number | undefined;
+    if ('seconds' in action && action.seconds !== undefined) untilMs = nowMs + action.seconds * 1000;
+    const reason = 'reason' in action ? action.reason : undefined;
+    let isUntold = false;
+    await database.transaction(async (connection) => {
+      const details: Record<string, unknown> = {
+        ...(untilMs !== undefined && { until: new Date(untilMs).toISOString() }),
+        ...(reason !== undefined && { reason }),
+      };
+      switch (action.action) {
+        case 'timeout':
+          await this.sanctions.timeout(connection, room.id, user, moderator, untilMs!, reason);
+          break;
+        case 'untimeout':
+          await this.sanctions.untimeout(connection, room.id, user.id);
+          break;
+        case 'warn':
+          await this.sanctions.warn(connection, room.id, user.id, moderator, action.text);
+          details.text = action.text;
+          // Between him and whoever moderates.
+          isUntold = true;
+          break;
+        case 'unban': {
+          const { isShadow } = await this.sanctions.unban(connection, room.id, user.id);
+          isUntold = isShadow;
+          break;
+        }
+        case 'shadowBan':
+          await this.sanctions.ban(connection, room.id, user, moderator, { isShadow: true, untilMs, reason });
+          // It would be none if anybody was told.
+          isUntold = true;
+          break;
+        case 'ban': {
+          const banId = await this.sanctions.ban(connection, room.id, user, moderator, { isShadow: false, untilMs, reason });
+          if (action.addressSeconds !== undefined) {
+            const addressHash = writer?.addressHash;
+            if (addressHash === undefined)
+              throw new VezaError('conflict', 'Nobody knows where this user wrote from of late: ban the account alone.');
+            const addressUntilMs = nowMs + action.addressSeconds * 1000;
+            await this.sanctions.banAddress(connection, room.id, banId, addressHash, addressUntilMs);
+            details.addressUntil = new Date(addressUntilMs).toISOString();
+          }
+          break;
+        }
+      }
+      await this.#acts.record(connection, room, moderator, action.action, user.id, details);
+    });
+    if (action.action !== 'warn') await this.#bar(room, user.id);
+    await this.rules.reread(room.id);
+    if (action.action === 'ban' && action.purge === true) await this.#deletions.deleteAllOf(room.id, moderator, user.id);
+    if (isUntold) return {};
+    return this.#news.tell(room.id, moderator, action.action, {
+      user,
+      ...(untilMs !== undefined && { until: Math.round(untilMs) }),
+    });
+  }
+
+  /** Rejects with `forbidden` when it is not somebody below. */
+  async #target(room: RoomInfo, moderator: Moderator, userId: string) {
+    const writer = await this.writers.find(room.id, userId);
+    const person = await this.#options.people.find(userId, room.channelId);
+    const known = person ?? (writer && { name: writer.name, role: writer.role as ChatRole }) ?? (await this.#author(room, userId));
+    if (!known) throw new VezaError('not_found', 'There is no such user.');
+    mustOutrank(moderator, userId, known.role);
+    return { user: { id: userId, name: known.name }, writer };
+  }
+
+  /** Whoever has written here is known by that, though the process in which it was a moment ago has not noted it yet. */
+  async #author(room: RoomInfo, userId: string): Promise<{ name: string; role: ChatRole } | undefined> {
+    const { database, withRoom } = this.#options;
+    const find = async () => {
+      const { rows: said } = await database.query<{ payload: string }>(
+        `select payload from messages where room_id = $1 and user_id = $2 and type in ('msg', 'shadow') order by "offset" desc limit 1`,
+        [room.id, userId],
+      );
+      if (said[0]) return (JSON.parse(said[0].payload) as { user: { name: string; role: ChatRole } }).user;
+      const { rows: held } = await database.query<{ name: string; role: ChatRole }>(
+        'select user_name as name, user_role as role from held_messages where room_id = $1 and user_id = $2 limit 1',
+        [room.id, userId],
+      );
+      return held[0];
+    };
+    const found = await find();
+    if (found) return found;
+    await withRoom(room.id, (told) => told.stored());
+    return find();
+  }
+
+  /** The ban or timeout is in force whether or not the log could be told: while it is away nobody is heard, and every process knows of it in a moment. */
+  async #bar(room: RoomInfo, userId: string): Promise<void> {
+    await this.#deletions.barSanctioned(room.id, userId).catch((error) => {
+      this.#options.log.warn({ room: room.id, error: messageOf(error) }, 'the log of a chat room was not told of a ban or timeout');
+    });
+  }
+
+  async #delete(room: RoomInfo, moderator: Moderator, mid: string): Promise<ModResult> {
+    const { database, people, withRoom } = this.#options;
+    const author = async () => {
+      const { rows } = await database.query<{ user_id: string | null }>('select user_id from messages where room_id = $1 and mid = $2', [
+        room.id,
+        mid,
+      ]);
+      return rows[0];
+    };
+    const userId = await withRoom(room.id, async (told) => {
+      const found = await author();
+      if (found) return found.user_id ?? undefined;
+      await told.stored(mid);
+      return (await author())?.user_id ?? told.recent(mid)?.userId;
+    });
+    if (userId === undefined) throw new VezaError('not_found', 'There is no such message.');
+    if (userId !== moderator.id) {
+      const role = (await people.find(userId, room.channelId))?.role ?? (await this.writers.find(room.id, userId))?.role;
+      mustOutrank(moderator, userId, (role as ChatRole | undefined) ?? 'viewer');
+    }
+    // First that it is to be: a process that dies after it leaves a message that can be deleted again.
+    await database.transaction((connection) => this.#acts.record(connection, room, moderator, 'delete', userId, { mid }));
+    return this.#deletions.deleteMessages(room.id, moderator, [mid]);
+  }
+
+  async #purge(room: RoomInfo, moderator: Moderator, userId: string): Promise<ModResult> {
+    // Also of somebody whose account is deleted.
+    const { people, database } = this.#options;
+    const writer = await this.writers.find(room.id, userId);
+    const role = (await people.find(userId, room.channelId))?.role ?? (writer?.role as ChatRole | undefined) ?? 'viewer';
+    if (userId !== moderator.id) mustOutrank(moderator, userId, role);
+    await database.transaction((connection) => this.#acts.record(connection, room, moderator, 'purge', userId, {}));
+    return this.#deletions.deleteAllOf(room.id, moderator, userId);
+  }
+
+  async #set(room: RoomInfo, moderator: Moderator, action: string, changes: Readonly<Record<string, unknown>>): Promise<ModResult> {
+    const { database } = this.#options;
+    await database.transaction(async (connection) => {
+      const { rows } = await connection.query<{ settings: unknown }>('select settings from rooms where id = $1 for no key update', [
+        room.id,
+      ]);
+      if (!rows[0]) throw new VezaError('not_found', 'There is no such room.');
+      const settings = changedSettings(storedSettings(rows[0].settings), changes);
+      await connection.query('update rooms set settings = settings || $2::jsonb where id = $1', [room.id, JSON.stringify(settings)]);
+      await this.#acts.record(connection, room, moderator, action, undefined, changes);
+    });
+    await this.rules.reread(room.id);
+    return this.#news.tellAsItIs(room.id, moderator, action, async () => ({
+      // As `joined` says it: what is in force, and nothing by which one could go around it.
+      settings: publicPart(inForce(await this.settings(room))),
+    }));
+  }
+
+  async #terms(room: RoomInfo, moderator: Moderator, { blocked, allowed }: Extract<ModAction, { action: 'terms' }>): Promise<ModResult> {
+    checkTerms(blocked, 'blocked');
+    checkTerms(allowed, 'allowed');
+    await this.#options.database.transaction(async (connection) => {
+      await connection.query(
+        `insert into room_terms (room_id, blocked, allowed) values ($1, $2, $3)
+         on conflict (room_id) do update set blocked = excluded.blocked, allowed = excluded.allowed`,
+        [room.id, blocked, allowed],
+      );
+      await this.#acts.record(connection, room, moderator, 'terms', undefined, { blocked: blocked.length, allowed: allowed.length });
+    });
+    await this.rules.reread(room.id);
+    // What is blocked here is told to nobody: it would be the list of what to get round.
+    return {};
+  }
+
+  async #pin(room: RoomInfo, moderator: Moderator, mid: string | null): Promise<ModResult> {
+    const { database, withRoom } = this.#options;
+    const change = () =>
+      database.transaction(async (connection) => {
+        if (mid === null) await this.#pins.unpin(connection, room.id);
+        else await this.#pins.pin(connection, room.id, mid, moderator.id);
+        await this.#acts.record(connection, room, moderator, 'pin', undefined, { mid });
+      });
+    await change().catch(async (error) => {
+      if (mid === null || !(error instanceof VezaError && error.code === 'not_found')) throw error;
+      // Members see a message a moment before it is stored.
+      await withRoom(room.id, (told) => told.stored(mid));
+      await change();
+    });
+    await this.rules.reread(room.id);
+    return this.#news.tellAsItIs(room.id, moderator, 'pin', () => this.#pins.now(room.id), 'pin');
+  }
+
+  async #approve(room: RoomInfo, moderator: Moderator, mid: string): Promise<ModResult> {
+    const { withRoom, log } = this.#options;
+    const record = await this.#decide(room, moderator, mid, 'approved', undefined);
+    try {
+      const said = await withRoom(room.id, (told) => told.approve(record.message));
+      if (await this.held.published(room.id, mid, said.offset)) return { offset: said.offset };
+    } catch (error) {
+      // Or after a moment, if not even that can be written.
+      await this.held
+        .waitsAgain(room.id, mid)
+        .catch((failure) => log.warn({ room: room.id, mid, error: messageOf(failure) }, 'a held message is stuck'));
+      throw error;
+    }
+    // Everything that its author had said was deleted meanwhile, and this came after it.
+    await this.#deletions.deleteMessages(room.id, moderator, [mid]);
+    throw new VezaError('conflict', 'Everything that this user has said was deleted at this moment.');
+  }
+
+  async #deny(room: RoomInfo, moderator: Moderator, mid: string, reason: string | undefined): Promise<ModResult> {
+    await this.#decide(room, moderator, mid, 'denied', reason);
+    // An approval of which nobody knew whether it had reached the log may have put it there.
+    const { withRoom, database, log } = this.#options;
+    try {
+      await withRoom(room.id, (told) => told.stored(mid));
+      const { rowCount } = await database.query("select 1 from messages where room_id = $1 and mid = $2 and type = 'msg'", [room.id, mid]);
+      if (rowCount > 0) await this.#deletions.deleteMessages(room.id, moderator, [mid]);
+    } catch (error) {
+      log.warn({ room: room.id, mid, error: messageOf(error) }, 'nobody knows whether a message that is denied is in its room');
+    }
+    return {};
+  }
+
+  async #decide(room: RoomInfo, moderator: Moderator, mid: string, decision: 'approved' | 'denied', reason: string | undefined) {
+    const record = await this.#options.database.transaction(async (connection) => {
+      const { rows } = await connection.query<HeldRow>(...this.held.decide(room.id, mid, decision, moderator.name, reason));
+      const row = rows[0];
+      if (!row) return undefined;
+      if (row.user_id === moderator.id && moderator.id !== ROOT)
+        throw new VezaError('forbidden', 'What you wrote yourself is for somebody else to decide.');
+      const details = { mid, ...(reason !== undefined && { reason }) };
+      await this.#acts.record(connection, room, moderator, decision === 'approved' ? 'approve' : 'deny', row.user_id, details);
+      return recordOf(row);
+    });
+    if (record) return record;
+    if (await this.held.get(room.id, mid)) throw new VezaError('conflict', 'Somebody has decided about this message already.');
+    throw new VezaError('not_found', 'No such message waits for a moderator.');
+  }
+}
+
+function mustModerate({ role, unproven }: Moderator): void {
+  if (rankOf(role) >= rankOf('moderator')) return;
+  if (unproven) throw new VezaError('second_factor_missing', 'This wants a second factor: set one up, or sign in with it.');
+  throw new VezaError('forbidden', 'Only who moderates this room may do that.');
+}
+
+function mustOutrank(moderator: Moderator, userId: string, role: ChatRole): void {
+  if (moderator.id === ROOT && userId !== ROOT) return;
+  if (rankOf(moderator.role) <= rankOf(role)) throw new VezaError('forbidden', 'Nobody moderates somebody of an equal or a higher role.');
+}

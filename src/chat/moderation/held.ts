@@ -1,0 +1,216 @@
+import type { Database, Queryable } from '../../backing/database/database.js';
+import type { Clock } from '../../runtime/clock.js';
+import { VezaError } from '../../runtime/errors.js';
+import type { ChatRole, Held, HeldMessage, Holding } from '../rooms/room.js';
+
+/** A message that waits for a moderator, or has waited. */
+export interface HeldRecord {
+  readonly message: HeldMessage;
+  /** Undefined: it waits. */
+  readonly decision: 'approved' | 'denied' | undefined;
+  readonly decidedBy: string | undefined;
+  readonly decidedAtMs: number | undefined;
+  readonly denialReason: string | undefined;
+}
+
+/** Of a room. More are refused as `busy`: nobody would read them in time. */
+export const MAX_HELD = 1000;
+/** After that, what waits is dropped, and what was decided is forgotten. */
+export const HELD_KEPT_MS = 30 * 86_400_000;
+/** Approved, and not in the room: the process that was about to put it there is gone, and another may. */
+const STUCK_MS = 30_000;
+
+/** The queue of messages that were held. A row is what the author's `held` stands for. */
+export class HeldMessages implements Held {
+  readonly #database: Database;
+  readonly #clock: Clock;
+
+  constructor({ database, clock }: { database: Database; clock: Clock }) {
+    this.#database = database;
+    this.#clock = clock;
+  }
+
+  /** Rejects with `busy` (`MAX_HELD`), `unavailable`. */
+  async hold(message: HeldMessage): Promise<Holding> {
+    const { outcome, reason, other } = await this.#hold(this.#database, message, undefined);
+    switch (outcome) {
+      case 'banned':
+      case 'timed_out':
+        return { kind: outcome };
+      case 'denied':
+        return { kind: 'denied', reason: reason ?? undefined };
+      case 'approved':
+        return { kind: 'approved', offset: other ?? undefined };
+      case 'held':
+      case 'waiting':
+        return { kind: 'waiting' };
+      case 'gone':
+        throw new VezaError('not_found', 'There is no such room.');
+      case 'full':
+        throw new VezaError('busy', 'Too many messages wait for the moderators of this room. Try again later.');
+    }
+  }
+
+  /**
+   * Holds it in place of the message `instead`, which stays as it is until `connection` commits. `waiting`: it was held before; `decided`: so it was, and a
+   * moderator has decided; `gone`: there is nothing any more in whose place it could be; `full`: it may be deleted, and does not wait.
+   */
+  async holdInstead(
+    connection: Queryable,
+    message: HeldMessage,
+    instead: string,
+  ): Promise<'held' | 'waiting' | 'gone' | 'full' | 'decided'> {
+    const { outcome } = await this.#hold(connection, message, instead);
+    return outcome === 'approved' || outcome === 'denied' || outcome === 'banned' || outcome === 'timed_out' ? 'decided' : outcome;
+  }
+
+  async #hold(
+    connection: Queryable,
+    { roomId, mid, key, author, body, saidAtMs, reason }: HeldMessage,
+    instead: string | undefined,
+  ): Promise<HoldRow> {
+    const { rows } = await connection.query<HoldRow>(
+      `select * from chat_hold($1::uuid, $2::text, $3::text, $4::text, $5::text, $6::timestamptz, $7::text, $8::text, $9::text, $10::timestamptz,
+         $11::timestamptz, $12::int, $13::text)`,
+      [
+        roomId,
+        mid,
+        author.id,
+        author.name,
+        author.role,
+        author.sinceMs === undefined ? null : new Date(author.sinceMs),
+        key,
+        JSON.stringify(body),
+        reason,
+        new Date(saidAtMs),
+        new Date(this.#clock.wallMs()),
+        MAX_HELD,
+        instead ?? null,
+      ],
+    );
+    return rows[0]!;
+  }
+
+  /**
+   * Forgets what of somebody waits or has waited. Returns the `mid`s of those that were approved: they may be on their way into the room. Whoever is
+   * holding a message of his at this moment is waited for, so that it is among them.
+   */
+  async dropOf(roomId: string, userId: string): Promise<string[]> {
+    return this.#database.transaction(async (connection) => {
+      await connection.query('select 1 from rooms where id = $1 for no key update', [roomId]);
+      const { rows } = await connection.query<{ mid: string; decision: string | null }>(
+        'delete from held_messages where room_id = $1 and user_id = $2 returning mid, decision',
+        [roomId, userId],
+      );
+      return rows.flatMap(({ mid, decision }) => (decision === 'approved' ? [mid] : []));
+    });
+  }
+
+  /** Those that wait, oldest first; from the first after `after`. */
+  async waiting(roomId: string, after: { createdAtMs: number; mid: string } | undefined, limit: number): Promise<HeldRecord[]> {
+    const { rows } = await this.#database.query<HeldRow>(
+      `select * from held_messages
+       where room_id = $1 and (decision is null or (decision = 'approved' and "offset" is null and decided_at < $2))
+         and ($3::timestamptz is null or (created_at, mid) > ($3, $4))
+       order by created_at, mid limit $5`,
+      [
+        roomId,
+        new Date(this.#clock.wallMs() - STUCK_MS),
+        after === undefined ? null : new Date(after.createdAtMs),
+        after?.mid ?? null,
+        limit,
+      ],
+    );
+    return rows.map(recordOf);
+  }
+
+  /** Undefined: there is none. */
+  async get(roomId: string, mid: string): Promise<HeldRecord | undefined> {
+    const { rows } = await this.#database.query<HeldRow>('select * from held_messages where room_id = $1 and mid = $2', [roomId, mid]);
+    return rows[0] && recordOf(rows[0]);
+  }
+
+  /** What became of what somebody wrote, newest first. */
+  async of(roomId: string, userId: string, limit: number): Promise<HeldRecord[]> {
+    const { rows } = await this.#database.query<HeldRow>(
+      'select * from held_messages where room_id = $1 and user_id = $2 order by created_at desc limit $3',
+      [roomId, userId, limit],
+    );
+    return rows.map(recordOf);
+  }
+
+  /** It is in the room. False: meanwhile everything that its author had said was deleted. */
+  async published(roomId: string, mid: string, offset: number): Promise<boolean> {
+    const { rowCount } = await this.#database.query('update held_messages set "offset" = $3 where room_id = $1 and mid = $2', [
+      roomId,
+      mid,
+      offset,
+    ]);
+    return rowCount > 0;
+  }
+
+  /** It could not be put into the room: it waits again. */
+  async waitsAgain(roomId: string, mid: string): Promise<void> {
+    await this.#database.query(
+      `update held_messages set decision = null, decided_by = null, decided_at = null
+       where room_id = $1 and mid = $2 and decision = 'approved' and "offset" is null`,
+      [roomId, mid],
+    );
+  }
+
+  /** The statement of a decision, for the transaction that makes it; a row: it waited. */
+  decide(roomId: string, mid: string, decision: 'approved' | 'denied', by: string, reason: string | undefined): [string, unknown[]] {
+    const nowMs = this.#clock.wallMs();
+    return [
+      `update held_messages set decision = $3, decided_by = $4, decided_at = $5, reason = $6
+       where room_id = $1 and mid = $2
+         and (decision is null or (decision = 'approved' and $3 = 'approved' and "offset" is null and decided_at < $7))
+       returning *`,
+      [roomId, mid, decision, by, new Date(nowMs), reason ?? null, new Date(nowMs - STUCK_MS)],
+    ];
+  }
+}
+
+interface HoldRow {
+  outcome: 'held' | 'waiting' | 'approved' | 'denied' | 'banned' | 'timed_out' | 'full' | 'gone';
+  reason: string | null;
+  other: number | null;
+}
+
+export interface HeldRow {
+  room_id: string;
+  mid: string;
+  user_id: string;
+  user_name: string;
+  user_role: ChatRole;
+  user_since: Date | null;
+  key: string;
+  body: string;
+  why: string;
+  created_at: Date;
+  decision: 'approved' | 'denied' | null;
+  decided_by: string | null;
+  decided_at: Date | null;
+  reason: string | null;
+}
+
+export const recordOf = (row: HeldRow): HeldRecord => ({
+  message: {
+    roomId: row.room_id,
+    mid: row.mid,
+    key: row.key,
+    author: {
+      id: row.user_id,
+      name: row.user_name,
+      role: row.user_role,
+      ...(row.user_since && { sinceMs: row.user_since.getTime() }),
+    },
+    body: JSON.parse(row.body),
+    saidAtMs: row.created_at.getTime(),
+    reason: row.why,
+  },
+  decision: row.decision ?? undefined,
+  decidedBy: row.decided_by ?? undefined,
+  decidedAtMs: row.decided_at?.getTime(),
+  denialReason: row.reason ?? undefined,
+});

@@ -1,0 +1,177 @@
+import { VezaError } from '../../runtime/errors.js';
+import { checkRoomModeration, DEFAULT_ROOM_MODERATION, type RoomModeration } from '../automod/moderation.js';
+import type { ChatRole } from '../rooms/room.js';
+
+/** In a room, from the lowest. `admin`: of the whole service. */
+export const CHAT_ROLES = ['viewer', 'moderator', 'host', 'owner', 'admin'] as const satisfies readonly ChatRole[];
+
+export const rankOf = (role: ChatRole): number => CHAT_ROLES.indexOf(role);
+
+/** What a room's moderators and owner have set. Kept as JSON in `rooms.settings`; what is missing there is the default. */
+export interface RoomSettings {
+  /** Seconds between two messages of one person; 0: off. */
+  readonly slowS: number;
+  /** Whom slow mode does not hold up, by role. */
+  readonly slowExempt: readonly ChatRole[];
+  /** Minutes that an account must be old to write; 0: off. Whom another system vouches for has no age here, and may not write while it is on. */
+  readonly followersMin: number;
+  /** Nothing that was said here within the last hour. */
+  readonly unique: boolean;
+  /** Emoji and spaces alone. */
+  readonly emoteOnly: boolean;
+  /** One switch against a raid: raises what is above to `SHIELD`, and has the automatic moderation hold what it would let pass with a doubt. */
+  readonly shield: boolean;
+  /** Whether people who are not signed in may read along. */
+  readonly guests: 'read' | 'none';
+  /** Messages a second of one person, and so many at once. */
+  readonly perS: number;
+  readonly burst: number;
+  /** Messages a second of all together. */
+  readonly roomPerS: number;
+  /** Automatic moderation, and what it does with what it finds: see `moderation.ts`. */
+  readonly moderated: boolean;
+  readonly links: RoomModeration['links'];
+  readonly allowedHosts: readonly string[];
+  readonly profanity: RoomModeration['profanity'];
+  readonly spam: RoomModeration['spam'];
+  readonly remote: RoomModeration['remote'];
+  readonly remoteFails: RoomModeration['remoteFails'];
+}
+
+/** What everybody in the room is told; the rest would say how to get round it. */
+export const PUBLIC_SETTINGS = ['slowS', 'slowExempt', 'followersMin', 'unique', 'emoteOnly', 'shield', 'guests', 'perS', 'burst'] as const;
+
+/** What everybody is told of settings. */
+export const publicPart = (settings: object): object =>
+  Object.fromEntries(Object.entries(settings).filter(([name]) => (PUBLIC_SETTINGS as readonly string[]).includes(name)));
+
+export const DEFAULT_SETTINGS: RoomSettings = {
+  slowS: 0,
+  slowExempt: ['moderator', 'host', 'owner', 'admin'],
+  followersMin: 0,
+  unique: false,
+  emoteOnly: false,
+  shield: false,
+  guests: 'read',
+  perS: 5,
+  burst: 10,
+  roomPerS: 50,
+  moderated: DEFAULT_ROOM_MODERATION.enabled,
+  links: DEFAULT_ROOM_MODERATION.links,
+  allowedHosts: DEFAULT_ROOM_MODERATION.allowedHosts,
+  profanity: DEFAULT_ROOM_MODERATION.profanity,
+  spam: DEFAULT_ROOM_MODERATION.spam,
+  remote: DEFAULT_ROOM_MODERATION.remote,
+  remoteFails: DEFAULT_ROOM_MODERATION.remoteFails,
+};
+
+export const CHOICES = {
+  guests: ['read', 'none'],
+  links: ['allow', 'hold', 'refuse'],
+  profanity: ['allow', 'mask', 'hold', 'refuse'],
+  spam: ['allow', 'hold', 'refuse'],
+  remote: ['off', 'hold', 'retract'],
+  remoteFails: ['open', 'closed'],
+} as const satisfies { [name in keyof RoomSettings]?: readonly RoomSettings[name][] };
+
+/** Inclusive. 100 messages a second of one person is what no setting goes beyond. */
+export const SETTING_LIMITS = {
+  slowS: [0, 3600],
+  followersMin: [0, 525_600],
+  perS: [1, 100],
+  burst: [1, 100],
+  roomPerS: [1, 1000],
+} as const satisfies Partial<Record<keyof RoomSettings, readonly [number, number]>>;
+
+/** What the shield asks at least. */
+export const SHIELD = { slowS: 10, followersMin: 1440, unique: true, perS: 1, burst: 3 } as const;
+
+const BOOLEANS = ['unique', 'emoteOnly', 'shield', 'moderated'] as const;
+const MAX_HOSTS = 100;
+
+/**
+ * The settings with the changes. Rejects with `bad_request` and says which value is wrong: they come from people, from bots and from frames.
+ */
+export function changedSettings(before: RoomSettings, changes: Readonly<Record<string, unknown>>): RoomSettings {
+  const after: Record<string, unknown> = { ...before };
+  for (const [name, value] of Object.entries(changes)) {
+    if (value === undefined) continue;
+    if (!Object.hasOwn(DEFAULT_SETTINGS, name)) throw wrong(name, `there is no setting "${name.slice(0, 40)}"`);
+    const reason = problemOf(name as keyof RoomSettings, value);
+    if (reason !== undefined) throw wrong(name, reason);
+    after[name] = name === 'slowExempt' ? [...new Set(value as ChatRole[])] : value;
+  }
+  const settings = after as unknown as RoomSettings;
+  checkRoomModeration(moderationOf(settings, NO_TERMS));
+  return settings;
+}
+
+/** What a row of `rooms` holds; what is not as it should be counts as not set, so that no old row keeps a room from opening. */
+export function storedSettings(stored: unknown): RoomSettings {
+  const kept: Record<string, unknown> = { ...DEFAULT_SETTINGS };
+  if (typeof stored === 'object' && stored !== null)
+    for (const [name, value] of Object.entries(stored))
+      if (Object.hasOwn(DEFAULT_SETTINGS, name) && problemOf(name as keyof RoomSettings, value) === undefined) kept[name] = value;
+  return kept as unknown as RoomSettings;
+}
+
+/** What is in force: with the shield up, the stricter of both. */
+export function inForce(settings: RoomSettings): RoomSettings {
+  if (!settings.shield) return settings;
+  return {
+    ...settings,
+    slowS: Math.max(settings.slowS, SHIELD.slowS),
+    followersMin: Math.max(settings.followersMin, SHIELD.followersMin),
+    unique: SHIELD.unique,
+    perS: Math.min(settings.perS, SHIELD.perS),
+    burst: Math.min(settings.burst, SHIELD.burst),
+    moderated: true,
+    links: settings.links === 'allow' ? 'hold' : settings.links,
+    profanity: settings.profanity === 'refuse' ? 'refuse' : 'hold',
+    spam: settings.spam === 'allow' ? 'hold' : settings.spam,
+  };
+}
+
+export interface Terms {
+  readonly blocked: readonly string[];
+  readonly allowed: readonly string[];
+}
+
+export const NO_TERMS: Terms = { blocked: [], allowed: [] };
+
+/** What the automatic moderation is told of a room; `settings` as they are in force. */
+export const moderationOf = (settings: RoomSettings, terms: Terms): RoomModeration => ({
+  enabled: settings.moderated,
+  blockedTerms: terms.blocked,
+  allowedTerms: terms.allowed,
+  links: settings.links,
+  allowedHosts: settings.allowedHosts,
+  profanity: settings.profanity,
+  spam: settings.spam,
+  remote: settings.remote,
+  remoteFails: settings.remoteFails,
+});
+
+function problemOf(name: keyof RoomSettings, value: unknown): string | undefined {
+  if (name in SETTING_LIMITS) {
+    const [least, most] = SETTING_LIMITS[name as keyof typeof SETTING_LIMITS];
+    return Number.isInteger(value) && (value as number) >= least && (value as number) <= most
+      ? undefined
+      : `a whole number from ${least} to ${most}`;
+  }
+  if ((BOOLEANS as readonly string[]).includes(name)) return typeof value === 'boolean' ? undefined : 'true or false';
+  if (name in CHOICES) {
+    const choices: readonly unknown[] = CHOICES[name as keyof typeof CHOICES];
+    return choices.includes(value) ? undefined : `one of ${choices.join(', ')}`;
+  }
+  if (name === 'allowedHosts')
+    return Array.isArray(value) && value.length <= MAX_HOSTS && value.every((host) => typeof host === 'string' && host.length <= 253)
+      ? undefined
+      : `a list of at most ${MAX_HOSTS} host names`;
+  const isRoles =
+    Array.isArray(value) && value.length <= CHAT_ROLES.length && value.every((role) => (CHAT_ROLES as readonly unknown[]).includes(role));
+  return isRoles ? undefined : `a list of ${CHAT_ROLES.join(', ')}`;
+}
+
+const wrong = (name: string, reason: string) =>
+  new VezaError('bad_request', `${name.slice(0, 40)}: ${reason}.`, { details: { at: name.slice(0, 40) } });

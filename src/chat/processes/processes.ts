@@ -1,0 +1,445 @@
+import type { ChildProcess } from 'node:child_process';
+import { EventEmitter } from 'node:events';
+import type { Server, Socket } from 'node:net';
+import type { Clock } from '../../runtime/clock.js';
+import { VezaError } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import { addStats, type ProcessStats, withoutPeople } from '../gateway/process-stats.js';
+import type { NewsChanges } from '../rooms/on-air.js';
+
+/** What the primary tells a chat process. */
+export type ToProcess =
+  | { readonly do: 'begin'; readonly with: unknown }
+  /** Until it has so many sockets open. `port`: one of so many comes with it, since the process has let go of them. */
+  | { readonly do: 'accept'; readonly upTo: number; readonly port?: { readonly name: ChatPort; readonly of: number } }
+  /** Comes with the socket of a request that was read already. */
+  | { readonly do: 'take'; readonly request: HandedRequest }
+  | { readonly do: 'tell'; readonly channels: NewsChanges }
+  /** Send so many away, who come back within `retryMs`; accept nobody from now on. */
+  | { readonly do: 'drain'; readonly count: number; readonly retryMs: number }
+  /** Send away who is left, and end. */
+  | { readonly do: 'end'; readonly retryMs: number };
+
+export type ChatPort = 'plain' | 'secure';
+
+/** `head`: what came behind it, base64. */
+export interface HandedRequest {
+  readonly method: string;
+  readonly url: string;
+  readonly rawHeaders: readonly string[];
+  readonly head: string;
+}
+
+/** What a chat process says. */
+export type FromProcess =
+  | { readonly say: 'ready' }
+  | { readonly say: 'failed'; readonly reason: string }
+  /** It is ready, and cannot accept. */
+  | { readonly say: 'deaf'; readonly reason: string }
+  /** It met an exception that nobody took, and goes on until it is replaced. */
+  | { readonly say: 'unwell' }
+  /** `taken`: requests that it was handed since it began; `open`: sockets of those and of what it has accepted. Said at once when it begins to accept or ceases. */
+  | { readonly say: 'state'; readonly open: number; readonly taken: number; readonly accepts: boolean; readonly stats: ProcessStats };
+
+export interface ProcessesOptions {
+  readonly count: number;
+  /** Connections that one is meant to hold. */
+  readonly full: number;
+  /** Starts one; it is sent `begin` and says `ready`. */
+  readonly start: () => ChildProcess;
+  readonly begin: unknown;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** A machine under load takes its time: a start is given up late. */
+const READY_MS = 300_000;
+/** A process may be ahead of the emptiest by so many sockets, and so much of what that one has. */
+const AHEAD = 2;
+const AHEAD_SHARE = 1 / 64;
+/** Of a process that has said nothing for so long it is not known how full it is: the others do not wait for it. */
+const SILENT_MS = 1000;
+const LOOK_MS = 1000;
+/** One that has said nothing in so many looks hangs, and is killed. Looks and not time, so that a primary that was halted itself blames nobody. */
+const HUNG_LOOKS = 30;
+/** A process that died is replaced at once, and after this time when that fails. */
+const AGAIN_MS = 1000;
+/** People that a process sends away a second, at most, when it is replaced because it met an exception. */
+const RELIEVED_PER_S = 1000;
+/** After it was told to. */
+const END_MS = 10_000;
+
+/**
+ * While a process is replaced so many of those who were sent away are not back yet, and none is asked to wait longer than that: a machine that is sent more
+ * than it can take in ends with most of them outside.
+ */
+const MOST_AWAY = 500;
+const STEP_MS = 100;
+/** Who is not back when nobody has come for so long is not waited for. */
+const BACK_MS = 3000;
+
+/** So many more than the emptiest may another have. */
+export const aheadOf = (fewest: number): number => AHEAD + Math.floor(fewest * AHEAD_SHARE);
+
+type Phase = 'starting' | 'ready' | 'draining' | 'gone';
+
+class Worker {
+  phase: Phase = 'starting';
+  /** There is one for it already: none is needed when it ends. */
+  isReplaced = false;
+  silentLooks = 0;
+  /** Requests that it was handed. */
+  given = 0;
+  state: Omit<Extract<FromProcess, { say: 'state' }>, 'say'> = { open: 0, taken: 0, accepts: false, stats: addStats([]) };
+  heardAtMs: number;
+  /** What it was told last. */
+  upTo = 0;
+  readonly exited: Promise<void>;
+  readonly ready: Promise<void>;
+
+  constructor(
+    readonly child: ChildProcess,
+    begin: unknown,
+    clock: Clock,
+    told: (said: FromProcess | undefined) => void,
+  ) {
+    this.heardAtMs = clock.monotonicMs();
+    this.exited = new Promise((resolve) => {
+      child.once('exit', () => resolve());
+      // Where the system has no process to give there is no exit either. Any other error is of a message that did not arrive.
+      child.on('error', () => {
+        if (child.pid === undefined) resolve();
+      });
+    });
+    this.ready = new Promise((resolve, reject) => {
+      const cancel = clock.after(READY_MS, () => reject(new VezaError('unavailable', 'A chat process did not start in time.')));
+      child.on('message', (said: FromProcess) => {
+        this.heardAtMs = clock.monotonicMs();
+        this.silentLooks = 0;
+        if (said.say === 'state') this.state = said;
+        else if (said.say === 'ready') {
+          cancel();
+          if (this.phase === 'starting') this.phase = 'ready';
+          resolve();
+        } else if (said.say === 'failed') {
+          cancel();
+          reject(new VezaError('unavailable', said.reason));
+        }
+        told(said);
+      });
+      void this.exited.then(() => {
+        cancel();
+        this.phase = 'gone';
+        reject(new VezaError('unavailable', 'A chat process ended while it started.'));
+        for (const handle of this.#underWay) handle?.close();
+        told(undefined);
+      });
+    });
+    this.ready.catch(() => undefined);
+    this.tell({ do: 'begin', with: begin });
+  }
+
+  /** Handles of sockets that the process has not said it has; Node forgets them with it. */
+  readonly #underWay = new Set<{ close(): void } | undefined>();
+
+  get open(): number {
+    return this.state.open + this.given - this.state.taken;
+  }
+
+  get isThere(): boolean {
+    return this.phase !== 'gone';
+  }
+
+  tell(message: ToProcess): void {
+    if (this.child.connected) this.child.send(message, () => undefined);
+  }
+
+  give(socket: Socket, request: HandedRequest): void {
+    this.given++;
+    const { _handle: handle } = socket as unknown as { _handle?: { close(): void } };
+    this.#underWay.add(handle);
+    // It is the other process's then; what is left here of it is told that it is over.
+    const done = () => {
+      this.#underWay.delete(handle);
+      socket.destroy();
+    };
+    if (this.child.connected) this.child.send({ do: 'take', request } satisfies ToProcess, socket, { keepOpen: false }, done);
+    else done();
+  }
+
+  accept(upTo: number, ports: ReadonlyMap<ChatPort, PortHandle>): void {
+    this.upTo = upTo;
+    if (this.state.accepts) {
+      this.tell({ do: 'accept', upTo });
+      return;
+    }
+    if (!this.child.connected) return;
+    this.state = { ...this.state, accepts: true };
+    const of = ports.size;
+    for (const [name, handle] of ports)
+      this.child.send({ do: 'accept', upTo, port: { name, of } } satisfies ToProcess, handle, {}, () => undefined);
+  }
+}
+
+/** A bound port as Node sends it to another process: see `SharedPort`. */
+export type PortHandle = Server;
+
+/**
+ * The chat's processes. They accept by themselves from ports that they share, none far ahead of the emptiest; a request that the primary has read is
+ * handed to that one. A process that dies is replaced, and one that is to go goes when its replacement is ready.
+ */
+export class Processes {
+  readonly #options: ProcessesOptions;
+  #workers: Worker[] = [];
+  #ports: ReadonlyMap<ChatPort, PortHandle> = new Map();
+  /** What those counted that are gone. */
+  #past: ProcessStats = addStats([]);
+  /** What is on air, for processes that begin later; undefined: nobody has said. */
+  #onAir: Record<string, NonNullable<NewsChanges[string]>> | undefined;
+  readonly #accepted: Promise<void>;
+  #accepts!: () => void;
+  #acceptsNot!: (error: Error) => void;
+  #isDeafnessKnown = false;
+  readonly #cancelLooks: () => void;
+  #stopping: Promise<void> | undefined;
+  #restarting: Promise<void> | undefined;
+
+  constructor(options: ProcessesOptions) {
+    this.#options = options;
+    this.#accepted = new Promise((resolve, reject) => {
+      this.#accepts = resolve;
+      this.#acceptsNot = reject;
+    });
+    this.#accepted.catch(() => undefined);
+    this.#cancelLooks = options.clock.every(LOOK_MS, () => this.#look());
+  }
+
+  /** Resolves when all are ready; rejects when one does not start. */
+  async start(): Promise<void> {
+    const starting = Array.from({ length: this.#options.count }, () => this.#fork());
+    try {
+      await Promise.all(starting.map(({ ready }) => ready));
+    } catch (error) {
+      await this.stop(0);
+      throw error;
+    }
+  }
+
+  /** Process ids, for tests and for whoever looks. */
+  get pids(): number[] {
+    return this.#workers.flatMap(({ child, phase }) => (phase === 'ready' ? [child.pid!] : []));
+  }
+
+  get stats(): ProcessStats {
+    return addStats([this.#past, ...this.#workers.map(({ state }) => state.stats)]);
+  }
+
+  /** From now on they accept there; once. Resolves when the first does, rejects when it cannot. The handles stay the caller's, who closes them before `stop`. */
+  share(ports: ReadonlyMap<ChatPort, PortHandle>): Promise<void> {
+    this.#ports = ports;
+    this.#balance();
+    return this.#accepted;
+  }
+
+  /** Gives a socket away of which `request` was read. */
+  give(socket: Socket, request: HandedRequest): void {
+    const ready = this.#workers.filter(({ phase }) => phase === 'ready');
+    const awake = this.#awake;
+    let fewest: Worker | undefined;
+    for (const worker of awake.length > 0 ? awake : ready) if (!fewest || worker.open < fewest.open) fewest = worker;
+    if (fewest) fewest.give(socket, request);
+    else socket.destroy();
+  }
+
+  /** What is on air is another in these channels: all of them tell it to their people. */
+  tellOnAir(changes: NewsChanges): void {
+    const onAir = { ...this.#onAir };
+    for (const [slug, news] of Object.entries(changes)) {
+      if (news) onAir[slug] = news;
+      else delete onAir[slug];
+    }
+    this.#onAir = onAir;
+    for (const worker of this.#workers) if (worker.phase === 'ready') worker.tell({ do: 'tell', channels: changes });
+  }
+
+  /** Tells each how far it may go. When all are full they go on, to say so to whoever comes. */
+  #balance(): void {
+    if (this.#stopping || this.#ports.size === 0) return;
+    const workers = this.#awake;
+    const fewest = Math.min(...workers.map(({ open }) => open));
+    const ahead = aheadOf(fewest);
+    const upTo = fewest < this.#options.full ? Math.min(fewest + ahead, this.#options.full) : fewest + ahead;
+    for (const worker of workers) {
+      const { open, state } = worker;
+      const room = upTo - open;
+      // The port is not sent for one more, but for the emptiest.
+      const isDue = state.accepts ? Math.abs(worker.upTo - upTo) >= ahead / 2 : room >= ahead / 4 || (room > 0 && open === fewest);
+      if (isDue) worker.accept(upTo, this.#ports);
+    }
+  }
+
+  get #awake(): Worker[] {
+    const nowMs = this.#options.clock.monotonicMs();
+    return this.#workers.filter(({ phase, heardAtMs }) => phase === 'ready' && nowMs - heardAtMs <= SILENT_MS);
+  }
+
+  #look(): void {
+    for (const worker of this.#workers) {
+      if (worker.phase !== 'ready' || ++worker.silentLooks < HUNG_LOOKS) continue;
+      this.#options.log.error({ pid: worker.child.pid }, 'a chat process says nothing any more; it is killed');
+      worker.child.kill('SIGKILL');
+    }
+  }
+
+  #heard(said: FromProcess | undefined): void {
+    if (said?.say === 'state' && said.accepts) {
+      this.#isDeafnessKnown = false;
+      this.#accepts();
+    }
+    if (said?.say === 'deaf') {
+      this.#acceptsNot(new Error(said.reason));
+      if (!this.#isDeafnessKnown) this.#options.log.error({ error: said.reason }, 'a chat process cannot accept; trying again');
+      this.#isDeafnessKnown = true;
+    }
+    this.#balance();
+  }
+
+  /** One after the other: the replacement is ready before the one it replaces sends its people away, so many a second at most. Twice is once. */
+  restart(perS: number): Promise<void> {
+    this.#restarting ??= this.#restart(perS).finally(() => {
+      this.#restarting = undefined;
+    });
+    return this.#restarting;
+  }
+
+  async #restart(perS: number): Promise<void> {
+    for (const worker of [...this.#workers]) {
+      if (this.#stopping) return;
+      if (worker.phase !== 'ready' || worker.isReplaced) continue;
+      if (!(await this.#exchange(worker, perS))) return;
+    }
+  }
+
+  /** Resolves to false when the replacement does not start; the process stays then. */
+  async #exchange(worker: Worker, perS: number): Promise<boolean> {
+    worker.isReplaced = true;
+    try {
+      await this.#fork().ready;
+    } catch (error) {
+      this.#options.log.error({ error: (error as Error).message }, 'a chat process is not replaced: the new one does not start');
+      worker.isReplaced = false;
+      if (!worker.isThere) this.#replace();
+      return false;
+    }
+    await this.#drain(worker, perS);
+    await this.#end(worker, AGAIN_MS);
+    return true;
+  }
+
+  /** One that met an exception: what it was in the midst of is half done. */
+  async #relieve(worker: Worker): Promise<void> {
+    if (this.#stopping || worker.phase !== 'ready' || worker.isReplaced) return;
+    this.#options.log.error({ pid: worker.child.pid }, 'a chat process met an exception that nobody took; it is replaced');
+    await this.#exchange(worker, RELIEVED_PER_S);
+  }
+
+  /** Sends its people away as fast as the others take them in. */
+  async #drain(worker: Worker, perS: number): Promise<void> {
+    if (worker.phase !== 'ready') return;
+    worker.phase = 'draining';
+    const { clock } = this.#options;
+    const others = () => this.#workers.reduce((sum, { phase, open }) => sum + (phase === 'ready' ? open : 0), 0);
+    let before = others();
+    let most = before;
+    let grewAtMs = clock.monotonicMs();
+    const all = worker.open;
+    const isAlive = () => worker.isThere && worker.open > 0 && clock.monotonicMs() - worker.heardAtMs < BACK_MS;
+    for (let sent = 0; sent < all && isAlive() && !this.#stopping; ) {
+      const now = others();
+      if (now > most) {
+        most = now;
+        grewAtMs = clock.monotonicMs();
+      } else if (clock.monotonicMs() - grewAtMs >= BACK_MS) {
+        // As if they were.
+        before = now - sent;
+        most = now;
+        grewAtMs = clock.monotonicMs();
+      }
+      // Who comes besides makes no room for more.
+      before = Math.max(before, now - sent);
+      const away = sent - (now - before);
+      const count = Math.min(Math.ceil((perS * STEP_MS) / 1000), MOST_AWAY - away, all - sent);
+      if (count > 0) {
+        worker.tell({ do: 'drain', count, retryMs: AGAIN_MS });
+        sent += count;
+      }
+      await new Promise<void>((resolve) => void clock.after(STEP_MS, resolve));
+    }
+  }
+
+  async #end(worker: Worker, retryMs: number): Promise<void> {
+    if (worker.phase === 'gone') return;
+    const hasBegun = worker.phase !== 'starting';
+    worker.phase = 'draining';
+    if (hasBegun) worker.tell({ do: 'end', retryMs });
+    else worker.child.kill('SIGKILL');
+    const cancel = this.#options.clock.after(END_MS, () => worker.child.kill('SIGKILL'));
+    await worker.exited;
+    cancel();
+  }
+
+  /** Everybody is sent away at once, and comes back within `retryMs`. Twice is harmless. */
+  stop(retryMs: number): Promise<void> {
+    this.#cancelLooks();
+    this.#stopping ??= Promise.all(this.#workers.map((worker) => this.#end(worker, retryMs))).then(() => undefined);
+    return this.#stopping;
+  }
+
+  #fork(): Worker {
+    const { start, begin, clock, log } = this.#options;
+    const worker: Worker = new Worker(started(start), begin, clock, (said) => {
+      if (said?.say === 'unwell') void this.#relieve(worker);
+      this.#heard(said);
+    });
+    this.#workers.push(worker);
+    let wasReady = false;
+    worker.ready.then(
+      () => {
+        wasReady = true;
+        if (this.#onAir) worker.tell({ do: 'tell', channels: this.#onAir });
+        log.info({ pid: worker.child.pid }, 'a chat process is ready');
+      },
+      () => worker.child.kill('SIGKILL'),
+    );
+    void worker.exited.then(() => {
+      this.#workers = this.#workers.filter((one) => one !== worker);
+      this.#past = addStats([this.#past, withoutPeople(worker.state.stats)]);
+      if (this.#stopping || worker.isReplaced || !wasReady) return;
+      log.error(
+        { pid: worker.child.pid, signal: worker.child.signalCode, code: worker.child.exitCode },
+        'a chat process died; starting another',
+      );
+      this.#replace();
+    });
+    return worker;
+  }
+
+  #replace(): void {
+    if (this.#stopping) return;
+    this.#fork().ready.catch((error: Error) => {
+      this.#options.log.error({ error: error.message }, 'a chat process does not start; trying again');
+      this.#options.clock.after(AGAIN_MS, () => this.#replace());
+    });
+  }
+}
+
+/** Where the system refuses a process at once, as where it does so a little later: a child that has ended. */
+function started(start: () => ChildProcess): ChildProcess {
+  try {
+    return start();
+  } catch (error) {
+    const child = Object.assign(new EventEmitter(), { connected: false, exitCode: null, signalCode: null, kill: () => false });
+    process.nextTick(() => child.emit('error', error));
+    return child as unknown as ChildProcess;
+  }
+}

@@ -1,0 +1,150 @@
+import type { Database } from '../../backing/database/database.js';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+
+/** Something that decides who may what in a chat has changed; what it is now is in the tables. */
+export interface ChatChange {
+  /**
+   * `rules`: settings, terms, the pin or banned addresses of a room. `sanction`: a ban, a timeout or a warning of one person in a room. `channel`:
+   * its visibility, its owner, or it is deleted (with its room). `member`: the role of one account in a channel. `account`: banned, another role or name, deleted.
+   * `session`: ended.
+   */
+  readonly kind: 'rules' | 'sanction' | 'channel' | 'member' | 'account' | 'session';
+  readonly roomId?: string;
+  readonly channelId?: string;
+  readonly userId?: string;
+  readonly sessionId?: string;
+}
+
+export interface ChangeFollower {
+  /** In the order in which they were committed. */
+  onChanges(changes: readonly ChatChange[]): void;
+  /** This process was away for longer than the journal reaches back: everything it knows is to be read again. */
+  onLost(): void;
+}
+
+/** Between two looks at the journal: what is decided anywhere counts everywhere within a second. */
+export const POLL_MS = 400;
+/** Read at a time; what is beyond follows at once. */
+const BATCH = 1000;
+const KEPT_MS = 3_600_000;
+/** Who has not looked for so long may have missed what was cleaned up meanwhile. */
+const LOST_MS = KEPT_MS / 2;
+const CLEAN_MS = 600_000;
+
+/**
+ * The control room: a journal in PostgreSQL that every process follows. It is the truth, and not a message about it: a wiped Redis, a lost
+ * link or a process that slept change nothing. While PostgreSQL is away, what is known counts on.
+ */
+export class ControlRoom {
+  readonly #database: Database;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #followers = new Set<ChangeFollower>();
+  #version: number | undefined;
+  #polling: Promise<void> | undefined;
+  #isAskedAgain = false;
+  #isAway = false;
+  #lookedAtMs = 0;
+  readonly #cancels: (() => void)[] = [];
+
+  constructor({ database, clock, log }: { database: Database; clock: Clock; log: Log }) {
+    this.#database = database;
+    this.#clock = clock;
+    this.#log = log;
+  }
+
+  /** Returns what ends it. */
+  follow(follower: ChangeFollower): () => void {
+    this.#followers.add(follower);
+    return () => this.#followers.delete(follower);
+  }
+
+  /** From what stands in the journal now. Rejects with `unavailable`. Twice is harmless. */
+  async start(): Promise<void> {
+    if (this.#cancels.length > 0) return;
+    const { rows } = await this.#database.query<{ version: number }>('select version from chat_change_count');
+    this.#version ??= rows[0]!.version;
+    this.#lookedAtMs = this.#clock.monotonicMs();
+    this.#cancels.push(
+      this.#clock.every(POLL_MS, () => void this.poll()),
+      this.#clock.every(CLEAN_MS, () => void this.#clean()),
+    );
+  }
+
+  /** Waits for what is under way. Twice is harmless. */
+  async stop(): Promise<void> {
+    for (const cancel of this.#cancels.splice(0)) cancel();
+    await this.#polling;
+  }
+
+  /** Looks now; what was committed before the call is told when it resolves. Never rejects: a database that is away is asked again. */
+  async poll(): Promise<void> {
+    if (this.#polling) {
+      // The look that is under way may have begun before what the caller knows of.
+      this.#isAskedAgain = true;
+      return this.#polling;
+    }
+    this.#polling = this.#look().finally(() => {
+      this.#polling = undefined;
+    });
+    return this.#polling;
+  }
+
+  async #look(): Promise<void> {
+    try {
+      do {
+        this.#isAskedAgain = false;
+        while (await this.#read());
+      } while (this.#isAskedAgain);
+      this.#isAway = false;
+    } catch (error) {
+      if (!this.#isAway) this.#log.warn({ error: messageOf(error) }, 'changes to chat rooms cannot be read; what is known counts on');
+      this.#isAway = true;
+    }
+  }
+
+  /** Resolves to whether there may be more. */
+  async #read(): Promise<boolean> {
+    const since = this.#version ?? 0;
+    const { rows } = await this.#database.query<{
+      version: number;
+      kind: ChatChange['kind'];
+      room_id: string | null;
+      channel_id: string | null;
+      user_id: string | null;
+      session_id: string | null;
+    }>(
+      `select version, kind, room_id, channel_id, user_id, session_id from chat_changes where version > $1 order by version limit ${BATCH}`,
+      [since],
+    );
+    const nowMs = this.#clock.monotonicMs();
+    const isLost = nowMs - this.#lookedAtMs > LOST_MS || (rows[0] !== undefined && rows[0].version !== since + 1);
+    this.#lookedAtMs = nowMs;
+    if (rows.length === 0 && !isLost) return false;
+    this.#version = rows.at(-1)?.version ?? since;
+    const changes = rows.map((row) => ({
+      kind: row.kind,
+      ...(row.room_id !== null && { roomId: row.room_id }),
+      ...(row.channel_id !== null && { channelId: row.channel_id }),
+      ...(row.user_id !== null && { userId: row.user_id }),
+      ...(row.session_id !== null && { sessionId: row.session_id }),
+    }));
+    for (const follower of this.#followers) {
+      try {
+        if (isLost) follower.onLost();
+        follower.onChanges(changes);
+      } catch (error) {
+        this.#log.error({ error: messageOf(error) }, 'a change to a chat room was not taken in');
+      }
+    }
+    return rows.length === BATCH;
+  }
+
+  async #clean(): Promise<void> {
+    await this.#database
+      .query('delete from chat_changes where at < $1', [new Date(this.#clock.wallMs() - KEPT_MS)])
+      .catch((error) => this.#log.warn({ error: messageOf(error) }, 'old changes to chat rooms are not cleaned up'));
+  }
+}

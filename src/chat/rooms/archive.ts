@@ -1,0 +1,260 @@
+import type { Database } from '../../backing/database/database.js';
+import { type LogEntry, MAX_UNARCHIVED } from '../../backing/room-log/room-log.js';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf, VezaError } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import { delOf, type EntryFacts, goneOf, readableFacts } from '../protocol/frame.js';
+
+/** What waits here for PostgreSQL; the log says `busy` at the same number for a room. */
+export const MAX_PENDING_BYTES = 64 * 1024 * 1024;
+/** From an entry to the statement that stores it, when none is under way. */
+const BATCH_MS = 2;
+const MAX_BATCH_ENTRIES = 1000;
+const MAX_BATCH_BYTES = 2 * 1024 * 1024;
+const FIRST_RETRY_MS = 100;
+const MAX_RETRY_MS = 2000;
+/** An entry in memory beside its payload. */
+const ENTRY_BYTES = 300;
+
+export interface ArchiveEntry extends LogEntry {
+  readonly roomId: string;
+  readonly epoch: number;
+}
+
+export type Stored =
+  | { readonly kind: 'stored' }
+  /** The message has been there under another offset; at this one is `gone`. */
+  | { readonly kind: 'known'; readonly offset: number }
+  /** The room has another epoch or is gone. Nothing was stored. */
+  | { readonly kind: 'fenced' };
+
+export interface ArchiveOptions {
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** These are in PostgreSQL now. */
+  readonly onStored: (roomId: string, epoch: number, offsets: readonly number[]) => void;
+  readonly maxPendingBytes?: number;
+}
+
+interface Pending {
+  readonly entry: ArchiveEntry;
+  readonly facts: EntryFacts;
+  readonly bytes: number;
+  readonly done: (stored: Stored) => void;
+}
+
+/**
+ * Stores entries of the log in PostgreSQL, in batches: one statement at a time, begun within 2 ms, with what came meanwhile. The statement is
+ * fenced by the epoch of each room. While PostgreSQL is away it waits and tries again; what waits is bounded by `hasRoom`, to be asked
+ * before something is appended. Storing a deletion erases what it deletes, in the same statement: so whoever stores it, also after the process
+ * that deleted has died, erases.
+ */
+export class Archive {
+  readonly #options: ArchiveOptions;
+  readonly #maxBytes: number;
+  readonly #queue: Pending[] = [];
+  readonly #waiting = new Map<string, number>();
+  #bytes = 0;
+  #batch: Promise<void> | undefined;
+  #cancel: (() => void) | undefined;
+  #retryMs = 0;
+  /** 1 while a defect in some entry is looked for. */
+  #batchEntries = MAX_BATCH_ENTRIES;
+  #stopping = false;
+  #refused = 0;
+
+  constructor(options: ArchiveOptions) {
+    this.#options = options;
+    this.#maxBytes = options.maxPendingBytes ?? MAX_PENDING_BYTES;
+  }
+
+  /** Entries that wait, of all rooms. */
+  get pending(): number {
+    let count = 0;
+    for (const waiting of this.#waiting.values()) count += waiting;
+    return count;
+  }
+
+  get pendingBytes(): number {
+    return this.#bytes;
+  }
+
+  /** Entries whose payload was none. */
+  get refused(): number {
+    return this.#refused;
+  }
+
+  /** Whether PostgreSQL is away, as far as is known. */
+  get isAway(): boolean {
+    return this.#retryMs > 0;
+  }
+
+  hasRoom(roomId: string): boolean {
+    return this.#bytes < this.#maxBytes && (this.#waiting.get(roomId) ?? 0) < MAX_UNARCHIVED;
+  }
+
+  /**
+   * Resolves when it is decided; never rejects. The same entry may be given twice, and by several processes. One that cannot be read, out of a log
+   * that was damaged, is refused alone: its place is stored as erased, unless PostgreSQL has what was there, and it is answered as of an epoch that ended.
+   */
+  async commit(entry: ArchiveEntry): Promise<Stored> {
+    const facts = readableFacts(entry);
+    if (facts) return this.#enqueue(entry, facts);
+    const { roomId, epoch, offset, type } = entry;
+    this.#refused++;
+    this.#options.log.error(
+      { room: roomId, offset, type, refused: this.#refused },
+      'an entry of a chat room cannot be read; its place is stored as erased',
+    );
+    const gone = goneOf(offset, this.#options.clock.wallMs());
+    await this.#enqueue({ ...gone, roomId, epoch }, readableFacts(gone)!);
+    return { kind: 'fenced' };
+  }
+
+  #enqueue(entry: ArchiveEntry, facts: EntryFacts): Promise<Stored> {
+    return new Promise((done) => {
+      const bytes = ENTRY_BYTES + 2 * entry.payload.length;
+      this.#bytes += bytes;
+      this.#waiting.set(entry.roomId, (this.#waiting.get(entry.roomId) ?? 0) + 1);
+      this.#queue.push({ entry, facts, bytes, done });
+      this.#schedule(BATCH_MS);
+    });
+  }
+
+  /** Waits for what is under way and tries what waits once more; what then waits still is left to the sweepers of other processes. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    this.#cancel?.();
+    this.#cancel = undefined;
+    await this.#batch;
+    while (this.#queue.length > 0 && !this.isAway) await this.#store();
+    if (this.#queue.length > 0)
+      this.#options.log.warn({ entries: this.#queue.length }, 'entries of chat rooms are not stored: the database is away');
+  }
+
+  #schedule(delayMs: number): void {
+    if (this.#batch || this.#cancel || this.#stopping || this.#queue.length === 0) return;
+    this.#cancel = this.#options.clock.after(delayMs, () => {
+      this.#cancel = undefined;
+      this.#batch = this.#store().finally(() => {
+        this.#batch = undefined;
+        this.#schedule(this.#retryMs > 0 ? this.#retryMs : this.#queue.length >= MAX_BATCH_ENTRIES ? 0 : BATCH_MS);
+      });
+    });
+  }
+
+  async #store(): Promise<void> {
+    const batch: Pending[] = [];
+    let bytes = 0;
+    for (const pending of this.#queue) {
+      if (batch.length >= this.#batchEntries || bytes > MAX_BATCH_BYTES) break;
+      bytes += pending.bytes;
+      batch.push(pending);
+    }
+    let rows: { n: number; outcome: string; other: number | null }[];
+    try {
+      rows = await this.#insert(batch);
+    } catch (error) {
+      this.#failed(batch, error);
+      return;
+    }
+    if (this.#retryMs > 0) this.#options.log.info({}, 'chat messages are stored again');
+    this.#retryMs = 0;
+    this.#batchEntries = Math.min(MAX_BATCH_ENTRIES, this.#batchEntries * 2);
+    const outcomes = new Map(rows.map((row) => [row.n - 1, row]));
+    const again: Pending[] = [];
+    const stored = new Map<string, { roomId: string; epoch: number; offsets: number[] }>();
+    const decided: [Pending, Stored][] = [];
+    for (const [index, pending] of batch.entries()) {
+      const row = outcomes.get(index);
+      if (row?.outcome === 'again') {
+        again.push(pending);
+        continue;
+      }
+      const { roomId, epoch, offset } = pending.entry;
+      if (row?.outcome === 'fenced') {
+        decided.push([pending, { kind: 'fenced' }]);
+        continue;
+      }
+      const id = `${roomId} ${epoch}`;
+      const list = stored.get(id) ?? { roomId, epoch, offsets: [] };
+      stored.set(id, list);
+      list.offsets.push(offset);
+      decided.push([pending, row?.outcome === 'known' && row.other !== null ? { kind: 'known', offset: row.other } : { kind: 'stored' }]);
+    }
+    this.#queue.splice(0, batch.length, ...again);
+    for (const { roomId, epoch, offsets } of stored.values()) this.#options.onStored(roomId, epoch, offsets);
+    for (const [pending, outcome] of decided) this.#finish(pending, outcome);
+  }
+
+  #failed(batch: readonly Pending[], error: unknown): void {
+    const { log } = this.#options;
+    const isAway = error instanceof VezaError && error.code === 'unavailable';
+    if (this.#retryMs === 0)
+      log.warn({ error: messageOf(error), entries: batch.length }, 'chat messages cannot be stored yet; acknowledgements wait');
+    this.#retryMs = Math.min(MAX_RETRY_MS, Math.max(FIRST_RETRY_MS, this.#retryMs * 2));
+    if (isAway) return;
+    // Maybe one entry is refused for what it is: it must not hold up the others.
+    if (batch.length > 1) this.#batchEntries = Math.ceil(batch.length / 2);
+    else if (/^2[23]/.test(String((error as { code?: unknown }).code))) {
+      const [pending] = this.#queue.splice(0, 1);
+      const { roomId, offset, type } = pending!.entry;
+      log.error({ room: roomId, offset, type, error: messageOf(error) }, 'an entry cannot be stored; it is stored as erased');
+      const gone: ArchiveEntry = { ...pending!.entry, type: 'gone', payload: '{}', key: undefined };
+      this.#queue.unshift({ ...pending!, entry: gone, facts: readableFacts(gone)! });
+      if (type === 'gone') this.#finish(this.#queue.shift()!, { kind: 'fenced' });
+    }
+  }
+
+  #finish({ entry: { roomId }, bytes, done }: Pending, stored: Stored): void {
+    this.#bytes -= bytes;
+    const left = this.#waiting.get(roomId)! - 1;
+    if (left === 0) this.#waiting.delete(roomId);
+    else this.#waiting.set(roomId, left);
+    done(stored);
+  }
+
+  async #insert(batch: readonly Pending[]) {
+    const entries = batch.map(({ entry }) => entry);
+    const facts = batch.map((pending) => pending.facts);
+    const erased: { entry: ArchiveEntry; offset: number }[] = [];
+    const wiped: { entry: ArchiveEntry; user: string; upTo: number }[] = [];
+    for (const entry of entries) {
+      if (entry.type !== 'del') continue;
+      const { offsets = [], user, upTo = 0 } = delOf(entry);
+      for (const offset of offsets) erased.push({ entry, offset });
+      if (user !== undefined) wiped.push({ entry, user, upTo });
+    }
+    const at = ({ atMs }: ArchiveEntry) => timeOf(atMs);
+    const { rows } = await this.#options.database.query<{ n: number; outcome: string; other: number | null }>(
+      `select * from chat_archive($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::timestamptz[],
+         $10::timestamptz[], $11::uuid[], $12::bigint[], $13::bigint[], $14::timestamptz[], $15::uuid[], $16::bigint[], $17::text[], $18::bigint[], $19::timestamptz[])`,
+      [
+        entries.map((entry) => entry.roomId),
+        entries.map((entry) => entry.epoch),
+        entries.map((entry) => entry.offset),
+        entries.map((entry) => entry.type),
+        facts.map((fact) => fact.mid ?? null),
+        facts.map((fact) => fact.key ?? null),
+        facts.map((fact) => fact.userId ?? null),
+        entries.map((entry) => entry.payload),
+        facts.map((fact) => (fact.sentAtMs === undefined ? null : timeOf(fact.sentAtMs))),
+        entries.map(at),
+        erased.map(({ entry }) => entry.roomId),
+        erased.map(({ entry }) => entry.epoch),
+        erased.map(({ offset }) => offset),
+        erased.map(({ entry }) => at(entry)),
+        wiped.map(({ entry }) => entry.roomId),
+        wiped.map(({ entry }) => entry.epoch),
+        wiped.map(({ user }) => user),
+        wiped.map(({ upTo }) => upTo),
+        wiped.map(({ entry }) => at(entry)),
+      ],
+    );
+    return rows;
+  }
+}
+
+/** Whole milliseconds, which PostgreSQL gives back as they were. */
+const timeOf = (ms: number) => new Date(Math.trunc(ms)).toISOString();

@@ -1,0 +1,45 @@
+import type { RoomLog } from '../../backing/room-log/room-log.js';
+import type { Log } from '../../runtime/log.js';
+import type { Archive } from './archive.js';
+import type { History } from './history.js';
+
+/** Entries that are read of the log, and stored, at once. */
+const READ_ENTRIES = 500;
+
+export interface LostRowsOptions {
+  readonly roomLog: RoomLog;
+  readonly archive: Archive;
+  readonly history: History;
+  readonly log: Log;
+}
+
+/**
+ * Looks for rows of a room that were reported as stored and are not there: PostgreSQL was restored from a backup, or a replica that was behind has taken
+ * over, while the log went on. What the log still holds is stored again. Resolves to the epoch of the log when something is lost for good, so that
+ * the room has to have a new one; else undefined. Rejects with `unavailable`.
+ */
+export async function storeLostRows(roomId: string, { roomLog, archive, history, log }: LostRowsOptions): Promise<number | undefined> {
+  const page = await roomLog.read(roomId, 0, 1);
+  if (!page || page.archived === 0) return undefined;
+  const { epoch, archived } = page;
+  // And the one before those that the log holds: when that is missing as well, nobody has it.
+  const first = page.entries[0]?.offset ?? archived + 1;
+  const missing = new Set(await history.missing(roomId, Math.max(1, first - 1), archived));
+  if (missing.size === 0) return undefined;
+  const from = Math.min(...missing);
+  let stored = 0;
+  for (let after = from - 1; after < archived; ) {
+    const held = await roomLog.read(roomId, after, READ_ENTRIES);
+    if (!held || held.epoch !== epoch || held.entries.length === 0) break;
+    const lost = held.entries.filter(({ offset }) => missing.has(offset));
+    const outcomes = await Promise.all(lost.map((entry) => archive.commit({ ...entry, roomId, epoch })));
+    for (const [index, { kind }] of outcomes.entries()) {
+      if (kind === 'fenced') continue;
+      missing.delete(lost[index]!.offset);
+      stored++;
+    }
+    after = held.entries.at(-1)!.offset;
+  }
+  log.warn({ room: roomId, from, stored, lost: missing.size }, 'the database has lost entries of a room; what the log had is stored again');
+  return missing.size > 0 ? epoch : undefined;
+}

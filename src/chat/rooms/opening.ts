@@ -1,0 +1,58 @@
+import type { RoomLog } from '../../backing/room-log/room-log.js';
+import type { Clock } from '../../runtime/clock.js';
+import { VezaError } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import type { History, RoomState } from './history.js';
+
+export interface OpeningOptions {
+  readonly roomLog: RoomLog;
+  readonly history: History;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** An epoch that is dead though the log has it; 0: none. */
+  readonly distrusted: number;
+  /** The highest epoch that this process has seen: a new one is above it. */
+  readonly known: number;
+  readonly isStopped: () => boolean;
+}
+
+/** Whoever raised the epoch has so long to open the log under it before another raises it above him. */
+const OPENING_MS = 1000;
+const POLL_MS = 50;
+const ATTEMPTS = 40;
+
+/**
+ * Sees to it that the log holds the room under the epoch that PostgreSQL has, which may be a new one. Undefined: there is no such room.
+ *
+ * An epoch is opened once, by whoever raised it, and never again, not even after an answer that did not come: were it opened twice, with a log
+ * that was wiped in between, one offset of one epoch could stand for two messages. So he who cannot finish leaves it, and the next raises it
+ * once more. Rejects with `unavailable`.
+ */
+export async function reopenRoom(roomId: string, options: OpeningOptions): Promise<RoomState | undefined> {
+  const { roomLog, history, clock, log, distrusted } = options;
+  let above = options.known;
+  for (let attempt = 0; attempt < ATTEMPTS && !options.isStopped(); attempt++) {
+    const state = await history.state(roomId);
+    if (!state) {
+      await roomLog.remove(roomId);
+      return undefined;
+    }
+    const page = await roomLog.read(roomId, Number.MAX_SAFE_INTEGER, 1);
+    if (page) above = Math.max(above, page.epoch);
+    const isBehind = state.epoch < above;
+    if (page && page.epoch === state.epoch && page.epoch !== distrusted && !isBehind) return state;
+    // The database was set back (a backup, a replica that was behind): what it does not know of is withdrawn, by an epoch above all that were seen.
+    if (page && page.epoch > state.epoch) await roomLog.remove(roomId);
+    if (state.epoch !== distrusted && !isBehind && state.raisedAgoMs < OPENING_MS) {
+      await new Promise<void>((resolve) => clock.after(POLL_MS, resolve));
+      continue;
+    }
+    const raised = await history.raise(roomId, state.epoch, above);
+    if (!raised) continue;
+    const entries = raised.head === 0 ? [] : await history.tail(roomId, raised.head);
+    const isOpened = await roomLog.open({ roomId, ...raised, atMs: entries.at(-1)?.atMs ?? 0, entries });
+    log.info({ room: roomId, ...raised, isOpened }, 'a room of the chat is begun in its log');
+    return { ...state, epoch: raised.epoch, raisedAgoMs: 0, isFirstEpoch: state.epoch === 0 };
+  }
+  throw new VezaError('unavailable', 'The room cannot be opened now; try again.');
+}

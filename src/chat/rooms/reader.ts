@@ -1,0 +1,513 @@
+import { type Following, KEPT, KEY_MS, type LogEntry, type LogPage, type Place, type RoomLog } from '../../backing/room-log/room-log.js';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf, VezaError } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import { type Del, delOf, encode, type Frame, goneOf } from '../protocol/frame.js';
+import type { History, RoomState } from './history.js';
+import { BLOCK_ENTRIES, type HistoryBlocks } from './history-blocks.js';
+import { type Known, KnownMessages } from './known-messages.js';
+import { reopenRoom } from './opening.js';
+import { RING_FRAMES, Ring, type Rings } from './ring.js';
+import type { Page, PageQuery, Resumption, RoomInfo, RoomListener } from './room.js';
+
+/** An entry of this process that the log has not told so long after it took it is asked for. */
+const EXPECT_MS = 250;
+/** After a look that failed. */
+const RETRY_MS = 500;
+const LOOK_ENTRIES = 500;
+export const MAX_PAGE_FRAMES = 100;
+export const MAX_PAGE_BYTES = 65_536;
+/** What somebody gets who joins. */
+const JOIN_FRAMES = 50;
+/** What was erased lately, for answers that were being read meanwhile. */
+const MAX_ERASED = 2000;
+/** A hole is looked for so often before the room is begun anew. */
+const HOLE_LOOKS = 4;
+
+export interface ReaderOptions {
+  readonly roomLog: RoomLog;
+  readonly history: History;
+  readonly rings: Rings;
+  readonly blocks: HistoryBlocks;
+  /** Something of the room was erased. */
+  readonly onErased: (roomId: string) => void;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/**
+ * Follows a room's log: what is told is taken when it is the next one, and everything else (a hole, a lost link, a new epoch, a log that was wiped)
+ * leads to one thing: a look at the log, which goes on until nothing is missing.
+ */
+export class RoomReader {
+  readonly id: string;
+  info: RoomInfo;
+  epoch = 0;
+  head = 0;
+  floor = 0;
+  closed: string | undefined;
+  readonly #options: ReaderOptions;
+  readonly #listeners = new Set<RoomListener>();
+  readonly #ring: Ring;
+  readonly #known = new KnownMessages();
+  readonly #erased = new Set<number>();
+  readonly #wiped = new Map<string, number>();
+  #following: Following | undefined;
+  #looking: Promise<void> | undefined;
+  #isAskedAgain = false;
+  /** An epoch that the log claims and that is not to be believed. */
+  #distrusted = 0;
+  #holeLooks = 0;
+  #expected = 0;
+  #youngUntilMs = 0;
+  #stateAtStart: RoomState | undefined;
+  readonly #cancels = new Set<() => void>();
+  #retrying = false;
+  #expecting = false;
+
+  constructor(info: RoomInfo, options: ReaderOptions) {
+    this.id = info.id;
+    this.info = info;
+    this.#options = options;
+    this.#ring = new Ring(options.rings);
+  }
+
+  /** Rejects with `unavailable`, `not_found`; then nothing is left behind. `state`: what the database said a moment ago. */
+  async start(state: RoomState): Promise<void> {
+    const { roomLog } = this.#options;
+    this.#stateAtStart = state;
+    try {
+      this.#following = await roomLog.follow(this.id, {
+        onEntry: (epoch, entry) => this.#told(epoch, entry),
+        onRestored: () => this.nudge(),
+      });
+      await this.look();
+      if (this.closed) throw new VezaError('not_found', 'There is no such room.');
+    } catch (error) {
+      this.stop();
+      throw error;
+    }
+  }
+
+  stop(): void {
+    this.closed ??= 'stopped';
+    this.#following?.stop();
+    for (const cancel of this.#cancels) cancel();
+    this.#cancels.clear();
+    this.#ring.clear();
+    this.#options.blocks.forget(this.id);
+    this.#listeners.clear();
+  }
+
+  /** The room is no more. */
+  close(code: string): void {
+    if (this.closed) return;
+    this.closed = code;
+    const listeners = [...this.#listeners];
+    this.stop();
+    for (const listener of listeners) listener.onClosed(code);
+  }
+
+  add(listener: RoomListener): void {
+    this.#listeners.add(listener);
+  }
+
+  remove(listener: RoomListener): void {
+    this.#listeners.delete(listener);
+  }
+
+  tell(text: string): void {
+    for (const listener of this.#listeners) listener.onEvent(text);
+  }
+
+  /** The epoch is younger than keys are remembered: the log has lost those before it. */
+  get isYoung(): boolean {
+    return this.#options.clock.monotonicMs() < this.#youngUntilMs;
+  }
+
+  known(mid: string): Known | undefined {
+    return this.#known.get(mid);
+  }
+
+  get knowsAll(): boolean {
+    return this.#known.isComplete(this.#options.clock.wallMs());
+  }
+
+  /** This process appended it; the log is to tell it. */
+  expect(epoch: number, offset: number): void {
+    if (epoch !== this.epoch || offset <= this.head) return;
+    this.#expected = Math.max(this.#expected, offset);
+    if (this.#expecting) return;
+    this.#expecting = true;
+    this.#later(EXPECT_MS, () => {
+      this.#expecting = false;
+      if (this.head < this.#expected) this.nudge();
+    });
+  }
+
+  /** What was stored under it is refused, or it appends nothing: this epoch is dead, whatever the log says of it. */
+  distrust(epoch: number): Promise<void> {
+    if (epoch >= this.epoch) this.#distrusted = epoch;
+    return this.look();
+  }
+
+  /** Looks at the log until nothing is missing. Rejects with `unavailable`. A call while one is under way is answered by one more look. */
+  look(): Promise<void> {
+    this.#isAskedAgain = true;
+    this.#looking ??= this.#lookUntilDone();
+    return this.#looking;
+  }
+
+  /** Held against where the log said that it stood, at a moment when the head here was `before`. Undefined: the log does not hold it. */
+  compare(place: Place | undefined, before: number): void {
+    const isSame = place && place.epoch === this.epoch && place.head >= before && place.head <= this.head;
+    if (!isSame) this.nudge();
+  }
+
+  /** The same for whom it is enough that it will be done. */
+  nudge(): void {
+    this.look().catch((error) => {
+      if (this.closed || this.#retrying) return;
+      this.#options.log.debug({ room: this.id, error: messageOf(error) }, 'a room cannot be compared with its log');
+      this.#retrying = true;
+      this.#later(RETRY_MS, () => {
+        this.#retrying = false;
+        this.nudge();
+      });
+    });
+  }
+
+  after(offset: number, limit: number): readonly Frame[] | Promise<readonly Frame[] | undefined> {
+    if (offset >= this.head || limit < 1) return [];
+    return this.#ring.after(offset, limit) ?? this.#load(offset + 1, Math.min(this.head, offset + Math.min(limit, MAX_PAGE_FRAMES)));
+  }
+
+  async page({ before, from, to, limit, kept, onRead }: PageQuery): Promise<Page> {
+    const count = Math.max(1, Math.min(limit, MAX_PAGE_FRAMES));
+    const forward = from !== undefined;
+    for (;;) {
+      const { epoch } = this;
+      const end = Math.min(this.head, forward ? (to ?? this.head) : (before ?? this.head + 1) - 1);
+      if (!forward && end > 0 && (end < this.floor || (kept && end === this.floor))) return this.#keptPage(end, count, onRead);
+      const first = Math.max(this.floor + 1, forward ? from : end - count + 1);
+      const last = forward ? Math.min(end, first + count - 1) : end;
+      const frames = first > last ? [] : (this.#ring.after(first - 1, last - first + 1) ?? (await this.#load(first, last, onRead)));
+      if (this.epoch !== epoch) continue;
+      // Let go by age while it was read: once more, above the new floor.
+      if (!frames) continue;
+      const fitting = fit(frames, !forward);
+      const more = fitting.length > 0 && (forward ? fitting.at(-1)!.offset < end : fitting[0]!.offset > this.floor + 1);
+      return { epoch, frames: fitting, more };
+    }
+  }
+
+  async resume(since: { readonly epoch: number; readonly offset: number } | undefined): Promise<Resumption> {
+    if (!since) return { recovered: 'none', cursor: Math.max(this.floor, this.head - JOIN_FRAMES), keep: undefined };
+    // The member knows more than this process does.
+    if (since.epoch > this.epoch || since.offset > this.head) await this.look();
+    for (;;) {
+      const { epoch } = this;
+      const isKnown = since.epoch < epoch || (since.epoch === epoch && since.offset <= this.head);
+      const keep = since.epoch < epoch ? (await this.#options.history.keep(this.id, since.epoch, epoch)).keep : isKnown ? undefined : 0;
+      if (this.epoch !== epoch) continue;
+      // A position in a time that the database has never seen, since it was restored from a backup: nothing that the member holds is sure to be true here.
+      if (keep === 0 && since.offset > 0) return { recovered: 'none', cursor: this.floor, keep };
+      const offset = Math.min(since.offset, keep ?? this.head);
+      const cursor = Math.max(this.floor, offset);
+      return { recovered: cursor > since.offset || offset < since.offset ? 'partial' : 'full', cursor, keep };
+    }
+  }
+
+  find(wanted: (frame: Frame) => boolean): Frame | undefined {
+    return this.#ring.find(wanted);
+  }
+
+  /** In memory; a `del` entry does the same in every process. */
+  erase({ offsets = [], user, upTo = 0 }: Del): void {
+    for (const offset of offsets) this.#erased.add(offset);
+    for (const offset of this.#erased) {
+      if (this.#erased.size <= MAX_ERASED) break;
+      this.#erased.delete(offset);
+    }
+    if (user !== undefined) {
+      this.#wiped.delete(user);
+      this.#wiped.set(user, upTo);
+      if (this.#wiped.size > MAX_ERASED) this.#wiped.delete(this.#wiped.keys().next().value!);
+    }
+    this.#options.blocks.forget(this.id);
+    this.#options.onErased(this.id);
+    this.#ring.replace(
+      (frame) => this.#isErased(frame),
+      (frame) => encode(this.id, this.epoch, goneOf(frame.offset, frame.atMs)),
+    );
+    this.#known.forgetAuthor((known) => this.#erased.has(known.offset) || (known.userId === user && known.offset <= upTo));
+  }
+
+  #isErased(frame: Frame): boolean {
+    if (frame.mid === undefined) return false;
+    return this.#erased.has(frame.offset) || (frame.userId !== undefined && frame.offset <= (this.#wiped.get(frame.userId) ?? 0));
+  }
+
+  #told(epoch: number, entry: LogEntry): void {
+    if (this.closed || epoch < this.epoch) return;
+    if (epoch === this.epoch && entry.offset <= this.head) return;
+    if (epoch === this.epoch && entry.offset === this.head + 1) this.#take(entry);
+    else this.nudge();
+  }
+
+  #take(entry: LogEntry): void {
+    this.head = entry.offset;
+    let frame = encode(this.id, this.epoch, entry);
+    if (frame.mid !== undefined) this.#known.add(frame.mid, { offset: frame.offset, atMs: frame.atMs, userId: frame.userId });
+    if (this.#isErased(frame)) frame = encode(this.id, this.epoch, goneOf(frame.offset, frame.atMs));
+    this.#ring.push(frame);
+    if (frame.type === 'del') this.erase(delOf(entry));
+    for (const listener of this.#listeners) listener.onFrames();
+  }
+
+  async #lookUntilDone(): Promise<void> {
+    try {
+      while (this.#isAskedAgain && !this.closed) {
+        this.#isAskedAgain = false;
+        await this.#lookOnce();
+      }
+    } finally {
+      // In the same step as the last question, or one in between would wait for the next.
+      this.#looking = undefined;
+    }
+  }
+
+  async #lookOnce(): Promise<void> {
+    while (!this.closed) {
+      const before = this.head;
+      const page = await this.#options.roomLog.read(this.id, this.epoch === 0 ? Number.MAX_SAFE_INTEGER : this.head, LOOK_ENTRIES);
+      if (this.closed) return;
+      // A head below one that was told is a log that was set back.
+      const isLost =
+        !page || page.epoch < this.epoch || page.epoch === this.#distrusted || (page.epoch === this.epoch && page.head < before);
+      if (isLost) {
+        const distrusted = page?.epoch === this.epoch ? this.epoch : this.#distrusted;
+        const state = await reopenRoom(this.id, {
+          ...this.#options,
+          distrusted,
+          known: this.epoch,
+          isStopped: () => this.closed !== undefined,
+        });
+        if (!state) {
+          this.close('deleted');
+          return;
+        }
+        this.info = state.info;
+        this.floor = Math.max(this.floor, state.floor);
+        if (this.epoch === 0) this.#stateAtStart = state;
+        continue;
+      }
+      if (page.epoch > this.epoch) {
+        await this.#adopt(page);
+        continue;
+      }
+      await this.#catchUp(page);
+      if (this.head >= page.head) return;
+    }
+  }
+
+  async #adopt({ epoch, head, archived }: LogPage): Promise<void> {
+    const { history, clock } = this.#options;
+    const isFirst = this.epoch === 0;
+    // In every process a room that is opened would ask twice more for what has just been answered.
+    const known = isFirst && this.#stateAtStart?.epoch === epoch ? this.#stateAtStart : undefined;
+    this.#stateAtStart = undefined;
+    const {
+      keep,
+      ageMs,
+      isFirst: isFirstEpoch,
+    } = known
+      ? { keep: 0, ageMs: known.raisedAgoMs, isFirst: known.isFirstEpoch }
+      : await history.keep(this.id, isFirst ? epoch : this.epoch, epoch);
+    if (this.closed) return;
+    // Before the first there was none whose keys could be forgotten.
+    this.#youngUntilMs = isFirstEpoch ? 0 : clock.monotonicMs() + KEY_MS - ageMs;
+    this.#holeLooks = 0;
+    this.#expected = 0;
+    if (isFirst) {
+      const state = known ?? (await history.state(this.id));
+      this.floor = Math.max(this.floor, state?.floor ?? 0);
+      // With all that may not be in PostgreSQL yet, so that one that is sent again is known.
+      this.head = Math.max(this.floor, Math.min(archived, head - RING_FRAMES));
+      if (this.head === 0) this.#known.begin(Number.NEGATIVE_INFINITY);
+      else this.#known.begin(clock.wallMs());
+      this.epoch = epoch;
+      return;
+    }
+    this.epoch = epoch;
+    this.head = Math.min(this.head, keep);
+    this.#ring.clear();
+    this.#options.blocks.forget(this.id);
+    this.#known.dropAbove(keep);
+    // What was erased above was withdrawn, and somebody else may get its place.
+    for (const offset of this.#erased) if (offset > keep) this.#erased.delete(offset);
+    for (const [user, upTo] of this.#wiped) if (upTo > keep) this.#wiped.set(user, keep);
+    this.#options.log.info({ room: this.id, epoch, keep }, 'a room has a new epoch');
+    for (const listener of this.#listeners) listener.onReset(epoch, keep);
+  }
+
+  async #catchUp(page: LogPage): Promise<void> {
+    const next = () => this.head + 1;
+    const first = page.entries[0]?.offset ?? page.head + 1;
+    if (first > next()) {
+      // The log has let it go, so PostgreSQL has it.
+      const { history, clock } = this.#options;
+      const rows = await history.range(this.id, next(), first - 1);
+      if (this.closed) return;
+      for (const row of rows) if (row.offset === next()) this.#take(row);
+      if (first > next() && (rows.length === 0 || rows[0]!.offset > next())) {
+        const state = await history.state(this.id);
+        if (state && state.floor >= next()) {
+          this.floor = Math.max(this.floor, state.floor);
+          this.head = Math.max(this.head, Math.min(state.floor, page.head));
+          for (const listener of this.#listeners) listener.onFrames();
+        } else if (++this.#holeLooks >= HOLE_LOOKS) {
+          this.#options.log.error({ room: this.id, offset: next() }, 'neither log nor database has an entry; the room gets a new epoch');
+          this.#holeLooks = 0;
+          this.#distrusted = this.epoch;
+        } else await new Promise<void>((resolve) => clock.after(RETRY_MS, resolve));
+        return;
+      }
+    }
+    for (const entry of page.entries) if (entry.offset === next()) this.#take(entry);
+    this.#holeLooks = 0;
+  }
+
+  /** Contiguous from `from` on, as far as is there, out of blocks. Undefined: it was let go by age. */
+  async #load(from: number, to: number, onRead?: () => void): Promise<readonly Frame[] | undefined> {
+    for (;;) {
+      const { epoch } = this;
+      const frames: Frame[] = [];
+      let next = from;
+      while (next <= Math.min(to, this.head)) {
+        const block = next - ((next - 1) % BLOCK_ENTRIES);
+        // What lies below the floor is not there.
+        const first = Math.max(block, Math.min(next, this.floor + 1));
+        const found = await this.#block(epoch, first, Math.min(block + BLOCK_ENTRIES - 1, this.head), onRead);
+        if (this.epoch !== epoch) break;
+        if (!found) return frames.length > 0 ? frames : undefined;
+        const before = next;
+        for (const frame of found) {
+          if (frame.offset !== next || next > to) continue;
+          frames.push(this.#isErased(frame) ? encode(this.id, epoch, goneOf(frame.offset, frame.atMs)) : frame);
+          next++;
+        }
+        if (next === before) break;
+      }
+      if (this.epoch === epoch) return frames;
+    }
+  }
+
+  /** Read once for all who ask within some seconds: at the start of a show hundreds want the same. */
+  #block(epoch: number, first: number, last: number, onRead?: () => void): Promise<readonly Frame[] | undefined> {
+    const { blocks } = this.#options;
+    const name = `${epoch} ${first}-${last}`;
+    const known = blocks.get(this.id, name);
+    if (known) return known;
+    // What the log still has costs PostgreSQL nothing.
+    if (last <= this.head - KEPT) onRead?.();
+    const frames = this.#read(first, last);
+    blocks.set(this.id, name, last - first + 1, frames);
+    return frames;
+  }
+
+  async #read(from: number, to: number): Promise<readonly Frame[] | undefined> {
+    for (;;) {
+      const { epoch } = this;
+      const last = Math.min(to, this.head);
+      if (from > last) return [];
+      const entries = await this.#entries(from, last, epoch);
+      if (this.epoch !== epoch) continue;
+      // A hole behind some that are kept below the floor is one all the same.
+      if (entries.length < last - from + 1) {
+        if (this.floor >= from) return undefined;
+        const state = await this.#options.history.state(this.id);
+        if (!state) throw new VezaError('not_found', 'There is no such room.');
+        this.floor = Math.max(this.floor, state.floor);
+        if (this.floor >= from) return undefined;
+        if (entries.length === 0) throw new VezaError('unavailable', 'Older messages cannot be read now; try again.');
+      }
+      return entries.map((entry) => this.#frameOf(epoch, entry));
+    }
+  }
+
+  /** Of what is kept below the floor, with a recording: ascending, and with holes. */
+  async #keptPage(end: number, count: number, onRead?: () => void): Promise<Page> {
+    const { history } = this.#options;
+    onRead?.();
+    for (;;) {
+      const { epoch } = this;
+      const entries = await history.reads.run(() => history.kept(this.id, end, count + 1));
+      if (this.epoch !== epoch) continue;
+      const newest = entries.slice(-count).map((entry) => this.#frameOf(epoch, entry));
+      const fitting = fit(newest, true);
+      return { epoch, frames: fitting, more: fitting.length < entries.length };
+    }
+  }
+
+  #frameOf(epoch: number, entry: LogEntry): Frame {
+    const frame = encode(this.id, epoch, entry);
+    return this.#isErased(frame) ? encode(this.id, epoch, goneOf(frame.offset, frame.atMs)) : frame;
+  }
+
+  /** Contiguous from `from` on, as far as is there. */
+  async #entries(from: number, to: number, epoch: number): Promise<LogEntry[]> {
+    const { roomLog, history } = this.#options;
+    const found = new Map<number, LogEntry>();
+    const add = (entries: readonly LogEntry[]) => {
+      for (const entry of entries)
+        if (entry.offset >= from && entry.offset <= to && !found.has(entry.offset)) found.set(entry.offset, entry);
+    };
+    let firstMissing = from;
+    const count = () => {
+      while (found.has(firstMissing)) firstMissing++;
+      return firstMissing > to;
+    };
+    const fromLog = async () => {
+      const page = await roomLog.read(this.id, firstMissing - 1, to - firstMissing + 1);
+      if (page?.epoch === epoch) add(page.entries);
+    };
+    const fromDatabase = async () => {
+      let end = to;
+      while (found.has(end)) end--;
+      add(await history.reads.run(() => history.range(this.id, firstMissing, end, MAX_PAGE_FRAMES)));
+    };
+    // What is older than what the log keeps is asked for there only if the database lacks it.
+    const ways = to > this.head - KEPT ? [fromLog, fromDatabase] : [fromDatabase, fromLog];
+    let failure: unknown;
+    for (const way of ways) {
+      if (count()) break;
+      await way().catch((error) => {
+        failure = error;
+      });
+    }
+    count();
+    if (firstMissing === from && failure !== undefined) throw failure;
+    return Array.from({ length: firstMissing - from }, (_, index) => found.get(from + index)!);
+  }
+
+  #later(delayMs: number, task: () => void): void {
+    const cancel = this.#options.clock.after(delayMs, () => {
+      this.#cancels.delete(cancel);
+      task();
+    });
+    this.#cancels.add(cancel);
+  }
+}
+
+/** As many as fit, at least one: the first ones, or the last. */
+function fit(frames: readonly Frame[], fromEnd: boolean): readonly Frame[] {
+  let bytes = 0;
+  let count = 0;
+  while (count < frames.length) {
+    bytes += (fromEnd ? frames[frames.length - 1 - count]! : frames[count]!).bytes + 1;
+    if (bytes > MAX_PAGE_BYTES && count > 0) break;
+    count++;
+  }
+  return fromEnd ? frames.slice(frames.length - count) : frames.slice(0, count);
+}

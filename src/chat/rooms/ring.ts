@@ -1,0 +1,102 @@
+import type { Frame } from '../protocol/frame.js';
+
+/** Frames of one room. */
+export const RING_FRAMES = 64;
+/** Of all rooms of a process. */
+export const RINGS_BYTES = 64 * 1024 * 1024;
+/** A frame in memory beside its text. */
+const FRAME_BYTES = 200;
+
+/** The rings of a process, within one budget: what is beyond it goes first from the rooms in which nobody has spoken for longest. */
+export class Rings {
+  readonly #maxBytes: number;
+  /** The room that was spoken in last is the last. */
+  readonly #rings = new Set<Ring>();
+  #bytes = 0;
+
+  constructor(maxBytes = RINGS_BYTES) {
+    this.#maxBytes = maxBytes;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  counted(ring: Ring, bytes: number): void {
+    this.#bytes += bytes;
+    this.#rings.delete(ring);
+    if (!ring.isEmpty) this.#rings.add(ring);
+    if (bytes <= 0) return;
+    for (const oldest of this.#rings) {
+      if (this.#bytes <= this.#maxBytes) return;
+      // A hot room keeps its newest: they are on their way to members.
+      oldest.shrink(oldest === ring ? 1 : 0, this.#bytes - this.#maxBytes);
+    }
+  }
+
+  shrunk(ring: Ring, bytes: number): void {
+    this.#bytes -= bytes;
+    if (ring.isEmpty) this.#rings.delete(ring);
+  }
+}
+
+/** The newest frames of a room, contiguous. */
+export class Ring {
+  readonly #rings: Rings;
+  readonly #frames: Frame[] = [];
+
+  constructor(rings: Rings) {
+    this.#rings = rings;
+  }
+
+  get isEmpty(): boolean {
+    return this.#frames.length === 0;
+  }
+
+  /** The lowest offset it has; undefined: none. */
+  get first(): number | undefined {
+    return this.#frames[0]?.offset;
+  }
+
+  push(frame: Frame): void {
+    let bytes = sizeOf(frame);
+    if (this.#frames.length > 0 && this.#frames.at(-1)!.offset !== frame.offset - 1) this.clear();
+    this.#frames.push(frame);
+    if (this.#frames.length > RING_FRAMES) bytes -= sizeOf(this.#frames.shift()!);
+    this.#rings.counted(this, bytes);
+  }
+
+  /** Undefined: it does not reach back so far. */
+  after(offset: number, limit: number): readonly Frame[] | undefined {
+    const first = this.first;
+    if (first === undefined || offset + 1 < first) return undefined;
+    return this.#frames.slice(offset + 1 - first, offset + 1 - first + limit);
+  }
+
+  find(wanted: (frame: Frame) => boolean): Frame | undefined {
+    return this.#frames.findLast(wanted);
+  }
+
+  /** Replaces those that are `wanted`. */
+  replace(wanted: (frame: Frame) => boolean, by: (frame: Frame) => Frame): void {
+    for (const [index, frame] of this.#frames.entries()) {
+      if (!wanted(frame)) continue;
+      const replacement = by(frame);
+      this.#frames[index] = replacement;
+      this.#rings.shrunk(this, sizeOf(frame) - sizeOf(replacement));
+    }
+  }
+
+  /** Drops the oldest until `bytes` are free or `kept` are left. */
+  shrink(kept: number, bytes: number): void {
+    let freed = 0;
+    while (this.#frames.length > kept && freed < bytes) freed += sizeOf(this.#frames.shift()!);
+    this.#rings.shrunk(this, freed);
+  }
+
+  clear(): void {
+    this.shrink(0, Number.POSITIVE_INFINITY);
+  }
+}
+
+const sizeOf = (frame: Frame) => FRAME_BYTES + frame.bytes + 2 * (frame.hidden?.length ?? 0);

@@ -1,0 +1,412 @@
+import { createHash, randomUUID } from 'node:crypto';
+import type { AppendOutcome, Barred, LogEntry, RoomLog } from '../../backing/room-log/room-log.js';
+import type { Clock } from '../../runtime/clock.js';
+import { messageOf, VezaError } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import { characterCount, uncleanTextIn } from '../../runtime/text.js';
+import { type Del, delAt, delOf, logKeyOf, midOf, readableFacts } from '../protocol/frame.js';
+import type { Archive, Stored } from './archive.js';
+import type { History } from './history.js';
+import type { RoomReader } from './reader.js';
+import {
+  type Act,
+  type Author,
+  BANNED_REASON,
+  type Commit,
+  type Erasure,
+  type Held,
+  type HeldMessage,
+  type Judge,
+  type Outcome,
+  type Publish,
+  type Rules,
+  type Said,
+  TIMED_OUT_REASON,
+} from './room.js';
+
+/** What goes with a text: replies, mentions. As JSON. */
+export const MAX_EXTRAS_CHARS = 4096;
+export const MAX_ACT_CHARS = 16_384;
+const MAX_KEY_CHARS = 64;
+const BUSY_RETRY_MS = 1000;
+/** A room that is begun anew while somebody speaks in it. */
+const ATTEMPTS = 4;
+/** Messages that were sent again and wait to be found in PostgreSQL, of one room. */
+const MAX_SETTLING = 1000;
+const SETTLE_RETRY_MS = 500;
+const ERASE_ATTEMPTS = 3;
+/** Deleted by one entry. */
+const MAX_ERASED_MIDS = 100;
+const READ_ENTRIES = 500;
+
+export interface WriterOptions {
+  readonly roomLog: RoomLog;
+  readonly archive: Archive;
+  readonly history: History;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly rules: Rules;
+  readonly judge: Judge;
+  readonly held: Held;
+  readonly maxMessageBytes: number;
+}
+
+/** Puts entries into a room: into its log, which delivers, and then into PostgreSQL, which is the acknowledgement. */
+export class RoomWriter {
+  readonly #reader: RoomReader;
+  readonly #options: WriterOptions;
+  #settling = 0;
+
+  constructor(reader: RoomReader, options: WriterOptions) {
+    this.#reader = reader;
+    this.#options = options;
+  }
+
+  async publish({ author, key, body }: Publish): Promise<Outcome> {
+    const { clock, rules, judge, held, maxMessageBytes } = this.#options;
+    const { id, info } = this.#reader;
+    const mid = midOf(id, author.id, key);
+    const refuse = (code: string, reason: string, retryMs?: number): Outcome => ({
+      kind: 'refused',
+      mid,
+      code,
+      reason,
+      ...(retryMs !== undefined && { retryMs }),
+    });
+    if (this.#reader.closed) return refuse('not_found', 'There is no such room.');
+    if (!isKey(key)) return refuse('bad_request', `A key has 1 to ${MAX_KEY_CHARS} characters and no control characters.`);
+    if (uncleanTextIn(body)) return refuse('bad_request', 'Text must be well-formed and without U+0000.');
+    if (typeof body.text !== 'string' || body.text === '') return refuse('bad_request', 'A message has a text.');
+    if (Buffer.byteLength(body.text) > maxMessageBytes) return refuse('too_long', `A message has at most ${maxMessageBytes} bytes.`);
+    if (JSON.stringify({ ...body, text: '' }).length > MAX_EXTRAS_CHARS) return refuse('too_long', 'What goes with the text is too much.');
+
+    try {
+      const known = this.#reader.known(mid);
+      if (known) return this.#again(mid, known.offset);
+      const nowMs = clock.wallMs();
+      const refusal = rules.allows(info, author, nowMs, body.text);
+      if (refusal) return (await this.#storedBefore(mid)) ?? refuse(refusal.code, refusal.reason, refusal.retryMs);
+      const verdict = await judge.judge({ room: info, author, mid, body });
+      if (verdict.kind === 'refuse') return (await this.#storedBefore(mid)) ?? refuse(verdict.code, verdict.reason, verdict.retryMs);
+      if (verdict.kind === 'hold') {
+        const before = await this.#storedBefore(mid);
+        if (before) return before;
+        const holding = await held.hold({ roomId: id, mid, key, author, body, saidAtMs: Math.trunc(nowMs), reason: verdict.reason });
+        if (holding.kind === 'banned') return refuse('banned', BANNED_REASON);
+        if (holding.kind === 'timed_out') return refuse('timed_out', TIMED_OUT_REASON);
+        if (holding.kind === 'denied') return refuse('denied', holding.reason ?? 'A moderator has not let this through.');
+        return holding.kind === 'approved' && holding.offset !== undefined ? this.#again(mid, holding.offset) : { kind: 'held', mid };
+      }
+      const text = verdict.text ?? body.text;
+      const limits = rules.limits(info, author);
+      const entry = {
+        type: rules.isShadowed(info, author, nowMs) ? 'shadow' : 'msg',
+        payload: payloadOf(mid, author, { ...body, text }),
+        key: logKeyOf(mid, key),
+        ...(limits && {
+          rules: {
+            userId: author.id,
+            perS: limits.perS,
+            burst: limits.burst,
+            roomPerS: limits.roomPerS,
+            slowMs: limits.slowMs,
+            uniqueHash: limits.unique ? hashOf(verdict.normal ?? plain(body.text)) : undefined,
+          },
+        }),
+      };
+      const appended = await this.#append(entry, mid);
+      switch (appended.kind) {
+        case 'stored':
+          return this.#again(mid, appended.offset);
+        case 'busy':
+          return refuse('busy', 'The room takes no more at this moment. Send it again.', BUSY_RETRY_MS);
+        case 'barred':
+          return refuse(appended.why, appended.why === 'banned' ? BANNED_REASON : TIMED_OUT_REASON);
+        case 'refused':
+          return appended.code === 'not_unique'
+            ? refuse(appended.code, 'This was said in this room already.')
+            : refuse(appended.code, 'Not so fast.', appended.retryMs);
+        case 'duplicate':
+          return this.#again(mid, appended.offset);
+        case 'appended': {
+          const { epoch, offset, atMs } = appended;
+          const committed = this.#commit({ ...entry, offset, atMs }, epoch);
+          if (entry.type === 'msg') verdict.published?.();
+          return { kind: 'published', mid, epoch, offset, dup: false, committed };
+        }
+      }
+    } catch (error) {
+      if (error instanceof VezaError && error.code === 'not_found') return refuse('not_found', 'There is no such room.');
+      if (!(error instanceof VezaError)) this.#options.log.error({ room: id, error: messageOf(error) }, 'a message could not be published');
+      return refuse('busy', 'The chat does not answer at this moment. Send it again.', BUSY_RETRY_MS);
+    }
+  }
+
+  async approve(held: HeldMessage): Promise<Said> {
+    const { mid, key, author, body, saidAtMs } = held;
+    return this.#sayOnce('msg', payloadOf(mid, author, body, Math.trunc(saidAtMs)), mid, key);
+  }
+
+  async act({ type, payload, key }: Act): Promise<Said> {
+    const text = JSON.stringify(payload);
+    if (text.length > MAX_ACT_CHARS) throw new VezaError('payload_too_large', `An entry has at most ${MAX_ACT_CHARS} characters.`);
+    if (['msg', 'shadow', 'gone', 'del'].includes(type)) throw new VezaError('bad_request', `"${type}" is not an act.`);
+    return key === undefined ? this.#sayUntilStored(type, text) : this.#sayOnce(type, text, midOf(this.#reader.id, type, key), '');
+  }
+
+  async erase(what: Erasure, by: { readonly id: string; readonly name: string }): Promise<Said | undefined> {
+    if ('userId' in what) return this.#wipe(what.userId, by);
+    const mids = [...new Set(what.mids)];
+    if (mids.length > MAX_ERASED_MIDS) throw new VezaError('bad_request', `At most ${MAX_ERASED_MIDS} messages are deleted at once.`);
+    const known = new Map(mids.map((mid) => [mid, this.#reader.known(mid)?.offset ?? 0]));
+    // What is not stored yet may be withdrawn, come again, and leave its place to another: only what PostgreSQL has is in its place for good.
+    const upTo = Math.max(0, ...known.values());
+    if (upTo > 0) await this.settle(upTo);
+    const offsets = new Map<string, number>();
+    for (const [mid, { offset, type }] of await this.#options.history.byMid(this.#reader.id, mids)) {
+      // One of these minutes once more: what could not be told then is told now.
+      if (known.get(mid)! > 0 || type === 'msg' || type === 'shadow') offsets.set(mid, offset);
+      known.delete(mid);
+    }
+    if (Math.max(0, ...known.values()) > this.#reader.floor)
+      throw new VezaError('unavailable', 'The message was withdrawn at this moment, and is sent again by its author; try once more.');
+    if (offsets.size === 0) return undefined;
+    return this.#delete({ offsets: [...offsets.values()] }, { mids: [...offsets.keys()], by: { id: by.id, name: by.name } });
+  }
+
+  async bar(userId: string, forMs: number, why: Barred): Promise<void> {
+    await this.#options.roomLog.bar(this.#reader.id, userId, Math.ceil(forMs), why);
+  }
+
+  async stored(mid?: string): Promise<void> {
+    const where = () => (mid === undefined ? undefined : this.#reader.known(mid)?.offset);
+    // Another process may have taken it a moment ago.
+    if (where() === undefined) await this.#reader.look();
+    const offset = mid === undefined ? this.#reader.head : (where() ?? 0);
+    if (offset > 0) await this.settle(offset);
+  }
+
+  /**
+   * Stores what the log holds and PostgreSQL may lack, up to `upTo`: entries of a process that died between the two. Resolves when it is stored;
+   * rejects with `unavailable`.
+   */
+  async settle(upTo: number): Promise<void> {
+    const { archive } = this.#options;
+    if (archive.isAway) throw new VezaError('unavailable', 'The database does not answer.');
+    await settleRoom(this.#reader.id, upTo, this.#options);
+  }
+
+  async #wipe(userId: string, by: { readonly id: string; readonly name: string }): Promise<Said | undefined> {
+    await this.#reader.look();
+    const upTo = this.#reader.head;
+    if (upTo === 0) return undefined;
+    // What is not stored yet would come after its deletion.
+    await this.settle(upTo);
+    const offsets: number[] = [];
+    await this.#eachHeld(upTo, (entry) => {
+      if (readableFacts(entry)?.userId === userId) offsets.push(entry.offset);
+    });
+    return this.#delete({ user: userId, upTo }, { by: { id: by.id, name: by.name } }, offsets);
+  }
+
+  /** Of the log. */
+  async #eachHeld(upTo: number, see: (entry: LogEntry) => void): Promise<void> {
+    for (let after = 0; ; ) {
+      const page = await this.#options.roomLog.read(this.#reader.id, after, READ_ENTRIES);
+      if (!page || page.entries.length === 0) return;
+      for (const entry of page.entries) if (entry.offset <= upTo) see(entry);
+      after = page.entries.at(-1)!.offset;
+      if (after >= upTo) return;
+    }
+  }
+
+  /** The entry first, so that it is known everywhere; then the log forgets the text, and storing the entry makes the database forget it. */
+  async #delete(del: Del, told: object, held = del.offsets ?? []): Promise<Said> {
+    const said = await this.#sayUntilStored('del', JSON.stringify({ ...del, ...told }), (epoch) =>
+      eraseHeld(this.#reader.id, epoch, held, this.#options),
+    );
+    this.#reader.erase(delAt(del, said.offset));
+    return said;
+  }
+
+  async #sayUntilStored(type: string, payload: string, appended?: (epoch: number) => Promise<void>): Promise<Said> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const said = await this.#say(type, payload, `${type}:${randomUUID()}`, appended);
+      if (said) return said;
+    }
+    throw new VezaError('unavailable', 'The room was begun anew again and again; try once more.');
+  }
+
+  /** What PostgreSQL has under this mid counts; until it has it, the log sees to it that there is one. */
+  async #sayOnce(type: string, payload: string, mid: string, key: string): Promise<Said> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const before = (await this.#options.history.byMid(this.#reader.id, [mid])).get(mid);
+      if (before) return { epoch: this.#reader.epoch, offset: before.offset };
+      const said = await this.#say(type, payload, logKeyOf(mid, key));
+      if (said) return said;
+    }
+    throw new VezaError('unavailable', 'The room was begun anew again and again; try once more.');
+  }
+
+  /** Undefined: the epoch ended before it was stored. */
+  async #say(type: string, payload: string, key: string, appended?: (epoch: number) => Promise<void>): Promise<Said | undefined> {
+    const outcome = await this.#append({ type, payload, key });
+    if (outcome.kind === 'busy') throw new VezaError('busy', 'The room takes no more at this moment; try again.');
+    if (outcome.kind === 'refused' || outcome.kind === 'barred' || outcome.kind === 'stored')
+      throw new Error(`an entry without rules was ${outcome.kind}`);
+    const { epoch, offset, atMs } = outcome;
+    await appended?.(epoch);
+    const commit = await this.#commit({ offset, atMs, type, payload, key }, epoch);
+    return commit.kind === 'stored' ? { epoch: commit.epoch, offset: commit.offset } : undefined;
+  }
+
+  /** `stored`: PostgreSQL knows the message, which the log did not. Rejects with `unavailable`: the outcome is unknown. */
+  async #append(
+    entry: Pick<Parameters<RoomLog['append']>[0], 'type' | 'payload' | 'key' | 'rules'>,
+    mid?: string,
+  ): Promise<Exclude<AppendOutcome, { kind: 'reopen' }> | { kind: 'stored'; offset: number }> {
+    const { roomLog, archive, history } = this.#options;
+    const { id } = this.#reader;
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      if (this.#reader.closed) throw new VezaError('not_found', 'There is no such room.');
+      const { epoch } = this.#reader;
+      if (mid !== undefined && this.#reader.isYoung) {
+        const before = (await history.byMid(id, [mid])).get(mid);
+        if (before) return { kind: 'stored', offset: before.offset };
+        // Begun anew while it was asked: what was true of the old epoch may not be of this one.
+        if (this.#reader.epoch !== epoch) continue;
+      }
+      if (!archive.hasRoom(id)) return { kind: 'busy' };
+      const outcome = await roomLog.append({ roomId: id, epoch, ...entry });
+      if (outcome.kind !== 'reopen') {
+        if (outcome.kind === 'appended') this.#reader.expect(outcome.epoch, outcome.offset);
+        return outcome;
+      }
+      if (this.#reader.epoch === epoch) await this.#reader.distrust(epoch);
+    }
+    return { kind: 'busy' };
+  }
+
+  async #commit(entry: LogEntry, epoch: number): Promise<Commit> {
+    const stored = await this.#options.archive.commit({ ...entry, roomId: this.#reader.id, epoch });
+    return this.#commitOf(stored, epoch, entry.offset, false);
+  }
+
+  #commitOf(stored: Stored, epoch: number, offset: number, dup: boolean): Commit {
+    switch (stored.kind) {
+      case 'stored':
+        return { kind: 'stored', epoch, offset, dup };
+      case 'known':
+        // Said twice under one mid, since the log had forgotten the first, which counts. In the log it stays: by now this may be another's place.
+        if (this.#reader.epoch === epoch) this.#reader.erase({ offsets: [offset] });
+        return { kind: 'stored', epoch, offset: stored.offset, dup: true };
+      case 'fenced':
+        this.#reader.distrust(epoch).catch(() => undefined);
+        return { kind: 'resend' };
+    }
+  }
+
+  /** A message that would be refused, and may have been taken before. */
+  async #storedBefore(mid: string): Promise<Outcome | undefined> {
+    if (this.#reader.knowsAll && !this.#reader.isYoung) return undefined;
+    const before = (await this.#options.history.byMid(this.#reader.id, [mid])).get(mid);
+    return before && this.#again(mid, before.offset);
+  }
+
+  #again(mid: string, offset: number): Outcome {
+    const { id, epoch } = this.#reader;
+    if (this.#settling >= MAX_SETTLING) {
+      const reason = 'The room takes no more at this moment. Send it again.';
+      return { kind: 'refused', mid, code: 'busy', reason, retryMs: BUSY_RETRY_MS };
+    }
+    this.#settling++;
+    const committed = this.#settled(id, mid, offset).finally(() => {
+      this.#settling--;
+    });
+    return { kind: 'published', mid, epoch, offset, dup: true, committed };
+  }
+
+  /** Whether a message that was sent again is in PostgreSQL; it is put there if only the log has it. */
+  async #settled(roomId: string, mid: string, offset: number): Promise<Commit> {
+    const { history, roomLog, archive, clock } = this.#options;
+    while (!this.#reader.closed) {
+      try {
+        const before = (await history.byMid(roomId, [mid])).get(mid);
+        if (before) return { kind: 'stored', epoch: this.#reader.epoch, offset: before.offset, dup: true };
+        const page = await roomLog.read(roomId, offset - 1, 1);
+        const entry = page?.entries[0];
+        if (!page || entry?.offset !== offset) return { kind: 'resend' };
+        // Another epoch may have something else in this place, `gone` too; an entry that is erased keeps its key.
+        if (entry.key?.slice(0, mid.length) !== mid) return { kind: 'resend' };
+        if (entry.type === 'gone') return { kind: 'stored', epoch: page.epoch, offset, dup: true };
+        const stored = await archive.commit({ ...entry, roomId, epoch: page.epoch });
+        return this.#commitOf(stored, page.epoch, offset, true);
+      } catch {
+        await new Promise<void>((resolve) => clock.after(SETTLE_RETRY_MS, resolve));
+      }
+    }
+    return { kind: 'resend' };
+  }
+}
+
+/** Stores what the log holds of a room up to `upTo` and has not been reported. What others are storing at this moment is stored once. */
+export async function settleRoom(
+  roomId: string,
+  upTo: number,
+  { roomLog, archive, history }: Pick<WriterOptions, 'roomLog' | 'archive' | 'history' | 'log'>,
+): Promise<void> {
+  for (let after: number | undefined; ; ) {
+    const page: Awaited<ReturnType<RoomLog['read']>> = await roomLog.read(roomId, after ?? Number.MAX_SAFE_INTEGER, READ_ENTRIES);
+    if (!page) return;
+    if (after === undefined) {
+      after = page.archived;
+      if (after >= Math.min(upTo, page.head)) return;
+      continue;
+    }
+    const entries = page.entries.filter((entry) => entry.offset <= upTo);
+    if (entries.length === 0) return;
+    const there = await history.stored(
+      roomId,
+      page.epoch,
+      entries.map((entry) => entry.offset),
+    );
+    const missing = entries.filter((entry) => !there.has(entry.offset));
+    for (const entry of missing) {
+      if (entry.type === 'del' && readableFacts(entry)) await eraseHeld(roomId, page.epoch, delOf(entry).offsets ?? [], { roomLog });
+    }
+    await Promise.all(missing.map((entry) => archive.commit({ ...entry, roomId, epoch: page.epoch })));
+    if (there.size > 0) await roomLog.archived(roomId, page.epoch, [...there]);
+    after = entries.at(-1)!.offset;
+  }
+}
+
+/** In the log; rejects when it cannot be had. */
+async function eraseHeld(
+  roomId: string,
+  epoch: number,
+  offsets: readonly number[],
+  { roomLog }: Pick<WriterOptions, 'roomLog'>,
+): Promise<void> {
+  for (const offset of offsets) {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await roomLog.erase(roomId, epoch, offset, 'gone', '{}');
+        break;
+      } catch (error) {
+        if (attempt >= ERASE_ATTEMPTS) throw error;
+      }
+    }
+  }
+}
+
+const isKey = (key: string) =>
+  key.length >= 1 &&
+  characterCount(key) <= MAX_KEY_CHARS &&
+  uncleanTextIn(key) === undefined &&
+  ![...key].some((letter) => letter < ' ' || letter === '\x7f');
+
+const payloadOf = (mid: string, { id, name, role }: Author, body: object, sentAt?: number) =>
+  JSON.stringify({ mid, user: { id, name, role }, body, ...(sentAt !== undefined && { sentAt }) });
+
+const plain = (text: string) => text.normalize('NFKC').toLowerCase().replace(/\s+/g, ' ').trim();
+const hashOf = (text: string) => createHash('sha256').update(text).digest().subarray(0, 16).toString('base64url');

@@ -1,0 +1,72 @@
+import { type Call, Failure, type Outcome } from './command.js';
+
+export const PLAYBACK_USAGE = `  link create SLUG [--expires SECONDS]
+                               a playback link for one listener of a private channel
+  playback-keys list
+  playback-keys replace [--signs-in SECONDS]
+                               a new key for links in place of the older of two; twice in a row ends all links
+  playback-keys export         what nginx checks links with (infra/nginx/veza-signed.conf); secret`;
+
+export const PLAYBACK_OPTIONS = {
+  expires: { type: 'string' },
+  'signs-in': { type: 'string' },
+} as const;
+
+export interface PlaybackValues {
+  expires?: string | undefined;
+  'signs-in'?: string | undefined;
+}
+
+interface PlaybackCommand {
+  readonly takes: readonly string[];
+  run(call: Call, args: readonly string[], values: PlaybackValues): Promise<Outcome>;
+}
+
+interface ShownKeys {
+  items: { id: string; createdAt: string; signsFrom: string }[];
+}
+
+export const PLAYBACK_COMMANDS: Readonly<Record<string, PlaybackCommand>> = {
+  'link create': {
+    takes: ['SLUG'],
+    async run(call, [slug = ''], { expires }) {
+      const path = `/channels/${encodeURIComponent(slug)}/links`;
+      const link = await call<{ expiresAt: string; urls: { hls: string; dash: string; listen: string } }>('POST', path, {
+        expiresInS: seconds('--expires', expires),
+      });
+      const { hls, dash, listen } = link.urls;
+      return {
+        json: link,
+        text: `HLS     ${hls}\nDASH    ${dash}\nstream  ${listen}\n\nGood until ${link.expiresAt}, for one listener.\n`,
+      };
+    },
+  },
+  'playback-keys list': {
+    takes: [],
+    run: async (call) => shown(await call<ShownKeys>('GET', '/service/playback-keys')),
+  },
+  'playback-keys replace': {
+    takes: [],
+    run: async (call, _args, values) =>
+      shown(await call<ShownKeys>('POST', '/service/playback-keys', { signsInS: seconds('--signs-in', values['signs-in']) })),
+  },
+  'playback-keys export': {
+    takes: [],
+    async run(call) {
+      const keys = await call<object>('POST', '/service/playback-keys/export', {});
+      return { json: keys, text: `${JSON.stringify(keys)}\n` };
+    },
+  },
+};
+
+const shown = (keys: ShownKeys): Outcome => ({
+  json: keys.items,
+  text: keys.items.map(({ id, createdAt, signsFrom }) => `${id}  made ${createdAt}  signs from ${signsFrom}\n`).join(''),
+});
+
+/** Undefined: what the server has for it. */
+function seconds(option: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^\d{1,9}$/.test(text)) throw new Failure(2, `${option} is "${text}"; allowed: a whole number of seconds`);
+  return Number(text);
+}

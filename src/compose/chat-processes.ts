@@ -1,0 +1,105 @@
+import { fork } from 'node:child_process';
+import type { Socket } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { MAX_PROCESS_CONNECTIONS, type ProcessStats, retrySpreadMs } from '../chat/gateway/process-stats.js';
+import { aheadOf, type ChatPort, Processes } from '../chat/processes/processes.js';
+import { SharedPort } from '../chat/processes/shared-port.js';
+import type { NewsChanges } from '../chat/rooms/on-air.js';
+import { Presence } from '../chat/rooms/presence.js';
+import { childEnvironment } from '../config/config.js';
+import type { UpgradeHandler } from '../runtime/http-guard.js';
+import type { Component } from '../runtime/lifecycle.js';
+import type { ComposeChatOptions } from './chat.js';
+import type { ChatProcessOptions } from './chat-process.js';
+import { redisBus } from './chat-service.js';
+
+/** A rolling restart (SIGHUP) sends so many away a second at most from the process that goes. */
+const RESTARTED_PER_S = 1000;
+
+/**
+ * V8 for a process that holds some 17,000 connections for hours, beside others like it on the same cores. Measured at that size: with
+ * `--optimize-for-size` there were 10 collections a second for the same garbage, and pauses of 100 ms; without it the heap grew by half until the
+ * first great one, so that it may grow by a quarter only. A nursery of 4 MiB is enough for what lives as long as a write, and threads that help
+ * with it would wait for a core longer than they help.
+ */
+const V8_FLAGS = ['--min-semi-space-size=4', '--max-semi-space-size=4', '--no-parallel-scavenge', '--heap-growing-percent=25'];
+
+/** Of what one address may have, for a process that may be ahead of the others: each counts by itself. */
+const addressShare = (limit: number, count: number, maxConnections: number) =>
+  Math.min(limit, Math.ceil((limit / count) * 1.1) + aheadOf(maxConnections));
+
+/** The chat in processes of its own, in this one what begins and balances them. */
+export function composeProcesses(
+  { config, clock, log, onUpgrade }: ComposeChatOptions,
+  count: number,
+): { part: Component; presence: Presence; stats(): ProcessStats; tellOnAir(changes: NewsChanges): void } {
+  const maxConnections = Math.min(Math.ceil(config.maxConnections / count), MAX_PROCESS_CONNECTIONS);
+  const begin: ChatProcessOptions = {
+    config,
+    // What is left is of this process.
+    poolSize: Math.max(1, Math.floor(config.databasePoolSize / (count + 1))),
+    maxConnections: Math.min(MAX_PROCESS_CONNECTIONS, Math.ceil(maxConnections * 1.02)),
+    maxPerAddress: config.trustProxyHops > 0 ? undefined : addressShare(config.maxHttpConnectionsPerAddress, count, maxConnections),
+  };
+  const isBuilt = import.meta.url.endsWith('.js');
+  const entry = fileURLToPath(new URL(isBuilt ? './chat-process.js' : './chat-process.ts', import.meta.url));
+  const processes = new Processes({
+    count,
+    full: maxConnections,
+    begin,
+    clock,
+    log,
+    start: () =>
+      fork(entry, [], {
+        serialization: 'advanced',
+        execArgv: [...(isBuilt ? [] : ['--import', 'tsx']), ...V8_FLAGS],
+        env: childEnvironment('node', { MALLOC_ARENA_MAX: '2' }),
+      }),
+  });
+  const bus = redisBus(config.redisUrl!, clock, log);
+  const presence = new Presence({ clock, bus: bus.bus });
+  const ports = new Map<ChatPort, SharedPort>();
+  const upgrade: UpgradeHandler = (req, socket, head) => {
+    socket.on('error', () => undefined);
+    const { method = 'GET', url = '/', rawHeaders } = req;
+    processes.give(socket as Socket, { method, url, rawHeaders, head: head.toString('base64') });
+  };
+  const restart = () => {
+    log.info({}, 'the chat processes are replaced, one by one');
+    void processes.restart(RESTARTED_PER_S);
+  };
+  return {
+    presence,
+    stats: () => processes.stats,
+    tellOnAir: (changes) => processes.tellOnAir(changes),
+    part: {
+      name: 'chat',
+      async start() {
+        const { host, wsPort, wssPort, port, httpsPort, roles } = config;
+        if (wssPort !== undefined && wssPort === httpsPort && wssPort !== 0 && roles.includes('app'))
+          throw new Error(`WSS_PORT is ${wssPort}, which is HTTPS_PORT; with ${count} chat processes it must be another`);
+        await processes.start();
+        if (roles.includes('app') && wsPort === port && wsPort !== 0) onUpgrade('http', upgrade);
+        else ports.set('plain', await SharedPort.bind(host, wsPort));
+        if (wssPort !== undefined) ports.set('secure', await SharedPort.bind(host, wssPort));
+        if (ports.size > 0) await processes.share(new Map([...ports].map(([port, { handle }]) => [port, handle])));
+        process.on('SIGHUP', restart);
+        log.info({ wsPort, wssPort, processes: count, connections: maxConnections * count }, 'the chat is open');
+        if (httpsPort !== undefined && wssPort === undefined && roles.includes('app'))
+          log.warn({ httpsPort }, 'pages that are loaded over HTTPS_PORT find no chat: set WSS_PORT, which several chat processes need');
+        if (config.maxConnections > maxConnections * count)
+          log.warn(
+            { maxConnections: config.maxConnections, holds: maxConnections * count },
+            `MAX_CONNECTIONS is more than ${count} processes hold; WORKER_THREADS=${Math.ceil(config.maxConnections / MAX_PROCESS_CONNECTIONS)} holds them`,
+          );
+      },
+      async stop() {
+        process.off('SIGHUP', restart);
+        for (const port of ports.values()) port.close();
+        await processes.stop(retrySpreadMs(processes.stats.connections));
+        presence.stop();
+        bus.stop();
+      },
+    },
+  };
+}

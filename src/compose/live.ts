@@ -1,0 +1,287 @@
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import { checkServerIdentity, type TLSSocket } from 'node:tls';
+import type { Access } from '../access/access.js';
+import { isoOf } from '../app/api/openapi.js';
+import { ConnectionLimits } from '../app/http/connection-limits.js';
+import { type HttpListener, listenHttp, useCertificate } from '../app/http/listener.js';
+import { Ffmpeg } from '../backing/ffmpeg.js';
+import type { ObjectStore } from '../backing/object-store/object-store.js';
+import { FileRegistry } from '../backing/registry/files.js';
+import { type Config, childEnvironment } from '../config/config.js';
+import { IngestHttpServer } from '../ingest/http.js';
+import { RtmpServer } from '../ingest/rtmp/server.js';
+import type { Broadcasts } from '../library/broadcasts.js';
+import { Recordings } from '../library/recordings.js';
+import { LiveChannels } from '../live/live-channels.js';
+import { Uploader } from '../live/uploader.js';
+import { WorkerPort } from '../live/worker/port.js';
+import { chooseLadder, type Rendition } from '../media/ladder.js';
+import type { Clock } from '../runtime/clock.js';
+import { internalServerTls } from '../runtime/internal-tls.js';
+import type { Component } from '../runtime/lifecycle.js';
+import type { Log } from '../runtime/log.js';
+import type { Metrics } from '../runtime/metrics.js';
+import type { TlsFiles } from '../runtime/tls-files.js';
+
+/** What shows are encoded with, and into what. */
+export interface Encoding {
+  readonly ffmpeg: Ffmpeg;
+  readonly ladder: readonly Rendition[];
+  /** Rejects when ffmpeg is of no use. */
+  readonly works: Promise<void>;
+}
+
+export function prepareEncoding(config: Config, clock: Clock): Encoding {
+  const ladder = chooseLadder({ codecs: config.codecsEnabled, adaptive: config.adaptiveBitrate, defaultKbps: config.defaultBitrateKbps });
+  const ffmpeg = new Ffmpeg(config.ffmpegPath, childEnvironment('ffmpeg'));
+  const works = ffmpeg.check(ladder, clock);
+  works.catch(() => undefined);
+  return { ffmpeg, ladder, works };
+}
+
+export interface LiveRoomOptions {
+  readonly config: Config;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly store: ObjectStore;
+  readonly access: Access;
+  readonly broadcasts: Broadcasts;
+  readonly encoding: Encoding;
+  /** For `RTMPS_PORT`. */
+  readonly tls: TlsFiles | undefined;
+}
+
+/** What makes shows of what broadcasters send, in this process. */
+export interface LiveRoom {
+  readonly live: LiveChannels;
+  readonly uploader: Uploader;
+  /** In the order of their start. */
+  readonly parts: readonly Component[];
+  /** Broadcasters come in by these. */
+  readonly listeners: readonly Component[];
+}
+
+export function composeLive(options: LiveRoomOptions): LiveRoom {
+  const { config, log, clock, metrics, store, access, broadcasts, tls } = options;
+  const { ffmpeg, ladder } = options.encoding;
+  const { channels, webhooks } = access;
+  const registry = new FileRegistry(join(config.dataDir, 'timelines'), log);
+  const uploader = new Uploader({ store, clock, log, metrics: uploadMetrics(metrics) });
+  const mediaUrl = config.cdnBaseUrl ?? config.publicUrl;
+  const recordings = new Recordings({
+    store,
+    broadcasts,
+    clock,
+    log,
+    dvrWindowS: config.dvrWindowS,
+    onReady: ({ assetId, channel, startedAtMs, durationMs }, connection) =>
+      webhooks.emit(
+        'recording.ready',
+        channel,
+        {
+          asset: assetId,
+          title: channel.title,
+          startedAt: isoOf(startedAtMs),
+          durationMs: Math.round(durationMs),
+          urls: { hls: `${mediaUrl}/vod/${assetId}/master.m3u8`, dash: `${mediaUrl}/vod/${assetId}/manifest.mpd` },
+        },
+        connection,
+      ),
+  });
+  const ingest = new IngestMeter(clock);
+  const live = new LiveChannels({
+    ffmpeg,
+    registry,
+    store,
+    uploader,
+    clock,
+    log,
+    metrics: { ...liveMetrics(metrics), ingestBytes: (_channel, bytes) => ingest.add(bytes) },
+    media: {
+      segmentMs: config.segmentMs,
+      partMs: config.partMs,
+      reconnectWindowS: config.reconnectWindowS,
+      recordingMaxH: config.recordingMaxH,
+      ladder,
+    },
+    maxStreams: config.maxStreams,
+    verifyKey: (streamKey, isOnAir, address) => channels.verifyKey(streamKey, isOnAir, address),
+    channelBySlug: (slug) => channels.get(slug),
+    standing: (slugs) => channels.standing(slugs),
+    onOnAir: ({ channel, broadcastId, startedMs }) =>
+      void webhooks.emit('channel.on_air', channel, { broadcastId, startedAt: isoOf(startedMs) }),
+    onOffAir: ({ channel, broadcastId, startedMs, endedMs }) =>
+      void webhooks.emit('channel.off_air', channel, { broadcastId, startedAt: isoOf(startedMs), endedAt: isoOf(endedMs) }),
+    onRecordingStarted: (recording) => recordings.started(recording),
+    onRecordingEnded: (recording) => recordings.ended(recording),
+  });
+  metrics.provide('streams_active', () => live.streams);
+  metrics.provide('ingest_bitrate_bits', () => ingest.bitsPerSecond());
+
+  const address = { gate: live, clock, log, host: config.host };
+  const rtmps =
+    config.rtmpsPort !== undefined && tls ? new RtmpServer({ ...address, port: config.rtmpsPort, tls: tls.current }) : undefined;
+  tls?.onChange((certificates) => rtmps?.useCertificate(certificates));
+  return {
+    live,
+    uploader,
+    parts: [
+      recordings,
+      live,
+      // What the live room has found after a crash it sees to itself.
+      { name: 'broadcasts', start: () => recordings.closeOrphans((assetId) => live.knows(assetId)) },
+    ],
+    listeners: [
+      new IngestHttpServer({ ...address, port: config.ingestPort }),
+      new RtmpServer({ ...address, port: config.rtmpPort }),
+      ...(rtmps ? [rtmps] : []),
+    ],
+  };
+}
+
+/** Apps have one connection for each segment in the making that somebody listens to. */
+const MAX_WORKER_CONNECTIONS = 8192;
+const WORKER_GRACE_MS = 2000;
+/** Longer than the longest segment is made. */
+const RENEW_MS = 15_000;
+
+export interface WorkerOptions {
+  readonly config: Config;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly live: LiveChannels;
+  readonly ready: () => Promise<unknown>;
+  /** Of the `INTERNAL_…` files. */
+  readonly internalTls: TlsFiles | undefined;
+}
+
+/**
+ * The port on which a process that does not serve listeners answers those that do. `first` and `last` are put around the live room: the port is
+ * opened after it, since it would say that nothing is on air, and closed after it, so that apps have every show's last segment.
+ */
+export function composeWorker({ config, log, clock, live, ready, internalTls }: WorkerOptions): { first: Component; last: Component } {
+  const port = new WorkerPort({ edge: live, clock, log, ready });
+  const open = new Set<Socket>();
+  let listener: HttpListener | undefined;
+  let cancelRenewal = () => {};
+  return {
+    first: {
+      name: 'worker port',
+      async stop() {
+        cancelRenewal();
+        port.stop();
+        await listener?.stop(WORKER_GRACE_MS);
+      },
+    },
+    last: {
+      name: 'worker port',
+      async start() {
+        port.start();
+        const host = config.workerHost ?? (internalTls ? config.host : '127.0.0.1');
+        const connections = new ConnectionLimits({ total: MAX_WORKER_CONNECTIONS, perAddress: undefined });
+        const tls = internalTls && internalServerTls(internalTls.current);
+        listener = await listenHttp(
+          port.handle,
+          { host, port: config.workerPort, connections, log, http2: false, ...(tls && { tls }) },
+          clock,
+        );
+        const opened = listener;
+        opened.server.on('connection', (socket: Socket) => {
+          open.add(socket);
+          socket.once('close', () => open.delete(socket));
+        });
+        if (config.workerClientNames) onlyNamed(opened, config.workerClientNames);
+        internalTls?.onChange((certificates) => {
+          useCertificate(opened, internalServerTls(certificates));
+          port.renew();
+          // Who came in by what may be good no more comes in anew; what is being sent is at its end by then.
+          const before = [...open];
+          cancelRenewal();
+          cancelRenewal = clock.after(RENEW_MS, () => {
+            for (const socket of before) socket.destroy();
+          });
+        });
+        log.info({ host, workerPort: opened.port, tls: internalTls !== undefined }, 'apps are answered');
+      },
+    },
+  };
+}
+
+/** Connections whose certificate has none of the names are closed before anything is read. */
+export function onlyNamed({ server }: HttpListener, names: readonly string[]): void {
+  server.prependListener('secureConnection', (socket: TLSSocket) => {
+    let isNamed = false;
+    try {
+      // Null once the connection is gone; names that are not written as they should be are thrown.
+      const certificate = socket.getPeerCertificate();
+      isNamed = names.some((name) => checkServerIdentity(name, certificate) === undefined);
+    } finally {
+      if (!isNamed) socket.destroy();
+    }
+  });
+}
+
+/** Bytes from broadcasters over the last whole seconds. */
+class IngestMeter {
+  readonly #clock: Clock;
+  #bytes = 0;
+  #sinceMs: number;
+  #bitsPerSecond = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+    this.#sinceMs = clock.monotonicMs();
+  }
+
+  add(bytes: number): void {
+    this.#bytes += bytes;
+  }
+
+  bitsPerSecond(): number {
+    const passedMs = this.#clock.monotonicMs() - this.#sinceMs;
+    if (passedMs >= 1000) {
+      this.#bitsPerSecond = (this.#bytes * 8000) / passedMs;
+      this.#bytes = 0;
+      this.#sinceMs += passedMs;
+    }
+    return this.#bitsPerSecond;
+  }
+}
+
+function uploadMetrics(metrics: Metrics) {
+  const lost = metrics.counter('segments_lost_total', 'Segments that the object store could not be given; gaps in rewind and recording.');
+  let backlog = 0;
+  metrics.provide('segment_upload_backlog', () => backlog);
+  return {
+    segmentUploadSeconds: (seconds: number) => metrics.duration('segment_upload_seconds', seconds),
+    segmentUploadBacklog: (count: number) => {
+      backlog = count;
+    },
+    segmentLost: () => lost.add(),
+  };
+}
+
+function liveMetrics(metrics: Metrics) {
+  const cuts = metrics.counter('source_cuts_total', 'Surpluses cut out after a broadcaster stalled and caught up.');
+  const decoders = metrics.counter('decoder_restarts_total', 'Decoders that died and were replaced.');
+  const encoders = metrics.counter('encoder_restarts_total', 'Encoders that died and were replaced.');
+  const undurable = metrics.counter('timeline_not_durable_total', 'Segments listed though their number could not be written down.');
+  const endsLost = metrics.counter('show_ends_lost_total', 'Shows whose last sound the encoder did not deliver; the recording lacks it.');
+  const lags = metrics.counter('encoder_lags_total', 'Times that an encoder fell behind real time by more than 10 s.');
+  const lostSeconds = metrics.counter(
+    'encoder_lost_seconds_total',
+    'Seconds of sound that no encoder delivered; the recordings lack them.',
+  );
+  return {
+    partPublishDelaySeconds: (seconds: number) => metrics.duration('part_publish_delay_seconds', seconds),
+    cut: () => cuts.add(),
+    decoderRestarted: () => decoders.add(),
+    encoderRestarted: () => encoders.add(),
+    timelineNotDurable: () => undurable.add(),
+    endLost: () => endsLost.add(),
+    encoderLagging: () => lags.add(),
+    encodedLost: (seconds: number) => lostSeconds.add(seconds),
+  };
+}

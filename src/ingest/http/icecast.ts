@@ -1,0 +1,61 @@
+import type { TitleUpdate } from '../source.js';
+import { decodePercent, splitSong, titleUpdate } from './titles.js';
+import { type Answer, HttpRefusal, type RequestHead } from './wire.js';
+
+/**
+ * What Icecast's own protocol adds to HTTP: `PUT` or `SOURCE /{channel}` and the metadata call. Encoders have one
+ * password field; the user name is `source` in most and whatever its user typed in some, so only the key counts.
+ */
+const REALM = 'Basic realm="Veza", charset="UTF-8"';
+
+/** The stream key of a Basic authorization (RFC 7617). Throws HttpRefusal 401. */
+export function icecastKey(head: RequestHead): string {
+  const match = /^Basic +([A-Za-z0-9+/]+=*)$/i.exec(head.headers.get('authorization') ?? '');
+  const pair = match ? Buffer.from(match[1]!, 'base64').toString('utf8') : '';
+  const colon = pair.indexOf(':');
+  if (colon < 0 || colon === pair.length - 1) {
+    throw new HttpRefusal(401, 'unauthorized', 'the stream key is missing: it is the password, the user is "source"');
+  }
+  return pair.slice(colon + 1);
+}
+
+export function icecastRefusal(refusal: HttpRefusal): Answer {
+  return {
+    status: refusal.status,
+    headers: {
+      'Content-Type': 'text/plain; charset=utf-8',
+      ...(refusal.status === 401 ? { 'WWW-Authenticate': REALM } : {}),
+      ...refusal.headers,
+    },
+    body: `${refusal.message}\n`,
+  };
+}
+
+export interface MetadataCall {
+  readonly channel: string;
+  /** Undefined: it was empty, as encoders send between songs; nothing changes. */
+  readonly update: TitleUpdate | undefined;
+}
+
+/** The query of `/admin/metadata`. Throws HttpRefusal 400. `song` is split at " - "; `title` and `artist` win over it. */
+export function readMetadataCall(query: string, channelOf: (path: string) => string | undefined): MetadataCall {
+  const raw = new Map<string, string>();
+  for (const pair of query.split('&')) {
+    const equals = pair.indexOf('=');
+    const name = decodePercent(equals < 0 ? pair : pair.slice(0, equals)).toLowerCase();
+    if (!raw.has(name)) raw.set(name, equals < 0 ? '' : pair.slice(equals + 1));
+  }
+  if (raw.get('mode') !== 'updinfo') throw new HttpRefusal(400, 'bad_request', 'the only mode known here is updinfo');
+  const channel = channelOf(decodePercent(raw.get('mount') ?? ''));
+  if (channel === undefined) throw new HttpRefusal(400, 'bad_request', 'mount has to be a slash and the channel');
+  const text = (name: string) => decodePercent(raw.get(name) ?? '', raw.get('charset'));
+  const update = titleUpdate(text('title'), text('artist')) ?? splitSong(text('song'));
+  return { channel, update };
+}
+
+/** What libshout, BUTT and others look for after a metadata call. */
+export const METADATA_DONE: Answer = {
+  status: 200,
+  headers: { 'Content-Type': 'text/xml; charset=utf-8' },
+  body: '<?xml version="1.0"?>\n<iceresponse><message>Metadata update successful</message><return>1</return></iceresponse>\n',
+};

@@ -1,0 +1,177 @@
+import type { Database, Queryable } from '../backing/database/database.js';
+import { VezaError } from '../runtime/errors.js';
+
+/** One show, from its first segment to its end. Its id is the id of its recording: `/vod/{id}/…`. */
+export interface Broadcast {
+  readonly id: string;
+  /** Slug. */
+  readonly channel: string;
+  readonly channelId: string;
+  /** Its own, else its channel's. */
+  readonly visibility: 'public' | 'unlisted' | 'private';
+  /** Where its channel may be heard; two letters each, one of the two at most. */
+  readonly countries: { readonly allowed: readonly string[] | undefined; readonly denied: readonly string[] | undefined };
+  readonly title: string;
+  /** It is kept when it has ended. */
+  readonly recording: boolean;
+  readonly startedAtMs: number;
+  /** Undefined while it is on air, or when the process died and has not seen to it yet. */
+  readonly endedAtMs: number | undefined;
+  readonly durationMs: number | undefined;
+  readonly firstNumber: number;
+  readonly lastNumber: number | undefined;
+  /** What a recording needs beyond this: grid, runs, gaps, renditions, titles. JSON. */
+  readonly details: Readonly<Record<string, unknown>>;
+}
+
+export interface BroadcastStart {
+  /** At most 64 characters. */
+  id: string;
+  channelId: string;
+  title: string;
+  recording: boolean;
+  startedAtMs: number;
+  firstNumber: number;
+  details?: Readonly<Record<string, unknown>>;
+}
+
+export interface BroadcastEnd {
+  endedAtMs: number;
+  /** Of what can be played. */
+  durationMs: number;
+  lastNumber: number;
+  /** Merged over what is there. */
+  details?: Readonly<Record<string, unknown>>;
+}
+
+export interface BroadcastFilter {
+  /** Slug. */
+  channel?: string;
+  /** Only what can be played as a recording: ended, and kept. */
+  recorded?: boolean;
+  visibilities?: readonly Broadcast['visibility'][];
+  /** Only what comes after this one: the last of the page before. */
+  after?: { startedAtMs: number; id: string };
+}
+
+// A recording's own visibility comes before its channel's; of two columns of one name the later counts.
+const SELECT =
+  'select b.*, c.slug, c.countries_allowed, c.countries_denied, coalesce(b.visibility, c.visibility) as visibility from broadcasts b join channels c on c.id = b.channel_id';
+
+/** The table of broadcasts. */
+export class Broadcasts {
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    this.#database = database;
+  }
+
+  /** Nothing happens when the id is there already. Rejects with `not_found` when the channel is not there (any more). */
+  async insert(start: BroadcastStart): Promise<void> {
+    const { rowCount } = await this.#database.query(
+      `insert into broadcasts (id, channel_id, title, recording, started_at, first_number, details)
+       select $1, id, $3, $4, $5, $6, $7 from channels where id = $2 on conflict (id) do nothing`,
+      [start.id, start.channelId, start.title, start.recording, new Date(start.startedAtMs), start.firstNumber, start.details ?? {}],
+    );
+    if (rowCount === 0 && !(await this.get(start.id))) throw new VezaError('not_found', 'There is no such channel.');
+  }
+
+  /**
+   * Rejects with `not_found` when it is not there (any more: its channel was deleted). The last call wins. `withIt` belongs to the same
+   * transaction, and is asked once: not when it had an end already.
+   */
+  async end(id: string, end: BroadcastEnd, withIt?: (connection: Queryable) => Promise<void>): Promise<void> {
+    await this.#database.transaction(async (connection) => {
+      const { rows } = await connection.query<{ ended_at: Date | null }>('select ended_at from broadcasts where id = $1 for update', [id]);
+      if (!rows[0]) throw new VezaError('not_found', 'There is no such broadcast.');
+      await connection.query(
+        'update broadcasts set ended_at = $2, duration_ms = $3, last_number = $4, details = details || $5 where id = $1',
+        [id, new Date(end.endedAtMs), Math.round(end.durationMs), end.lastNumber, end.details ?? {}],
+      );
+      if (rows[0].ended_at === null) await withIt?.(connection);
+    });
+  }
+
+  async get(id: string): Promise<Broadcast | undefined> {
+    const { rows } = await this.#database.query<BroadcastRow>(`${SELECT} where b.id = $1`, [id]);
+    return rows[0] && broadcastOf(rows[0]);
+  }
+
+  /** Newest first. */
+  async list(filter: BroadcastFilter, limit: number): Promise<Broadcast[]> {
+    const { rows } = await this.#database.query<BroadcastRow>(
+      `${SELECT}
+       where ($1::text is null or c.slug = $1)
+         and (not $2 or (b.recording and b.ended_at is not null))
+         and ($3::text[] is null or coalesce(b.visibility, c.visibility) = any($3))
+         and ($4::timestamptz is null or (b.started_at, b.id) < ($4, $5::text))
+       order by b.started_at desc, b.id desc limit $6`,
+      [
+        filter.channel ?? null,
+        filter.recorded ?? false,
+        filter.visibilities ?? null,
+        filter.after ? new Date(filter.after.startedAtMs) : null,
+        filter.after?.id ?? null,
+        limit,
+      ],
+    );
+    return rows.map(broadcastOf);
+  }
+
+  /** `visibility` null: as its channel. False when there is none. */
+  async update(
+    id: string,
+    changes: { title?: string | undefined; visibility?: Broadcast['visibility'] | null | undefined },
+  ): Promise<boolean> {
+    const { rowCount } = await this.#database.query(
+      `update broadcasts set title = coalesce($2, title), visibility = case when $3 then $4 else visibility end where id = $1`,
+      [id, changes.title ?? null, changes.visibility !== undefined, changes.visibility ?? null],
+    );
+    return rowCount > 0;
+  }
+
+  /** Those without an end, oldest first: what a process that died left open. */
+  async unfinished(): Promise<Broadcast[]> {
+    const { rows } = await this.#database.query<BroadcastRow>(`${SELECT} where b.ended_at is null order by b.started_at`);
+    return rows.map(broadcastOf);
+  }
+
+  /** False when there was none. Its segments go with the next sweep. */
+  async delete(id: string): Promise<boolean> {
+    const { rowCount } = await this.#database.query('delete from broadcasts where id = $1', [id]);
+    return rowCount > 0;
+  }
+}
+
+interface BroadcastRow {
+  id: string;
+  channel_id: string;
+  slug: string;
+  countries_allowed: string[] | null;
+  countries_denied: string[] | null;
+  visibility: Broadcast['visibility'];
+  title: string;
+  recording: boolean;
+  started_at: Date;
+  ended_at: Date | null;
+  duration_ms: number | null;
+  first_number: number;
+  last_number: number | null;
+  details: Record<string, unknown>;
+}
+
+const broadcastOf = (row: BroadcastRow): Broadcast => ({
+  id: row.id,
+  channel: row.slug,
+  channelId: row.channel_id,
+  visibility: row.visibility,
+  countries: { allowed: row.countries_allowed ?? undefined, denied: row.countries_denied ?? undefined },
+  title: row.title,
+  recording: row.recording,
+  startedAtMs: row.started_at.getTime(),
+  endedAtMs: row.ended_at?.getTime(),
+  durationMs: row.duration_ms ?? undefined,
+  firstNumber: row.first_number,
+  lastNumber: row.last_number ?? undefined,
+  details: row.details,
+});

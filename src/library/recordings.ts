@@ -1,0 +1,253 @@
+import type { Queryable } from '../backing/database/database.js';
+import type { ObjectStore } from '../backing/object-store/object-store.js';
+import { renderVodMpd } from '../media/dash.js';
+import { recordedRange, renderMultivariant, renderVod } from '../media/hls.js';
+import type { Rendition } from '../media/ladder.js';
+import { SAMPLES_TO_MS, type Timeline, wallMsOf } from '../media/timeline.js';
+import type { Clock } from '../runtime/clock.js';
+import { messageOf, VezaError } from '../runtime/errors.js';
+import type { Log } from '../runtime/log.js';
+import type { Broadcasts } from './broadcasts.js';
+
+const RETENTION_PERIOD_MS = 3600_000;
+const RETRY_MS = 5000;
+const MAX_TRIES = 60;
+/** A page of broadcasts read at a time. */
+const PAGE = 200;
+
+interface ChannelInfo {
+  readonly id: string;
+  readonly slug: string;
+  readonly title: string;
+  readonly recording: boolean;
+}
+
+export interface FinishedRecording {
+  readonly assetId: string;
+  readonly channel: ChannelInfo;
+  readonly window: Timeline & { readonly renditions: readonly Rendition[] };
+  readonly from: number;
+  readonly to: number;
+}
+
+export interface RecordingsOptions {
+  readonly store: ObjectStore;
+  readonly broadcasts: Broadcasts;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** How far back live rewind reaches, seconds: what is older and in no recording is deleted. */
+  readonly dvrWindowS: number;
+  /** A recording that is kept can be played; once for each, in the transaction that says so. */
+  readonly onReady?: (recording: ReadyRecording, connection: Queryable) => Promise<void>;
+}
+
+export interface ReadyRecording {
+  readonly assetId: string;
+  readonly channel: ChannelInfo;
+  readonly startedAtMs: number;
+  readonly durationMs: number;
+}
+
+/**
+ * Recordings need no work: their segments are in the store when the show ends, and a playlist and an MPD over them are all that
+ * is written. And the sweep: segments that are older than the rewind window and in no recording are deleted.
+ */
+export class Recordings {
+  readonly name = 'recordings';
+  readonly #options: RecordingsOptions;
+  #cancel: (() => void) | undefined;
+  /** What is under way, one thing after the other for each asset. */
+  readonly #work = new Map<string, Promise<boolean>>();
+  /** Shows on air that are kept, by asset: the database may not know of them yet. */
+  readonly #open = new Map<string, { slug: string; from: number }>();
+  #stopped = false;
+
+  constructor(options: RecordingsOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#cancel = this.#options.clock.every(
+      RETENTION_PERIOD_MS,
+      () => void this.sweep().catch((error) => this.#fault(error, 'the sweep of old segments failed')),
+    );
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#cancel?.();
+    await Promise.allSettled(this.#work.values());
+  }
+
+  started(recording: { assetId: string; channel: ChannelInfo; startedMs: number; firstNumber: number }): void {
+    const { assetId, channel, startedMs, firstNumber } = recording;
+    if (channel.recording) this.#open.set(assetId, { slug: channel.slug, from: firstNumber });
+    void this.#enqueue(assetId, () => this.#insert(assetId, channel, startedMs, firstNumber));
+  }
+
+  /** Resolves to true when it is written down (or its channel is gone), to false when it was given up. The same one twice is harmless. */
+  async ended(recording: FinishedRecording): Promise<boolean> {
+    const { assetId, channel, from } = recording;
+    if (channel.recording) this.#open.set(assetId, { slug: channel.slug, from });
+    const written = await this.#enqueue(assetId, () => this.#write(recording));
+    // One that was given up stays protected from the sweep.
+    if (written) this.#open.delete(assetId);
+    return written;
+  }
+
+  /**
+   * Broadcasts without an end that nobody sees to: what they had beyond a row was lost with a process or its disk. Without a
+   * timeline they cannot be played, and would keep every later segment of their channel from the sweep.
+   */
+  async closeOrphans(isSeenTo: (assetId: string) => boolean): Promise<void> {
+    for (const { id, channel } of await this.#options.broadcasts.unfinished()) {
+      if (isSeenTo(id) || this.#open.has(id) || this.#work.has(id)) continue;
+      this.#options.log.warn({ asset: id, channel }, 'a broadcast was left without an end and without a timeline; it is removed');
+      await this.#options.broadcasts.delete(id);
+    }
+  }
+
+  #insert(id: string, channel: ChannelInfo, startedAtMs: number, firstNumber: number): Promise<void> {
+    const { title, recording } = channel;
+    return this.#options.broadcasts.insert({ id, channelId: channel.id, title, recording, startedAtMs, firstNumber });
+  }
+
+  /** Resolves when everything asked so far is done (or given up). */
+  async settled(): Promise<void> {
+    while (this.#work.size > 0) await Promise.allSettled(this.#work.values());
+  }
+
+  async #write({ assetId, channel, window, from, to }: FinishedRecording): Promise<void> {
+    const { store, broadcasts } = this.#options;
+    const [reference] = window.renditions;
+    const range = reference ? recordedRange(window, reference.codec, { from, to }) : { from, to: from - 1 };
+    const segments = range.to - range.from + 1;
+    // Again, in case the database was away for too long when it began.
+    await this.#insert(assetId, channel, wallMsOf(window, from), from);
+    if (segments <= 0) {
+      // Nothing was heard: an address under which there is nothing to play helps nobody.
+      await broadcasts.delete(assetId);
+      this.#options.log.info({ asset: assetId, channel: channel.slug }, 'nothing was heard, and nothing is kept');
+      return;
+    }
+    if (channel.recording) {
+      const put = (path: string, text: string, type: string) => store.put(`vod/${assetId}/${path}`, Buffer.from(text), type);
+      const HLS = 'application/vnd.apple.mpegurl';
+      for (const rendition of window.renditions) {
+        const prefix = `../../../live/${channel.slug}/${rendition.name}/`;
+        await put(`${rendition.name}/index.m3u8`, renderVod(window, rendition, prefix, range), HLS);
+      }
+      const mpd = renderVodMpd(window, window.renditions, { ...range, uriPrefix: `../../live/${channel.slug}/` });
+      await put('manifest.mpd', mpd, 'application/dash+xml');
+      // Last: who finds it finds everything.
+      await put('master.m3u8', renderMultivariant(window.renditions), HLS);
+    }
+    const durationMs = segments * window.grid.segmentSamples * SAMPLES_TO_MS;
+    const end = {
+      endedAtMs: wallMsOf(window, range.to) + window.grid.segmentSamples * SAMPLES_TO_MS,
+      durationMs,
+      lastNumber: range.to,
+    };
+    const ready = { assetId, channel, startedAtMs: wallMsOf(window, range.from), durationMs };
+    await broadcasts.end(assetId, end, async (connection) => {
+      if (channel.recording) await this.#options.onReady?.(ready, connection);
+    });
+    this.#options.log.info({ asset: assetId, channel: channel.slug, durationMs, kept: channel.recording }, 'a recording is ready');
+  }
+
+  /** Deletes segments that nobody can ask for any more. Returns how many objects went. */
+  async sweep(): Promise<number> {
+    const { kept, assets } = await this.#keptNumbers();
+    const oldestMs = this.#options.clock.wallMs() - this.#options.dvrWindowS * 1000;
+    const runsInUse = new Set<string>();
+    const inits: { key: string; run: string; modifiedMs: number }[] = [];
+    let gone: string[] = [];
+    let count = 0;
+    for await (const { key, modifiedMs } of this.#options.store.list('live/')) {
+      const match = /^live\/([^/]+)\/[^/]+\/([0-9a-z]+)-(?:(\d+)\.[a-z0-9]+|init\.mp4)$/.exec(key);
+      if (!match) continue;
+      const [, slug = '', run = '', number] = match;
+      if (number === undefined) {
+        inits.push({ key, run: `${slug}/${run}`, modifiedMs });
+        continue;
+      }
+      const ranges = kept.get(slug) ?? [];
+      const inRecording = ranges.some((range) => Number(number) >= range.from && Number(number) <= range.to);
+      if (inRecording || modifiedMs > oldestMs) {
+        runsInUse.add(`${slug}/${run}`);
+        continue;
+      }
+      gone.push(key);
+      if (gone.length >= 1000) {
+        await this.#options.store.delete(gone);
+        count += gone.length;
+        gone = [];
+      }
+    }
+    for (const init of inits) if (!runsInUse.has(init.run) && init.modifiedMs < oldestMs) gone.push(init.key);
+    for await (const { key, modifiedMs } of this.#options.store.list('vod/')) {
+      const asset = key.split('/')[1] ?? '';
+      // What is being written is younger than its row is old.
+      if (!assets.has(asset) && !this.#open.has(asset) && modifiedMs < this.#options.clock.wallMs() - RETENTION_PERIOD_MS) gone.push(key);
+    }
+    await this.#options.store.delete(gone);
+    count += gone.length;
+    if (count > 0) this.#options.log.info({ objects: count }, 'old segments are deleted');
+    return count;
+  }
+
+  /** By slug: what belongs to recordings that are kept, or to a show whose end is not known yet. */
+  async #keptNumbers(): Promise<{ kept: Map<string, { from: number; to: number }[]>; assets: Set<string> }> {
+    const kept = new Map<string, { from: number; to: number }[]>();
+    const assets = new Set<string>();
+    for (const { slug, from } of this.#open.values()) kept.set(slug, [...(kept.get(slug) ?? []), { from, to: Number.POSITIVE_INFINITY }]);
+    let after: { startedAtMs: number; id: string } | undefined;
+    for (;;) {
+      const page = await this.#options.broadcasts.list(after ? { after } : {}, PAGE);
+      for (const broadcast of page) {
+        if (!broadcast.recording) continue;
+        assets.add(broadcast.id);
+        const ranges = kept.get(broadcast.channel) ?? [];
+        ranges.push({ from: broadcast.firstNumber, to: broadcast.lastNumber ?? Number.POSITIVE_INFINITY });
+        kept.set(broadcast.channel, ranges);
+      }
+      const last = page.at(-1);
+      if (!last || page.length < PAGE) return { kept, assets };
+      after = { startedAtMs: last.startedAtMs, id: last.id };
+    }
+  }
+
+  /** The database or the store may be away for a while: tried again until it is done, five minutes long. */
+  #enqueue(assetId: string, task: () => Promise<void>): Promise<boolean> {
+    const before = this.#work.get(assetId) ?? Promise.resolve(true);
+    const work = before.then(async () => {
+      for (let attempt = 1; ; attempt += 1) {
+        try {
+          await task();
+          return true;
+        } catch (error) {
+          if (error instanceof VezaError && error.code === 'not_found') {
+            this.#options.log.info({ asset: assetId }, 'its channel is gone, and the recording with it');
+            this.#open.delete(assetId);
+            return true;
+          }
+          if (attempt >= MAX_TRIES || this.#stopped) {
+            this.#fault(error, 'a recording could not be written down', assetId);
+            return false;
+          }
+          if (attempt === 1) this.#fault(error, 'a recording cannot be written down now; it is tried again', assetId);
+          await new Promise<void>((resolve) => this.#options.clock.after(RETRY_MS, resolve));
+        }
+      }
+    });
+    this.#work.set(assetId, work);
+    void work.then(() => {
+      if (this.#work.get(assetId) === work) this.#work.delete(assetId);
+    });
+    return work;
+  }
+
+  #fault(error: unknown, message: string, asset?: string): void {
+    this.#options.log.error({ ...(asset === undefined ? {} : { asset }), error: messageOf(error) }, message);
+  }
+}

@@ -1,0 +1,282 @@
+import type { IncomingMessage } from 'node:http';
+import type { Clock } from '../../runtime/clock.js';
+import { each } from '../../runtime/each.js';
+import { messageOf, VezaError } from '../../runtime/errors.js';
+import type { Log } from '../../runtime/log.js';
+import type { ChannelStatus, LiveEdge, LiveView } from '../edge.js';
+import { WorkerClient, type WorkerClientOptions } from './client.js';
+import { doneSchema, type Line, lineSchema, MAX_LINE_BYTES, PROTOCOL, type Show } from './protocol.js';
+import { RemoteView } from './remote-view.js';
+
+/** A worker that cannot be reached for so long is away; until then what was told last is taken for true, and what waits waits on. */
+const GRACE_MS = 1000;
+const FIRST_RETRY_MS = 200;
+const MAX_RETRY_MS = 1000;
+/** The feed says something every second, if only that it is there. */
+const SILENCE_MS = 5000;
+/** How long the start waits for the worker; it may as well be started after. */
+const START_MS = 3000;
+/** How long an act waits to be seen in the feed as well. */
+const SEEN_MS = 2000;
+const MAX_CHANNELS = 10_000;
+
+const AWAY = 'the worker that holds the live shows is away; try again';
+
+export interface RemoteEdgeOptions extends WorkerClientOptions {
+  readonly log: Log;
+}
+
+/**
+ * Modes, changed in `#enter` alone:
+ *   unheard   no worker has been heard of since the start: nothing is known.
+ *   here      its feed is followed.
+ *   lost      its feed broke off less than GRACE_MS ago.
+ *   away      nothing is told of live shows but that; what was on air is remembered as held.
+ */
+type Mode = 'unheard' | 'here' | 'lost' | 'away';
+
+/** What is on air at the worker: its timelines are followed here, so that whoever waits for a part waits here, and media is asked for. */
+export class RemoteEdge implements LiveEdge {
+  readonly name = 'worker';
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #client: WorkerClient;
+  readonly #views = new Map<string, RemoteView>();
+  readonly #listeners = new Set<() => void>();
+  #mode: Mode = 'unheard';
+  #sequence = 0;
+  /** Acts that wait until the feed has told what they did. */
+  readonly #seen = new Set<() => void>();
+  #heardMs = 0;
+  #feed: IncomingMessage | undefined;
+  #cancelGrace = () => {};
+  #cancelPause = () => {};
+  #fault = '';
+  #stopped = false;
+
+  constructor(options: RemoteEdgeOptions) {
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#client = new WorkerClient(options);
+  }
+
+  /** Resolves when the worker has told everything, or when it is not there. */
+  async start(): Promise<void> {
+    let cancel = () => {};
+    const late = new Promise<void>((resolve) => {
+      cancel = this.#clock.after(START_MS, resolve);
+    });
+    const here = new Promise<void>((resolve) => {
+      const unwatch = this.onChannels(() => {
+        if (this.#mode !== 'here') return;
+        unwatch();
+        resolve();
+      });
+    });
+    void this.#follow();
+    await Promise.race([here, late]);
+    cancel();
+  }
+
+  /** Twice is harmless. */
+  stop(): void {
+    this.#stopped = true;
+    this.#cancelGrace();
+    this.#cancelPause();
+    this.#feed?.destroy();
+    this.#client.close();
+    for (const view of this.#views.values()) view.close();
+  }
+
+  /** For readiness: rejects while the worker is away. */
+  async check(): Promise<void> {
+    if (this.#isAway) throw new Error(AWAY);
+  }
+
+  view(channel: string): LiveView | undefined {
+    if (this.#isAway) throw new VezaError('unavailable', AWAY);
+    return this.#views.get(channel);
+  }
+
+  channels(): string[] {
+    return [...this.#views.keys()];
+  }
+
+  get streams(): number {
+    let count = 0;
+    for (const { state } of this.#views.values()) if (state !== 'offline') count++;
+    return count;
+  }
+
+  status(channel: string): ChannelStatus {
+    const view = this.#views.get(channel);
+    if (!view || view.state === 'offline') return { state: 'offline', nowPlaying: undefined };
+    const { title, startWallMs, broadcastId, titles } = view;
+    const nowMs = this.#clock.wallMs();
+    const nowPlaying = this.#isAway ? undefined : titles.findLast((candidate) => candidate.startWallMs <= nowMs);
+    return { state: this.#isAway ? 'holding' : view.state, title, startWallMs, broadcastId, nowPlaying };
+  }
+
+  end(channel: string, reason: string): Promise<boolean> {
+    return this.#act(channel, 'end', { reason });
+  }
+
+  setTitle(channel: string, update: { title: string; artist?: string }): Promise<boolean> {
+    return this.#act(channel, 'title', update);
+  }
+
+  onChannels(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  get #isAway(): boolean {
+    return this.#mode === 'unheard' || this.#mode === 'away';
+  }
+
+  async #act(channel: string, act: string, body: unknown): Promise<boolean> {
+    const answer = doneSchema.safeParse(await this.#client.post(`/v1/channels/${encodeURIComponent(channel)}/${act}`, body));
+    if (!answer.success) throw new VezaError('unavailable', 'the worker speaks another version');
+    const { done, sequence } = answer.data;
+    // Who asks next is to see what he has done.
+    if (this.#mode === 'here' && this.#sequence < sequence) {
+      await new Promise<void>((resolve) => {
+        const cancel = this.#clock.after(SEEN_MS, () => look(true));
+        const look = (late = false) => {
+          if (!late && this.#mode === 'here' && this.#sequence < sequence) return;
+          cancel();
+          this.#seen.delete(look);
+          resolve();
+        };
+        this.#seen.add(look);
+      });
+    }
+    return done;
+  }
+
+  #enter(mode: Mode): void {
+    if (this.#mode === mode) return;
+    const wasAway = this.#isAway;
+    this.#mode = mode;
+    this.#cancelGrace();
+    if (mode === 'lost') this.#cancelGrace = this.#clock.after(GRACE_MS, () => this.#enter('away'));
+    if (mode === 'here') this.#log.info({ channels: this.#views.size }, 'the worker is here');
+    if (mode === 'away') this.#log.error({ error: this.#fault }, 'the worker is away; live shows are answered with 503 until it is back');
+    // Whoever waits for a part learns that nobody knows when it will come.
+    if (this.#isAway !== wasAway) for (const view of this.#views.values()) view.changed();
+    for (const look of [...this.#seen]) look();
+    this.#changed();
+  }
+
+  #changed(): void {
+    each([...this.#listeners], (listener) => listener());
+  }
+
+  /** Follows the feed, again and again, until `stop`. */
+  async #follow(): Promise<void> {
+    let pauseMs = FIRST_RETRY_MS;
+    while (!this.#stopped) {
+      const heardMs = this.#heardMs;
+      try {
+        await this.#read();
+        this.#fault = 'it ended its feed';
+      } catch (error) {
+        const fault = messageOf(error);
+        if (fault !== this.#fault && this.#mode === 'unheard') this.#log.warn({ error: fault }, 'the worker is not there yet');
+        this.#fault = fault;
+      }
+      if (this.#stopped) return;
+      if (this.#mode === 'here') this.#enter('lost');
+      pauseMs = this.#heardMs > heardMs ? FIRST_RETRY_MS : Math.min(MAX_RETRY_MS, pauseMs * 2);
+      await new Promise<void>((resolve) => {
+        const cancel = this.#clock.after(pauseMs, resolve);
+        this.#cancelPause = () => {
+          cancel();
+          resolve();
+        };
+      });
+    }
+  }
+
+  /** One connection's life. */
+  async #read(): Promise<void> {
+    const feed = await this.#client.get('/v1/feed');
+    if (!feed) throw new Error('it has no feed: is this the worker’s port?');
+    this.#feed = feed;
+    if (this.#stopped) feed.destroy();
+    const told = new Set<string>();
+    this.#heardMs = this.#clock.monotonicMs();
+    const cancel = this.#clock.every(SILENCE_MS / 5, () => {
+      if (this.#clock.monotonicMs() - this.#heardMs > SILENCE_MS) feed.destroy(new Error(`it said nothing for ${SILENCE_MS} ms`));
+    });
+    let rest = '';
+    try {
+      feed.setEncoding('utf8');
+      for await (const text of feed as AsyncIterable<string>) {
+        this.#heardMs = this.#clock.monotonicMs();
+        let end = text.indexOf('\n');
+        if (end < 0) rest += text;
+        else {
+          this.#take(lineOf(rest + text.slice(0, end)), told);
+          let from = end + 1;
+          for (end = text.indexOf('\n', from); end >= 0; end = text.indexOf('\n', from)) {
+            this.#take(lineOf(text.slice(from, end)), told);
+            from = end + 1;
+          }
+          rest = text.slice(from);
+        }
+        if (rest.length > MAX_LINE_BYTES) throw new Error('a line of its feed is too long');
+      }
+    } finally {
+      cancel();
+      feed.destroy();
+      this.#feed = undefined;
+    }
+  }
+
+  #take(line: Line, told: Set<string>): void {
+    if ('hello' in line) {
+      if (line.hello.protocol !== PROTOCOL)
+        throw new Error(`it speaks version ${line.hello.protocol} of the protocol, and here it is ${PROTOCOL}`);
+    } else if ('show' in line) {
+      told.add(line.show.channel);
+      this.#show(line.show);
+    } else if ('gone' in line) {
+      this.#gone(line.gone);
+    } else if ('synced' in line) {
+      for (const channel of this.#views.keys()) if (!told.has(channel)) this.#gone(channel);
+      this.#fault = '';
+      this.#sequence = line.sequence;
+      this.#enter('here');
+    }
+    if ('sequence' in line && this.#mode === 'here') {
+      this.#sequence = line.sequence;
+      for (const look of [...this.#seen]) look();
+    }
+  }
+
+  #show(show: Show): void {
+    const before = this.#views.get(show.channel);
+    if (before?.viewId === show.viewId) {
+      before.apply(show);
+      return;
+    }
+    if (!before && this.#views.size >= MAX_CHANNELS) throw new Error(`it has more than ${MAX_CHANNELS} channels on air`);
+    this.#views.set(show.channel, new RemoteView(this.#client, this.#clock, show));
+    before?.close();
+    this.#changed();
+  }
+
+  #gone(channel: string): void {
+    const view = this.#views.get(channel);
+    this.#views.delete(channel);
+    view?.close();
+    this.#changed();
+  }
+}
+
+function lineOf(text: string): Line {
+  const line = lineSchema.safeParse(JSON.parse(text));
+  if (!line.success) throw new Error(`its feed says what is not understood: ${line.error.issues[0]?.message}`);
+  return line.data;
+}

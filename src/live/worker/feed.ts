@@ -1,0 +1,160 @@
+import type { ServerResponse } from 'node:http';
+import type { Clock } from '../../runtime/clock.js';
+import type { Log } from '../../runtime/log.js';
+import type { LiveEdge, LiveView } from '../edge.js';
+import { BEAT_MS, type Line, PROTOCOL, type Show } from './protocol.js';
+
+/** Unsent bytes at which an app is disconnected; it comes back and is told everything anew. */
+const MAX_UNSENT_BYTES = 16 * 1024 * 1024;
+
+interface Followed {
+  readonly view: LiveView;
+  readonly viewId: string;
+  unfollow: () => void;
+  /** What was told last of that which seldom changes; the lists only grow at their end, or lose what is oldest. */
+  told: { runs: string; gaps: number; titles: string };
+}
+
+/** Tells apps what is on air, and each change of it once for all of them. */
+export class WorkerFeed {
+  readonly #edge: LiveEdge;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #worker: string;
+  readonly #apps = new Set<ServerResponse>();
+  readonly #followed = new Map<string, Followed>();
+  readonly #dirty = new Set<string>();
+  #views = 0;
+  #sequence = 0;
+  #due = false;
+  #cancels: (() => void)[] = [];
+
+  /** `worker`: of this process's life alone. */
+  constructor(options: { edge: LiveEdge; clock: Clock; log: Log; worker: string }) {
+    this.#edge = options.edge;
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#worker = options.worker;
+  }
+
+  get apps(): number {
+    return this.#apps.size;
+  }
+
+  /** Of what was told last. */
+  get sequence(): number {
+    return this.#sequence;
+  }
+
+  start(): void {
+    this.#cancels = [this.#edge.onChannels(() => this.#flushSoon()), this.#clock.every(BEAT_MS, () => this.#beat())];
+    this.flush();
+  }
+
+  stop(): void {
+    for (const cancel of this.#cancels.splice(0)) cancel();
+    for (const { unfollow } of this.#followed.values()) unfollow();
+    this.#followed.clear();
+    this.disconnect();
+  }
+
+  /** They come back, and are told everything anew. */
+  disconnect(): void {
+    for (const app of this.#apps) app.end();
+    this.#apps.clear();
+  }
+
+  /** The answer never ends by itself. */
+  add(res: ServerResponse): void {
+    this.flush();
+    res.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' });
+    const lines: Line[] = [{ hello: { protocol: PROTOCOL, worker: this.#worker } }];
+    for (const [channel, followed] of this.#followed) lines.push({ show: this.#show(channel, followed, true), sequence: this.#sequence });
+    lines.push({ synced: true, sequence: this.#sequence });
+    res.write(lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+    this.#apps.add(res);
+    res.once('close', () => this.#apps.delete(res));
+  }
+
+  /** Tells everything that has changed, now. */
+  flush(): void {
+    this.#due = false;
+    const now = new Set(this.#edge.channels());
+    for (const [channel, followed] of this.#followed) {
+      if (now.has(channel) && this.#edge.view(channel) === followed.view) continue;
+      followed.unfollow();
+      this.#followed.delete(channel);
+      if (!now.has(channel)) this.#tell({ gone: channel, sequence: ++this.#sequence });
+    }
+    for (const channel of now) {
+      const view = this.#edge.view(channel);
+      let followed = this.#followed.get(channel);
+      if (!view || (followed && !this.#dirty.has(channel))) continue;
+      const isNew = followed === undefined;
+      if (!followed) {
+        followed = { view, viewId: `${this.#worker}.${++this.#views}`, unfollow: () => undefined, told: stampsOf(view) };
+        this.#followed.set(channel, followed);
+      }
+      this.#tell({ show: this.#show(channel, followed, isNew), sequence: ++this.#sequence });
+      followed.told = stampsOf(view);
+      followed.unfollow();
+      followed.unfollow = view.onChange(() => {
+        this.#dirty.add(channel);
+        this.#flushSoon();
+      });
+    }
+    this.#dirty.clear();
+  }
+
+  // The packager, which calls this, does not wait; and parts of several codecs that come together are told together.
+  #flushSoon(): void {
+    if (this.#due) return;
+    this.#due = true;
+    setImmediate(() => {
+      if (this.#due && this.#cancels.length > 0) this.flush();
+    });
+  }
+
+  #show(channel: string, { view, viewId, told }: Followed, whole: boolean): Show {
+    const { timeline, renditions } = view;
+    const { broadcastId, grid, firstNumber, runs, gaps, titles, progress, ended } = timeline;
+    const status = this.#edge.status(channel);
+    const stamps = stampsOf(view);
+    // A channel whose last show is still listed may be in its next one already, which nobody sees yet.
+    const isOn = status.broadcastId === broadcastId && !ended;
+    return {
+      channel,
+      viewId,
+      ...(whole && { view: { broadcastId, renditions: [...renditions], grid, firstNumber } }),
+      ...((whole || stamps.runs !== told.runs) && { runs: [...runs] }),
+      ...((whole || stamps.gaps !== told.gaps) && { gaps: [...gaps] }),
+      ...((whole || stamps.titles !== told.titles) && { titles: [...titles] }),
+      progress: { ...progress },
+      ended,
+      held: view.held(),
+      state: isOn ? status.state : 'offline',
+      ...(isOn && status.title !== undefined && { title: status.title }),
+      ...(isOn && status.startWallMs !== undefined && { startWallMs: status.startWallMs }),
+    };
+  }
+
+  #beat(): void {
+    this.#tell({ beat: this.#sequence });
+  }
+
+  #tell(line: Line): void {
+    if (this.#apps.size === 0) return;
+    const text = `${JSON.stringify(line)}\n`;
+    for (const app of this.#apps) {
+      if (app.writableLength > MAX_UNSENT_BYTES) {
+        this.#log.warn({ unsentBytes: app.writableLength }, 'an app reads too slowly what is on air; it is disconnected');
+        this.#apps.delete(app);
+        app.destroy();
+      } else app.write(text);
+    }
+  }
+}
+
+function stampsOf({ timeline: { runs, gaps, titles } }: LiveView): Followed['told'] {
+  return { runs: `${runs.length} ${runs.at(-1)?.id}`, gaps: gaps.size, titles: `${titles.length} ${titles.at(-1)?.id}` };
+}

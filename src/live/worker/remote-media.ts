@@ -1,0 +1,135 @@
+import type { IncomingMessage } from 'node:http';
+import type { Clock } from '../../runtime/clock.js';
+import { each } from '../../runtime/each.js';
+import { VezaError } from '../../runtime/errors.js';
+import type { LiveMedia } from '../edge.js';
+import type { WorkerClient } from './client.js';
+import { COMPLETE_HEADER, FRAMES_HEADER, FrameReader } from './protocol.js';
+
+type Follower = (chunk: Uint8Array | undefined, aborted: boolean) => void;
+
+/** A worker that says nothing for so long in the midst of a segment is taken for gone; a part comes at least every second. */
+const SILENCE_MS = 8000;
+/** A segment of the longest kind has 400 KB. */
+const MAX_SEGMENT_BYTES = 16 * 1024 * 1024;
+
+/** A segment (or init segment) of a worker: asked for once, whoever wants it, and read on while it is made. */
+export class RemoteMedia implements LiveMedia {
+  readonly contentType: string;
+  readonly chunks: Uint8Array[] = [];
+  complete = false;
+  /** The worker does not have it in memory; the store may. */
+  isAbsent = false;
+  #loading: Promise<void> | undefined;
+  /** It cannot be had, or will never be finished: the next who asks begins anew. */
+  hasFailed = false;
+  readonly #clock: Clock;
+  readonly #followers = new Set<Follower>();
+  #answer: IncomingMessage | undefined;
+  /** Who waits for so many chunks. */
+  #waiting: { count: number; resolve: () => void; reject: (error: Error) => void }[] = [];
+  #sizeBytes = 0;
+  #closed = false;
+
+  constructor(client: WorkerClient, clock: Clock, path: string, contentType: string) {
+    this.#clock = clock;
+    this.contentType = contentType;
+    this.#loading = this.#load(client, path);
+    // Whoever waits for it learns of it; there may be nobody.
+    this.#loading.catch(() => undefined);
+  }
+
+  get loading(): Promise<void> | undefined {
+    return this.#loading;
+  }
+
+  follow(onChunk: Follower): () => void {
+    if (!this.complete) this.#followers.add(onChunk);
+    return () => this.#followers.delete(onChunk);
+  }
+
+  /** Resolves when there are so many chunks (or it is complete, or absent); rejects with `unavailable` when they will not come. */
+  async has(count: number): Promise<void> {
+    await this.#loading;
+    if (this.chunks.length >= count || this.complete || this.isAbsent) return;
+    if (this.hasFailed) throw lost();
+    await new Promise<void>((resolve, reject) => this.#waiting.push({ count, resolve, reject }));
+  }
+
+  /** Nobody is to wait for it any more. */
+  close(): void {
+    this.#closed = true;
+    this.#answer?.destroy();
+    if (!this.complete) this.#fail();
+  }
+
+  async #load(client: WorkerClient, path: string): Promise<void> {
+    try {
+      const answer = await client.get(path);
+      if (!answer) {
+        this.isAbsent = true;
+        return;
+      }
+      this.#answer = answer;
+      if (this.#closed) answer.destroy();
+      const known = Number(answer.headers[FRAMES_HEADER]);
+      const isComplete = answer.headers[COMPLETE_HEADER] === '1';
+      this.#read(answer);
+      // Of a complete one, to its end frame.
+      const count = isComplete ? Number.POSITIVE_INFINITY : known;
+      if (count > 0) await this.#reached(count);
+    } catch (error) {
+      this.hasFailed = true;
+      throw error instanceof VezaError ? error : lost();
+    } finally {
+      this.#loading = undefined;
+    }
+  }
+
+  #reached(count: number): Promise<void> {
+    return new Promise((resolve, reject) => this.#waiting.push({ count, resolve, reject }));
+  }
+
+  #read(answer: IncomingMessage): void {
+    const frames = new FrameReader((frame) => this.#take(frame));
+    let cancel = this.#clock.after(SILENCE_MS, () => answer.destroy());
+    answer.on('data', (bytes: Buffer) => {
+      cancel();
+      cancel = this.#clock.after(SILENCE_MS, () => answer.destroy());
+      this.#sizeBytes += bytes.length;
+      try {
+        if (this.#sizeBytes > MAX_SEGMENT_BYTES) throw new Error('too long');
+        frames.push(bytes);
+      } catch {
+        answer.destroy();
+      }
+    });
+    answer.on('error', () => undefined);
+    answer.once('close', () => {
+      cancel();
+      if (!this.complete) this.#fail();
+    });
+  }
+
+  #take(frame: Buffer | undefined): void {
+    if (this.complete || this.hasFailed) return;
+    if (frame) this.chunks.push(frame);
+    else this.complete = true;
+    const waiting = this.#waiting;
+    this.#waiting = waiting.filter(({ count }) => !this.complete && this.chunks.length < count);
+    for (const waiter of waiting) if (!this.#waiting.includes(waiter)) waiter.resolve();
+    each([...this.#followers], (follower) => follower(frame, false));
+    if (this.complete) this.#followers.clear();
+  }
+
+  #fail(): void {
+    if (this.hasFailed) return;
+    this.hasFailed = true;
+    for (const { reject } of this.#waiting.splice(0)) reject(lost());
+    const followers = [...this.#followers];
+    this.#followers.clear();
+    each(followers, (follower) => follower(undefined, true));
+  }
+}
+
+const lost = () => new VezaError('unavailable', 'the worker broke off what it was sending');
