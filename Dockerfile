@@ -1,6 +1,6 @@
 # The whole service in one image: docker build -t veza .
 
-FROM node:20-bookworm-slim AS build
+FROM node:24-bookworm-slim AS build
 WORKDIR /app
 # Apart from the sources, so that a change of code installs nothing again. No scripts: `prepare` would build what is not here yet.
 COPY package.json package-lock.json ./
@@ -9,7 +9,7 @@ RUN npm ci --ignore-scripts
 COPY . .
 RUN npm run build
 
-FROM node:20-bookworm-slim
+FROM node:24-bookworm-slim
 WORKDIR /app
 COPY package.json package-lock.json ./
 # ffmpeg is among the optional packages of @ffmpeg-installer, one a platform: optional ones are not left out.

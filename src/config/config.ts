@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { OutboundPolicy } from '../backing/outbound-address.js';
 import { type Codec, FRAME_SAMPLES, SAMPLE_RATE_HZ } from '../media/ladder.js';
+import { PACKAGE_VERSION } from './version.js';
 
 /**
  * The configuration: the only reader of the environment. One table says what there is; the parser, the type of `Config`
@@ -183,7 +184,7 @@ const VARIABLES = {
     '`production` refuses to start without `ENCRYPTION_KEY` and `DATABASE_URL`.',
   ),
   serviceName: set('SERVICE_NAME', 'core', text(64), 'veza', 'Names this process in logs and metrics.'),
-  version: set('VERSION', 'core', text(64), '0.1.0', 'The version in logs and metrics.'),
+  version: unset('VERSION', 'core', text(64), 'The version in logs and metrics. Unset: the one in `package.json`.'),
   logLevel: set(
     'LOG_LEVEL',
     'core',
@@ -597,8 +598,9 @@ const VARIABLES = {
 type Values = { [K in keyof typeof VARIABLES]: (typeof VARIABLES)[K] extends Variable<infer T> ? T : never };
 
 /** Typed, checked, frozen. Names carry their unit. */
-export type Config = Readonly<Omit<Values, 'publicUrl'>> & {
+export type Config = Readonly<Omit<Values, 'publicUrl' | 'version'>> & {
   readonly publicUrl: string;
+  readonly version: string;
   /** Lines for the log: variables that look like a misspelt one of ours. */
   readonly warnings: readonly string[];
 };
@@ -627,8 +629,8 @@ export function loadConfig(
   }
   if (problems.length === 0) problems.push(...contradictions(values as Values));
   if (problems.length > 0) throw new ConfigError(problems);
-  const { publicUrl, ...rest } = values as Values;
-  return Object.freeze({ ...rest, publicUrl: publicUrl ?? `http://localhost:${rest.port}`, warnings: Object.freeze(misspelt(env)) });
+  const { publicUrl = `http://localhost:${(values as Values).port}`, version = PACKAGE_VERSION, ...rest } = values as Values;
+  return Object.freeze({ ...rest, publicUrl, version, warnings: Object.freeze(misspelt(env)) });
 }
 
 /** What a program needs to be found and loaded. */
