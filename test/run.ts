@@ -9,9 +9,7 @@
  * not end by itself (a leaked handle) and when it leaves a process behind.
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const WHOLE_FOLDERS = ['e2e', 'fault'];
@@ -23,20 +21,6 @@ const UNIT_FOLDERS = readdirSync('test', { withFileTypes: true })
   .map((entry) => entry.name);
 const UNIT_TIMEOUT_MS = 300_000;
 const WHOLE_TIMEOUT_MS = 420_000;
-const BREACHES: readonly (readonly [room: string, imports: string])[] = [
-  ['runtime', '../media/ladder.js'],
-  ['media', '../live/edge.js'],
-  ['media', 'node:fs'],
-  ['backing', '../live/edge.js'],
-  ['ingest', '../live/edge.js'],
-  ['live', '../ingest/source.js'],
-  ['library', '../live/edge.js'],
-  ['access', '../app/app.js'],
-  ['chat', '../live/edge.js'],
-  ['chat-client', '../runtime/clock.js'],
-  ['chat-client', 'node:crypto'],
-  ['app', '../main.js'],
-];
 
 interface Count {
   passed: number;
@@ -65,25 +49,6 @@ function check(name: string, command: string, args: readonly string[]): boolean 
   total[good ? 'passed' : 'failed']++;
   report(good, name, since);
   return good;
-}
-
-/** Each deliberate breach of the import rules must be reported, or the guard guards nothing. They lie in a tree of their own. */
-function checkImportRules(): void {
-  const since = performance.now();
-  const tree = mkdtempSync(join(tmpdir(), 'veza-breach-'));
-  copyFileSync('biome.json', join(tree, 'biome.json'));
-  BREACHES.forEach(([room, imports], index) => {
-    mkdirSync(join(tree, 'src', room), { recursive: true });
-    writeFileSync(join(tree, 'src', room, `breach-${index}.ts`), `import { thing } from '${imports}';\n\nexport const breach = thing;\n`);
-  });
-  const args = ['lint', '--vcs-enabled=false', '--reporter=github', '--max-diagnostics=none'];
-  const { stdout } = spawnSync(resolve('node_modules/.bin/biome'), args, { encoding: 'utf8', cwd: tree });
-  rmSync(tree, { recursive: true });
-  BREACHES.forEach(([room, imports], index) => {
-    const good = stdout.split('\n').some((line) => line.includes(`breach-${index}.ts`) && line.includes('noRestrictedImports'));
-    total[good ? 'passed' : 'failed']++;
-    report(good, `src/${room} that imports ${imports} is reported`, since);
-  });
 }
 
 function testFiles(folders: readonly string[]): string[] {
@@ -188,10 +153,9 @@ async function runFiles(heading: string, files: string[], atOnce: number, option
 
 async function runAll(): Promise<void> {
   if (patterns.length === 0) {
-    console.log('\n── types, lint, format, import rules');
+    console.log('\n── types, lint, format');
     check('npm run typecheck', 'npm', ['run', '-s', 'typecheck']);
     check('biome check', 'npx', ['biome', 'check', '--error-on-warnings', '.']);
-    checkImportRules();
   }
   await runFiles('units', testFiles(UNIT_FOLDERS), 2, { timeoutMs: UNIT_TIMEOUT_MS, retry: again });
   // These run what was built; without it they would all fail for the same reason.

@@ -2,12 +2,12 @@ import './style.css';
 import './pages.css';
 import './chat/chat.css';
 import { accountMenu } from './account/menu';
+import { guarded } from './guarded';
 import { mountList } from './player/channel-list';
 import { mountChannel } from './player/channel-page';
 import { memberAccess } from './player/member-access';
 import { ApiError, type Channel, getChannel, listChannels, repeat } from './ui/api';
 import { h } from './ui/dom';
-import { guarded } from './ui/guarded';
 import { currentUser } from './ui/session';
 
 /** Answers that asking again does not change. */

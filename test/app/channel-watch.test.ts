@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ChannelWatch, type OnAirNews } from '../../player-demo/src/player/channel-watch.js';
+import { ChannelWatch, type OnAirNews } from '../../player-demo/src/chat/channel-watch.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 
 const MINUTE_MS = 60_000;

@@ -1,11 +1,11 @@
+import { besideChat } from '../chat/beside-chat';
 import { type Channel, repeat } from '../ui/api';
-import { besideChat } from '../ui/beside-chat';
 import { h, setText } from '../ui/dom';
 import { actionButton, choice, confirmed, copyRow, dateText, field, form, section, show } from '../ui/forms';
+import { callFresh } from '../ui/fresh-sign-in';
 import { call, callAll, currentUser } from '../ui/session';
 import { type Member, membersPart } from './channel-members';
 import { type Visibility, visibilityChoice } from './channel-visibility';
-import { callFresh } from './fresh-sign-in';
 
 export interface Managed extends Channel {
   readonly visibility: Visibility;

@@ -1,7 +1,7 @@
 import { h } from '../ui/dom';
 import { actionButton, choice, confirmed, field, form, problemOf, section, tell } from '../ui/forms';
+import { callFresh } from '../ui/fresh-sign-in';
 import { call, callAll } from '../ui/session';
-import { callFresh } from './fresh-sign-in';
 
 type ChannelRole = 'owner' | 'host' | 'moderator';
 

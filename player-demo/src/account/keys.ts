@@ -1,8 +1,8 @@
-import { SCOPES, type Scope } from '../../../src/access/roles';
+import type { Scope } from '../../../src/access/roles';
 import { h } from '../ui/dom';
 import { actionButton, choice, confirmed, copyRow, dateText, field, form, section } from '../ui/forms';
+import { callFresh } from '../ui/fresh-sign-in';
 import { call } from '../ui/session';
-import { callFresh } from './fresh-sign-in';
 
 interface ApiKey {
   readonly id: string;
@@ -20,6 +20,17 @@ const LIVES: readonly (readonly [string, string])[] = [
   ['365', 'A year'],
   ['', 'It does not expire'],
 ];
+
+/** What a key may do with each scope, for the person who makes the key. */
+const SCOPE_TEXTS: Readonly<Record<Scope, string>> = {
+  'channels:read': 'See your private channels, their members and recordings',
+  'channels:write': 'Make, change and delete channels, members, recordings and stream keys',
+  broadcast: 'End a show and set what is playing',
+  links: 'Make playback links for private channels and recordings',
+  webhooks: 'Manage webhooks',
+  moderate: 'Moderate chat',
+  admin: 'Manage accounts, the audit log and the keys of the service',
+};
 
 /** Keys for programs: listed, made (and shown once), deleted. */
 export function apiKeysPart(keys: readonly ApiKey[]): HTMLElement {
@@ -63,7 +74,7 @@ export function apiKeysPart(keys: readonly ApiKey[]): HTMLElement {
   const made = h('div', { class: 'made', role: 'status', 'aria-live': 'polite' });
   const name = field({ name: 'name', label: 'What is it for?', maxlength: 100, spellcheck: true });
   const life = choice({ name: 'life', label: 'How long is it good?', value: '90', choices: LIVES });
-  const boxes = Object.entries(SCOPES).map(([scope, text]) => ({
+  const boxes = Object.entries(SCOPE_TEXTS).map(([scope, text]) => ({
     scope,
     input: h('input', { type: 'checkbox', name: 'scope', value: scope }),
     text,

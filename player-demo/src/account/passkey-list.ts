@@ -1,8 +1,8 @@
 import { h } from '../ui/dom';
 import { actionButton, confirmed, dateText, field, form, section } from '../ui/forms';
+import { callFresh } from '../ui/fresh-sign-in';
 import { call } from '../ui/session';
 import { clientText } from '../ui/texts';
-import { callFresh } from './fresh-sign-in';
 import { createPasskey, type Passkey, passkeysWork } from './passkeys';
 
 /** Passkeys: listed, made, deleted. */

@@ -1,5 +1,5 @@
+import { callFresh } from '../ui/fresh-sign-in';
 import { begin, callOpenly, Problem, type User } from '../ui/session';
-import { callFresh } from './fresh-sign-in';
 
 export interface Passkey {
   readonly id: string;

@@ -1,8 +1,8 @@
 import { h } from '../ui/dom';
 import { actionButton, codeField, copyButton, copyRow, copyText, download, field, form, section } from '../ui/forms';
+import { callFresh } from '../ui/fresh-sign-in';
 import { qrCode } from '../ui/qr';
 import { call, type Me, take } from '../ui/session';
-import { callFresh } from './fresh-sign-in';
 
 /** An authenticator app: set up, on, or being set up. Changes in place. */
 export function secondFactorPart(me: Me): HTMLElement {

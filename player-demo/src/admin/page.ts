@@ -1,4 +1,3 @@
-import { callFresh } from '../account/fresh-sign-in';
 import { h, setText } from '../ui/dom';
 import {
   actionButton,
@@ -16,6 +15,7 @@ import {
   show,
   tell,
 } from '../ui/forms';
+import { callFresh } from '../ui/fresh-sign-in';
 import { call, currentUser, type User } from '../ui/session';
 import { mountAudit } from './audit';
 

@@ -1,8 +1,8 @@
 import { ChatClient, ChatProblem, type ChatRoom, type Item } from '../../../src/chat-client/index';
-import type { OnAirNews } from '../player/channel-watch';
 import { h, icon, setText } from '../ui/dom';
 import { accessToken, currentUser, onSession } from '../ui/session';
 import { chatUrl } from './address';
+import type { OnAirNews } from './channel-watch';
 import { Composer } from './composer';
 import { MessageList } from './list';
 import { MESSAGE_KEYS, type MenuHost, openMenu, perform } from './menu';

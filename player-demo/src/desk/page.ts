@@ -1,6 +1,6 @@
 import './desk.css';
+import { besideChat } from '../chat/beside-chat';
 import { watchWaiting } from '../chat/waiting';
-import { besideChat } from '../ui/beside-chat';
 import { h, setText } from '../ui/dom';
 import { pageHead, problemOf, show } from '../ui/forms';
 import { call } from '../ui/session';

@@ -1,8 +1,8 @@
+import { ChannelWatch } from '../chat/channel-watch';
 import { ApiError, type Channel, getChannel, measureClockOffset, repeat } from '../ui/api';
 import { clockText, h, icon, setText } from '../ui/dom';
 import { earlier, elsewhere } from '../ui/elsewhere';
 import { bindKeys } from '../ui/keys';
-import { ChannelWatch } from './channel-watch';
 import type { MemberAccess, SignedAddress } from './member-access';
 import { createRibbon } from './meter';
 import { Player, type PlayerState, type Quality } from './player';

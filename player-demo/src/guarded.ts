@@ -1,6 +1,6 @@
-import { h } from './dom';
-import { actionButton, pageHead, problemOf, show } from './forms';
-import { call, currentUser, onSession, type Problem, signOut } from './session';
+import { h } from './ui/dom';
+import { actionButton, pageHead, problemOf, show } from './ui/forms';
+import { call, currentUser, onSession, type Problem, signOut } from './ui/session';
 
 const FIRST_WAIT_MS = 2_000;
 const LONGEST_WAIT_MS = 10_000;
@@ -13,7 +13,7 @@ export async function guarded(main: HTMLElement, mount: () => Promise<void>): Pr
   const isAccount = location.pathname.startsWith('/account');
   const whose = currentUser()?.email;
   const signIn = async () => {
-    if (isAccount) (await import('../account/page')).mountSignIn(main);
+    if (isAccount) (await import('./account/page')).mountSignIn(main);
     else location.replace(`/account?to=${encodeURIComponent(location.pathname)}`);
   };
   // Signed in or out, here or in another tab, or there as somebody else.

@@ -1,6 +1,6 @@
-import { h } from '../ui/dom';
-import { field, form, open } from '../ui/forms';
-import { call, Problem } from '../ui/session';
+import { h } from './dom';
+import { field, form, open } from './forms';
+import { call, Problem } from './session';
 
 /**
  * `call` for what outlives a session (keys, links, roles, accounts, a second factor): where the sign-in was some time ago, the password is asked for

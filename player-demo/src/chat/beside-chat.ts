@@ -1,8 +1,8 @@
-import { h } from './dom';
+import { h } from '../ui/dom';
 
 /** Puts the room's chat beside what `main` shows, for as long as the page is open. */
 export function besideChat(main: HTMLElement, slug: string): void {
   const place = h('div', { class: 'chat-place' });
   main.replaceChildren(h('div', { class: 'with-chat' }, ...main.children, place));
-  void import('../chat/panel').then(({ mountChat }) => mountChat(place, slug));
+  void import('./panel').then(({ mountChat }) => mountChat(place, slug));
 }

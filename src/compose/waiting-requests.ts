@@ -1,0 +1,44 @@
+import type { RequestListener } from 'node:http';
+import { sendRefusal } from '../runtime/http-problem.js';
+
+/**
+ * Requests that arrive before the service is ready wait here, at most `maxWaiting` of them; requests of clients that have
+ * gone are forgotten. Above the maximum, and for health checks, the answer is 503.
+ */
+export class WaitingRequests {
+  readonly #maxWaiting: number;
+  #handler: RequestListener | undefined;
+  readonly #waiting = new Map<
+    Parameters<RequestListener>[1],
+    { readonly req: Parameters<RequestListener>[0]; readonly open: () => void }
+  >();
+
+  constructor(maxWaiting: number) {
+    this.#maxWaiting = maxWaiting;
+  }
+
+  /** Resolves with the handler's answer, so that what it throws is answered for a request that has waited as for any other. */
+  readonly handle = (...[req, res]: Parameters<RequestListener>): Promise<unknown> | unknown => {
+    if (this.#handler) return this.#handler(req, res);
+    if (req.url?.startsWith('/health/') || this.#waiting.size >= this.#maxWaiting)
+      return sendRefusal(res, { code: 'unavailable', detail: 'the service is starting' });
+    return new Promise<void>((open) => {
+      this.#waiting.set(res, { req, open });
+      res.once('close', () => this.#waiting.delete(res));
+    }).then(() => res.destroyed || this.#handler?.(req, res));
+  };
+
+  /** Hands every waiting request, and every later one, to `handler`. */
+  answerWith(handler: RequestListener): void {
+    this.#handler = handler;
+    const waiting = [...this.#waiting.values()];
+    this.#waiting.clear();
+    for (const request of waiting) request.open();
+  }
+
+  /** Ends the connections of all waiting requests: the service cannot start. */
+  dropAll(): void {
+    for (const { req } of this.#waiting.values()) req.destroy();
+    this.#waiting.clear();
+  }
+}
