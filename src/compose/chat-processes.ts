@@ -6,7 +6,7 @@ import { aheadOf, type ChatPort, Processes } from '../chat/processes/processes.j
 import { SharedPort } from '../chat/processes/shared-port.js';
 import type { NewsChanges } from '../chat/rooms/on-air.js';
 import { Presence } from '../chat/rooms/presence.js';
-import { childEnvironment } from '../config/config.js';
+import { childEnvironment } from '../config/child-environment.js';
 import type { UpgradeHandler } from '../runtime/http-guard.js';
 import type { Component } from '../runtime/lifecycle.js';
 import type { ComposeChatOptions } from './chat.js';

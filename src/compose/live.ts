@@ -8,7 +8,8 @@ import { type HttpListener, listenHttp, useCertificate } from '../app/http/liste
 import { Ffmpeg } from '../backing/ffmpeg.js';
 import type { ObjectStore } from '../backing/object-store/object-store.js';
 import { FileRegistry } from '../backing/registry/files.js';
-import { type Config, childEnvironment } from '../config/config.js';
+import { childEnvironment } from '../config/child-environment.js';
+import type { Config } from '../config/config.js';
 import { IngestHttpServer } from '../ingest/http.js';
 import { RtmpServer } from '../ingest/rtmp/server.js';
 import type { Broadcasts } from '../library/broadcasts.js';

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { configurationReference } from '../../src/config/config.js';
+import { configurationReference } from '../../src/config/reference.js';
 import { startApp, type TestApp } from '../support/app.js';
 
 let app: TestApp;

@@ -1,0 +1,30 @@
+import { oneOf, someOf, text } from '../kinds.js';
+import { set, unset } from './variable.js';
+
+/** What this process is. */
+export const CORE_VARIABLES = {
+  environment: set(
+    'ENVIRONMENT',
+    'core',
+    oneOf('development', 'test', 'production'),
+    'development',
+    '`production` refuses to start without `ENCRYPTION_KEY` and `DATABASE_URL`.',
+  ),
+  serviceName: set('SERVICE_NAME', 'core', text(64), 'veza', 'Names this process in logs and metrics.'),
+  version: unset('VERSION', 'core', text(64), 'The version in logs and metrics. Unset: the one in `package.json`.'),
+  logLevel: set(
+    'LOG_LEVEL',
+    'core',
+    oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
+    'info',
+    'The least important line that is written.',
+  ),
+  dataDir: set(
+    'DATA_DIR',
+    'core',
+    text(),
+    './data',
+    'Where everything is kept that no other system keeps: the embedded database, segments, the admin token. Two services must not share it.',
+  ),
+  roles: set('ROLES', 'core', someOf('app', 'chat', 'ingest', 'transcode'), 'app,chat,ingest,transcode', 'What this process does.'),
+} as const;

@@ -1,0 +1,106 @@
+import { hops, hostNames, integer, oneOf, port, text, webAddress } from '../kinds.js';
+import { set, unset } from './variable.js';
+
+/** Ports, TLS, proxies, and how processes find each other. */
+export const NETWORK_VARIABLES = {
+  host: set('HOST', 'network', text(255), '0.0.0.0', 'The address that every port listens on.'),
+  port: set('PORT', 'network', port, '8080', 'Pages, API and playback. 0, here and below: any free port.'),
+  wsPort: set('WS_PORT', 'network', port, '8081', 'Chat. Equal to `PORT`: the same listener.'),
+  wssPort: unset(
+    'WSS_PORT',
+    'network',
+    port,
+    'The same as `WS_PORT` over TLS; needs `TLS_CERT_FILE` and `TLS_KEY_FILE`. Equal to `HTTPS_PORT`: the same listener, which is also the default where one process has the chat. More chat processes want a port of its own; unset there: off.',
+  ),
+  ingestPort: set('INGEST_PORT', 'network', port, '8000', 'Icecast and HTTP broadcasters.'),
+  rtmpPort: set('RTMP_PORT', 'network', port, '1935', 'RTMP broadcasters.'),
+  rtmpsPort: unset('RTMPS_PORT', 'network', port, 'RTMP over TLS; needs `TLS_CERT_FILE` and `TLS_KEY_FILE`. Unset: off.'),
+  grpcPort: set('GRPC_PORT', 'network', port, '50051', 'The control API for other back ends.', { planned: true }),
+  prometheusPort: set(
+    'PROMETHEUS_PORT',
+    'network',
+    port,
+    '9090',
+    '`/metrics` and `/debug/pprof`. For operators: keep it away from the public.',
+  ),
+  metricsHost: set(
+    'METRICS_HOST',
+    'network',
+    text(255),
+    '127.0.0.1',
+    'The address that `PROMETHEUS_PORT` listens on. It asks nobody who they are: another address only in a private network, or with `METRICS_TLS`.',
+  ),
+  httpsPort: unset(
+    'HTTPS_PORT',
+    'network',
+    port,
+    'The same as `PORT` over TLS, with HTTP/2; needs `TLS_CERT_FILE` and `TLS_KEY_FILE`. Unset: off.',
+  ),
+  tlsCertFile: unset(
+    'TLS_CERT_FILE',
+    'network',
+    text(),
+    'The certificate chain for `HTTPS_PORT` and `RTMPS_PORT`, PEM. Read again when it changes.',
+  ),
+  tlsKeyFile: unset('TLS_KEY_FILE', 'network', text(), 'Its private key, PEM.'),
+  tlsMinVersion: set(
+    'TLS_MIN_VERSION',
+    'network',
+    oneOf('1.2', '1.3'),
+    '1.3',
+    'The oldest TLS that `HTTPS_PORT` speaks. `RTMPS_PORT` takes 1.2, since broadcasters’ programs are older.',
+  ),
+  maxHttpConnections: set(
+    'MAX_HTTP_CONNECTIONS',
+    'network',
+    integer(1, 10_000_000),
+    '50000',
+    'Open connections of `PORT` and `HTTPS_PORT` together; more are closed at once. A listener who waits for a part has one, also behind a proxy.',
+  ),
+  maxHttpConnectionsPerAddress: set(
+    'MAX_HTTP_CONNECTIONS_PER_ADDRESS',
+    'network',
+    integer(1, 10_000_000),
+    '12000',
+    'The same of one address (IPv6: of one /64). High enough for a proxy with 10,000 listeners behind it; not used with `TRUST_PROXY`, where the proxy is to limit.',
+  ),
+  workerPort: set(
+    'WORKER_PORT',
+    'network',
+    port,
+    '8090',
+    'Where a process that takes broadcasts and does not serve them (`ROLES` with `ingest` and without `app`) answers the one that does. With the `INTERNAL_…` files: mutual TLS 1.3.',
+  ),
+  workerHost: unset(
+    'WORKER_HOST',
+    'network',
+    text(255),
+    'The address that `WORKER_PORT` listens on. Unset: that of `HOST` with the `INTERNAL_…` files, and 127.0.0.1 without, which then is all that is allowed.',
+  ),
+  workerClientNames: unset(
+    'WORKER_CLIENT_NAMES',
+    'network',
+    hostNames,
+    'Of whose certificates `WORKER_PORT` takes one: a name in it is one of these. Unset: every certificate that `INTERNAL_CA_FILE` has signed.',
+  ),
+  workerUrl: unset(
+    'WORKER_URL',
+    'network',
+    webAddress,
+    'Where a process that serves and takes no broadcasts (`ROLES` with `app` and without `ingest`) finds the worker’s `WORKER_PORT`. `https` with the `INTERNAL_…` files; `http` only on the same machine.',
+  ),
+  publicUrl: unset('PUBLIC_URL', 'network', webAddress, 'Where listeners reach this service. Unset: `http://localhost:{PORT}`.'),
+  cdnBaseUrl: unset(
+    'CDN_BASE_URL',
+    'network',
+    webAddress,
+    'Where media is fetched from when a CDN stands before it. Unset: from `PUBLIC_URL`.',
+  ),
+  trustProxyHops: set(
+    'TRUST_PROXY',
+    'network',
+    hops,
+    'false',
+    'How many reverse proxies of yours stand before this service: that many entries of `X-Forwarded-For` are believed.',
+  ),
+} as const;
