@@ -1,6 +1,6 @@
 import { type Environment, environmentOf, randomKey } from './environment.js';
 import { type ChatUser, type Frame, isRecord, textOf } from './frames.js';
-import { Link, type LinkState, type TokenSource } from './link.js';
+import { type LinkState, SessionLink, type TokenSource } from './link.js';
 import { ChatRoom, type RoomOptions } from './room.js';
 
 export interface ChatClientOptions extends Partial<Environment>, RoomOptions {
@@ -27,7 +27,7 @@ export const MOST_ROOMS = 20;
 export class ChatClient {
   readonly #environment: Environment;
   readonly #options: RoomOptions;
-  readonly #link: Link;
+  readonly #link: SessionLink;
   readonly #rooms = new Map<string, ChatRoom>();
   readonly #listeners = new Set<(event: ClientEvent) => void>();
   #userId: string | undefined;
@@ -36,7 +36,7 @@ export class ChatClient {
   constructor(options: ChatClientOptions) {
     this.#environment = environmentOf(options);
     this.#options = options;
-    this.#link = new Link(
+    this.#link = new SessionLink(
       { ...this.#environment, url: options.url, token: options.token, client: options.client },
       {
         onState: (state) => {

@@ -52,7 +52,7 @@ export interface LinkEvents {
   onFrame(frame: Frame): void;
 }
 
-interface Waiting {
+interface PendingRequest {
   readonly answer: (frame: Frame) => void;
   readonly failed: (problem: ChatProblem) => void;
   readonly cancel: () => void;
@@ -82,7 +82,7 @@ const CLOSED = { restart: 1012, overloaded: 1013, token: 4001, banned: 4003 } as
 const OUR_FAULT = new Set([1002, 1007, 1009, 4009]);
 
 /** One session after another with the server: hello, renewal of the token, requests and their answers, and coming back. */
-export class Link {
+export class SessionLink {
   readonly #options: LinkOptions;
   readonly #elapsed: Elapsed;
   readonly #events: LinkEvents;
@@ -102,7 +102,7 @@ export class Link {
   #timer: (() => void) | undefined;
   #watch: (() => void) | undefined;
   #renewal: (() => void) | undefined;
-  readonly #waiting = new Map<string, Waiting>();
+  readonly #waiting = new Map<string, PendingRequest>();
   user: ChatUser | undefined;
   limits: Limits = DEFAULT_LIMITS;
 
@@ -407,7 +407,7 @@ export class Link {
     for (const id of [...this.#waiting.keys()]) this.#settle(id)?.failed(new ChatProblem('disconnected', 'The connection was lost.'));
   }
 
-  #settle(id: string): Waiting | undefined {
+  #settle(id: string): PendingRequest | undefined {
     const waiting = this.#waiting.get(id);
     this.#waiting.delete(id);
     waiting?.cancel();

@@ -4,8 +4,8 @@ import { SECOND_FACTORS } from '../access/tokens/access-tokens.js';
 import type { EndedSessions } from '../access/tokens/ended-sessions.js';
 import type { Identity } from '../access/tokens/identity.js';
 import type { Database } from '../backing/database/database.js';
-import type { ChannelAccess, Doors, Person, Standing } from '../chat/gateway/doors.js';
-import type { ChatRole } from '../chat/rooms/room.js';
+import type { ChannelAccess, ChannelStanding, ChatAuthorization, ChatIdentity } from '../chat/gateway/doors.js';
+import type { RoomRole } from '../chat/rooms/room.js';
 import { Batched } from '../runtime/batched.js';
 import type { Clock } from '../runtime/clock.js';
 
@@ -17,9 +17,9 @@ export interface ChatAccess {
   readonly playbackLinks: PlaybackLinks;
 }
 
-const RANK: Readonly<Record<ChatRole, number>> = { viewer: 0, moderator: 1, host: 2, owner: 3, admin: 4 };
+const RANK: Readonly<Record<RoomRole, number>> = { viewer: 0, moderator: 1, host: 2, owner: 3, admin: 4 };
 
-export function personOf(principal: Principal): Person {
+export function personOf(principal: Principal): ChatIdentity {
   return {
     // A ban is of the account, whatever it shows.
     id: principal.accountId ?? principal.id,
@@ -33,14 +33,14 @@ export function personOf(principal: Principal): Person {
   };
 }
 
-const proofOf = (person: Person | undefined) => (person?.proof as Principal | undefined) ?? ANONYMOUS;
+const proofOf = (person: ChatIdentity | undefined) => (person?.proof as Principal | undefined) ?? ANONYMOUS;
 
 /** What somebody is in a channel in which he has that role. */
-export function standingOf(principal: Principal, channelRole: ChannelRole | undefined): Standing {
+export function standingOf(principal: Principal, channelRole: ChannelRole | undefined): ChannelStanding {
   const verdict = judge(principal, 'channel.moderate', channelRole);
   if (verdict !== 'yes') return { role: 'viewer', moderates: verdict };
   const isProven = principal.secondFactor || principal.kind === 'admin-token';
-  const ofService: ChatRole = !isProven
+  const ofService: RoomRole = !isProven
     ? 'viewer'
     : principal.role === 'admin'
       ? 'admin'
@@ -64,7 +64,7 @@ interface ChannelRow {
   roles: Record<string, ChannelRole> | null;
 }
 
-export function chatDoors({ database, identity, ended, playbackLinks }: ChatAccess, clock: Clock): Doors {
+export function chatDoors({ database, identity, ended, playbackLinks }: ChatAccess, clock: Clock): ChatAuthorization {
   const channels = new Batched<ChannelRow>(clock, async (ids) => {
     const { rows } = await database.query<ChannelRow>(
       `select id, slug, visibility, owner_id,
@@ -80,7 +80,7 @@ export function chatDoors({ database, identity, ended, playbackLinks }: ChatAcce
     isEnded: ({ sessionId }) => sessionId !== undefined && ended.has(sessionId),
 
     async ended(people) {
-      const found = new Map<Person, 'banned' | 'ended'>();
+      const found = new Map<ChatIdentity, 'banned' | 'ended'>();
       const accountIds = [...new Set(people.flatMap((person) => proofOf(person).accountId ?? []))];
       const keyIds = [...new Set(people.flatMap(({ keyId }) => keyId ?? []))];
       if (accountIds.length === 0) return found;
@@ -104,7 +104,7 @@ export function chatDoors({ database, identity, ended, playbackLinks }: ChatAcce
       const good = new Map(keys.map((key) => [key.id, key]));
       const provenSessions = new Set(proven.map(({ id }) => id));
       /** What it showed to moderate is still there. */
-      const isProven = ({ keyId, sessionId, ...person }: Person) =>
+      const isProven = ({ keyId, sessionId, ...person }: ChatIdentity) =>
         !(person.proof as Principal).secondFactor ||
         (keyId === undefined ? sessionId === undefined || provenSessions.has(sessionId) : good.get(keyId)?.second_factor === true);
       for (const person of people) {

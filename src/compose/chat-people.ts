@@ -1,11 +1,11 @@
 import type { ChannelRole, Role } from '../access/roles.js';
 import type { Database } from '../backing/database/database.js';
-import type { People } from '../chat/moderation/acts.js';
+import type { AccountDirectory } from '../chat/moderation/acts.js';
 
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** What people are in a room who are not here to show it: an administrator is one though he has not signed in with a second factor. */
-export function chatPeople(database: Database): People {
+export function chatPeople(database: Database): AccountDirectory {
   return {
     async find(userId, channelId) {
       if (userId === 'admin-token') return { name: 'admin token', role: 'admin' };

@@ -2,9 +2,9 @@ import { fork } from 'node:child_process';
 import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { MAX_PROCESS_CONNECTIONS, type ProcessStats, retrySpreadMs } from '../chat/gateway/process-stats.js';
-import { aheadOf, type ChatPort, Processes } from '../chat/processes/processes.js';
+import { aheadOf, type ChatPort, ProcessPool } from '../chat/processes/processes.js';
 import { SharedPort } from '../chat/processes/shared-port.js';
-import type { NewsChanges } from '../chat/rooms/on-air.js';
+import type { OnAirChanges } from '../chat/rooms/on-air.js';
 import { Presence } from '../chat/rooms/presence.js';
 import { childEnvironment } from '../config/child-environment.js';
 import type { UpgradeHandler } from '../runtime/http-guard.js';
@@ -32,7 +32,7 @@ const addressShare = (limit: number, count: number, maxConnections: number) =>
 export function composeProcesses(
   { config, clock, log, onUpgrade }: ComposeChatOptions,
   count: number,
-): { part: Component; presence: Presence; stats(): ProcessStats; tellOnAir(changes: NewsChanges): void } {
+): { part: Component; presence: Presence; stats(): ProcessStats; tellOnAir(changes: OnAirChanges): void } {
   const maxConnections = Math.min(Math.ceil(config.maxConnections / count), MAX_PROCESS_CONNECTIONS);
   const begin: ChatProcessOptions = {
     config,
@@ -43,7 +43,7 @@ export function composeProcesses(
   };
   const isBuilt = import.meta.url.endsWith('.js');
   const entry = fileURLToPath(new URL(isBuilt ? './chat-process.js' : './chat-process.ts', import.meta.url));
-  const processes = new Processes({
+  const processes = new ProcessPool({
     count,
     full: maxConnections,
     begin,

@@ -7,20 +7,20 @@ import type { Database } from '../backing/database/database.js';
 import { keepSubscribed, openAnyRedis } from '../backing/redis/redis.js';
 import { MemoryRoomLog } from '../backing/room-log/memory.js';
 import type { RoomLog } from '../backing/room-log/room-log.js';
-import { type JudgeInput, Moderation, type Verdict as ModerationVerdict } from '../chat/automod/moderation.js';
+import { Automod, type JudgeInput, type AutomodVerdict as ModerationVerdict } from '../chat/automod/moderation.js';
 import { OpenAiJudge } from '../chat/automod/remote.js';
 import { Retractions } from '../chat/automod/retractions.js';
 import type { Moderate } from '../chat/gateway/doors.js';
 import { Gateway } from '../chat/gateway/gateway.js';
 import type { Moderator } from '../chat/moderation/acts.js';
-import { Desk } from '../chat/moderation/desk.js';
+import { ModerationService } from '../chat/moderation/desk.js';
 import { Erasures } from '../chat/moderation/erasures.js';
 import { parseModAction } from '../chat/moderation/mod-actions.js';
 import { rankOf } from '../chat/moderation/settings.js';
 import type { ChatChange } from '../chat/protocol/control.js';
 import { addressKey } from '../chat/rooms/address-key.js';
 import { Presence, type PresenceBus } from '../chat/rooms/presence.js';
-import type { Author, Judge, Publish, RoomInfo } from '../chat/rooms/room.js';
+import type { Author, MessageJudge, Publish, RoomInfo } from '../chat/rooms/room.js';
 import { Rooms } from '../chat/rooms/rooms.js';
 import type { Retention } from '../chat/rooms/sweeper.js';
 import { addressGroup } from '../runtime/addresses.js';
@@ -54,8 +54,8 @@ export interface ChatRoomsOptions {
 /** The rooms and where they are moderated: of every process that has to do with the chat. */
 export interface ChatRooms {
   readonly rooms: Rooms;
-  readonly desk: Desk;
-  readonly moderation: Moderation | undefined;
+  readonly desk: ModerationService;
+  readonly moderation: Automod | undefined;
   start(): Promise<void>;
   /** Waits until what was said is stored, or PostgreSQL is found to be away. Twice is harmless. */
   stop(): Promise<void>;
@@ -65,7 +65,7 @@ export interface ChatRooms {
 export async function openChatRooms({ config, database, vault, audit, clock, log, retention }: ChatRoomsOptions): Promise<ChatRooms> {
   const roomLog = await openRoomLog(config.redisUrl, clock, log);
   let rooms: Rooms | undefined;
-  const desk = new Desk({
+  const desk = new ModerationService({
     database,
     clock,
     log,
@@ -74,7 +74,7 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
     addressKey: await addressKey(database, vault),
     withRoom: (roomId, work) => rooms!.withRoom(roomId, work),
   });
-  const moderation = config.moderationEnabled ? new Moderation({ clock, remote: remoteJudge(config, clock) }) : undefined;
+  const moderation = config.moderationEnabled ? new Automod({ clock, remote: remoteJudge(config, clock) }) : undefined;
   const retractions = moderation && retractionsOf(moderation, desk, clock, log);
   rooms = new Rooms({
     database,
@@ -153,7 +153,7 @@ interface Published {
   readonly input: JudgeInput;
 }
 
-const retractionsOf = (moderation: Moderation, desk: Desk, clock: Clock, log: Log) =>
+const retractionsOf = (moderation: Automod, desk: ModerationService, clock: Clock, log: Log) =>
   new Retractions<Published>({
     objection: async ({ input }) => {
       const verdict = await moderation.judgeRemotely(input);
@@ -166,7 +166,7 @@ const retractionsOf = (moderation: Moderation, desk: Desk, clock: Clock, log: Lo
 
 const reasonOf = (verdict: Exclude<ModerationVerdict, { action: 'allow' }>) => verdict.reasons.map(({ category }) => category).join(', ');
 
-function judgeOf(moderation: Moderation, desk: Desk, retractions: Retractions<Published>): Judge {
+function judgeOf(moderation: Automod, desk: ModerationService, retractions: Retractions<Published>): MessageJudge {
   return {
     async judge({ room, author, mid, body }) {
       const settings = desk.rules.moderation(room.id);

@@ -7,7 +7,7 @@ import { chatServer, listenAt } from '../chat/gateway/listener.js';
 import { MAX_PROCESS_CONNECTIONS, mostSockets, type ProcessStats, retrySpreadMs } from '../chat/gateway/process-stats.js';
 import { DELIVERY_BUCKETS_S } from '../chat/rooms/delivery-times.js';
 import { NowPlaying } from '../chat/rooms/now-playing.js';
-import { type NewsChanges, OnAirNews, type OnAirNewsOptions } from '../chat/rooms/on-air.js';
+import { type OnAirChanges, OnAirWatcher, type OnAirWatcherOptions } from '../chat/rooms/on-air.js';
 import type { Presence } from '../chat/rooms/presence.js';
 import type { Config } from '../config/config.js';
 import type { Clock } from '../runtime/clock.js';
@@ -33,7 +33,7 @@ export interface ComposeChatOptions {
   readonly addressOf: (req: IncomingMessage) => string;
   readonly countryOf: (req: IncomingMessage) => string | undefined;
   /** Undefined: what is on air is not known in this process, and the rooms are not told. */
-  readonly onAir: Pick<OnAirNewsOptions, 'channels' | 'news'> | undefined;
+  readonly onAir: Pick<OnAirWatcherOptions, 'channels' | 'news'> | undefined;
 }
 
 /** The chat, composed: its rooms, for the API, and its door, here or in processes of its own. */
@@ -81,8 +81,8 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
   return { api: apiOf(chat, opened.presence, doors), parts: [rooms, nowPlaying, door(options, opened, maxConnections), ...onAir] };
 }
 
-const onAirParts = ({ onAir, clock }: ComposeChatOptions, tell: (changes: NewsChanges) => void): Component[] =>
-  onAir ? [new OnAirNews({ ...onAir, tell, clock })] : [];
+const onAirParts = ({ onAir, clock }: ComposeChatOptions, tell: (changes: OnAirChanges) => void): Component[] =>
+  onAir ? [new OnAirWatcher({ ...onAir, tell, clock })] : [];
 
 function apiOf({ rooms, desk, moderation }: ChatRooms, presence: Presence, doors: ReturnType<typeof chatDoors>): RoomsApi {
   return {

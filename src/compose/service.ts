@@ -20,7 +20,7 @@ import { openGeoIp } from '../backing/geoip.js';
 import { createFileStore } from '../backing/object-store/files.js';
 import type { ObjectStore } from '../backing/object-store/object-store.js';
 import { accountRecords } from '../chat/moderation/account-records.js';
-import type { ChannelNews } from '../chat/rooms/on-air.js';
+import type { OnAirState } from '../chat/rooms/on-air.js';
 import type { Config } from '../config/config.js';
 import { Broadcasts } from '../library/broadcasts.js';
 import type { ChannelStatus, LiveEdge } from '../live/edge.js';
@@ -188,7 +188,7 @@ export async function composeService(
 }
 
 /** What the room of a channel is told. */
-const newsOf = ({ state, startWallMs, nowPlaying }: ChannelStatus, listeners: number): ChannelNews => ({
+const newsOf = ({ state, startWallMs, nowPlaying }: ChannelStatus, listeners: number): OnAirState => ({
   state,
   listeners,
   startedAt: startWallMs === undefined ? null : Math.round(startWallMs),

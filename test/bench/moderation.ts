@@ -1,4 +1,4 @@
-import { DEFAULT_ROOM_MODERATION, Moderation } from '../../src/chat/automod/moderation.js';
+import { Automod, DEFAULT_AUTOMOD_SETTINGS } from '../../src/chat/automod/moderation.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { filled, NASTY, nastyTerms } from '../chat/moderation-nasty.js';
 import { type Figure, figure, say } from './report.js';
@@ -22,11 +22,16 @@ const at = (sorted: readonly number[], share: number) => sorted[Math.min(sorted.
 
 /** What judging costs: an ordinary message, and the worst of the longest, with 200 terms that begin alike and every rule on. */
 export async function measureModeration({ runs }: { runs: number }): Promise<Figure[]> {
-  const moderation = new Moderation({
+  const moderation = new Automod({
     clock: new SystemClock(),
     limits: { floodBurst: many, repeats: many, shortRepeats: many, linksPerMinute: many },
   });
-  const settings = { ...DEFAULT_ROOM_MODERATION, links: 'hold', blockedTerms: nastyTerms(), allowedTerms: ['a band called shit'] } as const;
+  const settings = {
+    ...DEFAULT_AUTOMOD_SETTINGS,
+    links: 'hold',
+    blockedTerms: nastyTerms(),
+    allowedTerms: ['a band called shit'],
+  } as const;
   const judge = (text: string) => () => {
     moderation.judge({ roomId: 'room', authorId: 'author', privileged: false, text, settings });
   };

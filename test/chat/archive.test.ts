@@ -7,7 +7,7 @@ import { type Database, openDatabase } from '../../src/backing/database/database
 import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
 import { encode, midOf } from '../../src/chat/protocol/frame.js';
 import { Archive, type ArchiveEntry } from '../../src/chat/rooms/archive.js';
-import { History } from '../../src/chat/rooms/history.js';
+import { RoomHistory } from '../../src/chat/rooms/history.js';
 import { RoomSweeper } from '../../src/chat/rooms/sweeper.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
@@ -16,14 +16,14 @@ import { Member, makeRoom, makeRooms } from '../support/chat-rooms.js';
 describe('the archive', () => {
   let dataDir: string;
   let database: Database;
-  let history: History;
+  let history: RoomHistory;
   const clock = new SystemClock();
   const stored: number[] = [];
   let archive: Archive;
   before(async () => {
     dataDir = await mkdtemp(join(tmpdir(), 'veza-archive-'));
     database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
-    history = new History(database, clock);
+    history = new RoomHistory(database, clock);
     archive = new Archive({ database, clock, log: silentLog, onStored: (_room, _epoch, offsets) => stored.push(...offsets) });
   });
   after(async () => {

@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
 import type { Moderator } from '../../src/chat/moderation/acts.js';
-import type { Desk } from '../../src/chat/moderation/desk.js';
+import type { ModerationService } from '../../src/chat/moderation/desk.js';
 import type { ModAction } from '../../src/chat/moderation/mod-actions.js';
 import type { Author } from '../../src/chat/rooms/room.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { type DeskWorld, deskWorld } from './desk-world.js';
 
 let world: DeskWorld;
-let here: Desk;
-let there: Desk;
+let here: ModerationService;
+let there: ModerationService;
 let moderator: Author & Moderator;
 
 before(async () => {
@@ -30,7 +30,8 @@ beforeEach(() => {
 });
 
 const does = (action: ModAction, by: Moderator = moderator) => here.moderate(world.room, by, action);
-const says = (desk: Desk, author: Author, text = 'hello') => desk.rules.allows(world.room, author, world.clock.wallMs(), text)?.code;
+const says = (desk: ModerationService, author: Author, text = 'hello') =>
+  desk.rules.allows(world.room, author, world.clock.wallMs(), text)?.code;
 const rejects = (promise: Promise<unknown>, code: string) =>
   assert.rejects(promise, (error) => error instanceof VezaError && error.code === code);
 

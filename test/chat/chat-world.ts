@@ -3,18 +3,18 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { WebSocket } from 'ws';
 import { z } from 'zod';
-import type { ChannelAccess, Doors, HouseRules, Person, Standing } from '../../src/chat/gateway/doors.js';
+import type { ChannelAccess, ChannelStanding, ChatAuthorization, ChatIdentity, GatewayRules } from '../../src/chat/gateway/doors.js';
 import { Gateway, type GatewayOptions } from '../../src/chat/gateway/gateway.js';
 import { DEFAULT_SETTINGS } from '../../src/chat/moderation/settings.js';
-import { encode, type Frame, midOf } from '../../src/chat/protocol/frame.js';
+import { type EntryFrame, encode, midOf } from '../../src/chat/protocol/frame.js';
 import { SERVER_FRAMES } from '../../src/chat/protocol/server-frames.js';
 import { Presence } from '../../src/chat/rooms/presence.js';
 import type {
   Commit,
-  Outcome,
-  Page,
+  EntryPage,
   PageQuery,
   Publish,
+  PublishOutcome,
   Reactions,
   Resumption,
   Room,
@@ -29,14 +29,14 @@ import { silentLog } from '../../src/runtime/log.js';
 export class FakeRoom {
   epoch = 1;
   floor = 0;
-  frames: Frame[] = [];
+  frames: EntryFrame[] = [];
   readonly listeners = new Set<RoomListener>();
   readonly reacted: unknown[] = [];
   ring = 64;
   holders = 0;
   /** Commits wait for it. */
   committing: Promise<Commit['kind']> = Promise.resolve('stored' as const);
-  outcome: Outcome | undefined;
+  outcome: PublishOutcome | undefined;
   reactionCounts: Reactions = {};
   published: Publish[] = [];
   reads = 0;
@@ -52,7 +52,7 @@ export class FakeRoom {
     return this.frames.at(-1)?.offset ?? this.floor;
   }
 
-  say(type: string, payload: object, key?: string): Frame {
+  say(type: string, payload: object, key?: string): EntryFrame {
     const frame = encode(this.id, this.epoch, {
       offset: this.head + 1,
       atMs: Date.UTC(2030, 0, 1),
@@ -64,7 +64,7 @@ export class FakeRoom {
     for (const listener of [...this.listeners]) listener.onFrames();
     return frame;
   }
-  message(text: string, userId = 'u-other', key = `k${this.head}`): Frame {
+  message(text: string, userId = 'u-other', key = `k${this.head}`): EntryFrame {
     const mid = midOf(this.id, userId, key);
     return this.say('msg', { mid, user: { id: userId, name: userId, role: 'viewer' }, body: { text } }, `${mid}:${key}`);
   }
@@ -74,14 +74,14 @@ export class FakeRoom {
     for (const listener of [...this.listeners]) listener.onReset(this.epoch, keep);
   }
 
-  after(offset: number, limit: number): readonly Frame[] | Promise<readonly Frame[] | undefined> {
+  after(offset: number, limit: number): readonly EntryFrame[] | Promise<readonly EntryFrame[] | undefined> {
     const from = this.frames.findIndex((frame) => frame.offset > offset);
     const found = from < 0 ? [] : this.frames.slice(from, from + limit);
     if (offset >= this.head - this.ring && offset >= this.floor) return found;
     this.reads++;
     return this.reading.then(() => (offset < this.floor ? undefined : found.slice(0, 100)));
   }
-  async page({ before, from, to, limit }: PageQuery): Promise<Page> {
+  async page({ before, from, to, limit }: PageQuery): Promise<EntryPage> {
     const all = this.frames.filter(({ offset }) =>
       from !== undefined ? offset >= from && offset <= to! : offset < (before ?? Number.POSITIVE_INFINITY),
     );
@@ -95,7 +95,7 @@ export class FakeRoom {
     if (since.offset < this.floor) return { recovered: 'partial', cursor: this.floor, keep: undefined };
     return { recovered: 'full', cursor: since.offset, keep: undefined };
   }
-  async publish(publication: Publish): Promise<Outcome> {
+  async publish(publication: Publish): Promise<PublishOutcome> {
     this.published.push(publication);
     if (this.outcome) return this.outcome;
     const { author, key, body } = publication;
@@ -137,11 +137,11 @@ export class FakeRoom {
 export const roomId = (n: number) => `0000000${n}-0000-4000-8000-000000000000`;
 
 /** Everything the gateway is handed, as a test likes it; the gateway is real, and listens on a port. */
-export class ChatWorld implements Doors, HouseRules {
+export class ChatWorld implements ChatAuthorization, GatewayRules {
   readonly clock = new FakeClock();
   readonly rooms = new Map<string, FakeRoom>();
-  readonly people = new Map<string, Person>();
-  readonly access = new Map<string, { isPrivate: boolean; roles: Map<string, Standing>; links: Map<string, number> }>();
+  readonly people = new Map<string, ChatIdentity>();
+  readonly access = new Map<string, { isPrivate: boolean; roles: Map<string, ChannelStanding>; links: Map<string, number> }>();
   readonly endedSessions = new Set<string>();
   readonly endedPeople = new Map<string, 'banned' | 'ended'>();
   readonly bans = new Map<string, number>();
@@ -215,7 +215,7 @@ export class ChatWorld implements Doors, HouseRules {
     this.access.set(channelId, { isPrivate, roles: new Map(), links: new Map() });
     return room;
   }
-  person(token: string, id: string, more: Partial<Person> = {}): void {
+  person(token: string, id: string, more: Partial<ChatIdentity> = {}): void {
     this.people.set(token, {
       id,
       name: id,
@@ -230,7 +230,7 @@ export class ChatWorld implements Doors, HouseRules {
   }
 
   // Doors.
-  async who(credential: string): Promise<Person> {
+  async who(credential: string): Promise<ChatIdentity> {
     await this.looking;
     if (credential === 't-banned') throw new VezaError('forbidden', 'banned');
     if (credential === 't-away') throw new VezaError('unavailable', 'The database does not answer.');
@@ -238,10 +238,10 @@ export class ChatWorld implements Doors, HouseRules {
     if (!person) throw new VezaError('unauthorized', 'The token is not valid.');
     return { ...person };
   }
-  isEnded({ sessionId }: Person): boolean {
+  isEnded({ sessionId }: ChatIdentity): boolean {
     return sessionId !== undefined && this.endedSessions.has(sessionId);
   }
-  async ended(people: readonly Person[]) {
+  async ended(people: readonly ChatIdentity[]) {
     return new Map(
       people.flatMap((person) => (this.endedPeople.has(person.id) ? [[person, this.endedPeople.get(person.id)!] as const] : [])),
     );

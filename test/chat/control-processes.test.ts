@@ -3,7 +3,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import type { Moderator } from '../../src/chat/moderation/acts.js';
-import { Desk } from '../../src/chat/moderation/desk.js';
+import { ModerationService } from '../../src/chat/moderation/desk.js';
 import { type ChatChange, ControlRoom } from '../../src/chat/protocol/control.js';
 import type { RoomInfo } from '../../src/chat/rooms/room.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
@@ -33,8 +33,8 @@ after(async () => {
   await postgres?.stop();
 });
 
-function deskOf(database: Database): Desk {
-  return new Desk({
+function deskOf(database: Database): ModerationService {
+  return new ModerationService({
     database,
     clock: new SystemClock(),
     log: silentLog,

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { makeRoom } from '../support/chat-rooms.js';
 import { ACT_NAMES, atOnce, heldUp, MODERATOR, oneAfterTheOther, say, useWorld } from './crossing.js';
-import { type ChatProcess, type TwoProcesses, twoProcesses } from './two-processes.js';
+import { type TestProcess, type TwoProcesses, twoProcesses } from './two-processes.js';
 
 /** Every pair of acts, in both orders and crossing. `npm run test:long` holds the first up before every one of its steps. */
 let world: TwoProcesses;
@@ -85,7 +85,7 @@ test('a held message that is sent again is answered by what was decided about it
   const roomId = await makeRoom(world.database);
   for (const { desk } of world.processes) await desk.rules.open(roomId);
   const info = (await one.rooms.open(roomId)).info;
-  const send = ({ rooms }: ChatProcess, key: string) =>
+  const send = ({ rooms }: TestProcess, key: string) =>
     rooms.withRoom(roomId, (room) =>
       room.publish({ author: { id: 'ann', name: 'Ann', role: 'viewer' }, key, body: { text: `hold ${key}` } }),
     );

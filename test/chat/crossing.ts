@@ -4,7 +4,7 @@ import type { ModAction } from '../../src/chat/moderation/mod-actions.js';
 import type { RoomInfo } from '../../src/chat/rooms/room.js';
 import { Member, makeRoom } from '../support/chat-rooms.js';
 import { type Client, checkFrame } from './chat-world.js';
-import { type ChatProcess, Steps, type TwoProcesses } from './two-processes.js';
+import { Steps, type TestProcess, type TwoProcesses } from './two-processes.js';
 
 /**
  * Acts in a room that cross, in one process or two: one after the other, at once, or while the first is held up before one of its steps at the database or
@@ -29,17 +29,17 @@ interface Scene {
   readonly tabs: readonly Client[];
 }
 
-export const say = async ({ rooms }: ChatProcess, { info, victim }: Pick<Scene, 'info' | 'victim'>, text: string) => {
+export const say = async ({ rooms }: TestProcess, { info, victim }: Pick<Scene, 'info' | 'victim'>, text: string) => {
   const outcome = await rooms.withRoom(info.id, (room) =>
     room.publish({ author: { id: victim, name: victim, role: 'viewer' }, key: randomUUID(), body: { text } }),
   );
   if (outcome.kind === 'published') await outcome.committed;
   return outcome;
 };
-const moderate = (action: (scene: Scene) => ModAction) => (process: ChatProcess, scene: Scene) =>
+const moderate = (action: (scene: Scene) => ModAction) => (process: TestProcess, scene: Scene) =>
   process.desk.moderate(scene.info, MODERATOR, action(scene));
 
-const ACTS: Readonly<Record<string, (process: ChatProcess, scene: Scene) => Promise<unknown>>> = {
+const ACTS: Readonly<Record<string, (process: TestProcess, scene: Scene) => Promise<unknown>>> = {
   write: (process, scene) => say(process, scene, 'new'),
   hold: (process, scene) => say(process, scene, 'hold new'),
   pin: moderate(({ said }) => ({ action: 'pin', mid: said })),

@@ -4,14 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import type { Moderator } from '../../src/chat/moderation/acts.js';
-import { Desk, type ToldRoom } from '../../src/chat/moderation/desk.js';
+import { type ModeratedRoom, ModerationService } from '../../src/chat/moderation/desk.js';
 import { midOf } from '../../src/chat/protocol/frame.js';
-import type { Author, ChatRole, Erasure, HeldMessage, RoomInfo } from '../../src/chat/rooms/room.js';
+import type { Author, Erasure, HeldMessage, RoomInfo, RoomRole } from '../../src/chat/rooms/room.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 
 /** A room that writes down what it is told. */
-export class ToldList implements ToldRoom {
+export class ToldList implements ModeratedRoom {
   readonly acts: { type: string; payload: Record<string, unknown> }[] = [];
   readonly erased: unknown[] = [];
   readonly approved: HeldMessage[] = [];
@@ -59,9 +59,9 @@ export interface DeskWorld {
   readonly addressKey: Buffer;
   readonly room: RoomInfo;
   /** Of another process. */
-  desk(): Desk;
+  desk(): ModerationService;
   /** An account, with a role in the room. */
-  person(role?: ChatRole, address?: string): Promise<Author & Moderator>;
+  person(role?: RoomRole, address?: string): Promise<Author & Moderator>;
   /** A message as the archive has it. */
   message(author: Author, text: string): Promise<string>;
   /** The time passes, and what is due at the end of it is done when it resolves. */
@@ -77,8 +77,8 @@ export async function deskWorld(): Promise<DeskWorld> {
   const told = new ToldList();
   const audited: DeskWorld['audited'] = [];
   const addressKey = randomBytes(32);
-  const desks: Desk[] = [];
-  const roles = new Map<string, { name: string; role: ChatRole }>();
+  const desks: ModerationService[] = [];
+  const roles = new Map<string, { name: string; role: RoomRole }>();
   const channelId = randomUUID();
   await database.query(`insert into channels (id, slug, title, visibility, stream_key_hash) values ($1, 'radio', 'x', 'public', $2)`, [
     channelId,
@@ -102,7 +102,7 @@ export async function deskWorld(): Promise<DeskWorld> {
     addressKey,
     room,
     desk() {
-      const desk = new Desk({
+      const desk = new ModerationService({
         database,
         clock,
         log: silentLog,

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DEFAULT_ROOM_MODERATION, Moderation } from '../../src/chat/automod/moderation.js';
+import { Automod, DEFAULT_AUTOMOD_SETTINGS } from '../../src/chat/automod/moderation.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { filled, NASTY, nastyTerms } from './moderation-nasty.js';
 
-const settings = { ...DEFAULT_ROOM_MODERATION, links: 'hold', blockedTerms: nastyTerms() } as const;
+const settings = { ...DEFAULT_AUTOMOD_SETTINGS, links: 'hold', blockedTerms: nastyTerms() } as const;
 const many = Number.MAX_SAFE_INTEGER;
-const moderation = new Moderation({
+const moderation = new Automod({
   clock: new FakeClock(),
   limits: { floodBurst: many, repeats: many, shortRepeats: many, linksPerMinute: many, authors: 10 },
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
-import { DEFAULT_ROOM_MODERATION, type JudgeInput, Moderation } from '../../src/chat/automod/moderation.js';
+import { Automod, DEFAULT_AUTOMOD_SETTINGS, type JudgeInput } from '../../src/chat/automod/moderation.js';
 import { OpenAiJudge, type OpenAiJudgeOptions } from '../../src/chat/automod/remote.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 
@@ -34,13 +34,13 @@ function remoteRoom(fetch: Fetch, options: Partial<OpenAiJudgeOptions> = {}) {
     },
     ...options,
   });
-  const moderation = new Moderation({ clock, remote: judge });
+  const moderation = new Automod({ clock, remote: judge });
   const input = (settings: Partial<JudgeInput['settings']>): JudgeInput => ({
     roomId: 'room',
     authorId: 'author',
     privileged: false,
     text: 'a text',
-    settings: { ...DEFAULT_ROOM_MODERATION, ...settings },
+    settings: { ...DEFAULT_AUTOMOD_SETTINGS, ...settings },
   });
   return { clock, calls, judge, moderation, input, answerWith: (next: Fetch) => (answer = next) };
 }
@@ -71,7 +71,7 @@ test('nobody is asked where nobody is to be asked', async () => {
   assert.deepEqual(await moderation.judgeRemotely(input({ remote: 'off' })), { action: 'allow' });
   assert.deepEqual(await moderation.judgeRemotely(input({ remote: 'hold', enabled: false })), { action: 'allow' });
   assert.deepEqual(await moderation.judgeRemotely({ ...input({ remote: 'hold' }), privileged: true }), { action: 'allow' });
-  assert.deepEqual(await new Moderation({ clock: new FakeClock() }).judgeRemotely(input({ remote: 'hold' })), { action: 'allow' });
+  assert.deepEqual(await new Automod({ clock: new FakeClock() }).judgeRemotely(input({ remote: 'hold' })), { action: 'allow' });
   assert.equal(calls.length, 0);
 });
 
@@ -99,7 +99,7 @@ test('a judge that fails: open allows, closed holds; every way to fail, and neve
     assert.deepEqual(verdict, { action: 'hold', reasons: [{ category: `unavailable:${why}`, score: 1, rule: 'remote' }] });
     assert.ok(!JSON.stringify(verdict).includes(KEY));
   }
-  const rude = new Moderation({ clock: new FakeClock(), remote: { ask: () => Promise.reject(new Error('a judge of another make')) } });
+  const rude = new Automod({ clock: new FakeClock(), remote: { ask: () => Promise.reject(new Error('a judge of another make')) } });
   assert.equal((await rude.judgeRemotely(remoteRoom(never).input({ remote: 'hold', remoteFails: 'closed' }))).action, 'hold');
 });
 

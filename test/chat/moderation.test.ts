@@ -5,12 +5,12 @@ import { RegExpMatcher } from 'obscenity';
 import { Behaviour, DEFAULT_LIMITS } from '../../src/chat/automod/behaviour.js';
 import { buildDataSet, Lexicon } from '../../src/chat/automod/lexicon.js';
 import {
-  checkRoomModeration,
-  DEFAULT_ROOM_MODERATION,
-  Moderation,
-  type RoomModeration,
+  Automod,
+  type AutomodSettings,
+  type AutomodVerdict,
+  checkAutomodSettings,
+  DEFAULT_AUTOMOD_SETTINGS,
   RULES,
-  type Verdict,
 } from '../../src/chat/automod/moderation.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
@@ -18,27 +18,27 @@ import { EVASIONS, INNOCENT } from './moderation-battery.js';
 
 interface Room {
   readonly clock: FakeClock;
-  readonly moderation: Moderation;
+  readonly moderation: Automod;
   judge(
     text: string,
-    settings?: Partial<RoomModeration>,
+    settings?: Partial<AutomodSettings>,
     who?: { authorId?: string; messageId?: string; privileged?: boolean; roomId?: string },
-  ): Verdict;
+  ): AutomodVerdict;
 }
 
 function room(): Room {
   const clock = new FakeClock();
-  const moderation = new Moderation({ clock });
+  const moderation = new Automod({ clock });
   let authors = 0;
   return {
     clock,
     moderation,
     judge: (text, settings = {}, { authorId = `author ${authors++}`, messageId, privileged = false, roomId = 'room' } = {}) =>
-      moderation.judge({ roomId, authorId, messageId, privileged, text, settings: { ...DEFAULT_ROOM_MODERATION, ...settings } }),
+      moderation.judge({ roomId, authorId, messageId, privileged, text, settings: { ...DEFAULT_AUTOMOD_SETTINGS, ...settings } }),
   };
 }
 
-const rulesOf = (verdict: Verdict) => (verdict.action === 'allow' ? [] : verdict.reasons.map(({ rule }) => rule));
+const rulesOf = (verdict: AutomodVerdict) => (verdict.action === 'allow' ? [] : verdict.reasons.map(({ rule }) => rule));
 
 test('a masked word keeps its length and what stands around it', () => {
   const { judge } = room();
@@ -133,14 +133,14 @@ test('what a room allows is allowed, and only that', () => {
 });
 
 test('a term is refused at one past each limit, and when it would match everything', () => {
-  const bad = (settings: Partial<RoomModeration>, message: RegExp) =>
+  const bad = (settings: Partial<AutomodSettings>, message: RegExp) =>
     assert.throws(
-      () => checkRoomModeration({ ...DEFAULT_ROOM_MODERATION, ...settings }),
+      () => checkAutomodSettings({ ...DEFAULT_AUTOMOD_SETTINGS, ...settings }),
       (error) => error instanceof VezaError && error.code === 'bad_request' && message.test(error.message),
     );
   const some = (count: number, length = 5) => Array.from({ length: count }, (_, index) => `${index}`.padStart(length, 'x'));
-  checkRoomModeration({
-    ...DEFAULT_ROOM_MODERATION,
+  checkAutomodSettings({
+    ...DEFAULT_AUTOMOD_SETTINGS,
     blockedTerms: some(200, 40),
     allowedTerms: [...some(1, 100), '🍆', '*gate'],
     allowedHosts: ['*.example.org'],
@@ -157,14 +157,14 @@ test('a term is refused at one past each limit, and when it would match everythi
 
 test('terms are compiled once for each change, and for so many rooms', () => {
   const clock = new FakeClock();
-  const moderation = new Moderation({ clock, rooms: 3 });
+  const moderation = new Automod({ clock, rooms: 3 });
   const judge = (roomId: string, blockedTerms: readonly string[]) =>
     moderation.judge({
       roomId,
       authorId: 'a',
       privileged: false,
       text: `hello ${clock.monotonicMs()}`,
-      settings: { ...DEFAULT_ROOM_MODERATION, blockedTerms },
+      settings: { ...DEFAULT_AUTOMOD_SETTINGS, blockedTerms },
     });
   for (let count = 0; count < 10; count++) judge('one', ['a word']);
   assert.equal(moderation.compilations, 1);
@@ -394,7 +394,7 @@ test('any text and any settings: a verdict, never an exception; a masked text is
     spam: fc.constantFrom('allow', 'hold', 'refuse'),
     remote: fc.constant('off'),
     remoteFails: fc.constant('open'),
-  }) as fc.Arbitrary<RoomModeration>;
+  }) as fc.Arbitrary<AutomodSettings>;
   fc.assert(
     fc.property(text, settings, fc.nat({ max: 50 }), (message, room, author) => {
       clock.advance(10_000);

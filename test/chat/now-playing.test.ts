@@ -6,7 +6,7 @@ import { after, before, beforeEach, describe, test } from 'node:test';
 import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
 import { NowPlaying } from '../../src/chat/rooms/now-playing.js';
-import type { Act } from '../../src/chat/rooms/room.js';
+import type { NewEntry } from '../../src/chat/rooms/room.js';
 import type { Rooms } from '../../src/chat/rooms/rooms.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
@@ -38,7 +38,7 @@ describe('what is playing', () => {
     await roomLog.stop();
   };
 
-  const telling = (act: (roomId: string, entry: Act) => Promise<unknown>) => new NowPlaying({ database, clock, log: silentLog, act });
+  const telling = (act: (roomId: string, entry: NewEntry) => Promise<unknown>) => new NowPlaying({ database, clock, log: silentLog, act });
   const of = (rooms: Rooms) => telling((id, entry) => rooms.act(id, entry));
   const plays = (id: string, title: string, artist?: string, broadcast = 'show') =>
     database.query(

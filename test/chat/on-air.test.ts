@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type ChannelNews, LISTENERS_MS, type NewsChanges, OnAir, OnAirNews } from '../../src/chat/rooms/on-air.js';
+import { LISTENERS_MS, type OnAirChanges, OnAirFrames, type OnAirState, OnAirWatcher } from '../../src/chat/rooms/on-air.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { ChatWorld, roomId } from './chat-world.js';
 
-const live = (more: Partial<ChannelNews> = {}): ChannelNews => ({
+const live = (more: Partial<OnAirState> = {}): OnAirState => ({
   state: 'live',
   listeners: 1,
   startedAt: 1000,
@@ -14,9 +14,9 @@ const live = (more: Partial<ChannelNews> = {}): ChannelNews => ({
 
 test('what is on air is told when it changes; the number of listeners alone every 20 s at most', () => {
   const clock = new FakeClock();
-  const onAir = new Map<string, ChannelNews>();
-  const told: NewsChanges[] = [];
-  const news = new OnAirNews({
+  const onAir = new Map<string, OnAirState>();
+  const told: OnAirChanges[] = [];
+  const news = new OnAirWatcher({
     clock,
     channels: () => [...onAir.keys()],
     news: (slug) => onAir.get(slug)!,
@@ -74,7 +74,7 @@ test('who joins is told what is on air, and everybody in the room when it change
 });
 
 test('a room without a channel is told nothing', () => {
-  const onAir = new OnAir();
+  const onAir = new OnAirFrames();
   onAir.tell({});
   assert.equal(onAir.frame('room', undefined), undefined);
 });

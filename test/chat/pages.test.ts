@@ -7,7 +7,7 @@ import { type Database, openDatabase } from '../../src/backing/database/database
 import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
 import { KEPT } from '../../src/backing/room-log/room-log.js';
 import { PAGE_LIMITS, PageLimits, PagesLimited } from '../../src/chat/rooms/page-limits.js';
-import { ReadGate } from '../../src/chat/rooms/read-gate.js';
+import { ConcurrencyGate } from '../../src/chat/rooms/read-gate.js';
 import type { Room } from '../../src/chat/rooms/room.js';
 import type { Rooms } from '../../src/chat/rooms/rooms.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
@@ -65,7 +65,7 @@ test('pages are counted by connection or account and by address, and come back w
 });
 
 test('few read at a time, in their order; too many are told so, and a read that fails leaves its place', async () => {
-  const gate = new ReadGate();
+  const gate = new ConcurrencyGate();
   let reading = 0;
   let most = 0;
   const ends: ((failed: boolean) => void)[] = [];

@@ -4,7 +4,7 @@ import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import { addStats } from '../../src/chat/gateway/process-stats.js';
-import { type HandedRequest, type PortHandle, Processes, type ToProcess } from '../../src/chat/processes/processes.js';
+import { type HandedRequest, type PortHandle, ProcessPool, type ToProcess } from '../../src/chat/processes/processes.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 
@@ -73,7 +73,7 @@ const waited = async (clock: FakeClock, ms: number) => {
 async function world(count: number, full = 1000) {
   const clock = new FakeClock();
   const children: FakeChild[] = [];
-  const processes = new Processes({
+  const processes = new ProcessPool({
     count,
     full,
     begin: { config: 1 },
@@ -360,7 +360,7 @@ test('the start fails when one does not start, and nothing is left', async () =>
     children.push(child);
     return child as unknown as ChildProcess;
   };
-  const processes = new Processes({ count: 2, full: 10, begin: {}, clock, log: silentLog, start });
+  const processes = new ProcessPool({ count: 2, full: 10, begin: {}, clock, log: silentLog, start });
   const starting = processes.start();
   children[0]!.ready();
   children[1]!.emit('message', { say: 'failed', reason: 'Redis is too old' });
@@ -418,7 +418,7 @@ test('a process that the system refuses is tried for again, and stop does not wa
   const clock = new FakeClock();
   const children: FakeChild[] = [];
   let refuses: 'no' | 'at once' | 'later' = 'no';
-  const processes = new Processes({
+  const processes = new ProcessPool({
     count: 1,
     full: 10,
     begin: {},

@@ -3,7 +3,7 @@ import { after, before, test } from 'node:test';
 import { type Database, openDatabase, type Queryable } from '../../src/backing/database/database.js';
 import { midOf } from '../../src/chat/protocol/frame.js';
 import { Archive, type ArchiveEntry } from '../../src/chat/rooms/archive.js';
-import { History } from '../../src/chat/rooms/history.js';
+import { RoomHistory } from '../../src/chat/rooms/history.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { makeRoom } from '../support/chat-rooms.js';
@@ -27,7 +27,7 @@ after(async () => {
 
 async function scene() {
   const roomId = await makeRoom(database);
-  const { epoch } = (await new History(database, clock).raise(roomId, 0))!;
+  const { epoch } = (await new RoomHistory(database, clock).raise(roomId, 0))!;
   const mid = midOf(roomId, 'u', 'k');
   const payload = JSON.stringify({ mid, user: { id: 'u', name: 'U', role: 'viewer' }, body: { text: 'hello' } });
   const entry = { roomId, epoch, offset: 1, atMs: Date.now(), type: 'msg', payload, key: `${mid}:k` } satisfies ArchiveEntry;

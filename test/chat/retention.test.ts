@@ -4,7 +4,7 @@ import { type Database, openDatabase } from '../../src/backing/database/database
 import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
 import { midOf } from '../../src/chat/protocol/frame.js';
 import { Archive, type ArchiveEntry } from '../../src/chat/rooms/archive.js';
-import { History } from '../../src/chat/rooms/history.js';
+import { RoomHistory } from '../../src/chat/rooms/history.js';
 import { type Retention, RoomSweeper } from '../../src/chat/rooms/sweeper.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
@@ -16,14 +16,14 @@ const DAY_MS = 86_400_000;
 const clock = new SystemClock();
 let postgres: TestPostgres;
 let database: Database;
-let history: History;
+let history: RoomHistory;
 let archive: Archive;
 let roomLog: MemoryRoomLog;
 
 before(async () => {
   postgres = await startPostgres();
   database = await openDatabase({ url: postgres.url, dataDir: '/nowhere', poolSize: 8, timeoutMs: 20_000, log: silentLog });
-  history = new History(database, clock);
+  history = new RoomHistory(database, clock);
   archive = new Archive({ database, clock, log: silentLog, onStored: () => undefined });
   roomLog = new MemoryRoomLog({ clock, log: silentLog });
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { Moderator } from '../../src/chat/moderation/acts.js';
-import type { Desk } from '../../src/chat/moderation/desk.js';
+import type { ModerationService } from '../../src/chat/moderation/desk.js';
 import { MAX_HELD } from '../../src/chat/moderation/held.js';
 import { parseModAction } from '../../src/chat/moderation/mod-actions.js';
 import { isEmojiOnly } from '../../src/chat/moderation/rules.js';
@@ -12,8 +12,8 @@ import { VezaError } from '../../src/runtime/errors.js';
 import { type DeskWorld, deskWorld } from './desk-world.js';
 
 let world: DeskWorld;
-let here: Desk;
-let there: Desk;
+let here: ModerationService;
+let there: ModerationService;
 let moderator: Author & Moderator;
 let viewer: Author & Moderator;
 
@@ -30,7 +30,8 @@ before(async () => {
 });
 after(() => world.stop());
 
-const says = (desk: Desk, author: Author, text = 'hello') => desk.rules.allows(world.room, author, world.clock.wallMs(), text)?.code;
+const says = (desk: ModerationService, author: Author, text = 'hello') =>
+  desk.rules.allows(world.room, author, world.clock.wallMs(), text)?.code;
 const rejects = (promise: Promise<unknown>, code: string) =>
   assert.rejects(promise, (error) => error instanceof VezaError && error.code === code);
 const isBad = (at: string) => (error: unknown) => error instanceof VezaError && error.code === 'bad_request' && error.details?.at === at;
@@ -100,7 +101,7 @@ test('the shield is one switch: stricter while it is up, as before after it', as
 });
 
 test('guests read where the room lets them', async () => {
-  const reads = (desk: Desk) => desk.rules.mayRead(world.room.id, undefined, world.clock.wallMs())?.code;
+  const reads = (desk: ModerationService) => desk.rules.mayRead(world.room.id, undefined, world.clock.wallMs())?.code;
   assert.equal(reads(there), undefined);
   const owner = await world.person('owner');
   await here.configure(world.room, owner, { guests: 'none' });

@@ -9,9 +9,9 @@ import { join } from 'node:path';
 import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
 import type { RoomLog } from '../../src/backing/room-log/room-log.js';
-import type { Person } from '../../src/chat/gateway/doors.js';
+import type { ChatIdentity } from '../../src/chat/gateway/doors.js';
 import { Gateway } from '../../src/chat/gateway/gateway.js';
-import { Desk } from '../../src/chat/moderation/desk.js';
+import { ModerationService } from '../../src/chat/moderation/desk.js';
 import { parseModAction } from '../../src/chat/moderation/mod-actions.js';
 import { Presence } from '../../src/chat/rooms/presence.js';
 import type { Rooms } from '../../src/chat/rooms/rooms.js';
@@ -60,9 +60,9 @@ const stepping = <T extends object>(of: T, names: readonly (keyof T)[], before: 
     },
   });
 
-export interface ChatProcess {
+export interface TestProcess {
   readonly rooms: Rooms;
-  readonly desk: Desk;
+  readonly desk: ModerationService;
   readonly gateway: Gateway;
   readonly url: string;
 }
@@ -70,8 +70,8 @@ export interface ChatProcess {
 export interface TwoProcesses {
   readonly database: Database;
   readonly roomLog: RoomLog;
-  readonly processes: readonly [ChatProcess, ChatProcess];
-  client(process: ChatProcess, userId: string): Promise<Client>;
+  readonly processes: readonly [TestProcess, TestProcess];
+  client(process: TestProcess, userId: string): Promise<Client>;
   /** Neither process reaches it. */
   setDatabaseAway(is: boolean): void;
   stop(): Promise<void>;
@@ -88,13 +88,13 @@ export async function twoProcesses(): Promise<TwoProcesses> {
   const stops: (() => Promise<unknown>)[] = [];
   const clients = new Set<Client>();
   let isAway = false;
-  const begin = async (): Promise<ChatProcess> => {
+  const begin = async (): Promise<TestProcess> => {
     const ownDatabase = stepping(database, ['query', 'transaction'], () => {
       if (isAway) throw new VezaError('unavailable', 'The database does not answer.');
     });
     const ownLog = stepping(roomLog as RoomLog, ['append', 'read', 'erase', 'bar']);
     let rooms: Rooms | undefined;
-    const desk = new Desk({
+    const desk = new ModerationService({
       database: ownDatabase,
       clock,
       log: silentLog,
@@ -117,7 +117,7 @@ export async function twoProcesses(): Promise<TwoProcesses> {
     const gateway = new Gateway({
       rooms,
       doors: {
-        who: async (token): Promise<Person> => ({
+        who: async (token): Promise<ChatIdentity> => ({
           id: token,
           name: token,
           expiresAtMs: undefined,

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type InWheel, Wheel } from '../../src/chat/gateway/wheel.js';
+import { type InTimingWheel, TimingWheel } from '../../src/chat/gateway/wheel.js';
 import { unexpectedIn } from '../support/unexpected.js';
 
-const made = (count: number): InWheel[] => Array.from({ length: count }, () => ({ slot: 0, slotIndex: 0 }));
+const made = (count: number): InTimingWheel[] => Array.from({ length: count }, () => ({ slot: 0, slotIndex: 0 }));
 
 test('everybody has his turn once in a round, and as often as asked in between', () => {
-  const wheel = new Wheel<InWheel>(30);
+  const wheel = new TimingWheel<InTimingWheel>(30);
   const all = made(1000);
   for (const one of all) wheel.add(one);
   const turns = new Map(all.map((one) => [one, [0, 0]]));
@@ -21,12 +21,12 @@ test('everybody has his turn once in a round, and as often as asked in between',
 });
 
 test('what is looked at may go, with others of its slot, and nobody else loses his turn', () => {
-  const wheel = new Wheel<InWheel>(1);
+  const wheel = new TimingWheel<InTimingWheel>(1);
   const all = made(100);
   for (const one of all) wheel.add(one);
-  const gone = new Set<InWheel>();
-  const seen = new Set<InWheel>();
-  const remove = (one: InWheel | undefined) => {
+  const gone = new Set<InTimingWheel>();
+  const seen = new Set<InTimingWheel>();
+  const remove = (one: InTimingWheel | undefined) => {
     if (!one || gone.has(one)) return;
     gone.add(one);
     wheel.remove(one);
@@ -47,10 +47,10 @@ test('what is looked at may go, with others of its slot, and nobody else loses h
 
 test('a look that fails at one costs none of the others its turn', (t) => {
   const errors = unexpectedIn(t);
-  const wheel = new Wheel<InWheel>(1);
+  const wheel = new TimingWheel<InTimingWheel>(1);
   const all = made(10);
   for (const one of all) wheel.add(one);
-  const seen = new Set<InWheel>();
+  const seen = new Set<InTimingWheel>();
   wheel.turn(1, (one) => {
     seen.add(one);
     if (seen.size === 3) throw new Error('a defect');

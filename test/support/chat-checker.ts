@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { WebSocket } from 'ws';
-import { type Del, midOf } from '../../src/chat/protocol/frame.js';
+import { type Deletion, midOf } from '../../src/chat/protocol/frame.js';
 import { ChatClient, type ChatRoom, type Item, type SocketConstructor } from '../../src/chat-client/index.js';
 import { eventually } from './process.js';
 
@@ -480,7 +480,7 @@ function deletionsOf(rows: readonly StoredEntry[]) {
   const upTo = new Map<string, number>();
   for (const { offset: place, type, payload } of rows) {
     if (type !== 'del' || payload === undefined) continue;
-    const del = JSON.parse(payload) as Del;
+    const del = JSON.parse(payload) as Deletion;
     for (const offset of del.offsets ?? []) offsets.add(offset);
     // It takes nothing that comes after it.
     if (del.user !== undefined) upTo.set(del.user, Math.max(upTo.get(del.user) ?? 0, Math.min(del.upTo ?? 0, place - 1)));

@@ -1,8 +1,8 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { Database } from '../../src/backing/database/database.js';
 import type { RoomLog } from '../../src/backing/room-log/room-log.js';
-import { type Frame, textFor } from '../../src/chat/protocol/frame.js';
-import type { Author, HeldMessage, Judge, Outcome, Room, RoomListener, Rules } from '../../src/chat/rooms/room.js';
+import { type EntryFrame, textFor } from '../../src/chat/protocol/frame.js';
+import type { Author, HeldMessage, MessageJudge, PublishOutcome, PublishRules, Room, RoomListener } from '../../src/chat/rooms/room.js';
 import { Rooms, type RoomsOptions } from '../../src/chat/rooms/rooms.js';
 import { type Clock, SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
@@ -10,8 +10,8 @@ import { silentLog } from '../../src/runtime/log.js';
 export const author = (id: string): Author => ({ id, name: id.toUpperCase(), role: 'viewer' });
 
 /** Everybody may say everything at any rate. */
-export const anything: Rules = { allows: () => undefined, limits: () => undefined, isShadowed: () => false };
-export const anyway: Judge = { judge: () => ({ kind: 'allow' }) };
+export const anything: PublishRules = { allows: () => undefined, limits: () => undefined, isShadowed: () => false };
+export const anyway: MessageJudge = { judge: () => ({ kind: 'allow' }) };
 
 /** A channel with its room. Returns the room's id. */
 export async function makeRoom(database: Database, slug = `c${randomUUID().slice(0, 8)}`): Promise<string> {
@@ -63,7 +63,7 @@ export interface Entry {
   readonly [field: string]: unknown;
 }
 
-export const entryOf = (frame: Frame, userId?: string): Entry => JSON.parse(textFor(frame, userId)) as Entry;
+export const entryOf = (frame: EntryFrame, userId?: string): Entry => JSON.parse(textFor(frame, userId)) as Entry;
 
 /**
  * A member as the protocol has him: applies what is the next offset, drops what he has, withdraws what a `reset` says, erases what a `del` names. Any
@@ -141,7 +141,7 @@ export class Member implements RoomListener {
       while (this.cursor < this.room.head) {
         const { cursor, epoch } = this;
         const answer = this.room.after(cursor, 32);
-        let frames: readonly Frame[] | undefined;
+        let frames: readonly EntryFrame[] | undefined;
         try {
           frames = Array.isArray(answer) ? answer : await answer;
         } catch {
@@ -191,5 +191,5 @@ export async function say(room: Room, who: string, key: string, text: string): P
   }
 }
 
-export const publish = (room: Room, who: string, key: string, text: string): Promise<Outcome> =>
+export const publish = (room: Room, who: string, key: string, text: string): Promise<PublishOutcome> =>
   room.publish({ author: author(who), key, body: { text } });

@@ -2,12 +2,12 @@ import { randomBytes } from 'node:crypto';
 import type { Access } from '../../src/access/access.js';
 import type { RoomsApi } from '../../src/app/api/rooms/room-access.js';
 import type { Database } from '../../src/backing/database/database.js';
-import { Moderation } from '../../src/chat/automod/moderation.js';
-import { Desk } from '../../src/chat/moderation/desk.js';
+import { Automod } from '../../src/chat/automod/moderation.js';
+import { ModerationService } from '../../src/chat/moderation/desk.js';
 import { encode, logKeyOf, midOf } from '../../src/chat/protocol/frame.js';
-import { History } from '../../src/chat/rooms/history.js';
+import { RoomHistory } from '../../src/chat/rooms/history.js';
 import { PageLimits } from '../../src/chat/rooms/page-limits.js';
-import type { Act, Erasure, HeldMessage, Outcome, Publish, Room, RoomInfo, Said } from '../../src/chat/rooms/room.js';
+import type { AppendedAt, Erasure, HeldMessage, NewEntry, Publish, PublishOutcome, Room, RoomInfo } from '../../src/chat/rooms/room.js';
 import { personOf, standingOf } from '../../src/compose/chat-doors.js';
 import type { Clock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
@@ -15,13 +15,13 @@ import { silentLog } from '../../src/runtime/log.js';
 /** Rooms that are rows and nothing else: no log, no processes. What a test undoes in the database has not been said. */
 export class FakeRooms {
   readonly #database: Database;
-  readonly #history: History;
+  readonly #history: RoomHistory;
   readonly #clock: Clock;
-  readonly #desk: () => Desk;
+  readonly #desk: () => ModerationService;
 
-  constructor(database: Database, clock: Clock, desk: () => Desk) {
+  constructor(database: Database, clock: Clock, desk: () => ModerationService) {
     this.#database = database;
-    this.#history = new History(database, clock);
+    this.#history = new RoomHistory(database, clock);
     this.#clock = clock;
     this.#desk = desk;
   }
@@ -36,7 +36,7 @@ export class FakeRooms {
       roomId,
     ]);
     let head = rows[0]?.head ?? 0;
-    const add = async (type: string, payload: object, of: { mid?: string; key?: string; userId?: string } = {}): Promise<Said> => {
+    const add = async (type: string, payload: object, of: { mid?: string; key?: string; userId?: string } = {}): Promise<AppendedAt> => {
       head++;
       await this.#database.query(
         `insert into messages (room_id, "offset", epoch, type, mid, key, user_id, payload, created_at) values ($1, $2, 1, $3, $4, $5, $6, $7, $8)`,
@@ -61,10 +61,10 @@ export class FakeRooms {
         return { epoch: 1, frames: entries.map((entry) => encode(roomId, 1, entry)), more: from > 1 };
       },
       resume: async () => ({ recovered: 'none', cursor: head, keep: undefined }),
-      publish: async ({ author, key, body }: Publish): Promise<Outcome> => {
+      publish: async ({ author, key, body }: Publish): Promise<PublishOutcome> => {
         const mid = midOf(roomId, author.id, key);
         const known = (await this.#history.byMid(roomId, [mid])).get(mid);
-        const done = (offset: number, dup: boolean): Outcome => ({
+        const done = (offset: number, dup: boolean): PublishOutcome => ({
           kind: 'published',
           mid,
           epoch: 1,
@@ -87,7 +87,7 @@ export class FakeRooms {
       },
       approve: ({ mid, key, author: { id, name, role }, body, saidAtMs }: HeldMessage) =>
         add('msg', { mid, user: { id, name, role }, body, sentAt: saidAtMs }, { mid, key: logKeyOf(mid, key), userId: id }),
-      act: ({ type, payload }: Act) => add(type, payload),
+      act: ({ type, payload }: NewEntry) => add(type, payload),
       erase: async (what: Erasure, by) => {
         const { rowCount } = await this.#database.query(
           `update messages set type = 'gone', payload = '{}', key = null, user_id = null, deleted_at = now()
@@ -116,8 +116,8 @@ export interface TestChat extends RoomsApi {
 /** The chat of a test of the API. */
 export function testChat({ database, clock, audit }: { database: Database; clock: Clock; audit: Access['audit'] }): TestChat {
   const rooms: FakeRooms = new FakeRooms(database, clock, () => desk);
-  const moderation = new Moderation({ clock });
-  const desk: Desk = new Desk({
+  const moderation = new Automod({ clock });
+  const desk: ModerationService = new ModerationService({
     database,
     clock,
     log: silentLog,
@@ -146,7 +146,7 @@ export function testChat({ database, clock, audit }: { database: Database; clock
   return {
     rooms,
     desk,
-    history: new History(database, clock),
+    history: new RoomHistory(database, clock),
     pageLimits: new PageLimits(clock),
     presence: { count: () => 2, people: async () => [{ id: 'somebody', name: 'Somebody' }] },
     tryText: (roomId, text) =>

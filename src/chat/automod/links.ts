@@ -1,7 +1,7 @@
 import { type Folded, KIND, LETTER, SPACE, WORD } from './fold.js';
 
 /** An address in a message, by its place in the folded text. */
-export interface Link {
+export interface FoundLink {
   readonly start: number;
   readonly end: number;
   /** As written in the message, in lower case; what it opens where it is ASCII, otherwise never on a list. */
@@ -25,14 +25,14 @@ const MAX_HOST_LENGTH = 253;
 export const MAX_LINKS = 50;
 
 /** A piece of one chunk, so that no look-up runs on into the rest of the text. */
-interface Piece {
+interface HostPiece {
   readonly folded: Folded;
   readonly message: string;
   readonly start: number;
   readonly text: string;
 }
 
-function original({ folded, message, start }: Piece, from: number, to: number): string {
+function original({ folded, message, start }: HostPiece, from: number, to: number): string {
   return message
     .slice(folded.origin[start + from]!, folded.origin[start + to]!)
     .toLowerCase()
@@ -40,7 +40,7 @@ function original({ folded, message, start }: Piece, from: number, to: number): 
 }
 
 /** The host of a piece when it is one, without user and port. A host that is not ASCII stays as it is written. */
-function hostOf(piece: Piece, scheme: boolean): string | undefined {
+function hostOf(piece: HostPiece, scheme: boolean): string | undefined {
   const { text } = piece;
   // A browser takes a backslash for a slash.
   let end = text.search(/[/\\?#]/);
@@ -59,9 +59,9 @@ function hostOf(piece: Piece, scheme: boolean): string | undefined {
 }
 
 /** All addresses of a message: with a scheme, `www.`, a bare host, and the two usual ways to take one apart. Linear. */
-export function findLinks(folded: Folded, message: string): Link[] {
+export function findLinks(folded: Folded, message: string): FoundLink[] {
   const { text } = folded;
-  const links: Link[] = [];
+  const links: FoundLink[] = [];
   if (!text.includes('.') && !text.includes('://') && !text.includes('dot')) return links;
   let index = 0;
   while (index < text.length && links.length < MAX_LINKS) {
@@ -97,14 +97,14 @@ export function findLinks(folded: Folded, message: string): Link[] {
   return links;
 }
 
-function inChunk(folded: Folded, message: string, chunkStart: number, chunkEnd: number, links: Link[]): void {
+function inChunk(folded: Folded, message: string, chunkStart: number, chunkEnd: number, links: FoundLink[]): void {
   const { text } = folded;
   let start = chunkStart;
   let end = chunkEnd;
   while (start < end && OPENING.has(text.charCodeAt(start))) start++;
   while (end > start && CLOSING.has(text.charCodeAt(end - 1))) end--;
   const chunk = text.slice(start, end);
-  const piece = (from: number, to: number): Piece => ({ folded, message, start: start + from, text: chunk.slice(from, to) });
+  const piece = (from: number, to: number): HostPiece => ({ folded, message, start: start + from, text: chunk.slice(from, to) });
   let scheme = chunk.indexOf('://');
   if (scheme < 0) {
     const host = hostOf(piece(0, chunk.length), false);

@@ -4,28 +4,28 @@ import { Behaviour, type BehaviourLimits, DEFAULT_LIMITS, Lru, loudnessOf, shape
 import { clean } from './cleaning.js';
 import { type Folded, fold, MAX_FOLDED_LENGTH } from './fold.js';
 import { type Category, type Found, Lexicon } from './lexicon.js';
-import { findLinks, HostList, type Link, MAX_HOSTS } from './links.js';
+import { type FoundLink, findLinks, HostList, MAX_HOSTS } from './links.js';
 import { hidden, type Reading, read } from './readings.js';
 import type { RemoteJudge } from './remote.js';
 import { looksLikeScam } from './scam.js';
 import { isSpam, spamScore } from './spam.js';
-import { checkTerms, Terms } from './terms.js';
+import { checkTerms, TermMatcher } from './terms.js';
 
-export type Verdict =
+export type AutomodVerdict =
   | { action: 'allow' }
   /** Publish this text instead. */
-  | { action: 'mask'; text: string; reasons: Reason[] }
+  | { action: 'mask'; text: string; reasons: VerdictReason[] }
   /** Into the queue of held messages. */
-  | { action: 'hold'; reasons: Reason[] }
-  | { action: 'refuse'; reasons: Reason[] };
+  | { action: 'hold'; reasons: VerdictReason[] }
+  | { action: 'refuse'; reasons: VerdictReason[] };
 
-export interface Reason {
+export interface VerdictReason {
   /** For people: `slur`, `sexual`, `link`, a category of the remote judge … */
   category: string;
   /** 0 to 1; 1 where a rule says yes or no. */
   score: number;
   /** Stable: `too-long`, `term`, `profanity`, `flood`, `repeat`, `link`, `link-flood`, `caps`, `emoji`, `mentions`, `spam`, `scam`, `format`, `remote`. */
-  rule: Rule;
+  rule: AutomodRule;
 }
 
 export const RULES = [
@@ -44,9 +44,9 @@ export const RULES = [
   'format',
   'remote',
 ] as const;
-export type Rule = (typeof RULES)[number];
+export type AutomodRule = (typeof RULES)[number];
 
-export interface RoomModeration {
+export interface AutomodSettings {
   /** Off: everything but a text that is too long is allowed. */
   enabled: boolean;
   /** Words and phrases that are refused. At most 200 of 100 characters, 8,000 in all. */
@@ -64,7 +64,7 @@ export interface RoomModeration {
   remoteFails: 'open' | 'closed';
 }
 
-export const DEFAULT_ROOM_MODERATION: RoomModeration = Object.freeze({
+export const DEFAULT_AUTOMOD_SETTINGS: AutomodSettings = Object.freeze({
   enabled: true,
   blockedTerms: Object.freeze([]),
   allowedTerms: Object.freeze([]),
@@ -77,7 +77,7 @@ export const DEFAULT_ROOM_MODERATION: RoomModeration = Object.freeze({
 });
 
 /** Throws `bad_request` for settings that are out of bounds; to be called where they are set. */
-export function checkRoomModeration(settings: RoomModeration): void {
+export function checkAutomodSettings(settings: AutomodSettings): void {
   checkTerms(settings.blockedTerms, 'blockedTerms');
   checkTerms(settings.allowedTerms, 'allowedTerms');
   if (settings.allowedHosts.length > MAX_HOSTS)
@@ -99,12 +99,12 @@ export interface JudgeInput {
   /** Those who moderate are not judged; only the limit of length holds for them. */
   privileged: boolean;
   text: string;
-  settings: RoomModeration;
+  settings: AutomodSettings;
   /** Nobody has said it: somebody asks what would come of it. It counts for no flood and no repeat. */
   isTrial?: boolean;
 }
 
-export interface ModerationOptions {
+export interface AutomodOptions {
   clock: Clock;
   /** None: `judgeRemotely` counts as a judge that has nothing against anything. */
   remote?: RemoteJudge | undefined;
@@ -118,12 +118,12 @@ interface CompiledRoom {
   readonly blockedTerms: readonly string[];
   readonly allowedTerms: readonly string[];
   readonly allowedHosts: readonly string[];
-  readonly blocked: Terms;
-  readonly allowed: Terms;
+  readonly blocked: TermMatcher;
+  readonly allowed: TermMatcher;
   readonly hosts: HostList;
 }
 
-const ALLOW: Verdict = Object.freeze({ action: 'allow' });
+const ALLOW: AutomodVerdict = Object.freeze({ action: 'allow' });
 /** So that a message of nothing but faults has a short list of reasons. */
 const MAX_REASONS = 8;
 /** So many matches are told apart by category. */
@@ -137,7 +137,7 @@ const sameList = (a: readonly string[], b: readonly string[]) =>
  * Judges messages. Memory is bounded, whatever comes: the state of 20,000 authors, the compiled terms of 512 rooms. Time is linear in the
  * length of the message. `npm run bench -- chat --only moderation` measures it.
  */
-export class Moderation {
+export class Automod {
   readonly #clock: Clock;
   readonly #remote: RemoteJudge | undefined;
   readonly #limits: BehaviourLimits;
@@ -147,7 +147,7 @@ export class Moderation {
   /** How often terms were compiled. */
   compilations = 0;
 
-  constructor({ clock, remote, limits, rooms = 512, lexicon = new Lexicon() }: ModerationOptions) {
+  constructor({ clock, remote, limits, rooms = 512, lexicon = new Lexicon() }: AutomodOptions) {
     this.#clock = clock;
     this.#remote = remote;
     this.#limits = { ...DEFAULT_LIMITS, ...limits };
@@ -170,7 +170,7 @@ export class Moderation {
   }
 
   /** Synchronous, without input or output; never throws for any text. */
-  judge({ roomId, authorId, messageId, privileged, text, settings, isTrial = false }: JudgeInput): Verdict {
+  judge({ roomId, authorId, messageId, privileged, text, settings, isTrial = false }: JudgeInput): AutomodVerdict {
     if (text.length > MAX_FOLDED_LENGTH) return refusal('too-long', 'length');
     const published = settings.enabled && !privileged ? clean(text) : text;
     const folded = fold(published);
@@ -186,9 +186,9 @@ export class Moderation {
     if (misbehaved) return refusal(misbehaved, 'flood');
 
     const reading = read(folded, skipLinks(links));
-    const refused: Reason[] = [];
-    const held: Reason[] = [];
-    const masked: Reason[] = [];
+    const refused: VerdictReason[] = [];
+    const held: VerdictReason[] = [];
+    const masked: VerdictReason[] = [];
     const masks: Found[] = [];
 
     if (hasTerm(room.blocked, folded, reading)) refused.push({ category: 'term', score: 1, rule: 'term' });
@@ -232,7 +232,7 @@ export class Moderation {
    * Asks the remote judge, where the room wants it: `allow` or `hold`. In a room with `hold` the caller publishes only when this allows; in one with
    * `retract` it has published already and takes the message back. Never rejects; takes at most the judge's time-out.
    */
-  async judgeRemotely(input: JudgeInput): Promise<Verdict> {
+  async judgeRemotely(input: JudgeInput): Promise<AutomodVerdict> {
     if (!this.#remote || !this.asksRemotely(input)) return ALLOW;
     const { text, settings } = input;
     let answer: Awaited<ReturnType<RemoteJudge['ask']>>;
@@ -246,7 +246,9 @@ export class Moderation {
         ? ALLOW
         : { action: 'hold', reasons: [{ category: `unavailable:${answer.why}`, score: 1, rule: 'remote' }] };
     if (!answer.flagged) return ALLOW;
-    const reasons: Reason[] = answer.categories.slice(0, MAX_REASONS).map(({ category, score }) => ({ category, score, rule: 'remote' }));
+    const reasons: VerdictReason[] = answer.categories
+      .slice(0, MAX_REASONS)
+      .map(({ category, score }) => ({ category, score, rule: 'remote' }));
     if (reasons.length === 0) reasons.push({ category: 'flagged', score: 1, rule: 'remote' });
     return { action: 'hold', reasons };
   }
@@ -257,7 +259,7 @@ export class Moderation {
     this.#behaviour.forget(roomId);
   }
 
-  #compiled(roomId: string, { blockedTerms, allowedTerms, allowedHosts }: RoomModeration): CompiledRoom {
+  #compiled(roomId: string, { blockedTerms, allowedTerms, allowedHosts }: AutomodSettings): CompiledRoom {
     const known = this.#rooms.get(roomId);
     if (
       known &&
@@ -271,8 +273,8 @@ export class Moderation {
       blockedTerms,
       allowedTerms,
       allowedHosts,
-      blocked: new Terms(blockedTerms),
-      allowed: new Terms(allowedTerms),
+      blocked: new TermMatcher(blockedTerms),
+      allowed: new TermMatcher(allowedTerms),
       hosts: new HostList(allowedHosts.slice(0, MAX_HOSTS)),
     };
     this.#rooms.set(roomId, compiled);
@@ -280,11 +282,11 @@ export class Moderation {
   }
 
   #profanity(
-    settings: RoomModeration,
+    settings: AutomodSettings,
     room: CompiledRoom,
     folded: Folded,
     reading: Reading,
-    reasons: Reason[] | undefined,
+    reasons: VerdictReason[] | undefined,
     masks: Found[],
   ): void {
     if (!reasons) return;
@@ -318,7 +320,7 @@ export class Moderation {
     for (const category of categories) reasons.push({ category, score: 1, rule: 'profanity' });
   }
 
-  #loudness(text: string, held: Reason[]): void {
+  #loudness(text: string, held: VerdictReason[]): void {
     const { capitals, letters, emoji, mentions } = loudnessOf(text);
     if (capitals >= this.#limits.capitals && capitals > letters * 0.8) held.push({ category: 'loud', score: 1, rule: 'caps' });
     if (emoji >= this.#limits.emoji) held.push({ category: 'loud', score: 1, rule: 'emoji' });
@@ -326,9 +328,9 @@ export class Moderation {
   }
 }
 
-const refusal = (rule: Rule, category: string): Verdict => ({ action: 'refuse', reasons: [{ category, score: 1, rule }] });
+const refusal = (rule: AutomodRule, category: string): AutomodVerdict => ({ action: 'refuse', reasons: [{ category, score: 1, rule }] });
 
-function hasTerm(terms: Terms, folded: Folded, reading: Reading): boolean {
+function hasTerm(terms: TermMatcher, folded: Folded, reading: Reading): boolean {
   if (terms.empty) return false;
   let found = false;
   const visit = () => {
@@ -340,7 +342,7 @@ function hasTerm(terms: Terms, folded: Folded, reading: Reading): boolean {
 }
 
 /** Whether a chunk of the folded text is an address: those are not read, their letters say nothing. Both go forward only. */
-function skipLinks(links: readonly Link[]): (start: number, end: number) => boolean {
+function skipLinks(links: readonly FoundLink[]): (start: number, end: number) => boolean {
   const sorted = [...links].sort((a, b) => a.start - b.start);
   let next = 0;
   return (start, end) => {
@@ -378,7 +380,7 @@ class Intervals {
   }
 }
 
-function allowedPlaces(lexicon: Lexicon, terms: Terms, folded: Folded, reading: Reading): Intervals {
+function allowedPlaces(lexicon: Lexicon, terms: TermMatcher, folded: Folded, reading: Reading): Intervals {
   const places: Found[] = [];
   const add =
     ({ origin }: Folded) =>

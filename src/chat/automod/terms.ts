@@ -145,7 +145,7 @@ const squeeze = (text: string) => text.replace(/([a-z])\1/g, '$1');
  * The words and phrases of one room, compiled once for each change. A term is found as whole words; `*` at its start or end leaves that edge open
  * (`spoil*` finds "spoiler"). It is folded and read as messages are, so it is found in all the disguises that the built-in words are found in.
  */
-export class Terms {
+export class TermMatcher {
   readonly #folded: Phrases;
   readonly #read: Phrases;
   /** Single words without any double letter: what a stretched word is compared with. */

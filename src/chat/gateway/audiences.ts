@@ -3,14 +3,14 @@ import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import type { Presence } from '../rooms/presence.js';
 import type { Room, RoomInfo } from '../rooms/room.js';
-import type { Connection } from './connection.js';
-import type { ChannelAccess, Doors, HouseRules, Standing } from './doors.js';
-import { type DeliveryCounters, Hub, type HubHost, type Membership } from './hub.js';
+import type { ClientConnection } from './connection.js';
+import type { ChannelAccess, ChannelStanding, ChatAuthorization, GatewayRules } from './doors.js';
+import { type AudienceHost, type DeliveryCounters, type Membership, RoomAudience } from './hub.js';
 
 export interface AudiencesOptions {
   readonly rooms: { open(roomId: string): Promise<Room> };
-  readonly doors: Doors;
-  readonly rules: HouseRules;
+  readonly doors: ChatAuthorization;
+  readonly rules: GatewayRules;
   readonly presence: Presence;
   readonly clock: Clock;
   readonly log: Log;
@@ -22,16 +22,16 @@ const IDLE_MS = 10_000;
 /** Who is in which room, in this process: rooms are opened with their first member and let go after their last. */
 export class Audiences {
   readonly #options: AudiencesOptions;
-  readonly #host: Omit<HubHost, 'counters'>;
+  readonly #host: Omit<AudienceHost, 'counters'>;
   readonly #counters: DeliveryCounters;
-  readonly #hubs = new Map<string, Hub>();
-  readonly #opening = new Map<string, Promise<Hub>>();
+  readonly #hubs = new Map<string, RoomAudience>();
+  readonly #opening = new Map<string, Promise<RoomAudience>>();
   /** Changes of channels that were told here; who asks what a channel is like notes it before. */
   changes = 0;
   /** Without a member, since when. */
-  readonly #idle = new Map<Hub, number>();
+  readonly #idle = new Map<RoomAudience, number>();
 
-  constructor(options: AudiencesOptions, host: Omit<HubHost, 'counters'>, counters: DeliveryCounters) {
+  constructor(options: AudiencesOptions, host: Omit<AudienceHost, 'counters'>, counters: DeliveryCounters) {
     this.#options = options;
     this.#host = host;
     this.#counters = counters;
@@ -41,7 +41,7 @@ export class Audiences {
     return this.#hubs.size;
   }
 
-  hub(roomId: string): Hub | undefined {
+  hub(roomId: string): RoomAudience | undefined {
     return this.#hubs.get(roomId);
   }
 
@@ -55,7 +55,7 @@ export class Audiences {
    * Opens the room if nobody has; `asked` is `changes` as it was before `access` was read. Rejects as `Rooms.open` does. It stays open for a while
    * though nobody enters.
    */
-  async open(info: RoomInfo, access: ChannelAccess, asked: number): Promise<Hub> {
+  async open(info: RoomInfo, access: ChannelAccess, asked: number): Promise<RoomAudience> {
     const known = this.#hubs.get(info.id);
     if (known) {
       if (this.#idle.has(known)) this.#idle.set(known, this.#host.nowMs());
@@ -69,7 +69,7 @@ export class Audiences {
     return opening;
   }
 
-  async #open(info: RoomInfo, access: ChannelAccess, asked: number): Promise<Hub> {
+  async #open(info: RoomInfo, access: ChannelAccess, asked: number): Promise<RoomAudience> {
     const { rooms, rules } = this.#options;
     await rules.open(info.id);
     let room: Room;
@@ -81,7 +81,7 @@ export class Audiences {
     }
     const { nowMs, wallMs, flushSoon } = this.#host;
     const host = this.#host;
-    const hub = new Hub(room, access, {
+    const hub = new RoomAudience(room, access, {
       counters: this.#counters,
       nowMs: nowMs.bind(host),
       wallMs: wallMs.bind(host),
@@ -102,7 +102,7 @@ export class Audiences {
   }
 
   /** `lost`: the connection is gone, and may come back in a moment. */
-  leave(connection: Connection, membership: Membership, lost = false): void {
+  leave(connection: ClientConnection, membership: Membership, lost = false): void {
     const { hub } = membership;
     if (membership.index < 0) return;
     connection.leave(membership);
@@ -110,14 +110,14 @@ export class Audiences {
     if (hub.members.length === 0) this.#idle.set(hub, this.#host.nowMs());
   }
 
-  putOut(connection: Connection, membership: Membership, code: 'banned' | 'deleted' | 'private', untilMs?: number): void {
+  putOut(connection: ClientConnection, membership: Membership, code: 'banned' | 'deleted' | 'private', untilMs?: number): void {
     this.leave(connection, membership);
     const until = untilMs !== undefined && Number.isFinite(untilMs) ? `,"until":${Math.trunc(untilMs)}` : '';
     connection.send(`{"t":"left","room":"${membership.hub.id}","code":"${code}"${until}}`);
   }
 
   /** The room is no more. */
-  ended(hub: Hub, code: string): void {
+  ended(hub: RoomAudience, code: string): void {
     for (const membership of [...hub.members])
       this.putOut(membership.connection, membership, code === 'banned' || code === 'private' ? code : 'deleted');
     this.#letGo(hub);
@@ -142,7 +142,7 @@ export class Audiences {
   }
 
   /** Every two seconds, of a connection that reads. */
-  check(connection: Connection): void {
+  check(connection: ClientConnection): void {
     const { memberships } = connection;
     // From the end: whoever is put out is taken from among them.
     for (let index = memberships.length - 1; index >= 0; index--) {
@@ -170,18 +170,18 @@ export class Audiences {
     if (hub) for (const membership of [...hub.members]) this.#reviewOne(membership);
   }
 
-  reviewIn(connection: Connection, roomId: string): void {
+  reviewIn(connection: ClientConnection, roomId: string): void {
     const membership = connection.membership(roomId);
     if (membership) this.#reviewOne(membership, true);
   }
 
   /** Of a new token: everywhere he is. */
-  reviewAll(connection: Connection): void {
+  reviewAll(connection: ClientConnection): void {
     for (const membership of [...connection.memberships]) this.#reviewOne(membership);
   }
 
   /** Undefined: the room is not there for him. */
-  standing(hub: { readonly access: ChannelAccess }, connection: Connection, link: string | undefined): Standing | undefined {
+  standing(hub: { readonly access: ChannelAccess }, connection: ClientConnection, link: string | undefined): ChannelStanding | undefined {
     const { access } = hub;
     const own = access.standing(connection.person);
     if (own) return own;
@@ -219,7 +219,7 @@ export class Audiences {
     for (const hub of [...this.#hubs.values()]) if (hub.room.info.channelId !== undefined) await this.#reread(hub, hub.room.info.channelId);
   }
 
-  async #reread(hub: Hub, channelId: string): Promise<void> {
+  async #reread(hub: RoomAudience, channelId: string): Promise<void> {
     try {
       const access = await this.#options.doors.channel(channelId);
       if (!access) {
@@ -235,7 +235,7 @@ export class Audiences {
     }
   }
 
-  #letGo(hub: Hub): void {
+  #letGo(hub: RoomAudience): void {
     this.#idle.delete(hub);
     if (this.#hubs.get(hub.id) !== hub) return;
     this.#hubs.delete(hub.id);

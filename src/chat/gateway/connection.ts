@@ -2,20 +2,20 @@ import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
 import { webSocketFrames } from '../protocol/protocol.js';
 import type { Room } from '../rooms/room.js';
-import type { Person } from './doors.js';
+import type { ChatIdentity } from './doors.js';
 import type { Membership } from './hub.js';
 
 /** What a connection asks of its process. */
 export interface ConnectionHost {
   /** It has something to say: `flush` it before the process waits again. */
-  wantsFlush(connection: Connection): void;
+  wantsFlush(connection: ClientConnection): void;
   /** Everything written to it has been taken. */
-  drained(connection: Connection): void;
+  drained(connection: ClientConnection): void;
   nowMs(): number;
 }
 
 /** Of one account in this process, shared by its connections; a guest has one of his own. */
-export class Budget {
+export class FrameBudget {
   tokens: number;
   filledAtMs: number;
 
@@ -39,14 +39,14 @@ export class Budget {
 }
 
 /** Everybody who is signed in has one in each process that he has a connection to. */
-export interface Account {
-  readonly connections: Connection[];
-  readonly budget: Budget;
+export interface ConnectedAccount {
+  readonly connections: ClientConnection[];
+  readonly budget: FrameBudget;
   /** Read once, for rooms that ask how old an account is; a promise while it is read. */
   sinceMs: Promise<number | undefined> | undefined;
 }
 
-export type Phase = 'hello' | 'greeting' | 'open' | 'closing' | 'closed';
+export type ConnectionState = 'hello' | 'greeting' | 'open' | 'closing' | 'closed';
 
 /** Replies that wait for a slow reader before nothing more is read from it. */
 const MAX_WAITING = 16;
@@ -57,10 +57,10 @@ const NO_ROOMS: Membership[] = [];
  * One client. A hundred thousand of them are held, so what each has is counted: no timer, no closure, no queue beyond the answers to what it asked.
  * While anything it was written has not been taken, nothing more is written (`isSlow`): what it lacks is kept by the rooms.
  */
-export class Connection {
-  phase: Phase = 'hello';
-  person: Person | undefined = undefined;
-  account: Account | undefined = undefined;
+export class ClientConnection {
+  phase: ConnectionState = 'hello';
+  person: ChatIdentity | undefined = undefined;
+  account: ConnectedAccount | undefined = undefined;
   memberships: Membership[] = NO_ROOMS;
   /** Messages that are not answered yet; and other requests. */
   inFlight = 0;
@@ -109,7 +109,7 @@ export class Connection {
 
   /** What its requests are counted by: no other connection of this process has it. */
   get serial(): string {
-    this.#number ||= ++Connection.#numbers;
+    this.#number ||= ++ClientConnection.#numbers;
     return `connection ${this.#number}`;
   }
 

@@ -1,9 +1,9 @@
-import type { Author, ChatRole, RoomInfo } from '../rooms/room.js';
+import type { Author, RoomInfo, RoomRole } from '../rooms/room.js';
 
 /** What the chat asks of others, and is handed in: who somebody is, what a channel lets him do, and what a room's moderators have decided. */
 
 /** Somebody who has shown a good credential. */
-export interface Person {
+export interface ChatIdentity {
   /** The account's id; `gateway:{subject}` and the like of whom another system vouches for. Bans and messages go by it. */
   readonly id: string;
   readonly name: string;
@@ -22,8 +22,8 @@ export interface Person {
 }
 
 /** What somebody is in a channel. */
-export interface Standing {
-  readonly role: ChatRole;
+export interface ChannelStanding {
+  readonly role: RoomRole;
   /** `second-factor`: he would be a moderator, had he shown one. */
   readonly moderates: 'yes' | 'no' | 'second-factor';
 }
@@ -32,7 +32,7 @@ export interface Standing {
 export interface ChannelAccess {
   readonly isPrivate: boolean;
   /** Undefined: the channel is not there for him. `person` undefined: a guest. */
-  standing(person: Person | undefined): Standing | undefined;
+  standing(person: ChatIdentity | undefined): ChannelStanding | undefined;
   /** Until when a playback link opens it, ms since 1970; undefined: it does not. */
   linkUntilMs(token: string, client: LinkClient): number | undefined;
 }
@@ -43,21 +43,21 @@ export interface LinkClient {
   readonly country: string | undefined;
 }
 
-export interface Doors {
+export interface ChatAuthorization {
   /** Rejects with `unauthorized`, `forbidden` (banned from the service), `unavailable`. */
-  who(credential: string): Promise<Person>;
+  who(credential: string): Promise<ChatIdentity>;
   /** Whether the session of it was ended; asked every two seconds for each connection. */
-  isEnded(person: Person): boolean;
+  isEnded(person: ChatIdentity): boolean;
   /** Of those given, who is no longer good: keys that were deleted or have lost a scope, accounts that were banned or deleted or have another role. */
-  ended(people: readonly Person[]): Promise<ReadonlyMap<Person, 'banned' | 'ended'>>;
+  ended(people: readonly ChatIdentity[]): Promise<ReadonlyMap<ChatIdentity, 'banned' | 'ended'>>;
   /** Undefined: there is no such channel any more. */
   channel(channelId: string): Promise<ChannelAccess | undefined>;
   /** Since when there is his account, ms since 1970; undefined: he has none here. */
-  sinceMs(person: Person): Promise<number | undefined>;
+  sinceMs(person: ChatIdentity): Promise<number | undefined>;
 }
 
 /** What moderators have decided; `RoomRules`. */
-export interface HouseRules {
+export interface GatewayRules {
   /** Resolves when the room's rules are known; `release` once for each. */
   open(roomId: string): Promise<void>;
   release(roomId: string): void;
@@ -79,7 +79,7 @@ export interface HouseRules {
 export interface FrameModerator {
   readonly id: string;
   readonly name: string;
-  readonly role: ChatRole;
+  readonly role: RoomRole;
   /** He would be more with a second factor. */
   readonly unproven: boolean;
   readonly actor: string;

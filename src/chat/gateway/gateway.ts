@@ -34,21 +34,21 @@ import {
   SUBPROTOCOL,
 } from '../protocol/protocol.js';
 import { DeliveryTimes } from '../rooms/delivery-times.js';
-import { type NewsChanges, OnAir } from '../rooms/on-air.js';
+import { type OnAirChanges, OnAirFrames } from '../rooms/on-air.js';
 import { PageLimits } from '../rooms/page-limits.js';
 import type { Presence } from '../rooms/presence.js';
 import type { Room, RoomInfo } from '../rooms/room.js';
 import { Audiences } from './audiences.js';
-import { type Account, Budget, Connection, type ConnectionHost } from './connection.js';
-import type { Doors, HouseRules, Moderate, Person } from './doors.js';
-import type { Hub } from './hub.js';
+import { ClientConnection, type ConnectedAccount, type ConnectionHost, FrameBudget } from './connection.js';
+import type { ChatAuthorization, ChatIdentity, GatewayRules, Moderate } from './doors.js';
+import type { RoomAudience } from './hub.js';
 import { Requests } from './requests.js';
-import { Wheel } from './wheel.js';
+import { TimingWheel } from './wheel.js';
 
 export interface GatewayOptions {
   readonly rooms: RoomSource;
-  readonly doors: Doors;
-  readonly rules: HouseRules;
+  readonly doors: ChatAuthorization;
+  readonly rules: GatewayRules;
   readonly moderate: Moderate;
   readonly presence: Presence;
   readonly clock: Clock;
@@ -107,7 +107,7 @@ const MAX_GATHER_MS = 50;
 const VERSION = ['Upgrade', 'websocket', 'Sec-WebSocket-Version', '13'];
 
 const CONNECTION = Symbol('connection');
-type HeldSocket = WebSocket & { [CONNECTION]: Connection; [GATEWAY]: Gateway };
+type AttachedSocket = WebSocket & { [CONNECTION]: ClientConnection; [GATEWAY]: Gateway };
 const GATEWAY = Symbol('gateway');
 
 /** A chat process's door: takes WebSockets, keeps their deadlines on one wheel, and writes what rooms and answers have for them. */
@@ -123,29 +123,29 @@ export class Gateway implements ConnectionHost {
   };
   readonly times = new DeliveryTimes();
   readonly audiences: Audiences;
-  readonly #onAir = new OnAir();
+  readonly #onAir = new OnAirFrames();
   readonly #options: GatewayOptions;
   readonly #requests: Requests;
   readonly #server: WebSocketServer;
-  readonly #wheel = new Wheel<Connection>(SLOTS);
+  readonly #wheel = new TimingWheel<ClientConnection>(SLOTS);
   #open = 0;
   #turningAway = 0;
-  readonly #accounts = new Map<string, Account>();
+  readonly #accounts = new Map<string, ConnectedAccount>();
   readonly #perAddress = new Map<string, number>();
   readonly #groupOf: (address: string) => string;
   /** Frames that came before the token was looked at. */
-  readonly #early = new Map<Connection, string[]>();
-  #dirtyHubs: Hub[] = [];
-  #dirty: Connection[] = [];
+  readonly #early = new Map<ClientConnection, string[]>();
+  #dirtyHubs: RoomAudience[] = [];
+  #dirty: ClientConnection[] = [];
   #isFlushComing = false;
   #gatherMs = 0;
   readonly #busy: () => number;
   /** Their accounts have changed, and what they are now could not be read. */
-  readonly #unanswered = new Set<Connection>();
+  readonly #unanswered = new Set<ClientConnection>();
   /** Came with an API key: no session ends it, so that it is good is asked again and again. */
-  readonly #withKeys = new Set<Connection>();
+  readonly #withKeys = new Set<ClientConnection>();
   /** Once it drains: who was here when that began, and was not sent away yet. */
-  #leaving: Connection[] | undefined;
+  #leaving: ClientConnection[] | undefined;
   #checking: Promise<void> | undefined;
   #ticks = 0;
   readonly #cancels: (() => void)[] = [];
@@ -196,7 +196,7 @@ export class Gateway implements ConnectionHost {
   }
 
   /** What is on air is another in these channels: their rooms are told. */
-  tellOnAir(changes: NewsChanges): void {
+  tellOnAir(changes: OnAirChanges): void {
     this.#onAir.tell(changes);
     this.audiences.tellChannels(new Set(Object.keys(changes)), (roomId, slug) => this.#onAir.frame(roomId, slug));
   }
@@ -260,8 +260,8 @@ export class Gateway implements ConnectionHost {
 
   #take(ws: WebSocket, socket: Socket, address: string, country: string | undefined, isFull: boolean): void {
     const nowMs = this.nowMs();
-    const connection = new Connection(this, ws, socket, address, country, nowMs + HELLO_MS);
-    const held = ws as HeldSocket;
+    const connection = new ClientConnection(this, ws, socket, address, country, nowMs + HELLO_MS);
+    const held = ws as AttachedSocket;
     held[CONNECTION] = connection;
     held[GATEWAY] = this;
     ws.on('message', onMessage);
@@ -287,7 +287,7 @@ export class Gateway implements ConnectionHost {
   }
 
   /** False: it is one too many, and the connection may be closed for it. */
-  #takeFrame(connection: Connection): boolean {
+  #takeFrame(connection: ClientConnection): boolean {
     const { phase, account } = connection;
     if (phase === 'closing' || phase === 'closed') return false;
     if ((account?.budget ?? this.#guestBudget(connection)).take(this.nowMs())) {
@@ -300,11 +300,11 @@ export class Gateway implements ConnectionHost {
   }
 
   /** `data`: of a ping; a pong has nothing to be answered. Both count as frames. */
-  control(connection: Connection, data?: Buffer): void {
+  control(connection: ClientConnection, data?: Buffer): void {
     if (this.#takeFrame(connection) && data) connection.pong(pongFrame(data));
   }
 
-  received(connection: Connection, text: string): void {
+  received(connection: ClientConnection, text: string): void {
     const { phase } = connection;
     if (phase === 'closing' || phase === 'closed') return;
     connection.messages++;
@@ -331,17 +331,17 @@ export class Gateway implements ConnectionHost {
     } else this.#answer(connection, frame);
   }
 
-  readonly #guestBudgets = new WeakMap<Connection, Budget>();
-  #guestBudget(connection: Connection): Budget {
+  readonly #guestBudgets = new WeakMap<ClientConnection, FrameBudget>();
+  #guestBudget(connection: ClientConnection): FrameBudget {
     let budget = this.#guestBudgets.get(connection);
     if (!budget) {
-      budget = new Budget(FRAMES_PER_S, FRAMES_BURST, this.nowMs());
+      budget = new FrameBudget(FRAMES_PER_S, FRAMES_BURST, this.nowMs());
       this.#guestBudgets.set(connection, budget);
     }
     return budget;
   }
 
-  async #greet(connection: Connection, token: string | undefined): Promise<void> {
+  async #greet(connection: ClientConnection, token: string | undefined): Promise<void> {
     connection.phase = 'greeting';
     try {
       const person = token === undefined ? undefined : await this.#options.doors.who(token);
@@ -361,10 +361,10 @@ export class Gateway implements ConnectionHost {
   }
 
   /** False: his account has too many already. */
-  #admit(connection: Connection, person: Person): boolean {
+  #admit(connection: ClientConnection, person: ChatIdentity): boolean {
     let account = this.#accounts.get(person.id);
     if (!account) {
-      account = { connections: [], budget: new Budget(FRAMES_PER_S, FRAMES_BURST, this.nowMs()), sinceMs: undefined };
+      account = { connections: [], budget: new FrameBudget(FRAMES_PER_S, FRAMES_BURST, this.nowMs()), sinceMs: undefined };
       this.#accounts.set(person.id, account);
     }
     if (account.connections.length >= MAX_ACCOUNT_CONNECTIONS) {
@@ -380,12 +380,12 @@ export class Gateway implements ConnectionHost {
     return true;
   }
 
-  #noteKey(connection: Connection): void {
+  #noteKey(connection: ClientConnection): void {
     if (connection.person?.keyId !== undefined) this.#withKeys.add(connection);
     else this.#withKeys.delete(connection);
   }
 
-  #refuse(connection: Connection, error: unknown): void {
+  #refuse(connection: ClientConnection, error: unknown): void {
     const code = error instanceof VezaError ? error.code : 'internal';
     if (code === 'unauthorized') {
       connection.send(errorFrame(undefined, 'unauthorized', messageOf(error)));
@@ -397,7 +397,7 @@ export class Gateway implements ConnectionHost {
     }
   }
 
-  #welcome({ person, expiresAtMs }: Connection): string {
+  #welcome({ person, expiresAtMs }: ClientConnection): string {
     const user = person ? `{"id":${JSON.stringify(person.id)},"name":${JSON.stringify(person.name)}}` : 'null';
     const expiresAt = Number.isFinite(expiresAtMs) ? Math.trunc(expiresAtMs) : 'null';
     const { maxTextBytes, pace } = this.#options;
@@ -406,7 +406,7 @@ export class Gateway implements ConnectionHost {
     return `{"t":"welcome","session":"${randomUUID()}","user":${user},"expiresAt":${expiresAt},"expiresInMs":${lastsMs(expiresAtMs, this.wallMs())},"limits":${limits},"pingMs":${PING_MS}}`;
   }
 
-  #answer(connection: Connection, frame: ClientFrame): void {
+  #answer(connection: ClientConnection, frame: ClientFrame): void {
     if (frame.t === 'hello') {
       connection.send(errorFrame(undefined, 'bad_request', 'hello was said already; a fresh token goes with "auth".'));
     } else if (frame.t === 'pub') {
@@ -421,16 +421,16 @@ export class Gateway implements ConnectionHost {
     }
   }
 
-  #close(connection: Connection, code: number, reason: string): void {
+  #close(connection: ClientConnection, code: number, reason: string): void {
     connection.close(code, reason, this.nowMs() + CLOSING_MS);
   }
 
-  #end(connection: Connection, why: 'banned' | 'ended' | 'expired'): void {
+  #end(connection: ClientConnection, why: 'banned' | 'ended' | 'expired'): void {
     if (why === 'banned') this.#close(connection, CLOSE.banned, 'banned from this service');
     else this.#close(connection, CLOSE.token, why === 'expired' ? 'the token has expired' : 'the session has ended');
   }
 
-  closed(connection: Connection): void {
+  closed(connection: ClientConnection): void {
     if (connection.phase === 'closed') return;
     connection.phase = 'closed';
     this.#open--;
@@ -454,13 +454,13 @@ export class Gateway implements ConnectionHost {
   }
 
   /** A defect that what it sent has met is its own: others, and the process, go on. */
-  broke(connection: Connection, error: unknown): void {
+  broke(connection: ClientConnection, error: unknown): void {
     countUnexpected('exception');
     this.#options.log.error({ event: 'chat.connection_failed', ...describe(error) }, 'a chat connection met a defect; it is cut');
     connection.cut();
   }
 
-  failed(connection: Connection, error: Error): void {
+  failed(connection: ClientConnection, error: Error): void {
     // ws has chosen the code and closes; what is left is to count.
     this.counters.badFrames++;
     this.#options.log.debug({ error: error.message, client: connection.address }, 'a chat connection broke');
@@ -468,17 +468,17 @@ export class Gateway implements ConnectionHost {
 
   // What is to be written.
 
-  flushSoon(hub: Hub): void {
+  flushSoon(hub: RoomAudience): void {
     this.#dirtyHubs.push(hub);
     this.#flushComes();
   }
 
-  wantsFlush(connection: Connection): void {
+  wantsFlush(connection: ClientConnection): void {
     this.#dirty.push(connection);
     this.#flushComes();
   }
 
-  drained(connection: Connection): void {
+  drained(connection: ClientConnection): void {
     for (const membership of connection.memberships) membership.hub.advance(membership, LAG_MS);
   }
 
@@ -523,7 +523,7 @@ export class Gateway implements ConnectionHost {
     }
   }
 
-  #check(connection: Connection, nowMs: number, wallMs: number): void {
+  #check(connection: ClientConnection, nowMs: number, wallMs: number): void {
     const { phase } = connection;
     if (this.#isStuck(connection, nowMs)) this.#close(connection, CLOSE.policy, 'a message was not finished');
     else if (phase === 'open') {
@@ -543,7 +543,7 @@ export class Gateway implements ConnectionHost {
   }
 
   /** It has begun a message and has not finished it in time. A connection that is not read from cannot finish one. */
-  #isStuck(connection: Connection, nowMs: number): boolean {
+  #isStuck(connection: ClientConnection, nowMs: number): boolean {
     const { phase, ws, messages } = connection;
     if (connection.isPaused || (phase !== 'open' && phase !== 'greeting') || !hasUnfinishedMessage(ws)) {
       connection.unfinishedSinceMs = 0;
@@ -557,7 +557,7 @@ export class Gateway implements ConnectionHost {
   }
 
   /** Everybody is told the heads; a ping goes with them to whoever has sent nothing since the last time, which a pong would have been. */
-  #ping(connection: Connection): void {
+  #ping(connection: ClientConnection): void {
     if (connection.phase !== 'open') return;
     const { bytesRead } = connection;
     connection.silences = bytesRead === connection.bytesSeen ? connection.silences + 1 : 0;
@@ -583,7 +583,7 @@ export class Gateway implements ConnectionHost {
     await this.#endThose([...new Set([...this.#withKeys, ...this.#unanswered])]);
   }
 
-  async #endThose(connections: readonly Connection[]): Promise<void> {
+  async #endThose(connections: readonly ClientConnection[]): Promise<void> {
     if (connections.length === 0) return;
     const people = connections.flatMap(({ person }) => person ?? []);
     try {
@@ -669,7 +669,7 @@ function measured(): () => number {
 }
 
 function onMessage(this: WebSocket, data: Buffer | ArrayBuffer | Buffer[], isBinary: boolean): void {
-  const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as HeldSocket;
+  const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as AttachedSocket;
   try {
     if (isBinary) connection.close(CLOSE.chatProtocol, 'frames are text', gateway.nowMs() + CLOSING_MS);
     else gateway.received(connection, (data as Buffer).toString());
@@ -679,21 +679,21 @@ function onMessage(this: WebSocket, data: Buffer | ArrayBuffer | Buffer[], isBin
 }
 
 function onPing(this: WebSocket, data: Buffer): void {
-  const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as HeldSocket;
+  const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as AttachedSocket;
   gateway.control(connection, data);
 }
 
 function onPong(this: WebSocket): void {
-  const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as HeldSocket;
+  const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as AttachedSocket;
   gateway.control(connection);
 }
 
 function onClose(this: WebSocket): void {
-  const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as HeldSocket;
+  const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as AttachedSocket;
   gateway.closed(connection);
 }
 
 function onError(this: WebSocket, error: Error): void {
-  const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as HeldSocket;
+  const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as AttachedSocket;
   gateway.failed(connection, error);
 }

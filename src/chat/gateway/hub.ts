@@ -1,20 +1,20 @@
-import { type Frame, textFor } from '../protocol/frame.js';
+import { type EntryFrame, textFor } from '../protocol/frame.js';
 import { asciiFrame, webSocketFrames } from '../protocol/protocol.js';
 import type { Room, RoomListener } from '../rooms/room.js';
-import type { Connection } from './connection.js';
-import type { ChannelAccess, Standing } from './doors.js';
+import type { ClientConnection } from './connection.js';
+import type { ChannelAccess, ChannelStanding } from './doors.js';
 
 /** Frames that are taken from the room at a time: as many as its ring holds. */
 const BATCH = 64;
 const MAX_RESETS = 20;
 
 /** What the audience of a room asks of its process. */
-export interface HubHost {
+export interface AudienceHost {
   readonly counters: DeliveryCounters;
   nowMs(): number;
   wallMs(): number;
   /** Calls `flush` at once when there is time, a little later when there is none. */
-  flushSoon(hub: Hub): void;
+  flushSoon(hub: RoomAudience): void;
 }
 
 export interface DeliveryCounters {
@@ -37,16 +37,16 @@ export class Membership {
   behindSinceMs = 0;
   /** Frames for it are being read. */
   isReading = false;
-  standing: Standing;
+  standing: ChannelStanding;
   /** How many are in the room, as he was told last. */
   count: number | undefined = undefined;
   /** The playback link that it came in by: when that is no longer good, it has to leave. */
   readonly link: string | undefined;
 
   constructor(
-    readonly connection: Connection,
-    readonly hub: Hub,
-    place: { cursor: number; epoch: number; standing: Standing; link: string | undefined },
+    readonly connection: ClientConnection,
+    readonly hub: RoomAudience,
+    place: { cursor: number; epoch: number; standing: ChannelStanding; link: string | undefined },
   ) {
     this.cursor = place.cursor;
     this.epoch = place.epoch;
@@ -59,7 +59,7 @@ export class Membership {
  * Those of one process who are in a room. Each entry is put into a WebSocket frame once, and the same bytes are written to all who stand where
  * the audience stands; who is elsewhere (he came just now, or reads slowly) goes on from his own cursor.
  */
-export class Hub implements RoomListener {
+export class RoomAudience implements RoomListener {
   readonly members: Membership[] = [];
   /** The last offset that was given to the audience. */
   flushed: number;
@@ -83,7 +83,7 @@ export class Hub implements RoomListener {
   constructor(
     readonly room: Room,
     access: ChannelAccess,
-    private readonly host: HubHost,
+    private readonly host: AudienceHost,
   ) {
     this.access = access;
     this.flushed = room.head;
@@ -204,7 +204,7 @@ export class Hub implements RoomListener {
   }
 
   /** More came at once than the room has at hand. */
-  async #readAndFlush(reading: Promise<readonly Frame[] | undefined>): Promise<void> {
+  async #readAndFlush(reading: Promise<readonly EntryFrame[] | undefined>): Promise<void> {
     this.#isReading = true;
     const { generation, flushed } = this;
     try {
@@ -233,7 +233,7 @@ export class Hub implements RoomListener {
     for (const membership of this.members) this.advance(membership);
   }
 
-  #give(frames: readonly Frame[]): void {
+  #give(frames: readonly EntryFrame[]): void {
     const { host, flushed } = this;
     const last = frames.at(-1)!.offset;
     const bytes = webSocketFrames(
@@ -294,7 +294,7 @@ export class Hub implements RoomListener {
     }
   }
 
-  async #readAndAdvance(membership: Membership, reading: Promise<readonly Frame[] | undefined>): Promise<void> {
+  async #readAndAdvance(membership: Membership, reading: Promise<readonly EntryFrame[] | undefined>): Promise<void> {
     membership.isReading = true;
     const { generation } = this;
     const { cursor } = membership;
@@ -315,7 +315,7 @@ export class Hub implements RoomListener {
     this.advance(membership);
   }
 
-  #giveOne(membership: Membership, frames: readonly Frame[]): void {
+  #giveOne(membership: Membership, frames: readonly EntryFrame[]): void {
     const { connection } = membership;
     const userId = connection.person?.id;
     membership.cursor = frames.at(-1)!.offset;
@@ -345,9 +345,9 @@ export class Hub implements RoomListener {
 }
 
 /** The log's time of an entry, out of its text. */
-function atOf({ text }: Frame): number {
+function atOf({ text }: EntryFrame): number {
   const at = text.indexOf('"at":') + 5;
   return at < 5 ? Number.POSITIVE_INFINITY : Number.parseInt(text.slice(at, at + 16), 10);
 }
 
-const isArray = (frames: readonly Frame[] | Promise<unknown>): frames is readonly Frame[] => Array.isArray(frames);
+const isArray = (frames: readonly EntryFrame[] | Promise<unknown>): frames is readonly EntryFrame[] => Array.isArray(frames);

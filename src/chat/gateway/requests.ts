@@ -2,38 +2,38 @@ import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import { publicPart } from '../moderation/settings.js';
-import { type Frame, textFor } from '../protocol/frame.js';
+import { type EntryFrame, textFor } from '../protocol/frame.js';
 import {
-  type Auth,
+  type AuthFrame,
   type ChatErrorCode,
   type ClientFrame,
   ERROR_CODES,
   errorFrame,
-  type History,
-  type Join,
+  type HistoryFrame,
+  type JoinFrame,
   lastsMs,
   MAX_ENTRIES,
   MAX_IN_FLIGHT,
   MAX_PAGE_BYTES,
   MAX_ROOMS,
-  type Mod,
-  type Pub,
-  type Range,
-  type React,
+  type ModFrame,
+  type PubFrame,
+  type RangeFrame,
+  type ReactFrame,
 } from '../protocol/protocol.js';
-import type { OnAir } from '../rooms/on-air.js';
+import type { OnAirFrames } from '../rooms/on-air.js';
 import { type PageLimits, type PageReader, PagesLimited } from '../rooms/page-limits.js';
 import type { Presence } from '../rooms/presence.js';
 import { type Author, type PageQuery, type Resumption, type Room, type RoomInfo, TIMED_OUT_REASON } from '../rooms/room.js';
 import type { Audiences } from './audiences.js';
-import type { Connection } from './connection.js';
-import type { Doors, HouseRules, Moderate } from './doors.js';
+import type { ClientConnection } from './connection.js';
+import type { ChatAuthorization, GatewayRules, Moderate } from './doors.js';
 import { Membership } from './hub.js';
 
 export interface RequestsOptions {
   readonly rooms: { find(idOrSlug: string): Promise<RoomInfo | undefined> };
-  readonly doors: Doors;
-  readonly rules: HouseRules;
+  readonly doors: ChatAuthorization;
+  readonly rules: GatewayRules;
   readonly moderate: Moderate;
   readonly presence: Presence;
   readonly clock: Clock;
@@ -41,10 +41,10 @@ export interface RequestsOptions {
   readonly audiences: Audiences;
   readonly pageLimits: PageLimits;
   readonly groupOf: (address: string) => string;
-  readonly onAir: OnAir;
-  readonly sessionEnded: (connection: Connection, why: 'banned' | 'ended') => void;
+  readonly onAir: OnAirFrames;
+  readonly sessionEnded: (connection: ClientConnection, why: 'banned' | 'ended') => void;
   /** He has a fresh token. */
-  readonly renewed: (connection: Connection) => void;
+  readonly renewed: (connection: ClientConnection) => void;
 }
 
 /** Who was away for more entries gets the newest, and fetches the rest when he wants it. */
@@ -69,14 +69,14 @@ const notFound = () => new Refused('not_found', 'There is no such room.');
 export class Requests {
   readonly #options: RequestsOptions;
   /** Joins that are under way. */
-  readonly #joins = new WeakMap<Connection, Promise<unknown>>();
+  readonly #joins = new WeakMap<ClientConnection, Promise<unknown>>();
 
   constructor(options: RequestsOptions) {
     this.#options = options;
   }
 
   /** Resolves as `join`, which a `leave` that comes after it waits for. */
-  async #noted(connection: Connection, join: Promise<void>): Promise<void> {
+  async #noted(connection: ClientConnection, join: Promise<void>): Promise<void> {
     const all = Promise.allSettled([this.#joins.get(connection), join]);
     this.#joins.set(connection, all);
     try {
@@ -87,7 +87,7 @@ export class Requests {
   }
 
   /** Never rejects. */
-  async answer(connection: Connection, frame: Exclude<ClientFrame, { t: 'hello' | 'pub' }>): Promise<void> {
+  async answer(connection: ClientConnection, frame: Exclude<ClientFrame, { t: 'hello' | 'pub' }>): Promise<void> {
     try {
       switch (frame.t) {
         case 'join':
@@ -125,13 +125,13 @@ export class Requests {
     return errorFrame(id, 'internal', 'Something went wrong here; it is in the log of the service.');
   }
 
-  #membership(connection: Connection, roomOrSlug: string): Membership {
+  #membership(connection: ClientConnection, roomOrSlug: string): Membership {
     for (const membership of connection.memberships)
       if (membership.hub.id === roomOrSlug || membership.hub.room.info.slug === roomOrSlug) return membership;
     throw new Refused('not_joined', 'Join the room first.');
   }
 
-  async #join(connection: Connection, { id, room: idOrSlug, since, link }: Join): Promise<void> {
+  async #join(connection: ClientConnection, { id, room: idOrSlug, since, link }: JoinFrame): Promise<void> {
     const { rooms, doors, audiences, rules, clock } = this.#options;
     const info = idOrSlug === '' ? undefined : await rooms.find(idOrSlug);
     const { changes } = audiences;
@@ -143,7 +143,7 @@ export class Requests {
     const hub = await audiences.open(info, access, changes);
     const { room } = hub;
     let resumption: Resumption;
-    let frames: readonly Frame[];
+    let frames: readonly EntryFrame[];
     let { recovered } = {} as Partial<Resumption>;
     for (;;) {
       const { generation } = hub;
@@ -204,7 +204,7 @@ export class Requests {
   }
 
   /** Counts of those that have any, behind the entries themselves. */
-  async #tellReactions(connection: Connection, room: Room, frames: readonly Frame[]): Promise<void> {
+  async #tellReactions(connection: ClientConnection, room: Room, frames: readonly EntryFrame[]): Promise<void> {
     const mids = frames.flatMap(({ type, mid }) => (type === 'msg' && mid !== undefined ? [mid] : []));
     if (mids.length === 0) return;
     try {
@@ -216,7 +216,7 @@ export class Requests {
     }
   }
 
-  async #renew(connection: Connection, { id, token }: Auth): Promise<void> {
+  async #renew(connection: ClientConnection, { id, token }: AuthFrame): Promise<void> {
     const { person } = connection;
     if (!person) throw new Refused('forbidden', 'This is a guest. Connect again with the token.');
     const fresh = await this.#options.doors.who(token).catch((error) => {
@@ -233,11 +233,11 @@ export class Requests {
     this.#options.audiences.reviewAll(connection);
   }
 
-  #readerOf({ person, address, serial }: Connection): PageReader {
+  #readerOf({ person, address, serial }: ClientConnection): PageReader {
     return { id: person?.id ?? serial, isGuest: person === undefined, address: this.#options.groupOf(address) };
   }
 
-  async #page(connection: Connection, { id, room: name }: History | Range, query: PageQuery): Promise<void> {
+  async #page(connection: ClientConnection, { id, room: name }: HistoryFrame | RangeFrame, query: PageQuery): Promise<void> {
     const membership = this.#membership(connection, name);
     const { room } = membership.hub;
     const { pageLimits } = this.#options;
@@ -254,7 +254,7 @@ export class Requests {
     await this.#tellReactions(connection, room, page.frames);
   }
 
-  async #react(connection: Connection, { id, room, mid, emoji, on }: React): Promise<void> {
+  async #react(connection: ClientConnection, { id, room, mid, emoji, on }: ReactFrame): Promise<void> {
     const membership = this.#membership(connection, room);
     const { person } = connection;
     if (!person) throw new Refused('unauthorized', 'Sign in to react.');
@@ -265,7 +265,7 @@ export class Requests {
     connection.send(ok(id));
   }
 
-  async #moderate(connection: Connection, { id, room, action, args }: Mod): Promise<void> {
+  async #moderate(connection: ClientConnection, { id, room, action, args }: ModFrame): Promise<void> {
     const { hub, standing } = this.#membership(connection, room);
     const { person, address } = connection;
     if (!person) throw new Refused('unauthorized', 'Sign in to moderate.');
@@ -279,7 +279,7 @@ export class Requests {
   }
 
   /** Never rejects. */
-  async publish(connection: Connection, frame: Pub): Promise<void> {
+  async publish(connection: ClientConnection, frame: PubFrame): Promise<void> {
     if (connection.inFlight >= MAX_IN_FLIGHT) {
       connection.send(errorFrame(frame.id, 'busy', `${MAX_IN_FLIGHT} messages are not answered yet.`, AGAIN_MS));
       return;
@@ -294,7 +294,7 @@ export class Requests {
     }
   }
 
-  async #publish(connection: Connection, { id, room: name, key, body }: Pub): Promise<string> {
+  async #publish(connection: ClientConnection, { id, room: name, key, body }: PubFrame): Promise<string> {
     const { hub, standing } = this.#membership(connection, name);
     const { person, account, address } = connection;
     if (!person || !account) throw new Refused('unauthorized', 'Sign in to write.');

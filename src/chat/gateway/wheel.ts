@@ -1,7 +1,7 @@
 import { reportUnexpected } from '../../runtime/unexpected.js';
 
 /** What stands in a wheel; both are the wheel's. */
-export interface InWheel {
+export interface InTimingWheel {
   slot: number;
   slotIndex: number;
 }
@@ -10,7 +10,7 @@ export interface InWheel {
  * A timing wheel: what stands in it is looked at in turn, a slot at a step, so that a hundred thousand deadlines need one timer. Spread by chance, so that no
  * step has more to do than others.
  */
-export class Wheel<T extends InWheel> {
+export class TimingWheel<T extends InTimingWheel> {
   readonly #slots: T[][];
   #at = 0;
 

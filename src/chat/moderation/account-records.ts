@@ -11,20 +11,20 @@ export interface AccountRecord {
   readonly [field: string]: unknown;
 }
 
-interface Row {
+interface AccountRecordRow {
   readonly room_id: string;
   readonly slug: string | null;
   readonly [column: string]: unknown;
 }
 
-interface Kept {
+interface RecordedTable {
   readonly kind: AccountRecord['kind'];
   readonly table: string;
   /** What tells the rows of one account apart; there is an index that begins with it, or few rows. */
   readonly key: readonly string[];
   readonly columns: readonly string[];
   readonly where?: string;
-  fields(row: Row): object;
+  fields(row: AccountRecordRow): object;
 }
 
 const iso = (at: unknown) => (at instanceof Date ? at.toISOString() : null);
@@ -33,7 +33,7 @@ const iso = (at: unknown) => (at instanceof Date ? at.toISOString() : null);
  * What there is, and what of it is told. Nothing that others wrote is in it but what was written to him, and nothing of what he is not to know: that he
  * is shadowed, what moderators say among themselves, where he wrote from (of which there is a keyed hash only).
  */
-const KEPT: readonly Kept[] = [
+const KEPT: readonly RecordedTable[] = [
   {
     kind: 'ban',
     table: 'room_bans',
@@ -118,13 +118,13 @@ export async function* accountRecords(database: Queryable, accountId: string): A
   for (const kept of KEPT) yield* recordsOf(database, accountId, kept);
 }
 
-async function* recordsOf(database: Queryable, accountId: string, kept: Kept): AsyncGenerator<AccountRecord> {
+async function* recordsOf(database: Queryable, accountId: string, kept: RecordedTable): AsyncGenerator<AccountRecord> {
   const { kind, table, key, columns, where = 'true', fields } = kept;
   const names = key.map((name) => `x.${name}`);
   const places = key.map((_, i) => `$${i + 3}`);
   const wanted = [...new Set(['room_id', ...key, ...columns])].map((name) => `x.${name}`);
   for (let after: readonly unknown[] | undefined; ; ) {
-    const { rows } = await database.query<Row>(
+    const { rows } = await database.query<AccountRecordRow>(
       `select ${wanted.join(', ')}, c.slug from ${table} x left join rooms r on r.id = x.room_id left join channels c on c.id = r.channel_id
        where x.user_id = $1 and ${where}${after ? ` and (${names.join(', ')}) > (${places.join(', ')})` : ''}
        order by ${names.join(', ')} limit $2`,

@@ -1,6 +1,6 @@
 import type { Database, Queryable } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
-import type { ChatRole, RoomInfo } from '../rooms/room.js';
+import type { RoomInfo, RoomRole } from '../rooms/room.js';
 
 /** Who moderates. */
 export interface Moderator {
@@ -8,7 +8,7 @@ export interface Moderator {
   readonly id: string;
   readonly name: string;
   /** In this room. Of a moderator or administrator of the service only what is proven: without the second factor he is a viewer. */
-  readonly role: ChatRole;
+  readonly role: RoomRole;
   /** He would be more with a second factor. */
   readonly unproven?: boolean;
   /** For the audit log: `account:{id}`, `api-key:{id}`, … */
@@ -18,9 +18,9 @@ export interface Moderator {
 }
 
 /** Who people are. */
-export interface People {
+export interface AccountDirectory {
   /** Undefined: nobody is known by this id. `role` is that in the room of this channel, proven or not. */
-  find(userId: string, channelId: string | undefined): Promise<{ name: string; role: ChatRole } | undefined>;
+  find(userId: string, channelId: string | undefined): Promise<{ name: string; role: RoomRole } | undefined>;
   /** By id; whoever is not known is not in it. */
   names(userIds: readonly string[]): Promise<ReadonlyMap<string, string>>;
 }
@@ -41,7 +41,7 @@ export interface ModerationAudit {
   ): Promise<void>;
 }
 
-export interface RoomAct {
+export interface ModerationAct {
   readonly id: number;
   readonly atMs: number;
   readonly action: string;
@@ -53,23 +53,23 @@ export interface RoomAct {
   readonly details: Readonly<Record<string, unknown>>;
 }
 
-export interface RoomActsOptions {
+export interface ModerationActsOptions {
   readonly database: Database;
   readonly clock: Clock;
-  readonly people: Pick<People, 'names'>;
+  readonly people: Pick<AccountDirectory, 'names'>;
   readonly audit: ModerationAudit;
 }
 
 /** Who did what in rooms, and about whom. */
-export class RoomActs {
-  readonly #options: RoomActsOptions;
+export class ModerationActs {
+  readonly #options: ModerationActsOptions;
 
-  constructor(options: RoomActsOptions) {
+  constructor(options: ModerationActsOptions) {
     this.#options = options;
   }
 
   /** Who did what here, newest first. */
-  async list(roomId: string, userId: string | undefined, before: number | undefined, limit: number): Promise<RoomAct[]> {
+  async list(roomId: string, userId: string | undefined, before: number | undefined, limit: number): Promise<ModerationAct[]> {
     const { rows } = await this.#options.database.query<ActRow>(
       `select * from room_acts where room_id = $1 and ($2::text is null or user_id = $2) and ($3::bigint is null or id < $3)
        order by id desc limit $4`,

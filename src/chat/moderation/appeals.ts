@@ -3,14 +3,14 @@ import type { Database, Queryable } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 import { characterCount } from '../../runtime/text.js';
-import type { Person, Sanctions } from './sanctions.js';
+import type { SanctionedUser, Sanctions } from './sanctions.js';
 
 export const MAX_APPEAL_CHARS = 2000;
 export const MAX_ANSWER_CHARS = 1000;
 /** Text of several lines. */
 export const LINES = /^(?:[^\p{Cc}\p{Cs}]|[\t\n\r])*$/u;
 
-export interface Appeal {
+export interface BanAppeal {
   readonly id: string;
   readonly userId: string;
   readonly userName: string;
@@ -36,7 +36,7 @@ export class Appeals {
   }
 
   /** Rejects: `not_found` (not banned, as far as he knows), `conflict` (once for each ban), `bad_request`. */
-  async file(roomId: string, user: Person, text: string): Promise<Appeal> {
+  async file(roomId: string, user: SanctionedUser, text: string): Promise<BanAppeal> {
     const ban = await this.#sanctions.banOf(roomId, user.id);
     // Of a shadow ban he does not know.
     if (!ban || ban.isShadow) throw new VezaError('not_found', 'You are not banned here.');
@@ -56,7 +56,7 @@ export class Appeals {
     isOpen: boolean | undefined,
     before: { createdAtMs: number; id: string } | undefined,
     limit: number,
-  ): Promise<Appeal[]> {
+  ): Promise<BanAppeal[]> {
     const { rows } = await this.#database.query<AppealRow>(
       `select * from room_appeals where room_id = $1 and ($2::boolean is null or (accepted is null) = $2)
          and ($3::timestamptz is null or (created_at, id) < ($3, $4)) order by created_at desc, id desc limit $5`,
@@ -66,7 +66,7 @@ export class Appeals {
   }
 
   /** The last one of a user. `banId`: that against this ban, and no other. */
-  async of(roomId: string, userId: string, banId?: string): Promise<Appeal | undefined> {
+  async of(roomId: string, userId: string, banId?: string): Promise<BanAppeal | undefined> {
     const { rows } = await this.#database.query<AppealRow>(
       `select * from room_appeals where room_id = $1 and user_id = $2 and ($3::uuid is null or ban_id = $3)
        order by created_at desc limit 1`,
@@ -76,7 +76,14 @@ export class Appeals {
   }
 
   /** Rejects: `not_found`, `conflict` (answered already), `bad_request`. */
-  async answer(connection: Queryable, roomId: string, id: string, accepted: boolean, answer: string, by: Person): Promise<Appeal> {
+  async answer(
+    connection: Queryable,
+    roomId: string,
+    id: string,
+    accepted: boolean,
+    answer: string,
+    by: SanctionedUser,
+  ): Promise<BanAppeal> {
     const given = checked(answer, MAX_ANSWER_CHARS, 'answer');
     const { rows } = await connection.query<AppealRow>(
       `update room_appeals set accepted = $3, answer = $4, answered_by = $5, answered_at = $6
@@ -109,7 +116,7 @@ interface AppealRow {
   answered_at: Date | null;
 }
 
-const appealOf = (row: AppealRow): Appeal => ({
+const appealOf = (row: AppealRow): BanAppeal => ({
   id: row.id,
   userId: row.user_id,
   userName: row.user_name,

@@ -1,10 +1,10 @@
 import type { Database, Queryable } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import type { Log } from '../../runtime/log.js';
-import type { ModResult, NewsAuthor, RoomNews } from '../rooms/news.js';
+import type { ModerationNotices, ModerationResult, NoticeAuthor } from '../rooms/news.js';
 import type { Pins } from '../rooms/pins.js';
 import type { HeldMessage, Room } from '../rooms/room.js';
-import type { HeldMessages } from './held.js';
+import type { HeldMessageQueue } from './held.js';
 import type { RoomRules } from './rules.js';
 import type { Sanctions } from './sanctions.js';
 
@@ -15,9 +15,9 @@ export interface DeletionsOptions {
   readonly database: Database;
   readonly clock: Clock;
   readonly log: Log;
-  readonly held: HeldMessages;
+  readonly held: HeldMessageQueue;
   readonly pins: Pins;
-  readonly news: RoomNews;
+  readonly news: ModerationNotices;
   readonly rules: Pick<RoomRules, 'reread'>;
   readonly sanctions: Pick<Sanctions, 'banOf' | 'timeoutOf'>;
   readonly withRoom: <T>(roomId: string, work: (room: ErasingRoom) => Promise<T>) => Promise<T>;
@@ -41,14 +41,14 @@ export class Deletions {
   }
 
   /** Rejects with `unavailable`, `busy`: then they may be there still. */
-  async deleteMessages(roomId: string, by: NewsAuthor, mids: readonly string[]): Promise<ModResult> {
+  async deleteMessages(roomId: string, by: NoticeAuthor, mids: readonly string[]): Promise<ModerationResult> {
     const said = await this.#options.withRoom(roomId, (room) => room.erase({ mids }, named(by)));
     await this.#afterwards(roomId, by);
     return said ? { offset: said.offset } : {};
   }
 
   /** Everything that somebody has said in the room so far. Rejects as `deleteMessages`. */
-  async deleteAllOf(roomId: string, by: NewsAuthor, userId: string): Promise<ModResult> {
+  async deleteAllOf(roomId: string, by: NoticeAuthor, userId: string): Promise<ModerationResult> {
     const { held, withRoom } = this.#options;
     // What is approved after this does not find its row again, and is taken back by whoever approves it.
     await held.dropOf(roomId, userId);
@@ -67,7 +67,7 @@ export class Deletions {
    * A message leaves the room and waits for a moderator under another mid: what was deleted under a mid does not come back under it. `record` writes
    * down that it does, with it. Twice is harmless. Rejects with `unavailable`, `busy`.
    */
-  async holdInstead(by: NewsAuthor, mid: string, message: HeldMessage, record: (connection: Queryable) => Promise<void>): Promise<void> {
+  async holdInstead(by: NoticeAuthor, mid: string, message: HeldMessage, record: (connection: Queryable) => Promise<void>): Promise<void> {
     const { database, held, withRoom, log } = this.#options;
     const { roomId } = message;
     await withRoom(roomId, async (room) => {
@@ -113,7 +113,7 @@ export class Deletions {
     await this.#options.withRoom(roomId, (room) => room.bar(userId, BAR_MS, 'banned'));
   }
 
-  async #afterwards(roomId: string, by: NewsAuthor): Promise<void> {
+  async #afterwards(roomId: string, by: NoticeAuthor): Promise<void> {
     const { pins, news, rules } = this.#options;
     const wasPinned = await pins.unpinErased(roomId);
     await rules.reread(roomId);
@@ -121,4 +121,4 @@ export class Deletions {
   }
 }
 
-const named = ({ id, name }: NewsAuthor) => ({ id, name });
+const named = ({ id, name }: NoticeAuthor) => ({ id, name });

@@ -5,41 +5,41 @@ import type { Log } from '../../runtime/log.js';
 import { checkTerms } from '../automod/terms.js';
 import { ControlRoom } from '../protocol/control.js';
 import { midOf } from '../protocol/frame.js';
-import { type ModResult, type NewsAuthor, RoomNews } from '../rooms/news.js';
+import { ModerationNotices, type ModerationResult, type NoticeAuthor } from '../rooms/news.js';
 import { Pins } from '../rooms/pins.js';
-import type { Author, ChatRole, HeldMessage, Room, RoomInfo } from '../rooms/room.js';
-import { type ModerationAudit, type Moderator, type People, type RoomAct, RoomActs } from './acts.js';
-import { type Appeal, Appeals } from './appeals.js';
+import type { Author, HeldMessage, Room, RoomInfo, RoomRole } from '../rooms/room.js';
+import { type AccountDirectory, type ModerationAct, ModerationActs, type ModerationAudit, type Moderator } from './acts.js';
+import { Appeals, type BanAppeal } from './appeals.js';
 import { Deletions } from './deletions.js';
-import { HELD_KEPT_MS, HeldMessages, type HeldRecord, type HeldRow, recordOf } from './held.js';
+import { HELD_KEPT_MS, HeldMessageQueue, type HeldRecord, type HeldRow, recordOf } from './held.js';
 import type { ModAction } from './mod-actions.js';
 import { RoomRules } from './rules.js';
-import { type Ban, Sanctions, type Timeout, type Warning } from './sanctions.js';
+import { type RoomBan, type RoomTimeout, type RoomWarning, Sanctions } from './sanctions.js';
 import { changedSettings, inForce, publicPart, type RoomSettings, rankOf, storedSettings } from './settings.js';
-import { Writers } from './writers.js';
+import { RecentWriters } from './writers.js';
 
 /** What is asked of a room. */
-export type ToldRoom = Pick<Room, 'act' | 'erase' | 'approve' | 'recent' | 'stored' | 'bar'>;
+export type ModeratedRoom = Pick<Room, 'act' | 'erase' | 'approve' | 'recent' | 'stored' | 'bar'>;
 
-export interface DeskOptions {
+export interface ModerationServiceOptions {
   readonly database: Database;
   readonly clock: Clock;
   readonly log: Log;
-  readonly people: People;
+  readonly people: AccountDirectory;
   readonly audit: ModerationAudit;
   /** 32 bytes, the same in every process. */
   readonly addressKey: Uint8Array;
   /** Opens the room for as long as `work` takes. */
-  readonly withRoom: <T>(roomId: string, work: (room: ToldRoom) => Promise<T>) => Promise<T>;
+  readonly withRoom: <T>(roomId: string, work: (room: ModeratedRoom) => Promise<T>) => Promise<T>;
 }
 
 /** What somebody may know of how he stands in a room. */
-export interface OwnStanding {
-  readonly ban: Ban | undefined;
-  readonly timeout: Timeout | undefined;
+export interface SanctionsOfUser {
+  readonly ban: RoomBan | undefined;
+  readonly timeout: RoomTimeout | undefined;
   /** Unseen. */
-  readonly warnings: readonly Warning[];
-  readonly appeal: Appeal | undefined;
+  readonly warnings: readonly RoomWarning[];
+  readonly appeal: BanAppeal | undefined;
   /** What became of what he wrote and was held; newest first. */
   readonly held: readonly HeldRecord[];
 }
@@ -57,31 +57,31 @@ const ROOT = 'admin-token';
  * Where a room is moderated: one way for REST, for `mod` frames and for whoever else. What is decided is written down first, with who did it; then it
  * counts here, a moment later everywhere, and the room is told.
  */
-export class Desk {
+export class ModerationService {
   readonly control: ControlRoom;
   readonly rules: RoomRules;
-  readonly held: HeldMessages;
+  readonly held: HeldMessageQueue;
   readonly sanctions: Sanctions;
   readonly appeals: Appeals;
-  readonly writers: Writers;
-  readonly #acts: RoomActs;
+  readonly writers: RecentWriters;
+  readonly #acts: ModerationActs;
   readonly #pins: Pins;
-  readonly #news: RoomNews;
+  readonly #news: ModerationNotices;
   readonly #deletions: Deletions;
-  readonly #options: DeskOptions;
+  readonly #options: ModerationServiceOptions;
   #cancel: (() => void) | undefined;
 
-  constructor(options: DeskOptions) {
+  constructor(options: ModerationServiceOptions) {
     this.#options = options;
     this.control = new ControlRoom(options);
-    this.writers = new Writers(options);
+    this.writers = new RecentWriters(options);
     this.rules = new RoomRules({ ...options, control: this.control, writers: this.writers });
-    this.held = new HeldMessages(options);
+    this.held = new HeldMessageQueue(options);
     this.sanctions = new Sanctions(options);
     this.appeals = new Appeals({ ...options, sanctions: this.sanctions });
-    this.#acts = new RoomActs(options);
+    this.#acts = new ModerationActs(options);
     this.#pins = new Pins(options);
-    this.#news = new RoomNews(options);
+    this.#news = new ModerationNotices(options);
     this.#deletions = new Deletions({
       ...options,
       held: this.held,
@@ -112,7 +112,7 @@ export class Desk {
    * Rejects: `forbidden` (not his room, or somebody of an equal or higher role), `second_factor_missing`, `not_found`, `conflict`, `bad_request`,
    * `unavailable`.
    */
-  async moderate(room: RoomInfo, moderator: Moderator, action: ModAction): Promise<ModResult> {
+  async moderate(room: RoomInfo, moderator: Moderator, action: ModAction): Promise<ModerationResult> {
     mustModerate(moderator);
     switch (action.action) {
       case 'delete':
@@ -160,7 +160,7 @@ export class Desk {
   }
 
   /** Everything that a deleted account has said in these rooms, with what waits. Twice is harmless. Rejects with `unavailable`, `busy`. */
-  async forgetAccount(userId: string, roomIds: Iterable<string>, by: NewsAuthor): Promise<void> {
+  async forgetAccount(userId: string, roomIds: Iterable<string>, by: NoticeAuthor): Promise<void> {
     for (const roomId of roomIds) {
       await this.#deletions.barDeleted(roomId, userId);
       await this.#deletions.deleteAllOf(roomId, by, userId);
@@ -190,14 +190,14 @@ export class Desk {
   }
 
   /** Rejects: `not_found`, `conflict`, `bad_request`. */
-  async appeal(room: RoomInfo, from: Moderator, text: string): Promise<Appeal> {
+  async appeal(room: RoomInfo, from: Moderator, text: string): Promise<BanAppeal> {
     const appeal = await this.appeals.file(room.id, from, text);
     await this.#acts.record(this.#options.database, room, from, 'appeal', from.id, { appeal: appeal.id });
     return appeal;
   }
 
   /** Accepted: the ban is lifted. Rejects: `not_found`, `conflict`, `bad_request`. */
-  async answerAppeal(room: RoomInfo, moderator: Moderator, id: string, accepted: boolean, answer: string): Promise<Appeal> {
+  async answerAppeal(room: RoomInfo, moderator: Moderator, id: string, accepted: boolean, answer: string): Promise<BanAppeal> {
     mustModerate(moderator);
     const appeal = await this.#options.database.transaction(async (connection) => {
       const answered = await this.appeals.answer(connection, room.id, id, accepted, answer, moderator);
@@ -214,7 +214,7 @@ export class Desk {
     return appeal;
   }
 
-  async standing(roomId: string, userId: string): Promise<OwnStanding> {
+  async standing(roomId: string, userId: string): Promise<SanctionsOfUser> {
     const ban = await this.sanctions.banOf(roomId, userId);
     const warnings = await this.sanctions.warnings(roomId, userId, 100);
     return {
@@ -228,7 +228,7 @@ export class Desk {
   }
 
   /** Who did what here, newest first. */
-  acts(roomId: string, userId: string | undefined, before: number | undefined, limit: number): Promise<RoomAct[]> {
+  acts(roomId: string, userId: string | undefined, before: number | undefined, limit: number): Promise<ModerationAct[]> {
     return this.#acts.list(roomId, userId, before, limit);
   }
 
@@ -262,7 +262,7 @@ export class Desk {
     room: RoomInfo,
     moderator: Moderator,
     action: Extract<ModAction, { action: 'timeout' | 'untimeout' | 'ban' | 'shadowBan' | 'unban' | 'warn' }>,
-  ): Promise<ModResult> {
+  ): Promise<ModerationResult> {
     const { database, clock } = this.#options;
     const { user, writer } = await this.#target(room, moderator, action.user);
     const nowMs = clock.wallMs();
@@ -327,22 +327,22 @@ export class Desk {
   async #target(room: RoomInfo, moderator: Moderator, userId: string) {
     const writer = await this.writers.find(room.id, userId);
     const person = await this.#options.people.find(userId, room.channelId);
-    const known = person ?? (writer && { name: writer.name, role: writer.role as ChatRole }) ?? (await this.#author(room, userId));
+    const known = person ?? (writer && { name: writer.name, role: writer.role as RoomRole }) ?? (await this.#author(room, userId));
     if (!known) throw new VezaError('not_found', 'There is no such user.');
     mustOutrank(moderator, userId, known.role);
     return { user: { id: userId, name: known.name }, writer };
   }
 
   /** Whoever has written here is known by that, though the process in which it was a moment ago has not noted it yet. */
-  async #author(room: RoomInfo, userId: string): Promise<{ name: string; role: ChatRole } | undefined> {
+  async #author(room: RoomInfo, userId: string): Promise<{ name: string; role: RoomRole } | undefined> {
     const { database, withRoom } = this.#options;
     const find = async () => {
       const { rows: said } = await database.query<{ payload: string }>(
         `select payload from messages where room_id = $1 and user_id = $2 and type in ('msg', 'shadow') order by "offset" desc limit 1`,
         [room.id, userId],
       );
-      if (said[0]) return (JSON.parse(said[0].payload) as { user: { name: string; role: ChatRole } }).user;
-      const { rows: held } = await database.query<{ name: string; role: ChatRole }>(
+      if (said[0]) return (JSON.parse(said[0].payload) as { user: { name: string; role: RoomRole } }).user;
+      const { rows: held } = await database.query<{ name: string; role: RoomRole }>(
         'select user_name as name, user_role as role from held_messages where room_id = $1 and user_id = $2 limit 1',
         [room.id, userId],
       );
@@ -361,7 +361,7 @@ export class Desk {
     });
   }
 
-  async #delete(room: RoomInfo, moderator: Moderator, mid: string): Promise<ModResult> {
+  async #delete(room: RoomInfo, moderator: Moderator, mid: string): Promise<ModerationResult> {
     const { database, people, withRoom } = this.#options;
     const author = async () => {
       const { rows } = await database.query<{ user_id: string | null }>('select user_id from messages where room_id = $1 and mid = $2', [
@@ -379,24 +379,24 @@ export class Desk {
     if (userId === undefined) throw new VezaError('not_found', 'There is no such message.');
     if (userId !== moderator.id) {
       const role = (await people.find(userId, room.channelId))?.role ?? (await this.writers.find(room.id, userId))?.role;
-      mustOutrank(moderator, userId, (role as ChatRole | undefined) ?? 'viewer');
+      mustOutrank(moderator, userId, (role as RoomRole | undefined) ?? 'viewer');
     }
     // First that it is to be: a process that dies after it leaves a message that can be deleted again.
     await database.transaction((connection) => this.#acts.record(connection, room, moderator, 'delete', userId, { mid }));
     return this.#deletions.deleteMessages(room.id, moderator, [mid]);
   }
 
-  async #purge(room: RoomInfo, moderator: Moderator, userId: string): Promise<ModResult> {
+  async #purge(room: RoomInfo, moderator: Moderator, userId: string): Promise<ModerationResult> {
     // Also of somebody whose account is deleted.
     const { people, database } = this.#options;
     const writer = await this.writers.find(room.id, userId);
-    const role = (await people.find(userId, room.channelId))?.role ?? (writer?.role as ChatRole | undefined) ?? 'viewer';
+    const role = (await people.find(userId, room.channelId))?.role ?? (writer?.role as RoomRole | undefined) ?? 'viewer';
     if (userId !== moderator.id) mustOutrank(moderator, userId, role);
     await database.transaction((connection) => this.#acts.record(connection, room, moderator, 'purge', userId, {}));
     return this.#deletions.deleteAllOf(room.id, moderator, userId);
   }
 
-  async #set(room: RoomInfo, moderator: Moderator, action: string, changes: Readonly<Record<string, unknown>>): Promise<ModResult> {
+  async #set(room: RoomInfo, moderator: Moderator, action: string, changes: Readonly<Record<string, unknown>>): Promise<ModerationResult> {
     const { database } = this.#options;
     await database.transaction(async (connection) => {
       const { rows } = await connection.query<{ settings: unknown }>('select settings from rooms where id = $1 for no key update', [
@@ -414,7 +414,11 @@ export class Desk {
     }));
   }
 
-  async #terms(room: RoomInfo, moderator: Moderator, { blocked, allowed }: Extract<ModAction, { action: 'terms' }>): Promise<ModResult> {
+  async #terms(
+    room: RoomInfo,
+    moderator: Moderator,
+    { blocked, allowed }: Extract<ModAction, { action: 'terms' }>,
+  ): Promise<ModerationResult> {
     checkTerms(blocked, 'blocked');
     checkTerms(allowed, 'allowed');
     await this.#options.database.transaction(async (connection) => {
@@ -430,7 +434,7 @@ export class Desk {
     return {};
   }
 
-  async #pin(room: RoomInfo, moderator: Moderator, mid: string | null): Promise<ModResult> {
+  async #pin(room: RoomInfo, moderator: Moderator, mid: string | null): Promise<ModerationResult> {
     const { database, withRoom } = this.#options;
     const change = () =>
       database.transaction(async (connection) => {
@@ -448,7 +452,7 @@ export class Desk {
     return this.#news.tellAsItIs(room.id, moderator, 'pin', () => this.#pins.now(room.id), 'pin');
   }
 
-  async #approve(room: RoomInfo, moderator: Moderator, mid: string): Promise<ModResult> {
+  async #approve(room: RoomInfo, moderator: Moderator, mid: string): Promise<ModerationResult> {
     const { withRoom, log } = this.#options;
     const record = await this.#decide(room, moderator, mid, 'approved', undefined);
     try {
@@ -466,7 +470,7 @@ export class Desk {
     throw new VezaError('conflict', 'Everything that this user has said was deleted at this moment.');
   }
 
-  async #deny(room: RoomInfo, moderator: Moderator, mid: string, reason: string | undefined): Promise<ModResult> {
+  async #deny(room: RoomInfo, moderator: Moderator, mid: string, reason: string | undefined): Promise<ModerationResult> {
     await this.#decide(room, moderator, mid, 'denied', reason);
     // An approval of which nobody knew whether it had reached the log may have put it there.
     const { withRoom, database, log } = this.#options;
@@ -503,7 +507,7 @@ function mustModerate({ role, unproven }: Moderator): void {
   throw new VezaError('forbidden', 'Only who moderates this room may do that.');
 }
 
-function mustOutrank(moderator: Moderator, userId: string, role: ChatRole): void {
+function mustOutrank(moderator: Moderator, userId: string, role: RoomRole): void {
   if (moderator.id === ROOT && userId !== ROOT) return;
   if (rankOf(moderator.role) <= rankOf(role)) throw new VezaError('forbidden', 'Nobody moderates somebody of an equal or a higher role.');
 }

@@ -1,7 +1,7 @@
 import type { Database, Queryable } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
-import type { ChatRole, Held, HeldMessage, Holding } from '../rooms/room.js';
+import type { HeldMessage, HeldMessages, HoldOutcome, RoomRole } from '../rooms/room.js';
 
 /** A message that waits for a moderator, or has waited. */
 export interface HeldRecord {
@@ -21,7 +21,7 @@ export const HELD_KEPT_MS = 30 * 86_400_000;
 const STUCK_MS = 30_000;
 
 /** The queue of messages that were held. A row is what the author's `held` stands for. */
-export class HeldMessages implements Held {
+export class HeldMessageQueue implements HeldMessages {
   readonly #database: Database;
   readonly #clock: Clock;
 
@@ -31,7 +31,7 @@ export class HeldMessages implements Held {
   }
 
   /** Rejects with `busy` (`MAX_HELD`), `unavailable`. */
-  async hold(message: HeldMessage): Promise<Holding> {
+  async hold(message: HeldMessage): Promise<HoldOutcome> {
     const { outcome, reason, other } = await this.#hold(this.#database, message, undefined);
     switch (outcome) {
       case 'banned':
@@ -182,7 +182,7 @@ export interface HeldRow {
   mid: string;
   user_id: string;
   user_name: string;
-  user_role: ChatRole;
+  user_role: RoomRole;
   user_since: Date | null;
   key: string;
   body: string;

@@ -46,10 +46,10 @@ export const MID = /^[\w-]{22}$/;
 /** Text that PostgreSQL takes and that stays on its line. */
 export const LINE = /^[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]*$/u;
 
-type Frame = Readonly<Record<string, unknown>>;
+type ModFrameFields = Readonly<Record<string, unknown>>;
 
 /** Of a `mod` frame, whose members are what the client likes. Rejects with `bad_request` and says which member is wrong. */
-export function parseModAction(frame: Frame): ModAction {
+export function parseModAction(frame: ModFrameFields): ModAction {
   const { action } = frame;
   switch (action) {
     case 'delete':
@@ -98,40 +98,40 @@ export function parseModAction(frame: Frame): ModAction {
   }
 }
 
-const midIn = ({ mid }: Frame): string => {
+const midIn = ({ mid }: ModFrameFields): string => {
   if (typeof mid !== 'string' || !MID.test(mid)) throw wrong('mid', 'the id of a message');
   return mid;
 };
 
-const userIn = ({ user }: Frame): string => {
+const userIn = ({ user }: ModFrameFields): string => {
   if (!isUserId(user)) throw wrong('user', 'the id of a user, as messages have it');
   return user;
 };
 
-const reasonIn = (frame: Frame): { reason?: string } =>
+const reasonIn = (frame: ModFrameFields): { reason?: string } =>
   frame.reason === undefined ? {} : { reason: textIn(frame, 'reason', MAX_REASON_CHARS) };
 
-function textIn(frame: Frame, name: string, maxChars: number): string {
+function textIn(frame: ModFrameFields, name: string, maxChars: number): string {
   const value = frame[name];
   const text = typeof value === 'string' && value.length <= 4 * maxChars ? value.trim() : '';
   if (text === '' || characterCount(text) > maxChars || !LINE.test(text)) throw wrong(name, `1 to ${maxChars} characters on one line`);
   return text;
 }
 
-function wholeIn(frame: Frame, name: string, least: number, most: number): number {
+function wholeIn(frame: ModFrameFields, name: string, least: number, most: number): number {
   const value = frame[name];
   if (!Number.isInteger(value) || (value as number) < least || (value as number) > most)
     throw wrong(name, `a whole number from ${least} to ${most}`);
   return value as number;
 }
 
-function switchIn(frame: Frame, name: string): boolean {
+function switchIn(frame: ModFrameFields, name: string): boolean {
   const value = frame[name];
   if (typeof value !== 'boolean') throw wrong(name, 'true or false');
   return value;
 }
 
-function termsIn(frame: Frame, name: string): string[] {
+function termsIn(frame: ModFrameFields, name: string): string[] {
   const value = frame[name];
   if (!Array.isArray(value) || value.length > MAX_TERMS) throw wrong(name, `a list of at most ${MAX_TERMS} terms`);
   const terms = [...new Set(value.map((term) => textIn({ [name]: term }, name, MAX_TERM_LENGTH)))];

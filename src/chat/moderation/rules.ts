@@ -3,12 +3,21 @@ import { Batched } from '../../runtime/batched.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import type { RoomModeration } from '../automod/moderation.js';
+import type { AutomodSettings } from '../automod/moderation.js';
 import { addressHash } from '../protocol/address.js';
 import type { ChatChange, ControlRoom } from '../protocol/control.js';
-import { type Author, BANNED_REASON, type Limits, type Refusal, type RoomInfo, type Rules } from '../rooms/room.js';
-import { DEFAULT_SETTINGS, inForce, moderationOf, NO_TERMS, type RoomSettings, rankOf, storedSettings, type Terms } from './settings.js';
-import type { Writers } from './writers.js';
+import { type Author, BANNED_REASON, type PublishLimits, type PublishRules, type RoomInfo, type RoomRefusal } from '../rooms/room.js';
+import {
+  DEFAULT_SETTINGS,
+  inForce,
+  moderationOf,
+  NO_TERMS,
+  type RoomSettings,
+  type RoomTerms,
+  rankOf,
+  storedSettings,
+} from './settings.js';
+import type { RecentWriters } from './writers.js';
 
 /** As it is shown above the messages. */
 export interface Pinned {
@@ -28,12 +37,12 @@ export interface RulesListener {
 }
 
 /** What a process knows of a room that it has open. */
-interface RoomState {
+interface LoadedRules {
   holders: number;
   settings: RoomSettings;
   inForce: RoomSettings;
-  terms: Terms;
-  moderation: RoomModeration;
+  terms: RoomTerms;
+  moderation: AutomodSettings;
   pinned: Pinned | undefined;
   /** By user. `untilMs` Infinity: for good. */
   bans: Map<string, { untilMs: number; isShadow: boolean }>;
@@ -55,7 +64,7 @@ export interface RoomRulesOptions {
   readonly log: Log;
   /** Of the hashes of addresses. */
   readonly addressKey: Uint8Array;
-  readonly writers?: Pick<Writers, 'note'> | undefined;
+  readonly writers?: Pick<RecentWriters, 'note'> | undefined;
 }
 
 /** A room that nobody has open is forgotten after that. */
@@ -64,25 +73,25 @@ const SWEEP_MS = 600_000;
 /** What could not be read is asked for again after that. */
 const AGAIN_MS = 1000;
 const DEFAULT_MODERATION = moderationOf(DEFAULT_SETTINGS, NO_TERMS);
-const NOT_YET: Refusal = { code: 'busy', reason: 'The rules of this room are being read. Send it again.', retryMs: 500 };
+const NOT_YET: RoomRefusal = { code: 'busy', reason: 'The rules of this room are being read. Send it again.', retryMs: 500 };
 
 /**
  * Who may say what in a room: settings, bans, timeouts. Asked for every message, so all of it is in memory for rooms that are open here, read from
  * PostgreSQL when they are opened and again whenever the control room says that it has changed.
  */
-export class RoomRules implements Rules {
+export class RoomRules implements PublishRules {
   readonly #options: RoomRulesOptions;
-  readonly #rooms = new Map<string, RoomState>();
+  readonly #rooms = new Map<string, LoadedRules>();
   readonly #listeners = new Set<RulesListener>();
   readonly #cancels: (() => void)[] = [];
   /** Of rooms that are opened at the same time, in one statement. */
-  readonly #rows: Batched<RoomRow>;
-  readonly #people: Batched<readonly PersonRow[]>;
+  readonly #rows: Batched<RoomRulesRow>;
+  readonly #people: Batched<readonly SanctionRow[]>;
 
   constructor(options: RoomRulesOptions) {
     this.#options = options;
     this.#rows = new Batched(options.clock, (roomIds) => this.#roomRows(roomIds));
-    this.#people = new Batched<readonly PersonRow[]>(options.clock, (roomIds) => this.#everybody(roomIds));
+    this.#people = new Batched<readonly SanctionRow[]>(options.clock, (roomIds) => this.#everybody(roomIds));
     this.#cancels.push(
       options.control.follow({
         onChanges: (changes) => this.#changed(changes),
@@ -142,11 +151,11 @@ export class RoomRules implements Rules {
   }
 
   /** What its automatic moderation goes by. The same object until something of it changes. */
-  moderation(roomId: string): RoomModeration {
+  moderation(roomId: string): AutomodSettings {
     return this.#rooms.get(roomId)?.moderation ?? DEFAULT_MODERATION;
   }
 
-  terms(roomId: string): Terms {
+  terms(roomId: string): RoomTerms {
     return this.#rooms.get(roomId)?.terms ?? NO_TERMS;
   }
 
@@ -159,7 +168,7 @@ export class RoomRules implements Rules {
     roomId: string,
     author: Pick<Author, 'id' | 'role' | 'address'> | undefined,
     nowMs: number,
-  ): (Refusal & { untilMs?: number }) | undefined {
+  ): (RoomRefusal & { untilMs?: number }) | undefined {
     const state = this.#rooms.get(roomId);
     if (!state?.isKnown) return NOT_YET;
     if (!author) {
@@ -181,7 +190,7 @@ export class RoomRules implements Rules {
     return this.#rooms.get(roomId)?.warnings.get(userId) ?? 0;
   }
 
-  allows(room: Pick<RoomInfo, 'id'>, author: Author, nowMs: number, text: string): Refusal | undefined {
+  allows(room: Pick<RoomInfo, 'id'>, author: Author, nowMs: number, text: string): RoomRefusal | undefined {
     const state = this.#rooms.get(room.id);
     if (!state?.isKnown) {
       // Nobody has opened it first: it is known the next time.
@@ -218,7 +227,7 @@ export class RoomRules implements Rules {
     return undefined;
   }
 
-  limits(room: Pick<RoomInfo, 'id'>, author: Pick<Author, 'role'>): Limits {
+  limits(room: Pick<RoomInfo, 'id'>, author: Pick<Author, 'role'>): PublishLimits {
     const { perS, burst, roomPerS, slowS, slowExempt, unique } = this.inForce(room.id);
     const isModerator = rankOf(author.role) >= rankOf('moderator');
     return {
@@ -240,7 +249,7 @@ export class RoomRules implements Rules {
     for (const cancel of this.#cancels.splice(0)) cancel();
   }
 
-  #bannedUntil(state: RoomState, author: Pick<Author, 'id' | 'role' | 'address'>, nowMs: number): number | undefined {
+  #bannedUntil(state: LoadedRules, author: Pick<Author, 'id' | 'role' | 'address'>, nowMs: number): number | undefined {
     const ban = state.bans.get(author.id);
     if (ban && !ban.isShadow && ban.untilMs > nowMs) return ban.untilMs;
     // Somebody who moderates may well share an address with whom he has banned.
@@ -250,7 +259,7 @@ export class RoomRules implements Rules {
     return untilMs !== undefined && untilMs > nowMs ? untilMs : undefined;
   }
 
-  #state(roomId: string): RoomState {
+  #state(roomId: string): LoadedRules {
     let state = this.#rooms.get(roomId);
     if (!state) {
       state = {
@@ -300,14 +309,14 @@ export class RoomRules implements Rules {
   }
 
   /** One after the other: what changes while it is read is read after that. */
-  #read(roomId: string, state: RoomState): Promise<void> {
+  #read(roomId: string, state: LoadedRules): Promise<void> {
     if (state.reading) return state.reading;
     if (!state.stale) return Promise.resolve();
     state.reading = this.#readStale(roomId, state);
     return state.reading;
   }
 
-  async #readStale(roomId: string, state: RoomState): Promise<void> {
+  async #readStale(roomId: string, state: LoadedRules): Promise<void> {
     try {
       while (state.stale) {
         const stale = state.stale;
@@ -318,7 +327,7 @@ export class RoomRules implements Rules {
           if (isAll || stale.users.size > 0) await this.#readPeople(roomId, state, isAll ? undefined : [...stale.users]);
         } catch (error) {
           // With what has come meanwhile.
-          const since = state.stale as RoomState['stale'];
+          const since = state.stale as LoadedRules['stale'];
           if (isAll || since === 'all') state.stale = 'all';
           else state.stale = { room: stale.room || since?.room === true, users: new Set([...stale.users, ...(since?.users ?? [])]) };
           throw error;
@@ -344,9 +353,9 @@ export class RoomRules implements Rules {
     }
   }
 
-  async #roomRows(roomIds: readonly string[]): Promise<Map<string, RoomRow>> {
+  async #roomRows(roomIds: readonly string[]): Promise<Map<string, RoomRulesRow>> {
     const { database, clock } = this.#options;
-    const { rows } = await database.query<RoomRow>(
+    const { rows } = await database.query<RoomRulesRow>(
       `select r.id, r.settings, t.blocked, t.allowed, m.mid, m.payload, m."offset", m.created_at,
            (select json_agg(json_build_array(address_hash, until)) from room_address_bans where room_id = r.id and until > $2) as addresses
          from rooms r
@@ -359,7 +368,7 @@ export class RoomRules implements Rules {
     return new Map(rows.map((row) => [row.id, row]));
   }
 
-  async #readRoom(roomId: string, state: RoomState): Promise<void> {
+  async #readRoom(roomId: string, state: LoadedRules): Promise<void> {
     const row = await this.#rows.load(roomId);
     state.settings = storedSettings(row?.settings);
     state.inForce = inForce(state.settings);
@@ -370,9 +379,9 @@ export class RoomRules implements Rules {
   }
 
   /** Those of whom there is something to know, of all users or of these. */
-  async #peopleRows(roomIds: readonly string[], userIds: readonly string[] | null): Promise<PersonRow[]> {
+  async #peopleRows(roomIds: readonly string[], userIds: readonly string[] | null): Promise<SanctionRow[]> {
     const { database, clock } = this.#options;
-    const { rows } = await database.query<PersonRow>(
+    const { rows } = await database.query<SanctionRow>(
       `select 'ban' as kind, room_id, user_id, shadow, until, null::int as unseen from room_bans
          where room_id = any($1::uuid[]) and lifted_at is null and (until is null or until > $2) and ($3::text[] is null or user_id = any($3))
        union all select 'timeout', room_id, user_id, false, until, null from room_timeouts
@@ -384,8 +393,8 @@ export class RoomRules implements Rules {
     return rows;
   }
 
-  async #everybody(roomIds: readonly string[]): Promise<Map<string, PersonRow[]>> {
-    const found = new Map<string, PersonRow[]>();
+  async #everybody(roomIds: readonly string[]): Promise<Map<string, SanctionRow[]>> {
+    const found = new Map<string, SanctionRow[]>();
     for (const row of await this.#peopleRows(roomIds, null)) {
       const rows = found.get(row.room_id);
       if (rows) rows.push(row);
@@ -394,7 +403,7 @@ export class RoomRules implements Rules {
     return found;
   }
 
-  async #readPeople(roomId: string, state: RoomState, userIds: readonly string[] | undefined): Promise<void> {
+  async #readPeople(roomId: string, state: LoadedRules, userIds: readonly string[] | undefined): Promise<void> {
     const rows = userIds ? await this.#peopleRows([roomId], userIds) : ((await this.#people.load(roomId)) ?? []);
     if (userIds)
       for (const userId of userIds) {
@@ -426,7 +435,7 @@ export class RoomRules implements Rules {
   }
 }
 
-interface PersonRow {
+interface SanctionRow {
   room_id: string;
   kind: 'ban' | 'timeout' | 'warning';
   user_id: string;
@@ -435,7 +444,7 @@ interface PersonRow {
   unseen: number | null;
 }
 
-interface RoomRow {
+interface RoomRulesRow {
   id: string;
   settings: unknown;
   blocked: string[] | null;
@@ -447,13 +456,13 @@ interface RoomRow {
   created_at: Date | null;
 }
 
-function pinnedOf({ mid, payload, offset, created_at }: RoomRow): Pinned | undefined {
+function pinnedOf({ mid, payload, offset, created_at }: RoomRulesRow): Pinned | undefined {
   if (mid === null || payload === null || offset === null || created_at === null) return undefined;
   const { user, body } = JSON.parse(payload) as Pick<Pinned, 'user' | 'body'>;
   return { mid, offset, user, body, at: created_at.getTime() };
 }
 
-const banned = (untilMs: number): Refusal & { untilMs?: number } => ({
+const banned = (untilMs: number): RoomRefusal & { untilMs?: number } => ({
   code: 'banned',
   reason: BANNED_REASON,
   ...(Number.isFinite(untilMs) && { untilMs }),

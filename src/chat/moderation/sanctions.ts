@@ -3,7 +3,7 @@ import type { Database, Queryable } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 
-export interface Ban {
+export interface RoomBan {
   readonly id: string;
   readonly userId: string;
   readonly userName: string;
@@ -18,7 +18,7 @@ export interface Ban {
   readonly addressUntilMs: number | undefined;
 }
 
-export interface Timeout {
+export interface RoomTimeout {
   readonly userId: string;
   readonly userName: string;
   readonly reason: string | undefined;
@@ -28,7 +28,7 @@ export interface Timeout {
   readonly untilMs: number;
 }
 
-export interface Warning {
+export interface RoomWarning {
   readonly id: string;
   readonly text: string;
   readonly byName: string;
@@ -36,7 +36,7 @@ export interface Warning {
   readonly seenAtMs: number | undefined;
 }
 
-export interface Person {
+export interface SanctionedUser {
   readonly id: string;
   readonly name: string;
 }
@@ -61,8 +61,8 @@ export class Sanctions {
   async ban(
     connection: Queryable,
     roomId: string,
-    user: Person,
-    by: Person,
+    user: SanctionedUser,
+    by: SanctionedUser,
     ban: { isShadow: boolean; untilMs: number | undefined; reason: string | undefined },
   ): Promise<string> {
     const now = new Date(this.#clock.wallMs());
@@ -119,7 +119,14 @@ export class Sanctions {
   }
 
   /** In place of one that runs. Rejects with `conflict` (`MAX_TIMEOUTS`). */
-  async timeout(connection: Queryable, roomId: string, user: Person, by: Person, untilMs: number, reason: string | undefined) {
+  async timeout(
+    connection: Queryable,
+    roomId: string,
+    user: SanctionedUser,
+    by: SanctionedUser,
+    untilMs: number,
+    reason: string | undefined,
+  ) {
     const { rowCount } = await connection.query(
       `insert into room_timeouts (room_id, user_id, user_name, reason, by_id, by_name, created_at, until)
        select $1, $2, $3, $4, $5, $6, $7, $8
@@ -142,7 +149,7 @@ export class Sanctions {
   }
 
   /** Rejects with `conflict` (`MAX_WARNINGS`). */
-  async warn(connection: Queryable, roomId: string, userId: string, by: Person, text: string): Promise<void> {
+  async warn(connection: Queryable, roomId: string, userId: string, by: SanctionedUser, text: string): Promise<void> {
     const { rowCount } = await connection.query(
       `insert into room_warnings (id, room_id, user_id, text, by_id, by_name, created_at) select $1, $2, $3, $4, $5, $6, $7
        where (select count(*) from room_warnings where room_id = $2 and user_id = $3 and seen_at is null) < ${MAX_WARNINGS}`,
@@ -164,7 +171,7 @@ export class Sanctions {
   }
 
   /** Newest first. */
-  async warnings(roomId: string, userId: string, limit: number): Promise<Warning[]> {
+  async warnings(roomId: string, userId: string, limit: number): Promise<RoomWarning[]> {
     const { rows } = await this.#database.query<{ id: string; text: string; by_name: string; created_at: Date; seen_at: Date | null }>(
       'select * from room_warnings where room_id = $1 and user_id = $2 order by created_at desc, id desc limit $3',
       [roomId, userId, limit],
@@ -179,7 +186,7 @@ export class Sanctions {
   }
 
   /** In force, newest first. */
-  async bans(roomId: string, before: { createdAtMs: number; id: string } | undefined, limit: number): Promise<Ban[]> {
+  async bans(roomId: string, before: { createdAtMs: number; id: string } | undefined, limit: number): Promise<RoomBan[]> {
     const { rows } = await this.#database.query<BanRow>(
       `${BAN_ROWS} and ($3::timestamptz is null or (b.created_at, b.id) < ($3, $4)) order by b.created_at desc, b.id desc limit $5`,
       [roomId, new Date(this.#clock.wallMs()), before === undefined ? null : new Date(before.createdAtMs), before?.id ?? null, limit],
@@ -188,13 +195,13 @@ export class Sanctions {
   }
 
   /** The one in force. */
-  async banOf(roomId: string, userId: string): Promise<Ban | undefined> {
+  async banOf(roomId: string, userId: string): Promise<RoomBan | undefined> {
     const { rows } = await this.#database.query<BanRow>(`${BAN_ROWS} and b.user_id = $3`, [roomId, new Date(this.#clock.wallMs()), userId]);
     return rows[0] && banOf(rows[0]);
   }
 
   /** That run, the first to end first. */
-  async timeouts(roomId: string, after: { untilMs: number; userId: string } | undefined, limit: number): Promise<Timeout[]> {
+  async timeouts(roomId: string, after: { untilMs: number; userId: string } | undefined, limit: number): Promise<RoomTimeout[]> {
     const { rows } = await this.#database.query<TimeoutRow>(
       `select * from room_timeouts where room_id = $1 and until > $2
          and ($3::timestamptz is null or (until, user_id collate "C") > ($3, $4::text collate "C")) order by until, user_id collate "C" limit $5`,
@@ -203,7 +210,7 @@ export class Sanctions {
     return rows.map(timeoutOf);
   }
 
-  async timeoutOf(roomId: string, userId: string): Promise<Timeout | undefined> {
+  async timeoutOf(roomId: string, userId: string): Promise<RoomTimeout | undefined> {
     const { rows } = await this.#database.query<TimeoutRow>(
       'select * from room_timeouts where room_id = $1 and user_id = $3 and until > $2',
       [roomId, new Date(this.#clock.wallMs()), userId],
@@ -228,7 +235,7 @@ interface BanRow {
 const BAN_ROWS = `select b.*, (select max(a.until) from room_address_bans a where a.ban_id = b.id and a.until > $2) as address_until
   from room_bans b where b.room_id = $1 and b.lifted_at is null and (b.until is null or b.until > $2)`;
 
-const banOf = (row: BanRow): Ban => ({
+const banOf = (row: BanRow): RoomBan => ({
   id: row.id,
   userId: row.user_id,
   userName: row.user_name,
@@ -251,7 +258,7 @@ interface TimeoutRow {
   until: Date;
 }
 
-const timeoutOf = (row: TimeoutRow): Timeout => ({
+const timeoutOf = (row: TimeoutRow): RoomTimeout => ({
   userId: row.user_id,
   userName: row.user_name,
   reason: row.reason ?? undefined,

@@ -1,18 +1,18 @@
 import { VezaError } from '../../runtime/errors.js';
-import { checkRoomModeration, DEFAULT_ROOM_MODERATION, type RoomModeration } from '../automod/moderation.js';
-import type { ChatRole } from '../rooms/room.js';
+import { type AutomodSettings, checkAutomodSettings, DEFAULT_AUTOMOD_SETTINGS } from '../automod/moderation.js';
+import type { RoomRole } from '../rooms/room.js';
 
 /** In a room, from the lowest. `admin`: of the whole service. */
-export const CHAT_ROLES = ['viewer', 'moderator', 'host', 'owner', 'admin'] as const satisfies readonly ChatRole[];
+export const CHAT_ROLES = ['viewer', 'moderator', 'host', 'owner', 'admin'] as const satisfies readonly RoomRole[];
 
-export const rankOf = (role: ChatRole): number => CHAT_ROLES.indexOf(role);
+export const rankOf = (role: RoomRole): number => CHAT_ROLES.indexOf(role);
 
 /** What a room's moderators and owner have set. Kept as JSON in `rooms.settings`; what is missing there is the default. */
 export interface RoomSettings {
   /** Seconds between two messages of one person; 0: off. */
   readonly slowS: number;
   /** Whom slow mode does not hold up, by role. */
-  readonly slowExempt: readonly ChatRole[];
+  readonly slowExempt: readonly RoomRole[];
   /** Minutes that an account must be old to write; 0: off. Whom another system vouches for has no age here, and may not write while it is on. */
   readonly followersMin: number;
   /** Nothing that was said here within the last hour. */
@@ -30,12 +30,12 @@ export interface RoomSettings {
   readonly roomPerS: number;
   /** Automatic moderation, and what it does with what it finds: see `moderation.ts`. */
   readonly moderated: boolean;
-  readonly links: RoomModeration['links'];
+  readonly links: AutomodSettings['links'];
   readonly allowedHosts: readonly string[];
-  readonly profanity: RoomModeration['profanity'];
-  readonly spam: RoomModeration['spam'];
-  readonly remote: RoomModeration['remote'];
-  readonly remoteFails: RoomModeration['remoteFails'];
+  readonly profanity: AutomodSettings['profanity'];
+  readonly spam: AutomodSettings['spam'];
+  readonly remote: AutomodSettings['remote'];
+  readonly remoteFails: AutomodSettings['remoteFails'];
 }
 
 /** What everybody in the room is told; the rest would say how to get round it. */
@@ -56,13 +56,13 @@ export const DEFAULT_SETTINGS: RoomSettings = {
   perS: 5,
   burst: 10,
   roomPerS: 50,
-  moderated: DEFAULT_ROOM_MODERATION.enabled,
-  links: DEFAULT_ROOM_MODERATION.links,
-  allowedHosts: DEFAULT_ROOM_MODERATION.allowedHosts,
-  profanity: DEFAULT_ROOM_MODERATION.profanity,
-  spam: DEFAULT_ROOM_MODERATION.spam,
-  remote: DEFAULT_ROOM_MODERATION.remote,
-  remoteFails: DEFAULT_ROOM_MODERATION.remoteFails,
+  moderated: DEFAULT_AUTOMOD_SETTINGS.enabled,
+  links: DEFAULT_AUTOMOD_SETTINGS.links,
+  allowedHosts: DEFAULT_AUTOMOD_SETTINGS.allowedHosts,
+  profanity: DEFAULT_AUTOMOD_SETTINGS.profanity,
+  spam: DEFAULT_AUTOMOD_SETTINGS.spam,
+  remote: DEFAULT_AUTOMOD_SETTINGS.remote,
+  remoteFails: DEFAULT_AUTOMOD_SETTINGS.remoteFails,
 };
 
 export const CHOICES = {
@@ -99,10 +99,10 @@ export function changedSettings(before: RoomSettings, changes: Readonly<Record<s
     if (!Object.hasOwn(DEFAULT_SETTINGS, name)) throw wrong(name, `there is no setting "${name.slice(0, 40)}"`);
     const reason = problemOf(name as keyof RoomSettings, value);
     if (reason !== undefined) throw wrong(name, reason);
-    after[name] = name === 'slowExempt' ? [...new Set(value as ChatRole[])] : value;
+    after[name] = name === 'slowExempt' ? [...new Set(value as RoomRole[])] : value;
   }
   const settings = after as unknown as RoomSettings;
-  checkRoomModeration(moderationOf(settings, NO_TERMS));
+  checkAutomodSettings(moderationOf(settings, NO_TERMS));
   return settings;
 }
 
@@ -132,15 +132,15 @@ export function inForce(settings: RoomSettings): RoomSettings {
   };
 }
 
-export interface Terms {
+export interface RoomTerms {
   readonly blocked: readonly string[];
   readonly allowed: readonly string[];
 }
 
-export const NO_TERMS: Terms = { blocked: [], allowed: [] };
+export const NO_TERMS: RoomTerms = { blocked: [], allowed: [] };
 
 /** What the automatic moderation is told of a room; `settings` as they are in force. */
-export const moderationOf = (settings: RoomSettings, terms: Terms): RoomModeration => ({
+export const moderationOf = (settings: RoomSettings, terms: RoomTerms): AutomodSettings => ({
   enabled: settings.moderated,
   blockedTerms: terms.blocked,
   allowedTerms: terms.allowed,

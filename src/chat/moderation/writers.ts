@@ -5,7 +5,7 @@ import type { Log } from '../../runtime/log.js';
 import { addressHash } from '../protocol/address.js';
 import type { Author } from '../rooms/room.js';
 
-export interface Writer {
+export interface RecentWriter {
   readonly name: string;
   readonly role: string;
   readonly addressHash: string | undefined;
@@ -22,7 +22,7 @@ export const WRITER_KEPT_MS = 24 * 3_600_000;
 const CLEAN_MS = 600_000;
 
 /** Who wrote in a room within the last day, and a hash of where from: what a ban by address, and the name in a list of bans, come from. */
-export class Writers {
+export class RecentWriters {
   readonly #database: Database;
   readonly #clock: Clock;
   readonly #log: Log;
@@ -61,7 +61,7 @@ export class Writers {
     return this.#writing;
   }
 
-  async find(roomId: string, userId: string): Promise<Writer | undefined> {
+  async find(roomId: string, userId: string): Promise<RecentWriter | undefined> {
     await this.flush();
     const { rows } = await this.#database.query<{ user_name: string; user_role: string; address_hash: string | null }>(
       'select user_name, user_role, address_hash from room_writers where room_id = $1 and user_id = $2',

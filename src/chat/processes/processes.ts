@@ -5,7 +5,7 @@ import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import { addStats, type ProcessStats, withoutPeople } from '../gateway/process-stats.js';
-import type { NewsChanges } from '../rooms/on-air.js';
+import type { OnAirChanges } from '../rooms/on-air.js';
 
 /** What the primary tells a chat process. */
 export type ToProcess =
@@ -14,7 +14,7 @@ export type ToProcess =
   | { readonly do: 'accept'; readonly upTo: number; readonly port?: { readonly name: ChatPort; readonly of: number } }
   /** Comes with the socket of a request that was read already. */
   | { readonly do: 'take'; readonly request: HandedRequest }
-  | { readonly do: 'tell'; readonly channels: NewsChanges }
+  | { readonly do: 'tell'; readonly channels: OnAirChanges }
   /** Send so many away, who come back within `retryMs`; accept nobody from now on. */
   | { readonly do: 'drain'; readonly count: number; readonly retryMs: number }
   /** Send away who is left, and end. */
@@ -41,7 +41,7 @@ export type FromProcess =
   /** `taken`: requests that it was handed since it began; `open`: sockets of those and of what it has accepted. Said at once when it begins to accept or ceases. */
   | { readonly say: 'state'; readonly open: number; readonly taken: number; readonly accepts: boolean; readonly stats: ProcessStats };
 
-export interface ProcessesOptions {
+export interface ProcessPoolOptions {
   readonly count: number;
   /** Connections that one is meant to hold. */
   readonly full: number;
@@ -81,10 +81,10 @@ const BACK_MS = 3000;
 /** So many more than the emptiest may another have. */
 export const aheadOf = (fewest: number): number => AHEAD + Math.floor(fewest * AHEAD_SHARE);
 
-type Phase = 'starting' | 'ready' | 'draining' | 'gone';
+type ChatProcessState = 'starting' | 'ready' | 'draining' | 'gone';
 
-class Worker {
-  phase: Phase = 'starting';
+class ChatProcess {
+  phase: ChatProcessState = 'starting';
   /** There is one for it already: none is needed when it ends. */
   isReplaced = false;
   silentLooks = 0;
@@ -188,14 +188,14 @@ export type PortHandle = Server;
  * The chat's processes. They accept by themselves from ports that they share, none far ahead of the emptiest; a request that the primary has read is
  * handed to that one. A process that dies is replaced, and one that is to go goes when its replacement is ready.
  */
-export class Processes {
-  readonly #options: ProcessesOptions;
-  #workers: Worker[] = [];
+export class ProcessPool {
+  readonly #options: ProcessPoolOptions;
+  #workers: ChatProcess[] = [];
   #ports: ReadonlyMap<ChatPort, PortHandle> = new Map();
   /** What those counted that are gone. */
   #past: ProcessStats = addStats([]);
   /** What is on air, for processes that begin later; undefined: nobody has said. */
-  #onAir: Record<string, NonNullable<NewsChanges[string]>> | undefined;
+  #onAir: Record<string, NonNullable<OnAirChanges[string]>> | undefined;
   readonly #accepted: Promise<void>;
   #accepts!: () => void;
   #acceptsNot!: (error: Error) => void;
@@ -204,7 +204,7 @@ export class Processes {
   #stopping: Promise<void> | undefined;
   #restarting: Promise<void> | undefined;
 
-  constructor(options: ProcessesOptions) {
+  constructor(options: ProcessPoolOptions) {
     this.#options = options;
     this.#accepted = new Promise((resolve, reject) => {
       this.#accepts = resolve;
@@ -245,14 +245,14 @@ export class Processes {
   give(socket: Socket, request: HandedRequest): void {
     const ready = this.#workers.filter(({ phase }) => phase === 'ready');
     const awake = this.#awake;
-    let fewest: Worker | undefined;
+    let fewest: ChatProcess | undefined;
     for (const worker of awake.length > 0 ? awake : ready) if (!fewest || worker.open < fewest.open) fewest = worker;
     if (fewest) fewest.give(socket, request);
     else socket.destroy();
   }
 
   /** What is on air is another in these channels: all of them tell it to their people. */
-  tellOnAir(changes: NewsChanges): void {
+  tellOnAir(changes: OnAirChanges): void {
     const onAir = { ...this.#onAir };
     for (const [slug, news] of Object.entries(changes)) {
       if (news) onAir[slug] = news;
@@ -278,7 +278,7 @@ export class Processes {
     }
   }
 
-  get #awake(): Worker[] {
+  get #awake(): ChatProcess[] {
     const nowMs = this.#options.clock.monotonicMs();
     return this.#workers.filter(({ phase, heardAtMs }) => phase === 'ready' && nowMs - heardAtMs <= SILENT_MS);
   }
@@ -321,7 +321,7 @@ export class Processes {
   }
 
   /** Resolves to false when the replacement does not start; the process stays then. */
-  async #exchange(worker: Worker, perS: number): Promise<boolean> {
+  async #exchange(worker: ChatProcess, perS: number): Promise<boolean> {
     worker.isReplaced = true;
     try {
       await this.#fork().ready;
@@ -337,14 +337,14 @@ export class Processes {
   }
 
   /** One that met an exception: what it was in the midst of is half done. */
-  async #relieve(worker: Worker): Promise<void> {
+  async #relieve(worker: ChatProcess): Promise<void> {
     if (this.#stopping || worker.phase !== 'ready' || worker.isReplaced) return;
     this.#options.log.error({ pid: worker.child.pid }, 'a chat process met an exception that nobody took; it is replaced');
     await this.#exchange(worker, RELIEVED_PER_S);
   }
 
   /** Sends its people away as fast as the others take them in. */
-  async #drain(worker: Worker, perS: number): Promise<void> {
+  async #drain(worker: ChatProcess, perS: number): Promise<void> {
     if (worker.phase !== 'ready') return;
     worker.phase = 'draining';
     const { clock } = this.#options;
@@ -377,7 +377,7 @@ export class Processes {
     }
   }
 
-  async #end(worker: Worker, retryMs: number): Promise<void> {
+  async #end(worker: ChatProcess, retryMs: number): Promise<void> {
     if (worker.phase === 'gone') return;
     const hasBegun = worker.phase !== 'starting';
     worker.phase = 'draining';
@@ -395,9 +395,9 @@ export class Processes {
     return this.#stopping;
   }
 
-  #fork(): Worker {
+  #fork(): ChatProcess {
     const { start, begin, clock, log } = this.#options;
-    const worker: Worker = new Worker(started(start), begin, clock, (said) => {
+    const worker: ChatProcess = new ChatProcess(started(start), begin, clock, (said) => {
       if (said?.say === 'unwell') void this.#relieve(worker);
       this.#heard(said);
     });

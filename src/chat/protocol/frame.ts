@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { LogEntry } from '../../backing/room-log/room-log.js';
 
 /** An entry of a room, ready to be sent: encoded once for each room and process. */
-export interface Frame {
+export interface EntryFrame {
   readonly offset: number;
   /** Of the log's clock, whole ms since 1970; never falls within a room. */
   readonly atMs: number;
@@ -23,7 +23,7 @@ export interface Frame {
 }
 
 /** The frame as `userId` is to get it: an author gets his `key` with it, and sees what others do not. Undefined: a guest. */
-export function textFor(frame: Frame, userId: string | undefined): string {
+export function textFor(frame: EntryFrame, userId: string | undefined): string {
   if (userId === undefined || frame.userId !== userId) return frame.text;
   const text = frame.hidden ?? frame.text;
   return frame.key === undefined ? text : `${text.slice(0, -1)},"key":${JSON.stringify(frame.key)}}`;
@@ -41,7 +41,7 @@ const MID_LENGTH = 22;
 
 /** What an entry says beside its text. */
 export interface EntryFacts {
-  /** Also of another entry that is there once, however often it is put in: see `Act.key`. */
+  /** Also of another entry that is there once, however often it is put in: see `NewEntry.key`. */
   readonly mid: string | undefined;
   readonly key: string | undefined;
   readonly userId: string | undefined;
@@ -68,7 +68,7 @@ export function readableFacts(entry: LogEntry): EntryFacts | undefined {
   if (!entry.payload.startsWith('{') || !isTime(entry.atMs)) return undefined;
   try {
     if (!isMessage(entry)) {
-      const said = JSON.parse(entry.payload) as Record<keyof Del, unknown>;
+      const said = JSON.parse(entry.payload) as Record<keyof Deletion, unknown>;
       return entry.type === 'del' && !isDel(said) ? undefined : factsOf(entry);
     }
     const facts = factsOf(entry);
@@ -82,7 +82,7 @@ export function readableFacts(entry: LogEntry): EntryFacts | undefined {
 
 const isTime = (ms: unknown) => typeof ms === 'number' && Math.abs(ms) <= 8.64e15;
 const isPlace = (offset: unknown) => Number.isSafeInteger(offset);
-const isDel = ({ offsets, user, upTo }: Record<keyof Del, unknown>) =>
+const isDel = ({ offsets, user, upTo }: Record<keyof Deletion, unknown>) =>
   (offsets === undefined || (Array.isArray(offsets) && offsets.every(isPlace))) &&
   (user === undefined || typeof user === 'string') &&
   (upTo === undefined || isPlace(upTo));
@@ -91,19 +91,20 @@ const isDel = ({ offsets, user, upTo }: Record<keyof Del, unknown>) =>
 export const goneOf = (offset: number, atMs: number): LogEntry => ({ offset, atMs, type: 'gone', payload: '{}', key: undefined });
 
 /** What a `del` entry says is to be erased. */
-export interface Del {
+export interface Deletion {
   readonly offsets?: readonly number[];
   /** All of this account up to `upTo`. */
   readonly user?: string;
   readonly upTo?: number;
 }
 
-export const delOf = (entry: LogEntry): Del => delAt(JSON.parse(entry.payload) as Del, entry.offset);
+export const delOf = (entry: LogEntry): Deletion => delAt(JSON.parse(entry.payload) as Deletion, entry.offset);
 
 /** A deletion takes what is before it, also where its log has lost entries since it was decided up to where. */
-export const delAt = (del: Del, offset: number): Del => (del.upTo === undefined ? del : { ...del, upTo: Math.min(del.upTo, offset - 1) });
+export const delAt = (del: Deletion, offset: number): Deletion =>
+  del.upTo === undefined ? del : { ...del, upTo: Math.min(del.upTo, offset - 1) };
 
-export function encode(roomId: string, epoch: number, entry: LogEntry): Frame {
+export function encode(roomId: string, epoch: number, entry: LogEntry): EntryFrame {
   const read = readableFacts(entry);
   if (!read) return encode(roomId, epoch, goneOf(entry.offset, isTime(entry.atMs) ? entry.atMs : 0));
   const facts = isMessage(entry) ? read : NO_FACTS;

@@ -71,17 +71,17 @@ export const CLOSE = {
   chatProtocol: 4009,
 } as const;
 
-export interface Hello {
+export interface HelloFrame {
   readonly t: 'hello';
   readonly token: string | undefined;
   readonly client: string | undefined;
 }
-export interface Auth {
+export interface AuthFrame {
   readonly t: 'auth';
   readonly id: string;
   readonly token: string;
 }
-export interface Join {
+export interface JoinFrame {
   readonly t: 'join';
   readonly id: string;
   readonly room: string;
@@ -89,19 +89,19 @@ export interface Join {
   /** A playback link's token, for a private channel. */
   readonly link: string | undefined;
 }
-export interface Leave {
+export interface LeaveFrame {
   readonly t: 'leave';
   readonly id: string;
   readonly room: string;
 }
-export interface Pub {
+export interface PubFrame {
   readonly t: 'pub';
   readonly id: string;
   readonly room: string;
   readonly key: string;
-  readonly body: Body;
+  readonly body: MessageBody;
 }
-export interface Body {
+export interface MessageBody {
   readonly text: string;
   /** The `mid` of what it replies to. */
   readonly reply?: string;
@@ -109,7 +109,7 @@ export interface Body {
   readonly mentions?: readonly string[];
   readonly [field: string]: unknown;
 }
-export interface React {
+export interface ReactFrame {
   readonly t: 'react';
   readonly id: string;
   readonly room: string;
@@ -117,21 +117,21 @@ export interface React {
   readonly emoji: string;
   readonly on: boolean;
 }
-export interface History {
+export interface HistoryFrame {
   readonly t: 'history';
   readonly id: string;
   readonly room: string;
   readonly before: number | undefined;
   readonly limit: number;
 }
-export interface Range {
+export interface RangeFrame {
   readonly t: 'range';
   readonly id: string;
   readonly room: string;
   readonly from: number;
   readonly to: number;
 }
-export interface Mod {
+export interface ModFrame {
   readonly t: 'mod';
   readonly id: string;
   readonly room: string;
@@ -139,7 +139,7 @@ export interface Mod {
   /** The rest of the frame: what it holds is the action's own. */
   readonly args: Readonly<Record<string, unknown>>;
 }
-export type ClientFrame = Hello | Auth | Join | Leave | Pub | React | History | Range | Mod;
+export type ClientFrame = HelloFrame | AuthFrame | JoinFrame | LeaveFrame | PubFrame | ReactFrame | HistoryFrame | RangeFrame | ModFrame;
 
 /** `fatal`: this is no client of ours; the connection is closed (4009). */
 export interface BadFrame {
@@ -275,7 +275,7 @@ function whole(value: unknown, name: string, least: number, most: number): numbe
 const before = (value: unknown) => (value === undefined || value === null ? undefined : whole(value, 'before', 1, MAX_OFFSET));
 const limit = (value: unknown) => (value === undefined || value === null ? MAX_ENTRIES : whole(value, 'limit', 1, MAX_PAGE));
 
-function since(value: unknown): Join['since'] {
+function since(value: unknown): JoinFrame['since'] {
   if (value === undefined || value === null) return undefined;
   if (typeof value !== 'object') throw new Bad('bad_request', 'since: {"epoch","offset"}.');
   const { epoch, offset } = value as Fields;
@@ -311,7 +311,7 @@ function flag(value: unknown): boolean {
   return value;
 }
 
-function body(value: unknown, maxTextBytes: number): Body {
+function body(value: unknown, maxTextBytes: number): MessageBody {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Bad('bad_request', 'body: an object with a "text".');
   const given = value as Fields;
   const { text } = given;

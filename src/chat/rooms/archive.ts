@@ -21,7 +21,7 @@ export interface ArchiveEntry extends LogEntry {
   readonly epoch: number;
 }
 
-export type Stored =
+export type ArchiveOutcome =
   | { readonly kind: 'stored' }
   /** The message has been there under another offset; at this one is `gone`. */
   | { readonly kind: 'known'; readonly offset: number }
@@ -37,11 +37,11 @@ export interface ArchiveOptions {
   readonly maxPendingBytes?: number;
 }
 
-interface Pending {
+interface PendingEntry {
   readonly entry: ArchiveEntry;
   readonly facts: EntryFacts;
   readonly bytes: number;
-  readonly done: (stored: Stored) => void;
+  readonly done: (stored: ArchiveOutcome) => void;
 }
 
 /**
@@ -53,7 +53,7 @@ interface Pending {
 export class Archive {
   readonly #options: ArchiveOptions;
   readonly #maxBytes: number;
-  readonly #queue: Pending[] = [];
+  readonly #queue: PendingEntry[] = [];
   readonly #waiting = new Map<string, number>();
   #bytes = 0;
   #batch: Promise<void> | undefined;
@@ -98,7 +98,7 @@ export class Archive {
    * Resolves when it is decided; never rejects. The same entry may be given twice, and by several processes. One that cannot be read, out of a log
    * that was damaged, is refused alone: its place is stored as erased, unless PostgreSQL has what was there, and it is answered as of an epoch that ended.
    */
-  async commit(entry: ArchiveEntry): Promise<Stored> {
+  async commit(entry: ArchiveEntry): Promise<ArchiveOutcome> {
     const facts = readableFacts(entry);
     if (facts) return this.#enqueue(entry, facts);
     const { roomId, epoch, offset, type } = entry;
@@ -112,7 +112,7 @@ export class Archive {
     return { kind: 'fenced' };
   }
 
-  #enqueue(entry: ArchiveEntry, facts: EntryFacts): Promise<Stored> {
+  #enqueue(entry: ArchiveEntry, facts: EntryFacts): Promise<ArchiveOutcome> {
     return new Promise((done) => {
       const bytes = ENTRY_BYTES + 2 * entry.payload.length;
       this.#bytes += bytes;
@@ -145,7 +145,7 @@ export class Archive {
   }
 
   async #store(): Promise<void> {
-    const batch: Pending[] = [];
+    const batch: PendingEntry[] = [];
     let bytes = 0;
     for (const pending of this.#queue) {
       if (batch.length >= this.#batchEntries || bytes > MAX_BATCH_BYTES) break;
@@ -163,9 +163,9 @@ export class Archive {
     this.#retryMs = 0;
     this.#batchEntries = Math.min(MAX_BATCH_ENTRIES, this.#batchEntries * 2);
     const outcomes = new Map(rows.map((row) => [row.n - 1, row]));
-    const again: Pending[] = [];
+    const again: PendingEntry[] = [];
     const stored = new Map<string, { roomId: string; epoch: number; offsets: number[] }>();
-    const decided: [Pending, Stored][] = [];
+    const decided: [PendingEntry, ArchiveOutcome][] = [];
     for (const [index, pending] of batch.entries()) {
       const row = outcomes.get(index);
       if (row?.outcome === 'again') {
@@ -188,7 +188,7 @@ export class Archive {
     for (const [pending, outcome] of decided) this.#finish(pending, outcome);
   }
 
-  #failed(batch: readonly Pending[], error: unknown): void {
+  #failed(batch: readonly PendingEntry[], error: unknown): void {
     const { log } = this.#options;
     const isAway = error instanceof VezaError && error.code === 'unavailable';
     if (this.#retryMs === 0)
@@ -207,7 +207,7 @@ export class Archive {
     }
   }
 
-  #finish({ entry: { roomId }, bytes, done }: Pending, stored: Stored): void {
+  #finish({ entry: { roomId }, bytes, done }: PendingEntry, stored: ArchiveOutcome): void {
     this.#bytes -= bytes;
     const left = this.#waiting.get(roomId)! - 1;
     if (left === 0) this.#waiting.delete(roomId);
@@ -215,7 +215,7 @@ export class Archive {
     done(stored);
   }
 
-  async #insert(batch: readonly Pending[]) {
+  async #insert(batch: readonly PendingEntry[]) {
     const entries = batch.map(({ entry }) => entry);
     const facts = batch.map((pending) => pending.facts);
     const erased: { entry: ArchiveEntry; offset: number }[] = [];

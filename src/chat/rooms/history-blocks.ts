@@ -1,5 +1,5 @@
 import type { Clock } from '../../runtime/clock.js';
-import type { Frame } from '../protocol/frame.js';
+import type { EntryFrame } from '../protocol/frame.js';
 
 /** Entries of a block. Blocks begin at fixed offsets, so that pages that differ by a few entries are read once. */
 export const BLOCK_ENTRIES = 100;
@@ -11,10 +11,10 @@ const FRESH_MS = 10_000;
 const FRAME_BYTES = 200;
 const UNREAD_BYTES = 1000;
 
-type Frames = readonly Frame[] | undefined;
+type BlockFrames = readonly EntryFrame[] | undefined;
 
 interface Block {
-  readonly frames: Promise<Frames>;
+  readonly frames: Promise<BlockFrames>;
   readonly atMs: number;
   bytes: number;
 }
@@ -37,7 +37,7 @@ export class HistoryBlocks {
   }
 
   /** Undefined: it has to be read. */
-  get(roomId: string, name: string): Promise<Frames> | undefined {
+  get(roomId: string, name: string): Promise<BlockFrames> | undefined {
     const id = `${roomId} ${name}`;
     const block = this.#blocks.get(id);
     if (block && this.#clock.monotonicMs() - block.atMs < FRESH_MS) return block.frames;
@@ -46,14 +46,14 @@ export class HistoryBlocks {
   }
 
   /** Whoever asks until it has been read, and for a while after, gets it. A read that fails, or finds less than `count` entries, is not kept. */
-  set(roomId: string, name: string, count: number, frames: Promise<Frames>): void {
+  set(roomId: string, name: string, count: number, frames: Promise<BlockFrames>): void {
     const id = `${roomId} ${name}`;
     const before = this.#blocks.get(id);
     if (before) this.#drop(id, before);
     const block: Block = { frames, atMs: this.#clock.monotonicMs(), bytes: UNREAD_BYTES };
     this.#blocks.set(id, block);
     this.#count(UNREAD_BYTES);
-    const settled = (found: Frames) => {
+    const settled = (found: BlockFrames) => {
       if (this.#blocks.get(id) !== block) return;
       if (found?.length !== count) {
         this.#drop(id, block);

@@ -3,14 +3,14 @@ import { KEPT, type LogEntry } from '../../backing/room-log/room-log.js';
 import { Batched } from '../../runtime/batched.js';
 import type { Clock } from '../../runtime/clock.js';
 import { logKeyOf } from '../protocol/frame.js';
-import { ReadGate } from './read-gate.js';
+import { ConcurrencyGate } from './read-gate.js';
 import type { RoomInfo } from './room.js';
 
 /** Entries that are read at once; a room's log is begun with at most so many bytes of them. */
 const READ_LIMIT = 500;
 const SEED_BYTES = 1024 * 1024;
 
-export interface RoomState {
+export interface StoredRoom {
   readonly info: RoomInfo;
   readonly epoch: number;
   readonly floor: number;
@@ -20,7 +20,7 @@ export interface RoomState {
   readonly isFirstEpoch: boolean;
 }
 
-export interface KnownMessage {
+export interface StoredMessage {
   readonly offset: number;
   readonly epoch: number;
   readonly type: string;
@@ -36,12 +36,12 @@ export interface ExportedEntry {
 }
 
 /** What PostgreSQL knows of rooms. Everything rejects with `unavailable` while it is away. */
-export class History {
+export class RoomHistory {
   /** For reads of old entries, which somebody may ask for as often as he likes: what is being said never waits behind them. */
-  readonly reads = new ReadGate();
+  readonly reads = new ConcurrencyGate();
   readonly #database: Database;
-  readonly #finds: Batched<RoomState>;
-  readonly #states: Batched<RoomState>;
+  readonly #finds: Batched<StoredRoom>;
+  readonly #states: Batched<StoredRoom>;
 
   constructor(database: Database, clock: Clock) {
     this.#database = database;
@@ -50,29 +50,29 @@ export class History {
   }
 
   /** The room of a channel, by its own id or by the channel's slug. */
-  async find(idOrSlug: string): Promise<RoomState | undefined> {
+  async find(idOrSlug: string): Promise<StoredRoom | undefined> {
     // What PostgreSQL would refuse must not spoil the question for others.
     return NAME.test(idOrSlug) ? this.#finds.load(idOrSlug) : undefined;
   }
 
-  async #find(idsOrSlugs: readonly string[]): Promise<Map<string, RoomState>> {
+  async #find(idsOrSlugs: readonly string[]): Promise<Map<string, StoredRoom>> {
     // Two questions in one: with `or` over two tables PostgreSQL would look at every room there is.
     const { rows } = await this.#database.query<StateRow>(
       `${SELECT_ROOM} where c.id is not null and r.id = any($1::uuid[]) union all ${SELECT_ROOM} where c.slug = any($2::text[])`,
       [idsOrSlugs.filter((id) => UUID.test(id)), idsOrSlugs],
     );
-    const found = new Map<string, RoomState>();
+    const found = new Map<string, StoredRoom>();
     for (const row of rows) if (row.slug !== null) found.set(row.slug, stateOf(row));
     // A slug that looks like an id comes second.
     for (const row of rows) found.set(row.id, stateOf(row));
     return found;
   }
 
-  async state(roomId: string): Promise<RoomState | undefined> {
+  async state(roomId: string): Promise<StoredRoom | undefined> {
     return UUID.test(roomId) ? this.#states.load(roomId) : undefined;
   }
 
-  async #state(roomIds: readonly string[]): Promise<Map<string, RoomState>> {
+  async #state(roomIds: readonly string[]): Promise<Map<string, StoredRoom>> {
     const { rows } = await this.#database.query<StateRow>(`${SELECT_ROOM} where r.id = any($1::uuid[])`, [roomIds]);
     return new Map(rows.map((row) => [row.id, stateOf(row)]));
   }
@@ -133,7 +133,7 @@ export class History {
     return rows.map(entryOf);
   }
 
-  async byMid(roomId: string, mids: readonly string[]): Promise<Map<string, KnownMessage>> {
+  async byMid(roomId: string, mids: readonly string[]): Promise<Map<string, StoredMessage>> {
     const { rows } = await this.#database.query<{ mid: string; offset: number; epoch: number; type: string; user_id: string | null }>(
       'select mid, "offset", epoch, type, user_id from messages where room_id = $1 and mid = any($2::text[])',
       [roomId, mids],
@@ -213,7 +213,7 @@ const SELECT_ROOM = `select r.id, r.channel_id, c.slug, c.visibility, r.settings
 const NAME = /^[a-z0-9-]{1,64}$/;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
-interface RoomRow {
+interface StoredRoomRow {
   id: string;
   channel_id: string | null;
   slug: string | null;
@@ -221,7 +221,7 @@ interface RoomRow {
   settings: Record<string, unknown>;
 }
 
-const infoOf = (row: RoomRow): RoomInfo => ({
+const infoOf = (row: StoredRoomRow): RoomInfo => ({
   id: row.id,
   slug: row.slug ?? undefined,
   channelId: row.channel_id ?? undefined,
@@ -229,14 +229,14 @@ const infoOf = (row: RoomRow): RoomInfo => ({
   settings: row.settings,
 });
 
-interface StateRow extends RoomRow {
+interface StateRow extends StoredRoomRow {
   epoch: number;
   floor: number;
   raised_ago_ms: number | null;
   is_first_epoch: boolean;
 }
 
-const stateOf = (row: StateRow): RoomState => ({
+const stateOf = (row: StateRow): StoredRoom => ({
   info: infoOf(row),
   epoch: row.epoch,
   floor: row.floor,

@@ -3,7 +3,7 @@ import { KEY_MS } from '../../backing/room-log/room-log.js';
 /** Messages of one room that are remembered, of all within `KEY_MS`. */
 const MAX_KNOWN = 2000;
 
-export interface Known {
+export interface KnownMessage {
   readonly offset: number;
   readonly atMs: number;
   readonly userId: string | undefined;
@@ -11,7 +11,7 @@ export interface Known {
 
 /** The messages of the last minutes by their mid, so that one that is sent again is known before any rule is asked. */
 export class KnownMessages {
-  readonly #known = new Map<string, Known>();
+  readonly #known = new Map<string, KnownMessage>();
   /** It has everything that the log took after this time. */
   #sinceMs = Number.POSITIVE_INFINITY;
 
@@ -20,7 +20,7 @@ export class KnownMessages {
     this.#sinceMs = sinceMs;
   }
 
-  get(mid: string): Known | undefined {
+  get(mid: string): KnownMessage | undefined {
     return this.#known.get(mid);
   }
 
@@ -29,7 +29,7 @@ export class KnownMessages {
     return this.#sinceMs <= nowMs - KEY_MS;
   }
 
-  add(mid: string, known: Known): void {
+  add(mid: string, known: KnownMessage): void {
     // The first place counts: what comes under the same mid later is the same message.
     if (!this.#known.has(mid)) this.#known.set(mid, known);
     for (const [oldest, { atMs }] of this.#known) {
@@ -46,7 +46,7 @@ export class KnownMessages {
   }
 
   /** Their author is forgotten; that they were said is not, or they could be said again under the same key. */
-  forgetAuthor(wanted: (known: Known) => boolean): void {
+  forgetAuthor(wanted: (known: KnownMessage) => boolean): void {
     for (const [mid, known] of this.#known) if (wanted(known)) this.#known.set(mid, { ...known, userId: undefined });
   }
 }

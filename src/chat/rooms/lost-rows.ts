@@ -1,7 +1,7 @@
 import type { RoomLog } from '../../backing/room-log/room-log.js';
 import type { Log } from '../../runtime/log.js';
 import type { Archive } from './archive.js';
-import type { History } from './history.js';
+import type { RoomHistory } from './history.js';
 
 /** Entries that are read of the log, and stored, at once. */
 const READ_ENTRIES = 500;
@@ -9,7 +9,7 @@ const READ_ENTRIES = 500;
 export interface LostRowsOptions {
   readonly roomLog: RoomLog;
   readonly archive: Archive;
-  readonly history: History;
+  readonly history: RoomHistory;
   readonly log: Log;
 }
 

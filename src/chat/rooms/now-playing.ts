@@ -2,7 +2,7 @@ import type { Database } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import type { Act } from './room.js';
+import type { NewEntry } from './room.js';
 
 const LOOK_MS = 1000;
 /** A room is told so often at most; then what is playing by then. */
@@ -19,12 +19,12 @@ const MAX_CHARS = 300;
 export interface NowPlayingOptions {
   readonly database: Database;
   /** `Rooms.act`. */
-  readonly act: (roomId: string, entry: Act) => Promise<unknown>;
+  readonly act: (roomId: string, entry: NewEntry) => Promise<unknown>;
   readonly clock: Clock;
   readonly log: Log;
 }
 
-interface Row {
+interface NowPlayingRow {
   channel_id: string;
   room_id: string;
   title_id: string;
@@ -88,10 +88,10 @@ export class NowPlaying {
     }
   }
 
-  async #claim(): Promise<Row[]> {
+  async #claim(): Promise<NowPlayingRow[]> {
     const { database, clock } = this.#options;
     const nowMs = clock.wallMs();
-    const { rows } = await database.query<Row>(
+    const { rows } = await database.query<NowPlayingRow>(
       `update now_playing n set claimed_until = $2 from rooms r
        where r.channel_id = n.channel_id and n.channel_id in (
          select channel_id from now_playing
@@ -104,7 +104,7 @@ export class NowPlaying {
     return rows;
   }
 
-  async #tell(row: Row): Promise<void> {
+  async #tell(row: NowPlayingRow): Promise<void> {
     const { database, clock, act } = this.#options;
     const { channel_id, room_id, title_id, broadcast_id, title, artist, is_late, is_told } = row;
     // Back to what was told last, by way of something that was not told.

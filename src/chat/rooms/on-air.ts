@@ -1,7 +1,7 @@
 import type { Clock } from '../../runtime/clock.js';
 
 /** What is on air in a channel, as its room is told. */
-export interface ChannelNews {
+export interface OnAirState {
   readonly state: 'offline' | 'live' | 'holding';
   readonly listeners: number;
   /** Of the show, ms since 1970. */
@@ -10,16 +10,16 @@ export interface ChannelNews {
 }
 
 /** By slug; null: off air. */
-export type NewsChanges = Readonly<Record<string, ChannelNews | null>>;
+export type OnAirChanges = Readonly<Record<string, OnAirState | null>>;
 
-const OFF_AIR: ChannelNews = { state: 'offline', listeners: 0, startedAt: null, nowPlaying: null };
+const OFF_AIR: OnAirState = { state: 'offline', listeners: 0, startedAt: null, nowPlaying: null };
 
 /** What this process was told is on air. Until it was told anything it knows of no channel, and says nothing. */
-export class OnAir {
+export class OnAirFrames {
   #isKnown = false;
   readonly #texts = new Map<string, string>();
 
-  tell(changes: NewsChanges): void {
+  tell(changes: OnAirChanges): void {
     this.#isKnown = true;
     for (const [slug, news] of Object.entries(changes)) {
       if (news) this.#texts.set(slug, membersOf(news));
@@ -34,7 +34,7 @@ export class OnAir {
   }
 }
 
-const membersOf = ({ state, listeners, startedAt, nowPlaying }: ChannelNews) =>
+const membersOf = ({ state, listeners, startedAt, nowPlaying }: OnAirState) =>
   JSON.stringify({ state, listeners, startedAt, nowPlaying }).slice(1, -1);
 const OFF_AIR_MEMBERS = membersOf(OFF_AIR);
 
@@ -42,22 +42,22 @@ const LOOK_MS = 1000;
 /** A change of the number of listeners alone is told this often at most: it changes with every one of them, and is told to all who are in the room. */
 export const LISTENERS_MS = 20_000;
 
-export interface OnAirNewsOptions {
+export interface OnAirWatcherOptions {
   /** Slugs of the channels that are on air. */
   readonly channels: () => readonly string[];
-  readonly news: (slug: string) => ChannelNews;
-  readonly tell: (changes: NewsChanges) => void;
+  readonly news: (slug: string) => OnAirState;
+  readonly tell: (changes: OnAirChanges) => void;
   readonly clock: Clock;
 }
 
 /** Looks once a second at what is on air in this process, and tells the chat's processes what has changed. */
-export class OnAirNews {
+export class OnAirWatcher {
   readonly name = 'on air';
-  readonly #options: OnAirNewsOptions;
-  readonly #told = new Map<string, { news: ChannelNews; listenersMs: number }>();
+  readonly #options: OnAirWatcherOptions;
+  readonly #told = new Map<string, { news: OnAirState; listenersMs: number }>();
   #cancel = () => {};
 
-  constructor(options: OnAirNewsOptions) {
+  constructor(options: OnAirWatcherOptions) {
     this.#options = options;
   }
 
@@ -73,7 +73,7 @@ export class OnAirNews {
   #look(): void {
     const { channels, news, tell, clock } = this.#options;
     const nowMs = clock.monotonicMs();
-    const changes: Record<string, ChannelNews | null> = {};
+    const changes: Record<string, OnAirState | null> = {};
     const seen = new Set<string>();
     for (const slug of channels()) {
       const latest = news(slug);

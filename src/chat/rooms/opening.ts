@@ -2,11 +2,11 @@ import type { RoomLog } from '../../backing/room-log/room-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import type { History, RoomState } from './history.js';
+import type { RoomHistory, StoredRoom } from './history.js';
 
 export interface OpeningOptions {
   readonly roomLog: RoomLog;
-  readonly history: History;
+  readonly history: RoomHistory;
   readonly clock: Clock;
   readonly log: Log;
   /** An epoch that is dead though the log has it; 0: none. */
@@ -28,7 +28,7 @@ const ATTEMPTS = 40;
  * that was wiped in between, one offset of one epoch could stand for two messages. So he who cannot finish leaves it, and the next raises it
  * once more. Rejects with `unavailable`.
  */
-export async function reopenRoom(roomId: string, options: OpeningOptions): Promise<RoomState | undefined> {
+export async function reopenRoom(roomId: string, options: OpeningOptions): Promise<StoredRoom | undefined> {
   const { roomLog, history, clock, log, distrusted } = options;
   let above = options.known;
   for (let attempt = 0; attempt < ATTEMPTS && !options.isStopped(); attempt++) {

@@ -22,7 +22,7 @@ export const PAGE_LIMITS = {
   reads: { perS: 10, burst: 40 },
   joins: { perS: 2, burst: 60 },
 } as const;
-type Kind = keyof typeof PAGE_LIMITS;
+type PageLimitName = keyof typeof PAGE_LIMITS;
 
 /** Who has asked for something since. Forgetting the one who has not for longest gives back at most a burst. */
 const MAX_COUNTED = 10_000;
@@ -63,7 +63,7 @@ export class PageLimits {
     this.#take([['reads', address]]);
   }
 
-  #take(wanted: readonly (readonly [Kind, string])[]): void {
+  #take(wanted: readonly (readonly [PageLimitName, string])[]): void {
     const nowMs = this.#clock.monotonicMs();
     const buckets = wanted.map(([kind, id]) => {
       const { perS, burst } = PAGE_LIMITS[kind];

@@ -49,22 +49,22 @@ const MAX_NAME_CHARS = 256;
 /** A text of another process may name so many rooms; more is not believed. */
 const MAX_OTHER_ROOMS = 200_000;
 
-interface User {
+interface PresentUser {
   readonly name: string;
   /** Names him among processes. */
   readonly tag: string;
   connections: number;
 }
 
-interface Here {
+interface LocalPresence {
   guests: number;
-  readonly users: Map<string, User>;
+  readonly users: Map<string, PresentUser>;
   /** Over all processes, as it was added up last. */
   counted: { readonly count: number; readonly atMs: number } | undefined;
 }
 
 /** What another process has of a room: how many, and, of few, who, as tags behind each other. */
-interface Share {
+interface RemotePresence {
   readonly count: number;
   readonly guests: number;
   readonly tags: string | undefined;
@@ -76,7 +76,7 @@ export interface PresentPerson {
 }
 
 /** Who is in a room, asked of the other processes. */
-interface Question {
+interface PeopleQuery {
   readonly id: number;
   readonly limit: number;
   readonly people: Map<string, string>;
@@ -86,13 +86,13 @@ interface Question {
   readonly end: () => void;
 }
 
-interface Other {
+interface RemoteProcess {
   heardAtMs: number;
-  readonly rooms: Map<string, Share>;
+  readonly rooms: Map<string, RemotePresence>;
 }
 
 /** What processes say to each other: what they have, or who is in a room (`who`), or the answer to that (`to`). */
-interface Said {
+interface PresenceMessage {
   readonly p?: unknown;
   readonly ask?: unknown;
   readonly gone?: unknown;
@@ -110,8 +110,8 @@ export class Presence {
   readonly #clock: Clock;
   readonly #bus: PresenceBus | undefined;
   readonly #id = randomUUID().slice(0, 8);
-  readonly #rooms = new Map<string, Here>();
-  readonly #others = new Map<string, Other>();
+  readonly #rooms = new Map<string, LocalPresence>();
+  readonly #others = new Map<string, RemoteProcess>();
   /** In order of time. */
   readonly #leaving: { atMs: number; roomId: string; userId: string | undefined }[] = [];
   /** To be told to the members here, and to the other processes. */
@@ -120,7 +120,7 @@ export class Presence {
   readonly #told = new Map<string, { count: number; atMs: number }>();
   readonly #listeners = new Set<(roomId: string, count: number, isCostly: boolean) => number>();
   /** Under way, or answered a moment ago, by room. */
-  readonly #questions = new Map<string, Question>();
+  readonly #questions = new Map<string, PeopleQuery>();
   #asked = 0;
   readonly #cancel: () => void;
   #saidAtMs = Number.NEGATIVE_INFINITY;
@@ -169,11 +169,11 @@ export class Presence {
     return count;
   }
 
-  #add(roomId: string, here: Here | undefined): number {
+  #add(roomId: string, here: LocalPresence | undefined): number {
     let sum = (here?.users.size ?? 0) + (here?.guests ?? 0);
     if (this.#others.size === 0) return sum;
     let users = here?.users.size ?? 0;
-    const shares: Share[] = [];
+    const shares: RemotePresence[] = [];
     for (const { rooms } of this.#others.values()) {
       const share = rooms.get(roomId);
       if (!share) continue;
@@ -213,7 +213,7 @@ export class Presence {
   }
 
   /** Undefined: nobody can be asked. */
-  #ask(roomId: string, limit: number): Question | undefined {
+  #ask(roomId: string, limit: number): PeopleQuery | undefined {
     const before = this.#questions.get(roomId);
     if (before && before.limit >= limit) return before;
     if (!this.#bus || this.#others.size === 0 || (!before && this.#questions.size >= MAX_QUESTIONS)) return undefined;
@@ -222,7 +222,7 @@ export class Presence {
       resolve = done;
     });
     const cancelWait = this.#clock.after(ANSWER_MS, () => resolve());
-    const question: Question = {
+    const question: PeopleQuery = {
       id: ++this.#asked,
       limit,
       people: new Map(),
@@ -362,7 +362,7 @@ export class Presence {
 
   #heard(text: string): void {
     if (text.startsWith(TO) && !text.startsWith(this.#id, TO.length)) return;
-    let said: Said | null;
+    let said: PresenceMessage | null;
     try {
       said = JSON.parse(text);
     } catch {
@@ -408,7 +408,7 @@ export class Presence {
     this.#changed.add(roomId);
   }
 
-  #forget(id: string, other: Other): void {
+  #forget(id: string, other: RemoteProcess): void {
     this.#others.delete(id);
     for (const question of this.#questions.values()) if (question.awaited.delete(id) && question.awaited.size === 0) question.end();
     for (const roomId of other.rooms.keys()) this.#recount(roomId);

@@ -20,9 +20,9 @@ const MAX_MIDS = 200;
 const FRESH_MS = 5000;
 const MAX_KNOWN = 20_000;
 
-type Counts = Readonly<Record<string, number>>;
+type EmojiCounts = Readonly<Record<string, number>>;
 
-interface Waiting {
+interface PendingReaction {
   readonly roomId: string;
   readonly mid: string;
   readonly emoji: string;
@@ -45,13 +45,13 @@ export interface RoomReactionsOptions {
  */
 export class RoomReactions {
   readonly #options: RoomReactionsOptions;
-  readonly #waiting: Waiting[] = [];
+  readonly #waiting: PendingReaction[] = [];
   /** What was told lately, so that the overlap is not told again. */
   #told = new Map<string, string>();
   /** Counts of messages by room and mid; of one that has none, too. At least as new as what members were told. */
-  readonly #known = new Map<string, Map<string, { readonly atMs: number; readonly counts: Promise<Counts | undefined> }>>();
+  readonly #known = new Map<string, Map<string, { readonly atMs: number; readonly counts: Promise<EmojiCounts | undefined> }>>();
   #knownCount = 0;
-  readonly #reads: Batched<Counts>;
+  readonly #reads: Batched<EmojiCounts>;
   #since: Date | undefined;
   #storing: Promise<void> | undefined;
   #cancel: (() => void) | undefined;
@@ -101,7 +101,7 @@ export class RoomReactions {
     this.#known.delete(roomId);
   }
 
-  #countsOf(roomId: string, mid: string): Promise<Counts | undefined> {
+  #countsOf(roomId: string, mid: string): Promise<EmojiCounts | undefined> {
     const nowMs = this.#options.clock.monotonicMs();
     const known = this.#known.get(roomId)?.get(mid);
     if (known && nowMs - known.atMs < FRESH_MS) return known.counts;
@@ -126,9 +126,9 @@ export class RoomReactions {
     if (ofRoom.size === 0) this.#known.delete(roomId);
   }
 
-  async #read(ids: readonly string[]): Promise<Map<string, Counts>> {
+  async #read(ids: readonly string[]): Promise<Map<string, EmojiCounts>> {
     const places = ids.map((id) => id.split(' ', 2) as [string, string]);
-    const { rows } = await this.#options.database.query<{ room_id: string; mid: string; counts: Counts }>(
+    const { rows } = await this.#options.database.query<{ room_id: string; mid: string; counts: EmojiCounts }>(
       `select c.room_id, c.mid, c.counts from reaction_counts c join unnest($1::uuid[], $2::text[]) a (room_id, mid)
          on c.room_id = a.room_id and c.mid = a.mid where c.counts <> '{}'`,
       [places.map(([roomId]) => roomId), places.map(([, mid]) => mid)],

@@ -6,7 +6,7 @@ const MAX_READING = 2;
 const MAX_WAITING = 200;
 
 /** Lets a few reads of old entries through at a time; the others wait in their order. */
-export class ReadGate {
+export class ConcurrencyGate {
   readonly #waiting: (() => void)[] = [];
   #reading = 0;
 

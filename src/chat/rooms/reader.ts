@@ -2,13 +2,13 @@ import { type Following, KEPT, KEY_MS, type LogEntry, type LogPage, type Place, 
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import { type Del, delOf, encode, type Frame, goneOf } from '../protocol/frame.js';
-import type { History, RoomState } from './history.js';
+import { type Deletion, delOf, type EntryFrame, encode, goneOf } from '../protocol/frame.js';
+import type { RoomHistory, StoredRoom } from './history.js';
 import { BLOCK_ENTRIES, type HistoryBlocks } from './history-blocks.js';
-import { type Known, KnownMessages } from './known-messages.js';
+import { type KnownMessage, KnownMessages } from './known-messages.js';
 import { reopenRoom } from './opening.js';
 import { RING_FRAMES, Ring, type Rings } from './ring.js';
-import type { Page, PageQuery, Resumption, RoomInfo, RoomListener } from './room.js';
+import type { EntryPage, PageQuery, Resumption, RoomInfo, RoomListener } from './room.js';
 
 /** An entry of this process that the log has not told so long after it took it is asked for. */
 const EXPECT_MS = 250;
@@ -26,7 +26,7 @@ const HOLE_LOOKS = 4;
 
 export interface ReaderOptions {
   readonly roomLog: RoomLog;
-  readonly history: History;
+  readonly history: RoomHistory;
   readonly rings: Rings;
   readonly blocks: HistoryBlocks;
   /** Something of the room was erased. */
@@ -60,7 +60,7 @@ export class RoomReader {
   #holeLooks = 0;
   #expected = 0;
   #youngUntilMs = 0;
-  #stateAtStart: RoomState | undefined;
+  #stateAtStart: StoredRoom | undefined;
   readonly #cancels = new Set<() => void>();
   #retrying = false;
   #expecting = false;
@@ -73,7 +73,7 @@ export class RoomReader {
   }
 
   /** Rejects with `unavailable`, `not_found`; then nothing is left behind. `state`: what the database said a moment ago. */
-  async start(state: RoomState): Promise<void> {
+  async start(state: StoredRoom): Promise<void> {
     const { roomLog } = this.#options;
     this.#stateAtStart = state;
     try {
@@ -125,7 +125,7 @@ export class RoomReader {
     return this.#options.clock.monotonicMs() < this.#youngUntilMs;
   }
 
-  known(mid: string): Known | undefined {
+  known(mid: string): KnownMessage | undefined {
     return this.#known.get(mid);
   }
 
@@ -177,12 +177,12 @@ export class RoomReader {
     });
   }
 
-  after(offset: number, limit: number): readonly Frame[] | Promise<readonly Frame[] | undefined> {
+  after(offset: number, limit: number): readonly EntryFrame[] | Promise<readonly EntryFrame[] | undefined> {
     if (offset >= this.head || limit < 1) return [];
     return this.#ring.after(offset, limit) ?? this.#load(offset + 1, Math.min(this.head, offset + Math.min(limit, MAX_PAGE_FRAMES)));
   }
 
-  async page({ before, from, to, limit, kept, onRead }: PageQuery): Promise<Page> {
+  async page({ before, from, to, limit, kept, onRead }: PageQuery): Promise<EntryPage> {
     const count = Math.max(1, Math.min(limit, MAX_PAGE_FRAMES));
     const forward = from !== undefined;
     for (;;) {
@@ -218,12 +218,12 @@ export class RoomReader {
     }
   }
 
-  find(wanted: (frame: Frame) => boolean): Frame | undefined {
+  find(wanted: (frame: EntryFrame) => boolean): EntryFrame | undefined {
     return this.#ring.find(wanted);
   }
 
   /** In memory; a `del` entry does the same in every process. */
-  erase({ offsets = [], user, upTo = 0 }: Del): void {
+  erase({ offsets = [], user, upTo = 0 }: Deletion): void {
     for (const offset of offsets) this.#erased.add(offset);
     for (const offset of this.#erased) {
       if (this.#erased.size <= MAX_ERASED) break;
@@ -243,7 +243,7 @@ export class RoomReader {
     this.#known.forgetAuthor((known) => this.#erased.has(known.offset) || (known.userId === user && known.offset <= upTo));
   }
 
-  #isErased(frame: Frame): boolean {
+  #isErased(frame: EntryFrame): boolean {
     if (frame.mid === undefined) return false;
     return this.#erased.has(frame.offset) || (frame.userId !== undefined && frame.offset <= (this.#wiped.get(frame.userId) ?? 0));
   }
@@ -379,10 +379,10 @@ export class RoomReader {
   }
 
   /** Contiguous from `from` on, as far as is there, out of blocks. Undefined: it was let go by age. */
-  async #load(from: number, to: number, onRead?: () => void): Promise<readonly Frame[] | undefined> {
+  async #load(from: number, to: number, onRead?: () => void): Promise<readonly EntryFrame[] | undefined> {
     for (;;) {
       const { epoch } = this;
-      const frames: Frame[] = [];
+      const frames: EntryFrame[] = [];
       let next = from;
       while (next <= Math.min(to, this.head)) {
         const block = next - ((next - 1) % BLOCK_ENTRIES);
@@ -404,7 +404,7 @@ export class RoomReader {
   }
 
   /** Read once for all who ask within some seconds: at the start of a show hundreds want the same. */
-  #block(epoch: number, first: number, last: number, onRead?: () => void): Promise<readonly Frame[] | undefined> {
+  #block(epoch: number, first: number, last: number, onRead?: () => void): Promise<readonly EntryFrame[] | undefined> {
     const { blocks } = this.#options;
     const name = `${epoch} ${first}-${last}`;
     const known = blocks.get(this.id, name);
@@ -416,7 +416,7 @@ export class RoomReader {
     return frames;
   }
 
-  async #read(from: number, to: number): Promise<readonly Frame[] | undefined> {
+  async #read(from: number, to: number): Promise<readonly EntryFrame[] | undefined> {
     for (;;) {
       const { epoch } = this;
       const last = Math.min(to, this.head);
@@ -437,7 +437,7 @@ export class RoomReader {
   }
 
   /** Of what is kept below the floor, with a recording: ascending, and with holes. */
-  async #keptPage(end: number, count: number, onRead?: () => void): Promise<Page> {
+  async #keptPage(end: number, count: number, onRead?: () => void): Promise<EntryPage> {
     const { history } = this.#options;
     onRead?.();
     for (;;) {
@@ -450,7 +450,7 @@ export class RoomReader {
     }
   }
 
-  #frameOf(epoch: number, entry: LogEntry): Frame {
+  #frameOf(epoch: number, entry: LogEntry): EntryFrame {
     const frame = encode(this.id, epoch, entry);
     return this.#isErased(frame) ? encode(this.id, epoch, goneOf(frame.offset, frame.atMs)) : frame;
   }
@@ -501,7 +501,7 @@ export class RoomReader {
 }
 
 /** As many as fit, at least one: the first ones, or the last. */
-function fit(frames: readonly Frame[], fromEnd: boolean): readonly Frame[] {
+function fit(frames: readonly EntryFrame[], fromEnd: boolean): readonly EntryFrame[] {
   let bytes = 0;
   let count = 0;
   while (count < frames.length) {

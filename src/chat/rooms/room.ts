@@ -1,18 +1,18 @@
 import type { Barred } from '../../backing/room-log/room-log.js';
-import type { Frame } from '../protocol/frame.js';
+import type { EntryFrame } from '../protocol/frame.js';
 
 /**
  * What a process of the chat has of a room, and what others hand in for it. A room is a log: entries with contiguous offsets that never restart,
  * in an epoch that is raised when the log was lost. Whoever follows a room keeps a cursor (the last offset he has) and asks for what comes after it.
  */
 
-export type ChatRole = 'viewer' | 'moderator' | 'host' | 'owner' | 'admin';
+export type RoomRole = 'viewer' | 'moderator' | 'host' | 'owner' | 'admin';
 
 export interface Author {
   /** Of the account; unique among all issuers of tokens. */
   readonly id: string;
   readonly name: string;
-  readonly role: ChatRole;
+  readonly role: RoomRole;
   readonly address?: string;
   /** Since when he follows the channel, ms since 1970. */
   readonly sinceMs?: number;
@@ -55,11 +55,11 @@ export interface PageQuery {
   readonly onRead?: () => void;
 }
 
-export interface Page {
+export interface EntryPage {
   /** Of the room when the frames were made; they carry it. */
   readonly epoch: number;
   /** Ascending; contiguous, save below the floor. Of a `before` the newest that fit, of a range the oldest. */
-  readonly frames: readonly Frame[];
+  readonly frames: readonly EntryFrame[];
   /** There are more in the direction that was asked for (older ones; later ones of the range). */
   readonly more: boolean;
 }
@@ -88,7 +88,7 @@ export interface Publish {
  * that it was published; `rate_limited`, `slow_mode`). Without `retryMs` it is final (`too_long`, `bad_request`, `not_unique`, `deleted`, and what rules and
  * judge say).
  */
-export type Outcome =
+export type PublishOutcome =
   | {
       readonly kind: 'published';
       readonly mid: string;
@@ -108,7 +108,7 @@ export type Commit =
   | { readonly kind: 'resend' };
 
 /** An entry by a process or a moderator. No rules are asked. */
-export interface Act {
+export interface NewEntry {
   /** 'act', 'pin', 'now', … Deletions are made by `erase`, messages by `publish` and `approve`. */
   readonly type: string;
   /** At most 16 KB as JSON. */
@@ -118,7 +118,7 @@ export interface Act {
 }
 
 /** Resolved when it is in PostgreSQL. */
-export interface Said {
+export interface AppendedAt {
   readonly epoch: number;
   readonly offset: number;
 }
@@ -159,24 +159,24 @@ export interface Room {
    * (an array), else from the log and PostgreSQL (a promise). Empty: there is nothing yet, `onFrames` will be called. Undefined: it was let go by
    * age; go on from `floor`. Drop the answer of a promise when the cursor has moved or `onReset` was called meanwhile, and ask again.
    */
-  after(offset: number, limit: number): readonly Frame[] | Promise<readonly Frame[] | undefined>;
+  after(offset: number, limit: number): readonly EntryFrame[] | Promise<readonly EntryFrame[] | undefined>;
   /** History. Ring → log → PostgreSQL, as `after`. A `before` at the floor or below it has what is kept there, see `kept`. */
-  page(query: PageQuery): Promise<Page>;
+  page(query: PageQuery): Promise<EntryPage>;
   /** For `join` with `since`, and without (undefined): then the cursor is 50 before the head. */
   resume(since: { readonly epoch: number; readonly offset: number } | undefined): Promise<Resumption>;
 
   /** Never rejects. Rules and judge are asked only for a message that is not known already. */
-  publish(publication: Publish): Promise<Outcome>;
+  publish(publication: Publish): Promise<PublishOutcome>;
   /** Who wrote a message of the last minutes, also one that is not in PostgreSQL yet. Undefined: not known here. */
   recent(mid: string): { readonly userId: string | undefined } | undefined;
   /** Publishes a message that was held, under its `mid`, with `sentAt`. Twice is once. */
-  approve(held: HeldMessage): Promise<Said>;
-  act(entry: Act): Promise<Said>;
+  approve(held: HeldMessage): Promise<AppendedAt>;
+  act(entry: NewEntry): Promise<AppendedAt>;
   /**
    * Deletes messages everywhere: in the log, the database and every ring their text is gone, and a `del` entry
    * (`{offsets, mids, by}` or `{user, upTo, by}`) tells members to drop them. What is not there is left out; undefined: there was nothing.
    */
-  erase(what: Erasure, by: { readonly id: string; readonly name: string }): Promise<Said | undefined>;
+  erase(what: Erasure, by: { readonly id: string; readonly name: string }): Promise<AppendedAt | undefined>;
 
   /**
    * From then on nothing of this account is taken here for `forMs`, whichever process it is said in, and whatever is on its way to the log: a ban or a
@@ -201,14 +201,14 @@ export type Reactions = Readonly<Record<string, Readonly<Record<string, number>>
 export const BANNED_REASON = 'You are banned from this chat. You may appeal once.';
 export const TIMED_OUT_REASON = 'A moderator has given you a timeout.';
 
-export interface Refusal {
+export interface RoomRefusal {
   readonly code: string;
   readonly reason: string;
   readonly retryMs?: number;
 }
 
 /** The rates of an author in a room, checked by the log in the step that appends. */
-export interface Limits {
+export interface PublishLimits {
   readonly perS: number;
   readonly burst: number;
   readonly roomPerS: number;
@@ -218,26 +218,26 @@ export interface Limits {
 }
 
 /** Rules of a room: settings, bans, timeouts. Handed in. Called for every message. */
-export interface Rules {
+export interface PublishRules {
   /** Undefined: he may. `text` as he wrote it. */
-  allows(room: RoomInfo, author: Author, nowMs: number, text: string): Refusal | undefined;
+  allows(room: RoomInfo, author: Author, nowMs: number, text: string): RoomRefusal | undefined;
   /** Undefined: none (somebody who moderates). */
-  limits(room: RoomInfo, author: Author): Limits | undefined;
+  limits(room: RoomInfo, author: Author): PublishLimits | undefined;
   /** Nobody but he himself sees what he says. */
   isShadowed(room: RoomInfo, author: Author, nowMs: number): boolean;
 }
 
 /** Judges what is said. Handed in. */
-export interface Judge {
+export interface MessageJudge {
   judge(message: {
     readonly room: RoomInfo;
     readonly author: Author;
     readonly mid: string;
     readonly body: { readonly text: string; readonly [field: string]: unknown };
-  }): Verdict | Promise<Verdict>;
+  }): JudgeVerdict | Promise<JudgeVerdict>;
 }
 
-export type Verdict =
+export type JudgeVerdict =
   /**
    * `text`: masked. `normal`: what unique mode compares; default: the text in NFKC, lower case, spaces as one. `published`: called once the room has
    * it and others see it; returns at once, does not throw.
@@ -248,7 +248,7 @@ export type Verdict =
   | { readonly kind: 'refuse'; readonly code: string; readonly reason: string; readonly retryMs?: number };
 
 /** What became of a message that was to be held. */
-export type Holding =
+export type HoldOutcome =
   | { readonly kind: 'waiting' }
   /** It was denied before. */
   | { readonly kind: 'denied'; readonly reason: string | undefined }
@@ -260,7 +260,7 @@ export type Holding =
   | { readonly kind: 'timed_out' };
 
 /** Messages that wait for a moderator. Handed in. */
-export interface Held {
+export interface HeldMessages {
   /** Resolves when it is in PostgreSQL. The same `mid` twice is one. Rejects with `busy` (too many wait), `unavailable`. */
-  hold(message: HeldMessage): Promise<Holding>;
+  hold(message: HeldMessage): Promise<HoldOutcome>;
 }

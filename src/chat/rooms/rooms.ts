@@ -4,14 +4,14 @@ import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import { Archive } from './archive.js';
-import { type ExportedEntry, History, type RoomState } from './history.js';
+import { type ExportedEntry, RoomHistory, type StoredRoom } from './history.js';
 import { HistoryBlocks } from './history-blocks.js';
 import { storeLostRows } from './lost-rows.js';
 import { PageLimits } from './page-limits.js';
 import { RoomReactions } from './reactions.js';
 import { RoomReader } from './reader.js';
 import { Rings } from './ring.js';
-import type { Act, Held, Judge, Room, RoomInfo, Rules, Said } from './room.js';
+import type { AppendedAt, HeldMessages, MessageJudge, NewEntry, PublishRules, Room, RoomInfo } from './room.js';
 import { type Retention, RoomSweeper } from './sweeper.js';
 import { RoomWriter } from './writer.js';
 
@@ -32,9 +32,9 @@ export interface RoomsOptions {
   readonly roomLog: RoomLog;
   readonly clock: Clock;
   readonly log: Log;
-  readonly rules: Rules;
-  readonly judge: Judge;
-  readonly held: Held;
+  readonly rules: PublishRules;
+  readonly judge: MessageJudge;
+  readonly held: HeldMessages;
   /** `MAX_MESSAGE_SIZE`: bytes of a text. */
   readonly maxMessageBytes: number;
   /** Undefined: nothing is let go here. */
@@ -43,7 +43,7 @@ export interface RoomsOptions {
   readonly maxPendingBytes?: number;
 }
 
-interface Open {
+interface SharedRoom {
   readonly reader: RoomReader;
   readonly room: Room;
   holders: number;
@@ -56,7 +56,7 @@ interface Open {
  */
 export class Rooms {
   readonly #options: RoomsOptions;
-  readonly #history: History;
+  readonly #history: RoomHistory;
   readonly #archive: Archive;
   readonly #rings: Rings;
   readonly #blocks: HistoryBlocks;
@@ -64,15 +64,15 @@ export class Rooms {
   readonly pageLimits: PageLimits;
   readonly #reactions: RoomReactions;
   readonly #sweeper: RoomSweeper;
-  readonly #open = new Map<string, Promise<Open>>();
-  readonly #opened = new Map<string, Open>();
+  readonly #open = new Map<string, Promise<SharedRoom>>();
+  readonly #opened = new Map<string, SharedRoom>();
   /** Of those that are open, by slug. */
   readonly #slugs = new Map<string, string>();
-  readonly #found = new Map<string, { atMs: number; state: Promise<RoomState | undefined> }>();
+  readonly #found = new Map<string, { atMs: number; state: Promise<StoredRoom | undefined> }>();
   readonly #reports = new Map<string, { roomId: string; epoch: number; offsets: number[] }>();
   #cancelReport: (() => void) | undefined;
   #cancelCompare: (() => void) | undefined;
-  #comparing: Iterator<Open> | undefined;
+  #comparing: Iterator<SharedRoom> | undefined;
   /** Rooms that should have been compared by now. */
   #compareDue = 0;
   #stopping: Promise<void> | undefined;
@@ -80,7 +80,7 @@ export class Rooms {
   constructor(options: RoomsOptions) {
     const { database, roomLog, clock, log } = options;
     this.#options = options;
-    this.#history = new History(database, clock);
+    this.#history = new RoomHistory(database, clock);
     this.#archive = new Archive({
       ...options,
       onStored: (roomId, epoch, offsets) => this.#report(roomId, epoch, offsets),
@@ -116,12 +116,12 @@ export class Rooms {
     return (this.#foundLately(idOrSlug) ?? this.#find(idOrSlug)).then((state) => state?.info);
   }
 
-  #foundLately(idOrSlug: string): Promise<RoomState | undefined> | undefined {
+  #foundLately(idOrSlug: string): Promise<StoredRoom | undefined> | undefined {
     const found = this.#found.get(idOrSlug);
     return found && this.#options.clock.monotonicMs() - found.atMs < FOUND_MS ? found.state : undefined;
   }
 
-  #find(idOrSlug: string): Promise<RoomState | undefined> {
+  #find(idOrSlug: string): Promise<StoredRoom | undefined> {
     const state = this.#history.find(idOrSlug);
     const found = { atMs: this.#options.clock.monotonicMs(), state };
     const remember = (name: string) => {
@@ -172,7 +172,7 @@ export class Rooms {
   }
 
   /** An entry by somebody who does not follow the room: now-playing. */
-  act(roomId: string, entry: Act): Promise<Said> {
+  act(roomId: string, entry: NewEntry): Promise<AppendedAt> {
     return this.withRoom(roomId, (room) => room.act(entry));
   }
 
@@ -245,7 +245,7 @@ export class Rooms {
     this.#open.clear();
   }
 
-  #begin(roomId: string): Promise<Open> {
+  #begin(roomId: string): Promise<SharedRoom> {
     const opening = this.#follow(roomId);
     this.#open.set(roomId, opening);
     opening.catch(() => {
@@ -254,7 +254,7 @@ export class Rooms {
     return opening;
   }
 
-  async #follow(roomId: string): Promise<Open> {
+  async #follow(roomId: string): Promise<SharedRoom> {
     const { roomLog, clock, log } = this.#options;
     const state = (await this.#foundLately(roomId)) ?? (await this.#history.state(roomId));
     if (!state) throw new VezaError('not_found', 'There is no such room.');
@@ -270,7 +270,7 @@ export class Rooms {
     await reader.start(state);
     await this.#compareRows(reader);
     const writer = new RoomWriter(reader, { ...this.#options, archive: this.#archive, history: this.#history });
-    const open: Open = {
+    const open: SharedRoom = {
       reader,
       room: new OpenRoom(reader, writer, this.#reactions, () => this.#release(open)),
       holders: 0,
@@ -295,13 +295,13 @@ export class Rooms {
     }
   }
 
-  #release(open: Open): void {
+  #release(open: SharedRoom): void {
     open.holders--;
     if (open.holders < 0) throw new Error(`room ${open.reader.id} was released more often than it was opened`);
     if (open.holders === 0) this.#linger(open);
   }
 
-  #linger(open: Open): void {
+  #linger(open: SharedRoom): void {
     open.cancelLinger?.();
     open.cancelLinger = this.#options.clock.after(open.reader.closed ? 0 : LINGER_MS, () => {
       const { id } = open.reader;
@@ -314,11 +314,11 @@ export class Rooms {
     });
   }
 
-  #rememberSlug({ reader: { info } }: Open): void {
+  #rememberSlug({ reader: { info } }: SharedRoom): void {
     if (info.slug !== undefined) this.#slugs.set(info.slug, info.id);
   }
 
-  #forgetSlug({ reader: { info } }: Open): void {
+  #forgetSlug({ reader: { info } }: SharedRoom): void {
     if (info.slug !== undefined && this.#slugs.get(info.slug) === info.id) this.#slugs.delete(info.slug);
   }
 

@@ -4,7 +4,7 @@ import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import type { Archive } from './archive.js';
-import type { History } from './history.js';
+import type { RoomHistory } from './history.js';
 import { storeLostRows } from './lost-rows.js';
 import { settleRoom } from './writer.js';
 
@@ -34,7 +34,7 @@ export interface SweeperOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly archive: Archive;
-  readonly history: History;
+  readonly history: RoomHistory;
   readonly retention: Retention | undefined;
   /** Rooms that are open in this process, and how to begin one anew whose epoch is not to be believed any more. */
   readonly openRooms?: () => Iterable<{ readonly id: string; distrust(epoch: number): Promise<void> }>;

@@ -4,23 +4,23 @@ import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import { characterCount, uncleanTextIn } from '../../runtime/text.js';
-import { type Del, delAt, delOf, logKeyOf, midOf, readableFacts } from '../protocol/frame.js';
-import type { Archive, Stored } from './archive.js';
-import type { History } from './history.js';
+import { type Deletion, delAt, delOf, logKeyOf, midOf, readableFacts } from '../protocol/frame.js';
+import type { Archive, ArchiveOutcome } from './archive.js';
+import type { RoomHistory } from './history.js';
 import type { RoomReader } from './reader.js';
 import {
-  type Act,
+  type AppendedAt,
   type Author,
   BANNED_REASON,
   type Commit,
   type Erasure,
-  type Held,
   type HeldMessage,
-  type Judge,
-  type Outcome,
+  type HeldMessages,
+  type MessageJudge,
+  type NewEntry,
   type Publish,
-  type Rules,
-  type Said,
+  type PublishOutcome,
+  type PublishRules,
   TIMED_OUT_REASON,
 } from './room.js';
 
@@ -42,12 +42,12 @@ const READ_ENTRIES = 500;
 export interface WriterOptions {
   readonly roomLog: RoomLog;
   readonly archive: Archive;
-  readonly history: History;
+  readonly history: RoomHistory;
   readonly clock: Clock;
   readonly log: Log;
-  readonly rules: Rules;
-  readonly judge: Judge;
-  readonly held: Held;
+  readonly rules: PublishRules;
+  readonly judge: MessageJudge;
+  readonly held: HeldMessages;
   readonly maxMessageBytes: number;
 }
 
@@ -62,11 +62,11 @@ export class RoomWriter {
     this.#options = options;
   }
 
-  async publish({ author, key, body }: Publish): Promise<Outcome> {
+  async publish({ author, key, body }: Publish): Promise<PublishOutcome> {
     const { clock, rules, judge, held, maxMessageBytes } = this.#options;
     const { id, info } = this.#reader;
     const mid = midOf(id, author.id, key);
-    const refuse = (code: string, reason: string, retryMs?: number): Outcome => ({
+    const refuse = (code: string, reason: string, retryMs?: number): PublishOutcome => ({
       kind: 'refused',
       mid,
       code,
@@ -142,19 +142,19 @@ export class RoomWriter {
     }
   }
 
-  async approve(held: HeldMessage): Promise<Said> {
+  async approve(held: HeldMessage): Promise<AppendedAt> {
     const { mid, key, author, body, saidAtMs } = held;
     return this.#sayOnce('msg', payloadOf(mid, author, body, Math.trunc(saidAtMs)), mid, key);
   }
 
-  async act({ type, payload, key }: Act): Promise<Said> {
+  async act({ type, payload, key }: NewEntry): Promise<AppendedAt> {
     const text = JSON.stringify(payload);
     if (text.length > MAX_ACT_CHARS) throw new VezaError('payload_too_large', `An entry has at most ${MAX_ACT_CHARS} characters.`);
     if (['msg', 'shadow', 'gone', 'del'].includes(type)) throw new VezaError('bad_request', `"${type}" is not an act.`);
     return key === undefined ? this.#sayUntilStored(type, text) : this.#sayOnce(type, text, midOf(this.#reader.id, type, key), '');
   }
 
-  async erase(what: Erasure, by: { readonly id: string; readonly name: string }): Promise<Said | undefined> {
+  async erase(what: Erasure, by: { readonly id: string; readonly name: string }): Promise<AppendedAt | undefined> {
     if ('userId' in what) return this.#wipe(what.userId, by);
     const mids = [...new Set(what.mids)];
     if (mids.length > MAX_ERASED_MIDS) throw new VezaError('bad_request', `At most ${MAX_ERASED_MIDS} messages are deleted at once.`);
@@ -196,7 +196,7 @@ export class RoomWriter {
     await settleRoom(this.#reader.id, upTo, this.#options);
   }
 
-  async #wipe(userId: string, by: { readonly id: string; readonly name: string }): Promise<Said | undefined> {
+  async #wipe(userId: string, by: { readonly id: string; readonly name: string }): Promise<AppendedAt | undefined> {
     await this.#reader.look();
     const upTo = this.#reader.head;
     if (upTo === 0) return undefined;
@@ -221,7 +221,7 @@ export class RoomWriter {
   }
 
   /** The entry first, so that it is known everywhere; then the log forgets the text, and storing the entry makes the database forget it. */
-  async #delete(del: Del, told: object, held = del.offsets ?? []): Promise<Said> {
+  async #delete(del: Deletion, told: object, held = del.offsets ?? []): Promise<AppendedAt> {
     const said = await this.#sayUntilStored('del', JSON.stringify({ ...del, ...told }), (epoch) =>
       eraseHeld(this.#reader.id, epoch, held, this.#options),
     );
@@ -229,7 +229,7 @@ export class RoomWriter {
     return said;
   }
 
-  async #sayUntilStored(type: string, payload: string, appended?: (epoch: number) => Promise<void>): Promise<Said> {
+  async #sayUntilStored(type: string, payload: string, appended?: (epoch: number) => Promise<void>): Promise<AppendedAt> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const said = await this.#say(type, payload, `${type}:${randomUUID()}`, appended);
       if (said) return said;
@@ -238,7 +238,7 @@ export class RoomWriter {
   }
 
   /** What PostgreSQL has under this mid counts; until it has it, the log sees to it that there is one. */
-  async #sayOnce(type: string, payload: string, mid: string, key: string): Promise<Said> {
+  async #sayOnce(type: string, payload: string, mid: string, key: string): Promise<AppendedAt> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const before = (await this.#options.history.byMid(this.#reader.id, [mid])).get(mid);
       if (before) return { epoch: this.#reader.epoch, offset: before.offset };
@@ -249,7 +249,7 @@ export class RoomWriter {
   }
 
   /** Undefined: the epoch ended before it was stored. */
-  async #say(type: string, payload: string, key: string, appended?: (epoch: number) => Promise<void>): Promise<Said | undefined> {
+  async #say(type: string, payload: string, key: string, appended?: (epoch: number) => Promise<void>): Promise<AppendedAt | undefined> {
     const outcome = await this.#append({ type, payload, key });
     if (outcome.kind === 'busy') throw new VezaError('busy', 'The room takes no more at this moment; try again.');
     if (outcome.kind === 'refused' || outcome.kind === 'barred' || outcome.kind === 'stored')
@@ -292,7 +292,7 @@ export class RoomWriter {
     return this.#commitOf(stored, epoch, entry.offset, false);
   }
 
-  #commitOf(stored: Stored, epoch: number, offset: number, dup: boolean): Commit {
+  #commitOf(stored: ArchiveOutcome, epoch: number, offset: number, dup: boolean): Commit {
     switch (stored.kind) {
       case 'stored':
         return { kind: 'stored', epoch, offset, dup };
@@ -307,13 +307,13 @@ export class RoomWriter {
   }
 
   /** A message that would be refused, and may have been taken before. */
-  async #storedBefore(mid: string): Promise<Outcome | undefined> {
+  async #storedBefore(mid: string): Promise<PublishOutcome | undefined> {
     if (this.#reader.knowsAll && !this.#reader.isYoung) return undefined;
     const before = (await this.#options.history.byMid(this.#reader.id, [mid])).get(mid);
     return before && this.#again(mid, before.offset);
   }
 
-  #again(mid: string, offset: number): Outcome {
+  #again(mid: string, offset: number): PublishOutcome {
     const { id, epoch } = this.#reader;
     if (this.#settling >= MAX_SETTLING) {
       const reason = 'The room takes no more at this moment. Send it again.';

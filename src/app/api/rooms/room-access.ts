@@ -2,11 +2,11 @@ import { z } from 'zod';
 import { type Channel, SLUG } from '../../../access/channels.js';
 import type { Members } from '../../../access/members.js';
 import type { ChannelRole, Principal } from '../../../access/roles.js';
-import type { Verdict } from '../../../chat/automod/moderation.js';
+import type { AutomodVerdict } from '../../../chat/automod/moderation.js';
 import type { Moderator } from '../../../chat/moderation/acts.js';
-import type { Desk } from '../../../chat/moderation/desk.js';
+import type { ModerationService } from '../../../chat/moderation/desk.js';
 import type { PageLimits } from '../../../chat/rooms/page-limits.js';
-import type { Author, ChatRole, Room, RoomInfo } from '../../../chat/rooms/room.js';
+import type { Author, Room, RoomInfo, RoomRole } from '../../../chat/rooms/room.js';
 import type { Clock } from '../../../runtime/clock.js';
 import { VezaError } from '../../../runtime/errors.js';
 import { isUserId, MAX_USER_ID_LENGTH } from '../../../runtime/user-id.js';
@@ -20,7 +20,7 @@ export interface RoomsApi {
     find(idOrSlug: string): Promise<RoomInfo | undefined>;
     open(roomId: string): Promise<Room>;
   };
-  readonly desk: Desk;
+  readonly desk: ModerationService;
   readonly history: { export(roomId: string): AsyncIterable<object> };
   readonly pageLimits: PageLimits;
   readonly presence: {
@@ -31,7 +31,7 @@ export interface RoomsApi {
   /** What somebody is in a room, as the WebSocket has it. */
   who(principal: Principal, channelRole: ChannelRole | undefined): RoomPerson;
   /** What the automatic moderation would make of a viewer's text, the remote judge not asked; undefined: there is none here. */
-  tryText(roomId: string, text: string): Verdict | undefined;
+  tryText(roomId: string, text: string): AutomodVerdict | undefined;
   /** Since when there is an account, ms since 1970. */
   sinceMs(accountId: string): Promise<number | undefined>;
 }
@@ -39,7 +39,7 @@ export interface RoomsApi {
 export interface RoomPerson {
   readonly id: string;
   readonly name: string;
-  readonly role: ChatRole;
+  readonly role: RoomRole;
   readonly moderates: 'yes' | 'no' | 'second-factor';
   readonly mayWrite: boolean;
   readonly actor: string;

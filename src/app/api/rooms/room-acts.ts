@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { RoomAct } from '../../../chat/moderation/acts.js';
+import type { ModerationAct } from '../../../chat/moderation/acts.js';
 import { isoOf } from '../openapi.js';
 import { personSchema } from './room-moderating.js';
 
@@ -16,7 +16,7 @@ export const actSchema = z
   })
   .meta({ id: 'RoomAct' });
 
-export const actView = (act: RoomAct): z.infer<typeof actSchema> => ({
+export const actView = (act: ModerationAct): z.infer<typeof actSchema> => ({
   id: act.id,
   at: isoOf(act.atMs),
   action: act.action,

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { type Appeal, MAX_ANSWER_CHARS } from '../../../chat/moderation/appeals.js';
+import { type BanAppeal, MAX_ANSWER_CHARS } from '../../../chat/moderation/appeals.js';
 import { MAX_ADDRESS_BAN_S, MAX_BAN_S, MAX_REASON_CHARS, MAX_TIMEOUT_S, MAX_WARNING_CHARS } from '../../../chat/moderation/mod-actions.js';
-import type { Ban, Timeout } from '../../../chat/moderation/sanctions.js';
+import type { RoomBan, RoomTimeout } from '../../../chat/moderation/sanctions.js';
 import { isoOf, type Operation, operation, positionTime } from '../openapi.js';
 import { PATTERNS, text } from '../request-schemas.js';
 import { type RoomOperationsOptions, roomParams, userIdSchema, userParams } from './room-access.js';
@@ -22,7 +22,7 @@ const banSchema = z
     addressUntil: z.iso.datetime().nullable().meta({ description: 'Until then nobody writes from the address of the user.' }),
   })
   .meta({ id: 'RoomBan' });
-const banView = (ban: Ban): z.infer<typeof banSchema> => ({
+const banView = (ban: RoomBan): z.infer<typeof banSchema> => ({
   user: { id: ban.userId, name: ban.userName },
   shadow: ban.isShadow,
   reason: ban.reason ?? null,
@@ -41,7 +41,7 @@ const timeoutSchema = z
     until: z.iso.datetime(),
   })
   .meta({ id: 'RoomTimeout' });
-const timeoutView = (timeout: Timeout): z.infer<typeof timeoutSchema> => ({
+const timeoutView = (timeout: RoomTimeout): z.infer<typeof timeoutSchema> => ({
   user: { id: timeout.userId, name: timeout.userName },
   reason: timeout.reason ?? null,
   by: { id: timeout.byId, name: timeout.byName },
@@ -60,7 +60,7 @@ const appealSchema = z
     answeredBy: z.string().nullable(),
   })
   .meta({ id: 'RoomAppeal' });
-const appealView = (appeal: Appeal): z.infer<typeof appealSchema> => ({
+const appealView = (appeal: BanAppeal): z.infer<typeof appealSchema> => ({
   id: appeal.id,
   user: { id: appeal.userId, name: appeal.userName },
   text: appeal.text,

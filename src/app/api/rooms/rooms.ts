@@ -1,10 +1,10 @@
 import { z } from 'zod';
 import type { Audit } from '../../../access/audit.js';
 import { MAX_APPEAL_CHARS } from '../../../chat/moderation/appeals.js';
-import type { OwnStanding } from '../../../chat/moderation/desk.js';
+import type { SanctionsOfUser } from '../../../chat/moderation/desk.js';
 import { CHAT_ROLES, CHOICES, PUBLIC_SETTINGS, SETTING_LIMITS } from '../../../chat/moderation/settings.js';
 import { textFor } from '../../../chat/protocol/frame.js';
-import type { Outcome } from '../../../chat/rooms/room.js';
+import type { PublishOutcome } from '../../../chat/rooms/room.js';
 import { addressGroup } from '../../../runtime/addresses.js';
 import { VezaError } from '../../../runtime/errors.js';
 import { lines } from '../../http/lines.js';
@@ -87,7 +87,7 @@ const standingSchema = z
   .meta({ id: 'OwnRoomStanding' });
 
 /** What somebody may know of himself. */
-const standingView = ({ ban, timeout, warnings, appeal, held }: OwnStanding) => ({
+const standingView = ({ ban, timeout, warnings, appeal, held }: SanctionsOfUser) => ({
   ban: ban
     ? { reason: ban.reason ?? null, until: ban.untilMs === undefined ? null : isoOf(ban.untilMs), createdAt: isoOf(ban.createdAtMs) }
     : null,
@@ -364,7 +364,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
   ];
 }
 
-function refused({ code, reason, retryMs }: Extract<Outcome, { kind: 'refused' }>): VezaError {
+function refused({ code, reason, retryMs }: Extract<PublishOutcome, { kind: 'refused' }>): VezaError {
   const retryAfterS = retryMs === undefined ? undefined : Math.max(1, Math.ceil(retryMs / 1000));
   const details = { refusal: code, ...(retryAfterS !== undefined && { retryAfterS }) };
   if (code === 'rate_limited' || code === 'slow_mode') return new VezaError('rate_limited', reason, { details });
