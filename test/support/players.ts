@@ -20,7 +20,7 @@ const SCRIPTS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Shaka counts from the end of what is available, 0.52 s behind the clock, and adds the delay to that; README says the same to embedders.
+ * Shaka counts from the end of what is available, 0.52 s behind the clock, and adds the delay to that; docs/embedding.md says the same.
  */
 export const SHAKA_LOW_LATENCY = {
   streaming: { lowLatencyMode: true, liveSync: { enabled: true, targetLatency: 0.1, targetLatencyTolerance: 0.1 } },
