@@ -1,8 +1,8 @@
-import type { Database } from '../backing/database/database.js';
+import type { Database, Queryable } from '../backing/database/database.js';
 import { VezaError } from '../runtime/errors.js';
 import { type Account, type AccountRow, accountOf, noAccount } from './accounts/account-rows.js';
 import type { Channel, Channels } from './channels.js';
-import { type ChannelRole, judge, type Principal } from './roles.js';
+import { type ChannelRole, judge, type Principal, type Role } from './roles.js';
 
 export interface Member {
   readonly accountId: string;
@@ -122,6 +122,54 @@ export class Members {
     );
     return rows;
   }
+}
+
+/** A channel and the role of every account that has one in it. */
+export interface ChannelWithRoles {
+  readonly slug: string;
+  readonly isPrivate: boolean;
+  readonly roles: ReadonlyMap<string, ChannelRole>;
+}
+
+/** By id; channels that are gone are left out. */
+export async function channelsWithRoles(database: Queryable, ids: readonly string[]): Promise<Map<string, ChannelWithRoles>> {
+  const { rows } = await database.query<{
+    id: string;
+    slug: string;
+    visibility: string;
+    owner_id: string | null;
+    roles: Record<string, ChannelRole> | null;
+  }>(
+    `select id, slug, visibility, owner_id,
+       (select json_object_agg(account_id, role) from channel_members where channel_id = id) as roles
+     from channels where id = any($1::uuid[])`,
+    [ids],
+  );
+  return new Map(
+    rows.map(({ id, slug, visibility, owner_id, roles }) => [
+      id,
+      {
+        slug,
+        isPrivate: visibility === 'private',
+        roles: new Map<string, ChannelRole>([...Object.entries(roles ?? {}), ...(owner_id === null ? [] : [[owner_id, 'owner'] as const])]),
+      },
+    ]),
+  );
+}
+
+/** An account's name, its role on the service, and its role in one channel. Undefined: there is no such account. */
+export async function nameAndRolesOf(
+  database: Queryable,
+  accountId: string,
+  channelId: string | undefined,
+): Promise<{ name: string; role: Role; channelRole: ChannelRole | undefined } | undefined> {
+  const { rows } = await database.query<{ name: string; role: Role; channel_role: ChannelRole | null }>(
+    `select a.name, a.role, case when c.owner_id = a.id then 'owner' else m.role end as channel_role
+     from accounts a left join channels c on c.id = $2 left join channel_members m on m.channel_id = c.id and m.account_id = a.id
+     where a.id = $1`,
+    [accountId, channelId ?? null],
+  );
+  return rows[0] && { name: rows[0].name, role: rows[0].role, channelRole: rows[0].channel_role ?? undefined };
 }
 
 /** Nobody could give the channel back from an account that cannot sign in. One that is invited may be a host or moderator once it is opened. */

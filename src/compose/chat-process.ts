@@ -15,7 +15,7 @@ import { messageOf } from '../runtime/errors.js';
 import { createLog, exit } from '../runtime/log.js';
 import { TlsFiles } from '../runtime/tls-files.js';
 import { countUnexpected, describe, takeUnexpectedErrors } from '../runtime/unexpected.js';
-import { openChatAccess } from './chat-authorization.js';
+import { openChatAccess } from './chat-access.js';
 import { openChatRooms, openGateway } from './chat-service.js';
 import { statsOf } from './chat-stats.js';
 

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Audit } from '../access/audit.js';
+import { type ChatAccess, chatAuthorization, chatUserDirectory } from '../access/chat-authorization.js';
 
 import type { Principal } from '../access/roles.js';
 import type { Vault } from '../access/vault.js';
@@ -27,8 +28,6 @@ import { addressGroup } from '../runtime/addresses.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
-import { type ChatAccess, chatDoors } from './chat-doors.js';
-import { chatPeople } from './chat-people.js';
 
 /** What of the configuration the chat goes by. */
 export interface ChatConfig {
@@ -69,7 +68,7 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
     database,
     clock,
     log,
-    people: chatPeople(database),
+    people: chatUserDirectory(database),
     audit: { record: ({ principal, ...entry }, connection) => audit.record({ ...entry, principal: principal as Principal }, connection) },
     addressKey: await addressKey(database, vault),
     withRoom: (roomId, work) => rooms!.withRoom(roomId, work),
@@ -224,7 +223,7 @@ export function openGateway(options: ChatGatewayOptions): ChatGateway {
   const moderate: Moderate = (room, moderator, frame) => desk.moderate(room, moderator satisfies Moderator, parseModAction(frame));
   const gateway = new Gateway({
     rooms,
-    doors: chatDoors(access, clock),
+    doors: chatAuthorization(access, clock),
     rules: desk.rules,
     moderate,
     presence,

@@ -1,6 +1,8 @@
 import type { IncomingMessage, Server } from 'node:http';
 import { availableParallelism } from 'node:os';
 import type { Access } from '../access/access.js';
+import { channelStandingOf, chatAuthorization, provenIdentityOf } from '../access/chat-authorization.js';
+import type { Principal } from '../access/roles.js';
 import type { RoomsApi } from '../app/api/rooms/room-access.js';
 import type { Database } from '../backing/database/database.js';
 import { chatServer, listenAt } from '../chat/gateway/listener.js';
@@ -16,7 +18,6 @@ import type { Component } from '../runtime/lifecycle.js';
 import type { Log } from '../runtime/log.js';
 import type { Metrics } from '../runtime/metrics.js';
 import type { TlsFiles } from '../runtime/tls-files.js';
-import { chatDoors, personOf, standingOf } from './chat-doors.js';
 import { type ChatGateway, type ChatRooms, openChatRooms, openGateway } from './chat-service.js';
 import { statsOf } from './chat-stats.js';
 
@@ -53,7 +54,7 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
   const rooms: Component = { name: 'chat rooms', start: () => chat.start(), stop: () => chat.stop() };
   const nowPlaying = new NowPlaying({ database, clock, log, act: (roomId, entry) => chat.rooms.act(roomId, entry) });
   const chatAccess = { database, identity: access.identity, ended: access.ended, playbackLinks: access.playbackLinks };
-  const doors = chatDoors(chatAccess, clock);
+  const authorization = chatAuthorization(chatAccess, clock);
   const count = processesOf(config);
   if (count > 1) {
     const { composeProcesses } = await import('./chat-processes.js');
@@ -62,7 +63,7 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
     // In one process they are counted with the rest of it.
     options.metrics.provideUnexpected('chat', () => processes.stats().unexpected);
     const onAir = onAirParts(options, (changes) => processes.tellOnAir(changes));
-    return { api: apiOf(chat, processes.presence, doors), parts: [rooms, nowPlaying, processes.part, ...onAir] };
+    return { api: apiOf(chat, processes.presence, authorization), parts: [rooms, nowPlaying, processes.part, ...onAir] };
   }
   const maxConnections = Math.min(config.maxConnections, MAX_PROCESS_CONNECTIONS);
   const opened = openGateway({
@@ -78,13 +79,13 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
   });
   provideChatMetrics(options.metrics, () => statsOf(opened.gateway));
   const onAir = onAirParts(options, (changes) => opened.gateway.tellOnAir(changes));
-  return { api: apiOf(chat, opened.presence, doors), parts: [rooms, nowPlaying, door(options, opened, maxConnections), ...onAir] };
+  return { api: apiOf(chat, opened.presence, authorization), parts: [rooms, nowPlaying, door(options, opened, maxConnections), ...onAir] };
 }
 
 const onAirParts = ({ onAir, clock }: ComposeChatOptions, tell: (changes: OnAirChanges) => void): Component[] =>
   onAir ? [new OnAirWatcher({ ...onAir, tell, clock })] : [];
 
-function apiOf({ rooms, desk, moderation }: ChatRooms, presence: Presence, doors: ReturnType<typeof chatDoors>): RoomsApi {
+function apiOf({ rooms, desk, moderation }: ChatRooms, presence: Presence, authorization: ReturnType<typeof chatAuthorization>): RoomsApi {
   return {
     rooms,
     desk,
@@ -93,9 +94,18 @@ function apiOf({ rooms, desk, moderation }: ChatRooms, presence: Presence, doors
     presence,
     tryText: (roomId, text) =>
       moderation?.judge({ roomId, authorId: '', privileged: false, text, settings: desk.rules.moderation(roomId), isTrial: true }),
-    who: (principal, channelRole) => ({ ...personOf(principal), ...standingOf(principal, channelRole) }),
+    who: (principal, channelRole) => ({ ...provenIdentityOf(principal), ...channelStandingOf(principal, channelRole) }),
     sinceMs: (accountId) =>
-      doors.sinceMs(personOf({ kind: 'account', id: `account:${accountId}`, accountId, name: '', role: 'listener', secondFactor: false })),
+      authorization.sinceMs({
+        proof: {
+          kind: 'account',
+          id: `account:${accountId}`,
+          accountId,
+          name: '',
+          role: 'listener',
+          secondFactor: false,
+        } satisfies Principal,
+      }),
   };
 }
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
+import { chatAuthorization, provenIdentityOf } from '../../src/access/chat-authorization.js';
 import { ACTS, type ActName, HOLDINGS, type Holding } from '../../src/access/ended-rights.js';
 import { judge, type Principal } from '../../src/access/roles.js';
-import { chatDoors, personOf } from '../../src/compose/chat-doors.js';
 import { type AccountWorld, accountWorld, client, PASSWORD } from './account-world.js';
 
 let world: AccountWorld;
@@ -58,8 +58,8 @@ async function holder(name: ActName) {
   };
   const principal = await identity.ofCredential(session.accessToken);
   if (isAdmin) await registration.link(principal, other);
-  const doors = chatDoors({ ...world.access, database: world.database }, world.clock);
-  const person = personOf(principal);
+  const authorization = chatAuthorization({ ...world.access, database: world.database }, world.clock);
+  const person = provenIdentityOf(principal);
   // The others' confirmations are no links that an administrator made.
   const isPending = async (accountId: string, besides = '') =>
     (
@@ -87,8 +87,8 @@ async function holder(name: ActName) {
     ownLink: () => admits(own.token),
     madeLink: () => isPending(other, 'confirmation'),
     desk: async () => {
-      if (doors.isEnded(person) || (await doors.ended([person])).size > 0) return false;
-      return (await doors.channel(channel.id))?.standing(person)?.moderates === 'yes';
+      if (authorization.isEnded(person) || (await authorization.ended([person])).size > 0) return false;
+      return (await authorization.channel(channel.id))?.standing(person)?.moderates === 'yes';
     },
     export: async () => {
       const now = await standing.now(principal);

@@ -8,11 +8,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
+import { channelStandingOf, provenIdentityOf } from '../../src/access/chat-authorization.js';
 import type { RoomsApi } from '../../src/app/api/rooms/room-access.js';
 import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import { parseModAction } from '../../src/chat/moderation/mod-actions.js';
 import { PAGE_LIMITS } from '../../src/chat/rooms/page-limits.js';
-import { personOf as chatPersonOf, standingOf } from '../../src/compose/chat-doors.js';
 import { type ChatRooms, openChatRooms } from '../../src/compose/chat-service.js';
 import { Broadcasts } from '../../src/library/broadcasts.js';
 import { SystemClock } from '../../src/runtime/clock.js';
@@ -61,7 +61,7 @@ before(async () => {
     presence,
     tryText: (roomId, text) =>
       chat.moderation?.judge({ roomId, authorId: '', privileged: false, text, settings: desk.rules.moderation(roomId), isTrial: true }),
-    who: (principal, channelRole) => ({ ...chatPersonOf(principal), ...standingOf(principal, channelRole) }),
+    who: (principal, channelRole) => ({ ...provenIdentityOf(principal), ...channelStandingOf(principal, channelRole) }),
     async sinceMs(accountId) {
       const { rows } = await database.query<{ created_at: Date }>('select created_at from accounts where id = $1', [accountId]);
       return rows[0]?.created_at.getTime();

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Access } from '../../src/access/access.js';
+import { channelStandingOf, provenIdentityOf } from '../../src/access/chat-authorization.js';
 import type { RoomsApi } from '../../src/app/api/rooms/room-access.js';
 import type { Database } from '../../src/backing/database/database.js';
 import { Automod } from '../../src/chat/automod/moderation.js';
@@ -8,7 +9,6 @@ import { encode, logKeyOf, midOf } from '../../src/chat/protocol/frame.js';
 import { RoomHistory } from '../../src/chat/rooms/history.js';
 import { PageLimits } from '../../src/chat/rooms/page-limits.js';
 import type { AppendedAt, Erasure, HeldMessage, NewEntry, Publish, PublishOutcome, Room, RoomInfo } from '../../src/chat/rooms/room.js';
-import { personOf, standingOf } from '../../src/compose/chat-doors.js';
 import type { Clock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 
@@ -151,7 +151,7 @@ export function testChat({ database, clock, audit }: { database: Database; clock
     presence: { count: () => 2, people: async () => [{ id: 'somebody', name: 'Somebody' }] },
     tryText: (roomId, text) =>
       moderation.judge({ roomId, authorId: '', privileged: false, text, settings: desk.rules.moderation(roomId), isTrial: true }),
-    who: (principal, channelRole) => ({ ...personOf(principal), ...standingOf(principal, channelRole) }),
+    who: (principal, channelRole) => ({ ...provenIdentityOf(principal), ...channelStandingOf(principal, channelRole) }),
     async sinceMs(accountId) {
       const { rows } = await database.query<{ created_at: Date }>('select created_at from accounts where id = $1', [accountId]);
       return rows[0]?.created_at.getTime();

@@ -77,6 +77,20 @@ export async function lockedUnlessLastAdmin(connection: Queryable, id: string): 
   return row;
 }
 
+/** What others may know of accounts, by id; accounts that are gone are left out. */
+export async function accountsById(
+  database: Queryable,
+  ids: readonly string[],
+): Promise<ReadonlyMap<string, { name: string; role: Role; isBanned: boolean; createdAtMs: number }>> {
+  const { rows } = await database.query<Pick<AccountRow, 'id' | 'name' | 'role' | 'created_at'> & { is_banned: boolean }>(
+    'select id, name, role, created_at, banned_at is not null as is_banned from accounts where id = any($1::uuid[])',
+    [ids],
+  );
+  return new Map(
+    rows.map(({ id, name, role, is_banned, created_at }) => [id, { name, role, isBanned: is_banned, createdAtMs: created_at.getTime() }]),
+  );
+}
+
 export async function rowByEmail(database: Queryable, email: string): Promise<AccountRow | undefined> {
   const key = keyOf(email);
   if (key === undefined) return undefined;

@@ -213,6 +213,16 @@ export class ApiKeys {
   }
 }
 
+/** Of those API keys that there are, by id: whether a second factor was shown for it. */
+export async function factorsOfApiKeys(database: Queryable, ids: readonly string[]): Promise<ReadonlyMap<string, boolean>> {
+  if (ids.length === 0) return new Map();
+  const { rows } = await database.query<Pick<ApiKeyRow, 'id' | 'second_factor'>>(
+    'select id, second_factor from api_keys where id = any($1::uuid[])',
+    [ids],
+  );
+  return new Map(rows.map(({ id, second_factor }) => [id, second_factor]));
+}
+
 interface ApiKeyRow {
   id: string;
   account_id: string;

@@ -1,4 +1,4 @@
-import type { Database } from '../../backing/database/database.js';
+import type { Database, Queryable } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -49,4 +49,14 @@ export class SessionFactors {
     if (this.#proven.size > MAX_CACHED) this.#proven.delete(this.#proven.keys().next().value!);
     return principal;
   }
+}
+
+/** Of those sessions, the ones that have shown a second factor that is still there. */
+export async function sessionsWithFactor(database: Queryable, ids: readonly string[]): Promise<ReadonlySet<string>> {
+  if (ids.length === 0) return new Set();
+  const { rows } = await database.query<{ id: string }>('select id from sessions where id = any($1::uuid[]) and amr && $2', [
+    ids,
+    SECOND_FACTORS,
+  ]);
+  return new Set(rows.map(({ id }) => id));
 }

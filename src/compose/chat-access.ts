@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { Audit } from '../access/audit.js';
+import type { ChatAccess } from '../access/chat-authorization.js';
 import { EndedLinks } from '../access/playback/ended-links.js';
 import { PlaybackGrants } from '../access/playback/playback-grants.js';
 import { PlaybackKeys } from '../access/playback/playback-keys.js';
@@ -18,7 +19,6 @@ import { openVault, type Vault } from '../access/vault.js';
 import type { Database } from '../backing/database/database.js';
 import { keptSecret } from '../backing/files/secret-file.js';
 import { messageOf } from '../runtime/errors.js';
-import type { ChatAccess } from './chat-doors.js';
 
 export interface ChatAccessOptions extends IssuersOptions {
   readonly database: Database;
