@@ -55,15 +55,16 @@ function checkTree(): { version: string; section: ChangelogSection } {
   return { version, section: changelogSection(readFileSync('CHANGELOG.md', 'utf8'), version) };
 }
 
-/** Of what `npm ci --omit=dev` installs by the lock file. Returns the file's path. */
-function writeSbom(version: string): string {
-  const args = ['sbom', '--sbom-format', 'cyclonedx', '--omit', 'dev', '--package-lock-only'];
+/** Of what `npm ci --omit=dev` installs by the lock file. */
+function writeSbom(version: string): void {
+  const args = ['sbom', '--sbom-format', 'cyclonedx', '--sbom-type', 'application', '--omit', 'dev', '--package-lock-only'];
   mkdirSync(OUTPUT_DIR, { recursive: true });
   const path = `${OUTPUT_DIR}/veza-${version}.cdx.json`;
-  const sbom = output('npm', args);
-  writeFileSync(path, `${sbom}\n`);
-  console.log(`${path}: ${(JSON.parse(sbom) as { components: unknown[] }).components.length} components`);
-  return path;
+  const sbom = JSON.parse(output('npm', args)) as { metadata: { component: { name: string } }; components: unknown[] };
+  // npm names it after the folder.
+  sbom.metadata.component.name = 'veza';
+  writeFileSync(path, `${JSON.stringify(sbom, null, 2)}\n`);
+  console.log(`${path}: ${sbom.components.length} components`);
 }
 
 function release(isDryRun: boolean): void {
