@@ -18,7 +18,7 @@ const ROOMS = readdirSync('src', { withFileTypes: true }).flatMap((entry) => (en
 const sourceOf = (path: string) => (ROOMS.includes(path.split('/', 1)[0]!) ? `src/${path}` : path.replace(/^dist\/(.*)\.js$/, '$1.ts'));
 
 /** Named by the documents before they are there. */
-const COMING = ['check', 'test:unit', 'dev', 'test/rules/table-owners.test.ts'];
+const COMING = ['check', 'test:unit', 'dev', 'docs/schema.sql', 'test/rules/schema.test.ts', 'test/rules/table-owners.test.ts'];
 
 /** One line for each link, anchor and path that leads nowhere. */
 function broken(pages: readonly Page[]): string[] {
@@ -30,7 +30,7 @@ function broken(pages: readonly Page[]): string[] {
     ...linksOf(text).flatMap((link) => {
       const [file = '', anchor] = link.split('#');
       const target = file === '' ? path : normalize(join(dirname(path), file));
-      if (!anchors.has(target) && !existsSync(target)) return [`${path}: link to ${link} leads nowhere`];
+      if (!anchors.has(target) && !existsSync(target) && !COMING.includes(target)) return [`${path}: link to ${link} leads nowhere`];
       const isThere = anchor === undefined || anchors.get(target)?.includes(anchor);
       return isThere ? [] : [`${path}: ${target} has no heading #${anchor}`];
     }),
