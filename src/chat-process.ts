@@ -12,6 +12,7 @@ import { openChatAccess } from './chat-access.js';
 import { openChatRooms, openGateway } from './chat-service.js';
 import type { Config } from './config.js';
 import { clientAddress } from './runtime/addresses.js';
+import { BoundedLog } from './runtime/bounded-log.js';
 import { SystemClock } from './runtime/clock.js';
 import { messageOf } from './runtime/errors.js';
 import { createLog, exit } from './runtime/log.js';
@@ -66,6 +67,7 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     tls.onChange((certificates) => (secure as SecureServer).setSecureContext({ ...certificates, minVersion }));
   }
 
+  const failureLog = new BoundedLog(log, clock);
   let taken = 0;
   const acceptor = new Acceptor({
     take: (socket, port) => (port === 'secure' ? secure : plain)?.emit('connection', socket),
@@ -95,6 +97,7 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     void (async () => {
       await gateway.drainAll(retryMs);
       sayState();
+      failureLog.close();
       await opened.stop();
       await chat.stop();
       await access.stop();
@@ -123,7 +126,7 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
       } catch (error) {
         // It is this request's alone: the people of the process stay.
         countUnexpected('exception');
-        log.error({ event: 'chat.connection_failed', ...describe(error) }, 'a request that was handed over met a defect; it is cut');
+        failureLog.error({ event: 'chat.connection_failed', ...describe(error) }, 'a request that was handed over met a defect; it is cut');
         socket?.destroy();
       }
     }

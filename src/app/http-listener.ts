@@ -2,6 +2,7 @@ import { createServer, type RequestListener, type Server, type ServerOptions } f
 import { createServer as createSecureServer, type Server as SecureServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { TLSSocket, TlsOptions } from 'node:tls';
+import { BoundedLog } from '../runtime/bounded-log.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import { guarded, guardServer, type UpgradeHandler } from '../runtime/http-guard.js';
@@ -55,7 +56,8 @@ const HANDSHAKE_MS = 10_000;
 
 /** Rejects when the port is taken, or the certificate cannot be used. */
 export async function listenHttp(handler: RequestListener, options: ListenOptions, clock: Clock): Promise<HttpListener> {
-  const { host, port, connections, tls, timeouts, silenceMs = SILENCE_MS, log = silentLog } = options;
+  const { host, port, connections, tls, timeouts, silenceMs = SILENCE_MS } = options;
+  const log = new BoundedLog(options.log ?? silentLog, clock);
   const common: ServerOptions = { ...TIMEOUTS, ...timeouts, maxHeaderSize: MAX_HEAD_BYTES, requireHostHeader: false };
   let http2: Http2 | undefined;
   let server: Server;
@@ -108,6 +110,7 @@ export async function listenHttp(handler: RequestListener, options: ListenOption
         });
         server.close(() => {
           cancel();
+          log.close();
           resolve();
         });
         server.closeIdleConnections();

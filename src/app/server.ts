@@ -7,6 +7,7 @@ import type { Access } from '../access/access.js';
 import type { Channel } from '../access/channels.js';
 import { ANONYMOUS, type ChannelRole, judge, type Principal } from '../access/roles.js';
 import { clientAddress } from '../runtime/addresses.js';
+import { BoundedLog, type LineLog } from '../runtime/bounded-log.js';
 import type { Clock } from '../runtime/clock.js';
 import { ERROR_CODES, type ErrorCode, messageOf, VezaError } from '../runtime/errors.js';
 import { answerDefect } from '../runtime/http-guard.js';
@@ -130,16 +131,17 @@ export function apiOperations(
 
 /** The HTTP application: playback, API, health, pages; and one sink that turns every error into bytes. */
 export function createApp(options: AppOptions): Koa {
-  const { log } = options;
+  const { log, clock } = options;
+  const failureLog = new BoundedLog(log, clock);
   // Koa takes that many entries from the right of X-Forwarded-For.
   const app = new Koa({ proxy: options.trustProxyHops > 0, maxIpsCount: options.trustProxyHops });
   app.context.onerror = function (this: Koa.Context, error: Error | null) {
     if (!error) return;
     // Koa calls it for events, too, where what it throws would end the process.
     try {
-      answerError(this, error, log);
+      answerError(this, error, failureLog);
     } catch (failure) {
-      answerDefect(this.res, failure, log);
+      answerDefect(this.res, failure, failureLog);
     }
   };
   // Node's legacy parser, by which Koa reads these, throws at some addresses, each time it is asked.
@@ -473,7 +475,7 @@ const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = Object.fromEntries(
 );
 
 /** The one place where an error becomes an answer: an RFC 9457 problem document. */
-function answerError(ctx: Koa.Context, error: Error, log: Log): void {
+function answerError(ctx: Koa.Context, error: Error, log: LineLog): void {
   const { res } = ctx;
   const { requestId } = ctx.state as { requestId?: string };
   const { status, code, detail, details } = problemOf(error);

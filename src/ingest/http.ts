@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { LineLog } from '../runtime/bounded-log.js';
 import type { Clock } from '../runtime/clock.js';
 import { each } from '../runtime/each.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
@@ -87,7 +88,6 @@ export class IngestHttpServer {
   constructor(options: IngestHttpOptions) {
     const { gate, clock, log, host, port } = options;
     const limits = { ...INGEST_HTTP_LIMITS, ...options.limits };
-    this.#context = { gate, clock, log, limits };
     this.#listener = new IngestListener({
       protocol: 'http',
       host,
@@ -109,6 +109,7 @@ export class IngestHttpServer {
       },
       onSweep: (nowMs) => each(this.#connections, (connection) => connection.checkDeadline(nowMs)),
     });
+    this.#context = { gate, clock, log, strangersLog: this.#listener.strangersLog, limits };
   }
 
   /** The port that is listened on, after `start`. */
@@ -133,6 +134,8 @@ interface Context {
   readonly gate: Gate;
   readonly clock: Clock;
   readonly log: Log;
+  /** For what a client causes whose key is not accepted. */
+  readonly strangersLog: LineLog;
   readonly limits: IngestHttpLimits;
 }
 
@@ -402,8 +405,9 @@ class Connection {
     if (this.#phase === 'closing') return;
     const refusal = toRefusal(error);
     const fields = { ...this.#who(), status: refusal.status, code: refusal.code, reason: refusal.message };
-    if (refusal.status === 500) this.#context.log.error({ ...fields, error: messageOf(error) }, 'ingest failed');
-    else this.#context.log.info(fields, 'ingest refused');
+    const log = this.#publication ? this.#context.log : this.#context.strangersLog;
+    if (refusal.status === 500) log.error({ ...fields, error: messageOf(error) }, 'ingest failed');
+    else log.info(fields, 'ingest refused');
     this.#endPublication('lost');
     this.#answer(this.#protocol === 'post' ? postRefusal(refusal) : icecastRefusal(refusal));
   }

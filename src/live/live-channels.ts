@@ -5,9 +5,10 @@ import { LIVE_WINDOW_SEGMENTS, MIN_SEGMENTS } from '../media/hls.js';
 import { LADDER } from '../media/ladder.js';
 import { type Run, runOf, SAMPLES_TO_MS, segmentName } from '../media/timeline.js';
 import type { Clock } from '../runtime/clock.js';
-import { each } from '../runtime/each.js';
+import { apart, each } from '../runtime/each.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { reportUnexpected } from '../runtime/unexpected.js';
 import {
   Broadcast,
   type ChannelDocument,
@@ -262,6 +263,9 @@ export class LiveChannels implements LiveEdge {
       {
         ...this.#options,
         kept: this.#kept,
+        // What those who are told throw is theirs: the show goes on, and ends, without them.
+        onOnAir: (show) => apart(() => this.#options.onOnAir?.(show)),
+        onRecordingStarted: (recording) => apart(() => this.#options.onRecordingStarted(recording)),
         onRecordingEnded: (recording) => this.#recordingEnded(recording),
         unwritten: () => this.#unwritten.get(channel.slug) ?? [],
         onEnded: (ended) => this.#retire(ended),
@@ -281,7 +285,8 @@ export class LiveChannels implements LiveEdge {
     if (!broadcast.visible) return;
     const { window, channel } = broadcast;
     const endedMs = this.#options.clock.wallMs();
-    this.#options.onOffAir?.({ channel, broadcastId: window.broadcastId, startedMs: broadcast.startedMs ?? endedMs, endedMs });
+    const show = { channel, broadcastId: window.broadcastId, startedMs: broadcast.startedMs ?? endedMs };
+    apart(() => this.#options.onOffAir?.({ ...show, endedMs }));
     // What was written down in the meantime must not be brought again.
     this.#saveOffAir(broadcast.channel);
     const listed = Math.min(LIVE_WINDOW_SEGMENTS, window.openNumber - window.firstNumber);
@@ -308,13 +313,23 @@ export class LiveChannels implements LiveEdge {
     };
     const before = (this.#unwritten.get(channel.slug) ?? []).filter((other) => other.assetId !== assetId);
     this.#unwritten.set(channel.slug, [...before, unwritten].slice(-MAX_UNWRITTEN));
-    void this.#options.onRecordingEnded(recording).then((written) => {
+    void this.#bring(recording).then((written) => {
       if (!written) return;
       const left = (this.#unwritten.get(channel.slug) ?? []).filter((other) => other !== unwritten);
       if (left.length > 0) this.#unwritten.set(channel.slug, left);
       else this.#unwritten.delete(channel.slug);
       this.#saveOffAir(channel);
     });
+  }
+
+  /** Whether it is written down. One whose writing met a defect is brought again at the next start, as one that was given up. */
+  async #bring(recording: Recording): Promise<boolean> {
+    try {
+      return await this.#options.onRecordingEnded(recording);
+    } catch (error) {
+      reportUnexpected(error);
+      return false;
+    }
   }
 
   /** On air the next segment does it. */
