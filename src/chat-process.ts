@@ -75,7 +75,7 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     failed: (error) => say({ say: 'deaf', reason: error.message }),
     most: mostSockets(maxConnections),
   });
-  const sayState = () => say({ say: 'state', open: acceptor.open, taken, accepts: acceptor.accepts, stats: statsOf(gateway) });
+  const sayState = () => say({ say: 'state', open: acceptor.open, taken, accepts: acceptor.accepts, stats: statsOf(gateway, chat) });
   clock.every(STATE_MS, sayState);
   // What it was in the midst of is half done: others take its people over. Without a primary nobody replaces it.
   let saidUnwellMs = Number.NEGATIVE_INFINITY;

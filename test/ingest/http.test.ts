@@ -412,14 +412,14 @@ test('http: HEAD is answered as GET, without a body; every answer has its date',
     ['DELETE', '/radio', 'PUT, SOURCE, OPTIONS'],
     ['PUT', '/ingest/radio', 'POST, OPTIONS'],
     ['TRACE', '/', 'GET, HEAD, OPTIONS'],
-    ['POST', '/admin/metadata', 'GET, HEAD, OPTIONS'],
+    ['PUT', '/admin/metadata', 'GET, POST, HEAD, OPTIONS'],
     ['SOURCE', '/status-json.xsl', 'PUT, SOURCE, OPTIONS'],
   ] as const) {
     const answer = await ask(method, path);
     if (path === '/status-json.xsl') assert.match(answer, /\r\nAllow: GET, HEAD, OPTIONS\r\n/);
     else assert.match(answer, new RegExp(`^HTTP/1\\.1 405 .*\\r\\nAllow: ${allow}\\r\\n`, 's'));
   }
-  assert.match(await ask('OPTIONS', '*'), /^HTTP\/1\.1 204 .*Allow: PUT, SOURCE, GET, OPTIONS, HEAD\r\n/s);
+  assert.match(await ask('OPTIONS', '*'), /^HTTP\/1\.1 204 .*Allow: PUT, SOURCE, GET, OPTIONS, HEAD, POST\r\n/s);
   assert.match(await ask('BREW', '/'), /^HTTP\/1\.1 501 /);
 });
 

@@ -237,6 +237,10 @@ for (const event of ['on air', 'off air', 'recording started', 'connection close
     };
     await endedShow(world);
     assert.deepEqual(errors.map(String), ['Error: a defect']);
+    assert.deepEqual(
+      world.told.map(([state]) => state),
+      ['on', 'off'],
+    );
   });
 }
 

@@ -29,6 +29,7 @@ export class Retractions<Message> {
   readonly #waiting: Message[] = [];
   #under = 0;
   #stopping = false;
+  #failed = 0;
   /** Who is pausing, and who waits for the end. */
   readonly #sleepers = new Set<() => void>();
   readonly #enders = new Set<() => void>();
@@ -36,6 +37,11 @@ export class Retractions<Message> {
   constructor(options: RetractionsOptions<Message>) {
     this.#options = options;
     this.#failureLog = new BoundedLog(options.log, options.clock);
+  }
+
+  /** Messages that could not be judged, or not be taken back, for good. */
+  get failed(): number {
+    return this.#failed;
   }
 
   /** Then whoever publishes asks before he does. */
@@ -88,6 +94,7 @@ export class Retractions<Message> {
           reason === undefined
             ? 'a message that is published could not be judged'
             : 'a message that the remote judge is against could not be taken back';
+        this.#failed++;
         this.#failureLog.error({ reason, error: messageOf(error) }, what);
         return;
       }
