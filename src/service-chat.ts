@@ -52,7 +52,8 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
   const chat = await openChatRooms({ config, database, vault: access.vault, audit: access.audit, clock, log, retention });
   const rooms: Component = { name: 'chat rooms', start: () => chat.start(), stop: () => chat.stop() };
   const nowPlaying = new NowPlaying({ database, clock, log, act: (roomId, entry) => chat.rooms.act(roomId, entry) });
-  const chatAccess = { database, identity: access.identity, ended: access.ended, playbackLinks: access.playbackLinks };
+  const { identity, ended, signingKeys, playbackLinks } = access;
+  const chatAccess = { database, identity, ended, signingKeys, playbackLinks };
   const doors = chatDoors(chatAccess, clock);
   const count = processesOf(config);
   if (count > 1) {

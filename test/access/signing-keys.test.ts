@@ -72,9 +72,9 @@ test('three days, two processes: every live token has its key in both key sets, 
   const published = [new Map<string, number>(), new Map<string, number>()];
   const firstSigned = new Map<string, number>();
   const lastSigned = new Map<string, number>();
-  for (let minute = 0; minute < 3 * 24 * 60 + 60; minute++) {
-    await pass(MINUTE_MS / 2, one);
-    await pass(MINUTE_MS / 2, two);
+  for (let minute = 0; minute < 3 * 24 * 60 + 60; minute += 2) {
+    await pass(MINUTE_MS, one);
+    await pass(MINUTE_MS, two);
     const nowMs = clock.wallMs();
     for (const [index, keys] of [one, two].entries()) {
       for (const kid of kids(keys)) if (!published[index]!.has(kid)) published[index]!.set(kid, nowMs);
@@ -235,7 +235,6 @@ test('an unknown key id is looked for, once in three seconds however many ask; w
   });
   await keys.start();
   await pass(3000, keys);
-  clock.advance(3000);
   queries = 0;
   for (const kid of ['', "' or 1=1 --", '../../etc/passwd', '__proto__', 'constructor', 'x'.repeat(44), 'x'.repeat(1e6)])
     assert.equal(await keys.publicKey(kid), undefined);
@@ -281,11 +280,12 @@ test('after a leak the new key signs at once, and the others are nobody’s any 
   const { kid } = await one.rotate({ revoke: true });
   assert.deepEqual(kids(one), [kid]);
   assert.equal((await one.signer()).kid, kid);
-  await pass(MINUTE_MS, two);
+  // By itself: nobody asks the other process for anything meanwhile.
+  clock.advance(4000);
+  await two.stop();
   assert.deepEqual(kids(two), [kid]);
   assert.equal(await two.publicKey(leaked!), undefined);
   await one.stop();
-  await two.stop();
 });
 
 test('a key that does not open is not signed with; another takes its place at once', async () => {
