@@ -7,11 +7,11 @@ import { after, before, beforeEach, test } from 'node:test';
 import { createLocalJWKSet, decodeProtectedHeader, type JSONWebKeySet, jwtVerify, SignJWT } from 'jose';
 import { ACCESS_TOKEN_MS, SigningKeys } from '../../src/access/tokens/signing-keys.js';
 import { openVault, type Vault } from '../../src/access/vault.js';
-import { type Database, openDatabase } from '../../src/backing/database.js';
+import type { Database } from '../../src/backing/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';
-import { startPostgres } from '../support/postgres.js';
+import { openTestDatabase } from '../support/database.js';
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
@@ -23,7 +23,7 @@ let vault: Vault;
 let clock: FakeClock;
 before(async () => {
   dataDir = await mkdtemp(join(tmpdir(), 'veza-signing-'));
-  database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  database = await openTestDatabase();
 });
 after(async () => {
   await database.stop();
@@ -103,8 +103,7 @@ test('three days, two processes: every live token has its key in both key sets, 
 });
 
 test('many processes that start at once on a database server make one key, and one more when it is time', async () => {
-  const postgres = await startPostgres();
-  const server = await openDatabase({ url: postgres.url, dataDir, poolSize: 8, timeoutMs: 20_000, log: silentLog });
+  const server = await openTestDatabase({ poolSize: 8 });
   try {
     const serverVault = await openVault({ database: server, masterKey, clock: new FakeClock(), log: silentLog });
     for (let round = 0; round < 5; round++) {
@@ -119,7 +118,6 @@ test('many processes that start at once on a database server make one key, and o
     serverVault.stop();
   } finally {
     await server.stop();
-    await postgres.stop();
   }
 });
 

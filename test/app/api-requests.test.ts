@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import type { Database } from '../../src/backing/database.js';
 import { complaint, type Schema } from '../support/api-document.js';
 import { type Answer, ApiWorld, replacesKeys, type Sent, type Tried } from '../support/api-world.js';
 
@@ -267,10 +268,16 @@ test('queries and paths: what the document allows is taken, what it does not is 
   assert.ok(asked > 1500, `${asked}`);
 });
 
+/** Of every session that begins from here on, and of the one that asks. */
+const setReadOnly = (database: Database, value: 'on' | 'off') =>
+  database.query(`begin; set transaction read write;
+    do $$ begin execute format('alter database %I set default_transaction_read_only = ${value}', current_database()); end $$;
+    commit; set default_transaction_read_only = ${value}`);
+
 test('while the database takes no changes, every operation says so with 503 and when to come back, or does what it can', async () => {
   problems.length = 0;
   const { database } = world;
-  await database.query('set default_transaction_read_only = on');
+  await setReadOnly(database, 'on');
   try {
     let refused = 0;
     for (const one of world.operations) {
@@ -284,7 +291,7 @@ test('while the database takes no changes, every operation says so with 503 and 
     }
     assert.ok(refused > 20, `${refused}`);
   } finally {
-    await database.query('set default_transaction_read_only = off');
+    await setReadOnly(database, 'off');
   }
   assert.deepEqual(problems, []);
 });

@@ -1,10 +1,7 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { Channels } from '../../src/access/channels.js';
-import { type Database, openDatabase } from '../../src/backing/database.js';
+import type { Database } from '../../src/backing/database.js';
 import type { ObjectStore } from '../../src/backing/object-store.js';
 import { LiveWindow } from '../../src/live/window.js';
 import { LADDER } from '../../src/media/ladder.js';
@@ -13,20 +10,18 @@ import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { Broadcasts } from '../../src/vod/broadcasts.js';
 import { type FinishedRecording, type ReadyRecording, Recordings } from '../../src/vod/recordings.js';
+import { openTestDatabase } from '../support/database.js';
 
-let dataDir: string;
 let database: Database;
 let channels: Channels;
 let broadcasts: Broadcasts;
 before(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), 'veza-vod-'));
-  database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  database = await openTestDatabase();
   channels = new Channels(database);
   broadcasts = new Broadcasts(database);
 });
 after(async () => {
   await database.stop();
-  await rm(dataDir, { recursive: true });
 });
 
 const HOUR_MS = 3_600_000;
