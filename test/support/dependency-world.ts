@@ -3,7 +3,7 @@ import { createServer, type Server as HttpServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { WebSocket } from 'ws';
 import { SUBPROTOCOL } from '../../src/chat-client/index.js';
-import { ffmpegsOf } from '../fault/support.js';
+import { ffmpegsOf } from '../support/on-air.js';
 import { type Fault, FaultyLine, type Piece } from './faulty-line.js';
 import { gatewayTokens } from './gateway-token.js';
 import { startPostgres, type TestPostgres } from './postgres.js';
