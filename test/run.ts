@@ -18,7 +18,7 @@
 import { startTestPostgres, TEST_POSTGRES } from './support/database.js';
 import { build, type Check, checkSource } from './support/run/checks.js';
 import { type Lane, lanesOf, longFiles, SHARE_MINUTES, TIMEOUT_MS } from './support/run/lanes.js';
-import { type FileOptions, type FileResult, runTestFile } from './support/run/test-file.js';
+import { type FileOptions, type FileResult, killRunning, runTestFile } from './support/run/test-file.js';
 import { recordTimes } from './support/run/times.js';
 
 const LONG_MINUTES_IN_ALL = 60;
@@ -105,6 +105,7 @@ async function runTests(): Promise<void> {
   if (lanes.every(({ files }) => files.length === 0)) return;
   console.log(`\n── ${lanes.map(({ name, files }) => `${name}: ${files.length} files`).join(', ')}`);
   const postgres = await startTestPostgres();
+  postgres.endWithProcess();
   const optionsOf = () => ({ timeoutMs: TIMEOUT_MS, env: { [TEST_POSTGRES]: postgres.url } });
   try {
     const worth = await Promise.all(lanes.map((lane) => runLane(lane, optionsOf)));
@@ -130,6 +131,9 @@ async function runLong(): Promise<void> {
     reportFile(result);
   }
 }
+
+process.on('exit', killRunning);
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(1));
 
 const startedMs = performance.now();
 if (mode === '--check' || (mode === undefined && patterns.length === 0)) {

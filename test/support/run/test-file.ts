@@ -26,6 +26,14 @@ export interface FileOptions {
   readonly only?: readonly string[];
 }
 
+/** Leaders of the process groups that run now. */
+const running = new Set<number>();
+
+/** For a run that is broken off: no test file goes on without it. */
+export function killRunning(): void {
+  for (const pid of running) killGroup(pid);
+}
+
 /**
  * Runs one test file to its end in a process group of its own. It breaks a rule when it holds no test, when a test is skipped or left to do,
  * and when it leaves a process behind. One that does not end by itself (a leaked handle) is killed with its group.
@@ -42,6 +50,7 @@ export async function runTestFile(file: string, { timeoutMs, env, only }: FileOp
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, NODE_NO_WARNINGS: '1', ...env },
   });
+  if (child.pid !== undefined) running.add(child.pid);
   let output = '';
   child.stdout.on('data', (chunk) => (output += chunk));
   child.stderr.on('data', (chunk) => (output += chunk));
@@ -54,6 +63,7 @@ export async function runTestFile(file: string, { timeoutMs, env, only }: FileOp
   clearTimeout(timer);
   const durationMs = performance.now() - sinceMs;
   const hasLeft = await leavesProcess(child.pid);
+  if (child.pid !== undefined) running.delete(child.pid);
   const { passed, failed, failedNames, left } = count(readTests(lines), only !== undefined);
   rmSync(dir, { recursive: true, force: true });
   const broken: string[] = [];
