@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import { type ParsedUrlQuery, parse } from 'node:querystring';
 import { Readable } from 'node:stream';
 import Router from '@koa/router';
 import Koa from 'koa';
+import { z } from 'zod';
 import type { Access } from '../access/access.js';
 import type { Channel } from '../access/channels.js';
 import { ANONYMOUS, type ChannelRole, judge, type Principal } from '../access/roles.js';
@@ -21,6 +23,7 @@ import { auditOperations } from './audit.js';
 import { broadcastOperations } from './broadcasts.js';
 import { type Addresses, channelOperations, channelView, endGone, type LiveStatus } from './channels.js';
 import { conditionOf } from './conditions.js';
+import { cors } from './cors.js';
 import { documentEndpoint } from './document-endpoint.js';
 import { encryptionKeyOperations } from './encryption-keys.js';
 import { type HealthCheck, sharedReadiness } from './health.js';
@@ -276,26 +279,6 @@ function healthEndpoints({ clock, log, health }: AppOptions): Koa.Middleware {
   };
 }
 
-function cors(allowedOrigins: readonly string[]): Koa.Middleware {
-  const everyone = allowedOrigins.includes('*');
-  return (ctx, next) => {
-    const origin = ctx.get('origin');
-    if (!ctx.path.startsWith('/api/') || allowedOrigins.length === 0) return next();
-    // Also without an Origin, and for everyone: what a cache has kept of such an answer lacks the field that a page needs.
-    ctx.vary('Origin');
-    if (origin === '' || !(everyone || allowedOrigins.includes(origin))) return next();
-    ctx.set('Access-Control-Allow-Origin', everyone ? '*' : origin);
-    ctx.set('Access-Control-Expose-Headers', 'X-Request-Id, RateLimit, RateLimit-Policy, Retry-After, Location, ETag');
-    if (ctx.method !== 'OPTIONS' || ctx.get('access-control-request-method') === '') return next();
-    ctx.state.route = 'preflight';
-    ctx.set('Access-Control-Allow-Methods', 'GET, POST, PUT, PATCH, DELETE');
-    ctx.set('Access-Control-Allow-Headers', 'Authorization, Content-Type, X-Request-Id');
-    ctx.set('Access-Control-Max-Age', '600');
-    ctx.status = 204;
-    return undefined;
-  };
-}
-
 function mount(
   router: Router,
   operation: Operation,
@@ -331,10 +314,10 @@ function mount(
       checkEncoding(ctx.querystring, 'query');
       const params = checked(operation.params, ctx.params, 'path');
       const admitted = await admit(operation, principal, params, access);
-      const query = checked(operation.query, { ...ctx.query }, 'query');
+      const query = checked(operation.query ?? NO_MEMBERS, membersOf(ctx.querystring), 'query');
       // Read in any case, so that the connection can be used again.
       const given = operation.method === 'get' ? undefined : await readJson(ctx.req);
-      const body = checked(operation.body, operation.body && given === undefined ? {} : given, 'body');
+      const body = checked(operation.body ?? NO_MEMBERS.nullable(), given === undefined ? {} : given, 'body');
       // No resource of the API has a tag, so that only `*` can hold; a 304 would have nothing to name.
       if (conditionOf(ctx.req, undefined) === 'failed') throw preconditionFailed();
       const asksFresh = principal.kind === 'account' && wantsFreshSignIn(operation, body);
@@ -384,6 +367,12 @@ function mount(
 }
 
 const wantsFreshSignIn = ({ wantsFreshSignIn: wants }: Operation, body: unknown): boolean => wants === true || wants?.of(body) === true;
+
+/** Of an operation that has no such schema: what is not listed is refused everywhere. */
+const NO_MEMBERS = z.strictObject({});
+
+/** All of them: `parse` leaves out without a word what follows the first 1,000 pieces, empty ones among them. The length of an address bounds it. */
+const membersOf = (querystring: string): ParsedUrlQuery => ({ ...parse(querystring, '&', '=', { maxKeys: 0 }) });
 
 /** Rejects what is no percent-encoded UTF-8: the router would take it as it is written, and `node:querystring` for U+FFFD. */
 function checkEncoding(written: string, where: string): void {
