@@ -62,7 +62,11 @@ export async function listenHttp(handler: RequestListener, options: ListenOption
   let http2: Http2 | undefined;
   let server: Server;
   if (tls) {
-    http2 = options.http2 === false ? undefined : new Http2(guarded(handler, { textual: false, log }), clock);
+    const unread = () => {
+      if (connections) connections.unread++;
+    };
+    const listener = guarded(handler, { textual: false, log });
+    http2 = options.http2 === false ? undefined : new Http2({ listener, clock, silenceMs, unread });
     const ALPNProtocols = http2 ? ['h2', 'http/1.1'] : ['http/1.1'];
     server = createSecureServer({ ...common, ...tls, ALPNProtocols, handshakeTimeout: HANDSHAKE_MS });
     if (http2) divert(server, 'secureConnection', (socket: TLSSocket) => socket.alpnProtocol === 'h2' && http2!.take(socket));

@@ -242,8 +242,9 @@ test('bodies that it does not allow are refused: one past each limit, other type
   assert.deepEqual(problems, []);
 });
 
-/** Members of a query that no operation has. The last is behind more pieces than `node:querystring` reads unless told to. */
+/** Queries with a member that no operation has. In the first it is behind more pieces than `node:querystring` reads unless told to. */
 const UNKNOWN_MEMBERS = [
+  `${'&'.repeat(1500)}another=1`,
   'another=1',
   'another',
   '=',
@@ -252,18 +253,20 @@ const UNKNOWN_MEMBERS = [
   '%61nother=%31',
   'Limit=1',
   'limit%5B%5D=1',
-  `${'&'.repeat(1500)}another=1`,
 ];
 
 test('queries and paths: what the document allows is taken, what it does not is refused, and numbers are decimal digits alone', async () => {
   problems.length = 0;
+  const tried = new Set<string>();
   const wrongNumbers = ['0x10', '1e2', '%205', '+5', '05', '5%20', '-0', '5.0', '', '%D9%A3', '1_0', 'NaN', '5%00'];
   const wrongTexts = ['%00', 'a%00b', '%ED%A0%80', '%ff', '%zz', '%'];
   for (const one of world.operations) {
     const more = withBody(bodyOf(one) && good(bodyOf(one)!, 'body'));
     const path = world.pathWith(one);
-    for (const query of UNKNOWN_MEMBERS) await ask(one, `${path}?${query}`, more, `query ${query.slice(-20)}`, isWronglyTaken);
-    for (const query of ['', '&', '&&&']) await ask(one, `${path}?${query}`, more, `query "${query}"`, isWronglyRefused);
+    for (const query of tried.has(one.method) ? UNKNOWN_MEMBERS.slice(0, 2) : UNKNOWN_MEMBERS)
+      await ask(one, `${path}?${query}`, more, `query ${query.slice(0, 20)}`, isWronglyTaken);
+    tried.add(one.method);
+    if (one.method === 'GET') await ask(one, `${path}?&&`, more, 'query of no members', isWronglyRefused);
     for (const { name, in: where, schema } of one.parameters) {
       const at = (value: string) => (where === 'query' ? `${path}?${name}=${value}` : world.pathWith(one, { [name]: value }));
       const isText = schema.type === 'string' && !schema.enum;
