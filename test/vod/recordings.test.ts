@@ -180,6 +180,12 @@ test('a channel that is deleted under its show: its recording is given up at onc
   await channels.delete('on-air');
   assert.equal(await world.recordings.ended(show), true);
   assert.equal(world.count('vod/asset-on-air/'), 0);
+  const { rows } = await database.query(`select slug, first_number, last_number from playback_closed where scope = 'vod/asset-on-air'`);
+  assert.deepEqual(
+    rows,
+    [{ slug: 'on-air', first_number: 6, last_number: 16 }],
+    'its segments are closed under the addresses that they had live',
+  );
 });
 
 test('broadcasts without an end that nobody sees to are removed at start; others stay', async () => {
