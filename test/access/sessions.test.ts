@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
-import { decodeJwt } from 'jose';
+import { decodeJwt, decodeProtectedHeader } from 'jose';
 import { ABSOLUTE_MS, GRACE_MS, IDLE_MS, MAX_SESSIONS } from '../../src/access/tokens/sessions.js';
 import { ACCESS_TOKEN_MS } from '../../src/access/tokens/signing-keys.js';
 import { VezaError } from '../../src/runtime/errors.js';
@@ -31,6 +31,7 @@ test('a session from its sign-in to its end', async () => {
     role: 'broadcaster',
     accountId,
     sessionId: begun.sessionId,
+    signedBy: decodeProtectedHeader(begun.accessToken).kid,
     expiresAtMs: world.clock.wallMs() + ACCESS_TOKEN_MS,
     secondFactor: false,
   });
