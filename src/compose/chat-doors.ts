@@ -3,6 +3,8 @@ import { ANONYMOUS, type ChannelRole, judge, type Principal, type Role } from '.
 import { SECOND_FACTORS } from '../access/tokens/access-tokens.js';
 import type { EndedSessions } from '../access/tokens/ended-sessions.js';
 import type { Identity } from '../access/tokens/identity.js';
+import type { SigningKeys } from '../access/tokens/signing-keys.js';
+import { isKeyRevoked } from '../access/tokens/standing-principals.js';
 import type { Database } from '../backing/database/database.js';
 import type { ChannelAccess, Doors, Person, Standing } from '../chat/gateway/doors.js';
 import type { ChatRole } from '../chat/rooms/room.js';
@@ -14,6 +16,7 @@ export interface ChatAccess {
   readonly database: Database;
   readonly identity: Identity;
   readonly ended: Pick<EndedSessions, 'has'>;
+  readonly signingKeys: Pick<SigningKeys, 'has'>;
   readonly playbackLinks: PlaybackLinks;
 }
 
@@ -64,7 +67,7 @@ interface ChannelRow {
   roles: Record<string, ChannelRole> | null;
 }
 
-export function chatDoors({ database, identity, ended, playbackLinks }: ChatAccess, clock: Clock): Doors {
+export function chatDoors({ database, identity, ended, signingKeys, playbackLinks }: ChatAccess, clock: Clock): Doors {
   const channels = new Batched<ChannelRow>(clock, async (ids) => {
     const { rows } = await database.query<ChannelRow>(
       `select id, slug, visibility, owner_id,
@@ -77,7 +80,8 @@ export function chatDoors({ database, identity, ended, playbackLinks }: ChatAcce
   return {
     who: async (credential) => personOf(await identity.ofCredential(credential)),
 
-    isEnded: ({ sessionId }) => sessionId !== undefined && ended.has(sessionId),
+    isEnded: (person) =>
+      (person.sessionId !== undefined && ended.has(person.sessionId)) || isKeyRevoked(proofOf(person), signingKeys, clock),
 
     async ended(people) {
       const found = new Map<Person, 'banned' | 'ended'>();

@@ -84,6 +84,8 @@ test('metrics that the alert rules and the README name are there', async () => {
   const inRules = all(rules, /\b([a-z0-9_]+)\{job="veza"/g).map((name) => name.replace(/_(?:bucket|count|sum)$/, ''));
   assert.ok(inRules.length > 10);
   const inReadme = all(readme, /`([a-z0-9]+(?:_[a-z0-9]+)*_(?:total|seconds|percent|active|bits|backlog))`/g);
+  // What is lost for good is told to somebody.
+  for (const name of names.filter((one) => /_lost_(?:\w+_)?total$/.test(one))) assert.ok(inRules.includes(name), name);
   assert.ok(inReadme.length > 15);
   for (const name of [...inRules, ...inReadme]) assert.ok(name === 'up' || names.includes(name), name);
   const inAdvice = all(rules, /\b((?:cpu|memory|nodejs|segment)_\w+)\b/g).map((name) => name.replace(/_bucket$/, ''));
