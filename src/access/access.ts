@@ -158,7 +158,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
     channels,
     members,
     identity,
-    standing: new StandingPrincipals({ database, clock }),
+    standing: new StandingPrincipals({ database, clock, signingKeys }),
     audit,
     vault,
     passwords,

@@ -117,7 +117,7 @@ export class Channels {
           );
         })
         .finally(() => {
-          this.#reading.clear();
+          this.changed();
           this.#newLookups.changed();
         });
       return { channel: this.#written(channelOf(rows[0]!)), streamKey };

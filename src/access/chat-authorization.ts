@@ -9,6 +9,8 @@ import { factorsOfApiKeys } from './tokens/api-keys.js';
 import type { EndedSessions } from './tokens/ended-sessions.js';
 import type { Identity } from './tokens/identity.js';
 import { sessionsWithFactor } from './tokens/session-factors.js';
+import type { SigningKeys } from './tokens/signing-keys.js';
+import { isKeyRevoked } from './tokens/standing-principals.js';
 
 /**
  * What the chat asks about people: who somebody is, and what a channel lets them do. The chat declares the
@@ -18,6 +20,7 @@ export interface ChatAccess {
   readonly database: Database;
   readonly identity: Identity;
   readonly ended: Pick<EndedSessions, 'has'>;
+  readonly signingKeys: Pick<SigningKeys, 'has'>;
   readonly playbackLinks: PlaybackLinks;
 }
 
@@ -75,12 +78,13 @@ function serviceRoleOf(principal: Principal): 'viewer' | 'moderator' | 'admin' {
   return principal.role === 'admin' || principal.role === 'moderator' ? principal.role : 'viewer';
 }
 
-export function chatAuthorization({ database, identity, ended, playbackLinks }: ChatAccess, clock: Clock) {
+export function chatAuthorization({ database, identity, ended, signingKeys, playbackLinks }: ChatAccess, clock: Clock) {
   const channels = new Batched<ChannelWithRoles>(clock, (ids) => channelsWithRoles(database, ids));
   return {
     who: async (credential: string) => provenIdentityOf(await identity.ofCredential(credential)),
 
-    isEnded: ({ sessionId }: Pick<ProvenIdentity, 'sessionId'>) => sessionId !== undefined && ended.has(sessionId),
+    isEnded: (person: Pick<ProvenIdentity, 'sessionId' | 'proof'>) =>
+      (person.sessionId !== undefined && ended.has(person.sessionId)) || isKeyRevoked(proofOf(person), signingKeys, clock),
 
     /** Of those given, whose credential is good no longer. */
     async ended<Person extends ProvenIdentity>(people: readonly Person[]): Promise<ReadonlyMap<Person, 'banned' | 'ended'>> {

@@ -103,6 +103,8 @@ export interface Principal {
   readonly accountId?: string;
   /** Of `account`: the session, which can be ended by itself. */
   readonly sessionId?: string;
+  /** Of `account`: the id of the key that signed the access token, which can be revoked. */
+  readonly signedBy?: string;
   /** When the access token ends, wall clock milliseconds. */
   readonly expiresAtMs?: number;
   /** It has shown, or (an API key) its maker had shown, more than a password. */

@@ -1,13 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import { type ParsedUrlQuery, parse } from 'node:querystring';
 import { Readable } from 'node:stream';
 import Router from '@koa/router';
 import Koa from 'koa';
+import { z } from 'zod';
 import type { Access } from '../access/access.js';
 import type { Channel } from '../access/channels.js';
 import { ANONYMOUS, type ChannelRole, judge, type Principal } from '../access/roles.js';
 import type { Broadcasts } from '../library/broadcasts.js';
 import { clientAddress } from '../runtime/addresses.js';
+import { BoundedLog, type LineLog } from '../runtime/bounded-log.js';
 import type { Clock } from '../runtime/clock.js';
 import { ERROR_CODES, type ErrorCode, messageOf, VezaError } from '../runtime/errors.js';
 import { answerDefect } from '../runtime/http-guard.js';
@@ -38,6 +41,7 @@ import { roomPeopleOperations } from './api/rooms/room-people.js';
 import { roomTrialOperations } from './api/rooms/room-trial.js';
 import { roomOperations } from './api/rooms/rooms.js';
 import { conditionOf } from './http/conditions.js';
+import { cors } from './http/cors.js';
 import { type HealthCheck, sharedReadiness } from './http/health.js';
 import { ApiLimits } from './http/limits.js';
 import { PublicReads } from './http/public-reads.js';
@@ -130,16 +134,17 @@ export function apiOperations(
 
 /** The HTTP application: playback, API, health, pages; and one sink that turns every error into bytes. */
 export function createApp(options: AppOptions): Koa {
-  const { log } = options;
+  const { log, clock } = options;
+  const failureLog = new BoundedLog(log, clock);
   // Koa takes that many entries from the right of X-Forwarded-For.
   const app = new Koa({ proxy: options.trustProxyHops > 0, maxIpsCount: options.trustProxyHops });
   app.context.onerror = function (this: Koa.Context, error: Error | null) {
     if (!error) return;
     // Koa calls it for events, too, where what it throws would end the process.
     try {
-      answerError(this, error, log);
+      answerError(this, error, failureLog);
     } catch (failure) {
-      answerDefect(this.res, failure, log);
+      answerDefect(this.res, failure, failureLog);
     }
   };
   // Node's legacy parser, by which Koa reads these, throws at some addresses, each time it is asked.
@@ -274,26 +279,6 @@ function healthEndpoints({ clock, log, health }: AppOptions): Koa.Middleware {
   };
 }
 
-function cors(allowedOrigins: readonly string[]): Koa.Middleware {
-  const everyone = allowedOrigins.includes('*');
-  return (ctx, next) => {
-    const origin = ctx.get('origin');
-    if (!ctx.path.startsWith('/api/') || allowedOrigins.length === 0) return next();
-    // Also without an Origin, and for everyone: what a cache has kept of such an answer lacks the field that a page needs.
-    ctx.vary('Origin');
-    if (origin === '' || !(everyone || allowedOrigins.includes(origin))) return next();
-    ctx.set('Access-Control-Allow-Origin', everyone ? '*' : origin);
-    ctx.set('Access-Control-Expose-Headers', 'X-Request-Id, RateLimit, RateLimit-Policy, Retry-After, Location, ETag');
-    if (ctx.method !== 'OPTIONS' || ctx.get('access-control-request-method') === '') return next();
-    ctx.state.route = 'preflight';
-    ctx.set('Access-Control-Allow-Methods', 'GET, POST, PUT, PATCH, DELETE');
-    ctx.set('Access-Control-Allow-Headers', 'Authorization, Content-Type, X-Request-Id');
-    ctx.set('Access-Control-Max-Age', '600');
-    ctx.status = 204;
-    return undefined;
-  };
-}
-
 function mount(
   router: Router,
   operation: Operation,
@@ -329,10 +314,10 @@ function mount(
       checkEncoding(ctx.querystring, 'query');
       const params = checked(operation.params, ctx.params, 'path');
       const admitted = await admit(operation, principal, params, access);
-      const query = checked(operation.query, { ...ctx.query }, 'query');
+      const query = checked(operation.query ?? NO_MEMBERS, membersOf(ctx.querystring), 'query');
       // Read in any case, so that the connection can be used again.
       const given = operation.method === 'get' ? undefined : await readJson(ctx.req);
-      const body = checked(operation.body, operation.body && given === undefined ? {} : given, 'body');
+      const body = checked(operation.body ?? NO_MEMBERS.nullable(), given === undefined ? {} : given, 'body');
       // No resource of the API has a tag, so that only `*` can hold; a 304 would have nothing to name.
       if (conditionOf(ctx.req, undefined) === 'failed') throw preconditionFailed();
       const asksFresh = principal.kind === 'account' && wantsFreshSignIn(operation, body);
@@ -382,6 +367,12 @@ function mount(
 }
 
 const wantsFreshSignIn = ({ wantsFreshSignIn: wants }: Operation, body: unknown): boolean => wants === true || wants?.of(body) === true;
+
+/** Of an operation that has no such schema: what is not listed is refused everywhere. */
+const NO_MEMBERS = z.strictObject({});
+
+/** All of them: `parse` leaves out without a word what follows the first 1,000 pieces, empty ones among them. The length of an address bounds it. */
+const membersOf = (querystring: string): ParsedUrlQuery => ({ ...parse(querystring, '&', '=', { maxKeys: 0 }) });
 
 /** Rejects what is no percent-encoded UTF-8: the router would take it as it is written, and `node:querystring` for U+FFFD. */
 function checkEncoding(written: string, where: string): void {
@@ -473,7 +464,7 @@ const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = Object.fromEntries(
 );
 
 /** The one place where an error becomes an answer: an RFC 9457 problem document. */
-function answerError(ctx: Koa.Context, error: Error, log: Log): void {
+function answerError(ctx: Koa.Context, error: Error, log: LineLog): void {
   const { res } = ctx;
   const { requestId } = ctx.state as { requestId?: string };
   const { status, code, detail, details } = problemOf(error);

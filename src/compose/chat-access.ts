@@ -66,6 +66,7 @@ export async function openChatAccess(options: ChatAccessOptions): Promise<Opened
     database,
     vault,
     ended,
+    signingKeys,
     playbackLinks,
     audit: new Audit(database),
     identity: new Identity(

@@ -10,6 +10,7 @@ import type { FromProcess, HandedRequest, PortHandle, ToProcess } from '../chat/
 import { Acceptor } from '../chat/processes/shared-port.js';
 import type { Config } from '../config/config.js';
 import { clientAddress } from '../runtime/addresses.js';
+import { BoundedLog } from '../runtime/bounded-log.js';
 import { SystemClock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import { createLog, exit } from '../runtime/log.js';
@@ -66,6 +67,7 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     tls.onChange((certificates) => (secure as SecureServer).setSecureContext({ ...certificates, minVersion }));
   }
 
+  const failureLog = new BoundedLog(log, clock);
   let taken = 0;
   const acceptor = new Acceptor({
     take: (socket, port) => (port === 'secure' ? secure : plain)?.emit('connection', socket),
@@ -73,7 +75,7 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     failed: (error) => say({ say: 'deaf', reason: error.message }),
     most: mostSockets(maxConnections),
   });
-  const sayState = () => say({ say: 'state', open: acceptor.open, taken, accepts: acceptor.accepts, stats: statsOf(gateway) });
+  const sayState = () => say({ say: 'state', open: acceptor.open, taken, accepts: acceptor.accepts, stats: statsOf(gateway, chat) });
   clock.every(STATE_MS, sayState);
   // What it was in the midst of is half done: others take its people over. Without a primary nobody replaces it.
   let saidUnwellMs = Number.NEGATIVE_INFINITY;
@@ -95,6 +97,7 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     void (async () => {
       await gateway.drainAll(retryMs);
       sayState();
+      failureLog.close();
       await opened.stop();
       await chat.stop();
       await access.stop();
@@ -123,7 +126,7 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
       } catch (error) {
         // It is this request's alone: the people of the process stay.
         countUnexpected('exception');
-        log.error({ event: 'chat.connection_failed', ...describe(error) }, 'a request that was handed over met a defect; it is cut');
+        failureLog.error({ event: 'chat.connection_failed', ...describe(error) }, 'a request that was handed over met a defect; it is cut');
         socket?.destroy();
       }
     }

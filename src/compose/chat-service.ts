@@ -55,6 +55,8 @@ export interface ChatRooms {
   readonly rooms: Rooms;
   readonly desk: ModerationService;
   readonly moderation: Automod | undefined;
+  /** For the metrics: published messages that could not be judged, or not be taken back, for good. */
+  readonly retractionsFailed: number;
   start(): Promise<void>;
   /** Waits until what was said is stored, or PostgreSQL is found to be away. Twice is harmless. */
   stop(): Promise<void>;
@@ -110,6 +112,9 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
     rooms,
     desk,
     moderation,
+    get retractionsFailed() {
+      return retractions?.failed ?? 0;
+    },
     async start() {
       await desk.start();
       rooms.start();

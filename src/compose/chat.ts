@@ -53,7 +53,8 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
   const chat = await openChatRooms({ config, database, vault: access.vault, audit: access.audit, clock, log, retention });
   const rooms: Component = { name: 'chat rooms', start: () => chat.start(), stop: () => chat.stop() };
   const nowPlaying = new NowPlaying({ database, clock, log, act: (roomId, entry) => chat.rooms.act(roomId, entry) });
-  const chatAccess = { database, identity: access.identity, ended: access.ended, playbackLinks: access.playbackLinks };
+  const { identity, ended, signingKeys, playbackLinks } = access;
+  const chatAccess = { database, identity, ended, signingKeys, playbackLinks };
   const authorization = chatAuthorization(chatAccess, clock);
   const count = processesOf(config);
   if (count > 1) {
@@ -77,7 +78,7 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
     addressOf: options.addressOf,
     countryOf: options.countryOf,
   });
-  provideChatMetrics(options.metrics, () => statsOf(opened.gateway));
+  provideChatMetrics(options.metrics, () => statsOf(opened.gateway, chat));
   const onAir = onAirParts(options, (changes) => opened.gateway.tellOnAir(changes));
   return { api: apiOf(chat, opened.presence, authorization), parts: [rooms, nowPlaying, door(options, opened, maxConnections), ...onAir] };
 }
@@ -182,4 +183,14 @@ function provideChatMetrics(metrics: Metrics, read: () => ProcessStats): void {
   metrics.provideCount('chat_slow_closed_total', 'Connections closed because they took nothing for too long.', () => read().slowClosed);
   metrics.provideCount('chat_turned_away_total', 'Connections turned away: too many, in all or of one.', () => read().turnedAway);
   metrics.provideCount('chat_bad_frames_total', 'Frames and connections that broke the protocol.', () => read().badFrames);
+  metrics.provideCount(
+    'chat_entries_refused_total',
+    'Entries of a damaged log that could not be read; their places are stored as erased.',
+    () => read().entriesRefused,
+  );
+  metrics.provideCount(
+    'chat_retractions_failed_total',
+    'Published messages that could not be judged afterwards, or not be taken back.',
+    () => read().retractionsFailed,
+  );
 }

@@ -266,6 +266,11 @@ async function composeServing(
     'Connections closed because more than 100 of their requests waited for an answer.',
     () => connections.overrun,
   );
+  metrics.provideCount(
+    'http2_answers_unread_total',
+    'Answers of HTTP/2 that were ended because their client took nothing of them for 180 s.',
+    () => connections.unread,
+  );
   metrics.provide('listeners_active', () => live.channels().reduce((sum, channel) => sum + playback.listeners(channel), 0));
 
   const { publicUrl, rtmpPort, rtmpsPort, ingestPort } = config;

@@ -1,9 +1,10 @@
 import type { Socket } from 'node:net';
+import type { LineLog } from '../runtime/bounded-log.js';
 import type { Clock } from '../runtime/clock.js';
 import { each } from '../runtime/each.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
-import { icecastKey, icecastRefusal, METADATA_DONE, readMetadataCall } from './http/icecast.js';
+import { checkForm, formTooLarge, icecastKey, icecastRefusal, METADATA_DONE, readMetadataCall } from './http/icecast.js';
 import { POST_DONE, postFraming, postKey, postRefusal } from './http/post.js';
 import {
   type Answer,
@@ -30,6 +31,10 @@ export interface IngestHttpLimits extends HeadLimits, ChunkLimits, SniffLimits {
   headMs: number;
   /** For the gate's answer about a key. */
   admitMs: number;
+  /** Of a metadata call that is posted, as a form. */
+  formBytes: number;
+  /** From its head to its end. */
+  formMs: number;
   /** From the key to a container that was recognised. */
   sniffMs: number;
   /** Without a byte while we are reading. Time in which back-pressure keeps us from reading does not count. */
@@ -49,6 +54,8 @@ export const INGEST_HTTP_LIMITS: Readonly<IngestHttpLimits> = {
   headers: 100,
   headMs: 5_000,
   admitMs: 10_000,
+  formBytes: 8 * 1024,
+  formMs: 5_000,
   sniffBytes: 64 * 1024,
   id3Bytes: 16 * 1024 * 1024,
   sniffMs: 10_000,
@@ -87,7 +94,6 @@ export class IngestHttpServer {
   constructor(options: IngestHttpOptions) {
     const { gate, clock, log, host, port } = options;
     const limits = { ...INGEST_HTTP_LIMITS, ...options.limits };
-    this.#context = { gate, clock, log, limits };
     this.#listener = new IngestListener({
       protocol: 'http',
       host,
@@ -109,6 +115,7 @@ export class IngestHttpServer {
       },
       onSweep: (nowMs) => each(this.#connections, (connection) => connection.checkDeadline(nowMs)),
     });
+    this.#context = { gate, clock, log, strangersLog: this.#listener.strangersLog, limits };
   }
 
   /** The port that is listened on, after `start`. */
@@ -133,16 +140,18 @@ interface Context {
   readonly gate: Gate;
   readonly clock: Clock;
   readonly log: Log;
+  /** For what a client causes whose key is not accepted. */
+  readonly strangersLog: LineLog;
   readonly limits: IngestHttpLimits;
 }
 
 /**
  * What a connection is waiting for; only `#enter` changes it.
  *
- * head → deciding (the gate; the socket is not read) → sniffing → streaming → beginning (the body has ended, and its show cannot
+ * head → form (of a metadata call that is posted) → deciding (the gate; the socket is not read) → sniffing → streaming → beginning (the body has ended, and its show cannot
  * be seen yet) → closing. Every one but `closing` may go to `closing` by a refusal; `closing` has been answered, or has nothing to be told, and reads only to throw away.
  */
-type Phase = 'head' | 'deciding' | 'sniffing' | 'streaming' | 'beginning' | 'closing';
+type Phase = 'head' | 'form' | 'deciding' | 'sniffing' | 'streaming' | 'beginning' | 'closing';
 
 class Connection {
   readonly #socket: Socket;
@@ -157,6 +166,7 @@ class Connection {
   #protocol: Protocol = 'icecast';
   #channel: string | undefined;
   #body: BodyReader | undefined;
+  #form: { readonly pieces: Buffer[]; sizeBytes: number; readonly whole: (fields: string) => void } | undefined;
   #publication: Publication | undefined;
   /** A SOURCE has had its 200 and can be told nothing more. */
   #answered = false;
@@ -191,6 +201,9 @@ class Connection {
         if (this.#parser.begun)
           this.#refuse(new HttpRefusal(408, 'timeout', `the request's head took longer than ${limits.headMs / 1000} s`));
         else this.#socket.destroy();
+        break;
+      case 'form':
+        this.#refuse(new HttpRefusal(408, 'timeout', `the form took longer than ${limits.formMs / 1000} s`));
         break;
       case 'sniffing':
         this.#refuse(new HttpRefusal(408, 'timeout', `no audio was recognised in ${limits.sniffMs / 1000} s; taken are ${TAKEN}`));
@@ -236,6 +249,8 @@ class Connection {
       this.#head = parsed.head;
       this.#enter('deciding', limits.admitMs);
       this.#route(parsed.head).catch((error: unknown) => this.#refuse(error));
+    } else if (this.#phase === 'form') {
+      this.#takeForm(bytes);
     } else if (this.#phase === 'sniffing' || this.#phase === 'streaming') {
       const publication = this.#publication!;
       // All that one read brought at once: in chunks of a byte each, every one would cost what the whole costs.
@@ -269,6 +284,8 @@ class Connection {
       if (!this.#body!.untilClose) throw new HttpRefusal(400, 'bad_request', 'the connection was closed before the end of the body');
       // Stopping and a line that broke look the same here: it is held for the broadcaster to come back.
       this.#finish('closed');
+    } else if (this.#phase === 'form') {
+      throw new HttpRefusal(400, 'bad_request', 'the connection was closed before the end of the body');
     } else if (this.#phase === 'head') {
       if (this.#parser.begun) this.#refuse(new HttpRefusal(400, 'bad_request', 'the request ended before its head'));
       else this.#socket.end();
@@ -308,7 +325,7 @@ class Connection {
         // Encoders send without a length until they stop, which HTTP does not know.
         return this.#publish(resource.channel, icecastKey(head), framing.kind === 'none' ? { kind: 'close' } : framing);
       case 'metadata':
-        return this.#metadata(head);
+        return this.#metadata(head, framing);
       case 'status':
         // BUTT asks every second how many listen. They are counted elsewhere; without the number it shows none.
         return this.#answer(STATUS);
@@ -318,16 +335,49 @@ class Connection {
     }
   }
 
-  async #metadata(head: RequestHead): Promise<void> {
+  /** By `GET` as a query, or by `POST` as a form, as libshout does where `OPTIONS` lists it. What the form does not have is taken from the query. */
+  async #metadata(head: RequestHead, framing: Framing): Promise<void> {
     const { gate } = this.#context;
     const key = icecastKey(head);
-    const { channel, update } = readMetadataCall(head.query, channelOf);
+    const fields = head.method === 'POST' ? `${await this.#readForm(head, framing)}&${head.query}` : head.query;
+    const { channel, update } = readMetadataCall(fields, channelOf);
     this.#channel = channel;
     const request = this.#publishRequest(channel, key);
     // Without a title the key is still checked: an empty call must not tell more than a full one. HEAD changes nothing (RFC 9110 9.2.1).
     if (update && head.method !== 'HEAD') await gate.title(request, update);
     else await gate.admit(request);
     if (this.#phase === 'deciding') this.#answer(METADATA_DONE);
+  }
+
+  /** Resolves when it is whole; what goes wrong with it ends the request. */
+  #readForm(head: RequestHead, framing: Framing): Promise<string> {
+    const { limits, clock } = this.#context;
+    checkForm(head, framing, limits.formBytes);
+    const body = new BodyReader(framing, limits);
+    if (body.done) return Promise.resolve('');
+    this.#body = body;
+    this.#enter('form', limits.formMs);
+    if (head.headers.has('expect') && head.version === 'HTTP/1.1')
+      this.#socket.write(renderAnswer({ status: 100 }, { version: head.version, wallMs: clock.wallMs() }));
+    this.#socket.resume();
+    return new Promise((whole) => {
+      this.#form = { pieces: [], sizeBytes: 0, whole };
+    });
+  }
+
+  #takeForm(bytes: Buffer): void {
+    const { limits } = this.#context;
+    const form = this.#form!;
+    this.#body!.push(bytes, (data) => {
+      form.sizeBytes += data.length;
+      if (form.sizeBytes > limits.formBytes) throw formTooLarge(limits.formBytes);
+      form.pieces.push(Buffer.from(data));
+    });
+    if (!this.#body!.done) return;
+    this.#socket.pause();
+    this.#enter('deciding', limits.admitMs);
+    // Bytes, as in a query: what they mean is said by `charset`.
+    form.whole(Buffer.concat(form.pieces).toString('latin1'));
   }
 
   async #publish(channel: string, key: string, framing: Framing): Promise<void> {
@@ -402,8 +452,9 @@ class Connection {
     if (this.#phase === 'closing') return;
     const refusal = toRefusal(error);
     const fields = { ...this.#who(), status: refusal.status, code: refusal.code, reason: refusal.message };
-    if (refusal.status === 500) this.#context.log.error({ ...fields, error: messageOf(error) }, 'ingest failed');
-    else this.#context.log.info(fields, 'ingest refused');
+    const log = this.#publication ? this.#context.log : this.#context.strangersLog;
+    if (refusal.status === 500) log.error({ ...fields, error: messageOf(error) }, 'ingest failed');
+    else log.info(fields, 'ingest refused');
     this.#endPublication('lost');
     this.#answer(this.#protocol === 'post' ? postRefusal(refusal) : icecastRefusal(refusal));
   }
@@ -425,7 +476,7 @@ class Connection {
 }
 
 const USAGE =
-  'PUT or SOURCE /{channel} (Icecast), POST /ingest/{channel}, GET /admin/metadata. Listeners and statistics have the web port.';
+  'PUT or SOURCE /{channel} (Icecast), POST /ingest/{channel}, GET or POST /admin/metadata. Listeners and statistics have the web port.';
 
 const STATUS: Answer = { status: 200, headers: { 'Content-Type': 'application/json' }, body: '{"icestats":{"server_id":"Veza"}}\n' };
 
@@ -437,11 +488,11 @@ type Resource =
   | { readonly kind: 'post' | 'mount'; readonly channel: string };
 
 const ALLOWED: Readonly<Record<Resource['kind'], readonly string[]>> = {
-  // libshout asks this before it connects, and takes `POST` for a promise that metadata calls may be posted as a form.
-  server: ['PUT', 'SOURCE', 'GET', 'OPTIONS', 'HEAD'],
+  // libshout asks this before it connects, and where `POST` is listed it posts metadata calls as a form.
+  server: ['PUT', 'SOURCE', 'GET', 'OPTIONS', 'HEAD', 'POST'],
   root: ['GET', 'HEAD', 'OPTIONS'],
   status: ['GET', 'HEAD', 'OPTIONS'],
-  metadata: ['GET', 'HEAD', 'OPTIONS'],
+  metadata: ['GET', 'POST', 'HEAD', 'OPTIONS'],
   post: ['POST', 'OPTIONS'],
   mount: ['PUT', 'SOURCE', 'OPTIONS'],
 };

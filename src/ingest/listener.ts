@@ -1,5 +1,6 @@
 import { type AddressInfo, createServer, type Server, type ServerOpts, type Socket } from 'node:net';
 import { addressGroup, plainAddress } from '../runtime/addresses.js';
+import { BoundedLog } from '../runtime/bounded-log.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
@@ -39,10 +40,13 @@ export class IngestListener {
   #turnedAway = 0;
   #server: Server | undefined;
   #cancelSweep: (() => void) | undefined;
+  /** For lines about clients whose key is not accepted. */
+  readonly strangersLog: BoundedLog;
   #port = 0;
 
   constructor(options: ListenerOptions) {
     this.#options = options;
+    this.strangersLog = new BoundedLog(options.log, options.clock);
   }
 
   /** The port that is listened on, after `start`. */
@@ -52,7 +56,7 @@ export class IngestListener {
 
   /** Rejects when the port is taken. */
   async start(): Promise<void> {
-    const { host, port, socketOptions, clock, log, protocol } = this.#options;
+    const { host, port, socketOptions, clock, protocol } = this.#options;
     const server = createServer({ noDelay: true, ...socketOptions }, (socket) => this.#accept(socket));
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
@@ -61,7 +65,7 @@ export class IngestListener {
         resolve();
       });
     });
-    server.on('error', (error) => log.error({ protocol, error: messageOf(error) }, 'ingest listener'));
+    server.on('error', (error) => this.strangersLog.error({ protocol, error: messageOf(error) }, 'ingest listener'));
     this.#server = server;
     this.#port = (server.address() as AddressInfo).port;
     this.#cancelSweep = clock.every(SWEEP_MS, () => this.#sweep());
@@ -72,7 +76,13 @@ export class IngestListener {
     const server = this.#server;
     this.#server = undefined;
     this.#cancelSweep?.();
-    return server ? new Promise((resolve) => server.close(() => resolve())) : Promise.resolve();
+    if (!server) return Promise.resolve();
+    return new Promise((resolve) =>
+      server.close(() => {
+        this.strangersLog.close();
+        resolve();
+      }),
+    );
   }
 
   #accept(socket: Socket): void {
@@ -102,10 +112,11 @@ export class IngestListener {
   }
 
   #sweep(): void {
-    const { clock, log, protocol, onSweep } = this.#options;
+    const { clock, protocol, onSweep } = this.#options;
     onSweep(clock.monotonicMs());
     // One line for all: those who open hundreds of connections do not fill the log.
-    if (this.#turnedAway > 0) log.warn({ protocol, connections: this.#turnedAway }, 'ingest connections turned away: too many');
+    if (this.#turnedAway > 0)
+      this.strangersLog.warn({ protocol, connections: this.#turnedAway }, 'ingest connections turned away: too many');
     this.#turnedAway = 0;
   }
 }

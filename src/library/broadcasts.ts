@@ -92,6 +92,21 @@ export class Broadcasts {
     });
   }
 
+  /**
+   * Its channel was deleted while it was on air, when nobody knew yet which segments it would have: they are closed under the addresses that they
+   * had live, as those of the other shows are with the deletion.
+   */
+  async closeDeleted(id: string, segments: { slug: string; from: number; to: number }): Promise<void> {
+    await this.#database.query(
+      `with closed as (
+         insert into playback_closed (scope, slug, first_number, last_number, closed_until) values ('vod/' || $1, $2, $3, $4, now() + interval '7 days')
+         on conflict (scope) do update set slug = excluded.slug, first_number = excluded.first_number, last_number = excluded.last_number
+         where playback_closed.last_number is null returning 1)
+       update playback_changes set version = version + 1 where exists (select 1 from closed)`,
+      [id, segments.slug, segments.from, segments.to],
+    );
+  }
+
   async get(id: string): Promise<Broadcast | undefined> {
     const { rows } = await this.#database.query<BroadcastRow>(`${SELECT} where b.id = $1`, [id]);
     return rows[0] && broadcastOf(rows[0]);

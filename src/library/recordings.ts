@@ -89,7 +89,7 @@ export class Recordings {
   async ended(recording: FinishedRecording): Promise<boolean> {
     const { assetId, channel, from } = recording;
     if (channel.recording) this.#open.set(assetId, { slug: channel.slug, from });
-    const written = await this.#enqueue(assetId, () => this.#write(recording));
+    const written = await this.#enqueue(assetId, () => this.#writeOrClose(recording));
     // One that was given up stays protected from the sweep.
     if (written) this.#open.delete(assetId);
     return written;
@@ -115,6 +115,20 @@ export class Recordings {
   /** Resolves when everything asked so far is done (or given up). */
   async settled(): Promise<void> {
     while (this.#work.size > 0) await Promise.allSettled(this.#work.values());
+  }
+
+  /** Rejects with `not_found` when its channel is gone; then nobody gets its segments any more. */
+  async #writeOrClose(recording: FinishedRecording): Promise<void> {
+    try {
+      await this.#write(recording);
+    } catch (error) {
+      const { assetId, channel, window, from } = recording;
+      // What comes after the last sound is in the store as well.
+      const to = Math.max(recording.to, ...Object.values(window.progress).map(({ openNumber }) => openNumber));
+      if (error instanceof VezaError && error.code === 'not_found')
+        await this.#options.broadcasts.closeDeleted(assetId, { slug: channel.slug, from, to });
+      throw error;
+    }
   }
 
   async #write({ assetId, channel, window, from, to }: FinishedRecording): Promise<void> {

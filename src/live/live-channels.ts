@@ -5,9 +5,10 @@ import { LIVE_WINDOW_SEGMENTS, MIN_SEGMENTS } from '../media/hls.js';
 import { LADDER } from '../media/ladder.js';
 import { type Run, runOf, SAMPLES_TO_MS, segmentName } from '../media/timeline.js';
 import type { Clock } from '../runtime/clock.js';
-import { each } from '../runtime/each.js';
+import { apart, each } from '../runtime/each.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { reportUnexpected } from '../runtime/unexpected.js';
 import {
   Broadcast,
   type ChannelDocument,
@@ -76,7 +77,9 @@ export class LiveChannels implements LiveEdge {
   readonly #options: LiveChannelsOptions;
   readonly #onAir = new Map<string, Broadcast>();
   /** Windows of broadcasts that have ended, shown for their own duration. */
-  readonly #ended = new Map<string, { view: LiveView; cancel: () => void }>();
+  readonly #ended = new Map<string, { view: LiveWindow; channelId: string; cancel: () => void }>();
+  /** Broadcasts whose channel was deleted: they end, and are shown to nobody meanwhile. */
+  readonly #deleted = new WeakSet<Broadcast>();
   /** Where each channel's numbers go on. */
   readonly #numbers = new Map<string, { nextNumber: number; nextDiscontinuity: number }>();
   /** Recordings by slug that are not written down yet. */
@@ -136,12 +139,16 @@ export class LiveChannels implements LiveEdge {
 
   view(channel: string): LiveView | undefined {
     const broadcast = this.#onAir.get(channel);
-    if (broadcast?.visible) return broadcast.window;
+    if (broadcast && this.#isShown(broadcast)) return broadcast.window;
     return this.#ended.get(channel)?.view;
   }
 
   channels(): string[] {
-    return [...new Set([...this.#onAir].filter(([, broadcast]) => broadcast.visible).map(([slug]) => slug)), ...this.#ended.keys()];
+    return [...new Set([...this.#onAir].filter(([, broadcast]) => this.#isShown(broadcast)).map(([slug]) => slug)), ...this.#ended.keys()];
+  }
+
+  #isShown(broadcast: Broadcast): boolean {
+    return broadcast.visible && !this.#deleted.has(broadcast);
   }
 
   /** Broadcasts that are on air (or held) now. */
@@ -168,10 +175,10 @@ export class LiveChannels implements LiveEdge {
 
   /**
    * Ends the shows whose right to be on air is over: the channel was deleted, or the key that they began with was made void, by this process or
-   * another. Never rejects.
+   * another. Of a deleted channel nothing is shown any more. Never rejects.
    */
   endOver(): Promise<void> {
-    if (this.#onAir.size === 0) return Promise.resolve();
+    if (this.#onAir.size === 0 && this.#ended.size === 0) return Promise.resolve();
     this.#checking ??= this.#endOver().finally(() => {
       this.#checking = undefined;
     });
@@ -180,13 +187,24 @@ export class LiveChannels implements LiveEdge {
 
   async #endOver(): Promise<void> {
     const shows = [...this.#onAir];
+    const ended = [...this.#ended];
     try {
-      const standing = await this.#options.standing(shows.map(([slug]) => slug));
+      const standing = await this.#options.standing([...new Set([...shows, ...ended].map(([slug]) => slug))]);
       for (const [slug, broadcast] of shows) {
-        const reason = whyOver(broadcast.channel, standing.get(slug));
+        const now = standing.get(slug);
+        const reason = whyOver(broadcast.channel, now);
+        if (now?.id !== broadcast.channel.id && !this.#deleted.has(broadcast)) {
+          this.#deleted.add(broadcast);
+          this.#changed();
+        }
         // Not awaited: one that takes its time to end does not keep the others on air.
         if (reason !== undefined) void broadcast.end(reason);
       }
+      for (const [slug, one] of ended)
+        if (standing.get(slug)?.id !== one.channelId && this.#ended.get(slug) === one) {
+          one.cancel();
+          this.#hide(slug, one.view);
+        }
     } catch (error) {
       // The database is away; it is asked again.
       this.#options.log.debug({ event: 'live.standing_check_failed', error: messageOf(error) }, 'could not check the shows on air');
@@ -262,6 +280,9 @@ export class LiveChannels implements LiveEdge {
       {
         ...this.#options,
         kept: this.#kept,
+        // What those who are told throw is theirs: the show goes on, and ends, without them.
+        onOnAir: (show) => apart(() => this.#options.onOnAir?.(show)),
+        onRecordingStarted: (recording) => apart(() => this.#options.onRecordingStarted(recording)),
         onRecordingEnded: (recording) => this.#recordingEnded(recording),
         unwritten: () => this.#unwritten.get(channel.slug) ?? [],
         onEnded: (ended) => this.#retire(ended),
@@ -281,17 +302,25 @@ export class LiveChannels implements LiveEdge {
     if (!broadcast.visible) return;
     const { window, channel } = broadcast;
     const endedMs = this.#options.clock.wallMs();
-    this.#options.onOffAir?.({ channel, broadcastId: window.broadcastId, startedMs: broadcast.startedMs ?? endedMs, endedMs });
+    const show = { channel, broadcastId: window.broadcastId, startedMs: broadcast.startedMs ?? endedMs };
+    apart(() => this.#options.onOffAir?.({ ...show, endedMs }));
     // What was written down in the meantime must not be brought again.
     this.#saveOffAir(broadcast.channel);
-    const listed = Math.min(LIVE_WINDOW_SEGMENTS, window.openNumber - window.firstNumber);
     this.#ended.get(slug)?.cancel();
-    const cancel = this.#options.clock.after(listed * window.grid.segmentSamples * SAMPLES_TO_MS, () => {
-      this.#ended.delete(slug);
+    this.#ended.delete(slug);
+    if (this.#deleted.has(broadcast)) {
       window.close();
-      this.#changed();
-    });
-    this.#ended.set(slug, { view: window, cancel });
+    } else {
+      const listed = Math.min(LIVE_WINDOW_SEGMENTS, window.openNumber - window.firstNumber);
+      const cancel = this.#options.clock.after(listed * window.grid.segmentSamples * SAMPLES_TO_MS, () => this.#hide(slug, window));
+      this.#ended.set(slug, { view: window, channelId: channel.id, cancel });
+    }
+    this.#changed();
+  }
+
+  #hide(slug: string, view: LiveWindow): void {
+    this.#ended.delete(slug);
+    view.close();
     this.#changed();
   }
 
@@ -308,13 +337,23 @@ export class LiveChannels implements LiveEdge {
     };
     const before = (this.#unwritten.get(channel.slug) ?? []).filter((other) => other.assetId !== assetId);
     this.#unwritten.set(channel.slug, [...before, unwritten].slice(-MAX_UNWRITTEN));
-    void this.#options.onRecordingEnded(recording).then((written) => {
+    void this.#bring(recording).then((written) => {
       if (!written) return;
       const left = (this.#unwritten.get(channel.slug) ?? []).filter((other) => other !== unwritten);
       if (left.length > 0) this.#unwritten.set(channel.slug, left);
       else this.#unwritten.delete(channel.slug);
       this.#saveOffAir(channel);
     });
+  }
+
+  /** Whether it is written down. One whose writing met a defect is brought again at the next start, as one that was given up. */
+  async #bring(recording: Recording): Promise<boolean> {
+    try {
+      return await this.#options.onRecordingEnded(recording);
+    } catch (error) {
+      reportUnexpected(error);
+      return false;
+    }
   }
 
   /** On air the next segment does it. */

@@ -1,6 +1,7 @@
 import type { DecodableFormat, Ffmpeg } from '../backing/ffmpeg.js';
 import { addressGroup } from '../runtime/addresses.js';
 import type { Clock } from '../runtime/clock.js';
+import { apart } from '../runtime/each.js';
 import { VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import type { DecoderStarts } from './decoder-starts.js';
@@ -131,7 +132,7 @@ export class Sources {
       log: this.#options.log,
       events: {
         onDrain: () => {
-          if (!connection.closed) events.onDrain();
+          if (!connection.closed) apart(() => events.onDrain());
         },
         onFailed: (reason) => this.#failed(connection, reason),
         onCut: (removedMs) => {
@@ -223,7 +224,8 @@ export class Sources {
   #close(connection: Connection, code: string, message: string): void {
     if (connection.closed) return;
     connection.closed = true;
-    connection.events.onClose({ code, message });
+    // One whose connection cannot be told must not keep the others from being told, nor the show from its end.
+    apart(() => connection.events.onClose({ code, message }));
   }
 }
 

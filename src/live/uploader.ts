@@ -1,6 +1,6 @@
 import type { ObjectStore } from '../backing/object-store/object-store.js';
 import type { Clock } from '../runtime/clock.js';
-import { each } from '../runtime/each.js';
+import { apart } from '../runtime/each.js';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 
@@ -112,7 +112,7 @@ export class Uploader {
     this.#running -= 1;
     this.#count(-1, -upload.bytes.length);
     // Not the store's: thrown in there, the same segment would be stored again and again, and the others wait behind it.
-    each([upload], ({ onStored }) => onStored());
+    apart(() => upload.onStored());
     this.#pump();
   }
 
@@ -127,7 +127,7 @@ export class Uploader {
     this.#log.error({ key: upload.key, reason }, 'a segment is lost to rewind and recording');
     this.#metrics.segmentLost();
     this.#count(-1, -upload.bytes.length);
-    upload.onLost(reason);
+    apart(() => upload.onLost(reason));
   }
 
   #count(segments: number, bytes: number): void {

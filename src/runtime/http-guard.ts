@@ -2,9 +2,9 @@ import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'n
 import { Server as SecureServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import type { LineLog } from './bounded-log.js';
 import { messageOf } from './errors.js';
 import { METHODS, NO_CONNECT, type Refusal, refuseSocket, sendRefusal } from './http-problem.js';
-import type { Log } from './log.js';
 import { refusalOf } from './request-head.js';
 import { reportUnexpected } from './unexpected.js';
 
@@ -21,7 +21,7 @@ export const REQUEST_EVENTS = ['request', 'checkContinue', 'checkExpectation'] a
  * Stands before a handler, for each of `REQUEST_EVENTS`: refuses heads that no handler has to read (`refusalOf`), answers `OPTIONS *`, sends
  * `100 Continue` when the handler begins to read the body and not before (RFC 9110 10.1.1), and answers for a handler that throws or rejects.
  */
-export function guarded(handler: RequestListener, { textual, log }: { textual: boolean; log: Log }): RequestListener {
+export function guarded(handler: RequestListener, { textual, log }: { textual: boolean; log: LineLog }): RequestListener {
   const close = textual ? ['Connection', 'close'] : [];
   return (req, res) => {
     // HTTP/1.0 has no expectations.
@@ -48,7 +48,7 @@ export function guarded(handler: RequestListener, { textual, log }: { textual: b
 }
 
 /** The last resort when what answers errors has failed itself: a fixed answer and a log line. Never throws. */
-export function answerDefect(res: ServerResponse, error: unknown, log: Log): void {
+export function answerDefect(res: ServerResponse, error: unknown, log: LineLog): void {
   try {
     if (res.headersSent || res.destroyed) res.destroy();
     else {

@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Access, type AccessOptions, openAccess } from '../../src/access/access.js';
 import { type AccountRow, accountOf } from '../../src/access/accounts/account-rows.js';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
-import { type Log, silentLog } from '../../src/runtime/log.js';
+import type { Log } from '../../src/runtime/log.js';
+import { openTestDatabase } from '../support/database.js';
 import { type SmtpServer, startSmtp } from '../support/smtp.js';
 
 export const client = { address: '192.0.2.1', userAgent: 'Test/1' };
@@ -28,10 +29,10 @@ export interface AccountWorld {
   stop(): Promise<void>;
 }
 
-/** Accounts with a real database (`url`: of a server), real hashes, a real mail server, and a clock that stands. */
-export async function accountWorld(given: Partial<AccessOptions> = {}, url?: string): Promise<AccountWorld> {
+/** Accounts with a real database, real hashes, a real mail server, and a clock that stands. `poolSize`: statements that run at once. */
+export async function accountWorld(given: Partial<AccessOptions> = {}, poolSize = 1): Promise<AccountWorld> {
   const dataDir = await mkdtemp(join(tmpdir(), 'veza-accounts-'));
-  const database = await openDatabase({ url, dataDir, poolSize: 10, timeoutMs: 20_000, log: silentLog });
+  const database = await openTestDatabase({ poolSize });
   const clock = new FakeClock();
   const smtp = await startSmtp();
   const lines: AccountWorld['lines'] = [];

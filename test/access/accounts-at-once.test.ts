@@ -3,21 +3,17 @@ import { after, before, test } from 'node:test';
 import type { Access } from '../../src/access/access.js';
 import { MAIL_INTERVAL_MS } from '../../src/access/accounts/account-links.js';
 import { VezaError } from '../../src/runtime/errors.js';
-import { startPostgres } from '../support/postgres.js';
 import { type AccountWorld, accountWorld, client, PASSWORD } from './account-world.js';
 
-/** Processes on one PostgreSQL, where statements truly run at once: the embedded one has a single session. */
-let postgres: Awaited<ReturnType<typeof startPostgres>>;
+/** Processes on one PostgreSQL, with connections enough that statements truly run at once. */
 let world: AccountWorld;
 let processes: Access[];
 before(async () => {
-  postgres = await startPostgres();
-  world = await accountWorld({}, postgres.url);
+  world = await accountWorld({}, 10);
   processes = [world.access, await world.open(), await world.open()];
 });
 after(async () => {
   await world.stop();
-  await postgres.stop();
 });
 
 /** What came of it: how often each outcome. */

@@ -1,27 +1,22 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import type { Role, Scope } from '../../src/access/roles.js';
 import { ApiKeys, MAX_API_KEYS, scopesOf } from '../../src/access/tokens/api-keys.js';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
+import { openTestDatabase } from '../support/database.js';
 
-let dataDir: string;
 let database: Database;
 let queries = 0;
 let clock: FakeClock;
 let apiKeys: ApiKeys;
 before(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), 'veza-api-keys-'));
-  database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  database = await openTestDatabase();
 });
 after(async () => {
   await database.stop();
-  await rm(dataDir, { recursive: true });
 });
 beforeEach(() => {
   clock = new FakeClock();

@@ -1,24 +1,18 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { Audit } from '../../src/access/audit.js';
 import { ANONYMOUS, type Principal } from '../../src/access/roles.js';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
-import { silentLog } from '../../src/runtime/log.js';
+import type { Database } from '../../src/backing/database/database.js';
+import { openTestDatabase } from '../support/database.js';
 
-let dataDir: string;
 let database: Database;
 let audit: Audit;
 before(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), 'veza-audit-'));
-  database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  database = await openTestDatabase();
   audit = new Audit(database);
 });
 after(async () => {
   await database.stop();
-  await rm(dataDir, { recursive: true });
 });
 
 const somebody: Principal = { kind: 'account', id: 'account:1', name: 'Ada', role: 'admin', secondFactor: true };

@@ -7,10 +7,10 @@ import { after, before, test } from 'node:test';
 import { Channels, MAX_TITLE_CHARS, RESERVED_SLUGS, VISIBILITIES } from '../../src/access/channels.js';
 import { MAX_LINK_S } from '../../src/access/playback/playback-links.js';
 import { adminTokenPath, loadAdminToken } from '../../src/access/tokens/admin-token.js';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { Broadcasts } from '../../src/library/broadcasts.js';
 import { VezaError } from '../../src/runtime/errors.js';
-import { silentLog } from '../../src/runtime/log.js';
+import { openTestDatabase } from '../support/database.js';
 
 const code = (expected: string) => (error: unknown) => error instanceof VezaError && error.code === expected;
 const settings = { title: 'Radio', visibility: 'public', recording: true } as const;
@@ -22,7 +22,7 @@ let database: Database;
 let channels: Channels;
 before(async () => {
   dataDir = await mkdtemp(join(tmpdir(), 'veza-channels-'));
-  database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  database = await openTestDatabase();
   channels = new Channels(database);
 });
 after(async () => {

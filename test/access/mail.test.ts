@@ -6,10 +6,11 @@ import { after, afterEach, before, beforeEach, test } from 'node:test';
 import { emailAddress } from '../../src/access/accounts/email-address.js';
 import { Mail } from '../../src/access/accounts/mail.js';
 import { openVault, type Vault } from '../../src/access/vault.js';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { type Log, silentLog } from '../../src/runtime/log.js';
+import { openTestDatabase } from '../support/database.js';
 import { freePorts } from '../support/free-port.js';
 import { type SmtpServer, startSmtp } from '../support/smtp.js';
 
@@ -37,7 +38,7 @@ const HELLO = { to: 'ann@a.example', subject: 'Hello', text: 'A link:\n\nhttps:/
 
 before(async () => {
   dir = await mkdtemp(join(tmpdir(), 'veza-mail-'));
-  database = await openDatabase({ url: undefined, dataDir: dir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  database = await openTestDatabase();
   vault = await openVault({ database, masterKey: Buffer.alloc(32, 7), clock: new FakeClock(), log: silentLog });
 });
 after(async () => {

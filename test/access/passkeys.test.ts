@@ -10,10 +10,11 @@ import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 import { MAX_PASSKEYS, Passkeys } from '../../src/access/second-factor/passkeys.js';
 import { openVault, type Vault } from '../../src/access/vault.js';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { cbor, SoftAuthenticator } from '../support/authenticator.js';
+import { openTestDatabase } from '../support/database.js';
 import { ensurePackages } from '../support/packages.js';
 
 const ORIGIN = 'https://radio.example';
@@ -24,7 +25,7 @@ let vault: Vault;
 let passkeys: Passkeys;
 before(async () => {
   dataDir = await mkdtemp(join(tmpdir(), 'veza-passkeys-'));
-  database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  database = await openTestDatabase();
   clock = new FakeClock();
   vault = await openVault({ database, masterKey: randomBytes(32), clock, log: silentLog });
   passkeys = new Passkeys({ database, vault, clock, log: silentLog, publicUrl: `${ORIGIN}/somewhere`, serviceName: 'Veza' });

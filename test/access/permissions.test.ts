@@ -1,18 +1,16 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { SignJWT } from 'jose';
 import { permissionReference, SCOPES, type Scope } from '../../src/access/roles.js';
 import type { Operation } from '../../src/app/api/openapi.js';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { Broadcasts } from '../../src/library/broadcasts.js';
-import { silentLog } from '../../src/runtime/log.js';
 import { startApp, type TestApp } from '../support/app.js';
+import { openTestDatabase } from '../support/database.js';
 import { callAs, type Person, personOf, signedIn as signInAgain } from '../support/people.js';
 import { UndoneDatabase } from '../support/undone.js';
 
@@ -216,7 +214,6 @@ function expected(row: Row, asking: Asking, isPrivate: boolean | undefined): str
 
 const GATEWAY_SECRET = 'a secret of the gateway and of us';
 
-let dataDir: string;
 let plain: Database;
 let database: UndoneDatabase;
 let app: TestApp;
@@ -227,8 +224,7 @@ const everyone: Asking[] = [];
 const about: Record<string, Record<string, string>> = {};
 
 before(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), 'veza-permissions-'));
-  plain = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  plain = await openTestDatabase();
   database = new UndoneDatabase(plain);
   receiver = createServer((_req, res) => res.end());
   await new Promise<void>((resolve) => receiver.listen(0, '127.0.0.1', resolve));
@@ -242,7 +238,6 @@ before(async () => {
 after(async () => {
   await app.stop();
   await plain.stop();
-  await rm(dataDir, { recursive: true });
   await new Promise((resolve) => receiver.close(resolve));
 });
 

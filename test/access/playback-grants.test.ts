@@ -4,11 +4,11 @@ import { PlaybackGrants } from '../../src/access/playback/playback-grants.js';
 import { openDatabase } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
-import { startPostgres } from '../support/postgres.js';
+import { createTestDatabase } from '../support/database.js';
 
 // On a server, because the embedded database has one session and does one thing after the other.
 test('many who ask for the last place at once, of several processes, are one', async () => {
-  const server = await startPostgres();
+  const server = await createTestDatabase();
   const open = () => openDatabase({ url: server.url, dataDir: '', poolSize: 10, timeoutMs: 20_000, log: silentLog });
   const databases = [await open(), await open()];
   try {
@@ -22,6 +22,6 @@ test('many who ask for the last place at once, of several processes, are one', a
     }
   } finally {
     for (const database of databases) await database.stop();
-    await server.stop();
+    await server.drop();
   }
 });

@@ -10,11 +10,12 @@ import { admitsCountry, COUNTRIES, countryOf } from '../../src/access/playback/c
 import { type LinkRequest, MAX_LINK_S, MIN_LINK_S, type PlaybackClient } from '../../src/access/playback/playback-links.js';
 import { PlaybackRules } from '../../src/access/playback/playback-rules.js';
 import { boundAddress, parseToken, signedText } from '../../src/access/playback/playback-token.js';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { Broadcasts } from '../../src/library/broadcasts.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';
+import { openTestDatabase } from '../support/database.js';
 
 const code = (expected: string, text = /./) => {
   return (error: unknown) => error instanceof VezaError && error.code === expected && text.test(error.message);
@@ -30,7 +31,7 @@ let access: Access;
 let other: Access;
 before(async () => {
   dataDir = await mkdtemp(join(tmpdir(), 'veza-links-'));
-  database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  database = await openTestDatabase();
   clock = new FakeClock();
   const options = { database, dataDir, clock, log: silentLog, publicUrl: 'http://radio.example' };
   access = await openAccess({ ...options, playbackKeysFile: join(dataDir, 'playback-keys.json') });

@@ -13,19 +13,19 @@ import { type Database, openDatabase } from '../../src/backing/database/database
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { SoftAuthenticator } from '../support/authenticator.js';
-import { startPostgres } from '../support/postgres.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
 
 /** What is good once, or bounded, when two processes with many connections go about it at the same moment. The embedded database has one connection. */
 const ORIGIN = 'https://radio.example';
 const AT_ONCE = 20;
 const clock = new FakeClock();
 const masterKey = randomBytes(32);
-let postgres: Awaited<ReturnType<typeof startPostgres>>;
+let postgres: TestDatabase;
 const databases: Database[] = [];
 const vaults: Vault[] = [];
 
 before(async () => {
-  postgres = await startPostgres();
+  postgres = await createTestDatabase();
   for (let i = 0; i < 2; i++) {
     const database = await openDatabase({ url: postgres.url, dataDir: '/nonexistent', poolSize: 12, timeoutMs: 20_000, log: silentLog });
     databases.push(database);
@@ -36,7 +36,7 @@ before(async () => {
 after(async () => {
   for (const vault of vaults) vault.stop();
   for (const database of databases) await database.stop();
-  await postgres.stop();
+  await postgres.drop();
 });
 
 const unlimited = { take: async () => undefined, reward: async () => undefined };

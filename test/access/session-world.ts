@@ -1,7 +1,4 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { Audit } from '../../src/access/audit.js';
 import type { Role } from '../../src/access/roles.js';
 import { AccessTokens } from '../../src/access/tokens/access-tokens.js';
@@ -9,9 +6,10 @@ import { EndedSessions } from '../../src/access/tokens/ended-sessions.js';
 import { Sessions } from '../../src/access/tokens/sessions.js';
 import { SigningKeys } from '../../src/access/tokens/signing-keys.js';
 import { openVault } from '../../src/access/vault.js';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
+import { openTestDatabase } from '../support/database.js';
 
 export const ISSUER = 'https://radio.example';
 export const client = { address: '192.0.2.1', userAgent: 'Test/1' };
@@ -38,10 +36,9 @@ export async function sessionProcess(database: Database, clock: FakeClock) {
   return { vault, keys, ended, tokens, audit, sessions, stop };
 }
 
-/** One database; `url`: of a server instead of the embedded one. */
-export async function sessionWorld(url?: string) {
-  const dataDir = await mkdtemp(join(tmpdir(), 'veza-sessions-'));
-  const database = await openDatabase({ url, dataDir, poolSize: 8, timeoutMs: 20_000, log: silentLog });
+/** A database of its own. `poolSize`: statements that run at once. */
+export async function sessionWorld(poolSize = 1) {
+  const database = await openTestDatabase({ poolSize });
   const clock = new FakeClock();
   const process = await sessionProcess(database, clock);
   return {
@@ -61,7 +58,6 @@ export async function sessionWorld(url?: string) {
     async stop() {
       await process.stop();
       await database.stop();
-      await rm(dataDir, { recursive: true });
     },
   };
 }

@@ -7,10 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type CryptoKey, exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { type Access, type AccessOptions, openAccess } from '../../src/access/access.js';
-import { openDatabase } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';
+import { openTestDatabase } from '../support/database.js';
 
 export const OURS = 'https://radio.example';
 export const THEIRS = 'https://id.example/';
@@ -27,7 +27,7 @@ export const parts = (jwt: string) =>
 /** The whole of Access with a gateway and another issuer, whose key set a server on this machine hands out; and tokens of all three. */
 export async function tokenWorld() {
   const dataDir = await mkdtemp(join(tmpdir(), 'veza-tokens-'));
-  const database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  const database = await openTestDatabase();
   const clock = new FakeClock();
   const rsa = await generateKeyPair('RS256', { extractable: true });
   const ec = await generateKeyPair('ES256', { extractable: true });

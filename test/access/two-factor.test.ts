@@ -1,18 +1,15 @@
 import assert from 'node:assert/strict';
 import { randomBytes, randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { RateLimits } from '../../src/access/limits/rate-limits.js';
 import { base32, codeOf, STEP_MS, stepAt, stepOf } from '../../src/access/second-factor/totp.js';
 import { TwoFactor } from '../../src/access/second-factor/two-factor.js';
 import { openVault, type Vault } from '../../src/access/vault.js';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
+import { openTestDatabase } from '../support/database.js';
 
-let dataDir: string;
 let database: Database;
 let clock: FakeClock;
 let vault: Vault;
@@ -20,13 +17,11 @@ let twoFactor: TwoFactor;
 let account: { id: string; email: string };
 
 before(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), 'veza-two-factor-'));
-  database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  database = await openTestDatabase();
 });
 after(async () => {
   vault.stop();
   await database.stop();
-  await rm(dataDir, { recursive: true });
 });
 beforeEach(async () => {
   clock = new FakeClock();

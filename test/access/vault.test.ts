@@ -1,28 +1,23 @@
 import assert from 'node:assert/strict';
 import { randomBytes, randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { openVault, type Vault } from '../../src/access/vault.js';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
+import { openTestDatabase } from '../support/database.js';
 
-let dataDir: string;
 let database: Database;
 let clock: FakeClock;
 const masterKey = randomBytes(32);
 const opened: Vault[] = [];
 
 before(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), 'veza-vault-'));
-  database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  database = await openTestDatabase();
 });
 after(async () => {
   for (const vault of opened) vault.stop();
   await database.stop();
-  await rm(dataDir, { recursive: true });
 });
 beforeEach(async () => {
   clock = new FakeClock();

@@ -2,20 +2,20 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import { silentLog } from '../../src/runtime/log.js';
-import { startPostgres } from '../support/postgres.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { ON_AIR, Receiver, World } from './webhook-support.js';
 
-let postgres: Awaited<ReturnType<typeof startPostgres>>;
+let postgres: TestDatabase;
 let databases: Database[];
 before(async () => {
-  postgres = await startPostgres();
+  postgres = await createTestDatabase();
   databases = [];
   for (let i = 0; i < 3; i++)
     databases.push(await openDatabase({ url: postgres.url, dataDir: '', poolSize: 8, timeoutMs: 20_000, log: silentLog }));
 });
 after(async () => {
   for (const database of databases) await database.stop();
-  await postgres.stop();
+  await postgres.drop();
 });
 
 test('three processes at one database: each delivery once, each channel in order', async () => {

@@ -1,7 +1,4 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
 import { MAX_PENDING_PER_WEBHOOK, MAX_UNWRITTEN } from '../../src/access/webhooks/webhook-outbox.js';
 import {
@@ -17,23 +14,20 @@ import {
   TRIES_IN_ORDER,
 } from '../../src/access/webhooks/webhook-worker.js';
 import { MAX_WEBHOOKS, type Webhooks } from '../../src/access/webhooks/webhooks.js';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { OUTBOUND_TIMEOUT_MS } from '../../src/backing/outbound.js';
 import { VezaError } from '../../src/runtime/errors.js';
-import { silentLog } from '../../src/runtime/log.js';
+import { openTestDatabase } from '../support/database.js';
 import { isSigned, OFF_AIR, ON_AIR, Receiver, World } from './webhook-support.js';
 
-let dataDir: string;
 let database: Database;
 let world: World;
 let receiver: Receiver;
 before(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), 'veza-webhooks-'));
-  database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  database = await openTestDatabase();
 });
 after(async () => {
   await database.stop();
-  await rm(dataDir, { recursive: true });
 });
 beforeEach(async () => {
   world = new World(database);

@@ -293,6 +293,23 @@ test('pages of other origins may call the API, without cookies', async () => {
   assert.equal(failed.headers.get('access-control-allow-origin'), '*', 'or the page could not read the error');
 });
 
+test('a page may send every header that the API reads, and read every header that the API’s document lists', async () => {
+  const listed = (text: string | null) => text!.toLowerCase().split(', ');
+  for (const header of ['authorization', 'content-type', 'content-encoding', 'if-match', 'if-none-match', 'x-request-id', 'range']) {
+    const preflight = await fetch(`${app.url}/api/v1/channels`, {
+      method: 'OPTIONS',
+      headers: { origin: 'https://a.example', 'access-control-request-method': 'PATCH', 'access-control-request-headers': header },
+    });
+    assert.equal(preflight.status, 204);
+    assert.ok(listed(preflight.headers.get('access-control-allow-headers')).includes(header), header);
+  }
+  const answer = await fetch(`${app.url}/api/v1/openapi.json`, { headers: { origin: 'https://a.example' } });
+  const exposed = listed(answer.headers.get('access-control-expose-headers'));
+  const { components } = (await answer.json()) as { components: { headers: Record<string, unknown> } };
+  assert.ok(Object.keys(components.headers).length > 5);
+  for (const header of ['ETag', 'Date', ...Object.keys(components.headers)]) assert.ok(exposed.includes(header.toLowerCase()), header);
+});
+
 test('the documented error codes are those of the source', async () => {
   const text = await readFile('docs/errors.md', 'utf8');
   const documented = Object.fromEntries([...text.matchAll(/^\| `(\w+)` \| (\d{3}) \|/gm)].map((match) => [match[1], Number(match[2])]));

@@ -49,7 +49,7 @@ test('the API says how much is left, and refuses what is too much with the true 
       assert.equal(refused.headers.get('ratelimit'), '"api";r=0;t=47');
       assert.equal(refused.headers.get('content-type'), 'application/problem+json');
       assert.equal(refused.headers.get('access-control-allow-origin'), '*', 'a page can read why');
-      assert.match(refused.headers.get('access-control-expose-headers')!, /RateLimit, RateLimit-Policy, Retry-After/);
+      assert.match(refused.headers.get('access-control-expose-headers')!, /RateLimit, RateLimit-Policy, Retry-After,/);
       const problem = (await refused.json()) as { code: string; details: object };
       assert.equal(problem.code, 'rate_limited');
       assert.deepEqual(problem.details, { limit: 'api', retryAfterS: 47 });

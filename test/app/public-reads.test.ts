@@ -41,3 +41,18 @@ test('a change is seen by the next who asks, and a channel that is private now b
   assert.notEqual((await get('radio')).status, 200);
   assert.equal((await get('radio', { authorization: `Bearer ${app.token}` })).status, 200);
 });
+
+test('the list of channels is read by any number of guests behind one address, and what is written is in it at once', async () => {
+  const list = async () => {
+    const answer = await fetch(`${app.url}/api/v1/channels`);
+    assert.equal(answer.status, 200);
+    return ((await answer.json()) as { items: { slug: string }[] }).items.map(({ slug }) => slug);
+  };
+  for (const one of await Promise.all(Array.from({ length: 300 }, list))) assert.ok(one.includes('other') && !one.includes('radio'));
+  await app.channels.create('newest', { title: 'x', visibility: 'public', recording: false });
+  assert.ok((await list()).includes('newest'));
+  await app.channels.update('newest', { visibility: 'private' });
+  assert.ok(!(await list()).includes('newest'));
+  await app.channels.delete('other');
+  assert.ok(!(await list()).includes('other'));
+});

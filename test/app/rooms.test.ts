@@ -1,16 +1,13 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { json } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import { channelStandingOf, provenIdentityOf } from '../../src/access/chat-authorization.js';
 import type { RoomsApi } from '../../src/app/api/rooms/room-access.js';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { parseModAction } from '../../src/chat/moderation/mod-actions.js';
 import { PAGE_LIMITS } from '../../src/chat/rooms/page-limits.js';
 import { type ChatRooms, openChatRooms } from '../../src/compose/chat-service.js';
@@ -19,11 +16,11 @@ import { SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { userIdOf } from '../../src/runtime/user-id.js';
 import { startApp, type TestApp } from '../support/app.js';
+import { openTestDatabase } from '../support/database.js';
 import { callAs, type Person, personOf } from '../support/people.js';
 import { eventually } from '../support/process.js';
 
 /** The API on the real rooms: the log of one process, and PostgreSQL. */
-let dataDir: string;
 let database: Database;
 let app: TestApp;
 let chat: ChatRooms;
@@ -36,8 +33,7 @@ let bot: string;
 let keys = 0;
 
 before(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), 'veza-rooms-'));
-  database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  database = await openTestDatabase();
   const api = {} as RoomsApi;
   app = await startApp({ broadcasts: new Broadcasts(database), chat: api }, { database });
   remoteJudge = createServer(async (req, res) => {
@@ -90,7 +86,6 @@ after(async () => {
   remoteJudge.closeAllConnections();
   await app.stop();
   await database.stop();
-  await rm(dataDir, { recursive: true });
 });
 
 const tokenOf = (who: Person | string | undefined) => (typeof who === 'object' ? who.token : who);

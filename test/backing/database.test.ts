@@ -308,6 +308,20 @@ test('bytes that are no answer break the connection and nothing else', async () 
     line.heal();
   }
   await eventually('it is asked again', async () => (await database.query('select 1 as one')).rows[0]!.one === 1 || undefined);
+
+  // What no server says to a commit is neither a success nor a defect of ours.
+  const pid = async () => (await database.query('select pg_backend_pid() as pid')).rows[0]!.pid;
+  const before = await pid();
+  const changed = database.transaction(async (connection) => {
+    await connection.query('select 1');
+    line.fault = ({ from, bytes }) => {
+      const at = from === 'server' ? bytes.indexOf('COMMIT') : -1;
+      return at < 0 ? undefined : { kind: 'garble', at, count: 2 };
+    };
+  });
+  await assert.rejects(changed, code('unavailable'));
+  line.heal();
+  assert.notEqual(await pid(), before, 'its connection is used no more');
   await database.stop();
   await line.stop();
   await server.stop();

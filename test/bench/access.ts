@@ -1,9 +1,9 @@
 import { Agent, get } from 'node:http';
 import { median, percentile } from '../support/audio.js';
+import { ownCpuSeconds } from '../support/cpu.js';
 import { ensurePackages } from '../support/packages.js';
 import { start } from '../support/process.js';
 import { Server } from '../support/server.js';
-import { ownCpuSeconds } from './cpu.js';
 import { type Load, onAir, wrk } from './origin.js';
 import { type Figure, figure, say, sleep } from './report.js';
 import { prepareMusic, publish } from './sound.js';
@@ -50,7 +50,7 @@ function poll(url: string): { stop(): Promise<number[]> } {
  */
 export async function measureSignInFlood(options: { triesPerSecond: number; seconds: number }): Promise<Figure[]> {
   const sound = await prepareMusic(60);
-  const server = await Server.start({ env: { RATE_LIMIT_PER_MINUTE: '1000' } });
+  const server = await Server.start({ embeddedDatabase: true, env: { RATE_LIMIT_PER_MINUTE: '1000' } });
   try {
     const publishing = await publish(server.rtmpPort, [await server.createChannel('bench')], sound);
     try {

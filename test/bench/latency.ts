@@ -79,7 +79,7 @@ export async function measureLatency(options: LatencyOptions, only?: string): Pr
 }
 
 async function measureCase(players: Players, beeps: PreparedBeeps, one: Case, options: LatencyOptions): Promise<Figure[]> {
-  const server = await Server.start({ env: one.env });
+  const server = await Server.start({ embeddedDatabase: true, env: one.env });
   try {
     const key = await server.createChannel('bench');
     const publishing = await publish(server.rtmpPort, [key], beeps);

@@ -1,10 +1,10 @@
 import { Ffmpeg } from '../../src/backing/ffmpeg.js';
 import { LADDER } from '../../src/media/ladder.js';
 import { median } from '../support/audio.js';
+import { cpuSeconds, ownCpuSeconds, rssBytes } from '../support/cpu.js';
 import { type PlayerKind, Players } from '../support/players.js';
 import { type Running, start } from '../support/process.js';
 import { Server } from '../support/server.js';
-import { cpuSeconds, ownCpuSeconds, rssBytes } from './cpu.js';
 import { listenWith } from './latency.js';
 import { type Figure, figure, say, sleep } from './report.js';
 import { type PreparedSound, prepareMusic, publish } from './sound.js';
@@ -26,7 +26,7 @@ export interface CpuOptions {
  */
 export async function measureCpu(streams: number, most: number, options: CpuOptions): Promise<Figure[]> {
   const sound = await prepareMusic(SOUND_S);
-  const server = await Server.start();
+  const server = await Server.start({ embeddedDatabase: true });
   try {
     const channels = Array.from({ length: streams }, (_, index) => `bench-${index + 1}`);
     const keys = await Promise.all(channels.map((channel) => server.createChannel(channel)));
@@ -140,7 +140,7 @@ function encodedS(ffmpeg: Running): number {
 /** What a listener would notice in so many minutes: stalls, jumps, restarts. All players at once, on one stream. */
 export async function measureStalls(minutes: number): Promise<Figure[]> {
   const sound = await prepareMusic(SOUND_S);
-  const server = await Server.start();
+  const server = await Server.start({ embeddedDatabase: true });
   const players = await Players.start();
   try {
     const key = await server.createChannel('bench');
@@ -183,7 +183,7 @@ export async function measureStalls(minutes: number): Promise<Figure[]> {
 /** Resident memory of the Node process after so many minutes on air, ÷ that at a sixth of the time. */
 export async function measureMemory(minutes: number): Promise<Figure[]> {
   const sound = await prepareMusic(SOUND_S);
-  const server = await Server.start();
+  const server = await Server.start({ embeddedDatabase: true });
   try {
     const key = await server.createChannel('bench');
     const publishing = await publish(server.rtmpPort, [key], sound);

@@ -4,11 +4,11 @@ import { get } from 'node:http';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { median, percentile } from '../support/audio.js';
+import { cpuSeconds, ownCpuSeconds, processTree } from '../support/cpu.js';
 import { freePorts } from '../support/free-port.js';
 import { ensurePackages } from '../support/packages.js';
 import { eventually, run, start } from '../support/process.js';
 import { Server } from '../support/server.js';
-import { cpuSeconds, ownCpuSeconds, processTree } from './cpu.js';
 import { type Figure, figure, say, sleep } from './report.js';
 import { prepareMusic, publish } from './sound.js';
 
@@ -24,7 +24,7 @@ export async function onAir<T>(task: (server: Server) => Promise<T>, channels: r
   if (availableParallelism() < 2) throw new Error('this needs two cores: one for the server, one for the load');
   const sound = await prepareMusic(60);
   execFileSync('taskset', ['-pc', OTHER_CPU, String(process.pid)], { stdio: 'ignore' });
-  const server = await Server.start({ under: ['taskset', '-c', SERVER_CPU] });
+  const server = await Server.start({ embeddedDatabase: true, under: ['taskset', '-c', SERVER_CPU] });
   try {
     const keys: string[] = [];
     for (const channel of channels) keys.push(await server.createChannel(channel));

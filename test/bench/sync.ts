@@ -19,7 +19,7 @@ interface Row {
 async function measure(sync: boolean): Promise<Row[]> {
   const secret = randomBytes(32).toString('base64url');
   const env = { JWT_SECRET: secret, JWT_AUDIENCE: 'test', DATABASE_SYNC: String(sync), MODERATION_ENABLED: 'false', LOG_LEVEL: 'warn' };
-  const server = await Server.start({ env });
+  const server = await Server.start({ embeddedDatabase: true, env });
   const rows: Row[] = [];
   try {
     await server.createChannel(ROOM);

@@ -1,9 +1,6 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
 import { encode, midOf } from '../../src/chat/protocol/frame.js';
 import { Archive, type ArchiveEntry } from '../../src/chat/rooms/archive.js';
@@ -12,24 +9,22 @@ import { RoomSweeper } from '../../src/chat/rooms/sweeper.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { Member, makeRoom, makeRooms } from '../support/chat-rooms.js';
+import { openTestDatabase } from '../support/database.js';
 
 describe('the archive', () => {
-  let dataDir: string;
   let database: Database;
   let history: RoomHistory;
   const clock = new SystemClock();
   const stored: number[] = [];
   let archive: Archive;
   before(async () => {
-    dataDir = await mkdtemp(join(tmpdir(), 'veza-archive-'));
-    database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+    database = await openTestDatabase();
     history = new RoomHistory(database, clock);
     archive = new Archive({ database, clock, log: silentLog, onStored: (_room, _epoch, offsets) => stored.push(...offsets) });
   });
   after(async () => {
     await archive.stop();
     await database.stop();
-    await rm(dataDir, { recursive: true });
   });
 
   const entry = (roomId: string, epoch: number, offset: number, key = `k${offset}`, atMs = Date.UTC(2030, 0, 1) + offset): ArchiveEntry => {

@@ -8,16 +8,16 @@ import { type ChatChange, ControlRoom } from '../../src/chat/protocol/control.js
 import type { RoomInfo } from '../../src/chat/rooms/room.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
-import { startPostgres, type TestPostgres } from '../support/postgres.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
 
 /** Several processes at once on a PostgreSQL that several sessions use at a time. */
-let postgres: TestPostgres;
+let postgres: TestDatabase;
 const databases: Database[] = [];
 let room: RoomInfo;
 const moderator: Moderator = { id: 'mod', name: 'Mod', role: 'moderator', actor: 'account:mod' };
 
 before(async () => {
-  postgres = await startPostgres();
+  postgres = await createTestDatabase();
   for (let n = 0; n < 3; n++)
     databases.push(await openDatabase({ url: postgres.url, dataDir: '/nowhere', poolSize: 8, timeoutMs: 20_000, log: silentLog }));
   const channelId = randomUUID();
@@ -30,7 +30,7 @@ before(async () => {
 });
 after(async () => {
   for (const database of databases) await database.stop();
-  await postgres?.stop();
+  await postgres?.drop();
 });
 
 function deskOf(database: Database): ModerationService {
@@ -149,7 +149,7 @@ async function waitsForLock(database: Database, other: Promise<unknown>): Promis
   };
   other.then(ended, ended);
   while (!hasEnded) {
-    const { rows } = await database.query(`select 1 from pg_stat_activity where wait_event_type = 'Lock' and application_name = 'veza'`);
+    const { rows } = await database.query(`select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`);
     if (rows.length > 0) return;
   }
 }

@@ -1,13 +1,10 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'node:test';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import type { Room } from '../../src/chat/rooms/room.js';
 import type { Rooms } from '../../src/chat/rooms/rooms.js';
-import { silentLog } from '../../src/runtime/log.js';
 import { Member, makeRoom, makeRooms, publish } from '../support/chat-rooms.js';
+import { openTestDatabase } from '../support/database.js';
 import { FastClock, FaultyLink, Gate, LogServer } from '../support/faulty-chat.js';
 
 const MODERATOR = { id: 'moderator', name: 'Moderator' };
@@ -37,8 +34,7 @@ interface Process {
 
 /** Three processes that have a room open, on one log and one database. */
 async function world(t: { after(done: () => Promise<void>): void }) {
-  const dataDir = await mkdtemp(join(tmpdir(), 'veza-deletions-'));
-  const database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 5000, log: silentLog });
+  const database = await openTestDatabase();
   const clock = new FastClock(1);
   const server = new LogServer(clock);
   const roomId = await makeRoom(database);
@@ -54,7 +50,6 @@ async function world(t: { after(done: () => Promise<void>): void }) {
     await server.inner.stop();
     clock.halt();
     await database.stop();
-    await rm(dataDir, { recursive: true, force: true });
   });
   const stored = async () => {
     const { rows } = await database.query<{ offset: number; type: string; user_id: string | null }>(

@@ -1,14 +1,12 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import type { Moderator } from '../../src/chat/moderation/acts.js';
 import { type ModeratedRoom, ModerationService } from '../../src/chat/moderation/desk.js';
 import { midOf } from '../../src/chat/protocol/frame.js';
 import type { Author, Erasure, HeldMessage, RoomInfo, RoomRole } from '../../src/chat/rooms/room.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
+import { openTestDatabase } from '../support/database.js';
 
 /** A room that writes down what it is told. */
 export class ToldList implements ModeratedRoom {
@@ -71,8 +69,7 @@ export interface DeskWorld {
 
 /** PostgreSQL with a channel and its room, and as many processes as a test asks for. */
 export async function deskWorld(): Promise<DeskWorld> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'veza-desk-'));
-  const database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  const database = await openTestDatabase();
   const clock = new FakeClock();
   const told = new ToldList();
   const audited: DeskWorld['audited'] = [];
@@ -145,7 +142,6 @@ export async function deskWorld(): Promise<DeskWorld> {
     async stop() {
       for (const desk of desks) await desk.stop();
       await database.stop();
-      await rm(dataDir, { recursive: true });
     },
   };
 }

@@ -1,21 +1,16 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'node:test';
-import { openDatabase } from '../../src/backing/database/database.js';
 import { Erasures } from '../../src/chat/moderation/erasures.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
+import { openTestDatabase } from '../support/database.js';
 
 const ACCOUNT = '11111111-1111-4111-8111-111111111111';
 
 test('what a deleted account has said is erased, once it is quiet, and until it succeeded', async (t) => {
-  const dataDir = await mkdtemp(join(tmpdir(), 'veza-erasures-'));
-  const database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 5000, log: silentLog });
+  const database = await openTestDatabase();
   t.after(async () => {
     await database.stop();
-    await rm(dataDir, { recursive: true, force: true });
   });
   const clock = new FakeClock();
   const asked: string[] = [];

@@ -5,13 +5,13 @@ import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
 import type { Rooms } from '../../src/chat/rooms/rooms.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { Member, makeRoom, makeRooms, say } from '../support/chat-rooms.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { FastClock } from '../support/faulty-chat.js';
-import { startPostgres } from '../support/postgres.js';
 import { eventually } from '../support/process.js';
 
 /** A replica that was behind takes over, or a backup is put back, while the log and the processes go on. */
 describe('a database that is set back under a log that goes on', () => {
-  let postgres: Awaited<ReturnType<typeof startPostgres>>;
+  let postgres: TestDatabase;
   let inner: Database;
   let database: Database;
   let server = 'the first';
@@ -27,7 +27,7 @@ describe('a database that is set back under a log that goes on', () => {
   };
   before(async () => {
     clock = new FastClock(20);
-    postgres = await startPostgres();
+    postgres = await createTestDatabase();
     inner = await openDatabase({ url: postgres.url, dataDir: '/nonexistent', poolSize: 8, timeoutMs: 30_000, log: silentLog });
     database = {
       ...inner,
@@ -43,7 +43,7 @@ describe('a database that is set back under a log that goes on', () => {
     for (const one of started) await one.stop();
     clock?.halt();
     await inner?.stop();
-    await postgres?.stop();
+    await postgres?.drop();
   });
   const stored = async (id: string) =>
     (await inner.query<{ n: number }>("select count(*) as n from messages where room_id = $1 and type = 'msg'", [id])).rows[0]!.n;

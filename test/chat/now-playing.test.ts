@@ -1,9 +1,6 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
 import { NowPlaying } from '../../src/chat/rooms/now-playing.js';
 import type { NewEntry } from '../../src/chat/rooms/room.js';
@@ -11,21 +8,19 @@ import type { Rooms } from '../../src/chat/rooms/rooms.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { Member, makeRoom, makeRooms } from '../support/chat-rooms.js';
+import { openTestDatabase } from '../support/database.js';
 
 describe('what is playing', () => {
-  let dataDir: string;
   let database: Database;
   let roomLog: MemoryRoomLog;
   let roomId: string;
   let processes: Rooms[];
   const clock = new FakeClock();
   before(async () => {
-    dataDir = await mkdtemp(join(tmpdir(), 'veza-now-'));
-    database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+    database = await openTestDatabase();
   });
   after(async () => {
     await database.stop();
-    await rm(dataDir, { recursive: true });
   });
   beforeEach(async () => {
     await database.query('delete from now_playing');

@@ -1,9 +1,6 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
 import { KEPT } from '../../src/backing/room-log/room-log.js';
 import { PAGE_LIMITS, PageLimits, PagesLimited } from '../../src/chat/rooms/page-limits.js';
@@ -13,6 +10,7 @@ import type { Rooms } from '../../src/chat/rooms/rooms.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { entryOf, makeRoom, makeRooms, say } from '../support/chat-rooms.js';
+import { openTestDatabase } from '../support/database.js';
 import { type AnyFrame, ChatWorld, roomId } from './chat-world.js';
 
 const isLimited = (error: unknown) => error instanceof PagesLimited && error.code === 'rate_limited' && error.retryMs > 0;
@@ -92,15 +90,13 @@ test('few read at a time, in their order; too many are told so, and a read that 
 
 describe('pages of a room', () => {
   const COUNT = KEPT + 400;
-  let dataDir: string;
   let database: Database;
   let reads = 0;
   let roomLog: MemoryRoomLog;
   let rooms: Rooms;
   let room: Room;
   before(async () => {
-    dataDir = await mkdtemp(join(tmpdir(), 'veza-pages-'));
-    const inner = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+    const inner = await openTestDatabase();
     database = {
       ...inner,
       query: (sql, values) => {
@@ -117,7 +113,6 @@ describe('pages of a room', () => {
     await rooms?.stop();
     await roomLog?.stop();
     await database?.stop();
-    await rm(dataDir, { recursive: true });
   });
 
   test('a crowd that reads the same or nearly the same costs one read a block, each with the right entries', async () => {

@@ -7,22 +7,22 @@ import { RoomHistory } from '../../src/chat/rooms/history.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { makeRoom } from '../support/chat-rooms.js';
-import { startPostgres } from '../support/postgres.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
 
 /** Reactions that are being stored while another process takes their message away. The embedded database has one connection, where nothing crosses. */
-let postgres: Awaited<ReturnType<typeof startPostgres>>;
+let postgres: TestDatabase;
 let database: Database;
 let archive: Archive;
 const clock = new SystemClock();
 before(async () => {
-  postgres = await startPostgres();
+  postgres = await createTestDatabase();
   database = await openDatabase({ url: postgres.url, dataDir: '/nonexistent', poolSize: 6, timeoutMs: 20_000, log: silentLog });
   archive = new Archive({ database, clock, log: silentLog, onStored: () => undefined });
 });
 after(async () => {
   await archive?.stop();
   await database?.stop();
-  await postgres?.stop();
+  await postgres?.drop();
 });
 
 async function scene() {
@@ -61,7 +61,9 @@ async function waitsFor(doing: Promise<unknown>): Promise<void> {
     isOver = true;
   });
   for (;;) {
-    const { rows } = await database.query<{ n: number }>(`select count(*)::int as n from pg_stat_activity where wait_event_type = 'Lock'`);
+    const { rows } = await database.query<{ n: number }>(
+      `select count(*)::int as n from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`,
+    );
     if (isOver || rows[0]!.n > 0) return;
   }
 }

@@ -9,19 +9,19 @@ import { type Retention, RoomSweeper } from '../../src/chat/rooms/sweeper.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { entryOf, Member, makeRoom, makeRooms } from '../support/chat-rooms.js';
-import { startPostgres, type TestPostgres } from '../support/postgres.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
 
 /** What is let go by age, on a PostgreSQL that several sessions use at a time. */
 const DAY_MS = 86_400_000;
 const clock = new SystemClock();
-let postgres: TestPostgres;
+let postgres: TestDatabase;
 let database: Database;
 let history: RoomHistory;
 let archive: Archive;
 let roomLog: MemoryRoomLog;
 
 before(async () => {
-  postgres = await startPostgres();
+  postgres = await createTestDatabase();
   database = await openDatabase({ url: postgres.url, dataDir: '/nowhere', poolSize: 8, timeoutMs: 20_000, log: silentLog });
   history = new RoomHistory(database, clock);
   archive = new Archive({ database, clock, log: silentLog, onStored: () => undefined });
@@ -31,7 +31,7 @@ after(async () => {
   await roomLog?.stop();
   await archive?.stop();
   await database?.stop();
-  await postgres?.stop();
+  await postgres?.drop();
 });
 
 const keyOf = (offset: number) => `k${offset}`;

@@ -58,6 +58,7 @@ test('a log that is away is tried again each second, ten times, and not once mor
   assert.equal(attempts, 11);
   await retractions.stop();
   assert.equal(attempts, 12, 'a last time, and then no more');
+  assert.equal(retractions.failed, 1);
 });
 
 test('a judge that fails is asked again, and the others are judged', async () => {

@@ -1,26 +1,21 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import type { Rooms, RoomsOptions } from '../../src/chat/rooms/rooms.js';
-import { silentLog } from '../../src/runtime/log.js';
 import { Member, makeRoom, makeRooms, publish, say } from '../support/chat-rooms.js';
+import { openTestDatabase } from '../support/database.js';
 import { FastClock, FaultyDatabase, FaultyLink, Gate, LogServer } from '../support/faulty-chat.js';
 import { eventually } from '../support/process.js';
 
 const by = { id: 'mod', name: 'Mod' };
 
 describe('a room between a log and a database that fail', () => {
-  let dataDir: string;
   let database: Database;
   const clock = new FastClock(10);
   const started: Rooms[] = [];
   let server: LogServer;
   before(async () => {
-    dataDir = await mkdtemp(join(tmpdir(), 'veza-room-'));
-    database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+    database = await openTestDatabase();
     server = new LogServer(clock);
   });
   afterEach(async () => {
@@ -30,7 +25,6 @@ describe('a room between a log and a database that fail', () => {
     clock.halt();
     await server.inner.stop();
     await database.stop();
-    await rm(dataDir, { recursive: true });
   });
 
   function start(options: Partial<RoomsOptions> = {}) {

@@ -7,8 +7,8 @@ import type { Room } from '../../src/chat/rooms/room.js';
 import type { Rooms } from '../../src/chat/rooms/rooms.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { Member, makeRoom, makeRooms, publish } from '../support/chat-rooms.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { FastClock, FaultyDatabase, FaultyLink, Gate, LogServer } from '../support/faulty-chat.js';
-import { startPostgres } from '../support/postgres.js';
 
 /** Seconds of the service take a tenth here. */
 const FASTER = 10;
@@ -336,15 +336,15 @@ function within<T>(ms: number, work: () => Promise<T>): Promise<T | undefined> {
 }
 
 describe('rooms of several processes on one log and one PostgreSQL', () => {
-  let server: { url: string; stop(): Promise<void> };
+  let server: TestDatabase;
   let database: Database;
   before(async () => {
-    server = await startPostgres();
+    server = await createTestDatabase();
     database = await openDatabase({ url: server.url, dataDir: '/nonexistent', poolSize: 12, timeoutMs: 10_000, log: silentLog });
   });
   after(async () => {
     await database?.stop();
-    await server?.stop();
+    await server?.drop();
   });
 
   for (const kind of FAULTS) {

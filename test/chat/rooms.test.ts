@@ -1,25 +1,21 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
 import type { Rooms } from '../../src/chat/rooms/rooms.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { anything, author, entryOf, Member, makeRoom, makeRooms, publish, say } from '../support/chat-rooms.js';
+import { openTestDatabase } from '../support/database.js';
 
 const by = { id: 'mod', name: 'Mod' };
 
 describe('rooms of one process on the embedded database', () => {
-  let dataDir: string;
   let database: Database;
   let roomLog: MemoryRoomLog;
   let rooms: Rooms;
   before(async () => {
-    dataDir = await mkdtemp(join(tmpdir(), 'veza-rooms-'));
-    database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+    database = await openTestDatabase();
     roomLog = new MemoryRoomLog({ clock: new SystemClock(), log: silentLog });
     ({ rooms } = makeRooms(database, roomLog));
     rooms.start();
@@ -28,7 +24,6 @@ describe('rooms of one process on the embedded database', () => {
     await rooms.stop();
     await roomLog.stop();
     await database.stop();
-    await rm(dataDir, { recursive: true });
   });
 
   test('what is published is delivered, acknowledged and in the history', async () => {

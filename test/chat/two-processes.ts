@@ -1,12 +1,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
 import type { RoomLog } from '../../src/backing/room-log/room-log.js';
 import type { ChatIdentity } from '../../src/chat/gateway/doors.js';
@@ -19,6 +16,7 @@ import { SystemClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { makeRooms } from '../support/chat-rooms.js';
+import { openTestDatabase } from '../support/database.js';
 import { Client } from './chat-world.js';
 
 /** Counts what some work asks of the database and the log, and can hold it up before one of these steps. */
@@ -79,9 +77,8 @@ export interface TwoProcesses {
 
 /** Two processes of the chat as they are, on one database and one log. A text that begins with "hold" is held; whoever says his name is somebody. */
 export async function twoProcesses(): Promise<TwoProcesses> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'veza-two-'));
   const clock = new SystemClock();
-  const database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  const database = await openTestDatabase();
   const roomLog = new MemoryRoomLog({ clock, log: silentLog });
   const addressKey = randomBytes(32);
   const servers: Server[] = [];
@@ -184,7 +181,6 @@ export async function twoProcesses(): Promise<TwoProcesses> {
       }
       await roomLog.stop();
       await database.stop();
-      await rm(dataDir, { recursive: true, force: true });
     },
   };
 }

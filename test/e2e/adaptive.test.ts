@@ -1,12 +1,12 @@
 // Rungs are changed while the show is heard, by hand and by a network that gets worse; titles come with the sound they belong to.
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
-import { after, before, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { transformWithOxc } from 'vite';
 import { liveConfig } from '../../player-demo/src/player/hls-config.js';
-import { bePunctual, sounding, startServer, told } from '../fault/support.js';
 import { findClicks, findHoles, findSlips, RATE_HZ, toneShare } from '../support/audio.js';
 import { launchChromium } from '../support/chromium.js';
+import { bePunctual, sounding, startServer, told } from '../support/on-air.js';
 import { type Player, Players, SHAKA_LOW_LATENCY } from '../support/players.js';
 import { eventually, type Running } from '../support/process.js';
 import { publishRtmp } from '../support/publishers.js';
@@ -76,120 +76,123 @@ async function settle(player: Player): Promise<() => Promise<void>> {
   return async () => assert.deepEqual((await player.disturbances()).slice(before), []);
 }
 
-test('hls.js: each AAC rung to each other, and nothing is heard of it', () =>
-  told(server, async () => {
-    const player = await playOurs();
-    const levels = await levelsOf(player);
-    const assertUndisturbed = await settle(player);
-    const before = await player.state();
-    await player.take();
-    for (const rung of ['aac-64', 'aac-256', 'aac-128', 'aac-64', 'aac-128', 'aac-256']) {
-      const level = levels.indexOf(rung);
-      const seen = (await player.events()).length;
-      await player.page.evaluate(`player.nextLevel = ${level}`);
-      await player.waitFor(
-        (events) => events.slice(seen).some(({ type, detail }) => type === 'level' && detail === String(level)),
-        `${rung} is heard`,
-      );
-      // Past the end of the segment in which the switch fell, and of the next.
-      await player.playedOn(4);
-      await assertWhole(player, `to ${rung}`);
-      await assertUndisturbed();
-      assert.equal((await bufferedRanges(player)).length, 1, `to ${rung}: one stretch of sound`);
-    }
-    const now = await player.state();
-    assert.ok(now.latencyS < before.latencyS + 0.2, `the delay was ${before.latencyS} s and is ${now.latencyS} s`);
-    await player.close();
-  }));
-
-const BY_HAND = {
-  'dash.js': {
-    settings: { streaming: { abr: { autoSwitchBitrate: { audio: false } } } },
-    to: (rung: string) => `player.setRepresentationForTypeById('audio', '${rung}')`,
-    rung: `player.getCurrentRepresentationForType('audio').id`,
-  },
-  shaka: {
-    settings: { ...SHAKA_LOW_LATENCY, abr: { enabled: false } },
-    to: (rung: string) => `player.selectVariantTrack(player.getVariantTracks().find((track) => track.originalAudioId === '${rung}'))`,
-    rung: 'player.getVariantTracks().find((track) => track.active).originalAudioId',
-  },
-} as const;
-
-for (const kind of ['dash.js', 'shaka'] as const) {
-  test(`${kind}: each AAC rung to each other, in low latency, without a stall or a hole`, () =>
+// Two at once are heard whole on two cores.
+describe('rungs', { concurrency: 2 }, () => {
+  test('hls.js: each AAC rung to each other, and nothing is heard of it', () =>
     told(server, async () => {
-      const { settings, to, rung: current } = BY_HAND[kind];
-      const player = await players.play(kind, mpd(), settings);
+      const player = await playOurs();
+      const levels = await levelsOf(player);
       const assertUndisturbed = await settle(player);
+      const before = await player.state();
       await player.take();
       for (const rung of ['aac-64', 'aac-256', 'aac-128', 'aac-64', 'aac-128', 'aac-256']) {
-        await player.page.evaluate(to(rung));
+        const level = levels.indexOf(rung);
+        const seen = (await player.events()).length;
+        await player.page.evaluate(`player.nextLevel = ${level}`);
+        await player.waitFor(
+          (events) => events.slice(seen).some(({ type, detail }) => type === 'level' && detail === String(level)),
+          `${rung} is heard`,
+        );
         // Past the end of the segment in which the switch fell, and of the next.
-        await player.playedOn(4.5);
-        assert.equal(await player.page.evaluate(current), rung);
+        await player.playedOn(4);
+        await assertWhole(player, `to ${rung}`);
         await assertUndisturbed();
-        const { samples } = await player.take();
-        assert.deepEqual(findHoles(samples.subarray(RATE_HZ / 10)), [], `to ${rung}`);
+        assert.equal((await bufferedRanges(player)).length, 1, `to ${rung}: one stretch of sound`);
       }
-      const { latencyS } = await player.state();
-      assert.ok(latencyS < 2.2, `${latencyS} s behind`);
+      const now = await player.state();
+      assert.ok(now.latencyS < before.latencyS + 0.2, `the delay was ${before.latencyS} s and is ${now.latencyS} s`);
       await player.close();
     }));
-}
 
-test('hls.js: a listener who fell behind catches up at 5 % at most, down to the distance that the server asks for', () =>
-  told(server, async () => {
-    const player = await playOurs({});
-    await player.playedOn(3);
-    await player.page.evaluate('media.currentTime -= 0.6');
-    const behindS = () => player.page.evaluate('player.latency - player.targetLatency') as Promise<number>;
-    await eventually('it is behind', async () => ((await behindS()) > 0.3 ? true : undefined));
-    const seen = (await player.events()).length;
-    await eventually('it has caught up', async () => ((await behindS()) < 0.06 ? true : undefined), 60_000);
-    const later = (await player.events()).slice(seen);
-    const rates = later.filter(({ type }) => type === 'ratechange').map(({ detail }) => Number(detail));
-    assert.ok(rates.length > 0 && Math.max(...rates) <= 1.05, `rates ${rates}`);
-    assert.deepEqual(
-      later.filter(({ type }) => ['waiting', 'seeking'].includes(type)),
-      [],
-    );
-    await player.close();
-  }));
+  const BY_HAND = {
+    'dash.js': {
+      settings: { streaming: { abr: { autoSwitchBitrate: { audio: false } } } },
+      to: (rung: string) => `player.setRepresentationForTypeById('audio', '${rung}')`,
+      rung: `player.getCurrentRepresentationForType('audio').id`,
+    },
+    shaka: {
+      settings: { ...SHAKA_LOW_LATENCY, abr: { enabled: false } },
+      to: (rung: string) => `player.selectVariantTrack(player.getVariantTracks().find((track) => track.originalAudioId === '${rung}'))`,
+      rung: 'player.getVariantTracks().find((track) => track.active).originalAudioId',
+    },
+  } as const;
 
-test('hls.js: a network that gets worse is answered with a lower rung in time, and a good one with the best', () =>
-  told(server, async () => {
-    const player = await playOurs();
-    const levels = await levelsOf(player);
-    const best = levels.indexOf('aac-256');
-    await player.waitFor((events) => events.some(({ type, detail }) => type === 'level' && Number(detail) === best), 'the best rung');
-    const assertUndisturbed = await settle(player);
-    const network = await player.page.context().newCDPSession(player.page);
-    await network.send('Network.enable');
-    const limit = (kbps: number) => {
-      const bytesPerSecond = kbps < 0 ? -1 : (kbps * 1000) / 8;
-      const conditions = { offline: false, latency: 0, downloadThroughput: bytesPerSecond, uploadThroughput: -1 };
-      return network.send('Network.emulateNetworkConditions', conditions);
-    };
-    const seen = (await player.events()).length;
-    // Not enough for 256, enough for 128 with its playlists.
-    await limit(220);
-    await player.waitFor(
-      (events) => events.slice(seen).some(({ type, detail }) => type === 'level' && Number(detail) < best),
-      'a lower rung',
-    );
-    await player.playedOn(10);
-    await limit(-1);
-    const risen = (await player.events()).length;
-    await player.waitFor(
-      (events) => events.slice(risen).some(({ type, detail }) => type === 'level' && Number(detail) === best),
-      'the best rung again',
-      60_000,
-    );
-    await player.playedOn(5);
-    await assertUndisturbed();
-    assert.ok(!(await player.events()).some(({ type, detail }) => type === 'level' && levels[Number(detail)] === 'opus-96'), 'AAC only');
-    await player.close();
-  }));
+  for (const kind of ['dash.js', 'shaka'] as const) {
+    test(`${kind}: each AAC rung to each other, in low latency, without a stall or a hole`, () =>
+      told(server, async () => {
+        const { settings, to, rung: current } = BY_HAND[kind];
+        const player = await players.play(kind, mpd(), settings);
+        const assertUndisturbed = await settle(player);
+        await player.take();
+        for (const rung of ['aac-64', 'aac-256', 'aac-128', 'aac-64', 'aac-128', 'aac-256']) {
+          await player.page.evaluate(to(rung));
+          // Past the end of the segment in which the switch fell, and of the next.
+          await player.playedOn(4.5);
+          assert.equal(await player.page.evaluate(current), rung);
+          await assertUndisturbed();
+          const { samples } = await player.take();
+          assert.deepEqual(findHoles(samples.subarray(RATE_HZ / 10)), [], `to ${rung}`);
+        }
+        const { latencyS } = await player.state();
+        assert.ok(latencyS < 2.2, `${latencyS} s behind`);
+        await player.close();
+      }));
+  }
+
+  test('hls.js: a listener who fell behind catches up at 5 % at most, down to the distance that the server asks for', () =>
+    told(server, async () => {
+      const player = await playOurs({});
+      await player.playedOn(3);
+      await player.page.evaluate('media.currentTime -= 0.6');
+      const behindS = () => player.page.evaluate('player.latency - player.targetLatency') as Promise<number>;
+      await eventually('it is behind', async () => ((await behindS()) > 0.3 ? true : undefined));
+      const seen = (await player.events()).length;
+      await eventually('it has caught up', async () => ((await behindS()) < 0.06 ? true : undefined), 60_000);
+      const later = (await player.events()).slice(seen);
+      const rates = later.filter(({ type }) => type === 'ratechange').map(({ detail }) => Number(detail));
+      assert.ok(rates.length > 0 && Math.max(...rates) <= 1.05, `rates ${rates}`);
+      assert.deepEqual(
+        later.filter(({ type }) => ['waiting', 'seeking'].includes(type)),
+        [],
+      );
+      await player.close();
+    }));
+
+  test('hls.js: a network that gets worse is answered with a lower rung in time, and a good one with the best', () =>
+    told(server, async () => {
+      const player = await playOurs();
+      const levels = await levelsOf(player);
+      const best = levels.indexOf('aac-256');
+      await player.waitFor((events) => events.some(({ type, detail }) => type === 'level' && Number(detail) === best), 'the best rung');
+      const assertUndisturbed = await settle(player);
+      const network = await player.page.context().newCDPSession(player.page);
+      await network.send('Network.enable');
+      const limit = (kbps: number) => {
+        const bytesPerSecond = kbps < 0 ? -1 : (kbps * 1000) / 8;
+        const conditions = { offline: false, latency: 0, downloadThroughput: bytesPerSecond, uploadThroughput: -1 };
+        return network.send('Network.emulateNetworkConditions', conditions);
+      };
+      const seen = (await player.events()).length;
+      // Not enough for 256, enough for 128 with its playlists.
+      await limit(220);
+      await player.waitFor(
+        (events) => events.slice(seen).some(({ type, detail }) => type === 'level' && Number(detail) < best),
+        'a lower rung',
+      );
+      await player.playedOn(10);
+      await limit(-1);
+      const risen = (await player.events()).length;
+      await player.waitFor(
+        (events) => events.slice(risen).some(({ type, detail }) => type === 'level' && Number(detail) === best),
+        'the best rung again',
+        60_000,
+      );
+      await player.playedOn(5);
+      await assertUndisturbed();
+      assert.ok(!(await player.events()).some(({ type, detail }) => type === 'level' && levels[Number(detail)] === 'opus-96'), 'AAC only');
+      await player.close();
+    }));
+});
 
 test('titles: in hls.js, dash.js and on the page at the moment they belong to', () =>
   told(server, async () => {

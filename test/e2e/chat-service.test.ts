@@ -5,6 +5,7 @@ import { WebSocket } from 'ws';
 import { ChatClient, type ChatRoom } from '../../src/chat-client/index.js';
 import { DESKTOP, launchChromium, PHONE } from '../support/chromium.js';
 import { freePorts } from '../support/free-port.js';
+import { eventually } from '../support/process.js';
 import { Server } from '../support/server.js';
 
 /** The page and the library against the real service, with the chat on a port of its own. */
@@ -67,14 +68,6 @@ async function visit(account: Account | undefined, options = DESKTOP): Promise<{
   await page.goto(`${server.url}/c/radio`);
   await page.locator('.chat-panel[data-link="online"]').waitFor();
   return { page, errors };
-}
-
-async function eventually(what: string, holds: () => Promise<boolean> | boolean): Promise<void> {
-  const deadline = Date.now() + PATIENCE_MS;
-  while (!(await holds())) {
-    if (Date.now() > deadline) throw new Error(`never came: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
 }
 
 const row = (page: Page, text: string) => page.locator('.chat-rows .chat-row', { hasText: text });

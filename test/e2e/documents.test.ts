@@ -18,6 +18,8 @@ test('metrics that the alert rules, docs/operations.md and docs/workers.md name 
   const rules = await readFile('infra/prometheus/veza.rules.yml', 'utf8');
   const inRules = uniqueMatches(rules, /\b([a-z0-9_]+)\{job="veza"/g).map((name) => name.replace(/_(?:bucket|count|sum)$/, ''));
   assert.ok(inRules.length > 10);
+  // What is lost for good is told to somebody.
+  for (const name of names.filter((one) => /_lost_(?:\w+_)?total$/.test(one))) assert.ok(inRules.includes(name), name);
   const pages = await Promise.all(['docs/operations.md', 'docs/workers.md'].map((page) => readFile(page, 'utf8')));
   const inPages = uniqueMatches(pages.join('\n'), /`([a-z0-9]+(?:_[a-z0-9]+)*_(?:total|seconds|percent|active|bits|backlog))`/g);
   assert.ok(inPages.length > 15);

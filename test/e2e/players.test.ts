@@ -4,9 +4,9 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { get } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
-import { bePunctual, reachesState, sounding, startServer, told } from '../fault/support.js';
+import { after, before, describe, test } from 'node:test';
 import { decode, findClicks, findHoles, findSlips, RATE_HZ, type Sound, soundOf, toneShare, trimSilence } from '../support/audio.js';
+import { bePunctual, reachesState, sounding, startServer, told } from '../support/on-air.js';
 import { ensurePackages } from '../support/packages.js';
 import { Players } from '../support/players.js';
 import { eventually, type Running, run, start, tail } from '../support/process.js';
@@ -108,26 +108,30 @@ const heardBy: Readonly<Record<string, (address: string) => Promise<Sound>>> = {
     ]),
 };
 
-for (const [player, addresses] of Object.entries({
-  ffmpeg: [
-    ...['master.m3u8', 'opus.m3u8', 'dvr.m3u8', 'manifest.mpd', 'mp3-128/index.m3u8'].map((path) => `/live/${SLUG}/${path}`),
-    ...['mp3', 'aac', 'opus'].map((kind) => `/listen/${SLUG}.${kind}`),
-  ],
-  mpv: [`/live/${SLUG}/master.m3u8`, `/listen/${SLUG}.mp3`],
-  VLC: [`/live/${SLUG}/master.m3u8`, `/live/${SLUG}/mp3-128/index.m3u8`, `/listen/${SLUG}.mp3`],
-  GStreamer: [`/live/${SLUG}/aac-128/index.m3u8`, `/live/${SLUG}/master.m3u8`, `/live/${SLUG}/manifest.mpd`, `/listen/${SLUG}.opus`],
-})) {
-  for (const path of addresses) {
-    const restarts = player === 'GStreamer' && /master|manifest/.test(path);
-    test(`${player} plays ${path}`, () =>
-      told(server, async () => assertWhole(await heardBy[player]!(url(path)), `${player} ${path}`, restarts)));
+// They read ahead of what they play, and what they write is judged afterwards: beside each other they are heard as well as alone.
+describe('players that are programs', { concurrency: 4 }, () => {
+  for (const [player, addresses] of Object.entries({
+    ffmpeg: [
+      ...['master.m3u8', 'opus.m3u8', 'dvr.m3u8', 'manifest.mpd', 'mp3-128/index.m3u8'].map((path) => `/live/${SLUG}/${path}`),
+      ...['mp3', 'aac', 'opus'].map((kind) => `/listen/${SLUG}.${kind}`),
+    ],
+    mpv: [`/live/${SLUG}/master.m3u8`, `/listen/${SLUG}.mp3`],
+    VLC: [`/live/${SLUG}/master.m3u8`, `/live/${SLUG}/mp3-128/index.m3u8`, `/listen/${SLUG}.mp3`],
+    GStreamer: [`/live/${SLUG}/aac-128/index.m3u8`, `/live/${SLUG}/master.m3u8`, `/live/${SLUG}/manifest.mpd`, `/listen/${SLUG}.opus`],
+  })) {
+    for (const path of addresses) {
+      const restarts = player === 'GStreamer' && /master|manifest/.test(path);
+      test(`${player} plays ${path}`, () =>
+        told(server, async () => assertWhole(await heardBy[player]!(url(path)), `${player} ${path}`, restarts)));
+    }
   }
-}
+});
 
-test('players in Chromium', async (t) => {
+// Two at once are heard whole on two cores.
+test('players in Chromium', { concurrency: 2 }, async (t) => {
   const players = await Players.start();
   try {
-    for (const [name, kind, path, settings] of [
+    const kinds = [
       ['hls.js, low latency', 'hls.js', 'master.m3u8', { lowLatencyMode: true }],
       ['hls.js, classic', 'hls.js', 'master.m3u8', { lowLatencyMode: false }],
       ['hls.js, Opus', 'hls.js', 'opus.m3u8', {}],
@@ -136,27 +140,30 @@ test('players in Chromium', async (t) => {
       ['Shaka, DASH', 'shaka', 'manifest.mpd', {}],
       ['Shaka, DASH, low latency', 'shaka', 'manifest.mpd', { streaming: { lowLatencyMode: true } }],
       ['Shaka, HLS', 'shaka', 'master.m3u8', {}],
-    ] as const) {
-      await t.test(name, () =>
-        told(server, async () => {
-          const player = await players.play(kind, url(`/live/${SLUG}/${path}`), settings);
-          try {
-            // Until it has found its distance from the live edge and a rung it may do as it likes.
-            await player.playedOn(4);
-            await player.take();
-            const before = (await player.disturbances()).length;
-            await player.playedOn(HEARD_S);
-            const { samples } = await player.take();
-            assert.ok(samples.length > (HEARD_S - 0.5) * RATE_HZ, `${samples.length / RATE_HZ} s heard`);
-            assert.ok(toneShare(samples, HZ) > 0.99, `${toneShare(samples, HZ)} of it is the tone`);
-            assert.deepEqual(findHoles(samples), []);
-            assert.deepEqual((await player.disturbances()).slice(before), []);
-          } finally {
-            await player.close();
-          }
-        }),
-      );
-    }
+    ] as const;
+    await Promise.all(
+      kinds.map(([name, kind, path, settings]) =>
+        t.test(name, () =>
+          told(server, async () => {
+            const player = await players.play(kind, url(`/live/${SLUG}/${path}`), settings);
+            try {
+              // Until it has found its distance from the live edge and a rung it may do as it likes.
+              await player.playedOn(4);
+              await player.take();
+              const before = (await player.disturbances()).length;
+              await player.playedOn(HEARD_S);
+              const { samples } = await player.take();
+              assert.ok(samples.length > (HEARD_S - 0.5) * RATE_HZ, `${samples.length / RATE_HZ} s heard`);
+              assert.ok(toneShare(samples, HZ) > 0.99, `${toneShare(samples, HZ)} of it is the tone`);
+              assert.deepEqual(findHoles(samples), []);
+              assert.deepEqual((await player.disturbances()).slice(before), []);
+            } finally {
+              await player.close();
+            }
+          }),
+        ),
+      ),
+    );
   } finally {
     await players.stop();
   }
@@ -196,12 +203,15 @@ test('titles come in ICY metadata to those who ask for it, and to nobody else', 
 });
 
 test('the validator finds nothing, in HLS and in DASH', async () => {
-  for (const path of [`/live/${SLUG}/master.m3u8`, `/live/${SLUG}/manifest.mpd`]) {
-    const { child, ended } = start(process.execPath, ['dist/src/validator/validate.js', url(path), '--duration', '12']);
-    child.stdin?.end();
-    const { code, stdout, stderr } = await ended;
-    assert.equal(code, 0, `${path}\n${stdout}${stderr}`);
-  }
+  const paths = [`/live/${SLUG}/master.m3u8`, `/live/${SLUG}/manifest.mpd`];
+  await Promise.all(
+    paths.map(async (path) => {
+      const { child, ended } = start(process.execPath, ['dist/src/validator/validate.js', url(path), '--duration', '12']);
+      child.stdin?.end();
+      const { code, stdout, stderr } = await ended;
+      assert.equal(code, 0, `${path}\n${stdout}${stderr}`);
+    }),
+  );
 });
 
 test('when the show has ended it is a recording at once, whole, in HLS and DASH', async () => {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isSigned, Receiver } from '../access/webhook-support.js';
-import { reachesState, sounding, startServer } from '../fault/support.js';
+import { reachesState, sounding, startServer } from '../support/on-air.js';
 import { eventually } from '../support/process.js';
 import { publishRtmp } from '../support/publishers.js';
 

@@ -4,18 +4,18 @@ import { request } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { listed, punctual, UNDER } from '../fault/support.js';
 import { listen, toneShare } from '../support/audio.js';
 import { type Issued, TestAuthority } from '../support/certificates.js';
+import { createTestDatabase, type TestDatabase } from '../support/database.js';
 import { freePorts } from '../support/free-port.js';
-import { startPostgres } from '../support/postgres.js';
+import { listed, punctual, UNDER } from '../support/on-air.js';
 import { eventually, type Running, start, tail } from '../support/process.js';
 import { publishRtmp } from '../support/publishers.js';
 import { readPlaylist, Server } from '../support/server.js';
 
 /** One process takes broadcasts, another serves them: PostgreSQL and a folder are shared, and between them is mutual TLS. */
 const HZ = 997;
-let postgres: Awaited<ReturnType<typeof startPostgres>>;
+let database: TestDatabase;
 let authority: TestAuthority;
 let certificates: { worker: Issued; app: Issued };
 let dataDir: string;
@@ -39,7 +39,7 @@ async function startWorker(): Promise<void> {
       HOME: process.env.HOME,
       HOST: '127.0.0.1',
       DATA_DIR: dataDir,
-      DATABASE_URL: postgres.url,
+      DATABASE_URL: database.url,
       RTMP_PORT: String(ports.rtmp),
       INGEST_PORT: String(ports.ingest),
       WORKER_PORT: String(ports.worker),
@@ -55,7 +55,7 @@ async function startWorker(): Promise<void> {
 }
 
 before(async () => {
-  [postgres, authority] = await Promise.all([startPostgres(), TestAuthority.make()]);
+  [database, authority] = await Promise.all([createTestDatabase(), TestAuthority.make()]);
   certificates = { worker: await authority.issue('worker'), app: await authority.issue('app') };
   dataDir = await mkdtemp(join(tmpdir(), 'veza-workers-'));
   const [rtmp, ingest, workerPort, metrics] = (await freePorts(4)) as [number, number, number, number];
@@ -64,14 +64,14 @@ before(async () => {
   app = await Server.start({
     dataDir,
     under: UNDER,
-    env: { ROLES: 'app,chat', DATABASE_URL: postgres.url, WORKER_URL: `https://localhost:${workerPort}`, ...internal(certificates.app) },
+    env: { ROLES: 'app,chat', DATABASE_URL: database.url, WORKER_URL: `https://localhost:${workerPort}`, ...internal(certificates.app) },
   });
 });
 after(async () => {
   await Promise.all(publishers.map((publisher) => publisher.kill('SIGKILL')));
   await app?.stop();
   await worker?.kill('SIGKILL');
-  await postgres?.stop();
+  await database?.drop();
   await authority?.remove();
 });
 
@@ -110,8 +110,7 @@ test('a show at a worker is heard through the app, keeps every rule, and can be 
     await app.onAir('first', 3);
     const hls = listen(`${app.url}/live/first/master.m3u8`);
     const endless = listen(`${app.url}/listen/first.mp3`);
-    await validate('/live/first/master.m3u8');
-    await validate('/live/first/manifest.mpd');
+    await Promise.all([validate('/live/first/master.m3u8'), validate('/live/first/manifest.mpd')]);
     await eventually('both are heard', () => (hls.heardS() > 3 && endless.heardS() > 3) || undefined);
     for (const heard of [hls, endless]) assert.ok(toneShare((await heard.stop()).left, HZ) > 0.9);
 

@@ -6,8 +6,8 @@ import { WebSocket } from 'ws';
 import { type Entry, SUBPROTOCOL, Timeline } from '../../src/chat-client/index.js';
 import { ChatChecker, compareViews, NO_FAULTS, STORED_ENTRIES, type StoredEntry, type View } from '../support/chat-checker.js';
 import { ChatProxy, type PassingFrame } from '../support/chat-proxy.js';
+import { createTestDatabase } from '../support/database.js';
 import { gatewayTokens } from '../support/gateway-token.js';
-import { startPostgres } from '../support/postgres.js';
 import { eventually } from '../support/process.js';
 import { Server } from '../support/server.js';
 
@@ -46,15 +46,15 @@ class Careless {
 }
 
 test('a line that swallows frames: the library finds it out and lacks nothing, and the checker says what somebody careless lacks', async (t) => {
-  const postgres = await startPostgres();
+  const { url: databaseUrl, drop } = await createTestDatabase();
   const secret = randomBytes(32).toString('base64url');
   const server = await Server.start({
-    env: { DATABASE_URL: postgres.url, JWT_SECRET: secret, JWT_AUDIENCE: 'test', LOG_LEVEL: 'warn' },
+    env: { DATABASE_URL: databaseUrl, JWT_SECRET: secret, JWT_AUDIENCE: 'test', LOG_LEVEL: 'warn' },
   });
   const url = `ws://127.0.0.1:${server.port}/chat`;
   const proxy = await ChatProxy.start(url);
   const checker = new ChatChecker(url);
-  const [tokenOf, database] = [gatewayTokens(secret), new pg.Pool({ connectionString: postgres.url, max: 1 })];
+  const [tokenOf, database] = [gatewayTokens(secret), new pg.Pool({ connectionString: databaseUrl, max: 1 })];
   let careless: Careless | undefined;
   t.after(async () => {
     careless?.stop();
@@ -62,7 +62,7 @@ test('a line that swallows frames: the library finds it out and lacks nothing, a
     proxy.stop();
     await database.end();
     await server.stop();
-    await postgres.stop();
+    await drop();
   });
   await server.createChannel(ROOM);
   const author = await checker.join('author', tokenOf('author'), [ROOM]);

@@ -2,9 +2,6 @@ import assert from 'node:assert/strict';
 import { request } from 'node:http';
 import { after, before, test } from 'node:test';
 import { findSlips } from '../support/audio.js';
-import { eventually, type Running } from '../support/process.js';
-import { encodeTone, POST_FORMATS, type PostFormat, publishRtmp } from '../support/publishers.js';
-import type { Server } from '../support/server.js';
 import {
   bePunctual,
   breaksOf,
@@ -19,7 +16,10 @@ import {
   startServer,
   told,
   UNBROKEN,
-} from './support.js';
+} from '../support/on-air.js';
+import { eventually, type Running } from '../support/process.js';
+import { encodeTone, POST_FORMATS, type PostFormat, publishRtmp } from '../support/publishers.js';
+import type { Server } from '../support/server.js';
 
 const HZ = 997;
 const RENDITIONS = ['aac-128', 'opus-96', 'mp3-128'] as const;

@@ -33,5 +33,6 @@ test('whatever is lost on the way to a dependency, the process lives, the show g
     if (performance.now() > untilMs) break;
   }
   assert.ok(struck > 3, `${struck} strikes`);
+  assert.ok(world.kept > struck, `${world.kept} acknowledged messages were looked for`);
   await world.strikeChild(random);
 });

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { findSlips, listen } from '../support/audio.js';
+import { breaksOf, moreSegments, punctual, sounding, soundStretches, startServer, told, UNBROKEN } from '../support/on-air.js';
 import { Players } from '../support/players.js';
 import { eventually, type Running, run } from '../support/process.js';
 import { publishRtmp } from '../support/publishers.js';
 import type { Server } from '../support/server.js';
-import { breaksOf, moreSegments, punctual, sounding, soundStretches, startServer, told, UNBROKEN } from './support.js';
 
 const HZ = 997;
 

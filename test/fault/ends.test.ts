@@ -1,10 +1,20 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { decode, loudnessDbfs, RATE_HZ } from '../support/audio.js';
+import {
+  bePunctual,
+  clicksIn,
+  hearPlaylist,
+  moreSegments,
+  reachesState,
+  sounding,
+  soundStretches,
+  startServer,
+  told,
+} from '../support/on-air.js';
 import { eventually } from '../support/process.js';
 import { publishRtmp, type RtmpPublisher, type RtmpStatusError, toneFrames } from '../support/rtmp-publisher.js';
 import { readPlaylist, type Server } from '../support/server.js';
-import { bePunctual, clicksIn, hearPlaylist, moreSegments, reachesState, sounding, soundStretches, startServer, told } from './support.js';
 
 const RECONNECT_WINDOW_S = 6;
 const SEGMENT_S = 1.92;

@@ -6,10 +6,6 @@ import { after, before, test } from 'node:test';
 import { findSlips, tonePcm } from '../support/audio.js';
 import { fuzzIngest } from '../support/ingest-fuzz.js';
 import { SEED } from '../support/long.js';
-import { eventually, type Running } from '../support/process.js';
-import { publishRtmp as publishTone } from '../support/publishers.js';
-import { publishRtmp, RtmpPublisher, toneFrames } from '../support/rtmp-publisher.js';
-import type { Server } from '../support/server.js';
 import {
   breaksOf,
   clicksIn,
@@ -23,7 +19,11 @@ import {
   startServer,
   told,
   UNBROKEN,
-} from './support.js';
+} from '../support/on-air.js';
+import { eventually, type Running } from '../support/process.js';
+import { publishRtmp as publishTone } from '../support/publishers.js';
+import { publishRtmp, RtmpPublisher, toneFrames } from '../support/rtmp-publisher.js';
+import type { Server } from '../support/server.js';
 
 const HZ = 997;
 const SILENT_CONNECTIONS = 500;

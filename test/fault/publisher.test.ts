@@ -1,9 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { findHoles, listen, RATE_HZ, toneShare } from '../support/audio.js';
-import { Players } from '../support/players.js';
-import { publishIcecast, publishRtmp } from '../support/publishers.js';
-import type { Server } from '../support/server.js';
 import {
   breaksOf,
   clicksIn,
@@ -16,7 +13,10 @@ import {
   soundStretches,
   startServer,
   UNBROKEN,
-} from './support.js';
+} from '../support/on-air.js';
+import { Players } from '../support/players.js';
+import { publishIcecast, publishRtmp } from '../support/publishers.js';
+import type { Server } from '../support/server.js';
 
 let server: Server;
 let players: Players;

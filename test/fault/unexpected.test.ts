@@ -3,14 +3,13 @@ import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { WebSocket } from 'ws';
 import { SUBPROTOCOL } from '../../src/chat-client/index.js';
-import { processTree } from '../bench/cpu.js';
+import { processTree } from '../support/cpu.js';
 import { gatewayTokens } from '../support/gateway-token.js';
-import { startPostgres } from '../support/postgres.js';
+import { breaksOf, moreSegments, sounding, told, UNBROKEN } from '../support/on-air.js';
 import { eventually } from '../support/process.js';
 import { publishRtmp } from '../support/publishers.js';
 import { startRedis } from '../support/redis.js';
 import { Server } from '../support/server.js';
-import { breaksOf, moreSegments, sounding, told, UNBROKEN } from './support.js';
 
 /** On SIGUSR2 a process throws where nobody takes it, on SIGIO it rejects. Loaded into every process of the service. */
 const PROVOKED = `
@@ -43,11 +42,10 @@ function listen(url: string, token: string): Promise<{ ended: Promise<Ended> }> 
 }
 
 test('errors that nobody took end nothing that is on air, and people in the chat are sent to another process, not cut', async (t) => {
-  const [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
+  const redis = await startRedis();
   const secret = randomBytes(32).toString('base64url');
   const server = await Server.start({
     env: {
-      DATABASE_URL: postgres.url,
       REDIS_URL: redis.url,
       JWT_SECRET: secret,
       JWT_AUDIENCE: 'test',
@@ -60,7 +58,7 @@ test('errors that nobody took end nothing that is on air, and people in the chat
   t.after(async () => {
     await publisher.kill();
     await server.stop();
-    await Promise.all([postgres.stop(), redis.stop()]);
+    await redis.stop();
   });
   await told(server, async () => {
     const tokenOf = gatewayTokens(secret);

@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findSlips, fitTone, RATE_HZ, tonePcm } from '../support/audio.js';
+import { bePunctual, breaksOf, clicksIn, hear, runsOf, soundStretches, startServer, told, UNBROKEN } from '../support/on-air.js';
 import { eventually, run } from '../support/process.js';
 import { type Frames, publishRtmp, toneFrames } from '../support/rtmp-publisher.js';
 import { readPlaylist, type Server } from '../support/server.js';
-import { bePunctual, breaksOf, clicksIn, hear, runsOf, soundStretches, startServer, told, UNBROKEN } from './support.js';
 
 let server: Server;
 before(async () => {

@@ -181,6 +181,25 @@ for (const [name, request, expected] of REFUSALS) {
   });
 }
 
+test('http: refused keys without end are a few lines and a count; a broadcaster whose key is good has lines of its own', async (t) => {
+  const clock = new FakeClock();
+  const lines: Record<string, unknown>[] = [];
+  const log: Log = { ...silentLog, info: (fields, message) => lines.push({ ...fields, message }) };
+  const { gate, port } = await setUp(t, { clock, log });
+  const good = new RawClient(port).send(`${PUT}${CHUNKED}\r\n`).send(chunk(mp3));
+  await gate.source();
+  const wrong = `PUT /radio HTTP/1.1\r\nHost: x\r\nAuthorization: Basic ${Buffer.from('source:no').toString('base64')}\r\n\r\n`;
+  const refused = () => lines.filter(({ message }) => message === 'ingest refused');
+  for (let attempt = 0; attempt < 40; attempt++) assert.match(await new RawClient(port).send(wrong).answer(), /^HTTP\/1\.1 401 /);
+  assert.equal(refused().length, 10);
+  clock.advance(9_000);
+  good.send('zz\r\n');
+  assert.match(await good.answer(), /^HTTP\/1\.1 400 /);
+  assert.equal(refused().length, 11);
+  clock.advance(51_000);
+  assert.deepEqual(refused().slice(11), [{ event: 'log.lines_left_out', code: 'unauthorized', leftOut: 30, message: 'ingest refused' }]);
+});
+
 test('http: OPTIONS and the front page say what this port is', async (t) => {
   const { port } = await setUp(t);
   assert.match(
@@ -393,14 +412,14 @@ test('http: HEAD is answered as GET, without a body; every answer has its date',
     ['DELETE', '/radio', 'PUT, SOURCE, OPTIONS'],
     ['PUT', '/ingest/radio', 'POST, OPTIONS'],
     ['TRACE', '/', 'GET, HEAD, OPTIONS'],
-    ['POST', '/admin/metadata', 'GET, HEAD, OPTIONS'],
+    ['PUT', '/admin/metadata', 'GET, POST, HEAD, OPTIONS'],
     ['SOURCE', '/status-json.xsl', 'PUT, SOURCE, OPTIONS'],
   ] as const) {
     const answer = await ask(method, path);
     if (path === '/status-json.xsl') assert.match(answer, /\r\nAllow: GET, HEAD, OPTIONS\r\n/);
     else assert.match(answer, new RegExp(`^HTTP/1\\.1 405 .*\\r\\nAllow: ${allow}\\r\\n`, 's'));
   }
-  assert.match(await ask('OPTIONS', '*'), /^HTTP\/1\.1 204 .*Allow: PUT, SOURCE, GET, OPTIONS, HEAD\r\n/s);
+  assert.match(await ask('OPTIONS', '*'), /^HTTP\/1\.1 204 .*Allow: PUT, SOURCE, GET, OPTIONS, HEAD, POST\r\n/s);
   assert.match(await ask('BREW', '/'), /^HTTP\/1\.1 501 /);
 });
 

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { readMetadataCall } from '../../src/ingest/http/icecast.js';
 import { cleanText, decodePercent, MAX_TITLE_CHARS, splitSong, titleUpdate } from '../../src/ingest/http/titles.js';
+import { FakeClock } from '../../src/runtime/clock.js';
 import { BASIC, RawClient, setUp } from './http-support.js';
 
 const call = (query: string) => `GET /admin/metadata?${query} HTTP/1.0\r\n${BASIC}User-Agent: butt 0.1.37\r\n\r\n`;
@@ -41,6 +42,87 @@ test('icecast: metadata calls that are wrong are refused', async (t) => {
   ] as const) {
     assert.match(await new RawClient(port).send(request).answer(), new RegExp(`^HTTP/1\\.0 ${status} `), request.slice(0, 80));
   }
+});
+
+const FORM = 'Content-Type: application/x-www-form-urlencoded\r\n';
+const post = (body: string, { query = '', headers = FORM, length = Buffer.byteLength(body, 'latin1') } = {}) =>
+  Buffer.from(`POST /admin/metadata${query} HTTP/1.1\r\nHost: x\r\n${BASIC}${headers}Content-Length: ${length}\r\n\r\n${body}`, 'latin1');
+
+test('icecast: a metadata call that is posted as a form is read as a query is, in whatever pieces it comes', async (t) => {
+  const { gate, port } = await setUp(t);
+  const send = async (...pieces: Buffer[]) => {
+    const client = new RawClient(port);
+    for (const piece of pieces) {
+      client.send(piece);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    assert.match(
+      await client.answer(),
+      /^HTTP\/1\.1 (100 Continue\r\n\r\nHTTP\/1\.1 )?200 OK\r\nContent-Type: text\/xml.*<return>1<\/return>/s,
+    );
+    return gate.titles.at(-1)!.update;
+  };
+  const whole = post('mode=updinfo&mount=%2Fradio&charset=UTF-8&song=Bj%C3%B6rk+-+J%C3%B3ga');
+  const wanted = { artist: 'Björk', title: 'Jóga' };
+  assert.deepEqual(await send(whole), wanted);
+  assert.deepEqual(await send(...Array.from(whole, (byte) => Buffer.from([byte]))), wanted);
+  assert.deepEqual(
+    await send(
+      post('mode=updinfo&mount=/radio&song=Caf\xe9', { headers: 'Content-type: Application/X-WWW-Form-Urlencoded; charset=utf-8\r\n' }),
+    ),
+    {
+      title: 'Café',
+    },
+  );
+  assert.deepEqual(
+    await send(post('mode=updinfo&mount=/radio&song=%82%A0&charset=Shift_JIS', { headers: `${FORM}Expect: 100-continue\r\n` })),
+    {
+      title: 'あ',
+    },
+  );
+  assert.deepEqual(await send(post('song=form', { query: '?mode=updinfo&mount=/radio&song=query' })), { title: 'form' });
+  assert.deepEqual(await send(post('', { query: '?mode=updinfo&mount=/radio&song=query' })), { title: 'query' });
+  const chunked = `POST /admin/metadata HTTP/1.1\r\nHost: x\r\n${BASIC}${FORM}Transfer-Encoding: chunked\r\n\r\n`;
+  assert.deepEqual(await send(Buffer.from(`${chunked}1c\r\nmode=updinfo&mount=/radio&so\r\n6\r\nng=two\r\n0\r\n\r\n`)), { title: 'two' });
+  assert.equal(gate.titles.length, 7);
+});
+
+test('icecast: metadata calls that are posted wrongly are refused, and change nothing', async (t) => {
+  const clock = new FakeClock();
+  const { gate, port } = await setUp(t, { clock });
+  const good = 'mode=updinfo&mount=/radio&song=x';
+  const largest = `${good}${'x'.repeat(8 * 1024 - good.length)}`;
+  const head = `POST /admin/metadata HTTP/1.1\r\nHost: x\r\n${BASIC}`;
+  const chunk = `1000\r\n${'x'.repeat(4096)}\r\n`;
+  for (const [request, status] of [
+    [post(good, { headers: '' }), 415],
+    [post(good, { headers: 'Content-Type: application/json\r\n' }), 415],
+    [post(good, { headers: `${FORM}Content-Encoding: gzip\r\n` }), 415],
+    [post('', { headers: FORM, length: 8 * 1024 + 1 }), 413],
+    [Buffer.from(`${head}${FORM}Transfer-Encoding: chunked\r\n\r\n${chunk}${chunk}1\r\nx`), 413],
+    [Buffer.from(`${head}\r\n`), 411],
+    [post('mount=/radio&song=x'), 400],
+    [post(''), 400],
+    [post(good.replace('radio', 'elsewhere')), 404],
+    [Buffer.from(post(good).toString('latin1').replace(BASIC, '')), 401],
+  ] as const) {
+    assert.match(
+      await new RawClient(port).send(request).answer(),
+      new RegExp(`^HTTP/1\\.1 ${status} `),
+      request.toString('latin1').slice(0, 300),
+    );
+  }
+  const cut = new RawClient(port).send(post(good, { length: good.length + 1 }));
+  const slow = new RawClient(port).send(post('mode', { length: 100 }));
+  cut.socket.end();
+  assert.match(await cut.answer(), /^HTTP\/1\.1 400 /);
+  clock.advance(6_000);
+  assert.match(await slow.answer(), /^HTTP\/1\.1 408 .*the form took longer/s);
+  assert.deepEqual(gate.titles, []);
+  assert.match(await new RawClient(port).send(post(largest)).answer(), /^HTTP\/1\.1 200 /);
+  assert.equal(gate.titles.length, 1);
+  const options = await new RawClient(port).send('OPTIONS /admin/metadata HTTP/1.1\r\nHost: x\r\n\r\n').answer();
+  assert.match(options, /\r\nAllow: GET, POST, HEAD, OPTIONS\r\n/);
 });
 
 const update = (query: string) => readMetadataCall(`mode=updinfo&mount=/radio&${query}`, (path) => path.slice(1)).update;

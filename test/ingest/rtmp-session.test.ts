@@ -404,6 +404,23 @@ test('500 connections that say nothing: so many of an address, then the door is 
   assert.deepEqual(world.log.of('error'), []);
 });
 
+test('refused clients without end are a few lines and a count', async (t) => {
+  const clock = new FakeClock();
+  const world = await setUpRtmp(t, { clock });
+  for (let attempt = 0; attempt < 40; attempt++) {
+    const client = await opened(t, world);
+    client.raw(Buffer.from([6]));
+    await client.ended();
+  }
+  assert.equal(world.log.of('warn').length, 10);
+  clock.advance(60_000);
+  const told = world.log.lines.filter(({ level }) => level === 'warn').slice(10);
+  assert.deepEqual(
+    told.map(({ fields }) => [fields.event, fields.leftOut]),
+    [['log.lines_left_out', 30]],
+  );
+});
+
 test('connections of all: one more than the limit is turned away; those on air do not count', async (t) => {
   const world = await setUpRtmp(t, { limits: { connections: 1 } });
   await onAir(t, world);

@@ -1,10 +1,7 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { Channels } from '../../src/access/channels.js';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import type { ObjectStore } from '../../src/backing/object-store/object-store.js';
 import { Broadcasts } from '../../src/library/broadcasts.js';
 import { type FinishedRecording, type ReadyRecording, Recordings } from '../../src/library/recordings.js';
@@ -13,20 +10,18 @@ import { LADDER } from '../../src/media/ladder.js';
 import { makeGrid } from '../../src/media/timeline.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
+import { openTestDatabase } from '../support/database.js';
 
-let dataDir: string;
 let database: Database;
 let channels: Channels;
 let broadcasts: Broadcasts;
 before(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), 'veza-vod-'));
-  database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  database = await openTestDatabase();
   channels = new Channels(database);
   broadcasts = new Broadcasts(database);
 });
 after(async () => {
   await database.stop();
-  await rm(dataDir, { recursive: true });
 });
 
 const HOUR_MS = 3_600_000;
@@ -185,6 +180,12 @@ test('a channel that is deleted under its show: its recording is given up at onc
   await channels.delete('on-air');
   assert.equal(await world.recordings.ended(show), true);
   assert.equal(world.count('vod/asset-on-air/'), 0);
+  const { rows } = await database.query(`select slug, first_number, last_number from playback_closed where scope = 'vod/asset-on-air'`);
+  assert.deepEqual(
+    rows,
+    [{ slug: 'on-air', first_number: 6, last_number: 16 }],
+    'its segments are closed under the addresses that they had live',
+  );
 });
 
 test('broadcasts without an end that nobody sees to are removed at start; others stay', async () => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { unexpectedIn } from '../support/unexpected.js';
 import { FIRST, World } from './live-world.js';
 
 test('a title that comes before the first sound is shown with it', async () => {
@@ -204,4 +205,61 @@ test('a store that takes nothing does not keep the process from ending', async (
   const next = world.after(1000);
   await next.live.start();
   assert.ok(next.view().timeline.gaps.size >= 2);
+});
+
+const defect = () => {
+  throw new Error('a defect');
+};
+
+/** A show from beginning to end while `fault` is there; then the channel has to be free and off air, and its document as it should be. */
+async function endedShow(world: World): Promise<void> {
+  await world.live.start();
+  const { source, closed } = await world.connect();
+  await world.send(source, 6000);
+  assert.equal(world.live.status('radio').state, 'live');
+  await Promise.all([world.live.end('radio', 'test'), world.pass(3000)]);
+  assert.equal(closed.length, 1);
+  assert.deepEqual([world.live.streams, world.live.status('radio').state], [0, 'offline']);
+  // Its window is shown for its own duration, and then no longer.
+  assert.ok(world.live.view('radio'));
+  const { nextNumber, onAir } = world.disk.documents.get('radio') as { nextNumber: number; onAir?: object };
+  assert.deepEqual([nextNumber > FIRST, onAir], [true, undefined]);
+  await world.pass(120_000, 1000);
+  assert.equal(world.live.view('radio'), undefined);
+}
+
+for (const event of ['on air', 'off air', 'recording started', 'connection closed'] as const) {
+  test(`a show begins and ends as it should when somebody who is told of it throws: ${event}`, async (t) => {
+    const errors = unexpectedIn(t);
+    const world = new World();
+    world.hear = (heard) => {
+      if (heard === event) defect();
+    };
+    await endedShow(world);
+    assert.deepEqual(errors.map(String), ['Error: a defect']);
+    assert.deepEqual(
+      world.told.map(([state]) => state),
+      ['on', 'off'],
+    );
+  });
+}
+
+test('a recording whose writing throws or rejects ends its show as it should, and is brought again at the next start', async (t) => {
+  const errors = unexpectedIn(t);
+  const throws = new World();
+  throws.onRecordingEnded = defect;
+  const rejects = new World();
+  rejects.written = Promise.reject(new Error('a defect'));
+  rejects.written.catch(() => undefined);
+  for (const world of [throws, rejects]) {
+    await endedShow(world);
+    const next = world.after(1000);
+    await next.live.start();
+    await next.settle();
+    assert.deepEqual(
+      next.recordings.map(({ assetId }) => assetId),
+      world.recordings.map(({ assetId }) => assetId),
+    );
+  }
+  assert.deepEqual(errors.map(String), ['Error: a defect', 'Error: a defect']);
 });

@@ -396,6 +396,28 @@ test('a show whose stream key is made void ends within five seconds, also when i
   assert.equal(after.live.status('radio').state, 'offline');
 });
 
+test('of a channel that is deleted nothing is shown after five seconds: neither a show that is on air nor one that has just ended', async () => {
+  for (const isOnAir of [true, false]) {
+    const world = new World();
+    await world.live.start();
+    await world.send((await world.connect()).source, 20_000);
+    if (!isOnAir) await Promise.all([world.live.end('radio', 'test'), world.pass(3000)]);
+    await world.pass(5000);
+    const view = world.live.view('radio');
+    assert.ok(view, 'while the channel is there it is shown');
+    let changes = 0;
+    view.onChange(() => changes++);
+    world.channel = undefined;
+    await world.pass(1000);
+    // A segment may have nearly ten seconds: what is on air is hidden before its last one is over.
+    assert.equal(world.live.streams, isOnAir ? 1 : 0);
+    assert.deepEqual([world.live.view('radio'), world.live.channels()], [undefined, []]);
+    await world.pass(4000);
+    assert.deepEqual([world.live.streams, world.live.view('radio'), world.live.channels()], [0, undefined, []]);
+    assert.ok(changes > 0, 'requests that wait are told');
+  }
+});
+
 test('while the database does not say how a show stands, it stays on air', async () => {
   const world = new World();
   world.standing = async () => {

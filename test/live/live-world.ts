@@ -47,6 +47,8 @@ export class World {
   readonly delaysS: number[] = [];
   readonly counts = { cuts: 0, undurable: 0, encoderRestarts: 0, endsLost: 0, encoderLags: 0, lostS: 0 };
   onRecordingEnded: (recording: Recording) => void = () => undefined;
+  /** Called when somebody is told: one who is told may throw. */
+  hear: (event: 'on air' | 'off air' | 'recording started' | 'connection closed') => void = () => undefined;
   /** What the recordings answer to each that ends. */
   written: Promise<boolean> = Promise.resolve(true);
   /** As the database has it. */
@@ -108,9 +110,15 @@ export class World {
       },
       channelBySlug: async () => this.channel,
       standing: (slugs) => this.standing(slugs),
-      onOnAir: ({ broadcastId, startedMs }) => this.told.push(['on', broadcastId, startedMs]),
-      onOffAir: ({ broadcastId, startedMs }) => this.told.push(['off', broadcastId, startedMs]),
-      onRecordingStarted: nothing,
+      onOnAir: ({ broadcastId, startedMs }) => {
+        this.told.push(['on', broadcastId, startedMs]);
+        this.hear('on air');
+      },
+      onOffAir: ({ broadcastId, startedMs }) => {
+        this.told.push(['off', broadcastId, startedMs]);
+        this.hear('off air');
+      },
+      onRecordingStarted: () => this.hear('recording started'),
       onRecordingEnded: (recording) => {
         this.recordings.push(recording);
         this.onRecordingEnded(recording);
@@ -140,7 +148,16 @@ export class World {
   async connect(client = 'obs', channel: string | undefined = undefined) {
     const admission = await this.live.admit({ protocol: 'rtmp', channel, streamKey: 'key', remoteAddress: '127.0.0.1', client });
     const closed: { code: string; message: string }[] = [];
-    return { source: admission.open('adts', { onDrain: () => undefined, onClose: (error) => closed.push(error) }), closed };
+    return {
+      source: admission.open('adts', {
+        onDrain: () => undefined,
+        onClose: (error) => {
+          closed.push(error);
+          this.hear('connection closed');
+        },
+      }),
+      closed,
+    };
   }
 
   /** A broadcaster whose clock is off by `ppm` sends for `ms`. */

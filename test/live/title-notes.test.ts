@@ -1,20 +1,16 @@
 import assert from 'node:assert/strict';
 import { randomBytes, randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { TitleNotes } from '../../src/live/title-notes.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
+import { openTestDatabase } from '../support/database.js';
 import { World } from './live-world.js';
 
-let dataDir: string;
 let database: Database;
 before(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), 'veza-titles-'));
-  database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  database = await openTestDatabase();
   await database.query("insert into channels (id, slug, title, visibility, stream_key_hash) values ($1, 'radio', 'Radio', 'public', $2)", [
     randomUUID(),
     randomBytes(32),
@@ -22,7 +18,6 @@ before(async () => {
 });
 after(async () => {
   await database.stop();
-  await rm(dataDir, { recursive: true });
 });
 
 /** Counts what is written. */

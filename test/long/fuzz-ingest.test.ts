@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { breaksOf, hear, moreSegments, punctual, runsOf, sounding, startServer, told, UNBROKEN } from '../fault/support.js';
 import { fuzzIngest } from '../support/ingest-fuzz.js';
 import { LONG_MS, SEED } from '../support/long.js';
+import { breaksOf, hear, moreSegments, punctual, runsOf, sounding, startServer, told, UNBROKEN } from '../support/on-air.js';
 import { ensurePackages } from '../support/packages.js';
 import type { Running } from '../support/process.js';
 import { publishRtmp as publishTone } from '../support/publishers.js';

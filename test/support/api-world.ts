@@ -1,14 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
 import { Agent, type IncomingHttpHeaders, request } from 'node:http';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { Operation } from '../../src/app/api/openapi.js';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { Broadcasts } from '../../src/library/broadcasts.js';
 import { type Log, silentLog } from '../../src/runtime/log.js';
 import { type ApiDocument, type Documented, documentedOperations } from './api-document.js';
 import { startApp, type TestApp } from './app.js';
+import { openTestDatabase } from './database.js';
 import { type Person, personOf, signedIn } from './people.js';
 import { UndoneDatabase } from './undone.js';
 
@@ -47,24 +45,21 @@ export class ApiWorld {
   readonly known: Readonly<Record<string, string>>;
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 });
   readonly #plain: Database;
-  readonly #dataDir: string;
 
-  private constructor(made: Pick<ApiWorld, 'app' | 'database' | 'failures' | 'admin'> & { plain: Database; dataDir: string }) {
+  private constructor(made: Pick<ApiWorld, 'app' | 'database' | 'failures' | 'admin'> & { plain: Database }) {
     this.app = made.app;
     this.database = made.database;
     this.failures = made.failures;
     this.admin = made.admin;
     this.token = made.admin.token;
     this.#plain = made.plain;
-    this.#dataDir = made.dataDir;
     this.document = { paths: {}, components: { schemas: {} } };
     this.operations = [];
     this.known = {};
   }
 
   static async start(): Promise<ApiWorld> {
-    const dataDir = await mkdtemp(join(tmpdir(), 'veza-api-'));
-    const plain = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+    const plain = await openTestDatabase();
     const database = new UndoneDatabase(plain);
     const failures: string[] = [];
     const log: Log = { ...silentLog, error: (fields: object, text?: string) => failures.push(`${text}: ${JSON.stringify(fields)}`) } as Log;
@@ -74,7 +69,7 @@ export class ApiWorld {
     );
     const admin = await personOf({ ...app, database } as TestApp, 'admin', true);
     await staysFresh(database, admin);
-    const world = new ApiWorld({ app, database, failures, admin, plain, dataDir });
+    const world = new ApiWorld({ app, database, failures, admin, plain });
     await world.#fill();
     return world;
   }
@@ -176,6 +171,5 @@ export class ApiWorld {
     this.#agent.destroy();
     await this.app.stop();
     await this.#plain.stop();
-    await rm(this.#dataDir, { recursive: true });
   }
 }

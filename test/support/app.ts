@@ -7,12 +7,13 @@ import { adminTokenPath } from '../../src/access/tokens/admin-token.js';
 import type { ChannelStatus, LiveStatus } from '../../src/app/api/channels/channels.js';
 import { type HttpListener, listenHttp } from '../../src/app/http/listener.js';
 import { type AppOptions, apiOperations, createApp } from '../../src/app/server.js';
-import { type Database, openDatabase } from '../../src/backing/database/database.js';
+import type { Database } from '../../src/backing/database/database.js';
 import { accountRecords } from '../../src/chat/moderation/account-records.js';
 import { Broadcasts } from '../../src/library/broadcasts.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { Metrics } from '../../src/runtime/metrics.js';
+import { openTestDatabase } from './database.js';
 import { type TestChat, testChat } from './fake-rooms.js';
 
 /** A live room in which a test says what is on air. */
@@ -51,7 +52,7 @@ export interface TestApp {
 export async function startApp(overrides: Partial<AppOptions> = {}, accessOptions: Partial<AccessOptions> = {}): Promise<TestApp> {
   const dataDir = await mkdtemp(join(tmpdir(), 'veza-app-'));
   const clock = new SystemClock();
-  const database = await openDatabase({ url: undefined, dataDir, poolSize: 1, timeoutMs: 20_000, log: silentLog });
+  const database = await openTestDatabase();
   const metrics = new Metrics({ clock, service: 'veza', version: 'test', memoryLimitMb: undefined });
   const live = new FakeLive();
   const access = await openAccess({

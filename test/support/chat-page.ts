@@ -1,6 +1,6 @@
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import type { SimRoom, SimUser } from './chat-sim.js';
-import { DESKTOP, watchLayoutShift } from './chromium.js';
+import { DESKTOP, openContext, watchLayoutShift } from './chromium.js';
 import { FakeChat } from './fake-chat.js';
 import { type PageFiles, PageServer } from './page-server.js';
 
@@ -80,7 +80,7 @@ export class ChatPageWorld {
     options: BrowserContextOptions = DESKTOP,
     path = '/c/radio',
   ): Promise<{ page: Page; errors: string[] }> {
-    const context = await browser.newContext({ ...options, permissions: ['clipboard-read', 'clipboard-write'] });
+    const context = await openContext(browser, { ...options, permissions: ['clipboard-read', 'clipboard-write'] });
     const page = await context.newPage();
     page.setDefaultTimeout(30_000);
     const errors: string[] = [];
@@ -102,8 +102,7 @@ export class ChatPageWorld {
     return { page, errors };
   }
 
-  async stop(browser: Browser): Promise<void> {
-    for (const context of browser.contexts()) await context.close();
+  async stop(): Promise<void> {
     this.chat.stop();
     await this.server.refuse();
   }

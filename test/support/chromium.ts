@@ -1,4 +1,5 @@
-import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import { ensurePackages } from './packages.js';
 
 /**
@@ -26,6 +27,25 @@ export async function launchChromium(options: { autoplay?: 'allow' | 'ask' } = {
 
 export const DESKTOP: BrowserContextOptions = { viewport: { width: 1280, height: 800 } };
 export const PHONE: BrowserContextOptions = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+
+const contextsOfTest = new AsyncLocalStorage<BrowserContext[]>();
+
+/** Runs a part of a test; afterwards the contexts that it has opened are closed, and those of tests beside it are not. */
+export async function closingContexts(run: () => Promise<void>): Promise<void> {
+  const contexts: BrowserContext[] = [];
+  try {
+    await contextsOfTest.run(contexts, run);
+  } finally {
+    await Promise.all(contexts.map((context) => context.close()));
+  }
+}
+
+/** A context inside `closingContexts`. */
+export async function openContext(browser: Browser, options: BrowserContextOptions): Promise<BrowserContext> {
+  const context = await browser.newContext(options);
+  contextsOfTest.getStore()?.push(context);
+  return context;
+}
 
 /** Sums every layout shift from before the first paint on; `readLayoutShift` gives the sum. */
 export async function watchLayoutShift(page: Page): Promise<void> {

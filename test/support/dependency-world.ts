@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { createServer, type Server as HttpServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import pg from 'pg';
 import { WebSocket } from 'ws';
 import { SUBPROTOCOL } from '../../src/chat-client/index.js';
-import { ffmpegsOf } from '../fault/support.js';
 import { type Fault, FaultyLine, type Piece } from './faulty-line.js';
 import { gatewayTokens } from './gateway-token.js';
+import { ffmpegsOf } from './on-air.js';
 import { startPostgres, type TestPostgres } from './postgres.js';
 import { eventually, type Running } from './process.js';
 import { publishRtmp } from './publishers.js';
@@ -42,9 +43,14 @@ export class DependencyWorld {
   readonly server: Server;
   /** What nobody may see: an answer that blames the service itself, no answer. */
   readonly findings: string[] = [];
+  /** Acknowledged messages that were found where they belong. */
+  kept = 0;
   readonly #stops: (() => Promise<unknown> | unknown)[];
   readonly #tokenOf: (name: string) => string;
   readonly #members = new Set<WebSocket>();
+  /** Places of messages that were answered as stored since the last look, by mid. */
+  #acknowledged = new Map<string, number>();
+  readonly #databaseUrl: string;
   #isStopped = false;
   #said = 0;
   #openNumber = 0;
@@ -53,11 +59,13 @@ export class DependencyWorld {
     server: Server,
     lines: ReadonlyMap<Dependency, FaultyLine>,
     tokenOf: (name: string) => string,
+    databaseUrl: string,
     stops: (() => Promise<unknown> | unknown)[],
   ) {
     this.server = server;
     this.lines = lines;
     this.#tokenOf = tokenOf;
+    this.#databaseUrl = databaseUrl;
     this.#stops = stops;
   }
 
@@ -98,7 +106,7 @@ export class DependencyWorld {
       const key = await server.createChannel(SLUG);
       const publisher: Running = publishRtmp(server.rtmpUrl(key));
       stops.push(() => publisher.kill());
-      const world = new DependencyWorld(server, lines, gatewayTokens(secret), stops);
+      const world = new DependencyWorld(server, lines, gatewayTokens(secret), postgres.url, stops);
       await server.api('PATCH', CHANNELS_OWN_ROOM, { remote: 'hold', perS: 100, burst: 100, roomPerS: 1000 });
       await server.api('POST', '/webhooks', {
         url: `http://127.0.0.1:${port('webhook')}/hook`,
@@ -156,6 +164,7 @@ export class DependencyWorld {
         signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
       });
       const text = await response.text();
+      if (response.status === 201 && path.endsWith('/messages')) this.#note(JSON.parse(text));
       if (response.status === 500) this.findings.push(`${method} ${path}: 500 ${text.slice(0, 200)}`);
       return response.status;
     } catch (error) {
@@ -183,6 +192,8 @@ export class DependencyWorld {
     };
     await this.exercise();
     line.heal();
+    // Nobody can keep what was said in other bytes than it was stored in: a mid that was garbled on its way is another message's.
+    if (plan.kind === 'garble') this.#acknowledged.clear();
     await this.isWell(JSON.stringify(plan));
     return left < plan.times;
   }
@@ -215,6 +226,7 @@ export class DependencyWorld {
       return statuses.every((status) => status !== undefined && status < 300) || undefined;
     };
     await eventually('requests are answered again', works).catch((error) => fail((error as Error).message));
+    await this.#checkAcknowledged().catch((error) => fail((error as Error).message));
     if (this.findings.length > 0) fail('something was not answered as it should be');
     const unexpected = await this.server.metric('process_unexpected_errors_total');
     if (unexpected !== 0) fail(`${unexpected} errors that nobody took`);
@@ -227,14 +239,53 @@ export class DependencyWorld {
     }).catch((error) => fail((error as Error).message));
   }
 
+  #note({ mid, offset }: { mid?: unknown; offset?: unknown }): void {
+    // One that is held has no place.
+    if (typeof mid === 'string' && typeof offset === 'number') this.#acknowledged.set(mid, offset);
+  }
+
+  /** What was acknowledged is in PostgreSQL at the place that was named, and the room shows it there. */
+  async #checkAcknowledged(): Promise<void> {
+    const wanted = [...this.#acknowledged];
+    this.#acknowledged = new Map();
+    const places = async () => {
+      const client = new pg.Client(this.#databaseUrl);
+      await client.connect();
+      try {
+        const text = 'select mid, "offset" from messages where mid = any($1) and type <> \'gone\'';
+        const { rows } = await client.query<{ mid: string; offset: string }>(text, [wanted.map(([mid]) => mid)]);
+        return new Map(rows.map((row) => [row.mid, Number(row.offset)]));
+      } finally {
+        await client.end();
+      }
+    };
+    const missingIn = (found: ReadonlyMap<string, number>) =>
+      wanted
+        .filter(([mid, offset]) => found.get(mid) !== offset)
+        .map(([mid, offset]) => `${mid} at ${offset} (found at ${found.get(mid)})`);
+    const notStored = missingIn(await places());
+    if (notStored.length > 0) throw new Error(`acknowledged and not in PostgreSQL: ${notStored.join(', ')}`);
+    const shown = new Map<string, number>();
+    const lowest = Math.min(...wanted.map(([, offset]) => offset));
+    for (let before: string | null = ''; before !== null; ) {
+      const path: string = `${CHANNELS_OWN_ROOM}/messages?limit=100${before && `&before=${before}`}`;
+      const page = await eventually('history is answered', () => this.#list<{ mid?: string; offset: number }>(path));
+      for (const { mid, offset } of page.items) if (mid !== undefined) shown.set(mid, offset);
+      before = page.next !== null && Number(page.next) > lowest ? page.next : null;
+    }
+    const notShown = missingIn(shown);
+    if (notShown.length > 0) throw new Error(`acknowledged and not shown in the room: ${notShown.join(', ')}`);
+    this.kept += wanted.length;
+  }
+
   async #testWebhook(): Promise<void> {
-    const { items } = (await this.#list('/webhooks')) ?? {};
+    const { items } = (await this.#list<{ id: string }>('/webhooks')) ?? {};
     if (items?.[0]) await this.ask('POST', `/webhooks/${items[0].id}/test`);
   }
 
-  async #list(path: string): Promise<{ items: { id: string }[] } | undefined> {
+  async #list<Item>(path: string): Promise<{ items: Item[]; next: string | null } | undefined> {
     const response = await fetch(`${this.server.url}/api/v1${path}`, { headers: { authorization: `Bearer ${await this.#adminToken()}` } });
-    return response.ok ? ((await response.json()) as { items: { id: string }[] }) : undefined;
+    return response.ok ? ((await response.json()) as { items: Item[]; next: string | null }) : undefined;
   }
 
   #admin: string | undefined;
@@ -250,7 +301,9 @@ export class DependencyWorld {
     socket.on('error', () => undefined);
     socket.on('open', () => socket.send(JSON.stringify({ t: 'hello', token: this.#tokenOf(name) })));
     socket.on('message', (data) => {
-      if ((JSON.parse(String(data)) as { t: string }).t === 'welcome') socket.send(JSON.stringify({ t: 'join', id: 'j', room: SLUG }));
+      const frame = JSON.parse(String(data)) as { t: string; mid?: string; offset?: number };
+      if (frame.t === 'ack') this.#note(frame);
+      if (frame.t === 'welcome') socket.send(JSON.stringify({ t: 'join', id: 'j', room: SLUG }));
     });
     socket.on('close', () => {
       this.#members.delete(socket);

@@ -6,7 +6,6 @@ import { tmpdir } from 'node:os';
 import { extname, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { promisify } from 'node:util';
-import { build } from 'vite';
 
 const run = promisify(execFile);
 
@@ -46,7 +45,7 @@ export interface FakeChannel {
   title: string;
 }
 
-/** Everything that takes long, once for all tests of a file: the built page and the encoded renditions. */
+/** Everything that takes long, once for all tests of a file: the encoded renditions; and the page, as `npm run build` has built it. */
 export interface PageFiles {
   readonly pageDir: string;
   readonly mediaDir: string;
@@ -55,9 +54,7 @@ export interface PageFiles {
 
 export async function preparePageFiles(): Promise<PageFiles> {
   const dir = await mkdtemp(join(tmpdir(), 'veza-page-'));
-  const pageDir = join(dir, 'page');
   const mediaDir = join(dir, 'media');
-  await build({ root: new URL('../../player-demo', import.meta.url).pathname, logLevel: 'warn', build: { outDir: pageDir } });
   await run('mkdir', ['-p', ...RENDITIONS.map(({ name }) => join(mediaDir, name))]);
   // A chord that swells, so that a level meter has something to show; all renditions from one run of the encoder.
   const swell = 'tremolo=f=0.7:d=0.6,tremolo=f=0.23:d=0.5,volume=5';
@@ -82,7 +79,7 @@ export async function preparePageFiles(): Promise<PageFiles> {
     `amix=inputs=3,${swell},asplit=${RENDITIONS.length}${split}`,
     ...outputs,
   ]);
-  return { pageDir, mediaDir, remove: () => rm(dir, { recursive: true, force: true }) };
+  return { pageDir: 'dist/player-demo', mediaDir, remove: () => rm(dir, { recursive: true, force: true }) };
 }
 
 export class PageServer {

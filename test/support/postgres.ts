@@ -1,5 +1,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { rmSync } from 'node:fs';
 import { chown, mkdtemp, readdir, rm } from 'node:fs/promises';
+import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -13,6 +15,8 @@ export interface TestPostgres {
   crash(): Promise<void>;
   /** After a crash: on the same data and socket. */
   restart(): Promise<void>;
+  /** From here on it does not keep the test's process, and ends with it; nobody has to stop it. */
+  endWithProcess(): void;
   stop(): Promise<void>;
 }
 
@@ -53,6 +57,14 @@ export async function startPostgres(): Promise<TestPostgres> {
   return {
     url: `postgres:///postgres?host=${encodeURIComponent(dir)}&user=postgres`,
     restart,
+    endWithProcess() {
+      server.unref();
+      (server.stderr as Socket).unref();
+      process.once('exit', () => {
+        server.kill('SIGQUIT');
+        rmSync(dir, { recursive: true, force: true });
+      });
+    },
     async crash() {
       server.kill('SIGQUIT');
       await exited;

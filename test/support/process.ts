@@ -103,16 +103,20 @@ export async function run(
 }
 
 /**
- * Asks again until `probe` gives something other than undefined. For what only another process knows and cannot announce; the
+ * Asks again until `probe` gives something other than undefined and false. For what only another process or a page knows and cannot announce; the
  * deadline is there to end a test that would wait for ever, not to measure anything.
  */
-export async function eventually<T>(what: string, probe: () => Promise<T | undefined> | T | undefined, timeoutMs = 30_000): Promise<T> {
+export async function eventually<T>(
+  what: string,
+  probe: () => Promise<T | undefined | false> | T | undefined | false,
+  timeoutMs = 60_000,
+): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   let last: unknown;
   for (;;) {
     try {
       const value = await probe();
-      if (value !== undefined) return value;
+      if (value !== undefined && value !== false) return value;
     } catch (error) {
       last = error;
     }

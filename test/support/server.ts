@@ -1,6 +1,7 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createTestDatabase, type TestDatabase } from './database.js';
 import { freePorts } from './free-port.js';
 import { eventually, type Running, start, tail } from './process.js';
 
@@ -18,6 +19,8 @@ export interface ServerOptions {
   dataDir?: string;
   /** Prefix of the command line, for `taskset` and the like. */
   under?: readonly string[];
+  /** Its own database, in its data directory, for tests that have it as their subject. The others use the tests' PostgreSQL, which is there at once. */
+  embeddedDatabase?: boolean;
 }
 
 /**
@@ -30,18 +33,22 @@ export class Server {
   readonly rtmpPort: number;
   readonly metricsPort: number;
   readonly #options: ServerOptions;
+  readonly #database: TestDatabase | undefined;
   #running: Running | undefined;
   #log = '';
 
-  private constructor(dataDir: string, ports: readonly number[], options: ServerOptions) {
+  private constructor(dataDir: string, ports: readonly number[], options: ServerOptions, database: TestDatabase | undefined) {
     this.dataDir = dataDir;
     [this.port, this.ingestPort, this.rtmpPort, this.metricsPort] = ports as [number, number, number, number];
     this.#options = options;
+    this.#database = database;
   }
 
   /** Starts it and waits until it is ready. `stop` it in a `finally` or an `after`. */
   static async start(options: ServerOptions = {}): Promise<Server> {
-    const server = new Server(options.dataDir ?? (await mkdtemp(join(tmpdir(), 'veza-test-'))), await freePorts(4), options);
+    const database = options.embeddedDatabase || options.env?.DATABASE_URL ? undefined : await createTestDatabase();
+    const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), 'veza-test-')));
+    const server = new Server(dataDir, await freePorts(4), options, database);
     try {
       await server.restart();
     } catch (error) {
@@ -81,6 +88,7 @@ export class Server {
         LOG_LEVEL: 'info',
         RATE_LIMIT_PER_MINUTE: '100000',
         WS_PORT: String(this.port),
+        ...(this.#database && { DATABASE_URL: this.#database.url }),
         ...this.#options.env,
         ...env,
         DATA_DIR: this.dataDir,
@@ -127,6 +135,7 @@ export class Server {
       clearTimeout(force);
     }
     await rm(this.dataDir, { recursive: true, force: true, maxRetries: 5 });
+    await this.#database?.drop();
   }
 
   /** Everything it has logged, over all its lives. */

@@ -1,5 +1,6 @@
 import { createTransport } from 'nodemailer';
 import type { Database, Queryable } from '../../backing/database/database.js';
+import { BoundedLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -57,11 +58,13 @@ export class Mail {
   readonly #transport: ReturnType<typeof createTransport> | undefined;
   #cancelPoll: () => void = () => undefined;
   #sending: Promise<void> | undefined;
+  readonly #dropLog: BoundedLog;
   #wanted = false;
   #stopped = false;
 
   constructor(options: MailOptions) {
     this.#options = options;
+    this.#dropLog = new BoundedLog(options.log, options.clock);
     this.canSend = options.smtpUrl !== undefined;
     this.reachesSomebody = this.canSend || options.showsLinks;
     this.#transport = this.canSend
@@ -93,6 +96,7 @@ export class Mail {
     this.#cancelPoll();
     await this.#sending;
     this.#transport?.close();
+    this.#dropLog.close();
   }
 
   /** Into the outbox, and off. */
@@ -123,7 +127,7 @@ export class Mail {
     );
     if (rowCount > 0) return;
     this.counts.dropped++;
-    log.error({ waiting: MAX_WAITING }, 'too many mails wait for the mail server; one was dropped');
+    this.#dropLog.error({ waiting: MAX_WAITING }, 'too many mails wait for the mail server; one was dropped');
   }
 
   /** Sends what is due, now. */

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Database, Queryable } from '../../backing/database/database.js';
+import { BoundedLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -54,11 +55,14 @@ const MAX_UNDER_WAY = 100;
 /** How one comes to have an account, and comes back to it: by oneself, by invitation, by a link. */
 export class Registration {
   readonly #options: RegistrationOptions;
+  /** For what everybody may ask. */
+  readonly #strangersLog: BoundedLog;
   readonly #underWay = new Set<Promise<void>>();
   #cancelClean: () => void = () => undefined;
 
   constructor(options: RegistrationOptions) {
     this.#options = options;
+    this.#strangersLog = new BoundedLog(options.log, options.clock);
   }
 
   start(): void {
@@ -71,6 +75,7 @@ export class Registration {
   async stop(): Promise<void> {
     this.#cancelClean();
     await this.idle();
+    this.#strangersLog.close();
   }
 
   /** Resolves when everything that was asked for is in the outbox. */
@@ -162,7 +167,8 @@ export class Registration {
    * `rate_limited`.
    */
   async recover(email: string, address: string): Promise<void> {
-    const { limits, log } = this.#options;
+    const { limits } = this.#options;
+    const log = this.#strangersLog;
     await limits.take('recover', address);
     if (this.#underWay.size >= MAX_UNDER_WAY) {
       log.error({ underWay: MAX_UNDER_WAY }, 'too many passwords are recovered at once; one request was dropped');

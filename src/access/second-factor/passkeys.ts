@@ -12,6 +12,7 @@ import {
 } from '@simplewebauthn/server';
 import { decodeAttestationObject } from '@simplewebauthn/server/helpers';
 import type { Database } from '../../backing/database/database.js';
+import { BoundedLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -57,6 +58,7 @@ export class Passkeys {
   readonly #vault: Vault;
   readonly #clock: Clock;
   readonly #log: Log;
+  readonly #strangersLog: BoundedLog;
   readonly #origin: string;
   readonly #host: string;
   readonly #serviceName: string;
@@ -68,6 +70,7 @@ export class Passkeys {
     this.#vault = vault;
     this.#clock = clock;
     this.#log = log;
+    this.#strangersLog = new BoundedLog(log, clock);
     const url = new URL(publicUrl);
     this.#origin = url.origin;
     this.#host = url.hostname;
@@ -197,7 +200,7 @@ export class Passkeys {
       return await this.#verify(challengeId, response);
     } catch (error) {
       if (error instanceof VezaError) throw error;
-      this.#log.info({ reason: messageOf(error) }, 'a sign-in with a passkey was refused');
+      this.#strangersLog.info({ reason: messageOf(error) }, 'a sign-in with a passkey was refused');
       return undefined;
     }
   }

@@ -131,6 +131,7 @@ export class AccessTokens {
       role,
       accountId: sub,
       sessionId: sid,
+      signedBy: protectedHeader.kid!,
       expiresAtMs: exp * 1000,
       secondFactor: hasSecondFactor(amr),
     };

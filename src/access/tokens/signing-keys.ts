@@ -20,7 +20,12 @@ const MADE_AHEAD_MS = 30 * 60_000;
 const PUBLISHED_AHEAD_MS = 12 * 60_000;
 /** A token's life, and a little for processes whose clocks differ. */
 const KEPT_AFTER_MS = ACCESS_TOKEN_MS + 2 * 60_000;
-const RELOAD_MS = 60_000;
+/** How often the table is read: a key that was revoked by another process is nobody's here within five seconds. */
+const POLL_MS = 2000;
+/** A process that has not read the table for this long may sign with a key that others have put away. */
+const STALE_MS = 2 * 60_000;
+/** By how much the clocks of processes may differ where one asks whether a key has begun to sign. */
+const CLOCKS_DIFFER_MS = 60_000;
 /** A stranger who invents key ids costs a query this often at most. */
 const UNKNOWN_COOLDOWN_MS = 3000;
 /** RFC 7638, SHA-256. */
@@ -68,9 +73,11 @@ export class SigningKeys {
   /** Rows whose private key does not open: they neither sign nor count as a successor. */
   readonly #broken = new Set<string>();
   #reloading: Promise<void> | undefined;
-  /** Monotonic; that it was tried, and that it went well. */
-  #triedAtMs = Number.NEGATIVE_INFINITY;
+  /** Monotonic. */
   #loadedAtMs = Number.NEGATIVE_INFINITY;
+  /** Monotonic: when it was last read for the sake of a key id that was not known. */
+  #lookedAtMs = Number.NEGATIVE_INFINITY;
+  #isAway = false;
   #cancel: (() => void) | undefined;
 
   constructor({ database, vault, clock, log }: SigningKeysOptions) {
@@ -83,9 +90,15 @@ export class SigningKeys {
   /** Reads the keys, makes the first one, and sees to it from then on. */
   async start(): Promise<void> {
     await this.reload();
-    this.#cancel ??= this.#clock.every(RELOAD_MS, () => {
-      this.reload().catch((error) =>
-        this.#log.warn({ error: messageOf(error) }, 'the signing keys cannot be read; those known are used on'),
+    this.#cancel ??= this.#clock.every(POLL_MS, () => {
+      this.reload().then(
+        () => {
+          this.#isAway = false;
+        },
+        (error) => {
+          if (!this.#isAway) this.#log.warn({ error: messageOf(error) }, 'the signing keys cannot be read; those known are used on');
+          this.#isAway = true;
+        },
       );
     });
   }
@@ -109,8 +122,10 @@ export class SigningKeys {
 
   /** What verifies a token that names this key; undefined: it is none of ours. */
   async publicKey(kid: string): Promise<CryptoKey | undefined> {
-    if (!this.#keys.has(kid) && KID.test(kid) && this.#clock.monotonicMs() - this.#triedAtMs >= UNKNOWN_COOLDOWN_MS) {
+    const nowMs = this.#clock.monotonicMs();
+    if (!this.#keys.has(kid) && KID.test(kid) && nowMs - this.#lookedAtMs >= UNKNOWN_COOLDOWN_MS) {
       // Another process may have made it just now.
+      this.#lookedAtMs = nowMs;
       await this.#reloadOrUseOn();
     }
     return this.#keys.get(kid)?.publicKey;
@@ -120,7 +135,7 @@ export class SigningKeys {
   async signer(): Promise<{ kid: string; privateKey: CryptoKey }> {
     let found = this.#current();
     // It has slept, or its timer is late: others may have put this key away.
-    const isStale = this.#clock.monotonicMs() - this.#loadedAtMs > 2 * RELOAD_MS;
+    const isStale = this.#clock.monotonicMs() - this.#loadedAtMs > STALE_MS;
     if (!found || isStale || found.signsUntilMs <= this.#clock.wallMs()) {
       await this.#reloadOrUseOn();
       found = this.#current();
@@ -131,7 +146,7 @@ export class SigningKeys {
 
   /**
    * A new key, now. It is published at once and signs 12 minutes later; the one before stays as long as its tokens are good. `revoke`: the
-   * others are thrown away and it signs at once, so that every access token there is ends within a minute, and clients refresh.
+   * others are thrown away and it signs at once, so that every access token there is ends within five seconds, and clients refresh.
    */
   async rotate({ revoke = false } = {}): Promise<KeyTimes> {
     const made = await makeKey();
@@ -141,7 +156,7 @@ export class SigningKeys {
       if (revoke) await connection.query('delete from signing_keys');
       else {
         // One that has signed nothing yet gives way, so that rotating often does not pile them up.
-        await connection.query('delete from signing_keys where signs_from > $1', [new Date(nowMs + RELOAD_MS)]);
+        await connection.query('delete from signing_keys where signs_from > $1', [new Date(nowMs + CLOCKS_DIFFER_MS)]);
         await connection.query('update signing_keys set signs_until = $1, kept_until = $2 where signs_until > $1', [
           new Date(times.signsFromMs),
           new Date(times.signsFromMs + KEPT_AFTER_MS),
@@ -164,7 +179,6 @@ export class SigningKeys {
   }
 
   async #reload(): Promise<void> {
-    this.#triedAtMs = this.#clock.monotonicMs();
     for (let pass = 0; ; pass++) {
       const rows = await this.#rows(this.#database);
       const keys = new Map<string, SigningKey>();

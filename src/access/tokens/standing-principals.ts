@@ -2,6 +2,7 @@ import type { Database } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import type { Principal, Role } from '../roles.js';
 import { hasSecondFactor } from './access-tokens.js';
+import type { SigningKeys } from './signing-keys.js';
 
 /**
  * What a client that was let in is worth now, for answers that take longer than a right may outlive its end. An access token that has expired
@@ -10,15 +11,18 @@ import { hasSecondFactor } from './access-tokens.js';
 export class StandingPrincipals {
   readonly #database: Database;
   readonly #clock: Clock;
+  readonly #signingKeys: Pick<SigningKeys, 'has'>;
 
-  constructor({ database, clock }: { database: Database; clock: Clock }) {
+  constructor({ database, clock, signingKeys }: { database: Database; clock: Clock; signingKeys: Pick<SigningKeys, 'has'> }) {
     this.#database = database;
     this.#clock = clock;
+    this.#signingKeys = signingKeys;
   }
 
   /** With the role of now. Undefined: its session, key or token is over, or its account is banned or deleted. */
   async now(principal: Principal): Promise<Principal | undefined> {
     const { kind, id, sessionId, expiresAtMs } = principal;
+    if (isKeyRevoked(principal, this.#signingKeys, this.#clock)) return undefined;
     if (kind === 'account') {
       const { rows } = await this.#database.query<{ role: Role; amr: string[] }>(
         `select a.role, s.amr from sessions s join accounts a on a.id = s.account_id
@@ -36,3 +40,7 @@ export class StandingPrincipals {
     return rows[0] && { ...principal, role: rows[0].role, secondFactor: rows[0].second_factor };
   }
 }
+
+/** The key that signed its access token was revoked: somebody else may have made the token. A key that is put away in the ordinary way outlives its tokens. */
+export const isKeyRevoked = ({ signedBy, expiresAtMs = 0 }: Principal, signingKeys: Pick<SigningKeys, 'has'>, clock: Clock): boolean =>
+  signedBy !== undefined && expiresAtMs > clock.wallMs() && !signingKeys.has(signedBy);

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Database, Queryable } from '../../backing/database/database.js';
+import { BoundedLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -39,9 +40,11 @@ export class WebhookOutbox {
   #unwritten: Event[] = [];
   #writing: Promise<void> | undefined;
   #isAway = false;
+  readonly #fullLog: BoundedLog;
 
   constructor(options: OutboxOptions) {
     this.#options = options;
+    this.#fullLog = new BoundedLog(options.log, options.clock);
   }
 
   /** Events that are in memory alone. */
@@ -87,6 +90,7 @@ export class WebhookOutbox {
   /** What is left is named, as nobody will hear of it. */
   async stop(): Promise<void> {
     await this.flush();
+    this.#fullLog.close();
     for (const event of this.#unwritten.splice(0)) this.#drop(event);
   }
 
@@ -130,7 +134,7 @@ export class WebhookOutbox {
     );
     const { wanted = 0, written = 0 } = rows[0] ?? {};
     if (wanted > written) {
-      this.#options.log.warn({ event, webhooks: wanted - written }, 'an event is not for webhooks that have too many waiting already');
+      this.#fullLog.warn({ event, webhooks: wanted - written }, 'an event is not for webhooks that have too many waiting already');
       this.#options.onDropped(wanted - written);
     }
     if (written > 0) this.#options.onWritten();

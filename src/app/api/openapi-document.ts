@@ -70,7 +70,7 @@ const ANSWER_HEADERS: readonly HeaderName[] = ['X-Request-Id', 'RateLimit-Policy
 
 const ABOUT = `Errors are RFC 9457 problem documents (\`application/problem+json\`) with a stable \`code\`; each operation lists its codes.
 
-**Requests.** A body is JSON in UTF-8, at most ${MAX_BODY_BYTES} bytes, nested at most ${MAX_JSON_DEPTH} deep, not compressed. Members that are not listed are refused, and so are query parameters beside those that are listed, and \`null\` where no \`null\` is listed. Every text is well-formed Unicode (no lone surrogate, also not as \`\\ud800\` or percent-encoded) without U+0000; anything else is refused with 400 \`bad_request\`. Lengths are counted in characters (code points). Whole numbers in a query are decimal digits without sign, exponent or leading zero.
+**Requests.** A body is JSON in UTF-8, at most ${MAX_BODY_BYTES} bytes, nested at most ${MAX_JSON_DEPTH} deep, not compressed. Members that are not listed are refused, also where none is, and so are query parameters beside those that are listed, and \`null\` where no \`null\` is listed. Every text is well-formed Unicode (no lone surrogate, also not as \`\\ud800\` or percent-encoded) without U+0000; anything else is refused with 400 \`bad_request\`. Lengths are counted in characters (code points). Whole numbers in a query are decimal digits without sign, exponent or leading zero.
 
 **Answers.** Members may be added in later versions: ignore those that you do not know. A method that a path does not have is answered 405 with \`Allow\`; \`HEAD\` is answered wherever \`GET\` is.
 

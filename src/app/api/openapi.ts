@@ -117,10 +117,11 @@ export const problemSchema = z
 export const pageOf = (item: z.ZodType) => z.strictObject({ items: z.array(item), next: z.string().nullable() });
 
 export const MAX_PAGE = 200;
+export const DEFAULT_PAGE = 50;
 export const pageQuery = {
   // A user's id may be in it, of up to two kilobytes.
   cursor: text({ max: 4096, pattern: '^[A-Za-z0-9_-]+$' }).optional().meta({ description: '`next` of the page before; opaque.' }),
-  limit: wholeInQuery(1, MAX_PAGE).default(50).meta({ description: 'Items a page.' }),
+  limit: wholeInQuery(1, MAX_PAGE).default(DEFAULT_PAGE).meta({ description: 'Items a page.' }),
 };
 
 /** A cursor is where a list goes on, and nobody else's business. */

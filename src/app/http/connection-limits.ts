@@ -14,6 +14,8 @@ export class ConnectionLimits {
   refused = 0;
   /** Closed because of too many unanswered requests; rising. */
   overrun = 0;
+  /** Answers of HTTP/2 that were ended because their client took nothing of them; rising. */
+  unread = 0;
   readonly #options: ConnectionLimitsOptions;
   readonly #perAddress = new Map<string, number>();
   #open = 0;

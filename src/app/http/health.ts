@@ -1,3 +1,4 @@
+import { BoundedLog, type LineLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -19,7 +20,7 @@ export interface Readiness {
 }
 
 /** Runs all checks at once. Why one fails is for the log, not for whoever asks. */
-export async function readiness(checks: Readonly<Record<string, HealthCheck>>, clock: Clock, log: Log): Promise<Readiness> {
+export async function readiness(checks: Readonly<Record<string, HealthCheck>>, clock: Clock, log: LineLog): Promise<Readiness> {
   const failing: string[] = [];
   await Promise.all(
     Object.entries(checks).map(async ([name, check]) => {
@@ -41,5 +42,7 @@ export async function readiness(checks: Readonly<Record<string, HealthCheck>>, c
 }
 
 /** What `/health/ready` answers: the checks run twice a second at most, however many ask. */
-export const sharedReadiness = (checks: Readonly<Record<string, HealthCheck>>, clock: Clock, log: Log): (() => Promise<Readiness>) =>
-  recent(clock, WINDOW_MS, () => readiness(checks, clock, log));
+export const sharedReadiness = (checks: Readonly<Record<string, HealthCheck>>, clock: Clock, log: Log): (() => Promise<Readiness>) => {
+  const failureLog = new BoundedLog(log, clock);
+  return recent(clock, WINDOW_MS, () => readiness(checks, clock, failureLog));
+};

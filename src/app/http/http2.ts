@@ -11,6 +11,7 @@ import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../../runtime/clock.js';
 import { REQUEST_EVENTS } from '../../runtime/http-guard.js';
 import { NO_CONNECT, sendRefusal } from '../../runtime/http-problem.js';
+import { endWhenUnread } from './unread-streams.js';
 
 /** Requests at one time on a connection. A player has two or three. */
 const MAX_STREAMS = 100;
@@ -18,7 +19,15 @@ const MAX_HEAD_BYTES = 16_384;
 const MAX_HEAD_FIELDS = 100;
 /** As a listener of HTTP/1.1 has it. */
 const BODY_MS = 30_000;
-const SILENCE_MS = 180_000;
+
+export interface Http2Options {
+  readonly listener: RequestListener;
+  readonly clock: Clock;
+  /** As of HTTP/1.1: after which a client that takes nothing of an answer is not waited for any longer. */
+  readonly silenceMs: number;
+  /** Called for each answer that was ended for that. */
+  readonly unread: () => void;
+}
 
 /** HTTP/2 for connections whose TLS handshake chose it. Each is one connection for the limits, with a bounded number of requests. */
 export class Http2 {
@@ -26,7 +35,7 @@ export class Http2 {
   readonly #sessions = new Set<ServerHttp2Session>();
   #closing = false;
 
-  constructor(listener: RequestListener, clock: Clock) {
+  constructor({ listener, clock, silenceMs, unread }: Http2Options) {
     this.#server = createServer({
       settings: { maxConcurrentStreams: MAX_STREAMS, maxHeaderListSize: MAX_HEAD_BYTES, enablePush: false },
       maxHeaderListPairs: MAX_HEAD_FIELDS + 4,
@@ -42,7 +51,7 @@ export class Http2 {
         return;
       }
       this.#sessions.add(session);
-      session.setTimeout(SILENCE_MS, () => session.destroy());
+      session.setTimeout(silenceMs, () => session.destroy());
       session.once('close', () => this.#sessions.delete(session));
       // A client that breaks the protocol is disconnected by Node; it is no event for us.
       session.on('error', () => undefined);
@@ -50,6 +59,7 @@ export class Http2 {
     const prepare = (req: Http2ServerRequest) => {
       // The same for one stream: it went away.
       req.stream.on('error', () => undefined);
+      endWhenUnread(req.stream, clock, silenceMs, unread);
       if (req.stream.endAfterHeaders) return;
       const cancel = clock.after(BODY_MS, () => req.stream.close(constants.NGHTTP2_CANCEL));
       req.once('end', cancel);

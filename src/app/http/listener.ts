@@ -2,6 +2,7 @@ import { createServer, type RequestListener, type Server, type ServerOptions } f
 import { createServer as createSecureServer, type Server as SecureServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { TLSSocket, TlsOptions } from 'node:tls';
+import { BoundedLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import { guarded, guardServer, type UpgradeHandler } from '../../runtime/http-guard.js';
@@ -55,12 +56,17 @@ const HANDSHAKE_MS = 10_000;
 
 /** Rejects when the port is taken, or the certificate cannot be used. */
 export async function listenHttp(handler: RequestListener, options: ListenOptions, clock: Clock): Promise<HttpListener> {
-  const { host, port, connections, tls, timeouts, silenceMs = SILENCE_MS, log = silentLog } = options;
+  const { host, port, connections, tls, timeouts, silenceMs = SILENCE_MS } = options;
+  const log = new BoundedLog(options.log ?? silentLog, clock);
   const common: ServerOptions = { ...TIMEOUTS, ...timeouts, maxHeaderSize: MAX_HEAD_BYTES, requireHostHeader: false };
   let http2: Http2 | undefined;
   let server: Server;
   if (tls) {
-    http2 = options.http2 === false ? undefined : new Http2(guarded(handler, { textual: false, log }), clock);
+    const unread = () => {
+      if (connections) connections.unread++;
+    };
+    const listener = guarded(handler, { textual: false, log });
+    http2 = options.http2 === false ? undefined : new Http2({ listener, clock, silenceMs, unread });
     const ALPNProtocols = http2 ? ['h2', 'http/1.1'] : ['http/1.1'];
     server = createSecureServer({ ...common, ...tls, ALPNProtocols, handshakeTimeout: HANDSHAKE_MS });
     if (http2) divert(server, 'secureConnection', (socket: TLSSocket) => socket.alpnProtocol === 'h2' && http2!.take(socket));
@@ -108,6 +114,7 @@ export async function listenHttp(handler: RequestListener, options: ListenOption
         });
         server.close(() => {
           cancel();
+          log.close();
           resolve();
         });
         server.closeIdleConnections();

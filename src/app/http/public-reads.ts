@@ -5,17 +5,20 @@ import type { Clock } from '../../runtime/clock.js';
 const FRESH_MS = 1000;
 /** Channels that were read within this time may be read without being counted. */
 const KNOWN_MS = 600_000;
+/** The first page of public channels; no slug is empty. */
+const LIST = '';
+const LIST_PATH = '/api/v1/channels';
 const MAX_KNOWN = 10_000;
 const PATH = /^\/api\/v1\/channels\/([a-z0-9][a-z0-9-]{1,62})$/;
 
 interface Read {
-  readonly reading: Promise<Channel>;
+  readonly reading: Promise<unknown>;
   readonly atMs: number;
   readonly changes: number;
 }
 
 /**
- * What every open page asks for without a credential: a channel that is not private. It is read once a second at most, however many ask, so that it need not
+ * What every open page asks for without a credential: a channel that is not private, or the list of public ones. It is read once a second at most, however many ask, so that it need not
  * be counted: hundreds of pages behind one address open whatever else is asked for from there. Names of no channel are counted.
  */
 export class PublicReads {
@@ -31,7 +34,9 @@ export class PublicReads {
 
   /** Whether a read by somebody who is not signed in costs too little to be counted. */
   isFree(method: string, path: string, querystring: string): boolean {
-    const found = querystring === '' && (method === 'GET' || method === 'HEAD') ? PATH.exec(path) : null;
+    if (querystring !== '' || (method !== 'GET' && method !== 'HEAD')) return false;
+    if (path === LIST_PATH) return true;
+    const found = PATH.exec(path);
     if (!found) return false;
     const slug = found[1]!;
     const known = this.#reads.get(slug);
@@ -40,11 +45,19 @@ export class PublicReads {
 
   /** `read` rejects for a channel that is not there for everybody. */
   channel(slug: string, read: () => Promise<Channel>): Promise<Channel> {
-    if (this.#channels.isPrivate(slug)) return read();
+    return this.#channels.isPrivate(slug) ? read() : this.#shared(slug, read);
+  }
+
+  /** The first page of the list of public channels, with the number of channels that a page has unless asked otherwise. */
+  list(read: () => Promise<Channel[]>): Promise<Channel[]> {
+    return this.#shared(LIST, read);
+  }
+
+  #shared<T>(slug: string, read: () => Promise<T>): Promise<T> {
     const nowMs = this.#clock.monotonicMs();
     const { changes } = this.#channels;
     const last = this.#reads.get(slug);
-    if (last && nowMs - last.atMs < FRESH_MS && last.changes === changes) return last.reading;
+    if (last && nowMs - last.atMs < FRESH_MS && last.changes === changes) return last.reading as Promise<T>;
     const made = { reading: read(), atMs: nowMs, changes };
     this.#reads.delete(slug);
     this.#reads.set(slug, made);

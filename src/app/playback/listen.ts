@@ -12,7 +12,7 @@ import type { Log } from '../../runtime/log.js';
 import { reportUnexpected } from '../../runtime/unexpected.js';
 import { type Admissions, NO_CHANNEL } from './admission.js';
 import type { Audience } from './audience.js';
-import { answersCondition, CORS } from './media-response.js';
+import { answersCondition, corsExposing } from './media-response.js';
 import type { RequestPlaces } from './request-places.js';
 
 interface ListenOptions {
@@ -38,6 +38,8 @@ const BURST_MS = 2000;
 const MAX_QUEUE_S = 15;
 const MAX_QUEUE_BYTES = 512 * 1024;
 const ICY_INTERVAL_BYTES = 16_000;
+/** A page that asks for titles within the stream finds them by `icy-metaint`. */
+const ICY_CORS = corsExposing('Date, icy-br, icy-metaint, icy-name, ice-audio-info');
 /** RFC 7845 §4.6: who joins in the middle discards 80 ms while the decoder converges. */
 const OPUS_PRE_SKIP = 3840;
 /** Listeners written before other work gets its turn. */
@@ -103,7 +105,7 @@ export class Listen {
       'ice-audio-info',
       `ice-samplerate=${SAMPLE_RATE_HZ};ice-bitrate=${rendition.bitrateKbps};ice-channels=${CHANNELS}`,
       ...(icy ? ['icy-metaint', String(ICY_INTERVAL_BYTES)] : []),
-      ...CORS,
+      ...ICY_CORS,
     ]);
     if (req.method === 'HEAD') {
       res.end();

@@ -37,12 +37,11 @@ export const MEDIA_TYPE = {
 } as const;
 
 /** Every media path answers these; `*` and never a reflected origin, which would poison a shared cache. */
-export const CORS: readonly string[] = [
-  'Access-Control-Allow-Origin',
-  '*',
-  'Access-Control-Expose-Headers',
-  'Content-Length, Content-Range, Date, ETag, Retry-After',
-];
+export const CORS: readonly string[] = corsExposing('Content-Length, Content-Range, Date, ETag, Retry-After');
+
+export function corsExposing(headers: string): string[] {
+  return ['Access-Control-Allow-Origin', '*', 'Access-Control-Expose-Headers', headers];
+}
 
 export const PLAYBACK_METHODS = 'GET, HEAD, OPTIONS';
 
@@ -52,7 +51,7 @@ const PREFLIGHT = [
   'Access-Control-Allow-Methods',
   PLAYBACK_METHODS,
   'Access-Control-Allow-Headers',
-  'Range, If-Range, If-None-Match, Icy-MetaData, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status',
+  'Range, If-Range, If-Match, If-None-Match, Icy-MetaData, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status',
   'Access-Control-Max-Age',
   '86400',
   'Cache-Control',

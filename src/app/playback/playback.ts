@@ -4,6 +4,7 @@ import type { ObjectStore } from '../../backing/object-store/object-store.js';
 import type { Edge, LiveMedia } from '../../live/edge.js';
 import { decideReload, isReached } from '../../media/hls.js';
 import { type Codec, type Rendition, SAMPLE_RATE_HZ } from '../../media/ladder.js';
+import { BoundedLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -108,6 +109,7 @@ export class Playback {
 
   readonly #options: PlaybackOptions;
   readonly #channels = new Map<string, LiveChannel>();
+  readonly #failureLog: BoundedLog;
   readonly #audience: Audience;
   readonly #stored: StoredMedia;
   readonly #listen: Listen;
@@ -119,6 +121,7 @@ export class Playback {
     this.#options = options;
     const { maxWaiting = DEFAULT_MAX_WAITING, addressOf } = options;
     this.#places = new RequestPlaces({ maxWaiting, addressOf, counters: this.counters });
+    this.#failureLog = new BoundedLog(options.log, options.clock);
     this.#audience = new Audience(options.clock, AUDIENCE_WINDOW_MS);
     this.#stored = new StoredMedia({ ...options, counters: this.counters, places: this.#places });
     this.#listen = new Listen({ ...options, counters: this.counters, audience: this.#audience, places: this.#places });
@@ -175,7 +178,7 @@ export class Playback {
         throw new VezaError('not_found', 'no such address');
       }
     } catch (error) {
-      if (!(error instanceof VezaError)) this.#options.log.error({ path, error: messageOf(error) }, 'a playback request failed');
+      if (!(error instanceof VezaError)) this.#failureLog.error({ path, error: messageOf(error) }, 'a playback request failed');
       sendError(res, error);
     }
     return true;

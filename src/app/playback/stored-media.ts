@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ObjectStore, StoredObject } from '../../backing/object-store/object-store.js';
+import { BoundedLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -32,6 +33,7 @@ const KEPT_MS = 60_000;
 /** Media and manifests that are objects. Concurrent requests for one object are one read. */
 export class StoredMedia {
   readonly #options: StoredMediaOptions;
+  readonly #failureLog: BoundedLog;
   readonly #reads = new Map<string, Promise<StoredObject | undefined>>();
   /** In order of use, the oldest first. */
   readonly #texts = new Map<string, { text: TextResponse; readMs: number; sizeBytes: number }>();
@@ -39,6 +41,7 @@ export class StoredMedia {
 
   constructor(options: StoredMediaOptions) {
     this.#options = options;
+    this.#failureLog = new BoundedLog(options.log, options.clock);
   }
 
   /** A segment or init segment; the name is immutable, and so is the answer. `otherwise`: what is answered when it is not there. */
@@ -62,7 +65,7 @@ export class StoredMedia {
         sendError(res, error);
         return;
       }
-      this.#options.log.error({ key, error: messageOf(error) }, 'an object could not be read');
+      this.#failureLog.error({ key, error: messageOf(error) }, 'an object could not be read');
       sendError(res, new VezaError('unavailable', 'the object store does not answer'));
     }
   }

@@ -104,6 +104,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
         throw translated(error);
       });
       let broken: Error | undefined;
+      let failed: unknown;
       const onError = (error: Error) => {
         if (!broken) reportBroken(error);
         broken ??= error;
@@ -111,12 +112,24 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       client.on('error', onError);
       try {
         await query(client, 'begin', []);
-        const result = await work({ query: (sql, values = []) => query(client, sql, values) as never });
+        const connection: Queryable = {
+          query: (sql, values = []) =>
+            query(client, sql, values).catch((error) => {
+              failed ??= error;
+              throw error;
+            }) as never,
+        };
+        const result = await work(connection);
         const { command } = await query(client, 'commit', []);
+        if (command === 'COMMIT') return result;
         // A statement failed, and `work` went on: PostgreSQL rolls back, and answers as if nothing were wrong.
-        if (command !== 'COMMIT')
-          throw new Error('a transaction was rolled back: a statement in it had failed, and its error was not passed on');
-        return result;
+        if (failed)
+          throw new Error('a transaction was rolled back: a statement in it had failed, and its error was not passed on', {
+            cause: failed,
+          });
+        // No statement failed, so that the answer is not the server's: bytes of the connection were damaged. Nobody knows whether it was stored.
+        broken ??= new Error(`the answer to a commit was ${command}`);
+        throw new VezaError('unavailable', 'The database does not answer.', { cause: broken });
       } catch (error) {
         // Without an answer nobody knows what the server still does on this connection; it rolls back when the connection closes.
         if (isUnanswered(error)) broken ??= error as Error;

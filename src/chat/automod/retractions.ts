@@ -1,3 +1,4 @@
+import { BoundedLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -24,15 +25,23 @@ export interface RetractionsOptions<Message> {
  */
 export class Retractions<Message> {
   readonly #options: RetractionsOptions<Message>;
+  readonly #failureLog: BoundedLog;
   readonly #waiting: Message[] = [];
   #under = 0;
   #stopping = false;
+  #failed = 0;
   /** Who is pausing, and who waits for the end. */
   readonly #sleepers = new Set<() => void>();
   readonly #enders = new Set<() => void>();
 
   constructor(options: RetractionsOptions<Message>) {
     this.#options = options;
+    this.#failureLog = new BoundedLog(options.log, options.clock);
+  }
+
+  /** Messages that could not be judged, or not be taken back, for good. */
+  get failed(): number {
+    return this.#failed;
   }
 
   /** Then whoever publishes asks before he does. */
@@ -51,6 +60,7 @@ export class Retractions<Message> {
     this.#stopping = true;
     for (const wake of [...this.#sleepers]) wake();
     if (this.#under > 0) await new Promise<void>((resolve) => this.#enders.add(resolve));
+    this.#failureLog.close();
   }
 
   #next(): void {
@@ -67,7 +77,7 @@ export class Retractions<Message> {
   }
 
   async #judge(message: Message): Promise<void> {
-    const { objection, takeBack, log } = this.#options;
+    const { objection, takeBack } = this.#options;
     let reason: string | undefined;
     for (let attempt = 1; ; attempt++) {
       try {
@@ -84,7 +94,8 @@ export class Retractions<Message> {
           reason === undefined
             ? 'a message that is published could not be judged'
             : 'a message that the remote judge is against could not be taken back';
-        log.error({ reason, error: messageOf(error) }, what);
+        this.#failed++;
+        this.#failureLog.error({ reason, error: messageOf(error) }, what);
         return;
       }
     }

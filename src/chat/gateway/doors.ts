@@ -46,7 +46,7 @@ export interface LinkClient {
 export interface ChatAuthorization {
   /** Rejects with `unauthorized`, `forbidden` (banned from the service), `unavailable`. */
   who(credential: string): Promise<ChatIdentity>;
-  /** Whether the session of it was ended; asked every two seconds for each connection. */
+  /** Whether the session of it was ended, or the key that signed its token was revoked; asked every two seconds for each connection. */
   isEnded(person: ChatIdentity): boolean;
   /** Of those given, who is no longer good: keys that were deleted or have lost a scope, accounts that were banned or deleted or have another role. */
   ended(people: readonly ChatIdentity[]): Promise<ReadonlyMap<ChatIdentity, 'banned' | 'ended'>>;

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
+import { BoundedLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { each } from '../../runtime/each.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
@@ -123,6 +124,8 @@ export class Gateway implements ConnectionHost {
   };
   readonly times = new DeliveryTimes();
   readonly audiences: Audiences;
+  /** For what one client causes, as often as it likes. */
+  readonly #failureLog: BoundedLog;
   readonly #onAir = new OnAirFrames();
   readonly #options: GatewayOptions;
   readonly #requests: Requests;
@@ -155,9 +158,11 @@ export class Gateway implements ConnectionHost {
     this.#busy = options.busy ?? measured();
     this.#groupOf = options.groupOf ?? ((address) => address);
     const { clock, rules, presence } = options;
+    this.#failureLog = new BoundedLog(options.log, clock);
     this.audiences = new Audiences(options, this, this.counters);
     this.#requests = new Requests({
       ...options,
+      failureLog: this.#failureLog,
       audiences: this.audiences,
       pageLimits: options.pageLimits ?? new PageLimits(clock),
       groupOf: this.#groupOf,
@@ -392,7 +397,7 @@ export class Gateway implements ConnectionHost {
       this.#close(connection, CLOSE.token, 'the token is not good');
     } else if (code === 'forbidden') this.#close(connection, CLOSE.banned, 'banned');
     else {
-      if (code === 'internal') this.#options.log.error({ error: messageOf(error) }, 'a token could not be looked at');
+      if (code === 'internal') this.#failureLog.error({ error: messageOf(error) }, 'a token could not be looked at');
       this.#close(connection, CLOSE.overloaded, 'tokens cannot be looked at; try again');
     }
   }
@@ -456,7 +461,7 @@ export class Gateway implements ConnectionHost {
   /** A defect that what it sent has met is its own: others, and the process, go on. */
   broke(connection: ClientConnection, error: unknown): void {
     countUnexpected('exception');
-    this.#options.log.error({ event: 'chat.connection_failed', ...describe(error) }, 'a chat connection met a defect; it is cut');
+    this.#failureLog.error({ event: 'chat.connection_failed', ...describe(error) }, 'a chat connection met a defect; it is cut');
     connection.cut();
   }
 
@@ -656,6 +661,7 @@ export class Gateway implements ConnectionHost {
     await this.#checking;
     this.#server.close();
     this.audiences.stop();
+    this.#failureLog.close();
   }
 }
 

@@ -27,6 +27,10 @@ export interface ProcessStats {
   readonly slowClosed: number;
   readonly turnedAway: number;
   readonly badFrames: number;
+  /** Entries of a damaged log whose place is stored as erased. */
+  readonly entriesRefused: number;
+  /** Published messages that could not be judged, or not be taken back, for good. */
+  readonly retractionsFailed: number;
   readonly deliveryCounts: readonly number[];
   readonly deliverySumS: number;
   /** Errors that nobody took in it. */
@@ -41,6 +45,8 @@ const NOTHING: ProcessStats = {
   slowClosed: 0,
   turnedAway: 0,
   badFrames: 0,
+  entriesRefused: 0,
+  retractionsFailed: 0,
   deliveryCounts: [],
   deliverySumS: 0,
   unexpected: { exception: 0, rejection: 0 },
@@ -58,6 +64,8 @@ export function addStats(stats: readonly ProcessStats[]): ProcessStats {
       slowClosed: sum.slowClosed + one.slowClosed,
       turnedAway: sum.turnedAway + one.turnedAway,
       badFrames: sum.badFrames + one.badFrames,
+      entriesRefused: sum.entriesRefused + one.entriesRefused,
+      retractionsFailed: sum.retractionsFailed + one.retractionsFailed,
       deliveryCounts: added(sum.deliveryCounts, one.deliveryCounts),
       deliverySumS: sum.deliverySumS + one.deliverySumS,
       unexpected: {

@@ -1,3 +1,4 @@
+import type { LineLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -38,6 +39,7 @@ export interface RequestsOptions {
   readonly presence: Presence;
   readonly clock: Clock;
   readonly log: Log;
+  readonly failureLog: LineLog;
   readonly audiences: Audiences;
   readonly pageLimits: PageLimits;
   readonly groupOf: (address: string) => string;
@@ -121,7 +123,7 @@ export class Requests {
       const isAway = code === 'busy' || code === 'unavailable' || code === 'rate_limited';
       if (code in ERROR_CODES) return errorFrame(id, code as ChatErrorCode, error.message, isAway ? AGAIN_MS : undefined);
     }
-    this.#options.log.error({ error: messageOf(error), stack: (error as Error)?.stack }, 'a chat request failed');
+    this.#options.failureLog.error({ error: messageOf(error), stack: (error as Error)?.stack }, 'a chat request failed');
     return errorFrame(id, 'internal', 'Something went wrong here; it is in the log of the service.');
   }
 

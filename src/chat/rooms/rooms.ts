@@ -1,5 +1,6 @@
 import type { Database } from '../../backing/database/database.js';
 import { type LogEntry, MAX_PLACES, type RoomLog } from '../../backing/room-log/room-log.js';
+import { BoundedLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -62,6 +63,8 @@ export class Rooms {
   readonly #blocks: HistoryBlocks;
   /** For whoever hands out pages of these rooms. */
   readonly pageLimits: PageLimits;
+  /** For messages that cannot be published: anybody can send many. */
+  readonly #failureLog: BoundedLog;
   readonly #reactions: RoomReactions;
   readonly #sweeper: RoomSweeper;
   readonly #open = new Map<string, Promise<SharedRoom>>();
@@ -87,6 +90,7 @@ export class Rooms {
     });
     this.#rings = new Rings(options.maxRingBytes);
     this.#blocks = new HistoryBlocks(clock);
+    this.#failureLog = new BoundedLog(log, clock);
     this.pageLimits = new PageLimits(clock);
     this.#reactions = new RoomReactions({ database, clock, log, tell: (roomId, text) => this.#opened.get(roomId)?.reader.tell(text) });
     this.#sweeper = new RoomSweeper({
@@ -235,6 +239,7 @@ export class Rooms {
     await this.#reactions.stop();
     await Promise.allSettled(this.#open.values());
     await this.#archive.stop();
+    this.#failureLog.close();
     this.#cancelReport?.();
     await this.#sendReports();
     for (const { reader, cancelLinger } of this.#opened.values()) {
@@ -269,7 +274,7 @@ export class Rooms {
     });
     await reader.start(state);
     await this.#compareRows(reader);
-    const writer = new RoomWriter(reader, { ...this.#options, archive: this.#archive, history: this.#history });
+    const writer = new RoomWriter(reader, { ...this.#options, log: this.#failureLog, archive: this.#archive, history: this.#history });
     const open: SharedRoom = {
       reader,
       room: new OpenRoom(reader, writer, this.#reactions, () => this.#release(open)),

@@ -1,8 +1,8 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type { AppendOutcome, Barred, LogEntry, RoomLog } from '../../backing/room-log/room-log.js';
+import type { LineLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
-import type { Log } from '../../runtime/log.js';
 import { characterCount, uncleanTextIn } from '../../runtime/text.js';
 import { type Deletion, delAt, delOf, logKeyOf, midOf, readableFacts } from '../protocol/frame.js';
 import type { Archive, ArchiveOutcome } from './archive.js';
@@ -44,7 +44,7 @@ export interface WriterOptions {
   readonly archive: Archive;
   readonly history: RoomHistory;
   readonly clock: Clock;
-  readonly log: Log;
+  readonly log: LineLog;
   readonly rules: PublishRules;
   readonly judge: MessageJudge;
   readonly held: HeldMessages;

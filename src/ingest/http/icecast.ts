@@ -1,6 +1,6 @@
 import type { TitleUpdate } from '../source.js';
 import { decodePercent, splitSong, titleUpdate } from './titles.js';
-import { type Answer, HttpRefusal, type RequestHead } from './wire.js';
+import { type Answer, type Framing, HttpRefusal, type RequestHead } from './wire.js';
 
 /**
  * What Icecast's own protocol adds to HTTP: `PUT` or `SOURCE /{channel}` and the metadata call. Encoders have one
@@ -37,7 +37,22 @@ export interface MetadataCall {
   readonly update: TitleUpdate | undefined;
 }
 
-/** The query of `/admin/metadata`. Throws HttpRefusal 400. `song` is split at " - "; `title` and `artist` win over it. */
+export const formTooLarge = (limitBytes: number) =>
+  new HttpRefusal(413, 'payload_too_large', `a metadata call is at most ${limitBytes} bytes long`);
+
+/** The head of a metadata call that is posted. Throws HttpRefusal 411, 413 or 415. */
+export function checkForm(head: RequestHead, framing: Framing, limitBytes: number): void {
+  if (framing.kind === 'none' && head.query === '')
+    throw new HttpRefusal(411, 'length_required', 'send the form with Content-Length, or chunked');
+  if (framing.kind === 'none' || (framing.kind === 'length' && framing.bytes === 0)) return;
+  const type = (head.headers.get('content-type') ?? '').split(';', 1)[0]!.trim().toLowerCase();
+  const isCoded = (head.headers.get('content-encoding') ?? 'identity').toLowerCase() !== 'identity';
+  if (type !== 'application/x-www-form-urlencoded' || isCoded)
+    throw new HttpRefusal(415, 'unsupported_media', 'a metadata call is posted as application/x-www-form-urlencoded, and not compressed');
+  if (framing.kind === 'length' && framing.bytes > limitBytes) throw formTooLarge(limitBytes);
+}
+
+/** The fields of `/admin/metadata`, of a query or a form. Throws HttpRefusal 400. `song` is split at " - "; `title` and `artist` win over it. */
 export function readMetadataCall(query: string, channelOf: (path: string) => string | undefined): MetadataCall {
   const raw = new Map<string, string>();
   for (const pair of query.split('&')) {

@@ -61,7 +61,6 @@ export class RtmpServer {
     const { gate, clock, log, host, port, tls } = options;
     const protocol = tls ? 'rtmps' : 'rtmp';
     const limits = { ...RTMP_LIMITS, ...options.limits };
-    const context: SessionContext = { gate, clock, log, limits, protocol };
     this.name = protocol;
     this.#tls = tls;
     this.#limits = limits;
@@ -78,6 +77,7 @@ export class RtmpServer {
       onTurnedAway: (raw) => raw.destroy(),
       onSweep: (nowMs) => each(this.#sessions.values(), (session) => session.checkDeadline(nowMs)),
     });
+    const context: SessionContext = { gate, clock, log, strangersLog: this.#listener.strangersLog, limits, protocol };
   }
 
   /** The port that is listened on, after `start`. */

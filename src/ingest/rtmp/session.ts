@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
+import type { LineLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -34,6 +35,8 @@ export interface SessionContext {
   readonly gate: Gate;
   readonly clock: Clock;
   readonly log: Log;
+  /** For what a client causes whose key is not accepted. */
+  readonly strangersLog: LineLog;
   readonly limits: SessionLimits;
   readonly protocol: Protocol;
 }
@@ -466,15 +469,19 @@ export class RtmpSession {
     const refusal = refusalOf(error);
     const spoken = this.#phase !== 'version' && this.#phase !== 'hello' && this.#phase !== 'echo';
     if (!(error instanceof RtmpRefusal) && !(error instanceof VezaError)) {
-      this.#context.log.error({ ...this.#who(), error: messageOf(error) }, 'ingest failed');
+      this.#logOfFailure.error({ ...this.#who(), error: messageOf(error) }, 'ingest failed');
     }
     if (spoken) this.#reply('onStatus', 0, null, status('error', refusal.code, refusal.message), this.#streamId);
     this.#close(refusal);
     if (!spoken) this.#socket.destroy();
   }
 
+  get #logOfFailure(): LineLog {
+    return this.#admission ? this.#context.log : this.#context.strangersLog;
+  }
+
   #close(refusal: RtmpRefusal): void {
-    this.#context.log.warn({ ...this.#who(), code: refusal.code, reason: refusal.message }, 'ingest refused');
+    this.#logOfFailure.warn({ ...this.#who(), code: refusal.code, reason: refusal.message }, 'ingest refused');
     this.#endSource('lost');
     this.#enter('closing', this.#context.limits.lingerMs);
     this.#held = false;

@@ -1,6 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { ownCpuSeconds } from '../cpu.js';
+import { ownCpuSeconds } from '../../support/cpu.js';
 import type { CrowdCommand, CrowdCount, CrowdOptions } from './crowd.js';
 import { Histogram } from './histogram.js';
 

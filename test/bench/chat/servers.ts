@@ -2,13 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { cpuSeconds, residentBytes } from '../../support/cpu.js';
 import { freePorts } from '../../support/free-port.js';
 import { ensurePackages } from '../../support/packages.js';
 import { startPostgres } from '../../support/postgres.js';
 import { eventually, start } from '../../support/process.js';
 import { startRedis, type TestRedis } from '../../support/redis.js';
 import { Server } from '../../support/server.js';
-import { cpuSeconds, residentBytes } from '../cpu.js';
 import type { CrowdOptions } from './crowd.js';
 import type { TokenOptions } from './dialects.js';
 

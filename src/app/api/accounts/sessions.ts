@@ -145,7 +145,8 @@ export function sessionOperations({ sessions, signingKeys, limits, apiKeys }: Se
       access: 'service.keys',
       body: z.strictObject({
         revoke: z.boolean().default(false).meta({
-          description: 'After a leak: the new key signs at once and the others are thrown away; every access token ends within a minute.',
+          description:
+            'After a leak: the new key signs at once and the others are thrown away; every access token ends within five seconds.',
         }),
       }),
       status: 201,

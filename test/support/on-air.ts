@@ -2,9 +2,9 @@ import { spawnSync } from 'node:child_process';
 import { readlinkSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { setPriority } from 'node:os';
-import { decode, findClicks, findHoles, RATE_HZ, type Sound } from '../support/audio.js';
-import { eventually, type Running } from '../support/process.js';
-import { readPlaylist, Server } from '../support/server.js';
+import { decode, findClicks, findHoles, RATE_HZ, type Sound } from './audio.js';
+import { eventually, type Running } from './process.js';
+import { readPlaylist, Server, type ServerOptions } from './server.js';
 
 /** One line of a media playlist: where it is, and what stands before it. */
 export interface Listed {
@@ -189,7 +189,10 @@ try {
 /** Before the command of a service. */
 export const UNDER: readonly string[] = realTime ? ['chrt', '-r', '2'] : [];
 
-export const startServer = (env: Readonly<Record<string, string>> = {}): Promise<Server> => Server.start({ env, under: UNDER });
+export const startServer = (
+  env: Readonly<Record<string, string>> = {},
+  options: Pick<ServerOptions, 'embeddedDatabase'> = {},
+): Promise<Server> => Server.start({ ...options, env, under: UNDER });
 
 /** A publisher whose lateness would be taken for a fault of the service. */
 export function punctual(publisher: Running): Running {

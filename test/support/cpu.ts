@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import type { Server } from '../support/server.js';
+import type { Server } from './server.js';
 
 /** Kernel clock ticks a second; 100 on every Linux that Node runs on. */
 const TICKS_PER_S = 100;

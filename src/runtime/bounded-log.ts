@@ -1,0 +1,101 @@
+import type { Clock } from './clock.js';
+import type { Log } from './log.js';
+
+type Level = 'info' | 'warn' | 'error';
+export type LineLog = Pick<Log, Level>;
+
+export interface BoundedLogLimits {
+  /** Lines of one kind that are written in a period. */
+  readonly perPeriod?: number;
+  readonly periodMs?: number;
+}
+
+const LINES_PER_PERIOD = 10;
+const PERIOD_MS = 60_000;
+/** Kinds that are told apart; the others share one. Messages and codes are constants of the source, so this many is never reached. */
+const MAX_KINDS = 100;
+
+interface Kind {
+  readonly level: Level;
+  readonly message: string;
+  readonly code: string | undefined;
+  written: number;
+  leftOut: number;
+}
+
+/**
+ * A log for lines that clients nobody knows can cause as often as they like: of each kind (its level, its message, its `code`) the first few of a period
+ * are written, and after the period one line with how many were left out. A full disk would end the recordings of everybody.
+ */
+export class BoundedLog implements LineLog {
+  readonly #log: LineLog;
+  readonly #clock: Clock;
+  readonly #perPeriod: number;
+  readonly #periodMs: number;
+  #kinds = new Map<string, Kind>();
+  #fromMs = Number.NEGATIVE_INFINITY;
+  #cancel: (() => void) | undefined;
+
+  constructor(log: LineLog, clock: Clock, { perPeriod = LINES_PER_PERIOD, periodMs = PERIOD_MS }: BoundedLogLimits = {}) {
+    this.#log = log;
+    this.#clock = clock;
+    this.#perPeriod = perPeriod;
+    this.#periodMs = periodMs;
+  }
+
+  info(fields: object, message: string): void {
+    this.#write('info', fields, message);
+  }
+
+  warn(fields: object, message: string): void {
+    this.#write('warn', fields, message);
+  }
+
+  error(fields: object, message: string): void {
+    this.#write('error', fields, message);
+  }
+
+  /** Says now what was left out, and leaves no timer. What is written afterwards is bounded as before. Twice is harmless. */
+  close(): void {
+    this.#cancel?.();
+    this.#cancel = undefined;
+    const ended = this.#kinds;
+    this.#kinds = new Map();
+    for (const { level, message, code, leftOut } of ended.values()) {
+      if (leftOut > 0) this.#log[level]({ event: 'log.lines_left_out', ...(code !== undefined && { code }), leftOut }, message);
+    }
+  }
+
+  #write(level: Level, fields: object, message: string): void {
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - this.#fromMs >= this.#periodMs) {
+      this.close();
+      this.#fromMs = nowMs;
+    }
+    const kind = this.#kindOf(level, fields, message);
+    if (kind.written < this.#perPeriod) {
+      kind.written++;
+      this.#log[level](fields, message);
+      return;
+    }
+    kind.leftOut++;
+    // A flood that ends is told of as well, though no line of it comes any more.
+    this.#cancel ??= this.#clock.after(this.#fromMs + this.#periodMs - nowMs, () => this.close());
+  }
+
+  #kindOf(level: Level, fields: object, message: string): Kind {
+    const given = (fields as { code?: unknown }).code;
+    const code = typeof given === 'string' ? given : undefined;
+    const isNew = !this.#kinds.has(`${level} ${code} ${message}`);
+    const name = isNew && this.#kinds.size >= MAX_KINDS ? 'other' : `${level} ${code} ${message}`;
+    let kind = this.#kinds.get(name);
+    if (!kind) {
+      kind =
+        name === 'other'
+          ? { level, message: 'other lines', code: undefined, written: 0, leftOut: 0 }
+          : { level, message, code, written: 0, leftOut: 0 };
+      this.#kinds.set(name, kind);
+    }
+    return kind;
+  }
+}
