@@ -7,6 +7,7 @@ import { initName, makeGrid, type Run, segmentName, wallMsOf } from '../media/ti
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { sleep } from '../runtime/sleep.js';
 import { reportUnexpected } from '../runtime/unexpected.js';
 import { type KeptPcm, RunEncoder } from './encoder.js';
 import { Packager } from './packager.js';
@@ -390,7 +391,7 @@ export class Broadcast {
         this.#log.warn({}, 'the process ends before everything that was sent is played');
         return;
       }
-      await new Promise<void>((resolve) => this.#clock.after(RENDER_STEP_MS, resolve));
+      await sleep(this.#clock, RENDER_STEP_MS);
     }
   }
 

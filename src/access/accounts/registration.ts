@@ -3,6 +3,7 @@ import type { Database, Queryable } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
+import { Loop } from '../../runtime/loop.js';
 import { beyondKeys, keyReaches, outranks, type Principal, type Role } from '../roles.js';
 import type { AccountLinks, ShownLink } from './account-links.js';
 import {
@@ -55,21 +56,25 @@ const MAX_UNDER_WAY = 100;
 export class Registration {
   readonly #options: RegistrationOptions;
   readonly #underWay = new Set<Promise<void>>();
-  #cancelClean: () => void = () => undefined;
+  readonly #cleanings: Loop;
 
   constructor(options: RegistrationOptions) {
     this.#options = options;
-  }
-
-  start(): void {
-    const { clock, log } = this.#options;
-    this.#cancelClean = clock.every(CLEAN_MS, () => {
-      this.clean().catch((error) => log.warn({ error: messageOf(error) }, 'old links cannot be deleted'));
+    const { clock, log } = options;
+    this.#cleanings = new Loop({
+      clock,
+      periodMs: CLEAN_MS,
+      task: () => this.clean(),
+      onError: (error) => log.warn({ error: messageOf(error) }, 'old links cannot be deleted'),
     });
   }
 
+  start(): void {
+    this.#cleanings.start();
+  }
+
   async stop(): Promise<void> {
-    this.#cancelClean();
+    await this.#cleanings.stop();
     await this.idle();
   }
 
