@@ -10,16 +10,9 @@ import { each } from '../runtime/each.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { Loop } from '../runtime/loop.js';
-import {
-  Broadcast,
-  type ChannelDocument,
-  type ChannelInfo,
-  type LiveMetrics,
-  type MediaSettings,
-  type Recording,
-  type Show,
-  type UnwrittenRecording,
-} from './broadcast.js';
+import { Broadcast } from './broadcast.js';
+import type { ChannelInfo, LiveMetrics, MediaSettings, Recording, Show } from './broadcast-options.js';
+import type { ChannelDocument, UnwrittenRecording } from './channel-document.js';
 import { DecoderStartLimits } from './decoder-starts.js';
 import type { ChannelStatus, LiveEdge, LiveView } from './edge.js';
 import { RENDER_STEP_MS } from './playout.js';
