@@ -202,7 +202,7 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
       await sessions.stop();
       await ended.stop();
       await signingKeys.stop();
-      vault.stop();
+      await vault.stop();
       limits.stop();
     },
   };

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Database, Queryable } from '../backing/database/database.js';
 import { Batched } from '../runtime/batched.js';
+import { BoundedMap } from '../runtime/bounded-map.js';
 import { type Clock, SystemClock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
 import { characterCount } from '../runtime/text.js';
@@ -79,7 +80,7 @@ export class Channels {
   /** Reads under way, by what they read: a thousand pages that ask for one channel at once cost one query. */
   readonly #reading = new Map<string, Promise<ChannelRow[]>>();
   /** Whose key it was when the database was last there, by the key's hash. */
-  readonly #known = new Map<string, Channel>();
+  readonly #known = new BoundedMap<string, Channel>(MAX_KNOWN);
   /** Keys that were good here have queries of their own, so that a flood of others does not hold them up. */
   readonly #knownLookups: Batched<KeyHolder>;
   readonly #newLookups: StreamKeyLookups<KeyHolder>;
@@ -246,9 +247,8 @@ export class Channels {
     try {
       const holder = await (this.#known.has(name) ? this.#loadKnown(name) : this.#newLookups.load(name, address));
       const channel = holder && (await this.#goodFor(holder, isOnAir));
-      this.#known.delete(name);
       if (channel) this.#known.set(name, channel);
-      if (this.#known.size > MAX_KNOWN) this.#known.delete(this.#known.keys().next().value!);
+      else this.#known.delete(name);
       return channel;
     } catch (error) {
       const known = this.#known.get(name);

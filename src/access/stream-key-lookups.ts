@@ -1,7 +1,9 @@
 import { addressGroup } from '../runtime/addresses.js';
+import { BoundedMap } from '../runtime/bounded-map.js';
 import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
 import { Places } from '../runtime/places.js';
+import { sleep } from '../runtime/sleep.js';
 
 /** Keys of one query; more go into the next. */
 const KEYS_PER_QUERY = 200;
@@ -40,9 +42,9 @@ export class StreamKeyLookups<V> {
   /** Oldest first, by network; the networks in the order of their turns. */
   readonly #queues = new Map<string, Set<LookUp<V>>>();
   /** Names that nobody has, with the time until which that is believed; oldest first. */
-  readonly #nobodys = new Map<string, number>();
+  readonly #nobodys = new BoundedMap<string, number>(MAX_NOBODYS);
   /** Names looked up that nobody has, by network; oldest window first. */
-  readonly #wrong = new Map<string, { count: number; readonly untilMs: number }>();
+  readonly #wrong = new BoundedMap<string, { count: number; readonly untilMs: number }>(MAX_NETWORKS);
   #changes = 0;
   #isReading = false;
 
@@ -98,7 +100,7 @@ export class StreamKeyLookups<V> {
     // What comes in the same step goes along.
     await undefined;
     for (let isFirst = true; this.#queues.size > 0; isFirst = false) {
-      if (!isFirst) await new Promise<void>((resolve) => void this.#clock.after(GATHER_MS, resolve));
+      if (!isFirst) await sleep(this.#clock, GATHER_MS);
       const lookUps = this.#next();
       if (lookUps.length === 0) continue;
       const changes = this.#changes;
@@ -142,16 +144,12 @@ export class StreamKeyLookups<V> {
   #countWrong(name: string, network: string, changes: number): void {
     const nowMs = this.#clock.monotonicMs();
     if (changes === this.#changes) {
-      this.#nobodys.delete(name);
       this.#nobodys.set(name, nowMs + NOBODYS_MS);
-      if (this.#nobodys.size > MAX_NOBODYS) this.#nobodys.delete(this.#nobodys.keys().next().value!);
     }
     let wrong = this.#wrong.get(network);
     if (!wrong || nowMs >= wrong.untilMs) {
-      this.#wrong.delete(network);
       wrong = { count: 0, untilMs: nowMs + WRONG_WINDOW_MS };
       this.#wrong.set(network, wrong);
-      if (this.#wrong.size > MAX_NETWORKS) this.#wrong.delete(this.#wrong.keys().next().value!);
     }
     wrong.count++;
   }

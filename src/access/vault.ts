@@ -3,6 +3,7 @@ import type { Database } from '../backing/database/database.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { Loop } from '../runtime/loop.js';
 
 /**
  * Secrets at rest: AES-256-GCM under data keys with ids, which are kept in the database sealed by `ENCRYPTION_KEY`. So the data keys can be
@@ -21,7 +22,7 @@ export interface Vault {
    * open, damaged or of a lost key; they are left as they are.
    */
   rotate(): Promise<{ keyId: number; reencrypted: number; unreadable: number }>;
-  stop(): void;
+  stop(): Promise<void>;
 }
 
 /** Everything that is sealed: where it is, and what for. `rotate` walks it. */
@@ -94,9 +95,13 @@ export async function openVault({ database, masterKey, previousMasterKey, clock,
 
   await load();
   if (newest === 0) await add(1);
-  const cancelReload = clock.every(RELOAD_MS, () => {
-    load().catch((error) => log.warn({ error: messageOf(error) }, 'the data keys cannot be read; those known are used on'));
+  const reloads = new Loop({
+    clock,
+    periodMs: RELOAD_MS,
+    task: load,
+    onError: (error) => log.warn({ error: messageOf(error) }, 'the data keys cannot be read; those known are used on'),
   });
+  reloads.start();
 
   const seal = (purpose: string, plain: Uint8Array | string) =>
     encrypt(keys.get(newest)!, newest, purpose, typeof plain === 'string' ? Buffer.from(plain) : plain);
@@ -173,7 +178,7 @@ export async function openVault({ database, masterKey, previousMasterKey, clock,
       await load();
       return { keyId: newest, reencrypted, unreadable };
     },
-    stop: () => cancelReload(),
+    stop: () => reloads.stop(),
   };
 }
 

@@ -3,6 +3,7 @@ import { type CountryResponse, Reader } from 'mmdb-lib';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { Loop } from '../runtime/loop.js';
 
 /** GeoLite2-Country has 10 MB, the largest of cities 120. It is kept in memory. */
 const MAX_BYTES = 256 * 1024 * 1024;
@@ -11,7 +12,7 @@ const RELOAD_MS = 60_000;
 export interface GeoIp {
   /** Two letters, where the database knows the address. */
   countryOf(address: string): string | undefined;
-  stop(): void;
+  stop(): Promise<void>;
 }
 
 /** A MaxMind database (MMDB) of countries; a new one in its place is used within a minute. Rejects when there is none that can be read. */
@@ -28,9 +29,13 @@ export async function openGeoIp(file: string, clock: Clock, log: Log): Promise<G
   await load().catch((error) => {
     throw new Error(`GEOIP_FILE (${file}) cannot be read: ${messageOf(error)}`);
   });
-  const cancel = clock.every(RELOAD_MS, () => {
-    load().catch((error) => log.warn({ file, error: messageOf(error) }, 'the new GEOIP_FILE cannot be read; the one before is used on'));
+  const reloads = new Loop({
+    clock,
+    periodMs: RELOAD_MS,
+    task: load,
+    onError: (error) => log.warn({ file, error: messageOf(error) }, 'the new GEOIP_FILE cannot be read; the one before is used on'),
   });
+  reloads.start();
   return {
     countryOf(address) {
       try {
@@ -40,6 +45,6 @@ export async function openGeoIp(file: string, clock: Clock, log: Log): Promise<G
         return undefined;
       }
     },
-    stop: () => cancel(),
+    stop: () => reloads.stop(),
   };
 }

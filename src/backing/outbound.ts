@@ -3,6 +3,7 @@ import { type ClientRequest, Agent as HttpAgent, request as httpRequest } from '
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { LookupFunction } from 'node:net';
 import type { Clock } from '../runtime/clock.js';
+import { withDeadline } from '../runtime/deadline.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import { literalOf, notPublic, type OutboundPolicy } from './outbound-address.js';
 
@@ -115,16 +116,10 @@ export function createOutbound({ policy, clock, resolve = resolverFor(policy) }:
 
     async checkHost(url) {
       if (literalOf(url.hostname) !== undefined || policy.isNamed(url.hostname)) return;
-      let cancel = () => {};
-      const late = new Promise<void>((resolve) => {
-        cancel = clock.after(CHECK_TIMEOUT_MS, resolve);
-      });
       try {
-        await Promise.race([addressesOf(url.hostname), late]);
+        await withDeadline(clock, CHECK_TIMEOUT_MS, addressesOf(url.hostname), () => undefined);
       } catch (error) {
         if (error instanceof NotPublic) throw new VezaError('bad_request', `url: ${error.message}`, { details: { at: 'body.url' } });
-      } finally {
-        cancel();
       }
     },
 

@@ -19,6 +19,7 @@ import { openVault, type Vault } from '../access/vault.js';
 import type { Database } from '../backing/database/database.js';
 import { keptSecret } from '../backing/files/secret-file.js';
 import { messageOf } from '../runtime/errors.js';
+import { Loop } from '../runtime/loop.js';
 
 export interface ChatAccessOptions extends IssuersOptions {
   readonly database: Database;
@@ -61,7 +62,12 @@ export async function openChatAccess(options: ChatAccessOptions): Promise<Opened
     adminToken.matches(credential)
       ? { kind: 'admin-token', id: 'admin-token', name: 'admin token', role: 'admin', secondFactor: true }
       : undefined;
-  let cancel: (() => void) | undefined;
+  const reloads = new Loop({
+    clock,
+    periodMs: RELOAD_MS,
+    task: load,
+    onError: (error) => log.debug({ error: messageOf(error) }, 'what playback links are good cannot be read; what is known is used on'),
+  });
   return {
     database,
     vault,
@@ -78,17 +84,13 @@ export async function openChatAccess(options: ChatAccessOptions): Promise<Opened
       await ended.start();
       await keys.start();
       await endedLinks.load();
-      cancel = clock.every(RELOAD_MS, () =>
-        load().catch((error) =>
-          log.debug({ error: messageOf(error) }, 'what playback links are good cannot be read; what is known is used on'),
-        ),
-      );
+      reloads.start();
     },
     async stop() {
-      cancel?.();
+      await reloads.stop();
       await ended.stop();
       await signingKeys.stop();
-      vault.stop();
+      await vault.stop();
     },
   };
 }

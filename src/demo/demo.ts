@@ -11,6 +11,7 @@ import { type Config, ConfigError, loadConfig } from '../config/config.js';
 import { type Clock, SystemClock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import { createLog, exit, type Log } from '../runtime/log.js';
+import { sleep } from '../runtime/sleep.js';
 import { takeUnexpectedErrors } from '../runtime/unexpected.js';
 import { MUSIC_SECONDS, renderMusic } from './demo-music.js';
 
@@ -157,7 +158,7 @@ async function onAir(api: Api, publisher: Publisher, clock: Clock): Promise<void
     const channel = await api.call<{ state: string }>('GET', `/channels/${CHANNEL}`);
     if (channel?.state === 'live') return;
     if (clock.monotonicMs() > deadlineMs) throw new Error(`The demo show did not come on air. ${publisher.lastWords}`);
-    await new Promise<void>((done) => clock.after(100, done));
+    await sleep(clock, 100);
   }
 }
 

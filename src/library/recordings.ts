@@ -7,6 +7,8 @@ import { SAMPLES_TO_MS, type Timeline, wallMsOf } from '../media/timeline.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { Loop } from '../runtime/loop.js';
+import { sleep } from '../runtime/sleep.js';
 import type { Broadcasts } from './broadcasts.js';
 
 const RETENTION_PERIOD_MS = 3600_000;
@@ -55,7 +57,7 @@ export interface ReadyRecording {
 export class Recordings {
   readonly name = 'recordings';
   readonly #options: RecordingsOptions;
-  #cancel: (() => void) | undefined;
+  readonly #sweeps: Loop;
   /** What is under way, one thing after the other for each asset. */
   readonly #work = new Map<string, Promise<boolean>>();
   /** Shows on air that are kept, by asset: the database may not know of them yet. */
@@ -64,18 +66,21 @@ export class Recordings {
 
   constructor(options: RecordingsOptions) {
     this.#options = options;
+    this.#sweeps = new Loop({
+      clock: options.clock,
+      periodMs: RETENTION_PERIOD_MS,
+      task: async () => void (await this.sweep()),
+      onError: (error) => this.#fault(error, 'the sweep of old segments failed'),
+    });
   }
 
   start(): void {
-    this.#cancel = this.#options.clock.every(
-      RETENTION_PERIOD_MS,
-      () => void this.sweep().catch((error) => this.#fault(error, 'the sweep of old segments failed')),
-    );
+    this.#sweeps.start();
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
-    this.#cancel?.();
+    await this.#sweeps.stop();
     await Promise.allSettled(this.#work.values());
   }
 
@@ -250,7 +255,7 @@ export class Recordings {
             return false;
           }
           if (attempt === 1) this.#fault(error, 'a recording cannot be written down now; it is tried again', assetId);
-          await new Promise<void>((resolve) => this.#options.clock.after(RETRY_MS, resolve));
+          await sleep(this.#options.clock, RETRY_MS);
         }
       }
     });

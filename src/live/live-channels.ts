@@ -5,20 +5,15 @@ import { LIVE_WINDOW_SEGMENTS, MIN_SEGMENTS } from '../media/hls.js';
 import { LADDER } from '../media/ladder.js';
 import { type Run, runOf, SAMPLES_TO_MS, segmentName } from '../media/timeline.js';
 import type { Clock } from '../runtime/clock.js';
+import { withDeadline } from '../runtime/deadline.js';
 import { apart, each } from '../runtime/each.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { Loop } from '../runtime/loop.js';
 import { reportUnexpected } from '../runtime/unexpected.js';
-import {
-  Broadcast,
-  type ChannelDocument,
-  type ChannelInfo,
-  type LiveMetrics,
-  type MediaSettings,
-  type Recording,
-  type Show,
-  type UnwrittenRecording,
-} from './broadcast.js';
+import { Broadcast } from './broadcast.js';
+import type { ChannelInfo, LiveMetrics, MediaSettings, Recording, Show } from './broadcast-options.js';
+import type { ChannelDocument, UnwrittenRecording } from './channel-document.js';
 import { DecoderStartLimits } from './decoder-starts.js';
 import type { ChannelStatus, LiveEdge, LiveView } from './edge.js';
 import { RENDER_STEP_MS } from './playout.js';
@@ -89,13 +84,14 @@ export class LiveChannels implements LiveEdge {
   readonly #found = new Set<string>();
   readonly #listeners = new Set<() => void>();
   readonly #decoderStarts: DecoderStartLimits;
-  #cancels: (() => void)[] = [];
-  #checking: Promise<void> | undefined;
+  #cancelTicks = () => {};
+  readonly #standingChecks: Loop;
   #stopping = false;
 
   constructor(options: LiveChannelsOptions) {
     this.#options = options;
     this.#decoderStarts = new DecoderStartLimits(() => options.clock.monotonicMs());
+    this.#standingChecks = new Loop({ clock: options.clock, periodMs: STANDING_CHECK_MS, task: () => this.#endOver() });
   }
 
   /** Ready once resumed shows are back on air. */
@@ -110,26 +106,21 @@ export class LiveChannels implements LiveEdge {
       }
     }
     const { clock } = this.#options;
-    this.#cancels = [
-      clock.every(RENDER_STEP_MS, () => each(this.#onAir.values(), (broadcast) => broadcast.tick())),
-      clock.every(STANDING_CHECK_MS, () => void this.endOver()),
-    ];
+    this.#cancelTicks = clock.every(RENDER_STEP_MS, () => each(this.#onAir.values(), (broadcast) => broadcast.tick()));
+    this.#standingChecks.start();
   }
 
   /** Every show finishes its segment, so that the next process goes on without a gap in the numbers. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    const checked = this.#standingChecks.stop();
     await Promise.all([...this.#onAir.values()].map((broadcast) => broadcast.suspend()));
-    for (const cancel of this.#cancels.splice(0)) cancel();
+    this.#cancelTicks();
     for (const { cancel } of this.#ended.values()) cancel();
-    let cancel = () => {};
-    const late = new Promise<boolean>((resolve) => {
-      cancel = this.#options.clock.after(DRAIN_DEADLINE_MS, () => resolve(true));
-    });
-    if (await Promise.race([this.#options.uploader.drained(), late])) {
-      this.#options.log.error({}, 'the object store does not take what is left; the next start marks it as missing');
-    }
-    cancel();
+    await withDeadline(this.#options.clock, DRAIN_DEADLINE_MS, this.#options.uploader.drained(), () =>
+      this.#options.log.error({}, 'the object store does not take what is left; the next start marks it as missing'),
+    );
+    await checked;
   }
 
   /** Whether a recording was on air here, or not written down yet, when the process began: its end is seen to. */
@@ -178,14 +169,11 @@ export class LiveChannels implements LiveEdge {
    * another. Of a deleted channel nothing is shown any more. Never rejects.
    */
   endOver(): Promise<void> {
-    if (this.#onAir.size === 0 && this.#ended.size === 0) return Promise.resolve();
-    this.#checking ??= this.#endOver().finally(() => {
-      this.#checking = undefined;
-    });
-    return this.#checking;
+    return this.#standingChecks.run();
   }
 
   async #endOver(): Promise<void> {
+    if (this.#onAir.size === 0 && this.#ended.size === 0) return;
     const shows = [...this.#onAir];
     const ended = [...this.#ended];
     try {

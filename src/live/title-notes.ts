@@ -2,6 +2,7 @@ import type { Database } from '../backing/database/database.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { Loop } from '../runtime/loop.js';
 import type { LiveEdge } from './edge.js';
 
 /** Of titles that change more often, those in between are not written down. */
@@ -34,30 +35,26 @@ export class TitleNotes {
   readonly #options: TitleNotesOptions;
   /** The title that is written down, by slug, of channels that are on air. */
   #written = new Map<string, string>();
-  #cancel = () => {};
-  #looking: Promise<void> | undefined;
+  readonly #looks: Loop;
   #isAway = false;
 
   constructor(options: TitleNotesOptions) {
     this.#options = options;
+    this.#looks = new Loop({ clock: options.clock, periodMs: LOOK_MS, task: () => this.#look() });
   }
 
   start(): void {
-    this.#cancel = this.#options.clock.every(LOOK_MS, () => void this.look());
+    this.#looks.start();
   }
 
   /** Waits for what is under way. Twice is harmless. */
   async stop(): Promise<void> {
-    this.#cancel();
-    await this.#looking;
+    await this.#looks.stop();
   }
 
   /** Never rejects: what cannot be written now is tried again at the next look. */
   look(): Promise<void> {
-    this.#looking ??= this.#look().finally(() => {
-      this.#looking = undefined;
-    });
-    return this.#looking;
+    return this.#looks.run();
   }
 
   async #look(): Promise<void> {

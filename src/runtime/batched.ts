@@ -1,4 +1,5 @@
 import type { Clock } from './clock.js';
+import { sleep } from './sleep.js';
 
 /** Keys of one question; more go into the next. */
 const MOST_KEYS = 200;
@@ -45,7 +46,7 @@ export class Batched<V> {
     await undefined;
     for (let isFirst = true; this.#waiting.size > 0; isFirst = false) {
       // A question with two keys costs hardly more than one with one: where they come in a stream, the database has more to do the less is gathered.
-      if (!isFirst && this.#waiting.size < MOST_KEYS) await new Promise<void>((resolve) => void this.#clock.after(GATHER_MS, resolve));
+      if (!isFirst && this.#waiting.size < MOST_KEYS) await sleep(this.#clock, GATHER_MS);
       const batch = new Map([...this.#waiting].slice(0, MOST_KEYS));
       for (const key of batch.keys()) this.#waiting.delete(key);
       try {

@@ -1,4 +1,5 @@
 import type { Clock } from './clock.js';
+import { withDeadline } from './deadline.js';
 import { messageOf } from './errors.js';
 import type { Log } from './log.js';
 
@@ -50,12 +51,7 @@ export class Lifecycle {
       }
       return true;
     })();
-    let cancel = () => {};
-    const deadline = new Promise<boolean>((resolve) => {
-      cancel = this.#clock.after(timeoutMs, () => resolve(false));
-    });
-    const inTime = await Promise.race([all, deadline]);
-    cancel();
+    const inTime = await withDeadline(this.#clock, timeoutMs, all, () => false);
     if (!inTime) this.#log.error({ component: current, timeoutMs }, 'stopping took too long; ending by force');
     return inTime;
   }

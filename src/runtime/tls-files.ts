@@ -6,6 +6,7 @@ import { createSecureContext } from 'node:tls';
 import type { Clock } from './clock.js';
 import { messageOf } from './errors.js';
 import type { Log } from './log.js';
+import { singleFlight } from './single-flight.js';
 
 /** A certificate chain and its key, PEM; with `ca`, who signs the certificates that the other side shows. */
 export interface Certificates {
@@ -43,7 +44,6 @@ export class TlsFiles {
   readonly #watchers: FSWatcher[] = [];
   readonly #cancelPoll: () => void;
   #cancelSettle = () => {};
-  #reading: Promise<void> | undefined;
   #stopped = false;
 
   /** Rejects when the files cannot be read or do not belong together. */
@@ -92,12 +92,7 @@ export class TlsFiles {
   }
 
   /** Reads the files now. Never rejects. */
-  reload(): Promise<void> {
-    this.#reading ??= this.#reload().finally(() => {
-      this.#reading = undefined;
-    });
-    return this.#reading;
-  }
+  readonly reload = singleFlight(() => this.#reload());
 
   /** Twice is harmless. */
   stop(): void {

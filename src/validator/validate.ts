@@ -2,6 +2,7 @@ import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type Clock, SystemClock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
+import { sleep } from '../runtime/sleep.js';
 import { announced, checkDash, clockUrl, durationMs, readMpd } from './dash.js';
 import { checkHls } from './hls.js';
 import { applyDelta, listed, type MediaPlaylist, PLAYLIST_MAX_CHARS, parsePlaylist, positionOf, type Segment } from './playlist.js';
@@ -114,10 +115,6 @@ class Visit {
     await this.get(url);
   }
 
-  #sleep(ms: number): Promise<void> {
-    return new Promise((resolve) => this.#clock.after(ms, resolve));
-  }
-
   async hls(first: Observation): Promise<void> {
     const playlist = parsePlaylist(textOf(first));
     if (playlist.kind === 'media') return this.#followPlaylist(first, new Set());
@@ -164,7 +161,7 @@ class Visit {
         const whole = readMedia(await this.get(base));
         if (!whole) return playlist;
         playlist = whole;
-        await this.#sleep(500);
+        await sleep(this.#clock, 500);
         continue;
       }
       await this.#inits(now, base);
@@ -177,7 +174,7 @@ class Visit {
   async #poll(start: MediaPlaylist, base: string): Promise<MediaPlaylist> {
     let playlist = start;
     while (!this.#over && !playlist.ended) {
-      await this.#sleep(Math.min(Math.max(playlist.targetDurationS, 1), 10) * 1000);
+      await sleep(this.#clock, Math.min(Math.max(playlist.targetDurationS, 1), 10) * 1000);
       const now = readMedia(await this.get(base));
       if (!now) break;
       await this.#inits(now, base);
@@ -266,7 +263,7 @@ class Visit {
       await Promise.all(segments.map((segment) => this.#once(segment.url)));
       const updateMs = durationMs(mpd.attributes.get('minimumUpdatePeriod'));
       if (!dynamic || Number.isNaN(updateMs) || this.#over) return;
-      await this.#sleep(Math.min(Math.max(updateMs, 500), 10_000));
+      await sleep(this.#clock, Math.min(Math.max(updateMs, 500), 10_000));
       mpd = readMpd(textOf(await this.get(first.url)));
     }
   }

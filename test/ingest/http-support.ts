@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import ffmpegInstaller from '@ffmpeg-installer/ffmpeg';
-import { type IngestHttpLimits, IngestHttpServer } from '../../src/ingest/http.js';
+import type { IngestHttpLimits } from '../../src/ingest/http/limits.js';
+import { IngestHttpServer } from '../../src/ingest/http.js';
 import type {
   Admission,
   Gate,

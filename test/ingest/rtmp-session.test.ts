@@ -6,7 +6,7 @@ import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
 import { encodeAmf0 } from '../../src/ingest/rtmp/amf0.js';
 import { ChunkReader, MESSAGE } from '../../src/ingest/rtmp/chunk.js';
-import { RTMP_LIMITS } from '../../src/ingest/rtmp/server.js';
+import { RTMP_LIMITS } from '../../src/ingest/rtmp/limits.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { publishRtmp, RtmpPublisher, toneFrames } from '../support/rtmp-publisher.js';

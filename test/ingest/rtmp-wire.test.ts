@@ -7,7 +7,7 @@ import { type Amf, decodeAmf0, encodeAmf0 } from '../../src/ingest/rtmp/amf0.js'
 import { AudioUnwrapper, flacFrameSamples } from '../../src/ingest/rtmp/audio.js';
 import { ChunkReader, encodeMessage, MESSAGE, type RtmpMessage } from '../../src/ingest/rtmp/chunk.js';
 import { RtmpRefusal } from '../../src/ingest/rtmp/errors.js';
-import { RTMP_LIMITS } from '../../src/ingest/rtmp/server.js';
+import { RTMP_LIMITS } from '../../src/ingest/rtmp/limits.js';
 import type { SourceFormat } from '../../src/ingest/source.js';
 import { type Frames, toneFrames } from '../support/rtmp-publisher.js';
 import { BUNDLED_FFMPEG, DEBIAN_FFMPEG, hear } from './http-support.js';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { ObjectStore } from '../../src/backing/object-store/object-store.js';
 import type { Registry } from '../../src/backing/registry/registry.js';
-import type { Recording } from '../../src/live/broadcast.js';
+import type { Recording } from '../../src/live/broadcast-options.js';
 import { LiveChannels } from '../../src/live/live-channels.js';
 import { Uploader } from '../../src/live/uploader.js';
 import { MIN_SEGMENTS } from '../../src/media/hls.js';

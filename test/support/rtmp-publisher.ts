@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { type Amf, type AmfInput, type AmfObject, decodeAmf0, encodeAmf0 } from '../../src/ingest/rtmp/amf0.js';
 import { ChunkReader, encodeMessage, MESSAGE } from '../../src/ingest/rtmp/chunk.js';
-import { RTMP_LIMITS } from '../../src/ingest/rtmp/server.js';
+import { RTMP_LIMITS } from '../../src/ingest/rtmp/limits.js';
 
 export interface PublisherOptions {
   host?: string;

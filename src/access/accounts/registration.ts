@@ -4,6 +4,7 @@ import { BoundedLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
+import { Loop } from '../../runtime/loop.js';
 import { beyondKeys, keyReaches, outranks, type Principal, type Role } from '../roles.js';
 import type { AccountLinks, ShownLink } from './account-links.js';
 import {
@@ -58,22 +59,26 @@ export class Registration {
   /** For what everybody may ask. */
   readonly #strangersLog: BoundedLog;
   readonly #underWay = new Set<Promise<void>>();
-  #cancelClean: () => void = () => undefined;
+  readonly #cleanings: Loop;
 
   constructor(options: RegistrationOptions) {
     this.#options = options;
-    this.#strangersLog = new BoundedLog(options.log, options.clock);
-  }
-
-  start(): void {
-    const { clock, log } = this.#options;
-    this.#cancelClean = clock.every(CLEAN_MS, () => {
-      this.clean().catch((error) => log.warn({ error: messageOf(error) }, 'old links cannot be deleted'));
+    const { clock, log } = options;
+    this.#strangersLog = new BoundedLog(log, clock);
+    this.#cleanings = new Loop({
+      clock,
+      periodMs: CLEAN_MS,
+      task: () => this.clean(),
+      onError: (error) => log.warn({ error: messageOf(error) }, 'old links cannot be deleted'),
     });
   }
 
+  start(): void {
+    this.#cleanings.start();
+  }
+
   async stop(): Promise<void> {
-    this.#cancelClean();
+    await this.#cleanings.stop();
     await this.idle();
     this.#strangersLog.close();
   }

@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import type { Database } from '../../backing/database/database.js';
+import { BoundedMap } from '../../runtime/bounded-map.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 import { type EndedLinks, type LinkMaker, type LinkRight, makerTag } from './ended-links.js';
@@ -80,7 +81,7 @@ export class PlaybackLinks {
   readonly #endedLinks: Pick<EndedLinks, 'has'>;
   readonly #grants: PlaybackGrants;
   readonly #clock: Clock;
-  readonly #verified = new Map<string, Pass>();
+  readonly #verified = new BoundedMap<string, Pass>(MAX_VERIFIED);
 
   constructor({ database, keys, endedLinks, grants, clock }: PlaybackLinksOptions) {
     this.#database = database;
@@ -172,7 +173,6 @@ export class PlaybackLinks {
       seenIn: 0,
     };
     this.#verified.set(text, pass);
-    if (this.#verified.size > MAX_VERIFIED) this.#verified.delete(this.#verified.keys().next().value!);
     return pass;
   }
 

@@ -1,5 +1,6 @@
 import type { Database } from '../../backing/database/database.js';
 import { Batched } from '../../runtime/batched.js';
+import { BoundedMap, BoundedSet } from '../../runtime/bounded-map.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -52,8 +53,8 @@ export class PlaybackRules {
   #closedRanges: ReadonlyMap<string, readonly NumberRange[]> = new Map();
   #closed: ReadonlySet<string> = new Set();
   /** Recordings that are as open as their channel, as they were asked for; and ids that are of none. */
-  readonly #found = new Map<string, RestrictedAsset>();
-  readonly #absent = new Set<string>();
+  readonly #found = new BoundedMap<string, RestrictedAsset>(MAX_FOUND);
+  readonly #absent = new BoundedSet<string>(MAX_ABSENT);
   /** Rises when these are forgotten: what was read before it is not remembered after it. */
   #generation = 0;
   /** One query at a time, for up to 200 ids: whatever strangers ask for, the other work of the database waits for one query at most. */
@@ -136,8 +137,6 @@ export class PlaybackRules {
   #remember(id: string, found: RestrictedAsset | undefined): void {
     if (found) this.#found.set(id, found);
     else this.#absent.add(id);
-    if (this.#found.size > MAX_FOUND) this.#found.delete(this.#found.keys().next().value!);
-    if (this.#absent.size > MAX_ABSENT) this.#absent.delete(this.#absent.keys().next().value!);
   }
 
   async #find(ids: readonly string[]): Promise<ReadonlyMap<string, RestrictedAsset>> {

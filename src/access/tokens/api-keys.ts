@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Database, Queryable } from '../../backing/database/database.js';
+import { BoundedMap } from '../../runtime/bounded-map.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -55,7 +56,7 @@ export class ApiKeys {
   readonly #clock: Clock;
   readonly #log: Log;
   /** By hash, oldest first. */
-  readonly #cached = new Map<string, { principal: Promise<Principal | undefined>; untilMs: number }>();
+  readonly #cached = new BoundedMap<string, { principal: Promise<Principal | undefined>; untilMs: number }>(MAX_CACHED);
 
   readonly #mails: ApiKeysOptions['mails'];
 
@@ -173,9 +174,7 @@ export class ApiKeys {
     // The time counts from before it is read: what changes meanwhile is not seen longer for that.
     const principal = this.#read(hash);
     const entry = { principal, untilMs: nowMs + CACHE_MS };
-    this.#cached.delete(name);
     this.#cached.set(name, entry);
-    if (this.#cached.size > MAX_CACHED) this.#cached.delete(this.#cached.keys().next().value!);
     const drop = () => {
       if (this.#cached.get(name) === entry) this.#cached.delete(name);
     };

@@ -2,6 +2,7 @@ import type { Database } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
+import { Loop } from '../../runtime/loop.js';
 import { ACCESS_TOKEN_MS } from './signing-keys.js';
 
 const POLL_MS = 2000;
@@ -17,18 +18,24 @@ const OVERLAP_MS = 2 * 60_000;
 export class EndedSessions {
   readonly #database: Database;
   readonly #clock: Clock;
-  readonly #log: Log;
   /** When it was ended, by id. */
   readonly #ended = new Map<string, number>();
   #newestMs = 0;
-  #polling: Promise<void> | undefined;
   #isAway = false;
-  #cancel: (() => void) | undefined;
+  readonly #polls: Loop;
 
   constructor({ database, clock, log }: { database: Database; clock: Clock; log: Log }) {
     this.#database = database;
     this.#clock = clock;
-    this.#log = log;
+    this.#polls = new Loop({
+      clock,
+      periodMs: POLL_MS,
+      task: () => this.#poll(),
+      onError: (error) => {
+        if (!this.#isAway) log.warn({ error: messageOf(error) }, 'ended sessions cannot be read; those known count on');
+        this.#isAway = true;
+      },
+    });
   }
 
   get size(): number {
@@ -52,31 +59,16 @@ export class EndedSessions {
 
   async start(): Promise<void> {
     await this.poll();
-    this.#cancel ??= this.#clock.every(POLL_MS, () => {
-      this.poll().then(
-        () => {
-          this.#isAway = false;
-        },
-        (error) => {
-          if (!this.#isAway) this.#log.warn({ error: messageOf(error) }, 'ended sessions cannot be read; those known count on');
-          this.#isAway = true;
-        },
-      );
-    });
+    this.#polls.start();
   }
 
   /** Waits for what is under way. Twice is harmless. */
   async stop(): Promise<void> {
-    this.#cancel?.();
-    this.#cancel = undefined;
-    await this.#polling?.catch(() => undefined);
+    await this.#polls.stop();
   }
 
   poll(): Promise<void> {
-    this.#polling ??= this.#poll().finally(() => {
-      this.#polling = undefined;
-    });
-    return this.#polling;
+    return this.#polls.run();
   }
 
   async #poll(): Promise<void> {
@@ -88,6 +80,7 @@ export class EndedSessions {
       this.#ended.set(session_id, ended_at.getTime());
       this.#newestMs = Math.max(this.#newestMs, ended_at.getTime());
     }
+    this.#isAway = false;
     const overMs = this.#clock.wallMs() - ENDED_KEPT_MS;
     for (const [id, endedAtMs] of this.#ended) if (endedAtMs <= overMs) this.#ended.delete(id);
   }

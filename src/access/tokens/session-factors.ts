@@ -1,4 +1,5 @@
 import type { Database, Queryable } from '../../backing/database/database.js';
+import { BoundedMap } from '../../runtime/bounded-map.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -18,7 +19,7 @@ export class SessionFactors {
   readonly #clock: Clock;
   readonly #log: Log;
   /** Until when it holds, by session, the oldest first. Only those that have shown one: a session may show one at any time. */
-  readonly #proven = new Map<string, number>();
+  readonly #proven = new BoundedMap<string, number>(MAX_CACHED);
   #isAway = false;
 
   constructor({ database, clock, log }: { database: Database; clock: Clock; log: Log }) {
@@ -46,7 +47,6 @@ export class SessionFactors {
     }
     if (!isProven) return { ...principal, secondFactor: false };
     this.#proven.set(sessionId, nowMs + CACHE_MS);
-    if (this.#proven.size > MAX_CACHED) this.#proven.delete(this.#proven.keys().next().value!);
     return principal;
   }
 }

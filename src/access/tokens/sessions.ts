@@ -3,6 +3,7 @@ import type { Database, Queryable } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
+import { Loop } from '../../runtime/loop.js';
 import type { Audit } from '../audit.js';
 import { hashOf } from '../random-key.js';
 import { ANONYMOUS, type Role } from '../roles.js';
@@ -84,8 +85,7 @@ export class Sessions {
   readonly #audit: Audit;
   readonly #clock: Clock;
   readonly #log: Log;
-  #cleaning: Promise<void> | undefined;
-  #cancel: (() => void) | undefined;
+  readonly #cleanings: Loop;
 
   constructor({ database, vault, tokens, ended, audit, clock, log }: SessionsOptions) {
     this.#database = database;
@@ -95,19 +95,21 @@ export class Sessions {
     this.#audit = audit;
     this.#clock = clock;
     this.#log = log;
+    this.#cleanings = new Loop({
+      clock,
+      periodMs: CLEAN_MS,
+      task: () => this.#clean(),
+      onError: (error) => log.warn({ error: messageOf(error) }, 'old sessions are not cleaned up'),
+    });
   }
 
   start(): void {
-    this.#cancel ??= this.#clock.every(CLEAN_MS, () => {
-      this.clean().catch((error) => this.#log.warn({ error: messageOf(error) }, 'old sessions are not cleaned up'));
-    });
+    this.#cleanings.start();
   }
 
   /** Waits for what is under way. Twice is harmless. */
   async stop(): Promise<void> {
-    this.#cancel?.();
-    this.#cancel = undefined;
-    await this.#cleaning?.catch(() => undefined);
+    await this.#cleanings.stop();
   }
 
   /**
@@ -316,10 +318,7 @@ export class Sessions {
 
   /** Successors that are not given again, and rows that nobody needs any more. Every process may do so at any time. */
   clean(): Promise<void> {
-    this.#cleaning ??= this.#clean().finally(() => {
-      this.#cleaning = undefined;
-    });
-    return this.#cleaning;
+    return this.#cleanings.run();
   }
 
   async #clean(): Promise<void> {

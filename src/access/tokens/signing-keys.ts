@@ -3,6 +3,7 @@ import type { Database, Queryable } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
+import { Loop } from '../../runtime/loop.js';
 import type { Vault } from '../vault.js';
 
 /** How long an access token is good. */
@@ -72,42 +73,38 @@ export class SigningKeys {
   #keys: ReadonlyMap<string, SigningKey> = new Map();
   /** Rows whose private key does not open: they neither sign nor count as a successor. */
   readonly #broken = new Set<string>();
-  #reloading: Promise<void> | undefined;
   /** Monotonic. */
   #loadedAtMs = Number.NEGATIVE_INFINITY;
-  /** Monotonic: when it was last read for the sake of a key id that was not known. */
+  /** Monotonic: when the table was last read because of a key id that was not known. */
   #lookedAtMs = Number.NEGATIVE_INFINITY;
   #isAway = false;
-  #cancel: (() => void) | undefined;
+  readonly #reloads: Loop;
 
   constructor({ database, vault, clock, log }: SigningKeysOptions) {
     this.#database = database;
     this.#vault = vault;
     this.#clock = clock;
     this.#log = log;
+    this.#reloads = new Loop({
+      clock,
+      periodMs: POLL_MS,
+      task: () => this.#reload(),
+      onError: (error) => {
+        if (!this.#isAway) log.warn({ error: messageOf(error) }, 'the signing keys cannot be read; those known are used on');
+        this.#isAway = true;
+      },
+    });
   }
 
   /** Reads the keys, makes the first one, and sees to it from then on. */
   async start(): Promise<void> {
     await this.reload();
-    this.#cancel ??= this.#clock.every(POLL_MS, () => {
-      this.reload().then(
-        () => {
-          this.#isAway = false;
-        },
-        (error) => {
-          if (!this.#isAway) this.#log.warn({ error: messageOf(error) }, 'the signing keys cannot be read; those known are used on');
-          this.#isAway = true;
-        },
-      );
-    });
+    this.#reloads.start();
   }
 
   /** Waits for what is under way. Twice is harmless. */
   async stop(): Promise<void> {
-    this.#cancel?.();
-    this.#cancel = undefined;
-    await this.#reloading?.catch(() => undefined);
+    await this.#reloads.stop();
   }
 
   /** For `/.well-known/jwks.json`. */
@@ -165,17 +162,14 @@ export class SigningKeys {
       await this.#insert(connection, made, times);
     });
     // A reload that is under way may have read the table before.
-    await this.#reloading?.catch(() => undefined);
+    await this.#reloads.settled();
     await this.reload();
     return times;
   }
 
   /** Reads the table, and brings it up to date when it is time. Whoever asks meanwhile waits for the same. */
   reload(): Promise<void> {
-    this.#reloading ??= this.#reload().finally(() => {
-      this.#reloading = undefined;
-    });
-    return this.#reloading;
+    return this.#reloads.run();
   }
 
   async #reload(): Promise<void> {
@@ -191,6 +185,7 @@ export class SigningKeys {
       if (!isDue || pass === 2) {
         this.#keys = keys;
         this.#loadedAtMs = this.#clock.monotonicMs();
+        this.#isAway = false;
         return;
       }
       const made = await makeKey();

@@ -1,5 +1,6 @@
 import { BoundedLog, type LineLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
+import { rejectLate, withDeadline } from '../../runtime/deadline.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import { recent } from '../../runtime/recent.js';
@@ -24,17 +25,11 @@ export async function readiness(checks: Readonly<Record<string, HealthCheck>>, c
   const failing: string[] = [];
   await Promise.all(
     Object.entries(checks).map(async ([name, check]) => {
-      let cancel = () => {};
-      const late = new Promise((_, reject) => {
-        cancel = clock.after(CHECK_TIMEOUT_MS, () => reject(new Error(`no answer within ${CHECK_TIMEOUT_MS} ms`)));
-      });
       try {
-        await Promise.race([(async () => check())(), late]);
+        await withDeadline(clock, CHECK_TIMEOUT_MS, (async () => check())(), rejectLate('the answer', CHECK_TIMEOUT_MS));
       } catch (error) {
         failing.push(name);
         log.warn({ check: name, error: messageOf(error) }, 'not ready');
-      } finally {
-        cancel();
       }
     }),
   );

@@ -3,6 +3,7 @@ import type Koa from 'koa';
 import type { Hold } from '../../access/limits/attempts.js';
 import { RateLimited, type RateLimits, type Standing } from '../../access/limits/rate-limits.js';
 import type { Principal } from '../../access/roles.js';
+import { BoundedMap } from '../../runtime/bounded-map.js';
 
 /** Credentials whose owner is remembered, so that one who is over his limit is refused before his token is looked at. */
 const MAX_REMEMBERED = 10_000;
@@ -27,7 +28,7 @@ const LOGOUT_PATH = `${AUTH_PREFIX}logout`;
 export class ApiLimits {
   readonly #limits: ApiRateLimits;
   /** Hash of a credential that was good once → what its requests are counted by. The oldest goes first. */
-  readonly #remembered = new Map<string, string>();
+  readonly #remembered = new BoundedMap<string, string>(MAX_REMEMBERED);
 
   readonly #isFree: (ctx: Koa.Context) => boolean;
 
@@ -84,7 +85,6 @@ export class ApiLimits {
     }
     await credentialHold(ctx)?.release();
     const client = principal.accountId !== undefined && principal.kind === 'account' ? `account:${principal.accountId}` : principal.id;
-    if (this.#remembered.size >= MAX_REMEMBERED) this.#remembered.delete(this.#remembered.keys().next().value!);
     this.#remembered.set(name, client);
     tell(ctx, await this.#limits.take('api', client));
   }

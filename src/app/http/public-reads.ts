@@ -1,4 +1,5 @@
 import type { Channel, Channels } from '../../access/channels.js';
+import { BoundedMap } from '../../runtime/bounded-map.js';
 import type { Clock } from '../../runtime/clock.js';
 
 /** How long an answer is good for everybody who is not signed in. A change in this process is known at once. */
@@ -25,7 +26,7 @@ export class PublicReads {
   readonly #channels: Channels;
   readonly #clock: Clock;
   /** By slug, in the order in which they were read. */
-  readonly #reads = new Map<string, Read>();
+  readonly #reads = new BoundedMap<string, Read>(MAX_KNOWN);
 
   constructor(channels: Channels, clock: Clock) {
     this.#channels = channels;
@@ -59,9 +60,7 @@ export class PublicReads {
     const last = this.#reads.get(slug);
     if (last && nowMs - last.atMs < FRESH_MS && last.changes === changes) return last.reading as Promise<T>;
     const made = { reading: read(), atMs: nowMs, changes };
-    this.#reads.delete(slug);
     this.#reads.set(slug, made);
-    if (this.#reads.size > MAX_KNOWN) this.#reads.delete(this.#reads.keys().next().value!);
     made.reading.catch(() => {
       if (this.#reads.get(slug) === made) this.#reads.delete(slug);
     });

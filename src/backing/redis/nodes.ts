@@ -3,6 +3,7 @@ import { Redis, type RedisOptions } from 'ioredis';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
+import { singleFlight } from '../../runtime/single-flight.js';
 import { REDIS_OPTIONS, tellWhenAway } from './redis.js';
 
 const SLOTS = 16_384;
@@ -37,7 +38,6 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
   readonly #nodes = new Map<string, RedisNode & { stop(): void }>();
   #slots: (RedisNode | undefined)[] = [];
   #cluster: boolean | undefined;
-  #refreshing: Promise<void> | undefined;
   #refreshedMs = Number.NEGATIVE_INFINITY;
   readonly #cancel: (() => void)[] = [];
   readonly #told = new Set<string>();
@@ -81,12 +81,13 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
   /** Asks which node has which slot; those who ask meanwhile share the answer. Never rejects. */
   refresh(): Promise<void> {
     if (this.#cluster === false || this.#stopped) return Promise.resolve();
-    this.#refreshing ??= this.#ask().finally(() => {
-      this.#refreshing = undefined;
-      this.#refreshedMs = this.#clock.monotonicMs();
-    });
-    return this.#refreshing;
+    return this.#askOnce();
   }
+
+  readonly #askOnce = singleFlight(async () => {
+    await this.#ask();
+    this.#refreshedMs = this.#clock.monotonicMs();
+  });
 
   stop(): void {
     this.#stopped = true;

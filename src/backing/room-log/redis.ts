@@ -1,6 +1,8 @@
 import type { Clock } from '../../runtime/clock.js';
+import { withDeadline } from '../../runtime/deadline.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
+import { sleep } from '../../runtime/sleep.js';
 import { crc16, type RedisNode, RedisNodes } from '../redis/nodes.js';
 import { redisUrls } from '../redis/redis.js';
 import { RoomFollowers } from './followers.js';
@@ -80,7 +82,7 @@ export class RedisRoomLog implements RoomLog {
   async ready(forMs: number): Promise<boolean> {
     const untilMs = this.#clock.monotonicMs() + forMs;
     while (!this.#nodes.ready && this.#clock.monotonicMs() < untilMs) {
-      await new Promise<void>((resolve) => this.#clock.after(10, resolve));
+      await sleep(this.#clock, 10);
     }
     return this.#nodes.ready;
   }
@@ -243,18 +245,13 @@ export class RedisRoomLog implements RoomLog {
     } catch (error) {
       if (!messageOf(error).startsWith('MOVED')) throw this.#unavailable(error);
     }
-    let cancel = () => {};
-    const late = new Promise<never>((_, reject) => {
-      cancel = this.#clock.after(ANSWER_MS / 2, () => reject(new Error('the slot is on its way to another node')));
-    });
+    const again = this.#nodes.refresh().then(() => this.#ask(this.#nodes.of(slot), script, keys, args));
     try {
-      const again = this.#nodes.refresh().then(() => this.#ask(this.#nodes.of(slot), script, keys, args));
-      again.catch(() => undefined);
-      return await Promise.race([again, late]);
+      return await withDeadline(this.#clock, ANSWER_MS / 2, again, () => {
+        throw new Error('the slot is on its way to another node');
+      });
     } catch (error) {
       throw this.#unavailable(error);
-    } finally {
-      cancel();
     }
   }
 

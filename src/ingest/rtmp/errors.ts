@@ -1,3 +1,5 @@
+import { VezaError } from '../../runtime/errors.js';
+
 /**
  * Why a connection is ended, in RTMP's terms. `code` is the `code` of the status object that the client is shown;
  * `description` is for the person who reads the encoder's log.
@@ -34,3 +36,29 @@ export const violation = (description: string) => new RtmpRefusal('NetConnection
 
 /** Audio that cannot be taken. */
 export const rejected = (description: string) => new RtmpRefusal('NetStream.Publish.Rejected', description);
+
+/** What the client is told of an error: Veza's codes in RTMP's terms. */
+export function refusalOf(error: unknown): RtmpRefusal {
+  if (error instanceof RtmpRefusal) return error;
+  if (error instanceof VezaError) return new RtmpRefusal(statusCodeOf(error.code), error.message);
+  return new RtmpRefusal('NetStream.Failed', 'an internal error');
+}
+
+export function statusCodeOf(code: string): RtmpStatusCode {
+  switch (code) {
+    case 'unauthorized':
+    case 'forbidden':
+    case 'not_found':
+      return 'NetStream.Publish.Denied';
+    case 'displaced':
+    case 'conflict':
+      return 'NetStream.Publish.BadName';
+    case 'unsupported_media':
+    case 'bad_request':
+      return 'NetStream.Publish.Rejected';
+    case 'unavailable':
+      return 'NetConnection.Connect.AppShutdown';
+    default:
+      return 'NetStream.Failed';
+  }
+}

@@ -5,35 +5,8 @@ import { each } from '../../runtime/each.js';
 import type { Log } from '../../runtime/log.js';
 import { IngestListener } from '../listener.js';
 import type { Gate } from '../source.js';
-import { RtmpSession, type SessionContext, type SessionLimits } from './session.js';
-
-export interface RtmpLimits extends SessionLimits {
-  /** Connections of one address, and of all, whose key was not accepted yet. What is on air is limited by the gate. */
-  connectionsPerAddress: number;
-  connections: number;
-}
-
-export const RTMP_LIMITS: Readonly<RtmpLimits> = {
-  handshakeMs: 5_000,
-  publishMs: 30_000,
-  admitMs: 10_000,
-  idleMs: 10_000,
-  audioMs: 15_000,
-  lingerMs: 2_000,
-  lingerBytes: 1024 * 1024,
-  keyChars: 256,
-  unreadBytes: 64 * 1024,
-  chunkBytes: 1024 * 1024,
-  chunkStreams: 64,
-  audioBytes: 64 * 1024,
-  commandBytes: 64 * 1024,
-  skippedBytes: 0xffffff,
-  pendingBytes: 256 * 1024,
-  amfDepth: 8,
-  amfValues: 1_000,
-  connectionsPerAddress: 100,
-  connections: 1_000,
-};
+import { RTMP_LIMITS, type RtmpLimits } from './limits.js';
+import { RtmpSession, type SessionContext } from './session.js';
 
 export interface RtmpOptions {
   gate: Gate;

@@ -1,67 +1,39 @@
-import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { LineLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import { splitSong, titleUpdate } from '../http/titles.js';
 import type { Admission, Gate, Protocol, Source, SourceEnd, SourceFormat, TitleUpdate } from '../source.js';
-import { type Amf, type AmfInput, type AmfLimits, decodeAmf0, encodeAmf0 } from './amf0.js';
-import { AUDIO_FOURCCS, AudioUnwrapper, TAKEN } from './audio.js';
-import { type ChunkLimits, ChunkReader, encodeMessage, MESSAGE, type RtmpMessage } from './chunk.js';
-import { RtmpRefusal, type RtmpStatusCode, violation } from './errors.js';
-
-export interface SessionLimits extends ChunkLimits, AmfLimits {
-  /** From accepting a connection (TLS included) to the end of the RTMP handshake. */
-  handshakeMs: number;
-  /** From the handshake, or from the end of a stream, to `publish`. */
-  publishMs: number;
-  /** For the gate's answer about a key. */
-  admitMs: number;
-  /** On air without a byte. Time in which back-pressure keeps us from reading does not count. */
-  idleMs: number;
-  /** On air without audio, whatever else is sent: a video without a sound track. */
-  audioMs: number;
-  /** After a refusal, for the client to close; what it still sends is thrown away so that it sees the refusal. */
-  lingerMs: number;
-  lingerBytes: number;
-  /** Characters of a stream key. */
-  keyChars: number;
-  /** What we have sent and the client has not read. */
-  unreadBytes: number;
-}
+import { type Amf, decodeAmf0 } from './amf0.js';
+import { AudioUnwrapper, TAKEN } from './audio.js';
+import { ChunkReader, MESSAGE, type RtmpMessage } from './chunk.js';
+import { RtmpRefusal, refusalOf, statusCodeOf, violation } from './errors.js';
+import { Handshake } from './handshake.js';
+import type { RtmpSessionLimits } from './limits.js';
+import { nameOf, textOf, titlesOf } from './metadata.js';
+import { RtmpOutput, status, WINDOW_BYTES } from './output.js';
 
 export interface SessionContext {
   readonly gate: Gate;
   readonly clock: Clock;
   readonly log: Log;
-  /** For what a client causes whose key is not accepted. */
+  /** For lines about clients whose key is not accepted. */
   readonly strangersLog: LineLog;
-  readonly limits: SessionLimits;
+  readonly limits: RtmpSessionLimits;
   readonly protocol: Protocol;
 }
 
 const APP = 'live';
-const HANDSHAKE_BYTES = 1536;
 const FIRST_STREAM_ID = 1;
-const OUT_CHUNK_BYTES = 4096;
-/** What we ask the client to acknowledge by, and how often we do until it has said. */
-const WINDOW_BYTES = 2_500_000;
 const CLIENT_CHARS = 200;
 const PING_REQUEST = 6;
-const PING_RESPONSE = 7;
-const STREAM_BEGIN = 0;
-/** Enhanced RTMP v2: a codec that is decoded here (CanDecode); messages that are understood (Multitrack, ModEx). */
-const CAN_DECODE = 1;
-const CAPS_EX = 2 | 4;
-
 /**
  * What a connection is waiting for; only `#enter` changes it.
  *
- * version → hello → echo (the handshake, RTMP 1.0 5.2) → connect → idle → deciding (the gate; nothing is read) → onAir → idle …
+ * handshake → connect → idle → deciding (the gate; nothing is read) → onAir → idle …
  * Every one may go to `closing`, which has said what there was to say and reads only to throw away.
  */
-type Phase = 'version' | 'hello' | 'echo' | 'connect' | 'idle' | 'deciding' | 'onAir' | 'closing';
+type Phase = 'handshake' | 'connect' | 'idle' | 'deciding' | 'onAir' | 'closing';
 
 /** One RTMP connection. Everything that goes wrong inside ends it, with a status for the client and one line in the log. */
 export class RtmpSession {
@@ -70,13 +42,12 @@ export class RtmpSession {
   readonly #context: SessionContext;
   readonly #admitted: () => void;
   readonly #reader: ChunkReader;
-  #phase: Phase = 'version';
+  readonly #output: RtmpOutput;
+  #phase: Phase = 'handshake';
   /** Monotonic time at which the phase ends by force. On air it moves with every byte. */
   #deadlineMs: number;
   #audioDeadlineMs = 0;
-  /** What is left of C1, then of C2. */
-  #helloLeft = HANDSHAKE_BYTES;
-  #hello: Buffer | undefined;
+  #handshake = new Handshake();
   /** Read from the socket and not yet parsed, while the gate decides. */
   #rest: Buffer = Buffer.alloc(0);
   #client = '';
@@ -97,8 +68,6 @@ export class RtmpSession {
   #receivedBytes = 0;
   #acknowledgedBytes = 0;
   #ackWindowBytes = WINDOW_BYTES;
-  /** 128 until the client has been told another (5.4.1). */
-  #outChunkBytes = 128;
   #lingerBytes = 0;
 
   /** `admitted` is called at most once, when a key was accepted. */
@@ -107,6 +76,7 @@ export class RtmpSession {
     this.#address = address;
     this.#context = context;
     this.#admitted = admitted;
+    this.#output = new RtmpOutput(socket, context.limits.unreadBytes, () => this.#onUnread());
     this.#reader = new ChunkReader(context.limits, (message) => this.#onMessage(message));
     this.#deadlineMs = context.clock.monotonicMs() + context.limits.handshakeMs;
     socket.on('data', (bytes: Buffer) => this.#guard(() => this.#onData(bytes)));
@@ -123,13 +93,12 @@ export class RtmpSession {
     if (nowMs < this.#deadlineMs && !audioLate) return;
     switch (this.#phase) {
       case 'closing':
-      case 'version':
-        // Says nothing, or has been told: nothing to log.
         this.#socket.destroy();
         break;
-      case 'hello':
-      case 'echo':
-        this.#refuse(violation(`the handshake took longer than ${limits.handshakeMs / 1000} s`));
+      case 'handshake':
+        // A client that has sent nothing gets no line in the log.
+        if (this.#handshake.step === 'version') this.#socket.destroy();
+        else this.#refuse(violation(`the handshake took longer than ${limits.handshakeMs / 1000} s`));
         break;
       case 'connect':
       case 'idle':
@@ -178,36 +147,14 @@ export class RtmpSession {
     this.#receivedBytes += bytes.length;
     if (this.#phase === 'onAir') this.#deadlineMs = clock.monotonicMs() + limits.idleMs;
     if (this.#phase === 'deciding') this.#rest = Buffer.concat([this.#rest, bytes]);
-    else this.#parse(this.#shakeHands(bytes));
+    else this.#parse(this.#phase === 'handshake' ? this.#shakeHands(bytes) : bytes);
     this.#acknowledge();
   }
 
-  /** 5.2, the simple handshake; those who offer a digest take it as well (S1 has version 0). Returns what follows it. */
+  /** Returns what follows the handshake. */
   #shakeHands(bytes: Buffer): Buffer {
-    let rest = bytes;
-    if (this.#phase === 'version' && rest.length > 0) {
-      if (rest[0] !== 3) throw violation(`RTMP version ${rest[0]}; 3 is spoken`);
-      rest = rest.subarray(1);
-      this.#hello = Buffer.allocUnsafe(HANDSHAKE_BYTES);
-      this.#phase = 'hello';
-    }
-    if (this.#phase === 'hello') {
-      const take = Math.min(this.#helloLeft, rest.length);
-      rest.copy(this.#hello!, HANDSHAKE_BYTES - this.#helloLeft, 0, take);
-      this.#helloLeft -= take;
-      rest = rest.subarray(take);
-      if (this.#helloLeft > 0) return rest;
-      this.#send(Buffer.concat([Buffer.from([3]), Buffer.alloc(8), randomBytes(HANDSHAKE_BYTES - 8), this.#hello!]));
-      this.#hello = undefined;
-      this.#helloLeft = HANDSHAKE_BYTES;
-      this.#phase = 'echo';
-    }
-    if (this.#phase === 'echo') {
-      const take = Math.min(this.#helloLeft, rest.length);
-      this.#helloLeft -= take;
-      rest = rest.subarray(take);
-      if (this.#helloLeft === 0) this.#enter('connect', this.#context.limits.publishMs);
-    }
+    const rest = this.#handshake.read(bytes, (reply) => this.#output.sendBytes(reply));
+    if (this.#handshake.step === 'done' && this.#phase === 'handshake') this.#enter('connect', this.#context.limits.publishMs);
     return rest;
   }
 
@@ -216,11 +163,11 @@ export class RtmpSession {
     if (used < bytes.length) this.#rest = Buffer.from(bytes.subarray(used));
   }
 
-  /** 5.4.3. At most once a read, however small a window the client asks for. */
+  /** At most once a read, however small a window the client asks for (5.4.3). */
   #acknowledge(): void {
     if (this.#phase === 'closing' || this.#receivedBytes - this.#acknowledgedBytes < this.#ackWindowBytes) return;
     this.#acknowledgedBytes = this.#receivedBytes;
-    this.#sendControl(MESSAGE.acknowledgement, uint32(this.#receivedBytes));
+    this.#output.sendAcknowledgement(this.#receivedBytes);
   }
 
   #onMessage(message: RtmpMessage): void {
@@ -251,7 +198,7 @@ export class RtmpSession {
         return;
       case MESSAGE.userControl:
         if (payload.length >= 6 && payload.readUInt16BE() === PING_REQUEST) {
-          this.#sendControl(MESSAGE.userControl, Buffer.concat([uint16(PING_RESPONSE), payload.subarray(2, 6)]));
+          this.#output.sendPingResponse(payload.subarray(2, 6));
         }
         return;
     }
@@ -273,7 +220,7 @@ export class RtmpSession {
       case 'play2':
         throw new RtmpRefusal('NetStream.Play.Failed', 'this address takes broadcasts; listeners use HLS, DASH or /listen');
       case 'createStream':
-        this.#reply('_result', transaction, null, this.#nextStreamId++);
+        this.#output.sendCommand('_result', transaction, null, this.#nextStreamId++);
         break;
       // OBS and librtmp send the first two, ffmpeg too; whichever comes first ends it. Each may be of another stream than the published one.
       case 'FCUnpublish':
@@ -292,8 +239,8 @@ export class RtmpSession {
     }
     if (transaction === 0 || name === 'publish' || name === 'createStream') return;
     const known = ['releaseStream', 'FCPublish', 'FCUnpublish', 'deleteStream', 'closeStream', '_checkbw'].includes(name);
-    if (known) this.#reply('_result', transaction, null, undefined);
-    else this.#reply('_error', transaction, null, status('error', 'NetConnection.Call.Failed', 'no such command'));
+    if (known) this.#output.sendCommand('_result', transaction, null, undefined);
+    else this.#output.sendCommand('_error', transaction, null, status('error', 'NetConnection.Call.Failed', 'no such command'));
   }
 
   #onConnect(transaction: number, object: Amf): void {
@@ -307,28 +254,13 @@ export class RtmpSession {
         'NetConnection.Connect.InvalidApp',
         `the address ends in /${APP}, and the stream key is the stream name`,
       );
-      this.#reply('_error', transaction, null, status('error', refusal.code, refusal.message));
+      this.#output.sendCommand('_error', transaction, null, status('error', refusal.code, refusal.message));
       this.#close(refusal);
       return;
     }
     this.#enter('idle', this.#deadlineMs - this.#context.clock.monotonicMs());
-    this.#sendControl(MESSAGE.windowAckSize, uint32(WINDOW_BYTES));
-    this.#sendControl(MESSAGE.setPeerBandwidth, Buffer.concat([uint32(WINDOW_BYTES), Buffer.from([2])]));
-    this.#sendControl(MESSAGE.setChunkSize, uint32(OUT_CHUNK_BYTES));
-    this.#outChunkBytes = OUT_CHUNK_BYTES;
-    this.#reply(
-      '_result',
-      transaction,
-      { fmsVer: 'FMS/3,0,1,123', capabilities: 31 },
-      {
-        ...status('status', 'NetConnection.Connect.Success', 'connected'),
-        objectEncoding: 0,
-        capsEx: CAPS_EX,
-        fourCcList: [...AUDIO_FOURCCS],
-        audioFourCcInfoMap: Object.fromEntries(AUDIO_FOURCCS.map((fourCc) => [fourCc, CAN_DECODE])),
-        videoFourCcInfoMap: {},
-      },
-    );
+    this.#output.sendSettings();
+    this.#output.sendConnected(transaction);
   }
 
   #onPublish(streamId: number, name: Amf): void {
@@ -363,8 +295,8 @@ export class RtmpSession {
     this.#enter('onAir', limits.idleMs);
     this.#audioDeadlineMs = clock.monotonicMs() + limits.audioMs;
     this.#audio = new AudioUnwrapper({ begin: (format) => this.#begin(format), write: (bytes) => this.#write(bytes) });
-    this.#sendControl(MESSAGE.userControl, Buffer.concat([uint16(STREAM_BEGIN), uint32(streamId)]));
-    this.#reply('onStatus', 0, null, status('status', 'NetStream.Publish.Start', `${admission.channel} is on air`), streamId);
+    this.#output.sendStreamBegin(streamId);
+    this.#output.sendCommand('onStatus', 0, null, status('status', 'NetStream.Publish.Start', `${admission.channel} is on air`), streamId);
     log.info(this.#who(), 'ingest publishing');
     const rest = this.#rest;
     this.#rest = Buffer.alloc(0);
@@ -416,23 +348,14 @@ export class RtmpSession {
     if (this.#phase !== 'deciding') this.#socket.resume();
   }
 
-  /** `onMetaData`, with or without `@setDataFrame`, and whatever else carries a title. Malformed metadata is no reason to end a show. */
   #onMetadata(payload: Buffer): void {
     if (this.#phase !== 'onAir') return;
-    let values: Amf[];
-    try {
-      values = decodeAmf0(payload, this.#context.limits);
-    } catch (error) {
-      this.#context.log.debug({ ...this.#who(), error: messageOf(error) }, 'ingest metadata is malformed');
-      return;
-    }
-    for (const value of values) {
-      if (!(value instanceof Map)) continue;
-      const streamTitle = textOf(value.get('StreamTitle'));
-      const update = streamTitle ? splitSong(streamTitle) : titleUpdate(textOf(value.get('title')), textOf(value.get('artist')));
-      if (!update) continue;
-      if (this.#source) this.#source.title(update);
-      else this.#title = update;
+    const titles = titlesOf(payload, this.#context.limits, (error) =>
+      this.#context.log.debug({ ...this.#who(), error: messageOf(error) }, 'ingest metadata is malformed'),
+    );
+    for (const title of titles) {
+      if (this.#source) this.#source.title(title);
+      else this.#title = title;
     }
   }
 
@@ -467,11 +390,11 @@ export class RtmpSession {
   #refuse(error: unknown): void {
     if (this.#phase === 'closing') return;
     const refusal = refusalOf(error);
-    const spoken = this.#phase !== 'version' && this.#phase !== 'hello' && this.#phase !== 'echo';
+    const spoken = this.#phase !== 'handshake';
     if (!(error instanceof RtmpRefusal) && !(error instanceof VezaError)) {
       this.#logOfFailure.error({ ...this.#who(), error: messageOf(error) }, 'ingest failed');
     }
-    if (spoken) this.#reply('onStatus', 0, null, status('error', refusal.code, refusal.message), this.#streamId);
+    if (spoken) this.#output.sendCommand('onStatus', 0, null, status('error', refusal.code, refusal.message), this.#streamId);
     this.#close(refusal);
     if (!spoken) this.#socket.destroy();
   }
@@ -490,24 +413,8 @@ export class RtmpSession {
     this.#socket.resume();
   }
 
-  #reply(command: string, transaction: number, object: AmfInput, info: AmfInput, streamId = 0): void {
-    const payload = encodeAmf0(command, transaction, object, info);
-    this.#send(encodeMessage(3, { type: MESSAGE.command, streamId, payload }, this.#outChunkBytes));
-  }
-
-  #sendControl(type: number, payload: Buffer): void {
-    this.#send(encodeMessage(2, { type, streamId: 0, payload }, this.#outChunkBytes));
-  }
-
-  #send(bytes: Buffer): void {
-    if (this.#phase === 'closing' || !this.#socket.writable) return;
-    this.#socket.write(bytes);
-    if (this.#socket.writableLength > this.#context.limits.unreadBytes) {
-      this.#onGoneUnread();
-    }
-  }
-
-  #onGoneUnread(): void {
+  #onUnread(): void {
+    if (this.#phase === 'closing') return;
     this.#close(violation(`more than ${this.#context.limits.unreadBytes} bytes of answers were not read`));
     this.#socket.destroy();
   }
@@ -520,49 +427,4 @@ export class RtmpSession {
       ...(this.#channel ? { channel: this.#channel } : {}),
     };
   }
-}
-
-function status(level: 'status' | 'error', code: string, description: string): { level: string; code: string; description: string } {
-  return { level, code, description };
-}
-
-function refusalOf(error: unknown): RtmpRefusal {
-  if (error instanceof RtmpRefusal) return error;
-  if (error instanceof VezaError) return new RtmpRefusal(statusCodeOf(error.code), error.message);
-  return new RtmpRefusal('NetStream.Failed', 'an internal error');
-}
-
-/** Veza's codes in RTMP's terms. */
-function statusCodeOf(code: string): RtmpStatusCode {
-  switch (code) {
-    case 'unauthorized':
-    case 'forbidden':
-    case 'not_found':
-      return 'NetStream.Publish.Denied';
-    case 'displaced':
-    case 'conflict':
-      return 'NetStream.Publish.BadName';
-    case 'unsupported_media':
-    case 'bad_request':
-      return 'NetStream.Publish.Rejected';
-    case 'unavailable':
-      return 'NetConnection.Connect.AppShutdown';
-    default:
-      return 'NetStream.Failed';
-  }
-}
-
-/** A stream's name without its query. */
-const nameOf = (value: Amf): string => textOf(value).replace(/\?.*$/s, '');
-
-const textOf = (value: Amf): string => (typeof value === 'string' ? value : '');
-
-function uint16(value: number): Buffer {
-  return Buffer.from([value >> 8, value & 0xff]);
-}
-
-function uint32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value >>> 0);
-  return bytes;
 }

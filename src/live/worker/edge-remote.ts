@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../../runtime/clock.js';
+import { withDeadline } from '../../runtime/deadline.js';
 import { each } from '../../runtime/each.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -62,10 +63,6 @@ export class RemoteEdge implements LiveEdge {
 
   /** Resolves when the worker has told everything, or when it is not there. */
   async start(): Promise<void> {
-    let cancel = () => {};
-    const late = new Promise<void>((resolve) => {
-      cancel = this.#clock.after(START_MS, resolve);
-    });
     const here = new Promise<void>((resolve) => {
       const unwatch = this.onChannels(() => {
         if (this.#mode !== 'here') return;
@@ -74,8 +71,7 @@ export class RemoteEdge implements LiveEdge {
       });
     });
     void this.#follow();
-    await Promise.race([here, late]);
-    cancel();
+    await withDeadline(this.#clock, START_MS, here, () => undefined);
   }
 
   /** Twice is harmless. */

@@ -1,0 +1,169 @@
+import type { Ffmpeg } from '../backing/ffmpeg.js';
+import { initSegment } from '../media/cmaf.js';
+import { type Codec, FRAME_SAMPLES, type Rendition, SAMPLE_RATE_HZ } from '../media/ladder.js';
+import { initName, type Run, segmentName, wallMsOf } from '../media/timeline.js';
+import type { Clock } from '../runtime/clock.js';
+import { withDeadline } from '../runtime/deadline.js';
+import type { Log } from '../runtime/log.js';
+import { type KeptPcm, RunEncoder } from './encoder.js';
+import { Packager } from './packager.js';
+import type { Uploader } from './uploader.js';
+import type { LiveWindow } from './window.js';
+
+/**
+ * At the end of a show an encoder on a busy machine may take its time as long as it gives frames: no listener hears what comes late, but
+ * the recording has it. An encoder that gives none for this time is replaced once; when the next gives none either, the end is given up.
+ */
+const FLUSH_STALL_MS = 15_000;
+/** The end is given up after this in any case, because the channel cannot begin its next show before its encoder is done. */
+const FLUSH_DEADLINE_MS = 120_000;
+/** The same limit when the process ends, which is ended by force after SHUTDOWN_TIMEOUT_S. */
+const SUSPEND_FLUSH_DEADLINE_MS = 10_000;
+/** How often the encoder's progress is looked at. */
+const FLUSH_LOOK_MS = 1000;
+
+export interface RunPipelineOptions {
+  readonly slug: string;
+  readonly window: LiveWindow;
+  /** It has begun in the window. */
+  readonly run: Run;
+  readonly ffmpeg: Ffmpeg;
+  readonly uploader: Uploader;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: {
+    partPublishDelaySeconds(seconds: number): void;
+    encoderRestarted(): void;
+    encoderLagging(): void;
+    encodedLost(seconds: number): void;
+  };
+  /** The PCM that all encoders of the process keep. */
+  readonly kept: KeptPcm;
+  /** Resolves when the segment's number is durable. */
+  readonly reserveNumber: (number: number) => Promise<void>;
+  /** One rendition has finished a segment. */
+  readonly onSegment: () => void;
+  /** The encoder cannot catch up: this run is over. */
+  readonly onBroken: () => void;
+}
+
+/** One run of a broadcast: PCM goes into the encoder, its frames become parts in the window and segments in the object store. */
+export class RunPipeline {
+  readonly #options: RunPipelineOptions;
+  readonly #packager: Packager;
+  readonly #encoder: RunEncoder;
+
+  constructor(options: RunPipelineOptions) {
+    this.#options = options;
+    const { window, run, uploader, log, metrics } = options;
+    for (const rendition of window.renditions) {
+      if (rendition.lowLatency) uploader.put(this.#key(rendition, initName(run.id)), initSegment(rendition), 'audio/mp4');
+    }
+    this.#packager = new Packager(window, run, {
+      reserve: options.reserveNumber,
+      onPart: (number, codecs) => this.#notePublished(number, codecs),
+      onSegment: (rendition, number) => this.#storeSegment(rendition, number),
+    });
+    this.#encoder = new RunEncoder({
+      ffmpeg: options.ffmpeg,
+      renditions: window.renditions,
+      clock: options.clock,
+      log,
+      kept: options.kept,
+      events: {
+        onFrame: (rendition, _index, frame) => this.#packager.frame(rendition, frame),
+        onRestart: (reason) => {
+          metrics.encoderRestarted();
+          log.warn({ reason }, 'the encoder died; another goes on in the same run');
+        },
+        onLag: () => {
+          metrics.encoderLagging();
+          log.warn({}, 'the encoder takes longer than real time; what it has not taken is kept');
+        },
+        onBroken: (reason, lostMs) => {
+          metrics.encoderRestarted();
+          metrics.encodedLost(lostMs / 1000);
+          log.error({ reason, lostMs }, 'the encoder cannot catch up; its run is over');
+          options.onBroken();
+        },
+      },
+    });
+  }
+
+  /** Audio that was written and that the encoder has not delivered in every rendition. */
+  get undeliveredMs(): number {
+    return this.#encoder.undeliveredMs;
+  }
+
+  write(pcm: Int16Array): void {
+    this.#encoder.write(pcm);
+  }
+
+  close(): void {
+    this.#encoder.close();
+    this.#packager.close();
+  }
+
+  /** Resolves when everything that was written is published, or to the reason why the end is given up. */
+  async flush(isProcessEnding: () => boolean): Promise<string | undefined> {
+    const { clock, log } = this.#options;
+    const encoder = this.#encoder;
+    let isDone = false;
+    const done = (async () => {
+      await encoder.flush();
+      await this.#packager.settled();
+      isDone = true;
+    })();
+    const startedMs = clock.monotonicMs();
+    let framesOut = 0;
+    let progressMs = startedMs;
+    let isReplaced = false;
+    for (;;) {
+      await withDeadline(clock, FLUSH_LOOK_MS, done, () => undefined);
+      if (isDone) return undefined;
+      const nowMs = clock.monotonicMs();
+      if (encoder.framesOut > framesOut) {
+        framesOut = encoder.framesOut;
+        progressMs = nowMs;
+      }
+      if (nowMs - progressMs >= FLUSH_STALL_MS && !isReplaced) {
+        log.error({}, 'the encoder does not end; another makes what is missing');
+        isReplaced = true;
+        progressMs = nowMs;
+        encoder.replace();
+      }
+      if (nowMs - progressMs >= FLUSH_STALL_MS) return `the encoder has given nothing for ${FLUSH_STALL_MS / 1000} s`;
+      const deadlineMs = isProcessEnding() ? SUSPEND_FLUSH_DEADLINE_MS : FLUSH_DEADLINE_MS;
+      if (nowMs - startedMs >= deadlineMs) return `the encoder is not done after ${deadlineMs / 1000} s`;
+    }
+  }
+
+  #notePublished(number: number, codecs: readonly Codec[]): void {
+    const { window, metrics, clock } = this.#options;
+    const [codec] = codecs;
+    if (!codec || codec === 'mp3') return;
+    const progress = window.progress[codec];
+    if (!progress || progress.openNumber !== number) return;
+    const partSamples = Math.max(1, Math.floor(window.grid.partSamples / FRAME_SAMPLES[codec])) * FRAME_SAMPLES[codec];
+    const endedMs = wallMsOf(window, number) + (progress.openParts * partSamples * 1000) / SAMPLE_RATE_HZ;
+    metrics.partPublishDelaySeconds(Math.max(0, clock.wallMs() - endedMs) / 1000);
+  }
+
+  #storeSegment(rendition: Rendition, number: number): void {
+    const { window, uploader, run } = this.#options;
+    const bytes = window.segmentBytes(rendition, number);
+    const type = rendition.codec === 'mp3' ? 'audio/mpeg' : 'audio/mp4';
+    uploader.put(
+      this.#key(rendition, segmentName(run.id, number, rendition.codec)),
+      bytes,
+      type,
+      () => window.markStored(rendition, number),
+      () => window.markLost(number),
+    );
+    this.#options.onSegment();
+  }
+
+  #key(rendition: Rendition, name: string): string {
+    return `live/${this.#options.slug}/${rendition.name}/${name}`;
+  }
+}
