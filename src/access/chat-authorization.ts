@@ -81,13 +81,13 @@ function serviceRoleOf(principal: Principal): 'viewer' | 'moderator' | 'admin' {
 export function chatAuthorization({ database, identity, ended, signingKeys, playbackLinks }: ChatAccess, clock: Clock) {
   const channels = new Batched<ChannelWithRoles>(clock, (ids) => channelsWithRoles(database, ids));
   return {
-    who: async (credential: string) => provenIdentityOf(await identity.ofCredential(credential)),
+    identify: async (credential: string) => provenIdentityOf(await identity.ofCredential(credential)),
 
-    isEnded: (person: Pick<ProvenIdentity, 'sessionId' | 'proof'>) =>
+    isSessionEnded: (person: Pick<ProvenIdentity, 'sessionId' | 'proof'>) =>
       (person.sessionId !== undefined && ended.has(person.sessionId)) || isKeyRevoked(proofOf(person), signingKeys, clock),
 
     /** Of those given, whose credential is good no longer. */
-    async ended<Person extends ProvenIdentity>(people: readonly Person[]): Promise<ReadonlyMap<Person, 'banned' | 'ended'>> {
+    async findEnded<Person extends ProvenIdentity>(people: readonly Person[]): Promise<ReadonlyMap<Person, 'banned' | 'ended'>> {
       const found = new Map<Person, 'banned' | 'ended'>();
       const accountIds = [...new Set(people.flatMap((person) => proofOf(person).accountId ?? []))];
       const keyIds = [...new Set(people.flatMap(({ keyId }) => keyId ?? []))];
@@ -114,21 +114,21 @@ export function chatAuthorization({ database, identity, ended, signingKeys, play
     },
 
     /** Undefined: there is no such channel any more. */
-    async channel(channelId: string) {
+    async readAccess(channelId: string) {
       const channel = await channels.load(channelId);
       if (!channel) return undefined;
       const { slug, isPrivate, roles } = channel;
       return {
         isPrivate,
         /** Undefined: the channel is not there for them. */
-        standing(person: Pick<ProvenIdentity, 'proof'> | undefined): StandingInChannel | undefined {
+        standingOf(person: Pick<ProvenIdentity, 'proof'> | undefined): StandingInChannel | undefined {
           const principal = proofOf(person);
           const channelRole = principal.accountId === undefined ? undefined : roles.get(principal.accountId);
           if (isPrivate && judge(principal, 'channel.see-private', channelRole) !== 'yes') return undefined;
           return channelStandingOf(principal, channelRole);
         },
         /** Until when a playback link opens it, ms since 1970; undefined: it does not. */
-        linkUntilMs(token: string, { address, country }: { address: string; country: string | undefined }): number | undefined {
+        linkValidUntilMs(token: string, { address, country }: { address: string; country: string | undefined }): number | undefined {
           try {
             return playbackLinks.check('live', slug, token, { address: () => address, country: () => country }).expiresAtMs;
           } catch {
@@ -139,7 +139,7 @@ export function chatAuthorization({ database, identity, ended, signingKeys, play
     },
 
     /** Since when there is their account, ms since 1970; undefined: they have none here. */
-    async sinceMs(person: Pick<ProvenIdentity, 'proof'>): Promise<number | undefined> {
+    async accountCreatedAtMs(person: Pick<ProvenIdentity, 'proof'>): Promise<number | undefined> {
       const { accountId } = proofOf(person);
       if (accountId === undefined) return undefined;
       return (await accountsById(database, [accountId])).get(accountId)?.createdAtMs;

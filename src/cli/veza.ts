@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { permissionReference } from '../access/roles.js';
 import { adminTokenPath } from '../access/tokens/admin-token.js';
+import { MOD_FRAMES } from '../chat/moderation/mod-actions.js';
 import { frameTables } from '../chat/protocol/frame-tables.js';
 import { chatFrameReference } from '../chat/protocol/server-frames.js';
 import { type Config, ConfigError, loadConfig } from '../config/config.js';
@@ -108,7 +109,7 @@ async function run(command: string, rest: string[], values: Values): Promise<Out
     return { json: frames, text: `${JSON.stringify(frames, null, 2)}\n` };
   }
   if (command === 'chat tables' && rest.length === 0) {
-    const text = frameTables();
+    const text = frameTables(MOD_FRAMES);
     return { json: text, text: `${text}\n` };
   }
   if (command === 'channel list' && rest.length === 0) return listChannels(await connect());

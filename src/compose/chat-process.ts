@@ -3,10 +3,10 @@ import type { Server as SecureServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { countryReader } from '../app/http/country.js';
 import { openDatabase } from '../backing/database/database.js';
-import { requestOf } from '../chat/gateway/handed-request.js';
+import { type HandedRequest, requestOf } from '../chat/gateway/handed-request.js';
 import { chatServer } from '../chat/gateway/listener.js';
 import { mostSockets } from '../chat/gateway/process-stats.js';
-import type { FromProcess, HandedRequest, PortHandle, ToProcess } from '../chat/processes/processes.js';
+import type { FromProcess, PortHandle, ToProcess } from '../chat/processes/process-pool.js';
 import { Acceptor } from '../chat/processes/shared-port.js';
 import type { Config } from '../config/config.js';
 import { clientAddress } from '../runtime/addresses.js';
@@ -112,11 +112,11 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     if (told.do === 'end') end(told.retryMs);
     else if (told.do === 'drain') {
       acceptor.stop();
-      gateway.drain(told.count, told.retryMs);
+      gateway.drainConnections(told.count, told.retryMs);
     } else if (told.do === 'accept') {
-      acceptor.accept(told.upTo);
-      if (told.port && handle) acceptor.give(told.port.name, handle as PortHandle, told.port.of);
-    } else if (told.do === 'tell') gateway.tellOnAir(told.channels);
+      acceptor.acceptUpTo(told.upTo);
+      if (told.port && handle) acceptor.addPort(told.port.name, handle as PortHandle, told.port.of);
+    } else if (told.do === 'tell') gateway.broadcastOnAir(told.channels);
     else if (told.do === 'take') {
       taken++;
       // It may have gone on its way here.
@@ -144,7 +144,7 @@ function handOver(
   acceptor: Acceptor,
   upgrade: (req: IncomingMessage, socket: Socket, head: Buffer) => void,
 ): void {
-  acceptor.add(socket);
+  acceptor.addSocket(socket);
   socket.setNoDelay(true);
   upgrade(requestOf(request, socket), socket, Buffer.from(request.head, 'base64'));
   socket.resume();

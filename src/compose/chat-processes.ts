@@ -2,16 +2,16 @@ import { fork } from 'node:child_process';
 import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { MAX_PROCESS_CONNECTIONS, type ProcessStats, retrySpreadMs } from '../chat/gateway/process-stats.js';
-import { aheadOf, type ChatPort, ProcessPool } from '../chat/processes/processes.js';
+import { aheadOf, type ChatPort, ProcessPool } from '../chat/processes/process-pool.js';
 import { SharedPort } from '../chat/processes/shared-port.js';
 import type { OnAirChanges } from '../chat/rooms/on-air.js';
-import { Presence } from '../chat/rooms/presence.js';
+import { Presence } from '../chat/rooms/presence/presence.js';
+import { redisPresenceBus } from '../chat/rooms/presence/presence-bus.js';
 import { childEnvironment } from '../config/child-environment.js';
 import type { UpgradeHandler } from '../runtime/http-guard.js';
 import type { Component } from '../runtime/lifecycle.js';
 import type { ComposeChatOptions } from './chat.js';
 import type { ChatProcessOptions } from './chat-process.js';
-import { redisBus } from './chat-service.js';
 
 /** A rolling restart (SIGHUP) sends so many away a second at most from the process that goes. */
 const RESTARTED_PER_S = 1000;
@@ -56,22 +56,22 @@ export function composeProcesses(
         env: childEnvironment('node', { MALLOC_ARENA_MAX: '2' }),
       }),
   });
-  const bus = redisBus(config.redisUrl!, clock, log);
+  const bus = redisPresenceBus(config.redisUrl!, clock, log);
   const presence = new Presence({ clock, bus: bus.bus });
   const ports = new Map<ChatPort, SharedPort>();
   const upgrade: UpgradeHandler = (req, socket, head) => {
     socket.on('error', () => undefined);
     const { method = 'GET', url = '/', rawHeaders } = req;
-    processes.give(socket as Socket, { method, url, rawHeaders, head: head.toString('base64') });
+    processes.handOver(socket as Socket, { method, url, rawHeaders, head: head.toString('base64') });
   };
   const restart = () => {
     log.info({}, 'the chat processes are replaced, one by one');
-    void processes.restart(RESTARTED_PER_S);
+    void processes.replaceAll(RESTARTED_PER_S);
   };
   return {
     presence,
     stats: () => processes.stats,
-    tellOnAir: (changes) => processes.tellOnAir(changes),
+    tellOnAir: (changes) => processes.broadcastOnAir(changes),
     part: {
       name: 'chat',
       async start() {
@@ -82,7 +82,7 @@ export function composeProcesses(
         if (roles.includes('app') && wsPort === port && wsPort !== 0) onUpgrade('http', upgrade);
         else ports.set('plain', await SharedPort.bind(host, wsPort));
         if (wssPort !== undefined) ports.set('secure', await SharedPort.bind(host, wssPort));
-        if (ports.size > 0) await processes.share(new Map([...ports].map(([port, { handle }]) => [port, handle])));
+        if (ports.size > 0) await processes.sharePorts(new Map([...ports].map(([port, { handle }]) => [port, handle])));
         process.on('SIGHUP', restart);
         log.info({ wsPort, wssPort, processes: count, connections: maxConnections * count }, 'the chat is open');
         if (httpsPort !== undefined && wssPort === undefined && roles.includes('app'))

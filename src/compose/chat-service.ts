@@ -5,23 +5,22 @@ import { type ChatAccess, chatAuthorization, chatUserDirectory } from '../access
 import type { Principal } from '../access/roles.js';
 import type { Vault } from '../access/vault.js';
 import type { Database } from '../backing/database/database.js';
-import { keepSubscribed, openAnyRedis } from '../backing/redis/redis.js';
 import { MemoryRoomLog } from '../backing/room-log/memory.js';
 import type { RoomLog } from '../backing/room-log/room-log.js';
-import { Automod, type JudgeInput, type AutomodVerdict as ModerationVerdict } from '../chat/automod/moderation.js';
-import { OpenAiJudge } from '../chat/automod/remote.js';
-import { Retractions } from '../chat/automod/retractions.js';
-import type { Moderate } from '../chat/gateway/doors.js';
+import { Classifier } from '../chat/automod/classifier.js';
+import { OpenAiClassifier } from '../chat/automod/remote-classifier.js';
 import { Gateway } from '../chat/gateway/gateway.js';
+import type { Moderate } from '../chat/gateway/moderation.js';
+import { originCheck } from '../chat/gateway/origin.js';
 import type { Moderator } from '../chat/moderation/acts.js';
-import { ModerationService } from '../chat/moderation/desk.js';
+import { ALLOW_ALL, AutomaticReviewer } from '../chat/moderation/automatic-reviewer.js';
 import { Erasures } from '../chat/moderation/erasures.js';
 import { parseModAction } from '../chat/moderation/mod-actions.js';
-import { rankOf } from '../chat/moderation/settings.js';
+import { ModerationService } from '../chat/moderation/service.js';
 import type { ChatChange } from '../chat/protocol/control.js';
 import { addressKey } from '../chat/rooms/address-key.js';
-import { Presence, type PresenceBus } from '../chat/rooms/presence.js';
-import type { Author, MessageJudge, Publish, RoomInfo } from '../chat/rooms/room.js';
+import { Presence } from '../chat/rooms/presence/presence.js';
+import { redisPresenceBus } from '../chat/rooms/presence/presence-bus.js';
 import { Rooms } from '../chat/rooms/rooms.js';
 import type { Retention } from '../chat/rooms/sweeper.js';
 import { addressGroup } from '../runtime/addresses.js';
@@ -54,7 +53,7 @@ export interface ChatRoomsOptions {
 export interface ChatRooms {
   readonly rooms: Rooms;
   readonly desk: ModerationService;
-  readonly moderation: Automod | undefined;
+  readonly moderation: Classifier | undefined;
   /** For the metrics: published messages that could not be judged, or not be taken back, for good. */
   readonly retractionsFailed: number;
   start(): Promise<void>;
@@ -75,15 +74,15 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
     addressKey: await addressKey(database, vault),
     withRoom: (roomId, work) => rooms!.withRoom(roomId, work),
   });
-  const moderation = config.moderationEnabled ? new Automod({ clock, remote: remoteJudge(config, clock) }) : undefined;
-  const retractions = moderation && retractionsOf(moderation, desk, clock, log);
+  const moderation = config.moderationEnabled ? new Classifier({ clock, remote: remoteJudge(config, clock) }) : undefined;
+  const reviewer = moderation && new AutomaticReviewer({ automod: moderation, moderation: desk, clock, log });
   rooms = new Rooms({
     database,
     roomLog,
     clock,
     log,
     rules: desk.rules,
-    judge: moderation && retractions ? judgeOf(moderation, desk, retractions) : { judge: () => ({ kind: 'allow' }) },
+    reviewer: reviewer ?? ALLOW_ALL,
     held: desk.held,
     maxMessageBytes: config.maxMessageBytes,
     retention,
@@ -96,14 +95,16 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
   const refresh = async (changes: readonly ChatChange[]) => {
     for (const { kind, roomId } of changes)
       if ((kind === 'rules' || kind === 'channel') && roomId !== undefined)
-        await rooms.refresh(roomId).catch((error) => log.warn({ roomId, error: messageOf(error) }, 'a chat room could not be read again'));
+        await rooms
+          .rereadRoom(roomId)
+          .catch((error) => log.warn({ roomId, error: messageOf(error) }, 'a chat room could not be read again'));
   };
   const erasures = new Erasures({
     database,
     clock,
     log,
     async eraseAccount(userId, by) {
-      await desk.forgetAccount(userId, await rooms.roomsOf(userId), by);
+      await desk.eraseAccount(userId, await rooms.roomsOf(userId), by);
       await rooms.eraseReactions(userId);
     },
   });
@@ -113,7 +114,7 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
     desk,
     moderation,
     get retractionsFailed() {
-      return retractions?.failed ?? 0;
+      return reviewer?.retractionsFailed ?? 0;
     },
     async start() {
       await desk.start();
@@ -124,7 +125,7 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
       stopping ??= (async () => {
         unfollow();
         await erasures.stop();
-        await retractions?.stop();
+        await reviewer?.stop();
         await rooms.stop();
         await desk.stop();
         await roomLog.stop();
@@ -144,58 +145,8 @@ async function openRoomLog(redisUrl: string | undefined, clock: Clock, log: Log)
 function remoteJudge(
   { moderationUrl: url, moderationApiKey: apiKey, moderationModel: model }: ChatConfig,
   clock: Clock,
-): OpenAiJudge | undefined {
-  return url === undefined ? undefined : new OpenAiJudge({ url, apiKey, model, clock });
-}
-
-/** A message that others see, and what it is to be judged by. */
-interface Published {
-  readonly room: RoomInfo;
-  readonly author: Author;
-  readonly mid: string;
-  readonly body: Publish['body'];
-  readonly input: JudgeInput;
-}
-
-const retractionsOf = (moderation: Automod, desk: ModerationService, clock: Clock, log: Log) =>
-  new Retractions<Published>({
-    objection: async ({ input }) => {
-      const verdict = await moderation.judgeRemotely(input);
-      return verdict.action === 'allow' ? undefined : reasonOf(verdict);
-    },
-    takeBack: (message, reason) => desk.takeBack(message.room, message, reason),
-    clock,
-    log,
-  });
-
-const reasonOf = (verdict: Exclude<ModerationVerdict, { action: 'allow' }>) => verdict.reasons.map(({ category }) => category).join(', ');
-
-function judgeOf(moderation: Automod, desk: ModerationService, retractions: Retractions<Published>): MessageJudge {
-  return {
-    async judge({ room, author, mid, body }) {
-      const settings = desk.rules.moderation(room.id);
-      const privileged = rankOf(author.role) >= rankOf('moderator');
-      const input = { roomId: room.id, authorId: author.id, messageId: mid, privileged, text: body.text, settings };
-      const own = moderation.judge(input);
-      // The own judgement costs microseconds, so what it is against is not sent anywhere.
-      const isRemote = (own.action === 'allow' || own.action === 'mask') && moderation.asksRemotely(input);
-      const isAfterwards = isRemote && settings.remote === 'retract' && !retractions.isFull;
-      const asked = isRemote && !isAfterwards ? await moderation.judgeRemotely(input) : own;
-      const verdict = asked.action === 'allow' ? own : asked;
-      if (verdict.action === 'allow' || verdict.action === 'mask')
-        return {
-          kind: 'allow',
-          ...(verdict.action === 'mask' && { text: verdict.text }),
-          ...(isAfterwards && { published: () => retractions.add({ room, author, mid, body, input }) }),
-        };
-      const reason = reasonOf(verdict);
-      if (verdict.action === 'hold') return { kind: 'hold', reason };
-      // Too fast is a matter of time, not of what was said.
-      return verdict.reasons[0]?.rule === 'flood'
-        ? { kind: 'refuse', code: 'rate_limited', reason: 'Not so fast.', retryMs: Math.ceil(1000 / moderation.pace.perS) }
-        : { kind: 'refuse', code: 'moderated', reason: `Not allowed here: ${reason}.` };
-    },
-  };
+): OpenAiClassifier | undefined {
+  return url === undefined ? undefined : new OpenAiClassifier({ url, apiKey, model, clock });
 }
 
 export interface ChatGatewayOptions extends Pick<ChatRoomsOptions, 'clock' | 'log'> {
@@ -223,12 +174,12 @@ export interface ChatGateway {
 export function openGateway(options: ChatGatewayOptions): ChatGateway {
   const { config, chat, access, clock, log, maxConnections, maxPerAddress, addressOf, countryOf } = options;
   const { rooms, desk } = chat;
-  const bus = config.redisUrl === undefined ? undefined : redisBus(config.redisUrl, clock, log);
+  const bus = config.redisUrl === undefined ? undefined : redisPresenceBus(config.redisUrl, clock, log);
   const presence = new Presence({ clock, bus: bus?.bus });
   const moderate: Moderate = (room, moderator, frame) => desk.moderate(room, moderator satisfies Moderator, parseModAction(frame));
   const gateway = new Gateway({
     rooms,
-    doors: chatAuthorization(access, clock),
+    authorization: chatAuthorization(access, clock),
     rules: desk.rules,
     moderate,
     presence,
@@ -246,16 +197,16 @@ export function openGateway(options: ChatGatewayOptions): ChatGateway {
   });
   const follow = async (changes: readonly ChatChange[]) => {
     for (const { kind, channelId, userId, sessionId } of changes) {
-      if (kind === 'session' && sessionId !== undefined) gateway.sessionEnded(sessionId);
-      else if (kind === 'account' && userId !== undefined) await gateway.accountChanged(userId);
-      else if ((kind === 'channel' || kind === 'member') && channelId !== undefined) await gateway.channelChanged(channelId);
+      if (kind === 'session' && sessionId !== undefined) gateway.endSession(sessionId);
+      else if (kind === 'account' && userId !== undefined) await gateway.recheckAccount(userId);
+      else if ((kind === 'channel' || kind === 'member') && channelId !== undefined) await gateway.recheckChannel(channelId);
     }
   };
   const notFollowed = (error: unknown) =>
     log.error({ event: 'chat.change_not_followed', error: messageOf(error) }, 'a change of rights did not reach its connections');
   const unfollow = desk.control.follow({
     onChanges: (changes) => void follow(changes).catch(notFollowed),
-    onLost: () => void gateway.everythingChanged().catch(notFollowed),
+    onLost: () => void gateway.recheckEverything().catch(notFollowed),
   });
   let stopping: Promise<void> | undefined;
   return {
@@ -269,47 +220,6 @@ export function openGateway(options: ChatGatewayOptions): ChatGateway {
         bus?.stop();
       })();
       return stopping;
-    },
-  };
-}
-
-/** Our own pages, and those of `ALLOWED_ORIGINS`. */
-export function originCheck(config: Pick<ChatGatewayOptions['config'], 'publicUrl' | 'corsEnabled' | 'allowedOrigins'>) {
-  const own = new URL(config.publicUrl);
-  const allowed = new Set(config.corsEnabled ? config.allowedOrigins : []);
-  return (origin: string, host: string | undefined): boolean => {
-    if (allowed.has('*') || allowed.has(origin) || origin === own.origin) return true;
-    // A page of the same host, by whatever name it is reached: the port of the chat may be another.
-    const nameOf = (value: string) => (URL.canParse(value) ? new URL(value).hostname : undefined);
-    const page = nameOf(origin);
-    return page !== undefined && host !== undefined && page === nameOf(`http://${host}`);
-  };
-}
-
-const PRESENCE_CHANNEL = 'veza:chat:presence';
-
-/** Of the texts that are published: with each of these the connection that only listens is asked for a sign of life. */
-const TEXTS_A_PING = 5;
-
-/** Presence is said again and again: what is lost while Redis is away is no loss. In a cluster any node will do, and another when that one is lost. */
-export function redisBus(url: string, clock: Clock, log: Log): { bus: PresenceBus; stop(): void } {
-  const speaks = openAnyRedis({ url, log });
-  const hears = openAnyRedis({ url, log });
-  let texts = 0;
-  const unsubscribe = keepSubscribed(hears.client, PRESENCE_CHANNEL, clock);
-  return {
-    bus: {
-      publish(text) {
-        speaks.client.publish(PRESENCE_CHANNEL, text).catch(() => undefined);
-        // A node that says nothing any more is not noticed otherwise.
-        if (++texts % TEXTS_A_PING === 0) hears.client.ping().catch(() => undefined);
-      },
-      onText: (listener) => void hears.client.on('message', (_channel: string, text: string) => listener(text)),
-    },
-    stop() {
-      unsubscribe();
-      speaks.stop();
-      hears.stop();
     },
   };
 }

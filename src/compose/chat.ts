@@ -10,7 +10,7 @@ import { MAX_PROCESS_CONNECTIONS, mostSockets, type ProcessStats, retrySpreadMs 
 import { DELIVERY_BUCKETS_S } from '../chat/rooms/delivery-times.js';
 import { NowPlaying } from '../chat/rooms/now-playing.js';
 import { type OnAirChanges, OnAirWatcher, type OnAirWatcherOptions } from '../chat/rooms/on-air.js';
-import type { Presence } from '../chat/rooms/presence.js';
+import type { Presence } from '../chat/rooms/presence/presence.js';
 import type { Config } from '../config/config.js';
 import type { Clock } from '../runtime/clock.js';
 import type { UpgradeHandler } from '../runtime/http-guard.js';
@@ -52,7 +52,7 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
   const retention = { entries: config.messageHistoryLimit, ageMs: config.chatRetentionDays * DAY_MS };
   const chat = await openChatRooms({ config, database, vault: access.vault, audit: access.audit, clock, log, retention });
   const rooms: Component = { name: 'chat rooms', start: () => chat.start(), stop: () => chat.stop() };
-  const nowPlaying = new NowPlaying({ database, clock, log, act: (roomId, entry) => chat.rooms.act(roomId, entry) });
+  const nowPlaying = new NowPlaying({ database, clock, log, act: (roomId, entry) => chat.rooms.appendEntry(roomId, entry) });
   const { identity, ended, signingKeys, playbackLinks } = access;
   const chatAccess = { database, identity, ended, signingKeys, playbackLinks };
   const authorization = chatAuthorization(chatAccess, clock);
@@ -79,7 +79,7 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
     countryOf: options.countryOf,
   });
   provideChatMetrics(options.metrics, () => statsOf(opened.gateway, chat));
-  const onAir = onAirParts(options, (changes) => opened.gateway.tellOnAir(changes));
+  const onAir = onAirParts(options, (changes) => opened.gateway.broadcastOnAir(changes));
   return { api: apiOf(chat, opened.presence, authorization), parts: [rooms, nowPlaying, door(options, opened, maxConnections), ...onAir] };
 }
 
@@ -94,10 +94,17 @@ function apiOf({ rooms, desk, moderation }: ChatRooms, presence: Presence, autho
     pageLimits: rooms.pageLimits,
     presence,
     tryText: (roomId, text) =>
-      moderation?.judge({ roomId, authorId: '', privileged: false, text, settings: desk.rules.moderation(roomId), isTrial: true }),
+      moderation?.classify({
+        roomId,
+        authorId: '',
+        privileged: false,
+        text,
+        settings: desk.rules.classifierSettingsOf(roomId),
+        isTrial: true,
+      }),
     who: (principal, channelRole) => ({ ...provenIdentityOf(principal), ...channelStandingOf(principal, channelRole) }),
     sinceMs: (accountId) =>
-      authorization.sinceMs({
+      authorization.accountCreatedAtMs({
         proof: {
           kind: 'account',
           id: `account:${accountId}`,

@@ -76,7 +76,7 @@ async function holder(name: ActName) {
   /** What a process of the chat asks about an open connection. */
   const isConnected = async (somebody: ProvenIdentity) => {
     const isOver = (somebody.expiresAtMs ?? Number.POSITIVE_INFINITY) <= world.clock.wallMs();
-    return !isOver && !authorization.isEnded(somebody) && (await authorization.ended([somebody])).size === 0;
+    return !isOver && !authorization.isSessionEnded(somebody) && (await authorization.findEnded([somebody])).size === 0;
   };
   /** What a long answer asks while it is read. */
   const reads = async (permission: Permission) => {
@@ -113,7 +113,7 @@ async function holder(name: ActName) {
     },
     ownLink: async () => (await admits(own.token)) && works(channels.get(slug)),
     madeLink: () => isPending(other, ['recovery', 'invitation']),
-    desk: async () => (await isConnected(person)) && (await authorization.channel(channel.id))?.standing(person)?.moderates === 'yes',
+    desk: async () => (await isConnected(person)) && (await authorization.readAccess(channel.id))?.standingOf(person)?.moderates === 'yes',
     export: () => reads('channel.chat-settings'),
     ownExport: async () => (await standing.now(principal)) !== undefined,
     auditExport: () => reads('audit.read'),

@@ -56,7 +56,14 @@ before(async () => {
     pageLimits: rooms.pageLimits,
     presence,
     tryText: (roomId, text) =>
-      chat.moderation?.judge({ roomId, authorId: '', privileged: false, text, settings: desk.rules.moderation(roomId), isTrial: true }),
+      chat.moderation?.classify({
+        roomId,
+        authorId: '',
+        privileged: false,
+        text,
+        settings: desk.rules.classifierSettingsOf(roomId),
+        isTrial: true,
+      }),
     who: (principal, channelRole) => ({ ...provenIdentityOf(principal), ...channelStandingOf(principal, channelRole) }),
     async sinceMs(accountId) {
       const { rows } = await database.query<{ created_at: Date }>('select created_at from accounts where id = $1', [accountId]);
@@ -236,7 +243,7 @@ test('an account’s export has what the chat keeps about it, page for page, and
   const mine = await says(one, 'my own words');
   const theirs = await says(other, 'what the other says');
   const room = (await chat.rooms.find('radio'))!.id;
-  await chat.rooms.withRoom(room, (opened) => opened.react(one.id, theirs.mid, '👍', true));
+  await chat.rooms.withRoom(room, (opened) => opened.setReaction(one.id, theirs.mid, '👍', true));
   await database.query(
     `insert into held_messages (room_id, mid, user_id, user_name, user_role, key, body, why, created_at)
      values ($1, $2, $3, 'Dora', 'viewer', 'k', '{"text":"hm"}', 'the judge’s own notes', now())`,
@@ -399,8 +406,8 @@ test('whoever a token can name can be moderated, looked up and purged, over REST
   assert.equal(new Set(ids).size, 2 * subjects.length);
   for (const id of ids) {
     const said = await chat.rooms.withRoom(room.id, async (opened) => {
-      await chat.desk.rules.open(room.id);
-      const outcome = await opened.publish({
+      await chat.desk.rules.openRoom(room.id);
+      const outcome = await opened.publishMessage({
         author: { id, name: 'Somebody', role: 'viewer' },
         key: `k${++keys}`,
         body: { text: `hello ${keys}` },

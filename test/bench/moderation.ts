@@ -1,4 +1,4 @@
-import { Automod, DEFAULT_AUTOMOD_SETTINGS } from '../../src/chat/automod/moderation.js';
+import { Classifier, DEFAULT_CLASSIFIER_SETTINGS } from '../../src/chat/automod/classifier.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { filled, NASTY, nastyTerms } from '../chat/moderation-nasty.js';
 import { type Figure, figure, say } from './report.js';
@@ -22,18 +22,18 @@ const at = (sorted: readonly number[], share: number) => sorted[Math.min(sorted.
 
 /** What judging costs: an ordinary message, and the worst of the longest, with 200 terms that begin alike and every rule on. */
 export async function measureModeration({ runs }: { runs: number }): Promise<Figure[]> {
-  const moderation = new Automod({
+  const moderation = new Classifier({
     clock: new SystemClock(),
     limits: { floodBurst: many, repeats: many, shortRepeats: many, linksPerMinute: many },
   });
   const settings = {
-    ...DEFAULT_AUTOMOD_SETTINGS,
+    ...DEFAULT_CLASSIFIER_SETTINGS,
     links: 'hold',
     blockedTerms: nastyTerms(),
     allowedTerms: ['a band called shit'],
   } as const;
   const judge = (text: string) => () => {
-    moderation.judge({ roomId: 'room', authorId: 'author', privileged: false, text, settings });
+    moderation.classify({ roomId: 'room', authorId: 'author', privileged: false, text, settings });
   };
   const ordinary = timesUs(judge(filled(NASTY['ordinary chat']!, ORDINARY_BYTES * 2).slice(0, ORDINARY_BYTES)), runs * 20);
   let worst = { name: '', us: 0 };

@@ -1,6 +1,6 @@
 // One of the processes that share a port, for the tests of that: says its number to whoever it accepts, and holds him.
 import type { Socket } from 'node:net';
-import type { ChatPort, PortHandle } from '../../src/chat/processes/processes.js';
+import type { ChatPort, PortHandle } from '../../src/chat/processes/process-pool.js';
 import { Acceptor } from '../../src/chat/processes/shared-port.js';
 
 const name = process.argv[2]!;
@@ -16,8 +16,8 @@ const acceptor = new Acceptor({
 });
 process.on('message', ({ upTo, at, of = 1 }: { upTo: number; at?: ChatPort; of?: number }, handle: unknown) => {
   if (upTo < 0) acceptor.stop();
-  else acceptor.accept(upTo);
-  if (at && handle) acceptor.give(at, handle as PortHandle, of);
+  else acceptor.acceptUpTo(upTo);
+  if (at && handle) acceptor.addPort(at, handle as PortHandle, of);
 });
 process.on('disconnect', () => process.exit(0));
 process.send!('ready');

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
 import type { Moderator } from '../../src/chat/moderation/acts.js';
-import type { ModerationService } from '../../src/chat/moderation/desk.js';
 import type { ModAction } from '../../src/chat/moderation/mod-actions.js';
+import type { ModerationService } from '../../src/chat/moderation/service.js';
 import type { Author } from '../../src/chat/rooms/room.js';
 import { VezaError } from '../../src/runtime/errors.js';
-import { type DeskWorld, deskWorld } from './desk-world.js';
+import { type DeskWorld, deskWorld } from './moderation-world.js';
 
 let world: DeskWorld;
 let here: ModerationService;
@@ -18,7 +18,7 @@ before(async () => {
   there = world.desk();
   for (const desk of [here, there]) {
     await desk.start();
-    await desk.rules.open(world.room.id);
+    await desk.rules.openRoom(world.room.id);
   }
   moderator = await world.person('moderator');
 });
@@ -31,7 +31,7 @@ beforeEach(() => {
 
 const does = (action: ModAction, by: Moderator = moderator) => here.moderate(world.room, by, action);
 const says = (desk: ModerationService, author: Author, text = 'hello') =>
-  desk.rules.allows(world.room, author, world.clock.wallMs(), text)?.code;
+  desk.rules.refusalOf(world.room, author, world.clock.wallMs(), text)?.code;
 const rejects = (promise: Promise<unknown>, code: string) =>
   assert.rejects(promise, (error) => error instanceof VezaError && error.code === code);
 
@@ -45,9 +45,9 @@ test('a ban counts here at once, in another process within a second, and after a
   assert.equal(says(there, one), 'banned');
   // Nothing of it is in a log that can be wiped.
   const restarted = world.desk();
-  await restarted.rules.open(world.room.id);
+  await restarted.rules.openRoom(world.room.id);
   assert.equal(says(restarted, one), 'banned');
-  assert.equal(restarted.rules.mayRead(world.room.id, one, world.clock.wallMs())?.code, 'banned');
+  assert.equal(restarted.rules.readRefusalOf(world.room.id, one, world.clock.wallMs())?.code, 'banned');
   // The reason is between him and whoever moderates.
   assert.deepEqual(world.told.acts, [
     { type: 'act', payload: { action: 'ban', user: { id: one.id, name: one.name }, by: { id: moderator.id, name: moderator.name } } },
@@ -80,7 +80,7 @@ test('a timeout is lifted, and replaced by another', async () => {
   const one = await world.person();
   await does({ action: 'timeout', user: one.id, seconds: 600, reason: 'calm down' });
   await does({ action: 'timeout', user: one.id, seconds: 60 });
-  assert.equal(here.rules.timeoutOf(world.room.id, one.id, world.clock.wallMs()), Math.trunc(world.clock.wallMs()) + 60_000);
+  assert.equal(here.rules.timeoutUntilMs(world.room.id, one.id, world.clock.wallMs()), Math.trunc(world.clock.wallMs()) + 60_000);
   await does({ action: 'untimeout', user: one.id });
   assert.equal(says(here, one), undefined);
   await rejects(does({ action: 'untimeout', user: one.id }), 'not_found');
@@ -156,9 +156,9 @@ test('a shadow ban: he may write on, it is told to nobody and not to him', async
     assert.ok(desk.rules.isShadowed(world.room, one, world.clock.wallMs()));
   }
   assert.deepEqual(world.told.acts, []);
-  const standing = await here.standing(world.room.id, one.id);
+  const standing = await here.sanctionsOf(world.room.id, one.id);
   assert.equal(standing.ban, undefined);
-  await rejects(here.appeal(world.room, one, 'why?'), 'not_found');
+  await rejects(here.fileAppeal(world.room, one, 'why?'), 'not_found');
   await does({ action: 'unban', user: one.id });
   assert.deepEqual(world.told.acts, []);
   assert.ok(!here.rules.isShadowed(world.room, one, world.clock.wallMs()));
@@ -175,32 +175,32 @@ test('a warning is shown until it has been seen, to him alone', async () => {
   end();
   assert.deepEqual(shown, [one.id]);
   assert.deepEqual(world.told.acts, []);
-  assert.deepEqual([there.rules.warningsOf(world.room.id, one.id), there.rules.warningsOf(world.room.id, other.id)], [1, 0]);
-  const [warning] = (await there.standing(world.room.id, one.id)).warnings;
+  assert.deepEqual([there.rules.unseenWarnings(world.room.id, one.id), there.rules.unseenWarnings(world.room.id, other.id)], [1, 0]);
+  const [warning] = (await there.sanctionsOf(world.room.id, one.id)).warnings;
   assert.equal(warning?.text, 'mind your language');
-  await rejects(there.sanctions.warningSeen(world.room.id, other.id, warning!.id), 'not_found');
+  await rejects(there.sanctions.markWarningSeen(world.room.id, other.id, warning!.id), 'not_found');
   // Every page of his learns that he has seen it, once.
   const told: string[] = [];
   const endHere = here.rules.listen({ onPeople: (_room, userIds) => told.push(...userIds), onRoom: () => undefined });
-  await there.sanctions.warningSeen(world.room.id, one.id, warning!.id);
-  await there.sanctions.warningSeen(world.room.id, one.id, warning!.id);
+  await there.sanctions.markWarningSeen(world.room.id, one.id, warning!.id);
+  await there.sanctions.markWarningSeen(world.room.id, one.id, warning!.id);
   await world.pass(900);
   endHere();
   assert.deepEqual(told, [one.id]);
-  assert.equal(here.rules.warningsOf(world.room.id, one.id), 0);
-  assert.deepEqual((await there.standing(world.room.id, one.id)).warnings, []);
+  assert.equal(here.rules.unseenWarnings(world.room.id, one.id), 0);
+  assert.deepEqual((await there.sanctionsOf(world.room.id, one.id)).warnings, []);
   for (let i = 0; i < 50; i++) await does({ action: 'warn', user: one.id, text: 'again' });
   await rejects(does({ action: 'warn', user: one.id, text: 'one more' }), 'conflict');
 });
 
 test('one appeal for each ban; accepted, it lifts the ban', async () => {
   const one = await world.person();
-  await rejects(here.appeal(world.room, one, 'let me in'), 'not_found');
+  await rejects(here.fileAppeal(world.room, one, 'let me in'), 'not_found');
   await does({ action: 'ban', user: one.id });
-  await rejects(here.appeal(world.room, one, '  '), 'bad_request');
-  await rejects(here.appeal(world.room, one, 'x'.repeat(2001)), 'bad_request');
-  const { id } = await here.appeal(world.room, one, 'it was\na mistake');
-  await rejects(here.appeal(world.room, one, 'again'), 'conflict');
+  await rejects(here.fileAppeal(world.room, one, '  '), 'bad_request');
+  await rejects(here.fileAppeal(world.room, one, 'x'.repeat(2001)), 'bad_request');
+  const { id } = await here.fileAppeal(world.room, one, 'it was\na mistake');
+  await rejects(here.fileAppeal(world.room, one, 'again'), 'conflict');
   assert.deepEqual(
     (await here.appeals.list(world.room.id, true, undefined, 10)).map((appeal) => appeal.id),
     [id],
@@ -212,10 +212,10 @@ test('one appeal for each ban; accepted, it lifts the ban', async () => {
   await does({ action: 'unban', user: one.id });
   await does({ action: 'ban', user: one.id });
   await world.pass(1000);
-  const second = await here.appeal(world.room, one, 'this one too');
+  const second = await here.fileAppeal(world.room, one, 'this one too');
   await here.answerAppeal(world.room, moderator, second.id, true, 'you are right');
   assert.equal(says(here, one), undefined);
-  assert.equal((await here.standing(world.room.id, one.id)).appeal?.answer, 'you are right');
+  assert.equal((await here.sanctionsOf(world.room.id, one.id)).appeal?.answer, 'you are right');
 });
 
 test('a ban is in force though the room cannot be told; a deletion that did not happen is no success', async () => {
@@ -232,13 +232,13 @@ test('everything that somebody has said goes, with what waits and what is pinned
   const one = await world.person();
   const mid = await world.message(one, 'look at me');
   await does({ action: 'pin', mid });
-  assert.equal(here.rules.pinned(world.room.id)?.body.text, 'look at me');
+  assert.equal(here.rules.pinnedMessage(world.room.id)?.body.text, 'look at me');
   const held = { roomId: world.room.id, mid: 'h'.repeat(22), key: 'k', author: one, body: { text: 'x' }, saidAtMs: 1e12, reason: 'spam' };
-  await here.held.hold(held);
+  await here.held.holdMessage(held);
   await does({ action: 'ban', user: one.id, purge: true });
   assert.deepEqual(world.told.erased, [{ userId: one.id }]);
-  assert.equal(here.rules.pinned(world.room.id), undefined);
-  assert.equal(await here.held.get(world.room.id, held.mid), undefined);
+  assert.equal(here.rules.pinnedMessage(world.room.id), undefined);
+  assert.equal(await here.held.findMessage(world.room.id, held.mid), undefined);
 });
 
 test('what is so new that it is not stored yet is deleted all the same', async () => {

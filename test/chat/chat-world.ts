@@ -3,12 +3,13 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { WebSocket } from 'ws';
 import { z } from 'zod';
-import type { ChannelAccess, ChannelStanding, ChatAuthorization, ChatIdentity, GatewayRules } from '../../src/chat/gateway/doors.js';
+import type { ChannelAccess, ChannelStanding, ChatAuthorization, ChatIdentity } from '../../src/chat/gateway/authorization.js';
 import { Gateway, type GatewayOptions } from '../../src/chat/gateway/gateway.js';
+import type { GatewayRules } from '../../src/chat/gateway/moderation.js';
 import { DEFAULT_SETTINGS } from '../../src/chat/moderation/settings.js';
-import { type EntryFrame, encode, midOf } from '../../src/chat/protocol/frame.js';
+import { type EntryFrame, encodeEntry, midOf } from '../../src/chat/protocol/entry-frame.js';
 import { SERVER_FRAMES } from '../../src/chat/protocol/server-frames.js';
-import { Presence } from '../../src/chat/rooms/presence.js';
+import { Presence } from '../../src/chat/rooms/presence/presence.js';
 import type {
   Commit,
   EntryPage,
@@ -37,7 +38,7 @@ export class FakeRoom {
   /** Commits wait for it. */
   committing: Promise<Commit['kind']> = Promise.resolve('stored' as const);
   outcome: PublishOutcome | undefined;
-  reactionCounts: Reactions = {};
+  reactionsNow: Reactions = {};
   published: Publish[] = [];
   reads = 0;
   /** What every read that is not of the ring waits for. */
@@ -53,7 +54,7 @@ export class FakeRoom {
   }
 
   say(type: string, payload: object, key?: string): EntryFrame {
-    const frame = encode(this.id, this.epoch, {
+    const frame = encodeEntry(this.id, this.epoch, {
       offset: this.head + 1,
       atMs: Date.UTC(2030, 0, 1),
       type,
@@ -74,28 +75,28 @@ export class FakeRoom {
     for (const listener of [...this.listeners]) listener.onReset(this.epoch, keep);
   }
 
-  after(offset: number, limit: number): readonly EntryFrame[] | Promise<readonly EntryFrame[] | undefined> {
+  framesAfter(offset: number, limit: number): readonly EntryFrame[] | Promise<readonly EntryFrame[] | undefined> {
     const from = this.frames.findIndex((frame) => frame.offset > offset);
     const found = from < 0 ? [] : this.frames.slice(from, from + limit);
     if (offset >= this.head - this.ring && offset >= this.floor) return found;
     this.reads++;
     return this.reading.then(() => (offset < this.floor ? undefined : found.slice(0, 100)));
   }
-  async page({ before, from, to, limit }: PageQuery): Promise<EntryPage> {
+  async readPage({ before, from, to, limit }: PageQuery): Promise<EntryPage> {
     const all = this.frames.filter(({ offset }) =>
       from !== undefined ? offset >= from && offset <= to! : offset < (before ?? Number.POSITIVE_INFINITY),
     );
     const frames = from !== undefined ? all.slice(0, limit) : all.slice(-limit);
     return { epoch: this.epoch, frames, more: frames.length < all.length };
   }
-  async resume(since: { epoch: number; offset: number } | undefined): Promise<Resumption> {
+  async resumeFrom(since: { epoch: number; offset: number } | undefined): Promise<Resumption> {
     if (!since) return { recovered: 'none', cursor: Math.max(this.floor, this.head - 50), keep: undefined };
     if (since.epoch !== this.epoch) return { recovered: 'partial', cursor: 0, keep: 0 };
     if (since.offset > this.head) return { recovered: 'none', cursor: Math.max(this.floor, this.head - 50), keep: undefined };
     if (since.offset < this.floor) return { recovered: 'partial', cursor: this.floor, keep: undefined };
     return { recovered: 'full', cursor: since.offset, keep: undefined };
   }
-  async publish(publication: Publish): Promise<PublishOutcome> {
+  async publishMessage(publication: Publish): Promise<PublishOutcome> {
     this.published.push(publication);
     if (this.outcome) return this.outcome;
     const { author, key, body } = publication;
@@ -108,25 +109,25 @@ export class FakeRoom {
     const committed = this.committing.then((kind): Commit => (kind === 'resend' ? { kind } : { kind, epoch, offset, dup }));
     return { kind: 'published', mid, epoch, offset, dup, committed };
   }
-  async approve() {
+  async publishHeld() {
     return { epoch: this.epoch, offset: this.head };
   }
-  async act() {
+  async appendEntry() {
     return { epoch: this.epoch, offset: this.head };
   }
-  async erase() {
+  async eraseMessages() {
     return undefined;
   }
-  async react(...args: unknown[]): Promise<void> {
+  async setReaction(...args: unknown[]): Promise<void> {
     this.reacted.push(args);
   }
-  async reactions(): Promise<Reactions> {
-    return this.reactionCounts;
+  async reactionCounts(): Promise<Reactions> {
+    return this.reactionsNow;
   }
-  add(listener: RoomListener): void {
+  addListener(listener: RoomListener): void {
     this.listeners.add(listener);
   }
-  remove(listener: RoomListener): void {
+  removeListener(listener: RoomListener): void {
     this.listeners.delete(listener);
   }
   release(): void {
@@ -136,7 +137,7 @@ export class FakeRoom {
 
 export const roomId = (n: number) => `0000000${n}-0000-4000-8000-000000000000`;
 
-/** Everything the gateway is handed, as a test likes it; the gateway is real, and listens on a port. */
+/** What the gateway is handed, under the test's control. The gateway is real and listens on a port. */
 export class ChatWorld implements ChatAuthorization, GatewayRules {
   readonly clock = new FakeClock();
   readonly rooms = new Map<string, FakeRoom>();
@@ -173,7 +174,7 @@ export class ChatWorld implements ChatAuthorization, GatewayRules {
           return room as unknown as Room;
         },
       },
-      doors: world,
+      authorization: world,
       rules: world,
       moderate: async (...args) => {
         world.moderated.push(args);
@@ -229,8 +230,8 @@ export class ChatWorld implements ChatAuthorization, GatewayRules {
     });
   }
 
-  // Doors.
-  async who(credential: string): Promise<ChatIdentity> {
+  // ChatAuthorization.
+  async identify(credential: string): Promise<ChatIdentity> {
     await this.looking;
     if (credential === 't-banned') throw new VezaError('forbidden', 'banned');
     if (credential === 't-away') throw new VezaError('unavailable', 'The database does not answer.');
@@ -238,47 +239,47 @@ export class ChatWorld implements ChatAuthorization, GatewayRules {
     if (!person) throw new VezaError('unauthorized', 'The token is not valid.');
     return { ...person };
   }
-  isEnded({ sessionId }: ChatIdentity): boolean {
+  isSessionEnded({ sessionId }: ChatIdentity): boolean {
     return sessionId !== undefined && this.endedSessions.has(sessionId);
   }
-  async ended(people: readonly ChatIdentity[]) {
+  async findEnded(people: readonly ChatIdentity[]) {
     return new Map(
       people.flatMap((person) => (this.endedPeople.has(person.id) ? [[person, this.endedPeople.get(person.id)!] as const] : [])),
     );
   }
-  async channel(channelId: string): Promise<ChannelAccess | undefined> {
+  async readAccess(channelId: string): Promise<ChannelAccess | undefined> {
     const found = this.access.get(channelId);
     if (!found) return undefined;
     const isPrivate = found.isPrivate;
     const roles = new Map(found.roles);
     return {
       isPrivate,
-      standing: (person) => roles.get(person?.id ?? '') ?? (isPrivate ? undefined : { role: 'viewer', moderates: 'no' }),
-      linkUntilMs: (token) => found.links.get(token),
+      standingOf: (person) => roles.get(person?.id ?? '') ?? (isPrivate ? undefined : { role: 'viewer', moderates: 'no' }),
+      linkValidUntilMs: (token) => found.links.get(token),
     };
   }
-  async sinceMs(): Promise<number | undefined> {
+  async accountCreatedAtMs(): Promise<number | undefined> {
     return 1234;
   }
 
-  // House rules.
-  async open(): Promise<void> {}
-  release(): void {}
-  mayRead(_room: string, author: { id: string } | undefined) {
+  // GatewayRules.
+  async openRoom(): Promise<void> {}
+  releaseRoom(): void {}
+  readRefusalOf(_room: string, author: { id: string } | undefined) {
     if (!author) return this.guests === 'none' ? { code: 'unauthorized', reason: 'Sign in to read this chat.' } : undefined;
     const untilMs = this.bans.get(author.id);
     return untilMs === undefined ? undefined : { code: 'banned', reason: 'You are banned.', untilMs };
   }
-  timeoutOf(_room: string, userId: string): number | undefined {
+  timeoutUntilMs(_room: string, userId: string): number | undefined {
     return this.timeouts.get(userId);
   }
-  warningsOf(_room: string, userId: string): number {
+  unseenWarnings(_room: string, userId: string): number {
     return this.warnings.get(userId) ?? 0;
   }
-  inForce() {
+  settingsInForce() {
     return { ...DEFAULT_SETTINGS, followersMin: this.followersMin };
   }
-  pinned(): unknown {
+  pinnedMessage(): unknown {
     return undefined;
   }
   listen(listener: { onPeople(roomId: string, userIds: readonly string[]): void; onRoom(roomId: string): void }): () => void {

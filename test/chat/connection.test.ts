@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
-import { MAX_ACCOUNT_CONNECTIONS } from '../../src/chat/gateway/gateway.js';
+import { MAX_ACCOUNT_CONNECTIONS } from '../../src/chat/gateway/accounts.js';
 import { CLOSE } from '../../src/chat/protocol/protocol.js';
 import { type AnyFrame, ChatWorld, type Client, roomId } from './chat-world.js';
 
@@ -31,7 +31,7 @@ async function stall(world: ChatWorld, client: Client): Promise<number> {
   }
 }
 const memberOf = (world: ChatWorld, userId: string) => () =>
-  world.gateway.audiences.hub(roomId(1))!.members.find(({ connection }) => connection.person?.id === userId)!;
+  world.gateway.localRooms.roomOf(roomId(1))!.members.find(({ connection }) => connection.identity?.id === userId)!;
 
 const isGapless = (offsets: number[], from: number, to: number) =>
   assert.deepEqual(
@@ -140,11 +140,11 @@ inWorld('an entry is put into a frame once, whoever gets it; its author gets his
   for (let n = 0; n < 5; n++) clients.push(await world.joined(undefined));
   const ann = await world.joined('t-ann');
   const written = new Map<Buffer | string, number>();
-  for (const { connection } of world.gateway.audiences.hub(roomId(1))!.members) {
-    const { write } = connection;
-    connection.write = (frames) => {
+  for (const { connection } of world.gateway.localRooms.roomOf(roomId(1))!.members) {
+    const { writeFrames } = connection;
+    connection.writeFrames = (frames) => {
       written.set(frames, (written.get(frames) ?? 0) + 1);
-      write.call(connection, frames);
+      writeFrames.call(connection, frames);
     };
   }
   room(world).message('once', 'u-ann', 'my-key');
@@ -174,5 +174,8 @@ inWorld('nothing is left of a connection that is gone, nor of a room', async (wo
   }
   while (world.gateway.connections > 0) await world.pass(100);
   await world.pass(13_000);
-  assert.deepEqual([world.gateway.users, world.gateway.audiences.size, room(world).holders, world.presence.count(roomId(1))], [0, 0, 0, 0]);
+  assert.deepEqual(
+    [world.gateway.users, world.gateway.localRooms.size, room(world).holders, world.presence.count(roomId(1))],
+    [0, 0, 0, 0],
+  );
 });

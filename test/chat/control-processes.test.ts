@@ -3,7 +3,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import type { Moderator } from '../../src/chat/moderation/acts.js';
-import { ModerationService } from '../../src/chat/moderation/desk.js';
+import { ModerationService } from '../../src/chat/moderation/service.js';
 import { type ChatChange, ControlRoom } from '../../src/chat/protocol/control.js';
 import type { RoomInfo } from '../../src/chat/rooms/room.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
@@ -43,12 +43,12 @@ function deskOf(database: Database): ModerationService {
     audit: { record: async () => undefined },
     withRoom: (_roomId, work) =>
       work({
-        act: async () => ({ epoch: 1, offset: 1 }),
-        erase: async () => undefined,
-        approve: async () => ({ epoch: 1, offset: 1 }),
-        recent: () => undefined,
-        stored: async () => undefined,
-        bar: async () => undefined,
+        appendEntry: async () => ({ epoch: 1, offset: 1 }),
+        eraseMessages: async () => undefined,
+        publishHeld: async () => ({ epoch: 1, offset: 1 }),
+        recentMessage: () => undefined,
+        untilStored: async () => undefined,
+        barUser: async () => undefined,
       }),
   });
 }
@@ -77,7 +77,7 @@ test('what many decide at once in several processes is told to each of them, in 
   let isDone = false;
   const looking = (async () => {
     // They look while it is being written: a version that is committed after a higher one would never be seen.
-    while (!isDone) await Promise.all(followers.map(({ control }) => control.poll()));
+    while (!isDone) await Promise.all(followers.map(({ control }) => control.readChanges()));
   })();
   await Promise.all([
     ...Array.from({ length: 60 }, (_, n) => desks[n % 2]!.moderate(room, moderator, { action: 'ban', user: `user-${n}` })),
@@ -96,7 +96,7 @@ test('what many decide at once in several processes is told to each of them, in 
   ]);
   isDone = true;
   await looking;
-  await Promise.all(followers.map(({ control }) => control.poll()));
+  await Promise.all(followers.map(({ control }) => control.readChanges()));
   const { rows } = await one.query<{ n: number }>('select count(*)::int as n from chat_changes');
   const [first, ...others] = followers;
   assert.equal(first!.changes.length, rows[0]!.n);
@@ -168,10 +168,10 @@ test('who has a version and has not committed is waited for: no version comes af
   await slow.query('set constraints all immediate');
   const fast = two.query(SESSION, [second]);
   await waitsForLock(one, fast);
-  await control.poll();
+  await control.readChanges();
   await slow.commit();
   await fast;
-  await control.poll();
+  await control.readChanges();
   assert.deepEqual(seen, [first, second]);
   await control.stop();
 });
@@ -198,7 +198,7 @@ test('of two who decide about one held message at once, one does', async () => {
   for (let n = 0; n < 10; n++) {
     const mid = `race-${n}`.padEnd(22, '_');
     const author = { id: 'author', name: 'A', role: 'viewer' } as const;
-    await desks[0]!.held.hold({ roomId: room.id, mid, key: 'k', author, body: { text: 'x' }, saidAtMs: 1e12, reason: 'x' });
+    await desks[0]!.held.holdMessage({ roomId: room.id, mid, key: 'k', author, body: { text: 'x' }, saidAtMs: 1e12, reason: 'x' });
     const both = await Promise.allSettled([
       desks[0]!.moderate(room, moderator, { action: 'approve', mid }),
       desks[1]!.moderate(room, moderator, { action: 'deny', mid }),
@@ -219,7 +219,7 @@ test('of two who ban somebody at once there is one ban, and what two settings ar
       desks[0]!.moderate(room, moderator, { action: 'unique', on: n % 2 === 0 }),
       desks[1]!.moderate(room, moderator, { action: 'emoteOnly', on: n % 2 === 0 }),
     ]);
-    const { unique, emoteOnly } = await desks[0]!.settings(room);
+    const { unique, emoteOnly } = await desks[0]!.readSettings(room);
     assert.deepEqual([unique, emoteOnly], [n % 2 === 0, n % 2 === 0]);
   }
   for (const desk of desks) await desk.stop();

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { type ChatChange, ControlRoom } from '../../src/chat/protocol/control.js';
 import { silentLog } from '../../src/runtime/log.js';
-import { type DeskWorld, deskWorld } from './desk-world.js';
+import { type DeskWorld, deskWorld } from './moderation-world.js';
 
 let world: DeskWorld;
 before(async () => {
@@ -32,7 +32,7 @@ test('what is decided elsewhere is in the journal: accounts, sessions, channels 
   const session = randomUUID();
   await database.query('insert into accounts (id, email, email_key, name) values ($1, $2, $2, $2)', [account, `${account}@example.org`]);
   await database.query(`update accounts set password_hash = 'x' where id = $1`, [account]);
-  await control.poll();
+  await control.readChanges();
   assert.deepEqual(changes, [], 'of no matter to a chat');
   await database.query('update accounts set banned_at = now() where id = $1', [account]);
   await database.query('insert into ended_sessions (session_id) values ($1)', [session]);
@@ -40,7 +40,7 @@ test('what is decided elsewhere is in the journal: accounts, sessions, channels 
   await database.query(`update channels set visibility = 'private' where id = $1`, [room.channelId]);
   await database.query('delete from channel_members where account_id = $1', [account]);
   await database.query('delete from accounts where id = $1', [account]);
-  await control.poll();
+  await control.readChanges();
   assert.deepEqual(changes, [
     { kind: 'account', userId: account },
     { kind: 'session', sessionId: session },
@@ -61,7 +61,7 @@ test('a channel that is deleted takes its room with it, and every process learns
   );
   const { rows } = await world.database.query<{ id: string }>('select id from rooms where channel_id = $1', [channelId]);
   await world.database.query('delete from channels where id = $1', [channelId]);
-  await control.poll();
+  await control.readChanges();
   assert.deepEqual(changes, [{ kind: 'channel', roomId: rows[0]!.id, channelId }]);
   await control.stop();
 });
@@ -82,7 +82,7 @@ test('what was rolled back is not in it, and leaves no hole', async () => {
     }),
   );
   await rename(world.database, 'c');
-  await control.poll();
+  await control.readChanges();
   assert.deepEqual(changes, [
     { kind: 'rules', roomId: world.room.id },
     { kind: 'rules', roomId: world.room.id },
@@ -95,7 +95,7 @@ test('more than are read at a time all come, in order', async () => {
   const { control, changes } = await followed();
   const ids = Array.from({ length: 2500 }, () => randomUUID());
   await world.database.query('insert into ended_sessions (session_id) select unnest($1::uuid[])', [ids]);
-  await control.poll();
+  await control.readChanges();
   assert.deepEqual(
     changes.map(({ sessionId }) => sessionId),
     ids,
@@ -109,11 +109,11 @@ test('a process that slept past what the journal keeps is told to read everythin
   await world.database.query('insert into ended_sessions (session_id) values ($1)', [randomUUID()]);
   // As another process cleans up.
   await world.database.query('delete from chat_changes where version < (select max(version) from chat_changes)');
-  await control.poll();
+  await control.readChanges();
   assert.equal(lost(), 1);
   await world.database.query('delete from chat_changes');
   world.clock.sleep(1_900_000);
-  await control.poll();
+  await control.readChanges();
   assert.equal(lost(), 2, 'also when there is nothing left to see');
   await control.stop();
 });
@@ -136,11 +136,11 @@ test('while the database is away what is known counts on, and what was missed co
   isAway = true;
   const session = randomUUID();
   await database.query('insert into ended_sessions (session_id) values ($1)', [session]);
-  await control.poll();
-  await control.poll();
+  await control.readChanges();
+  await control.readChanges();
   assert.deepEqual(changes, []);
   isAway = false;
-  await control.poll();
+  await control.readChanges();
   assert.deepEqual(changes, [{ kind: 'session', sessionId: session }]);
   await control.stop();
   await control.stop();

@@ -32,7 +32,7 @@ for (const [index, a] of ACT_NAMES.entries()) {
 test('whoever has written a moment ago in another process can be timed out, warned and banned', async () => {
   const [one, two] = world.processes;
   const roomId = await makeRoom(world.database);
-  for (const { desk } of world.processes) await desk.rules.open(roomId);
+  for (const { desk } of world.processes) await desk.rules.openRoom(roomId);
   const info = (await one.rooms.open(roomId)).info;
   for (const action of ['timeout', 'warn', 'ban'] as const) {
     const victim = `gateway:${action} ${randomUUID()}`;
@@ -54,19 +54,19 @@ test('whoever has written a moment ago in another process can be timed out, warn
 test('once a timeout is answered, another process takes nothing of him, though it has not heard of it', async () => {
   const [one, two] = world.processes;
   const roomId = await makeRoom(world.database);
-  for (const { desk } of world.processes) await desk.rules.open(roomId);
+  for (const { desk } of world.processes) await desk.rules.openRoom(roomId);
   const info = (await one.rooms.open(roomId)).info;
   const scene = { info, victim: `victim-${randomUUID()}` };
   await say(one, scene, 'first');
   const codeOf = async (text: string) => {
     // As it is before the other process has told this one.
-    const { allows } = one.desk.rules;
-    one.desk.rules.allows = () => undefined;
+    const { refusalOf: allows } = one.desk.rules;
+    one.desk.rules.refusalOf = () => undefined;
     try {
       const outcome = await say(one, scene, text);
       return outcome.kind === 'refused' ? outcome.code : outcome.kind;
     } finally {
-      one.desk.rules.allows = allows;
+      one.desk.rules.refusalOf = allows;
     }
   };
   await two.desk.moderate(info, MODERATOR, { action: 'timeout', user: scene.victim, seconds: 60 });
@@ -83,11 +83,11 @@ test('once a timeout is answered, another process takes nothing of him, though i
 test('a held message that is sent again is answered by what was decided about it', async () => {
   const [one, two] = world.processes;
   const roomId = await makeRoom(world.database);
-  for (const { desk } of world.processes) await desk.rules.open(roomId);
+  for (const { desk } of world.processes) await desk.rules.openRoom(roomId);
   const info = (await one.rooms.open(roomId)).info;
   const send = ({ rooms }: TestProcess, key: string) =>
     rooms.withRoom(roomId, (room) =>
-      room.publish({ author: { id: 'ann', name: 'Ann', role: 'viewer' }, key, body: { text: `hold ${key}` } }),
+      room.publishMessage({ author: { id: 'ann', name: 'Ann', role: 'viewer' }, key, body: { text: `hold ${key}` } }),
     );
   const first = await send(one, 'first');
   const second = await send(one, 'second');
@@ -110,7 +110,7 @@ test('who leaves a room while joining it is not in it', async () => {
   client.send({ t: 'leave', id: 'out', room: roomId });
   assert.equal((await client.next('joined')).id, 'in');
   assert.equal((await client.next('ok')).id, 'out');
-  assert.equal(one.gateway.audiences.hub(roomId)?.members.length, 0);
+  assert.equal(one.gateway.localRooms.roomOf(roomId)?.members.length, 0);
 });
 
 test('while PostgreSQL is away a room in which somebody is can be joined and resumed, and another says when to ask again', async () => {

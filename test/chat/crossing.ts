@@ -31,7 +31,7 @@ interface Scene {
 
 export const say = async ({ rooms }: TestProcess, { info, victim }: Pick<Scene, 'info' | 'victim'>, text: string) => {
   const outcome = await rooms.withRoom(info.id, (room) =>
-    room.publish({ author: { id: victim, name: victim, role: 'viewer' }, key: randomUUID(), body: { text } }),
+    room.publishMessage({ author: { id: victim, name: victim, role: 'viewer' }, key: randomUUID(), body: { text } }),
   );
   if (outcome.kind === 'published') await outcome.committed;
   return outcome;
@@ -47,15 +47,15 @@ const ACTS: Readonly<Record<string, (process: TestProcess, scene: Scene) => Prom
   delete: moderate(({ said }) => ({ action: 'delete', mid: said })),
   ban: moderate(({ victim }) => ({ action: 'ban', user: victim, purge: true })),
   timeout: moderate(({ victim }) => ({ action: 'timeout', user: victim, seconds: 600 })),
-  react: ({ rooms }, { info, said }) => rooms.withRoom(info.id, (room) => room.react(`fan-${randomUUID()}`, said, '👍', true)),
+  react: ({ rooms }, { info, said }) => rooms.withRoom(info.id, (room) => room.setReaction(`fan-${randomUUID()}`, said, '👍', true)),
   unban: moderate(({ victim }) => ({ action: 'unban', user: victim })),
   purge: moderate(({ victim }) => ({ action: 'purge', user: victim })),
   erase: async ({ desk }, { victim, info }) => {
     await world.database.query('insert into chat_erasures (account_id) values ($1) on conflict do nothing', [victim]);
-    await desk.forgetAccount(victim, [info.id], { id: 'service', name: 'Veza' });
+    await desk.eraseAccount(victim, [info.id], { id: 'service', name: 'Veza' });
   },
   takeBack: ({ desk }, { info, said, victim }) =>
-    desk.takeBack(info, { mid: said, author: { id: victim, name: victim, role: 'viewer' }, body: { text: 'old' } }, 'spam'),
+    desk.retractMessage(info, { mid: said, author: { id: victim, name: victim, role: 'viewer' }, body: { text: 'old' } }, 'spam'),
   approve: moderate(({ held }) => ({ action: 'approve', mid: held })),
   deny: moderate(({ held }) => ({ action: 'deny', mid: held })),
   slow: moderate(() => ({ action: 'slow', seconds: 1 + Math.floor(Math.random() * 1000) })),
@@ -74,7 +74,7 @@ async function scene(): Promise<Scene> {
   const [one] = world.processes;
   const members: Member[] = [];
   for (const { rooms, desk } of world.processes) {
-    await desk.rules.open(roomId);
+    await desk.rules.openRoom(roomId);
     members.push(new Member(await rooms.open(roomId), 0));
   }
   const info = members[0]!.room.info;
@@ -89,16 +89,16 @@ async function scene(): Promise<Scene> {
 async function leaves({ members, tabs, info }: Scene): Promise<void> {
   for (const tab of tabs) tab.socket.terminate();
   for (const member of members) member.leave();
-  for (const { desk } of world.processes) desk.rules.release(info.id);
+  for (const { desk } of world.processes) desk.rules.releaseRoom(info.id);
 }
 
 /** Everything that anybody can see of the room, and everything that is kept of it. */
 async function check(names: readonly string[], { info, victim, said, members, tabs }: Scene): Promise<void> {
   const { database, roomLog, processes } = world;
-  for (const { desk } of processes) await desk.rules.reread(info.id);
+  for (const { desk } of processes) await desk.rules.applyChanges(info.id);
   const { head } = (await roomLog.places([info.id])).get(info.id)!;
   for (const member of members) await member.until(() => member.cursor >= head);
-  for (const { desk } of processes) await desk.rules.reread(info.id);
+  for (const { desk } of processes) await desk.rules.applyChanges(info.id);
 
   const exported = [];
   for await (const entry of processes[0].rooms.export(info.id)) exported.push(entry);
@@ -112,10 +112,10 @@ async function check(names: readonly string[], { info, victim, said, members, ta
     );
   }
 
-  const pins = processes.map(({ desk }) => desk.rules.pinned(info.id)?.mid ?? null);
+  const pins = processes.map(({ desk }) => desk.rules.pinnedMessage(info.id)?.mid ?? null);
   const toldPin = exported.filter(({ type }) => type === 'pin').at(-1)?.mid ?? null;
   assert.deepEqual(pins, [toldPin, toldPin], 'the last pin that was told is the one that is shown');
-  const settings = processes.map(({ desk }) => desk.rules.settings(info.id).slowS);
+  const settings = processes.map(({ desk }) => desk.rules.settingsOf(info.id).slowS);
   const toldSettings = exported.filter((entry) => entry.settings).at(-1)?.settings as { slowS: number } | undefined;
   assert.deepEqual(settings, [toldSettings?.slowS ?? 0, toldSettings?.slowS ?? 0]);
 
@@ -124,15 +124,15 @@ async function check(names: readonly string[], { info, victim, said, members, ta
     [info.id],
   );
   const log = (await roomLog.read(info.id, 0, 1000))!.entries;
-  const replay = await processes[1].rooms.between(info.id, 0, Date.now() + 60_000, 0, 500);
-  const pages = await Promise.all(members.map(({ room }) => room.page({ limit: 100 })));
+  const replay = await processes[1].rooms.readBetween(info.id, 0, Date.now() + 60_000, 0, 500);
+  const pages = await Promise.all(members.map(({ room }) => room.readPage({ limit: 100 })));
   for (const { frames } of pages) for (const { text } of frames) checkFrame(JSON.parse(text));
   const places = {
     log: log.map(({ payload }) => payload),
     export: exported.map((entry) => JSON.stringify(entry)),
     replay: replay.map(({ payload }) => payload),
     pages: pages.flatMap(({ frames }) => frames.map(({ text, hidden }) => text + (hidden ?? ''))),
-    pins: processes.map(({ desk }) => JSON.stringify(desk.rules.pinned(info.id) ?? null)),
+    pins: processes.map(({ desk }) => JSON.stringify(desk.rules.pinnedMessage(info.id) ?? null)),
     held: heldRows.filter(({ decision }) => decision === null).map(({ body }) => body),
   };
   const isNowhere = (text: string, but: readonly string[] = []) => {
@@ -156,10 +156,11 @@ async function check(names: readonly string[], { info, victim, said, members, ta
   );
   assert.deepEqual(reacted, [], 'reactions go with their message');
 
-  const isBanned = (await processes[0].desk.sanctions.banOf(info.id, victim)) !== undefined;
+  const isBanned = (await processes[0].desk.sanctions.findBan(info.id, victim)) !== undefined;
   assert.equal(isBanned, isDone('ban') && (await wasLastBanned(info.id, victim)));
   for (const [index, process] of processes.entries()) {
-    const inRoom = process.gateway.audiences.hub(info.id)?.members.some(({ connection }) => connection.person?.id === victim) ?? false;
+    const inRoom =
+      process.gateway.localRooms.roomOf(info.id)?.members.some(({ connection }) => connection.identity?.id === victim) ?? false;
     if (isBanned) assert.ok(!inRoom, 'who is banned is not in the room');
     const again = await tabs[index]!.ask({ t: 'join', id: randomUUID(), room: info.id });
     assert.equal(again.code ?? again.t, isBanned ? 'banned' : 'joined', 'and with another tab he is as he is');

@@ -93,7 +93,7 @@ test('a message that the log loses while it is deleted leaves its place to anoth
   const [dying, deleting, other] = processes;
   const [mid] = (await sayAndDie(dying, [deleting, other], 'ann', ['first'])) as [string];
   deleting.link.gate.sleep();
-  const deletion = deleting.room.erase({ mids: [mid] }, MODERATOR).catch((error: { code?: string }) => error.code);
+  const deletion = deleting.room.eraseMessages({ mids: [mid] }, MODERATOR).catch((error: { code?: string }) => error.code);
   await server.wipe();
   assert.equal(await say(other, 'bob', 'second'), 1, 'the place of the first');
   deleting.link.gate.wake();
@@ -103,7 +103,7 @@ test('a message that the log loses while it is deleted leaves its place to anoth
   // Its author sends it again, and the moderator tries once more.
   await say(other, 'ann', 'first');
   await untilAt(deleting, 2);
-  const { offset } = (await deleting.room.erase({ mids: [mid] }, MODERATOR))!;
+  const { offset } = (await deleting.room.eraseMessages({ mids: [mid] }, MODERATOR))!;
   for (const process of [deleting, other]) assert.deepEqual(await untilAt(process, offset), ['second']);
   assert.deepEqual(await stored(), ['1 msg bob', '2 gone', '3 del']);
 });
@@ -112,7 +112,7 @@ test('a message that only the log has is stored before it is deleted: it does no
   const { server, processes, stored } = await world(t);
   const [dying, deleting, other] = processes;
   const [mid] = (await sayAndDie(dying, [deleting, other], 'ann', ['first'])) as [string];
-  await deleting.room.erase({ mids: [mid] }, MODERATOR);
+  await deleting.room.eraseMessages({ mids: [mid] }, MODERATOR);
   await server.wipe();
   const again = await publish(other.room, 'ann', 'first', 'first');
   assert.ok(again.kind === 'published' && again.mid === mid);
@@ -138,7 +138,7 @@ test('a deletion of all that somebody has said takes nothing that comes after it
     }
     return read(...args);
   };
-  const { offset } = (await deleting.room.erase({ userId: 'ann' }, MODERATOR))!;
+  const { offset } = (await deleting.room.eraseMessages({ userId: 'ann' }, MODERATOR))!;
   assert.ok(isWiped);
   assert.equal(offset, 2, 'before it there is what was stored');
   assert.equal(await say(other, 'ann', 'fourth'), 3);
@@ -155,7 +155,7 @@ test('a deletion that was withdrawn takes nothing that is said in its place', as
   // As if the log was away for the moment in which it is asked what is not stored.
   const read = dying.link.read;
   dying.link.read = async (...args) => (args[1] === Number.MAX_SAFE_INTEGER ? undefined : read(...args));
-  void dying.room.erase({ userId: 'ann' }, MODERATOR);
+  void dying.room.eraseMessages({ userId: 'ann' }, MODERATOR);
   for (const process of [bystander, other]) assert.deepEqual(await untilAt(process, 3), ['zero']);
   dying.link.gate.isDead = true;
   dying.clock.halt();

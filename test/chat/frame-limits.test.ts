@@ -97,7 +97,7 @@ inWorld('pings are answered, count as frames, and fill nothing while nothing is 
 
   const bob = await world.joined('t-bob');
   socketOf(bob).pause();
-  const membership = world.gateway.audiences.hub(roomId(1))!.members.find(({ connection }) => connection.person?.id === 'u-bob')!;
+  const membership = world.gateway.localRooms.roomOf(roomId(1))!.members.find(({ connection }) => connection.identity?.id === 'u-bob')!;
   while (!membership.connection.isSlow) {
     world.rooms.get(roomId(1))!.message('x'.repeat(8000));
     await turn();

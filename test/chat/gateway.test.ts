@@ -180,7 +180,7 @@ inWorld('a session that is ended, an account that is banned, a key that is delet
   world.endedSessions.add('s-t-ann');
   await world.pass(2100);
   assert.equal((await ended.closed).code, CLOSE.token);
-  world.gateway.sessionEnded('s-t-bob');
+  world.gateway.endSession('s-t-bob');
   assert.equal((await told.closed).code, CLOSE.token);
   assert.equal((await banned.closed).code, CLOSE.token);
   world.endedPeople.set('u-bot', 'ended');
@@ -188,7 +188,7 @@ inWorld('a session that is ended, an account that is banned, a key that is delet
   assert.equal((await bot.closed).code, CLOSE.token);
   const bob = await world.joined('t-bob');
   world.endedPeople.set('u-bob', 'banned');
-  await world.gateway.accountChanged('u-bob');
+  await world.gateway.recheckAccount('u-bob');
   assert.equal((await bob.closed).code, CLOSE.banned);
   await stays.settled();
   assert.equal(world.gateway.connections, 1);
@@ -232,7 +232,7 @@ inWorld('a private room: members by their role, others by a playback link until 
   assert.equal(guest.all('msg').length, 1);
 
   access.roles.delete('u-ann');
-  await world.gateway.channelChanged('c-2');
+  await world.gateway.recheckChannel('c-2');
   assert.equal((await ann.next('left')).code, 'private');
 
   access.links.set('link-2', world.clock.wallMs() + 3_600_000);
@@ -247,15 +247,15 @@ inWorld('a channel that becomes private, another role in it, a channel that is d
   const [ann, bob, guest] = [await world.joined('t-ann'), await world.joined('t-bob'), await world.joined(undefined)];
   const access = world.access.get('c-1')!;
   access.roles.set('u-ann', { role: 'moderator', moderates: 'yes' });
-  await world.gateway.channelChanged('c-1');
+  await world.gateway.recheckChannel('c-1');
   const you = await ann.next('you');
   assert.deepEqual([you.role, you.moderate], ['moderator', 'yes']);
   access.isPrivate = true;
-  await world.gateway.channelChanged('c-1');
+  await world.gateway.recheckChannel('c-1');
   assert.equal((await bob.next('left')).code, 'private');
   assert.equal((await guest.next('left')).code, 'private');
   world.access.delete('c-1');
-  await world.gateway.channelChanged('c-1');
+  await world.gateway.recheckChannel('c-1');
   assert.equal((await ann.next('left')).code, 'deleted');
   assert.equal(room(world).holders, 0);
 });
@@ -428,7 +428,7 @@ inWorld('reactions: handed on, told behind what they are of', async (world) => {
   const { mid } = room(world).message('like me');
   assert.deepEqual(await ann.ask({ t: 'react', id: '1', room: 'radio', mid, emoji: '👍🏽', on: true }), { t: 'ok', id: '1' });
   assert.deepEqual(room(world).reacted, [['u-ann', mid, '👍🏽', true]]);
-  room(world).reactionCounts = { [mid!]: { '👍🏽': 1 } };
+  room(world).reactionsNow = { [mid!]: { '👍🏽': 1 } };
   const bob = await world.joined('t-bob');
   assert.deepEqual((await bob.next('reacts')).counts, { [mid!]: { '👍🏽': 1 } });
   for (const listener of room(world).listeners) listener.onEvent(`{"t":"reacts","room":"${roomId(1)}","counts":{"${mid}":{"👍🏽":2}}}`);
@@ -543,7 +543,7 @@ inWorld('thousands of joins of what is not there open nothing', async (world) =>
   const flood = await world.signedIn();
   for (let n = 0; n < 5000; n++) flood.send({ t: 'join', id: `f${n}`, room: `none-${n}` });
   await flood.closed;
-  assert.equal(world.gateway.audiences.size, 0);
+  assert.equal(world.gateway.localRooms.size, 0);
 });
 
 inWorld('too much before the welcome', async (world) => {
@@ -600,11 +600,11 @@ inWorld('heads every 25 s, with a ping where nothing has come since the last; wh
 
 inWorld('draining: each is told when to come back, and closed; nobody new comes in', async (world) => {
   const clients = await Promise.all(Array.from({ length: 8 }, () => world.joined(undefined)));
-  world.gateway.drain(3, 1000);
+  world.gateway.drainConnections(3, 1000);
   while (world.gateway.connections > 5) await new Promise((resolve) => setTimeout(resolve, 5));
   await new Promise((resolve) => setTimeout(resolve, 50));
   assert.equal(world.gateway.connections, 5, 'so many are sent away at first');
-  world.gateway.drain(Number.POSITIVE_INFINITY, 1000);
+  world.gateway.drainConnections(Number.POSITIVE_INFINITY, 1000);
   await world.pass(600);
   const retries = new Set<number>();
   for (const client of clients) {
@@ -661,43 +661,43 @@ inWorld('a refused upgrade is closed from here, whatever the client does with hi
 
 inWorld('a ban that could not be looked up is looked up again', async (world) => {
   const bob = await world.joined('t-bob');
-  const look = world.ended.bind(world);
-  world.ended = async () => {
+  const look = world.findEnded.bind(world);
+  world.findEnded = async () => {
     throw new Error('The database does not answer.');
   };
   world.endedPeople.set('u-bob', 'banned');
-  await world.gateway.accountChanged('u-bob');
+  await world.gateway.recheckAccount('u-bob');
   assert.equal((await bob.ask({ t: 'history', id: 'h', room: roomId(1) })).t, 'page', 'what is known counts on');
-  world.ended = look;
+  world.findEnded = look;
   await world.pass(5000);
   assert.equal((await bob.closed).code, CLOSE.banned);
 });
 
 inWorld('a channel whose change could not be read is read again, and lets nobody new in until then', async (world) => {
   const guest = await world.joined(undefined);
-  const look = world.channel.bind(world);
-  world.channel = async () => {
+  const look = world.readAccess.bind(world);
+  world.readAccess = async () => {
     throw new VezaError('unavailable', 'The database does not answer.');
   };
   world.access.get('c-1')!.isPrivate = true;
-  await world.gateway.channelChanged('c-1');
+  await world.gateway.recheckChannel('c-1');
   const late = await world.client();
   late.send({ t: 'hello' });
   await late.next('welcome');
   const refused = await late.ask({ t: 'join', id: '1', room: 'radio' });
   assert.deepEqual([refused.t, refused.code], ['err', 'unavailable']);
-  world.channel = look;
+  world.readAccess = look;
   await world.pass(5000);
   assert.equal((await guest.next('left')).code, 'private');
 });
 
 inWorld('a channel that becomes private while its room is opened lets in nobody by what it was', async (world) => {
-  const look = world.channel.bind(world);
-  world.channel = async (channelId) => {
+  const look = world.readAccess.bind(world);
+  world.readAccess = async (channelId) => {
     const asItWas = await look(channelId);
-    world.channel = look;
+    world.readAccess = look;
     world.access.get(channelId)!.isPrivate = true;
-    await world.gateway.channelChanged(channelId);
+    await world.gateway.recheckChannel(channelId);
     return asItWas;
   };
   const guest = await world.signedIn();
@@ -710,8 +710,8 @@ inWorld(
     const ann = await world.joined('t-ann');
     const bob = await world.joined('t-bob');
     const { gateway } = world;
-    const received = gateway.received.bind(gateway);
-    gateway.received = (connection, text) => {
+    const received = gateway.receiveText.bind(gateway);
+    gateway.receiveText = (connection, text) => {
       if (text.includes('"boom"')) throw new TypeError('a defect');
       received(connection, text);
     };

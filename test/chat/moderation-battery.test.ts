@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SyntaxKind } from 'obscenity';
+import { Classifier, DEFAULT_CLASSIFIER_SETTINGS } from '../../src/chat/automod/classifier.js';
 import { buildDataSet } from '../../src/chat/automod/lexicon.js';
-import { Automod, DEFAULT_AUTOMOD_SETTINGS } from '../../src/chat/automod/moderation.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { EVASIONS, INNOCENT, LATER_EVASIONS, LATER_INNOCENT } from './moderation-battery.js';
 
@@ -10,9 +10,9 @@ import { EVASIONS, INNOCENT, LATER_EVASIONS, LATER_INNOCENT } from './moderation
 const LEAST_RECALL = 0.98;
 const MOST_FALSE_POSITIVES = 0;
 
-const moderation = new Automod({ clock: new FakeClock() });
+const moderation = new Classifier({ clock: new FakeClock() });
 const judged = (text: string, authorId: string) =>
-  moderation.judge({ roomId: 'room', authorId, privileged: false, text, settings: DEFAULT_AUTOMOD_SETTINGS });
+  moderation.classify({ roomId: 'room', authorId, privileged: false, text, settings: DEFAULT_CLASSIFIER_SETTINGS });
 
 test('evasions are found', () => {
   assert.ok(EVASIONS.length >= 150);

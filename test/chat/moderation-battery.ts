@@ -288,7 +288,7 @@ export const INNOCENT: readonly string[] = [
   'therapist and grapist',
   'who represents the expert',
   'experts exchange',
-  'a sniggering audience',
+  'a sniggering localRoom',
   'niggle, niggardly, snigger',
   'a cuckoo clock',
   'circus, focus, hocus pocus',

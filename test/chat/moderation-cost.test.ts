@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Automod, DEFAULT_AUTOMOD_SETTINGS } from '../../src/chat/automod/moderation.js';
+import { Classifier, DEFAULT_CLASSIFIER_SETTINGS } from '../../src/chat/automod/classifier.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { filled, NASTY, nastyTerms } from './moderation-nasty.js';
 
-const settings = { ...DEFAULT_AUTOMOD_SETTINGS, links: 'hold', blockedTerms: nastyTerms() } as const;
+const settings = { ...DEFAULT_CLASSIFIER_SETTINGS, links: 'hold', blockedTerms: nastyTerms() } as const;
 const many = Number.MAX_SAFE_INTEGER;
-const moderation = new Automod({
+const moderation = new Classifier({
   clock: new FakeClock(),
   limits: { floodBurst: many, repeats: many, shortRepeats: many, linksPerMinute: many, authors: 10 },
 });
-const judge = (text: string) => moderation.judge({ roomId: 'room', authorId: 'author', privileged: false, text, settings });
+const judge = (text: string) => moderation.classify({ roomId: 'room', authorId: 'author', privileged: false, text, settings });
 
 /** The shortest of several runs: what the machine does beside it only makes a run longer. */
 function shortestMs(text: string): number {

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
-import { Automod, DEFAULT_AUTOMOD_SETTINGS, type JudgeInput } from '../../src/chat/automod/moderation.js';
-import { OpenAiJudge, type OpenAiJudgeOptions } from '../../src/chat/automod/remote.js';
+import { type ClassificationInput, Classifier, DEFAULT_CLASSIFIER_SETTINGS } from '../../src/chat/automod/classifier.js';
+import { OpenAiClassifier, type OpenAiClassifierOptions } from '../../src/chat/automod/remote-classifier.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 
-type Fetch = NonNullable<OpenAiJudgeOptions['fetch']>;
+type Fetch = NonNullable<OpenAiClassifierOptions['fetch']>;
 
 const KEY = 'sk-a-secret-of-the-operator';
 const flagged = {
@@ -20,11 +20,11 @@ const answers =
     new Response(typeof body === 'string' ? body : JSON.stringify(body), { status });
 const never: Fetch = () => new Promise(() => {});
 
-function remoteRoom(fetch: Fetch, options: Partial<OpenAiJudgeOptions> = {}) {
+function remoteRoom(fetch: Fetch, options: Partial<OpenAiClassifierOptions> = {}) {
   const clock = new FakeClock();
   const calls: { url: string; init: Parameters<Fetch>[1] }[] = [];
   let answer = fetch;
-  const judge = new OpenAiJudge({
+  const judge = new OpenAiClassifier({
     url: 'https://judge.example/v1/moderations',
     apiKey: KEY,
     clock,
@@ -34,20 +34,20 @@ function remoteRoom(fetch: Fetch, options: Partial<OpenAiJudgeOptions> = {}) {
     },
     ...options,
   });
-  const moderation = new Automod({ clock, remote: judge });
-  const input = (settings: Partial<JudgeInput['settings']>): JudgeInput => ({
+  const moderation = new Classifier({ clock, remote: judge });
+  const input = (settings: Partial<ClassificationInput['settings']>): ClassificationInput => ({
     roomId: 'room',
     authorId: 'author',
     privileged: false,
     text: 'a text',
-    settings: { ...DEFAULT_AUTOMOD_SETTINGS, ...settings },
+    settings: { ...DEFAULT_CLASSIFIER_SETTINGS, ...settings },
   });
   return { clock, calls, judge, moderation, input, answerWith: (next: Fetch) => (answer = next) };
 }
 
 test('a question is asked in the shape of POST /v1/moderations, with the key as bearer token', async () => {
   const { moderation, input, calls } = remoteRoom(answers(fine), { model: 'some-model' });
-  assert.deepEqual(await moderation.judgeRemotely(input({ remote: 'hold' })), { action: 'allow' });
+  assert.deepEqual(await moderation.classifyRemotely(input({ remote: 'hold' })), { action: 'allow' });
   const { url, init } = calls[0]!;
   assert.equal(url, 'https://judge.example/v1/moderations');
   assert.equal(init.method, 'POST');
@@ -62,16 +62,16 @@ test('what is flagged is held, with category and score', async () => {
     { category: 'hate', score: 0.91, rule: 'remote' },
     { category: 'harassment', score: 1, rule: 'remote' },
   ];
-  assert.deepEqual(await moderation.judgeRemotely(input({ remote: 'hold' })), { action: 'hold', reasons });
-  assert.deepEqual(await moderation.judgeRemotely(input({ remote: 'retract' })), { action: 'hold', reasons });
+  assert.deepEqual(await moderation.classifyRemotely(input({ remote: 'hold' })), { action: 'hold', reasons });
+  assert.deepEqual(await moderation.classifyRemotely(input({ remote: 'retract' })), { action: 'hold', reasons });
 });
 
 test('nobody is asked where nobody is to be asked', async () => {
   const { moderation, input, calls } = remoteRoom(answers(flagged));
-  assert.deepEqual(await moderation.judgeRemotely(input({ remote: 'off' })), { action: 'allow' });
-  assert.deepEqual(await moderation.judgeRemotely(input({ remote: 'hold', enabled: false })), { action: 'allow' });
-  assert.deepEqual(await moderation.judgeRemotely({ ...input({ remote: 'hold' }), privileged: true }), { action: 'allow' });
-  assert.deepEqual(await new Automod({ clock: new FakeClock() }).judgeRemotely(input({ remote: 'hold' })), { action: 'allow' });
+  assert.deepEqual(await moderation.classifyRemotely(input({ remote: 'off' })), { action: 'allow' });
+  assert.deepEqual(await moderation.classifyRemotely(input({ remote: 'hold', enabled: false })), { action: 'allow' });
+  assert.deepEqual(await moderation.classifyRemotely({ ...input({ remote: 'hold' }), privileged: true }), { action: 'allow' });
+  assert.deepEqual(await new Classifier({ clock: new FakeClock() }).classifyRemotely(input({ remote: 'hold' })), { action: 'allow' });
   assert.equal(calls.length, 0);
 });
 
@@ -94,19 +94,19 @@ test('a judge that fails: open allows, closed holds; every way to fail, and neve
   ];
   for (const [why, fetch] of ways) {
     const { moderation, input } = remoteRoom(fetch);
-    assert.deepEqual(await moderation.judgeRemotely(input({ remote: 'hold', remoteFails: 'open' })), { action: 'allow' });
-    const verdict = await moderation.judgeRemotely(input({ remote: 'retract', remoteFails: 'closed' }));
+    assert.deepEqual(await moderation.classifyRemotely(input({ remote: 'hold', remoteFails: 'open' })), { action: 'allow' });
+    const verdict = await moderation.classifyRemotely(input({ remote: 'retract', remoteFails: 'closed' }));
     assert.deepEqual(verdict, { action: 'hold', reasons: [{ category: `unavailable:${why}`, score: 1, rule: 'remote' }] });
     assert.ok(!JSON.stringify(verdict).includes(KEY));
   }
-  const rude = new Automod({ clock: new FakeClock(), remote: { ask: () => Promise.reject(new Error('a judge of another make')) } });
-  assert.equal((await rude.judgeRemotely(remoteRoom(never).input({ remote: 'hold', remoteFails: 'closed' }))).action, 'hold');
+  const rude = new Classifier({ clock: new FakeClock(), remote: { ask: () => Promise.reject(new Error('a judge of another make')) } });
+  assert.equal((await rude.classifyRemotely(remoteRoom(never).input({ remote: 'hold', remoteFails: 'closed' }))).action, 'hold');
 });
 
 test('after 300 ms it has not answered, also when it ignores that it was told to stop', async () => {
   const { moderation, input, clock, calls } = remoteRoom(never);
   let verdict: unknown;
-  const asked = moderation.judgeRemotely(input({ remote: 'hold', remoteFails: 'closed' })).then((given) => {
+  const asked = moderation.classifyRemotely(input({ remote: 'hold', remoteFails: 'closed' })).then((given) => {
     verdict = given;
   });
   clock.advance(299);

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { Classifier, DEFAULT_CLASSIFIER_SETTINGS } from '../../src/chat/automod/classifier.js';
 import { fold } from '../../src/chat/automod/fold.js';
-import { Automod, DEFAULT_AUTOMOD_SETTINGS } from '../../src/chat/automod/moderation.js';
 import { isSpam, spamScore } from '../../src/chat/automod/spam.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { build, readCorpus, source } from './moderation-spam-training.js';
@@ -44,10 +44,10 @@ test('what runs scores as what was measured', () => {
 });
 
 test('spam is held, refused or allowed as the room wants it, with its score', () => {
-  const moderation = new Automod({ clock: new FakeClock() });
+  const moderation = new Classifier({ clock: new FakeClock() });
   const text = 'URGENT! You have won a 1000 pound prize, call 09061701461 to claim now';
   const judge = (spam: 'allow' | 'hold' | 'refuse') =>
-    moderation.judge({ roomId: 'room', authorId: spam, privileged: false, text, settings: { ...DEFAULT_AUTOMOD_SETTINGS, spam } });
+    moderation.classify({ roomId: 'room', authorId: spam, privileged: false, text, settings: { ...DEFAULT_CLASSIFIER_SETTINGS, spam } });
   assert.deepEqual(judge('allow'), { action: 'allow' });
   for (const action of ['hold', 'refuse'] as const) {
     const verdict = judge(action);

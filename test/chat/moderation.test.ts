@@ -3,42 +3,42 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { RegExpMatcher } from 'obscenity';
 import { Behaviour, DEFAULT_LIMITS } from '../../src/chat/automod/behaviour.js';
-import { buildDataSet, Lexicon } from '../../src/chat/automod/lexicon.js';
 import {
-  Automod,
-  type AutomodSettings,
-  type AutomodVerdict,
-  checkAutomodSettings,
-  DEFAULT_AUTOMOD_SETTINGS,
+  type Classification,
+  Classifier,
+  type ClassifierSettings,
+  checkClassifierSettings,
+  DEFAULT_CLASSIFIER_SETTINGS,
   RULES,
-} from '../../src/chat/automod/moderation.js';
+} from '../../src/chat/automod/classifier.js';
+import { buildDataSet, Lexicon } from '../../src/chat/automod/lexicon.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { EVASIONS, INNOCENT } from './moderation-battery.js';
 
 interface Room {
   readonly clock: FakeClock;
-  readonly moderation: Automod;
+  readonly moderation: Classifier;
   judge(
     text: string,
-    settings?: Partial<AutomodSettings>,
+    settings?: Partial<ClassifierSettings>,
     who?: { authorId?: string; messageId?: string; privileged?: boolean; roomId?: string },
-  ): AutomodVerdict;
+  ): Classification;
 }
 
 function room(): Room {
   const clock = new FakeClock();
-  const moderation = new Automod({ clock });
+  const moderation = new Classifier({ clock });
   let authors = 0;
   return {
     clock,
     moderation,
     judge: (text, settings = {}, { authorId = `author ${authors++}`, messageId, privileged = false, roomId = 'room' } = {}) =>
-      moderation.judge({ roomId, authorId, messageId, privileged, text, settings: { ...DEFAULT_AUTOMOD_SETTINGS, ...settings } }),
+      moderation.classify({ roomId, authorId, messageId, privileged, text, settings: { ...DEFAULT_CLASSIFIER_SETTINGS, ...settings } }),
   };
 }
 
-const rulesOf = (verdict: AutomodVerdict) => (verdict.action === 'allow' ? [] : verdict.reasons.map(({ rule }) => rule));
+const rulesOf = (verdict: Classification) => (verdict.action === 'allow' ? [] : verdict.reasons.map(({ rule }) => rule));
 
 test('a masked word keeps its length and what stands around it', () => {
   const { judge } = room();
@@ -133,14 +133,14 @@ test('what a room allows is allowed, and only that', () => {
 });
 
 test('a term is refused at one past each limit, and when it would match everything', () => {
-  const bad = (settings: Partial<AutomodSettings>, message: RegExp) =>
+  const bad = (settings: Partial<ClassifierSettings>, message: RegExp) =>
     assert.throws(
-      () => checkAutomodSettings({ ...DEFAULT_AUTOMOD_SETTINGS, ...settings }),
+      () => checkClassifierSettings({ ...DEFAULT_CLASSIFIER_SETTINGS, ...settings }),
       (error) => error instanceof VezaError && error.code === 'bad_request' && message.test(error.message),
     );
   const some = (count: number, length = 5) => Array.from({ length: count }, (_, index) => `${index}`.padStart(length, 'x'));
-  checkAutomodSettings({
-    ...DEFAULT_AUTOMOD_SETTINGS,
+  checkClassifierSettings({
+    ...DEFAULT_CLASSIFIER_SETTINGS,
     blockedTerms: some(200, 40),
     allowedTerms: [...some(1, 100), '🍆', '*gate'],
     allowedHosts: ['*.example.org'],
@@ -157,14 +157,14 @@ test('a term is refused at one past each limit, and when it would match everythi
 
 test('terms are compiled once for each change, and for so many rooms', () => {
   const clock = new FakeClock();
-  const moderation = new Automod({ clock, rooms: 3 });
+  const moderation = new Classifier({ clock, rooms: 3 });
   const judge = (roomId: string, blockedTerms: readonly string[]) =>
-    moderation.judge({
+    moderation.classify({
       roomId,
       authorId: 'a',
       privileged: false,
       text: `hello ${clock.monotonicMs()}`,
-      settings: { ...DEFAULT_AUTOMOD_SETTINGS, blockedTerms },
+      settings: { ...DEFAULT_CLASSIFIER_SETTINGS, blockedTerms },
     });
   for (let count = 0; count < 10; count++) judge('one', ['a word']);
   assert.equal(moderation.compilations, 1);
@@ -172,7 +172,7 @@ test('terms are compiled once for each change, and for so many rooms', () => {
   assert.equal(moderation.compilations, 2);
   for (let count = 0; count < 10; count++) judge(`room ${count}`, []);
   assert.equal(moderation.rooms, 3);
-  moderation.forget('room 9');
+  moderation.forgetRoom('room 9');
   assert.equal(moderation.rooms, 2);
 });
 
@@ -313,11 +313,11 @@ test('marks in towers and turned text are published without', () => {
 
 test('memory of authors is bounded: the one seen longest ago is forgotten', () => {
   const behaviour = new Behaviour({ ...DEFAULT_LIMITS, authors: 100 });
-  for (let count = 0; count < 1000; count++) behaviour.note('room', `author ${count}`, { hash: count, said: 10 }, 0, 0);
+  for (let count = 0; count < 1000; count++) behaviour.noteMessage('room', `author ${count}`, { hash: count, said: 10 }, 0, 0);
   assert.equal(behaviour.authors, 100);
-  behaviour.note('room', 'author 900', { hash: 1, said: 10 }, 0, 0);
-  for (let count = 0; count < 99; count++) behaviour.note('other', `author ${count}`, { hash: 1, said: 10 }, 0, 0);
-  behaviour.forget('other');
+  behaviour.noteMessage('room', 'author 900', { hash: 1, said: 10 }, 0, 0);
+  for (let count = 0; count < 99; count++) behaviour.noteMessage('other', `author ${count}`, { hash: 1, said: 10 }, 0, 0);
+  behaviour.forgetRoom('other');
   assert.equal(behaviour.authors, 1, 'who was seen again was kept');
 });
 
@@ -394,11 +394,11 @@ test('any text and any settings: a verdict, never an exception; a masked text is
     spam: fc.constantFrom('allow', 'hold', 'refuse'),
     remote: fc.constant('off'),
     remoteFails: fc.constant('open'),
-  }) as fc.Arbitrary<AutomodSettings>;
+  }) as fc.Arbitrary<ClassifierSettings>;
   fc.assert(
     fc.property(text, settings, fc.nat({ max: 50 }), (message, room, author) => {
       clock.advance(10_000);
-      const verdict = moderation.judge({ roomId: 'room', authorId: `${author}`, privileged: false, text: message, settings: room });
+      const verdict = moderation.classify({ roomId: 'room', authorId: `${author}`, privileged: false, text: message, settings: room });
       if (verdict.action === 'allow') return;
       assert.ok(verdict.reasons.length > 0 && verdict.reasons.length <= 8);
       for (const { rule, score } of verdict.reasons) assert.ok(RULES.includes(rule) && score >= 0 && score <= 1);

@@ -34,7 +34,7 @@ describe('what is playing', () => {
   };
 
   const telling = (act: (roomId: string, entry: NewEntry) => Promise<unknown>) => new NowPlaying({ database, clock, log: silentLog, act });
-  const of = (rooms: Rooms) => telling((id, entry) => rooms.act(id, entry));
+  const of = (rooms: Rooms) => telling((id, entry) => rooms.appendEntry(id, entry));
   const plays = (id: string, title: string, artist?: string, broadcast = 'show') =>
     database.query(
       `insert into now_playing (channel_id, title_id, broadcast_id, title, artist, started_at) select channel_id, $2, $5, $3, $4, $6 from rooms where id = $1
@@ -72,7 +72,7 @@ describe('what is playing', () => {
   test('who dies after he has told it, and before he has noted that, has told it', async () => {
     await plays('t1', 'A song');
     const dying = telling(async (id, entry) => {
-      await processes[0]!.act(id, entry);
+      await processes[0]!.appendEntry(id, entry);
       throw new Error('dead');
     });
     await dying.look();
@@ -87,16 +87,16 @@ describe('what is playing', () => {
     // The log is lost: what is in PostgreSQL counts.
     roomLog = new MemoryRoomLog({ clock: new SystemClock(), log: silentLog });
     processes = [makeRooms(database, roomLog).rooms];
-    await processes[0]!.act(roomId, { type: 'now', payload: { title: 'A song' }, key: 'show:t1' });
+    await processes[0]!.appendEntry(roomId, { type: 'now', payload: { title: 'A song' }, key: 'show:t1' });
     assert.deepEqual(await titles(), ['A song']);
-    await processes[0]!.act(roomId, { type: 'now', payload: { title: 'A song' }, key: 'show:t2' });
+    await processes[0]!.appendEntry(roomId, { type: 'now', payload: { title: 'A song' }, key: 'show:t2' });
     assert.deepEqual(await titles(), ['A song', 'A song']);
     await end();
   });
 
   test('put in by three processes at the same time it is one entry', async () => {
     const entry = { type: 'now', payload: { title: 'A song' }, key: 'k' };
-    const said = await Promise.all(processes.map((rooms) => rooms.act(roomId, entry)));
+    const said = await Promise.all(processes.map((rooms) => rooms.appendEntry(roomId, entry)));
     assert.deepEqual(
       said.map(({ offset }) => offset),
       [1, 1, 1],
@@ -104,7 +104,7 @@ describe('what is playing', () => {
     assert.deepEqual(await titles(), ['A song']);
     // It is no message: nobody can delete it as one.
     const { rows } = await database.query<{ mid: string }>('select mid from messages where room_id = $1', [roomId]);
-    const erased = await processes[0]!.withRoom(roomId, (room) => room.erase({ mids: [rows[0]!.mid] }, { id: 'm', name: 'M' }));
+    const erased = await processes[0]!.withRoom(roomId, (room) => room.eraseMessages({ mids: [rows[0]!.mid] }, { id: 'm', name: 'M' }));
     assert.equal(erased, undefined);
     await end();
   });
@@ -153,7 +153,7 @@ describe('what is playing', () => {
       database,
       clock,
       log: silentLog,
-      act: (id, entry) => (id === other ? Promise.reject(new Error('busy')) : processes[0]!.act(id, entry)),
+      act: (id, entry) => (id === other ? Promise.reject(new Error('busy')) : processes[0]!.appendEntry(id, entry)),
     });
     await failing.look();
     assert.equal(roomId, mine);

@@ -56,16 +56,16 @@ test('who joins is told what is on air, and everybody in the room when it change
     const early = await world.joined('t-ann');
     await early.settled();
     assert.deepEqual(early.all('channel'), []);
-    world.gateway.tellOnAir({});
+    world.gateway.broadcastOnAir({});
     const guest = await world.joined('t-bob');
     const nothing = { t: 'channel', room: roomId(1), state: 'offline', listeners: 0, startedAt: null, nowPlaying: null };
     assert.deepEqual(await guest.next('channel'), nothing);
     const news = live({ nowPlaying: { title: 'Ä “song”', artist: 'Someone', startedAt: 2000 } });
-    world.gateway.tellOnAir({ radio: news, elsewhere: live() });
+    world.gateway.broadcastOnAir({ radio: news, elsewhere: live() });
     for (const client of [early, guest]) assert.deepEqual(await client.next('channel'), { t: 'channel', room: roomId(1), ...news });
-    world.gateway.tellOnAir({ radio: null });
+    world.gateway.broadcastOnAir({ radio: null });
     for (const client of [early, guest]) assert.deepEqual(await client.next('channel'), nothing);
-    world.gateway.tellOnAir({ elsewhere: null });
+    world.gateway.broadcastOnAir({ elsewhere: null });
     await guest.settled();
     assert.equal(guest.all('channel').length, 3);
   } finally {
@@ -75,6 +75,6 @@ test('who joins is told what is on air, and everybody in the room when it change
 
 test('a room without a channel is told nothing', () => {
   const onAir = new OnAirFrames();
-  onAir.tell({});
-  assert.equal(onAir.frame('room', undefined), undefined);
+  onAir.applyChanges({});
+  assert.equal(onAir.frameFor('room', undefined), undefined);
 });

@@ -3,8 +3,8 @@ import { after, before, describe, test } from 'node:test';
 import type { Database } from '../../src/backing/database/database.js';
 import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
 import { KEPT } from '../../src/backing/room-log/room-log.js';
+import { ConcurrencyGate } from '../../src/chat/rooms/concurrency-gate.js';
 import { PAGE_LIMITS, PageLimits, PagesLimited } from '../../src/chat/rooms/page-limits.js';
-import { ConcurrencyGate } from '../../src/chat/rooms/read-gate.js';
 import type { Room } from '../../src/chat/rooms/room.js';
 import type { Rooms } from '../../src/chat/rooms/rooms.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
@@ -120,7 +120,7 @@ describe('pages of a room', () => {
     reads = 0;
     let charged = 0;
     const pages = await Promise.all(
-      Array.from({ length: 500 }, (_, i) => room.page({ before: old - (i % 50), limit: 50, onRead: () => charged++ })),
+      Array.from({ length: 500 }, (_, i) => room.readPage({ before: old - (i % 50), limit: 50, onRead: () => charged++ })),
     );
     for (const [i, { frames }] of pages.entries())
       assert.deepEqual(
@@ -130,7 +130,7 @@ describe('pages of a room', () => {
     assert.ok(reads <= 2 && charged <= 2, `${reads} reads, ${charged} charged`);
     // At the head it is the log that is read, which nobody is charged for.
     charged = 0;
-    const fresh = await room.page({ before: COUNT - 100, limit: 100, onRead: () => charged++ });
+    const fresh = await room.readPage({ before: COUNT - 100, limit: 100, onRead: () => charged++ });
     assert.equal(fresh.frames.length, 100);
     assert.equal(charged, 0);
   });
@@ -140,23 +140,23 @@ describe('pages of a room', () => {
     const limited = () => {
       throw new PagesLimited(1000);
     };
-    await assert.rejects(room.page({ before: 150, limit: 100, onRead: limited }), isLimited);
+    await assert.rejects(room.readPage({ before: 150, limit: 100, onRead: limited }), isLimited);
     assert.equal(reads, 0);
-    assert.equal((await room.page({ before: 150, limit: 100 })).frames.length, 100);
-    assert.equal((await room.page({ before: 140, limit: 10, onRead: limited })).frames.length, 10, 'what is at hand is no read');
+    assert.equal((await room.readPage({ before: 150, limit: 100 })).frames.length, 100);
+    assert.equal((await room.readPage({ before: 140, limit: 10, onRead: limited })).frames.length, 10, 'what is at hand is no read');
   });
 
   test('what is erased is not served again from what was read before', async () => {
     const text = async (offset: number) => {
-      const { frames } = await room.page({ from: offset, to: offset, limit: 1 });
+      const { frames } = await room.readPage({ from: offset, to: offset, limit: 1 });
       return entryOf(frames[0]!).body?.text ?? entryOf(frames[0]!).t;
     };
-    const mid = async (offset: number) => entryOf((await room.page({ from: offset, to: offset, limit: 1 })).frames[0]!).mid!;
+    const mid = async (offset: number) => entryOf((await room.readPage({ from: offset, to: offset, limit: 1 })).frames[0]!).mid!;
     assert.equal(await text(70), 'text 69');
-    await room.erase({ mids: [await mid(70)] }, { id: 'mod', name: 'Mod' });
+    await room.eraseMessages({ mids: [await mid(70)] }, { id: 'mod', name: 'Mod' });
     assert.equal(await text(70), 'gone');
     assert.equal(await text(71), 'text 70');
-    await room.erase({ userId: 'ann' }, { id: 'mod', name: 'Mod' });
+    await room.eraseMessages({ userId: 'ann' }, { id: 'mod', name: 'Mod' });
     assert.equal(await text(71), 'gone');
   });
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Presence } from '../../src/chat/rooms/presence.js';
-import { redisBus } from '../../src/compose/chat-service.js';
+import { Presence } from '../../src/chat/rooms/presence/presence.js';
+import { redisPresenceBus } from '../../src/chat/rooms/presence/presence-bus.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { FaultyLine } from '../support/faulty-line.js';
@@ -13,7 +13,7 @@ test('in a cluster presence goes on over another node when the one that is first
   t.after(() => cluster.stop());
   const clock = new SystemClock();
   const processes = [0, 1].map(() => {
-    const bus = redisBus(cluster.url, clock, silentLog);
+    const bus = redisPresenceBus(cluster.url, clock, silentLog);
     const presence = new Presence({ clock, bus: bus.bus });
     t.after(() => {
       presence.stop();
@@ -22,10 +22,10 @@ test('in a cluster presence goes on over another node when the one that is first
     return presence;
   });
   const [one, two] = processes as [Presence, Presence];
-  one.enter('r', { id: 'ann', name: 'Ann' });
+  one.enterRoom('r', { id: 'ann', name: 'Ann' });
   await eventually('the other knows', () => two.count('r') === 1 || undefined);
   await cluster.nodes[0]!.kill9();
-  one.enter('r', { id: 'bob', name: 'Bob' });
+  one.enterRoom('r', { id: 'bob', name: 'Bob' });
   await eventually('and learns of who comes after', () => two.count('r') === 2 || undefined);
   assert.deepEqual(
     (await two.people('r')).map(({ name }) => name),
@@ -40,7 +40,7 @@ test('presence is right again when the connection breaks once more while it subs
   t.after(() => line.stop());
   const clock = new SystemClock();
   const [one, two] = [0, 1].map(() => {
-    const bus = redisBus(`redis://127.0.0.1:${line.port}`, clock, silentLog);
+    const bus = redisPresenceBus(`redis://127.0.0.1:${line.port}`, clock, silentLog);
     const presence = new Presence({ clock, bus: bus.bus });
     t.after(() => {
       presence.stop();
@@ -72,7 +72,7 @@ test('presence is right again when the connection breaks once more while it subs
     line.cutAll();
     await eventually('it broke again', () => breaks === 0 || undefined);
     await listen();
-    one.enter('r', { id: `person-${++people}`, name: 'Ann' });
+    one.enterRoom('r', { id: `person-${++people}`, name: 'Ann' });
     await eventually('the other learns of who comes after', () => two.count('r') === people || undefined);
   }
 });
@@ -82,7 +82,7 @@ test('a subscription that Redis refuses is asked for again', async (t) => {
   t.after(() => redis.stop());
   const clock = new FakeClock();
   await redis.command('acl', 'setuser', 'default', '-subscribe');
-  const bus = redisBus(redis.url, clock, silentLog);
+  const bus = redisPresenceBus(redis.url, clock, silentLog);
   t.after(() => bus.stop());
   const told: string[] = [];
   bus.bus.onText((text) => told.push(text));

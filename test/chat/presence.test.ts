@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { EXACT_UP_TO, LINGER_MS, Presence } from '../../src/chat/rooms/presence.js';
+import { EXACT_UP_TO } from '../../src/chat/rooms/presence/local-members.js';
+import { LINGER_MS, Presence } from '../../src/chat/rooms/presence/presence.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 
 class Wire {
@@ -25,10 +26,10 @@ function world(count: number) {
 test('one person in several processes is one; guests are counted each', () => {
   const { clock, processes } = world(3);
   for (const presence of processes) {
-    presence.enter('r', person(1));
-    presence.enter('r', undefined);
+    presence.enterRoom('r', person(1));
+    presence.enterRoom('r', undefined);
   }
-  processes[0].enter('r', person(2));
+  processes[0].enterRoom('r', person(2));
   clock.advance(1000);
   assert.deepEqual(
     processes.map((presence) => presence.count('r')),
@@ -38,7 +39,7 @@ test('one person in several processes is one; guests are counted each', () => {
 
 test('above so many it is each process’s count', () => {
   const { clock, processes } = world(2);
-  for (const presence of processes) for (let n = 0; n < EXACT_UP_TO; n++) presence.enter('r', person(n));
+  for (const presence of processes) for (let n = 0; n < EXACT_UP_TO; n++) presence.enterRoom('r', person(n));
   clock.advance(1000);
   assert.equal(processes[0].count('r'), 2 * EXACT_UP_TO);
 });
@@ -47,15 +48,15 @@ test('who loses his connection is there for a while; who leaves is not', () => {
   const { clock, processes } = world(2);
   const told: number[] = [];
   processes[0].onCounts((_room, count) => told.push(count));
-  processes[0].enter('r', person(1));
-  processes[0].enter('r', person(2));
+  processes[0].enterRoom('r', person(1));
+  processes[0].enterRoom('r', person(2));
   clock.advance(1000);
-  processes[0].leave('r', person(1), true);
+  processes[0].leaveRoom('r', person(1), true);
   clock.advance(LINGER_MS - 1000);
-  processes[0].enter('r', person(1));
+  processes[0].enterRoom('r', person(1));
   clock.advance(LINGER_MS * 2);
   assert.deepEqual(told, [2]);
-  processes[0].leave('r', person(2), false);
+  processes[0].leaveRoom('r', person(2), false);
   clock.advance(1000);
   assert.deepEqual(told, [2, 1]);
   assert.equal(processes[1].count('r'), 1);
@@ -63,14 +64,14 @@ test('who loses his connection is there for a while; who leaves is not', () => {
 
 test('a process that is silent has nobody; one that begins is told; one that stops says so', () => {
   const { clock, wire, processes } = world(2);
-  processes[0].enter('r', person(1));
+  processes[0].enterRoom('r', person(1));
   clock.advance(1000);
   const late = new Presence({ clock, bus: wire });
   clock.advance(1000);
   assert.equal(late.count('r'), 1);
   processes[0].stop();
   assert.equal(late.count('r'), 0);
-  processes[1].enter('r', person(2));
+  processes[1].enterRoom('r', person(2));
   clock.advance(1000);
   assert.equal(late.count('r'), 1);
   wire.isCut = true;
@@ -89,10 +90,10 @@ test('telling counts is bounded: the rest is told as what may wait', () => {
     told.push(`${room} ${count}${isCostly ? ' later' : ''}`);
     return isCostly ? 0 : 250;
   });
-  for (let n = 0; n < 4; n++) presence.enter(`r${n}`, person(1));
+  for (let n = 0; n < 4; n++) presence.enterRoom(`r${n}`, person(1));
   clock.advance(1000);
   assert.deepEqual(told.splice(0), ['r0 1', 'r1 1', 'r2 1 later', 'r3 1 later']);
-  presence.enter('r3', person(2));
+  presence.enterRoom('r3', person(2));
   clock.advance(3000);
   assert.deepEqual(told, ['r3 2'], 'each change once');
 });
@@ -102,7 +103,7 @@ test('what is said again is spread over a minute, and a process that begins is t
   const said: string[][] = [];
   wire.onText((text) => said.push(Object.keys((JSON.parse(text) as { rooms?: object }).rooms ?? {})));
   const most = () => Math.max(...said.map(({ length }) => length));
-  for (let n = 0; n < 1200; n++) processes[0].enter(`r${n}`, person(n));
+  for (let n = 0; n < 1200; n++) processes[0].enterRoom(`r${n}`, person(n));
   clock.advance(3000);
   assert.equal(most(), 500, 'at most so many rooms a second');
   assert.equal(processes[1].count('r1199'), 1);
@@ -117,7 +118,7 @@ test('what is said again is spread over a minute, and a process that begins is t
 
 test('what others say is not believed blindly', () => {
   const { clock, wire, processes } = world(2);
-  processes[0].enter('r', person(1));
+  processes[0].enterRoom('r', person(1));
   for (const text of [
     '',
     'x',
@@ -136,10 +137,10 @@ test('what others say is not believed blindly', () => {
 test('who is in a room is asked of every process and put together, each once; a process without connections knows it too', async () => {
   const { clock, wire, processes } = world(3);
   const [api, one, two] = processes as [Presence, Presence, Presence];
-  for (let n = 0; n < 300; n++) one.enter('r', person(n));
-  for (let n = 200; n < 500; n++) two.enter('r', person(n));
-  one.enter('r', undefined);
-  one.enter('other', person(900));
+  for (let n = 0; n < 300; n++) one.enterRoom('r', person(n));
+  for (let n = 200; n < 500; n++) two.enterRoom('r', person(n));
+  one.enterRoom('r', undefined);
+  one.enterRoom('other', person(900));
   clock.advance(1000);
   const names = (people: readonly { id: string; name: string }[]) => people.map(({ id, name }) => `${id} ${name}`).sort();
   const everybody = names(Array.from({ length: 500 }, (_, n) => person(n)));
@@ -154,7 +155,7 @@ test('who is in a room is asked of every process and put together, each once; a 
   );
   assert.equal(wire.texts, texts, 'within a second it is not asked again');
   clock.advance(1000);
-  one.leave('r', person(0), false);
+  one.leaveRoom('r', person(0), false);
   assert.equal((await api.people('r', 500)).length, 499);
 });
 
@@ -162,9 +163,9 @@ test('a process that does not answer is not waited for, nor the bus when it is a
   const { clock, wire, processes } = world(2);
   const [one, two] = processes;
   const dead = new Presence({ clock, bus: { publish: (text) => text.includes('"to"') || wire.publish(text), onText: wire.onText } });
-  one.enter('r', person(1));
-  two.enter('r', person(2));
-  dead.enter('r', person(3));
+  one.enterRoom('r', person(1));
+  two.enterRoom('r', person(2));
+  dead.enterRoom('r', person(3));
   clock.advance(1000);
   const asking = one.people('r');
   clock.advance(300);
@@ -184,7 +185,7 @@ test('idle rooms cost no more for it, and an answer is read by him who asked', a
   const { clock, wire, processes } = world(3);
   const said: string[] = [];
   wire.onText((text) => said.push(text));
-  for (let n = 0; n < 100; n++) processes[1].enter(`r${n}`, person(n));
+  for (let n = 0; n < 100; n++) processes[1].enterRoom(`r${n}`, person(n));
   clock.advance(20_000);
   assert.ok(said.every((text) => !text.includes('"who"') && !text.startsWith('{"to"')));
   // Of somebody who may say what he likes: bounded, and nothing that is no person.
@@ -204,7 +205,7 @@ test('idle rooms cost no more for it, and an answer is read by him who asked', a
 test('what another process says of a room and cannot be is not believed; the counts of all rooms go on', () => {
   const { clock, wire, processes } = world(1);
   const [presence] = processes;
-  presence.enter('r', person(1));
+  presence.enterRoom('r', person(1));
   const told: [string, number][] = [];
   presence.onCounts((roomId, count) => told.push([roomId, count]));
   for (const share of [
@@ -215,7 +216,7 @@ test('what another process says of a room and cannot be is not believed; the cou
     [1.5, 0, null],
   ])
     wire.publish(JSON.stringify({ p: 'other', rooms: { r: share } }));
-  presence.enter('q', person(2));
+  presence.enterRoom('q', person(2));
   clock.advance(1000);
   assert.deepEqual(told, [
     ['r', 1],

@@ -3,8 +3,9 @@ import type { ChildProcess } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
+import type { HandedRequest } from '../../src/chat/gateway/handed-request.js';
 import { addStats } from '../../src/chat/gateway/process-stats.js';
-import { type HandedRequest, type PortHandle, ProcessPool, type ToProcess } from '../../src/chat/processes/processes.js';
+import { type PortHandle, ProcessPool, type ToProcess } from '../../src/chat/processes/process-pool.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 
@@ -94,7 +95,7 @@ async function world(count: number, full = 1000) {
 test('a request that was read goes to the process that has the fewest', async () => {
   const { children, processes } = await world(3);
   assert.deepEqual(children[0]!.told[0], { do: 'begin', with: { config: 1 } });
-  for (let n = 0; n < 9; n++) processes.give(socket(), REQUEST);
+  for (let n = 0; n < 9; n++) processes.handOver(socket(), REQUEST);
   assert.deepEqual(
     children.map(({ sockets }) => sockets),
     [3, 3, 3],
@@ -102,8 +103,8 @@ test('a request that was read goes to the process that has the fewest', async ()
   assert.deepEqual(children[0]!.told.at(-1), { do: 'take', request: REQUEST });
   // Of three it has taken two, which are gone, and one is on its way.
   children[1]!.state({ open: 0, taken: 2 });
-  processes.give(socket(), REQUEST);
-  processes.give(socket(), REQUEST);
+  processes.handOver(socket(), REQUEST);
+  processes.handOver(socket(), REQUEST);
   assert.deepEqual(
     children.map(({ sockets }) => sockets),
     [3, 5, 3],
@@ -113,7 +114,7 @@ test('a request that was read goes to the process that has the fewest', async ()
 test('each accepts until it is a little ahead of the emptiest, and is given the port again when that one has caught up', async () => {
   const { children, processes } = await world(3);
   assert.ok(children.every(({ upTo }) => upTo === undefined));
-  processes.share(new Map([['plain', PORT]]));
+  processes.sharePorts(new Map([['plain', PORT]]));
   assert.deepEqual(
     children.map(({ upTo, handles }) => [upTo, handles]),
     [
@@ -140,7 +141,7 @@ test('each accepts until it is a little ahead of the emptiest, and is given the 
 
 test('nobody waits for a process that says nothing', async () => {
   const { clock, children, processes } = await world(2);
-  processes.share(new Map([['plain', PORT]]));
+  processes.sharePorts(new Map([['plain', PORT]]));
   const [silent, other] = children as [FakeChild, FakeChild];
   other.state({ open: 2 });
   assert.equal(other.handles, 1);
@@ -159,7 +160,7 @@ test('one that hangs is killed and replaced, and is given nothing meanwhile', as
     clock.advance(1000);
     other.state({ open: 5 });
     // It is not known at once.
-    if (second > 1) processes.give(socket(), REQUEST);
+    if (second > 1) processes.handOver(socket(), REQUEST);
   }
   assert.deepEqual([hung.sockets, other.sockets], [0, 27]);
   assert.equal(hung.signalCode, null);
@@ -172,18 +173,18 @@ test('one that hangs is killed and replaced, and is given nothing meanwhile', as
 
 test('sharing resolves when the first accepts, and rejects when it cannot', async () => {
   const { children, processes } = await world(2);
-  const sharing = processes.share(new Map([['plain', PORT]]));
+  const sharing = processes.sharePorts(new Map([['plain', PORT]]));
   children[0]!.emit('message', { say: 'deaf', reason: 'listen EADDRINUSE' });
   await assert.rejects(sharing, /EADDRINUSE/);
   const others = await world(2);
-  const shared = others.processes.share(new Map([['plain', PORT]]));
+  const shared = others.processes.sharePorts(new Map([['plain', PORT]]));
   others.children[1]!.state({ accepts: true });
   await shared;
 });
 
 test('both ports go to a process, each with how many there are', async () => {
   const { children, processes } = await world(1);
-  processes.share(
+  processes.sharePorts(
     new Map([
       ['plain', PORT],
       ['secure', PORT],
@@ -200,7 +201,7 @@ test('both ports go to a process, each with how many there are', async () => {
 
 test('none goes beyond what it is meant to hold before all do, and then all go on, to say that they are full', async () => {
   const { children, processes } = await world(2, 3);
-  processes.share(new Map([['plain', PORT]]));
+  processes.sharePorts(new Map([['plain', PORT]]));
   const [one, two] = children as [FakeChild, FakeChild];
   one.state({ open: 2 });
   two.state({ open: 2 });
@@ -221,11 +222,11 @@ test('a process that dies is replaced; what it has counted stays, its people do 
   assert.equal(children.length, 3);
   const { connections, users, delivered, deliveryCounts } = processes.stats;
   assert.deepEqual([connections, users, delivered, deliveryCounts], [1, 1, 110, [2, 3]]);
-  for (let n = 0; n < 4; n++) processes.give(socket(), REQUEST);
+  for (let n = 0; n < 4; n++) processes.handOver(socket(), REQUEST);
   assert.equal(children[2]!.sockets, 0, 'not before it is ready');
   children[2]!.ready();
   await settled();
-  processes.give(socket(), REQUEST);
+  processes.handOver(socket(), REQUEST);
   assert.equal(children[2]!.sockets, 1);
 
   children[2]!.exit(1);
@@ -240,12 +241,12 @@ test('a process that dies is replaced; what it has counted stays, its people do 
 
 test('replaced one by one: the new one is ready before the old one sends its people away', async () => {
   const { clock, children, processes } = await world(2);
-  for (let n = 0; n < 8; n++) processes.give(socket(), REQUEST);
-  const restarting = processes.restart(2);
+  for (let n = 0; n < 8; n++) processes.handOver(socket(), REQUEST);
+  const restarting = processes.replaceAll(2);
   await settled();
   assert.equal(children.length, 3);
   assert.ok(!children[0]!.told.some((told) => told.do === 'drain'));
-  processes.share(new Map([['plain', PORT]]));
+  processes.sharePorts(new Map([['plain', PORT]]));
   assert.equal(children[2]!.upTo, undefined, 'not before it is ready');
   children[2]!.ready();
   await settled();
@@ -253,7 +254,7 @@ test('replaced one by one: the new one is ready before the old one sends its peo
   assert.deepEqual(children[0]!.told.at(-1), { do: 'drain', count: 1, retryMs: 1000 });
   await waited(clock, 500);
   assert.deepEqual(children[0]!.told.at(-1), { do: 'end', retryMs: 1000 });
-  for (let n = 0; n < 4; n++) processes.give(socket(), REQUEST);
+  for (let n = 0; n < 4; n++) processes.handOver(socket(), REQUEST);
   assert.deepEqual([children[0]!.sockets, children[1]!.sockets, children[2]!.sockets], [4, 4, 4]);
   assert.equal(children.length, 3, 'the next waits');
   children[0]!.exit(0);
@@ -280,7 +281,7 @@ test('a process that is replaced sends nobody away whom the others have not take
       await waited(clock, 100);
     }
   };
-  const restarting = processes.restart(2000);
+  const restarting = processes.replaceAll(2000);
   const replacement = children[2]!;
   replacement.ready();
   await settled();
@@ -314,7 +315,7 @@ test('a process that hangs, or has nobody left, is not drained for long', async 
   const [hung, left] = children as [FakeChild, FakeChild];
   hung.state({ open: 10_000 });
   left.state({ open: 10_000 });
-  const restarting = processes.restart(1000);
+  const restarting = processes.replaceAll(1000);
   children[2]!.ready();
   await waited(clock, 3100);
   assert.deepEqual(hung.told.at(-1), { do: 'end', retryMs: 1000 });
@@ -332,7 +333,7 @@ test('a process that hangs, or has nobody left, is not drained for long', async 
 
 test('one that dies while its replacement starts is not replaced twice', async () => {
   const { children, processes } = await world(2);
-  const restarting = processes.restart(1000);
+  const restarting = processes.replaceAll(1000);
   await settled();
   children[0]!.exit(null, 'SIGSEGV');
   await settled();
@@ -345,7 +346,7 @@ test('one that dies while its replacement starts is not replaced twice', async (
 
 test('a replacement that does not start leaves the old one where it is', async () => {
   const { children, processes } = await world(1);
-  const restarting = processes.restart(1000);
+  const restarting = processes.replaceAll(1000);
   await settled();
   children[1]!.emit('message', { say: 'failed', reason: 'no database' });
   await restarting;
@@ -382,7 +383,7 @@ test('stopping tells everybody when to come back, twice is harmless, and what ha
   await settled();
   assert.equal(children.length, 2);
   const late = socket();
-  processes.give(late, REQUEST);
+  processes.handOver(late, REQUEST);
   assert.ok(late.destroyed);
 });
 
@@ -390,7 +391,7 @@ test('a socket whose process has just gone is destroyed, and the client comes ba
   const { children, processes } = await world(1);
   children[0]!.connected = false;
   const one = socket();
-  processes.give(one, REQUEST);
+  processes.handOver(one, REQUEST);
   assert.ok(one.destroyed);
 });
 

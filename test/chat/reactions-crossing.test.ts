@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { type Database, openDatabase, type Queryable } from '../../src/backing/database/database.js';
-import { midOf } from '../../src/chat/protocol/frame.js';
+import { midOf } from '../../src/chat/protocol/entry-frame.js';
 import { Archive, type ArchiveEntry } from '../../src/chat/rooms/archive.js';
-import { RoomHistory } from '../../src/chat/rooms/history.js';
+import { RoomHistory } from '../../src/chat/rooms/room-history.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { makeRoom } from '../support/chat-rooms.js';
@@ -27,11 +27,11 @@ after(async () => {
 
 async function scene() {
   const roomId = await makeRoom(database);
-  const { epoch } = (await new RoomHistory(database, clock).raise(roomId, 0))!;
+  const { epoch } = (await new RoomHistory(database, clock).raiseEpoch(roomId, 0))!;
   const mid = midOf(roomId, 'u', 'k');
   const payload = JSON.stringify({ mid, user: { id: 'u', name: 'U', role: 'viewer' }, body: { text: 'hello' } });
   const entry = { roomId, epoch, offset: 1, atMs: Date.now(), type: 'msg', payload, key: `${mid}:k` } satisfies ArchiveEntry;
-  await archive.commit(entry);
+  await archive.storeEntry(entry);
   const react = async (connection: Queryable, userId: string) => {
     const { rows } = await connection.query('select * from chat_react($1::uuid[], $2::text[], $3::text[], $4::text[], $5::boolean[])', [
       [roomId],
@@ -50,7 +50,7 @@ async function scene() {
     return rows[0]!.n;
   };
   const say = (del: object) =>
-    archive.commit({ roomId, epoch, offset: 2, atMs: Date.now(), type: 'del', payload: JSON.stringify(del), key: undefined });
+    archive.storeEntry({ roomId, epoch, offset: 2, atMs: Date.now(), type: 'del', payload: JSON.stringify(del), key: undefined });
   return { roomId, mid, react, left, say };
 }
 

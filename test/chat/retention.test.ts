@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { type Database, openDatabase } from '../../src/backing/database/database.js';
 import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
-import { midOf } from '../../src/chat/protocol/frame.js';
+import { midOf } from '../../src/chat/protocol/entry-frame.js';
 import { Archive, type ArchiveEntry } from '../../src/chat/rooms/archive.js';
-import { RoomHistory } from '../../src/chat/rooms/history.js';
+import { RoomHistory } from '../../src/chat/rooms/room-history.js';
 import { type Retention, RoomSweeper } from '../../src/chat/rooms/sweeper.js';
 import { FakeClock, SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
@@ -44,10 +44,10 @@ function entry(roomId: string, epoch: number, offset: number, atMs: number): Arc
 /** One a second, the first so long ago. */
 async function roomWith(count: number, agoMs: number): Promise<{ id: string; epoch: number; at: (offset: number) => number }> {
   const id = await makeRoom(database);
-  const { epoch } = (await history.raise(id, 0))!;
+  const { epoch } = (await history.raiseEpoch(id, 0))!;
   const startMs = Math.trunc(clock.wallMs()) - agoMs;
   const at = (offset: number) => startMs + offset * 1000;
-  await Promise.all(Array.from({ length: count }, (_, i) => archive.commit(entry(id, epoch, i + 1, at(i + 1)))));
+  await Promise.all(Array.from({ length: count }, (_, i) => archive.storeEntry(entry(id, epoch, i + 1, at(i + 1)))));
   return { id, epoch, at };
 }
 const record = (roomId: string, show: string, fromMs: number, toMs: number) =>
@@ -82,7 +82,7 @@ test('what is older than the age and not among the newest goes, room by room; wh
   const member = new Member(room, 0);
   await member.until(() => member.cursor === 1200);
   assert.deepEqual([...member.entries.keys()], [1200]);
-  assert.deepEqual(await room.resume({ epoch: old.epoch, offset: 700 }), { recovered: 'partial', cursor: 1199, keep: 1200 });
+  assert.deepEqual(await room.resumeFrom({ epoch: old.epoch, offset: 700 }), { recovered: 'partial', cursor: 1199, keep: 1200 });
 });
 
 test('what was said while a kept recording was made is there for its replay and in the export, and can be deleted; it goes with the recording', async (t) => {
@@ -96,7 +96,7 @@ test('what was said while a kept recording was made is there for its replay and 
   assert.deepEqual(await offsetsOf(id), [...span(600, 719), ...span(2401, 2500)]);
 
   const pageBefore = async (before: number, limit: number) => {
-    const { frames, more } = await room.page({ before, limit });
+    const { frames, more } = await room.readPage({ before, limit });
     return { offsets: frames.map(({ offset }) => offset), more };
   };
   assert.deepEqual(await pageBefore(700, 30), { offsets: span(670, 699), more: true });
@@ -104,7 +104,7 @@ test('what was said while a kept recording was made is there for its replay and 
   assert.deepEqual(await pageBefore(610, 100), { offsets: span(600, 609), more: false });
   assert.deepEqual(await pageBefore(600, 100), { offsets: [], more: false });
   assert.deepEqual(await pageBefore(2420, 100), { offsets: span(2401, 2419), more: false });
-  const between = await rooms.between(id, at(600), at(720), 0, 500);
+  const between = await rooms.readBetween(id, at(600), at(720), 0, 500);
   assert.deepEqual(
     between.map(({ offset }) => offset),
     span(600, 719),
@@ -113,9 +113,9 @@ test('what was said while a kept recording was made is there for its replay and 
   for await (const { offset } of rooms.export(id)) exported.push(offset);
   assert.deepEqual(exported, [...span(600, 719), ...span(2401, 2500)]);
 
-  assert.ok(await room.erase({ mids: [midAt(id, 650)] }, { id: 'mod', name: 'Mod' }));
-  assert.doesNotMatch(JSON.stringify((await history.range(id, 600, 719)).map(({ payload }) => payload)), /text 650"/);
-  const [frame] = (await room.page({ before: 651, limit: 1 })).frames;
+  assert.ok(await room.eraseMessages({ mids: [midAt(id, 650)] }, { id: 'mod', name: 'Mod' }));
+  assert.doesNotMatch(JSON.stringify((await history.readRange(id, 600, 719)).map(({ payload }) => payload)), /text 650"/);
+  const [frame] = (await room.readPage({ before: 651, limit: 1 })).frames;
   assert.equal(entryOf(frame!).t, 'gone');
 
   await database.query("delete from broadcasts where id = 'show'");
@@ -132,7 +132,7 @@ test('a recording may go on over the floor: who looks for a moment in it steps o
   const room = await rooms.open(id);
   assert.equal(room.floor, 100);
   const page = async (before: number, limit: number, kept = false) =>
-    (await room.page({ before, limit, kept })).frames.map(({ offset }) => offset);
+    (await room.readPage({ before, limit, kept })).frames.map(({ offset }) => offset);
   assert.deepEqual(await page(101, 1), []);
   assert.deepEqual(await page(101, 1, true), [100]);
   assert.deepEqual(await page(100, 100), span(90, 99));
@@ -148,9 +148,9 @@ test('who was within a recording when the rest was let go is told so', async (t)
   // As after a restart of the log: what it was begun with is what the database has.
   await roomLog.remove(id);
   await retain({ entries: 50, ageMs: 30 * DAY_MS });
-  assert.equal(await room.after(9, 50), undefined);
+  assert.equal(await room.framesAfter(9, 50), undefined);
   assert.equal(room.floor, 250);
-  assert.equal((await room.resume({ epoch: room.epoch, offset: 9 })).recovered, 'partial');
+  assert.equal((await room.resumeFrom({ epoch: room.epoch, offset: 9 })).recovered, 'partial');
 });
 
 test('a pinned message stays for as long as it is pinned', async () => {
@@ -171,7 +171,7 @@ test('two processes let go at once, while others store: everything is stored, an
   const storing = (async () => {
     while (!isDone) {
       const offset = next++;
-      const stored = await Promise.all(rooms.map(({ id, epoch }) => archive.commit(entry(id, epoch, offset, nowMs))));
+      const stored = await Promise.all(rooms.map(({ id, epoch }) => archive.storeEntry(entry(id, epoch, offset, nowMs))));
       assert.ok(stored.every(({ kind }) => kind === 'stored'));
     }
   })();

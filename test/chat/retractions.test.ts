@@ -5,7 +5,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { MAX_WAITING, Retractions } from '../../src/chat/automod/retractions.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
-import { type DeskWorld, deskWorld } from './desk-world.js';
+import { type DeskWorld, deskWorld } from './moderation-world.js';
 
 let world: DeskWorld;
 before(async () => {
@@ -25,7 +25,7 @@ test('what there is something against is taken back; the rest stays', async () =
     clock: new FakeClock(),
     log: silentLog,
   });
-  for (const text of ['good', 'bad 1', 'fine', 'bad 2']) retractions.add(text);
+  for (const text of ['good', 'bad 1', 'fine', 'bad 2']) retractions.judgeLater(text);
   await retractions.stop();
   assert.deepEqual(taken, [
     ['bad 1', 'hate'],
@@ -45,7 +45,7 @@ test('a log that is away is tried again each second, ten times, and not once mor
     clock,
     log: silentLog,
   });
-  retractions.add('x');
+  retractions.judgeLater('x');
   await settled();
   for (let second = 0; second < 20; second++) {
     clock.advance(1000);
@@ -53,7 +53,7 @@ test('a log that is away is tried again each second, ten times, and not once mor
   }
   assert.equal(attempts, 3);
   attempts = 10;
-  retractions.add('y');
+  retractions.judgeLater('y');
   await settled();
   assert.equal(attempts, 11);
   await retractions.stop();
@@ -74,8 +74,8 @@ test('a judge that fails is asked again, and the others are judged', async () =>
     clock,
     log: silentLog,
   });
-  retractions.add('unlucky');
-  retractions.add('other');
+  retractions.judgeLater('unlucky');
+  retractions.judgeLater('other');
   await settled();
   assert.deepEqual(taken, ['other']);
   clock.advance(1000);
@@ -103,9 +103,9 @@ test('at most 32 are judged at once and 1,000 wait: then it is full, and it is n
     clock: new FakeClock(),
     log: silentLog,
   });
-  for (let i = 0; i < 32 + MAX_WAITING - 1; i++) retractions.add(i);
+  for (let i = 0; i < 32 + MAX_WAITING - 1; i++) retractions.judgeLater(i);
   assert.equal(retractions.isFull, false);
-  retractions.add(-1);
+  retractions.judgeLater(-1);
   assert.equal(retractions.isFull, true);
   release();
   await retractions.stop();
@@ -119,11 +119,11 @@ test('a message that is taken back leaves the room, is in the list of acts and t
   const mid = await world.message(author, 'something vile');
   await desk.moderate(world.room, moderator, { action: 'pin', mid });
   const said = { mid, author, body: { text: 'something vile' } };
-  await desk.takeBack(world.room, said, 'hate, harassment');
-  await desk.takeBack(world.room, said, 'hate, harassment');
+  await desk.retractMessage(world.room, said, 'hate, harassment');
+  await desk.retractMessage(world.room, said, 'hate, harassment');
   assert.deepEqual(world.told.erased, [{ mids: [mid] }]);
-  assert.equal(desk.rules.pinned(world.room.id), undefined);
-  const acts = await desk.acts(world.room.id, author.id, undefined, 10);
+  assert.equal(desk.rules.pinnedMessage(world.room.id), undefined);
+  const acts = await desk.listActs(world.room.id, author.id, undefined, 10);
   assert.deepEqual(
     acts.map(({ action, byId, byName, details }) => ({ action, byId, byName, details })),
     [{ action: 'retract', byId: 'service', byName: 'Automatic moderation', details: { mid, reason: 'hate, harassment' } }],
@@ -134,7 +134,7 @@ test('a message that is taken back leaves the room, is in the list of acts and t
     [['service', `user:${author.id}`]],
   );
 
-  const waiting = await desk.held.waiting(world.room.id, undefined, 10);
+  const waiting = await desk.held.listWaiting(world.room.id, undefined, 10);
   assert.deepEqual(
     waiting.map(({ message }) => [message.author.id, message.body.text, message.reason]),
     [[author.id, 'something vile', 'hate, harassment']],

@@ -213,7 +213,7 @@ describe('a room between a log and a database that fail', () => {
     await member.until(() => member.cursor === 1300);
     assert.equal(member.entries.size, 1300);
     assert.deepEqual(member.faults, []);
-    const { frames } = await room.page({ from: 250, to: 349, limit: 100 });
+    const { frames } = await room.readPage({ from: 250, to: 349, limit: 100 });
     assert.deepEqual(
       frames.map((frame) => frame.offset),
       Array.from({ length: 100 }, (_, i) => 250 + i),

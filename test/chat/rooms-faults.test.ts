@@ -95,10 +95,10 @@ class World {
     await this.startProcess(index);
     const { room, members } = this.processes[index]!;
     for (const old of victim.members) {
-      victim.room.remove(old);
+      victim.room.removeListener(old);
       // Who died before anybody had said anything has seen nothing.
       if (old.entries.size > 0) this.#checked.push(old);
-      const { cursor, keep } = await untilDone(() => room.resume({ epoch: old.epoch, offset: old.cursor }));
+      const { cursor, keep } = await untilDone(() => room.resumeFrom({ epoch: old.epoch, offset: old.cursor }));
       const member = new Member(room, cursor);
       for (const [offset, entry] of old.entries) if (offset <= Math.min(cursor, keep ?? cursor)) member.entries.set(offset, entry);
       members.push(member);

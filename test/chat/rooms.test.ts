@@ -36,16 +36,16 @@ describe('rooms of one process on the embedded database', () => {
     for (const { mid, offset } of places) assert.equal(member.entries.get(offset)!.mid, mid);
     const { rows } = await database.query('select "offset" from messages where room_id = $1', [room.id]);
     assert.equal(rows.length, 200);
-    const page = await room.page({ limit: 100 });
+    const page = await room.readPage({ limit: 100 });
     assert.deepEqual(
       page.frames.map((frame) => frame.offset),
       Array.from({ length: 100 }, (_, i) => 101 + i),
     );
     assert.equal(page.more, true);
-    const older = await room.page({ before: 101, limit: 100 });
+    const older = await room.readPage({ before: 101, limit: 100 });
     assert.equal(older.frames[0]!.offset, 1);
     assert.equal(older.more, false);
-    const hole = await room.page({ from: 10, to: 12, limit: 100 });
+    const hole = await room.readPage({ from: 10, to: 12, limit: 100 });
     assert.deepEqual(
       hole.frames.map((frame) => entryOf(frame).body),
       [10, 11, 12].map((offset) => member.entries.get(offset)!.body),
@@ -79,13 +79,13 @@ describe('rooms of one process on the embedded database', () => {
     assert.ok(room.epoch > epoch);
     assert.deepEqual(member.resets, [{ epoch: room.epoch, keep: 5 }]);
     assert.deepEqual(member.faults, []);
-    assert.deepEqual(await room.resume({ epoch, offset: 5 }), { recovered: 'full', cursor: 5, keep: 5 });
-    assert.deepEqual(await room.resume({ epoch, offset: 9 }), { recovered: 'partial', cursor: 5, keep: 5 });
+    assert.deepEqual(await room.resumeFrom({ epoch, offset: 5 }), { recovered: 'full', cursor: 5, keep: 5 });
+    assert.deepEqual(await room.resumeFrom({ epoch, offset: 9 }), { recovered: 'partial', cursor: 5, keep: 5 });
     // Of a time that this database has never seen, and beyond the head of this one.
     for (const other of [epoch - 1, epoch + 1, room.epoch + 7]) {
-      assert.deepEqual(await room.resume({ epoch: other, offset: 9 }), { recovered: 'none', cursor: 0, keep: 0 });
+      assert.deepEqual(await room.resumeFrom({ epoch: other, offset: 9 }), { recovered: 'none', cursor: 0, keep: 0 });
     }
-    assert.deepEqual(await room.resume({ epoch: room.epoch, offset: 9 }), { recovered: 'none', cursor: 0, keep: 0 });
+    assert.deepEqual(await room.resumeFrom({ epoch: room.epoch, offset: 9 }), { recovered: 'none', cursor: 0, keep: 0 });
     member.leave();
   });
 
@@ -95,15 +95,15 @@ describe('rooms of one process on the embedded database', () => {
     const first = await say(room, 'ann', 'a', 'secret one');
     const second = await say(room, 'ann', 'b', 'secret two');
     await say(room, 'bob', 'c', 'kept');
-    const said = await room.erase({ mids: [first.mid, 'A'.repeat(22)] }, by);
+    const said = await room.eraseMessages({ mids: [first.mid, 'A'.repeat(22)] }, by);
     assert.equal(said?.offset, 4);
     await member.until(() => member.cursor === 4);
     assert.deepEqual(member.texts, ['secret two', 'kept']);
-    assert.equal((await room.erase({ userId: 'ann' }, by))?.offset, 5);
+    assert.equal((await room.eraseMessages({ userId: 'ann' }, by))?.offset, 5);
     await member.until(() => member.cursor === 5);
     assert.deepEqual(member.texts, ['kept']);
-    assert.equal((await room.erase({ mids: [first.mid, second.mid] }, by).then((again) => again?.offset ?? 0)) > 0, true);
-    const { frames } = await room.page({ limit: 100 });
+    assert.equal((await room.eraseMessages({ mids: [first.mid, second.mid] }, by).then((again) => again?.offset ?? 0)) > 0, true);
+    const { frames } = await room.readPage({ limit: 100 });
     assert.deepEqual(
       frames.slice(0, 3).map((frame) => frame.type),
       ['gone', 'gone', 'msg'],
@@ -130,20 +130,20 @@ describe('rooms of one process on the embedded database', () => {
     assert.deepEqual([ann.texts, troll.texts], [[], ['hear me']]);
     assert.equal(ann.entries.get(1)!.t, 'gone');
     assert.equal(troll.entries.get(1)!.key, 'k');
-    const { frames } = await room.page({ limit: 10 });
+    const { frames } = await room.readPage({ limit: 10 });
     assert.deepEqual(Object.keys(entryOf(frames[0]!, 'ann')).sort(), ['at', 'epoch', 'offset', 'room', 't']);
     assert.equal(entryOf(frames[0]!, 'troll').body!.text, 'hear me');
     const { mid } = troll.entries.get(1)!;
-    await room.react('troll', mid!, '👍', true);
-    await assert.rejects(room.react('ann', mid!, '👍', true), { code: 'not_found' });
-    assert.deepEqual(await room.reactions([mid!]), {});
+    await room.setReaction('troll', mid!, '👍', true);
+    await assert.rejects(room.setReaction('ann', mid!, '👍', true), { code: 'not_found' });
+    assert.deepEqual(await room.reactionCounts([mid!]), {});
     await own.stop();
   });
 
   test('limits: text, key, what goes with it', async () => {
     const room = await rooms.open(await makeRoom(database));
     const refused = async (key: string, body: { text: string; [field: string]: unknown }) => {
-      const outcome = await room.publish({ author: author('ann'), key, body });
+      const outcome = await room.publishMessage({ author: author('ann'), key, body });
       return outcome.kind === 'refused' ? outcome.code : outcome.kind;
     };
     assert.equal(await refused('k', { text: 'x'.repeat(8193) }), 'too_long');
@@ -167,8 +167,8 @@ describe('rooms of one process on the embedded database', () => {
   test('held, refused and masked; a retry does not meet the judge', async () => {
     let judged = 0;
     const { rooms: own, held } = makeRooms(database, roomLog, {
-      judge: {
-        judge({ body }) {
+      reviewer: {
+        review({ body }) {
           judged++;
           if (body.text === 'maybe') return { kind: 'hold', reason: 'spam' };
           if (body.text === 'never') return { kind: 'refuse', code: 'blocked', reason: 'No.' };
@@ -187,8 +187,8 @@ describe('rooms of one process on the embedded database', () => {
     const before = judged;
     assert.equal((await say(room, 'ann', 'd', 'never')).offset, first.offset);
     assert.equal(judged, before);
-    const said = await room.approve(held[0]!);
-    assert.equal((await room.approve(held[0]!)).offset, said.offset);
+    const said = await room.publishHeld(held[0]!);
+    assert.equal((await room.publishHeld(held[0]!)).offset, said.offset);
     await member.until(() => member.cursor === 2);
     assert.deepEqual(member.texts, ['****', 'maybe']);
     const approved = member.entries.get(2)!;
@@ -201,22 +201,22 @@ describe('rooms of one process on the embedded database', () => {
     const room = await rooms.open(await makeRoom(database));
     const member = new Member(room);
     const { mid } = await say(room, 'ann', 'k', 'hello');
-    await Promise.all(['a', 'b', 'c'].map((who) => room.react(who, mid, '👍', true)));
-    await room.react('a', mid, '👍', true);
-    await room.react('b', mid, '👍', false);
-    await room.react('b', mid, '👩‍👩‍👧', true);
+    await Promise.all(['a', 'b', 'c'].map((who) => room.setReaction(who, mid, '👍', true)));
+    await room.setReaction('a', mid, '👍', true);
+    await room.setReaction('b', mid, '👍', false);
+    await room.setReaction('b', mid, '👩‍👩‍👧', true);
     const last = () => (member.events.at(-1)?.counts as Record<string, Record<string, number>> | undefined)?.[mid];
     await member.until(() => last()?.['👩‍👩‍👧'] === 1);
     assert.deepEqual(last(), { '👍': 2, '👩‍👩‍👧': 1 });
-    assert.deepEqual(await room.reactions([mid, 'x']), { [mid]: { '👍': 2, '👩‍👩‍👧': 1 } });
-    await assert.rejects(room.react('a', mid, 'text', true), { code: 'bad_request' });
-    await assert.rejects(room.react('a', mid, '7', true), { code: 'bad_request' });
-    await assert.rejects(room.react('a', 'A'.repeat(22), '👍', true), { code: 'not_found' });
-    await Promise.all([...'😀😁😂😃😄😅😆😇😈😉😊😋😌😍😎'].map((emoji) => room.react('zed', mid, emoji, true)));
-    const counts = (await room.reactions([mid]))[mid]!;
+    assert.deepEqual(await room.reactionCounts([mid, 'x']), { [mid]: { '👍': 2, '👩‍👩‍👧': 1 } });
+    await assert.rejects(room.setReaction('a', mid, 'text', true), { code: 'bad_request' });
+    await assert.rejects(room.setReaction('a', mid, '7', true), { code: 'bad_request' });
+    await assert.rejects(room.setReaction('a', 'A'.repeat(22), '👍', true), { code: 'not_found' });
+    await Promise.all([...'😀😁😂😃😄😅😆😇😈😉😊😋😌😍😎'].map((emoji) => room.setReaction('zed', mid, emoji, true)));
+    const counts = (await room.reactionCounts([mid]))[mid]!;
     assert.equal(Object.keys(counts).length, 12);
-    await room.erase({ mids: [mid] }, by);
-    assert.deepEqual(await room.reactions([mid]), {});
+    await room.eraseMessages({ mids: [mid] }, by);
+    assert.deepEqual(await room.reactionCounts([mid]), {});
     member.leave();
   });
 
@@ -230,7 +230,7 @@ describe('rooms of one process on the embedded database', () => {
     const member = new Member(room);
     await say(room, 'ann', 'k', 'hello');
     await database.query("delete from channels where slug = 'the-slug'");
-    await rooms.refresh(id);
+    await rooms.rereadRoom(id);
     assert.equal(member.closed, 'deleted');
     assert.equal(await rooms.find('the-slug'), undefined);
     assert.equal(await roomLog.read(id, 0, 1), undefined);
@@ -243,7 +243,7 @@ describe('rooms of one process on the embedded database', () => {
   test('an export has everything, in order', async () => {
     const room = await rooms.open(await makeRoom(database));
     await Promise.all(Array.from({ length: 1100 }, (_, i) => say(room, 'ann', `k${i}`, `text ${i}`)));
-    await room.act({ type: 'now', payload: { title: 'Song' } });
+    await room.appendEntry({ type: 'now', payload: { title: 'Song' } });
     const lines = [];
     for await (const entry of rooms.export(room.id)) lines.push(entry);
     assert.deepEqual(
@@ -251,7 +251,7 @@ describe('rooms of one process on the embedded database', () => {
       Array.from({ length: 1101 }, (_, i) => i + 1),
     );
     assert.equal(lines.at(-1)!.title, 'Song');
-    const replay = await rooms.between(room.id, Date.parse(lines[0]!.at), Date.parse(lines.at(-1)!.at) + 1, 1000, 500);
+    const replay = await rooms.readBetween(room.id, Date.parse(lines[0]!.at), Date.parse(lines.at(-1)!.at) + 1, 1000, 500);
     assert.equal(replay.length, 101);
     room.release();
   });

@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { Moderator } from '../../src/chat/moderation/acts.js';
-import type { ModerationService } from '../../src/chat/moderation/desk.js';
-import { MAX_HELD } from '../../src/chat/moderation/held.js';
+import { MAX_HELD } from '../../src/chat/moderation/held-message-queue.js';
 import { parseModAction } from '../../src/chat/moderation/mod-actions.js';
 import { isEmojiOnly } from '../../src/chat/moderation/rules.js';
-import { changedSettings, DEFAULT_SETTINGS, inForce, SETTING_LIMITS, storedSettings } from '../../src/chat/moderation/settings.js';
+import type { ModerationService } from '../../src/chat/moderation/service.js';
+import { changedSettings, DEFAULT_SETTINGS, SETTING_LIMITS, settingsInForce, storedSettings } from '../../src/chat/moderation/settings.js';
 import { addressHash } from '../../src/chat/protocol/address.js';
 import type { Author } from '../../src/chat/rooms/room.js';
 import { VezaError } from '../../src/runtime/errors.js';
-import { type DeskWorld, deskWorld } from './desk-world.js';
+import { type DeskWorld, deskWorld } from './moderation-world.js';
 
 let world: DeskWorld;
 let here: ModerationService;
@@ -23,7 +23,7 @@ before(async () => {
   there = world.desk();
   for (const desk of [here, there]) {
     await desk.start();
-    await desk.rules.open(world.room.id);
+    await desk.rules.openRoom(world.room.id);
   }
   moderator = await world.person('moderator');
   viewer = await world.person();
@@ -31,18 +31,18 @@ before(async () => {
 after(() => world.stop());
 
 const says = (desk: ModerationService, author: Author, text = 'hello') =>
-  desk.rules.allows(world.room, author, world.clock.wallMs(), text)?.code;
+  desk.rules.refusalOf(world.room, author, world.clock.wallMs(), text)?.code;
 const rejects = (promise: Promise<unknown>, code: string) =>
   assert.rejects(promise, (error) => error instanceof VezaError && error.code === code);
 const isBad = (at: string) => (error: unknown) => error instanceof VezaError && error.code === 'bad_request' && error.details?.at === at;
 
 test('a room that nobody has opened yet lets nobody speak until its rules are known', async () => {
   const fresh = world.desk();
-  assert.deepEqual(fresh.rules.allows(world.room, viewer, 0, 'x')?.code, 'busy');
-  await fresh.rules.open(world.room.id);
+  assert.deepEqual(fresh.rules.refusalOf(world.room, viewer, 0, 'x')?.code, 'busy');
+  await fresh.rules.openRoom(world.room.id);
   assert.equal(says(fresh, viewer), undefined);
-  fresh.rules.release(world.room.id);
-  fresh.rules.release(world.room.id);
+  fresh.rules.releaseRoom(world.room.id);
+  fresh.rules.releaseRoom(world.room.id);
   world.clock.advance(31_000);
   assert.equal(fresh.rules.size, 0, 'and is forgotten when nobody has it open');
 });
@@ -79,43 +79,43 @@ test('emote-only: emoji and spaces, in a time that goes by the length', async ()
 test('slow and unique go into the limits, but for whom they are not meant', async () => {
   await here.moderate(world.room, moderator, { action: 'slow', seconds: 30 });
   await here.moderate(world.room, moderator, { action: 'unique', on: true });
-  assert.deepEqual(here.rules.limits(world.room, viewer), { perS: 5, burst: 10, roomPerS: 50, slowMs: 30_000, unique: true });
-  assert.deepEqual(here.rules.limits(world.room, moderator), { perS: 5, burst: 10, roomPerS: 50, slowMs: 0, unique: false });
+  assert.deepEqual(here.rules.limitsOf(world.room, viewer), { perS: 5, burst: 10, roomPerS: 50, slowMs: 30_000, unique: true });
+  assert.deepEqual(here.rules.limitsOf(world.room, moderator), { perS: 5, burst: 10, roomPerS: 50, slowMs: 0, unique: false });
   const owner = await world.person('owner');
-  await here.configure(world.room, owner, { slowExempt: ['host'] });
-  assert.equal(here.rules.limits(world.room, moderator).slowMs, 30_000);
-  assert.equal(here.rules.limits(world.room, { role: 'host' }).slowMs, 0);
-  await here.configure(world.room, owner, { ...DEFAULT_SETTINGS });
+  await here.changeSettings(world.room, owner, { slowExempt: ['host'] });
+  assert.equal(here.rules.limitsOf(world.room, moderator).slowMs, 30_000);
+  assert.equal(here.rules.limitsOf(world.room, { role: 'host' }).slowMs, 0);
+  await here.changeSettings(world.room, owner, { ...DEFAULT_SETTINGS });
 });
 
 test('the shield is one switch: stricter while it is up, as before after it', async () => {
   await here.moderate(world.room, moderator, { action: 'slow', seconds: 60 });
   await here.moderate(world.room, moderator, { action: 'shield', on: true });
   await world.pass(900);
-  const { slowS, followersMin, unique, perS } = there.rules.inForce(world.room.id);
+  const { slowS, followersMin, unique, perS } = there.rules.settingsInForce(world.room.id);
   assert.deepEqual({ slowS, followersMin, unique, perS }, { slowS: 60, followersMin: 1440, unique: true, perS: 1 });
   assert.equal(says(there, { ...viewer, sinceMs: world.clock.wallMs() }), 'too_new');
   await here.moderate(world.room, moderator, { action: 'shield', on: false });
   await here.moderate(world.room, moderator, { action: 'slow', seconds: 0 });
-  assert.deepEqual(here.rules.inForce(world.room.id), DEFAULT_SETTINGS);
+  assert.deepEqual(here.rules.settingsInForce(world.room.id), DEFAULT_SETTINGS);
 });
 
 test('guests read where the room lets them', async () => {
-  const reads = (desk: ModerationService) => desk.rules.mayRead(world.room.id, undefined, world.clock.wallMs())?.code;
+  const reads = (desk: ModerationService) => desk.rules.readRefusalOf(world.room.id, undefined, world.clock.wallMs())?.code;
   assert.equal(reads(there), undefined);
   const owner = await world.person('owner');
-  await here.configure(world.room, owner, { guests: 'none' });
+  await here.changeSettings(world.room, owner, { guests: 'none' });
   await world.pass(900);
   assert.equal(reads(there), 'unauthorized');
-  await here.configure(world.room, owner, { guests: 'read' });
+  await here.changeSettings(world.room, owner, { guests: 'read' });
 });
 
 test('blocked terms reach every process and are told to nobody', async () => {
   const before = world.told.acts.length;
   await here.moderate(world.room, moderator, { action: 'terms', blocked: ['foo'], allowed: ['food'] });
   await world.pass(900);
-  assert.deepEqual(there.rules.terms(world.room.id), { blocked: ['foo'], allowed: ['food'] });
-  assert.deepEqual(await here.terms(world.room), { blocked: ['foo'], allowed: ['food'] });
+  assert.deepEqual(there.rules.termsOf(world.room.id), { blocked: ['foo'], allowed: ['food'] });
+  assert.deepEqual(await here.readTerms(world.room), { blocked: ['foo'], allowed: ['food'] });
   assert.equal(world.told.acts.length, before);
 });
 
@@ -124,14 +124,14 @@ test('a pin names a message and is gone with it', async () => {
   await here.moderate(world.room, moderator, { action: 'pin', mid });
   const told = world.told.acts.at(-1);
   await world.pass(900);
-  const messageOffset = there.rules.pinned(world.room.id)?.offset;
+  const messageOffset = there.rules.pinnedMessage(world.room.id)?.offset;
   assert.deepEqual(told, { type: 'pin', payload: { mid, messageOffset, by: { id: moderator.id, name: moderator.name } } });
-  assert.equal(there.rules.pinned(world.room.id)?.body.text, 'the rules of this house');
-  assert.equal(there.rules.pinned(world.room.id)?.user.id, viewer.id);
+  assert.equal(there.rules.pinnedMessage(world.room.id)?.body.text, 'the rules of this house');
+  assert.equal(there.rules.pinnedMessage(world.room.id)?.user.id, viewer.id);
   await rejects(here.moderate(world.room, moderator, { action: 'pin', mid: 'x'.repeat(22) }), 'not_found');
   await here.moderate(world.room, moderator, { action: 'delete', mid });
   await world.pass(900);
-  assert.equal(there.rules.pinned(world.room.id), undefined);
+  assert.equal(there.rules.pinnedMessage(world.room.id), undefined);
   await here.moderate(world.room, moderator, { action: 'pin', mid: null });
 });
 
@@ -146,8 +146,8 @@ test('held messages: approved once, denied once, and again in the queue when the
     reason: 'spam 0.97',
   });
   const mid = (n: number) => held(n).mid;
-  for (const n of [1, 1, 2, 3]) await here.held.hold(held(n));
-  const waiting = await there.held.waiting(world.room.id, undefined, 10);
+  for (const n of [1, 1, 2, 3]) await here.held.holdMessage(held(n));
+  const waiting = await there.held.listWaiting(world.room.id, undefined, 10);
   assert.deepEqual(
     waiting.map(({ message }) => message),
     [1, 2, 3].map((n) => {
@@ -157,7 +157,7 @@ test('held messages: approved once, denied once, and again in the queue when the
   );
   const [first] = waiting;
   const after = { createdAtMs: first!.message.saidAtMs, mid: first!.message.mid };
-  assert.equal((await there.held.waiting(world.room.id, after, 10)).length, 2);
+  assert.equal((await there.held.listWaiting(world.room.id, after, 10)).length, 2);
 
   await here.moderate(world.room, moderator, { action: 'approve', mid: mid(1) });
   assert.deepEqual(
@@ -172,7 +172,7 @@ test('held messages: approved once, denied once, and again in the queue when the
   await rejects(here.moderate(world.room, moderator, { action: 'approve', mid: mid(2) }), 'unavailable');
   world.told.failure = undefined;
   assert.deepEqual(
-    (await here.held.waiting(world.room.id, undefined, 10)).map(({ message }) => message.mid),
+    (await here.held.listWaiting(world.room.id, undefined, 10)).map(({ message }) => message.mid),
     [mid(2), mid(3)],
   );
   // A process that died between the two.
@@ -190,10 +190,10 @@ test('held messages: approved once, denied once, and again in the queue when the
   await world.pass(900);
   end();
   assert.deepEqual(shown, [viewer.id], 'the author is told');
-  const standing = await there.standing(world.room.id, viewer.id);
+  const standing = await there.sanctionsOf(world.room.id, viewer.id);
   assert.deepEqual([standing.held[0]?.decision, standing.held[0]?.denialReason], ['denied', 'not here']);
 
-  await here.held.hold(held(4, moderator));
+  await here.held.holdMessage(held(4, moderator));
   await rejects(here.moderate(world.room, moderator, { action: 'approve', mid: mid(4) }), 'forbidden');
 });
 
@@ -204,9 +204,9 @@ test('the queue of held messages is bounded', async () => {
     [world.room.id],
   );
   const message = { roomId: world.room.id, mid: 'z'.repeat(22), key: 'k', author: viewer, body: { text: 'x' }, saidAtMs: 1, reason: 'x' };
-  await rejects(here.held.hold(message), 'busy');
+  await rejects(here.held.holdMessage(message), 'busy');
   // One that is there is no more.
-  await here.held.hold({ ...message, mid: 'many1' });
+  await here.held.holdMessage({ ...message, mid: 'many1' });
 });
 
 test('settings: each within its limits, and what an old row has is no reason not to open', () => {
@@ -219,7 +219,7 @@ test('settings: each within its limits, and what an old row has is no reason not
     assert.throws(() => changedSettings(DEFAULT_SETTINGS, bad), isBad(Object.keys(bad)[0]!));
   assert.deepEqual(storedSettings({ slowS: 5, unique: 'yes', gone: 1 }), { ...DEFAULT_SETTINGS, slowS: 5 });
   for (const bad of [null, 5, 'x', []]) assert.deepEqual(storedSettings(bad), DEFAULT_SETTINGS);
-  assert.equal(inForce({ ...DEFAULT_SETTINGS, shield: true, followersMin: 9999 }).followersMin, 9999);
+  assert.equal(settingsInForce({ ...DEFAULT_SETTINGS, shield: true, followersMin: 9999 }).followersMin, 9999);
 });
 
 test('a mod frame says what is wrong with it, and takes no more than it needs', () => {

@@ -6,11 +6,11 @@ import type { AddressInfo } from 'node:net';
 import type { Database } from '../../src/backing/database/database.js';
 import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
 import type { RoomLog } from '../../src/backing/room-log/room-log.js';
-import type { ChatIdentity } from '../../src/chat/gateway/doors.js';
+import type { ChatIdentity } from '../../src/chat/gateway/authorization.js';
 import { Gateway } from '../../src/chat/gateway/gateway.js';
-import { ModerationService } from '../../src/chat/moderation/desk.js';
 import { parseModAction } from '../../src/chat/moderation/mod-actions.js';
-import { Presence } from '../../src/chat/rooms/presence.js';
+import { ModerationService } from '../../src/chat/moderation/service.js';
+import { Presence } from '../../src/chat/rooms/presence/presence.js';
 import type { Rooms } from '../../src/chat/rooms/rooms.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
@@ -108,13 +108,13 @@ export async function twoProcesses(): Promise<TwoProcesses> {
       clock,
       rules: desk.rules,
       held: desk.held,
-      judge: { judge: ({ body }) => (body.text.startsWith('hold') ? { kind: 'hold', reason: 'spam' } : { kind: 'allow' }) },
+      reviewer: { review: ({ body }) => (body.text.startsWith('hold') ? { kind: 'hold', reason: 'spam' } : { kind: 'allow' }) },
     }));
     const presence = new Presence({ clock });
     const gateway = new Gateway({
       rooms,
-      doors: {
-        who: async (token): Promise<ChatIdentity> => ({
+      authorization: {
+        identify: async (token): Promise<ChatIdentity> => ({
           id: token,
           name: token,
           expiresAtMs: undefined,
@@ -124,10 +124,14 @@ export async function twoProcesses(): Promise<TwoProcesses> {
           actor: `account:${token}`,
           proof: undefined,
         }),
-        isEnded: () => false,
-        ended: async () => new Map(),
-        channel: async () => ({ isPrivate: false, standing: () => ({ role: 'viewer', moderates: 'no' }), linkUntilMs: () => undefined }),
-        sinceMs: async () => 0,
+        isSessionEnded: () => false,
+        findEnded: async () => new Map(),
+        readAccess: async () => ({
+          isPrivate: false,
+          standingOf: () => ({ role: 'viewer', moderates: 'no' }),
+          linkValidUntilMs: () => undefined,
+        }),
+        accountCreatedAtMs: async () => 0,
       },
       rules: desk.rules,
       moderate: (room, moderator, frame) => desk.moderate(room, moderator, parseModAction(frame)),

@@ -63,7 +63,7 @@ const CROSSINGS: readonly { readonly from: string; readonly tables: readonly str
     because: 'Sanctions lock the room’s row against what is being written, and rules are read with the room they are of.',
   },
   {
-    from: 'src/chat/rooms/history.ts',
+    from: 'src/chat/rooms/room-history.ts',
     tables: ['channels'],
     because: 'A room is found by its channel’s slug, and has its visibility.',
   },

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { WebSocket } from 'ws';
-import { type Deletion, midOf } from '../../src/chat/protocol/frame.js';
+import { type Deletion, midOf } from '../../src/chat/protocol/entry-frame.js';
 import { ChatClient, type ChatRoom, type Item, type SocketConstructor } from '../../src/chat-client/index.js';
 import { eventually } from './process.js';
 

@@ -1,8 +1,8 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { Database } from '../../src/backing/database/database.js';
 import type { RoomLog } from '../../src/backing/room-log/room-log.js';
-import { type EntryFrame, textFor } from '../../src/chat/protocol/frame.js';
-import type { Author, HeldMessage, MessageJudge, PublishOutcome, PublishRules, Room, RoomListener } from '../../src/chat/rooms/room.js';
+import { type EntryFrame, textFor } from '../../src/chat/protocol/entry-frame.js';
+import type { Author, ContentReviewer, HeldMessage, PublishOutcome, PublishRules, Room, RoomListener } from '../../src/chat/rooms/room.js';
 import { Rooms, type RoomsOptions } from '../../src/chat/rooms/rooms.js';
 import { type Clock, SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
@@ -10,8 +10,8 @@ import { silentLog } from '../../src/runtime/log.js';
 export const author = (id: string): Author => ({ id, name: id.toUpperCase(), role: 'viewer' });
 
 /** Everybody may say everything at any rate. */
-export const anything: PublishRules = { allows: () => undefined, limits: () => undefined, isShadowed: () => false };
-export const anyway: MessageJudge = { judge: () => ({ kind: 'allow' }) };
+export const anything: PublishRules = { refusalOf: () => undefined, limitsOf: () => undefined, isShadowed: () => false };
+export const anyway: ContentReviewer = { review: () => ({ kind: 'allow' }) };
 
 /** A channel with its room. Returns the room's id. */
 export async function makeRoom(database: Database, slug = `c${randomUUID().slice(0, 8)}`): Promise<string> {
@@ -38,9 +38,9 @@ export function makeRooms(
     clock: new SystemClock(),
     log: silentLog,
     rules: anything,
-    judge: anyway,
+    reviewer: anyway,
     held: {
-      async hold(message) {
+      async holdMessage(message) {
         held.push(message);
         return { kind: 'waiting' };
       },
@@ -91,7 +91,7 @@ export class Member implements RoomListener {
     this.cursor = cursor;
     this.epoch = room.epoch;
     this.userId = userId;
-    room.add(this);
+    room.addListener(this);
     this.onFrames();
   }
 
@@ -130,7 +130,7 @@ export class Member implements RoomListener {
   }
 
   leave(): void {
-    this.room.remove(this);
+    this.room.removeListener(this);
     this.room.release();
   }
 
@@ -140,7 +140,7 @@ export class Member implements RoomListener {
       this.#again = false;
       while (this.cursor < this.room.head) {
         const { cursor, epoch } = this;
-        const answer = this.room.after(cursor, 32);
+        const answer = this.room.framesAfter(cursor, 32);
         let frames: readonly EntryFrame[] | undefined;
         try {
           frames = Array.isArray(answer) ? answer : await answer;
@@ -192,4 +192,4 @@ export async function say(room: Room, who: string, key: string, text: string): P
 }
 
 export const publish = (room: Room, who: string, key: string, text: string): Promise<PublishOutcome> =>
-  room.publish({ author: author(who), key, body: { text } });
+  room.publishMessage({ author: author(who), key, body: { text } });

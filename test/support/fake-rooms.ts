@@ -3,12 +3,12 @@ import type { Access } from '../../src/access/access.js';
 import { channelStandingOf, provenIdentityOf } from '../../src/access/chat-authorization.js';
 import type { RoomsApi } from '../../src/app/api/rooms/room-access.js';
 import type { Database } from '../../src/backing/database/database.js';
-import { Automod } from '../../src/chat/automod/moderation.js';
-import { ModerationService } from '../../src/chat/moderation/desk.js';
-import { encode, logKeyOf, midOf } from '../../src/chat/protocol/frame.js';
-import { RoomHistory } from '../../src/chat/rooms/history.js';
+import { Classifier } from '../../src/chat/automod/classifier.js';
+import { ModerationService } from '../../src/chat/moderation/service.js';
+import { encodeEntry, logKeyOf, midOf } from '../../src/chat/protocol/entry-frame.js';
 import { PageLimits } from '../../src/chat/rooms/page-limits.js';
 import type { AppendedAt, Erasure, HeldMessage, NewEntry, Publish, PublishOutcome, Room, RoomInfo } from '../../src/chat/rooms/room.js';
+import { RoomHistory } from '../../src/chat/rooms/room-history.js';
 import type { Clock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 
@@ -27,11 +27,11 @@ export class FakeRooms {
   }
 
   async find(idOrSlug: string): Promise<RoomInfo | undefined> {
-    return (await this.#history.find(idOrSlug))?.info;
+    return (await this.#history.findRoom(idOrSlug))?.info;
   }
 
   async open(roomId: string): Promise<Room> {
-    const state = await this.#history.state(roomId);
+    const state = await this.#history.readRoom(roomId);
     const { rows } = await this.#database.query<{ head: number | null }>('select max("offset") as head from messages where room_id = $1', [
       roomId,
     ]);
@@ -53,17 +53,17 @@ export class FakeRooms {
         return head;
       },
       floor: 0,
-      after: () => [],
-      page: async ({ before, limit }) => {
+      framesAfter: () => [],
+      readPage: async ({ before, limit }) => {
         const to = (before ?? head + 1) - 1;
         const from = Math.max(1, to - limit + 1);
-        const entries = await this.#history.range(roomId, from, to);
-        return { epoch: 1, frames: entries.map((entry) => encode(roomId, 1, entry)), more: from > 1 };
+        const entries = await this.#history.readRange(roomId, from, to);
+        return { epoch: 1, frames: entries.map((entry) => encodeEntry(roomId, 1, entry)), more: from > 1 };
       },
-      resume: async () => ({ recovered: 'none', cursor: head, keep: undefined }),
-      publish: async ({ author, key, body }: Publish): Promise<PublishOutcome> => {
+      resumeFrom: async () => ({ recovered: 'none', cursor: head, keep: undefined }),
+      publishMessage: async ({ author, key, body }: Publish): Promise<PublishOutcome> => {
         const mid = midOf(roomId, author.id, key);
-        const known = (await this.#history.byMid(roomId, [mid])).get(mid);
+        const known = (await this.#history.findMessages(roomId, [mid])).get(mid);
         const done = (offset: number, dup: boolean): PublishOutcome => ({
           kind: 'published',
           mid,
@@ -73,11 +73,11 @@ export class FakeRooms {
           committed: Promise.resolve({ kind: 'stored', epoch: 1, offset, dup }),
         });
         if (known) return done(known.offset, true);
-        const refusal = desk.rules.allows({ id: roomId }, author, this.#clock.wallMs(), body.text);
+        const refusal = desk.rules.refusalOf({ id: roomId }, author, this.#clock.wallMs(), body.text);
         if (refusal) return { kind: 'refused', mid, ...refusal };
         if (Buffer.byteLength(body.text) > 8192) return { kind: 'refused', mid, code: 'too_long', reason: 'Too long.' };
         if (/^hold /.test(body.text)) {
-          await desk.held.hold({ roomId, mid, key, author, body, saidAtMs: Math.trunc(this.#clock.wallMs()), reason: 'spam' });
+          await desk.held.holdMessage({ roomId, mid, key, author, body, saidAtMs: Math.trunc(this.#clock.wallMs()), reason: 'spam' });
           return { kind: 'held', mid };
         }
         const { id, name, role } = author;
@@ -85,10 +85,10 @@ export class FakeRooms {
         const { offset } = await add(type, { mid, user: { id, name, role }, body }, { mid, key, userId: id });
         return done(offset, false);
       },
-      approve: ({ mid, key, author: { id, name, role }, body, saidAtMs }: HeldMessage) =>
+      publishHeld: ({ mid, key, author: { id, name, role }, body, saidAtMs }: HeldMessage) =>
         add('msg', { mid, user: { id, name, role }, body, sentAt: saidAtMs }, { mid, key: logKeyOf(mid, key), userId: id }),
-      act: ({ type, payload }: NewEntry) => add(type, payload),
-      erase: async (what: Erasure, by) => {
+      appendEntry: ({ type, payload }: NewEntry) => add(type, payload),
+      eraseMessages: async (what: Erasure, by) => {
         const { rowCount } = await this.#database.query(
           `update messages set type = 'gone', payload = '{}', key = null, user_id = null, deleted_at = now()
            where room_id = $1 and type in ('msg', 'shadow') and (mid = any($2::text[]) or user_id = $3)`,
@@ -96,14 +96,14 @@ export class FakeRooms {
         );
         return rowCount === 0 ? undefined : add('del', { ...what, by });
       },
-      react: async () => undefined,
-      reactions: async () => ({}),
-      add: () => undefined,
-      remove: () => undefined,
+      setReaction: async () => undefined,
+      reactionCounts: async () => ({}),
+      addListener: () => undefined,
+      removeListener: () => undefined,
       release: () => undefined,
-      recent: () => undefined,
-      stored: async () => undefined,
-      bar: async () => undefined,
+      recentMessage: () => undefined,
+      untilStored: async () => undefined,
+      barUser: async () => undefined,
     };
   }
 }
@@ -116,7 +116,7 @@ export interface TestChat extends RoomsApi {
 /** The chat of a test of the API. */
 export function testChat({ database, clock, audit }: { database: Database; clock: Clock; audit: Access['audit'] }): TestChat {
   const rooms: FakeRooms = new FakeRooms(database, clock, () => desk);
-  const moderation = new Automod({ clock });
+  const moderation = new Classifier({ clock });
   const desk: ModerationService = new ModerationService({
     database,
     clock,
@@ -150,7 +150,14 @@ export function testChat({ database, clock, audit }: { database: Database; clock
     pageLimits: new PageLimits(clock),
     presence: { count: () => 2, people: async () => [{ id: 'somebody', name: 'Somebody' }] },
     tryText: (roomId, text) =>
-      moderation.judge({ roomId, authorId: '', privileged: false, text, settings: desk.rules.moderation(roomId), isTrial: true }),
+      moderation.classify({
+        roomId,
+        authorId: '',
+        privileged: false,
+        text,
+        settings: desk.rules.classifierSettingsOf(roomId),
+        isTrial: true,
+      }),
     who: (principal, channelRole) => ({ ...provenIdentityOf(principal), ...channelStandingOf(principal, channelRole) }),
     async sinceMs(accountId) {
       const { rows } = await database.query<{ created_at: Date }>('select created_at from accounts where id = $1', [accountId]);

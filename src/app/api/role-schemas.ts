@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { CHANNEL_ROLES, ROLES } from '../../access/roles.js';
-import { CHAT_ROLES } from '../../chat/moderation/settings.js';
+import { ROOM_ROLES } from '../../chat/protocol/protocol.js';
 
 /** Of an account, in a channel, in its chat room. */
 export const roleSchema = z.enum(ROLES).meta({ id: 'Role' });
 export const channelRoleSchema = z.enum(CHANNEL_ROLES).meta({ id: 'ChannelRole' });
-export const chatRoleSchema = z.enum(CHAT_ROLES).meta({ id: 'ChatRole' });
+export const chatRoleSchema = z.enum(ROOM_ROLES).meta({ id: 'ChatRole' });

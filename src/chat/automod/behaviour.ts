@@ -143,7 +143,7 @@ export class Behaviour {
    * Notes the message. What is refused for a flood is not noted, so that the text can be sent again later. `messageId`: what has passed with this id and
    * this text is one message however often it comes: whoever sends it again, since the log was away, is neither fast nor repeats himself.
    */
-  note(roomId: string, authorId: string, shape: Shape, links: number, nowMs: number, messageId?: string): Misbehaviour | undefined {
+  noteMessage(roomId: string, authorId: string, shape: Shape, links: number, nowMs: number, messageId?: string): Misbehaviour | undefined {
     const key = `${roomId}\n${authorId}`;
     let state = this.#authors.get(key);
     if (!state) {
@@ -190,7 +190,7 @@ export class Behaviour {
     return undefined;
   }
 
-  forget(roomId: string): void {
+  forgetRoom(roomId: string): void {
     this.#authors.deleteWhere((key) => key.startsWith(`${roomId}\n`));
   }
 }

@@ -50,7 +50,7 @@ export class Retractions<Message> {
   }
 
   /** Returns at once. */
-  add(message: Message): void {
+  judgeLater(message: Message): void {
     this.#waiting.push(message);
     this.#next();
   }

@@ -1,94 +1,80 @@
 import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
-import { webSocketFrames } from '../protocol/protocol.js';
+import { hasUnfinishedMessage, MESSAGE_MS } from '../protocol/frame-limits.js';
+import { MAX_IN_FLIGHT, MAX_REQUESTS } from '../protocol/protocol.js';
+import { webSocketFrames } from '../protocol/websocket-frames.js';
 import type { Room } from '../rooms/room.js';
-import type { ChatIdentity } from './doors.js';
-import type { Membership } from './hub.js';
+import type { ConnectedAccount } from './accounts.js';
+import type { ChatIdentity } from './authorization.js';
+import type { Membership } from './membership.js';
 
 /** What a connection asks of its process. */
 export interface ConnectionHost {
-  /** It has something to say: `flush` it before the process waits again. */
-  wantsFlush(connection: ClientConnection): void;
-  /** Everything written to it has been taken. */
-  drained(connection: ClientConnection): void;
+  /** The connection has replies to write: call `flush` before the process waits for input again. */
+  scheduleConnection(connection: ClientConnection): void;
+  /** The socket has taken everything that was written to it. */
+  onDrained(connection: ClientConnection): void;
   nowMs(): number;
 }
 
-/** Of one account in this process, shared by its connections; a guest has one of his own. */
-export class FrameBudget {
-  tokens: number;
-  filledAtMs: number;
-
-  constructor(
-    private readonly perS: number,
-    private readonly burst: number,
-    nowMs: number,
-  ) {
-    this.tokens = burst;
-    this.filledAtMs = nowMs;
-  }
-
-  /** False: he is too fast. */
-  take(nowMs: number): boolean {
-    this.tokens = Math.min(this.burst, this.tokens + ((nowMs - this.filledAtMs) * this.perS) / 1000);
-    this.filledAtMs = nowMs;
-    if (this.tokens < 1) return false;
-    this.tokens--;
-    return true;
-  }
-}
-
-/** Everybody who is signed in has one in each process that he has a connection to. */
-export interface ConnectedAccount {
-  readonly connections: ClientConnection[];
-  readonly budget: FrameBudget;
-  /** Read once, for rooms that ask how old an account is; a promise while it is read. */
-  sinceMs: Promise<number | undefined> | undefined;
-}
-
+/**
+ * The states of a connection. `#enter` alone changes the state, and only along these lines:
+ *
+ * | state      | what it means                                    | reads          | writes | may become                 |
+ * |------------|--------------------------------------------------|----------------|--------|----------------------------|
+ * | `hello`    | the WebSocket is open; no frame has come yet     | `hello` alone  | yes    | greeting, closing, closed  |
+ * | `greeting` | the token of its `hello` is being checked        | kept for later | yes    | open, closing, closed      |
+ * | `open`     | the client was sent `welcome`                    | every frame    | yes    | closing, closed            |
+ * | `closing`  | this side has sent its close frame               | nothing        | no     | closed                     |
+ * | `closed`   | the socket is gone                               | nothing        | no     | –                          |
+ */
 export type ConnectionState = 'hello' | 'greeting' | 'open' | 'closing' | 'closed';
 
-/** Replies that wait for a slow reader before nothing more is read from it. */
-const MAX_WAITING = 16;
+const NEXT_STATES: Readonly<Record<ConnectionState, readonly ConnectionState[]>> = {
+  hello: ['greeting', 'closing', 'closed'],
+  greeting: ['open', 'closing', 'closed'],
+  open: ['closing', 'closed'],
+  closing: ['closed'],
+  closed: [],
+};
+
+/** Replies that wait for a slow reader; above it nothing more is read from the connection. */
+const MAX_WAITING_REPLIES = 16;
 const EMPTY = Buffer.alloc(0);
 const NO_ROOMS: Membership[] = [];
 
 /**
- * One client. A hundred thousand of them are held, so what each has is counted: no timer, no closure, no queue beyond the answers to what it asked.
- * While anything it was written has not been taken, nothing more is written (`isSlow`): what it lacks is kept by the rooms.
+ * The connection of one client. A process holds up to 19,000 of them, so the class has no timer, no closure and no queue beyond
+ * the replies to what the client asked. While the socket has not taken what was written (`isSlow`), no entry is written:
+ * the rooms keep what the connection lacks.
  */
 export class ClientConnection {
-  phase: ConnectionState = 'hello';
-  person: ChatIdentity | undefined = undefined;
-  account: ConnectedAccount | undefined = undefined;
-  memberships: Membership[] = NO_ROOMS;
-  /** Messages that are not answered yet; and other requests. */
-  inFlight = 0;
-  requests = 0;
-  /** Something that it was written has not been taken yet. */
-  isSlow = false;
-  slowSinceMs = 0;
-  /** Monotonic: until then it has said hello, or is gone after a close. */
-  deadlineMs: number;
-  /** When its token ends, ms since 1970. */
-  expiresAtMs = Number.POSITIVE_INFINITY;
-  /** Where it stands in the wheel. */
-  slot = 0;
-  slotIndex = 0;
-  /** What it had sent when it was last pinged, and how often nothing had come since. */
-  bytesSeen = 0;
-  silences = 0;
-  /** Frames that were too many, in a row. */
-  excess = 0;
-  /** Whole messages that came; and how many had come when one was first seen unfinished, and when that was (monotonic; 0: none is). */
-  messages = 0;
-  messagesThen = 0;
-  unfinishedSinceMs = 0;
-  isPaused = false;
-  wantsFlush = false;
-  /** Answers that are not written yet. */
+  #state: ConnectionState = 'hello';
+  #identity: ChatIdentity | undefined = undefined;
+  #account: ConnectedAccount | undefined = undefined;
+  #memberships: Membership[] = NO_ROOMS;
+  #publishes = 0;
+  #requests = 0;
+  #isSlow = false;
+  #slowSinceMs = 0;
+  #isPaused = false;
+  /** Monotonic: when a `hello`, a token check or a close handshake has taken too long. */
+  #deadlineMs: number;
+  #expiresAtMs = Number.POSITIVE_INFINITY;
+  #wheelSlot = 0;
+  #wheelIndex = 0;
+  /** Bytes that had come at the last ping, and pings since then without a byte. */
+  #bytesAtPing = 0;
+  #silentPings = 0;
+  #excessFrames = 0;
+  /** Whole messages that have come; how many had come when a message was first seen unfinished, and when that was (0: none is). */
+  #messages = 0;
+  #messagesAtUnfinished = 0;
+  #unfinishedSinceMs = 0;
+  #isFlushScheduled = false;
+  /** Replies that are not written yet. */
   #waiting: string[] | undefined = undefined;
-  /** Of the newest ping, for a reader that is slow. */
+  /** The answer to the newest ping of a slow reader. */
   #pong: string | undefined = undefined;
   #number = 0;
   readonly #socket: Socket;
@@ -98,135 +84,298 @@ export class ClientConnection {
     readonly host: ConnectionHost,
     readonly ws: WebSocket,
     socket: Socket,
-    /** Of the client, as our proxies say. */
+    /** The client's address, as trusted proxies report it. */
     readonly address: string,
     readonly country: string | undefined,
-    deadlineMs: number,
+    helloDeadlineMs: number,
   ) {
     this.#socket = socket;
-    this.deadlineMs = deadlineMs;
+    this.#deadlineMs = helloDeadlineMs;
   }
 
-  /** What its requests are counted by: no other connection of this process has it. */
+  get state(): ConnectionState {
+    return this.#state;
+  }
+
+  /** Whether frames may still come from it and go to it. */
+  get isAlive(): boolean {
+    return this.#state !== 'closing' && this.#state !== 'closed';
+  }
+
+  /** Undefined: a guest. */
+  get identity(): ChatIdentity | undefined {
+    return this.#identity;
+  }
+
+  get account(): ConnectedAccount | undefined {
+    return this.#account;
+  }
+
+  get memberships(): readonly Membership[] {
+    return this.#memberships;
+  }
+
+  get isSlow(): boolean {
+    return this.#isSlow;
+  }
+
+  /** Monotonic; only while `isSlow`. */
+  get slowSinceMs(): number {
+    return this.#slowSinceMs;
+  }
+
+  get isPaused(): boolean {
+    return this.#isPaused;
+  }
+
+  get deadlineMs(): number {
+    return this.#deadlineMs;
+  }
+
+  /** When the token ends, ms since 1970. */
+  get expiresAtMs(): number {
+    return this.#expiresAtMs;
+  }
+
+  /** A name for what this connection's requests are counted by; no other connection of the process has it. */
   get serial(): string {
     this.#number ||= ++ClientConnection.#numbers;
     return `connection ${this.#number}`;
   }
 
-  get bytesRead(): number {
-    return this.#socket.bytesRead;
+  // State.
+
+  #enter(state: ConnectionState): void {
+    if (!NEXT_STATES[this.#state].includes(state)) throw new Error(`a connection cannot go from ${this.#state} to ${state}`);
+    this.#state = state;
   }
 
-  membership(roomId: string): Membership | undefined {
-    for (const membership of this.memberships) if (membership.hub.id === roomId) return membership;
+  /** The client has said `hello`, and its token is being checked. */
+  beginGreeting(): void {
+    this.#enter('greeting');
+  }
+
+  /** The token belongs to this identity. A guest is never signed in. */
+  signIn(identity: ChatIdentity, account: ConnectedAccount): void {
+    if (this.#state !== 'greeting') throw new Error(`a connection cannot sign in while it is ${this.#state}`);
+    this.#account = account;
+    this.#setIdentity(identity);
+  }
+
+  /** The client has shown a fresh token of the same identity. */
+  renewIdentity(identity: ChatIdentity): void {
+    if (this.#state !== 'open' || this.#identity?.id !== identity.id) throw new Error('only an open connection renews its own identity');
+    this.#setIdentity(identity);
+  }
+
+  #setIdentity(identity: ChatIdentity): void {
+    this.#identity = identity;
+    this.#expiresAtMs = identity.expiresAtMs ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** The client may use the chat from now on. */
+  open(): void {
+    this.#enter('open');
+  }
+
+  /** Writes the replies that wait, then the close frame. Twice is harmless. `deadlineMs`: when an unanswered close is cut off. */
+  close(code: number, reason: string, deadlineMs: number): void {
+    if (!this.isAlive) return;
+    if (this.#isPaused) {
+      this.#isPaused = false;
+      this.ws.resume();
+    }
+    if (!this.#isSlow) this.flush();
+    this.#enter('closing');
+    this.#deadlineMs = deadlineMs;
+    this.ws.close(code, reason);
+  }
+
+  /** The socket is gone. False: that was known. */
+  markClosed(): boolean {
+    if (this.#state === 'closed') return false;
+    this.#enter('closed');
+    return true;
+  }
+
+  /** Destroys the socket; the WebSocket then emits `close`. */
+  terminate(): void {
+    this.ws.terminate();
+  }
+
+  // Rooms.
+
+  membershipIn(roomId: string): Membership | undefined {
+    for (const membership of this.#memberships) if (membership.localRoom.id === roomId) return membership;
     return undefined;
   }
 
-  enter(membership: Membership): void {
-    if (this.memberships === NO_ROOMS) this.memberships = [membership];
-    else this.memberships.push(membership);
-    membership.hub.add(membership);
+  addMembership(membership: Membership): void {
+    if (this.#memberships === NO_ROOMS) this.#memberships = [membership];
+    else this.#memberships.push(membership);
+    membership.localRoom.addMember(membership);
   }
 
-  leave(membership: Membership): Room {
-    membership.hub.remove(membership);
-    const at = this.memberships.indexOf(membership);
-    if (at >= 0) this.memberships.splice(at, 1);
-    return membership.hub.room;
+  removeMembership(membership: Membership): Room {
+    membership.localRoom.removeMember(membership);
+    const at = this.#memberships.indexOf(membership);
+    if (at >= 0) this.#memberships.splice(at, 1);
+    return membership.localRoom.room;
   }
 
-  /** An answer; what is said before the process waits again goes out in one write. */
-  send(text: string): void {
-    if (this.phase === 'closed' || this.phase === 'closing') return;
+  // Limits.
+
+  /** False: `MAX_IN_FLIGHT` publications are unanswered. Call `endPublish` once for each true. */
+  beginPublish(): boolean {
+    if (this.#publishes >= MAX_IN_FLIGHT) return false;
+    this.#publishes++;
+    return true;
+  }
+
+  endPublish(): void {
+    this.#publishes--;
+  }
+
+  /** False: `MAX_REQUESTS` requests are unanswered. Call `endRequest` once for each true. */
+  beginRequest(): boolean {
+    if (this.#requests >= MAX_REQUESTS) return false;
+    this.#requests++;
+    return true;
+  }
+
+  endRequest(): void {
+    this.#requests--;
+  }
+
+  /** A frame above the rate limit. Returns how many there were, less those within the limit since. */
+  countExcessFrame(): number {
+    return ++this.#excessFrames;
+  }
+
+  forgiveExcessFrame(): void {
+    if (this.#excessFrames > 0) this.#excessFrames--;
+  }
+
+  countMessage(): void {
+    this.#messages++;
+  }
+
+  /** Whether a message was begun more than `MESSAGE_MS` ago and has not ended. A connection that is not read from cannot end one. */
+  hasOverdueMessage(nowMs: number): boolean {
+    if (this.#isPaused || (this.#state !== 'open' && this.#state !== 'greeting') || !hasUnfinishedMessage(this.ws)) {
+      this.#unfinishedSinceMs = 0;
+      return false;
+    }
+    if (this.#unfinishedSinceMs === 0 || this.#messagesAtUnfinished !== this.#messages) {
+      this.#unfinishedSinceMs = nowMs;
+      this.#messagesAtUnfinished = this.#messages;
+    }
+    return nowMs - this.#unfinishedSinceMs > MESSAGE_MS;
+  }
+
+  /** Called once per ping interval. Returns how many intervals in a row nothing has come from the client. */
+  countSilentPings(): number {
+    const { bytesRead } = this.#socket;
+    this.#silentPings = bytesRead === this.#bytesAtPing ? this.#silentPings + 1 : 0;
+    this.#bytesAtPing = bytesRead;
+    return this.#silentPings;
+  }
+
+  // Its place in the timing wheel.
+
+  get wheelSlot(): number {
+    return this.#wheelSlot;
+  }
+
+  get wheelIndex(): number {
+    return this.#wheelIndex;
+  }
+
+  setWheelPlace(slot: number, index: number): void {
+    this.#wheelSlot = slot;
+    this.#wheelIndex = index;
+  }
+
+  // Writing and reading.
+
+  /** Queues a reply; replies that are queued before the process waits again go out in one write. */
+  sendReply(text: string): void {
+    if (!this.isAlive) return;
     if (this.#waiting) this.#waiting.push(text);
     else this.#waiting = [text];
-    if (this.isSlow) {
-      if (this.#waiting.length > MAX_WAITING) this.pause();
-    } else if (!this.wantsFlush) {
-      this.wantsFlush = true;
-      this.host.wantsFlush(this);
+    if (this.#isSlow) {
+      if (this.#waiting.length > MAX_WAITING_REPLIES) this.#pauseReading();
+    } else if (!this.#isFlushScheduled) {
+      this.#isFlushScheduled = true;
+      this.host.scheduleConnection(this);
     }
   }
 
+  /** Writes the replies that wait, unless the reader is slow. */
   flush(): void {
-    this.wantsFlush = false;
-    if (!this.#waiting || this.isSlow) return;
+    this.#isFlushScheduled = false;
+    if (!this.#waiting || this.#isSlow) return;
     const texts = this.#waiting;
     this.#waiting = undefined;
     this.#write(webSocketFrames(texts));
   }
 
-  /** Frames that are ready (a string has a byte in each character), after the answers that wait. Not while it is slow. */
-  write(frames: Buffer | string): void {
+  /**
+   * Writes encoded WebSocket frames (a string has one byte in each character) behind the replies that wait. Callers check
+   * `isSlow` first.
+   */
+  writeFrames(frames: Buffer | string): void {
     if (this.#waiting) this.flush();
-    if (this.isSlow) {
-      // The answers were too much for it: what is asked here is small and must not be lost.
+    if (this.#isSlow) {
+      // Writing the replies made it slow. What the caller writes now is small and must not be lost.
       this.#socket.write(frames, 'latin1');
       return;
     }
     this.#write(frames);
   }
 
-  /** While it is slow only the newest ping is answered (RFC 6455 5.5.3): a client that pings and reads nothing fills nothing. */
-  pong(frame: string): void {
-    if (this.isSlow) this.#pong = frame;
+  /** Answers a ping. While the reader is slow only the newest ping is answered (RFC 6455 5.5.3), so that pings fill no buffer. */
+  writePong(frame: string): void {
+    if (this.#isSlow) this.#pong = frame;
     else this.#write(frame);
   }
 
   #write(frames: Buffer | string): void {
     const socket = this.#socket;
-    if (this.phase === 'closed' || this.phase === 'closing' || !socket.writable) return;
+    if (!this.isAlive || !socket.writable) return;
     socket.write(frames, 'latin1');
     if (socket.writableLength > 0) {
-      this.isSlow = true;
-      this.slowSinceMs = this.host.nowMs();
-      // 'drain' comes only after a write that the stream had called too much.
-      socket.write(EMPTY, () => this.#drained());
+      this.#isSlow = true;
+      this.#slowSinceMs = this.host.nowMs();
+      // The stream emits `drain` only above its high-water mark; the callback of an empty write comes in any case.
+      socket.write(EMPTY, () => this.#onDrained());
     }
   }
 
-  #drained(): void {
-    if (this.phase === 'closed' || this.phase === 'closing') return;
-    this.isSlow = false;
+  #onDrained(): void {
+    if (!this.isAlive) return;
+    this.#isSlow = false;
     const pong = this.#pong;
     this.#pong = undefined;
     if (pong !== undefined) this.#write(pong);
     this.flush();
-    if (!this.isSlow) {
-      this.resume();
-      this.host.drained(this);
+    if (!this.#isSlow) {
+      this.#resumeReading();
+      this.host.onDrained(this);
     }
   }
 
-  pause(): void {
-    if (!this.isPaused) {
-      this.isPaused = true;
+  #pauseReading(): void {
+    if (!this.#isPaused) {
+      this.#isPaused = true;
       this.ws.pause();
     }
   }
 
-  /** Reads on, unless it has asked for as much as it may. */
-  resume(): void {
-    if (this.isPaused && (this.phase === 'open' || this.phase === 'greeting' || this.phase === 'hello')) {
-      this.isPaused = false;
+  #resumeReading(): void {
+    if (this.#isPaused && this.isAlive) {
+      this.#isPaused = false;
       this.ws.resume();
     }
-  }
-
-  /** What waits is written first. A client that does not answer is cut off when `deadlineMs` is over. */
-  close(code: number, reason: string, deadlineMs: number): void {
-    if (this.phase === 'closing' || this.phase === 'closed') return;
-    if (this.isPaused) {
-      this.isPaused = false;
-      this.ws.resume();
-    }
-    if (!this.isSlow) this.flush();
-    this.phase = 'closing';
-    this.deadlineMs = deadlineMs;
-    this.ws.close(code, reason);
-  }
-
-  cut(): void {
-    this.ws.terminate();
   }
 }

@@ -1,74 +1,67 @@
-import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { BoundedLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
-import { each } from '../../runtime/each.js';
-import { messageOf, VezaError } from '../../runtime/errors.js';
-import { type Refusal, refuseSocket } from '../../runtime/http-problem.js';
+import { refuseSocket } from '../../runtime/http-problem.js';
 import type { Log } from '../../runtime/log.js';
-import { pathOf } from '../../runtime/request-head.js';
 import { countUnexpected, describe } from '../../runtime/unexpected.js';
-import { hasUnfinishedMessage, MAX_CHUNKS, MAX_FRAGMENTS, MESSAGE_MS } from '../protocol/frame-limits.js';
+import { type ClientFrame, idOf, parseFrame } from '../protocol/client-frames.js';
+import { MAX_CHUNKS, MAX_FRAGMENTS } from '../protocol/frame-limits.js';
 import {
-  asciiFrame,
-  CHAT_PATH,
   CLOSE,
-  type ClientFrame,
   errorFrame,
   FRAMES_BURST,
   FRAMES_PER_S,
   HELLO_MS,
-  idOf,
-  lastsMs,
   MAX_FRAME_BYTES,
-  MAX_IN_FLIGHT,
   MAX_REQUESTS,
-  MAX_ROOMS,
-  PING_FRAME,
-  PING_MS,
-  parseFrame,
-  pongFrame,
   SUBPROTOCOL,
 } from '../protocol/protocol.js';
+import { pongFrame } from '../protocol/websocket-frames.js';
 import { DeliveryTimes } from '../rooms/delivery-times.js';
 import { type OnAirChanges, OnAirFrames } from '../rooms/on-air.js';
 import { PageLimits } from '../rooms/page-limits.js';
-import type { Presence } from '../rooms/presence.js';
+import type { Presence } from '../rooms/presence/presence.js';
 import type { Room, RoomInfo } from '../rooms/room.js';
-import { Audiences } from './audiences.js';
-import { ClientConnection, type ConnectedAccount, type ConnectionHost, FrameBudget } from './connection.js';
-import type { ChatAuthorization, ChatIdentity, GatewayRules, Moderate } from './doors.js';
-import type { RoomAudience } from './hub.js';
+import { Accounts } from './accounts.js';
+import { Admission } from './admission.js';
+import type { ChatAuthorization } from './authorization.js';
+import { ClientConnection, type ConnectionHost } from './connection.js';
+import { Deadlines, type SessionEnd } from './deadlines.js';
+import { Draining } from './draining.js';
+import { FrameBudget } from './frame-budget.js';
+import { Greeting } from './greeting.js';
+import { LocalRooms } from './local-rooms.js';
+import type { GatewayRules, Moderate } from './moderation.js';
 import { Requests } from './requests.js';
-import { TimingWheel } from './wheel.js';
+import { WriteScheduler } from './write-scheduler.js';
 
 export interface GatewayOptions {
   readonly rooms: RoomSource;
-  readonly doors: ChatAuthorization;
+  readonly authorization: ChatAuthorization;
   readonly rules: GatewayRules;
   readonly moderate: Moderate;
   readonly presence: Presence;
   readonly clock: Clock;
   readonly log: Log;
-  /** Connections of this process; more are accepted and closed at once (1013). */
+  /** Connections of this process; above it a connection is accepted and closed at once (1013). */
   readonly maxConnections: number;
-  /** Of one address, or of what counts as one. Default: as many. */
+  /** Connections of one address group. Default: `maxConnections`. */
   readonly maxPerAddress?: number | undefined;
+  /** The group of addresses that an address counts towards. Default: the address itself. */
   readonly groupOf?: ((address: string) => string) | undefined;
   readonly maxTextBytes: number;
-  /** Default: its own. */
+  /** Default: limits of its own. */
   readonly pageLimits?: PageLimits;
-  /** Messages of one person in one room that automatic moderation takes for no flood; clients keep to it. Undefined: it is off. */
+  /** Messages of one person in one room that automatic moderation does not refuse as a flood; `welcome` tells clients. Undefined: it is off. */
   readonly pace?: { readonly perS: number; readonly burst: number } | undefined;
-  /** Whether pages of an origin may connect. Not asked for a client that names none. */
+  /** Whether pages of an origin may connect. Not called for a client that sends no `Origin`. */
   readonly isOriginAllowed: (origin: string, host: string | undefined) => boolean;
   readonly addressOf: (req: IncomingMessage) => string;
   readonly countryOf: (req: IncomingMessage) => string | undefined;
-  /** How much of its time the process was busy since it was asked last, 0 to 1. Default: as Node measures it. */
+  /** Share of its time that the process was busy since the last call, 0 to 1. Default: the event loop's utilization. */
   readonly busy?: () => number;
 }
 
@@ -78,42 +71,26 @@ export interface RoomSource {
   open(roomId: string): Promise<Room>;
 }
 
-const TICK_MS = 100;
-const SLOTS = PING_MS / TICK_MS;
-/** Each connection is looked at so often. */
-const CHECK_MS = 2000;
-const CHECK_SLOTS = CHECK_MS / TICK_MS;
-/** Who is behind for longer is told what he missed. */
+/** A client that has lacked entries for longer is told what it missed (`lag`). */
 export const LAG_MS = 10_000;
-/** Who takes nothing at all for so long is put out (4008). */
-export const STALLED_MS = 30_000;
-/** A close that is not answered. */
+/** A client has this long to answer a close frame. */
 const CLOSING_MS = 2000;
-/** Of all of them, when the process ends. */
-const LEAVING_MS = 2500;
-const LEAVING_STEP_MS = 20;
-/** Two pings that nothing came after: each goes when nothing has come since the turn before. */
-const MAX_SILENCES = 2;
-/** Frames too many in a row, each answered `rate_limited`; then it is closed. */
-const MAX_EXCESS = 200;
-/** Connections of one account to one process. */
-export const MAX_ACCOUNT_CONNECTIONS = 200;
-/** Beyond the cap so many are told so at a time; more are cut. */
+/** Frames above the rate limit, less those within it since; each is answered `rate_limited`, and above this the connection is closed. */
+const MAX_EXCESS_FRAMES = 200;
+/** Connections above the cap that are being told so at one time; more are cut off without a word. */
 const MAX_TURNED_AWAY = 500;
-/** Above so much of its time the process gathers what it sends. */
-const BUSY = 0.7;
-const MAX_GATHER_MS = 50;
-
-/** RFC 6455 4.2.2. */
-const VERSION = ['Upgrade', 'websocket', 'Sec-WebSocket-Version', '13'];
 
 const CONNECTION = Symbol('connection');
-type AttachedSocket = WebSocket & { [CONNECTION]: ClientConnection; [GATEWAY]: Gateway };
 const GATEWAY = Symbol('gateway');
+type AttachedSocket = WebSocket & { [CONNECTION]: ClientConnection; [GATEWAY]: Gateway };
 
-/** A chat process's door: takes WebSockets, keeps their deadlines on one wheel, and writes what rooms and answers have for them. */
+/**
+ * The gateway of one chat process: turns WebSockets into connections, signs clients in, and hands their frames on. What it
+ * decides by has files of its own: `Admission` (who may connect), `Accounts` (who is signed in), `Deadlines` (timeouts and
+ * pings), `Greeting` (how `hello` is answered), `WriteScheduler` (when frames are written), `Draining` (sending clients away).
+ */
 export class Gateway implements ConnectionHost {
-  /** Rising; read by the metrics. */
+  /** Counters that only rise; read by the metrics. */
   readonly counters = {
     delivered: 0,
     skipped: 0,
@@ -123,52 +100,77 @@ export class Gateway implements ConnectionHost {
     observe: (seconds: number) => this.times.observe(seconds),
   };
   readonly times = new DeliveryTimes();
-  readonly audiences: Audiences;
-  /** For what one client causes, as often as it likes. */
-  readonly #failureLog: BoundedLog;
-  readonly #onAir = new OnAirFrames();
+  readonly localRooms: LocalRooms;
   readonly #options: GatewayOptions;
-  readonly #requests: Requests;
+  /** For lines that one client can cause as often as it likes. */
+  readonly #failureLog: BoundedLog;
   readonly #server: WebSocketServer;
-  readonly #wheel = new TimingWheel<ClientConnection>(SLOTS);
-  #open = 0;
+  readonly #admission: Admission;
+  readonly #accounts: Accounts;
+  readonly #deadlines: Deadlines;
+  readonly #writes: WriteScheduler;
+  readonly #draining: Draining;
+  readonly #greeting: Greeting;
+  readonly #requests: Requests;
+  readonly #onAir = new OnAirFrames();
+  readonly #guestBudgets = new WeakMap<ClientConnection, FrameBudget>();
   #turningAway = 0;
-  readonly #accounts = new Map<string, ConnectedAccount>();
-  readonly #perAddress = new Map<string, number>();
-  readonly #groupOf: (address: string) => string;
-  /** Frames that came before the token was looked at. */
-  readonly #early = new Map<ClientConnection, string[]>();
-  #dirtyHubs: RoomAudience[] = [];
-  #dirty: ClientConnection[] = [];
-  #isFlushComing = false;
-  #gatherMs = 0;
-  readonly #busy: () => number;
-  /** Their accounts have changed, and what they are now could not be read. */
-  readonly #unanswered = new Set<ClientConnection>();
-  /** Came with an API key: no session ends it, so that it is good is asked again and again. */
-  readonly #withKeys = new Set<ClientConnection>();
-  /** Once it drains: who was here when that began, and was not sent away yet. */
-  #leaving: ClientConnection[] | undefined;
-  #checking: Promise<void> | undefined;
-  #ticks = 0;
   readonly #cancels: (() => void)[] = [];
 
   constructor(options: GatewayOptions) {
     this.#options = options;
-    this.#busy = options.busy ?? measured();
-    this.#groupOf = options.groupOf ?? ((address) => address);
-    const { clock, rules, presence } = options;
-    this.#failureLog = new BoundedLog(options.log, clock);
-    this.audiences = new Audiences(options, this, this.counters);
+    const { clock, log, rules, presence, authorization } = options;
+    const groupOf = options.groupOf ?? ((address: string) => address);
+    const closeConnection = (connection: ClientConnection, code: number, reason: string) => this.#close(connection, code, reason);
+    const endSession = (connection: ClientConnection, why: SessionEnd) => this.#endSessionOf(connection, why);
+    this.#failureLog = new BoundedLog(log, clock);
+    this.localRooms = new LocalRooms(options, this, this.counters);
+    this.#admission = new Admission({ ...options, groupOf });
+    this.#accounts = new Accounts({ authorization, log, endSession });
+    this.#writes = new WriteScheduler({
+      clock,
+      busy: options.busy,
+      flushRoom: (localRoom) => {
+        if (localRoom.closedAs !== undefined) this.localRooms.closeRoom(localRoom, localRoom.closedAs);
+        else localRoom.flushEntries();
+      },
+    });
+    this.#deadlines = new Deadlines({
+      clock,
+      closeConnection,
+      endSession,
+      isSessionEnded: ({ identity }) => identity !== undefined && authorization.isSessionEnded(identity),
+      onStalled: () => this.counters.slowClosed++,
+      checkMemberships: (connection) => this.localRooms.checkMemberships(connection),
+      onTick: () => this.#writes.measureLoad(),
+      onCheck: () => {
+        this.localRooms.releaseIdle();
+        this.#accounts.checkDue();
+      },
+    });
+    this.#draining = new Draining({
+      clock,
+      closeConnection,
+      allConnections: () => this.#deadlines.all(),
+      openCount: () => this.#admission.open,
+    });
+    this.#greeting = new Greeting({
+      ...options,
+      failureLog: this.#failureLog,
+      accounts: this.#accounts,
+      closeConnection,
+      receiveText: (connection, text) => this.receiveText(connection, text),
+      onTurnedAway: () => this.counters.turnedAway++,
+    });
     this.#requests = new Requests({
       ...options,
       failureLog: this.#failureLog,
-      audiences: this.audiences,
+      localRooms: this.localRooms,
       pageLimits: options.pageLimits ?? new PageLimits(clock),
-      groupOf: this.#groupOf,
+      groupOf,
       onAir: this.#onAir,
-      sessionEnded: (connection, banned) => this.#end(connection, banned),
-      renewed: (connection) => this.#noteKey(connection),
+      endSession,
+      onRenewed: (connection) => this.#accounts.noteKey(connection),
     });
     this.#server = new WebSocketServer({
       noServer: true,
@@ -177,7 +179,7 @@ export class Gateway implements ConnectionHost {
       maxPayload: MAX_FRAME_BYTES,
       maxFragments: MAX_FRAGMENTS,
       maxBufferedChunks: MAX_CHUNKS,
-      // ws would queue an answer to each ping, whether the client reads or not.
+      // ws would queue a pong for each ping, whether the client reads or not.
       autoPong: false,
       handleProtocols: () => SUBPROTOCOL,
     });
@@ -185,38 +187,37 @@ export class Gateway implements ConnectionHost {
       refuseSocket(socket, { code: 'bad_request', detail: message }),
     );
     this.#cancels.push(
-      clock.every(TICK_MS, () => this.#tick()),
       rules.listen({
         onPeople: (roomId, userIds) => {
           for (const userId of userIds)
-            for (const connection of [...(this.#accounts.get(userId)?.connections ?? [])]) this.audiences.reviewIn(connection, roomId);
+            for (const connection of this.#accounts.connectionsOf(userId)) this.localRooms.reviewMember(connection, roomId);
         },
-        onRoom: (roomId) => this.audiences.review(roomId),
+        onRoom: (roomId) => this.localRooms.reviewRoom(roomId),
       }),
       presence.onCounts(
-        // A process that has no time writes it with the heads.
-        (roomId, count, isCostly) => this.audiences.hub(roomId)?.tellCount(count, isCostly || this.#gatherMs > 0) ?? 0,
+        // A busy process writes the count with the next `heads`.
+        (roomId, count, isCostly) => this.localRooms.roomOf(roomId)?.broadcastCount(count, isCostly || this.gatherMs > 0) ?? 0,
       ),
     );
   }
 
-  /** What is on air is another in these channels: their rooms are told. */
-  tellOnAir(changes: OnAirChanges): void {
-    this.#onAir.tell(changes);
-    this.audiences.tellChannels(new Set(Object.keys(changes)), (roomId, slug) => this.#onAir.frame(roomId, slug));
+  /** Tells the rooms of these channels what is on air now. */
+  broadcastOnAir(changes: OnAirChanges): void {
+    this.#onAir.applyChanges(changes);
+    this.localRooms.broadcastToChannels(new Set(Object.keys(changes)), (roomId, slug) => this.#onAir.frameFor(roomId, slug));
   }
 
   get connections(): number {
-    return this.#open;
+    return this.#admission.open;
   }
 
-  /** People who are signed in. */
+  /** Accounts that are signed in. */
   get users(): number {
     return this.#accounts.size;
   }
 
   get gatherMs(): number {
-    return this.#gatherMs;
+    return this.#writes.gatherMs;
   }
 
   nowMs(): number {
@@ -227,116 +228,98 @@ export class Gateway implements ConnectionHost {
     return this.#options.clock.wallMs();
   }
 
-  /** For the `upgrade` event of an HTTP server. Answers in any case. */
+  // A new connection.
+
+  /** Handles the `upgrade` event of an HTTP server. Every request gets an answer, or its socket is destroyed. */
   upgrade(req: IncomingMessage, socket: Duplex, head: Buffer): void {
-    const refusal = this.#refusal(req);
+    const refusal = this.#admission.refusalOf(req, this.#draining.hasBegun);
     if (refusal) {
       socket.on('error', () => undefined);
       refuseSocket(socket, refusal);
       return;
     }
     const address = this.#options.addressOf(req);
-    const { maxConnections, maxPerAddress = Number.POSITIVE_INFINITY } = this.#options;
-    const isFull = this.#open >= maxConnections || (this.#perAddress.get(this.#groupOf(address)) ?? 0) >= maxPerAddress;
+    const isFull = this.#admission.isFull(address);
     if (isFull && this.#turningAway >= MAX_TURNED_AWAY) {
       this.counters.turnedAway++;
       socket.destroy();
       return;
     }
     const country = this.#options.countryOf(req);
-    this.#server.handleUpgrade(req, socket, head, (ws) => this.#take(ws, socket as Socket, address, country, isFull));
+    this.#server.handleUpgrade(req, socket, head, (ws) => {
+      const connection = this.#attach(ws, socket as Socket, address, country);
+      if (isFull) this.#turnAway(connection);
+      else {
+        ws.on('close', onClose);
+        this.#admission.admit(address);
+        this.#deadlines.add(connection);
+      }
+    });
   }
 
-  /** Undefined: it may come in. */
-  #refusal({ method, url = '', headers }: IncomingMessage): Refusal | undefined {
-    const { origin, host } = headers;
-    if (pathOf(url) !== CHAT_PATH) return { code: 'not_found', detail: `The chat is at ${CHAT_PATH}.` };
-    if (method !== 'GET') return { code: 'method_not_allowed', detail: 'A WebSocket is asked for by GET.', headers: ['Allow', 'GET'] };
-    if (headers['sec-websocket-version'] !== '13')
-      return { code: 'upgrade_required', detail: 'Version 13 of WebSocket is spoken here.', headers: VERSION };
-    if (this.#leaving) return { code: 'unavailable', detail: 'This process is ending; connect again.' };
-    if (origin !== undefined && !this.#options.isOriginAllowed(origin, host))
-      return { code: 'forbidden', detail: 'Pages of this origin may not connect (ALLOWED_ORIGINS).' };
-    const protocols = headers['sec-websocket-protocol']?.split(',').map((name) => name.trim());
-    if (!protocols?.includes(SUBPROTOCOL))
-      return { code: 'bad_request', detail: `Sec-WebSocket-Protocol: ${SUBPROTOCOL} is what is spoken here.` };
-    return undefined;
-  }
-
-  #take(ws: WebSocket, socket: Socket, address: string, country: string | undefined, isFull: boolean): void {
-    const nowMs = this.nowMs();
-    const connection = new ClientConnection(this, ws, socket, address, country, nowMs + HELLO_MS);
-    const held = ws as AttachedSocket;
-    held[CONNECTION] = connection;
-    held[GATEWAY] = this;
+  #attach(ws: WebSocket, socket: Socket, address: string, country: string | undefined): ClientConnection {
+    const connection = new ClientConnection(this, ws, socket, address, country, this.nowMs() + HELLO_MS);
+    const attached = ws as AttachedSocket;
+    attached[CONNECTION] = connection;
+    attached[GATEWAY] = this;
     ws.on('message', onMessage);
     ws.on('ping', onPing);
     ws.on('pong', onPong);
-    ws.on('close', onClose);
     ws.on('error', onError);
-    if (isFull) {
-      this.counters.turnedAway++;
-      this.#turningAway++;
-      ws.once('close', () => this.#turningAway--);
-      ws.removeListener('close', onClose);
-      connection.close(CLOSE.overloaded, 'This server is full; try again.', nowMs + CLOSING_MS);
-      this.#options.clock.after(CLOSING_MS, () => connection.cut());
+    return connection;
+  }
+
+  /** A browser cannot see a 503, so the WebSocket is accepted and then closed with 1013. */
+  #turnAway(connection: ClientConnection): void {
+    this.counters.turnedAway++;
+    this.#turningAway++;
+    connection.ws.once('close', () => this.#turningAway--);
+    this.#close(connection, CLOSE.overloaded, 'This server is full; try again.');
+    this.#options.clock.after(CLOSING_MS, () => connection.terminate());
+  }
+
+  // What a client sends.
+
+  /** Handles one text message. */
+  receiveText(connection: ClientConnection, text: string): void {
+    if (!connection.isAlive) return;
+    const { state } = connection;
+    connection.countMessage();
+    if (state !== 'hello' && !this.#countFrame(connection)) {
+      connection.sendReply(errorFrame(idOf(text), 'rate_limited', `More than ${FRAMES_PER_S} frames a second.`, 1000));
       return;
     }
-    this.#open++;
-    if (this.#options.maxPerAddress !== undefined) {
-      const group = this.#groupOf(address);
-      this.#perAddress.set(group, (this.#perAddress.get(group) ?? 0) + 1);
-    }
-    this.#wheel.add(connection);
-  }
-
-  /** False: it is one too many, and the connection may be closed for it. */
-  #takeFrame(connection: ClientConnection): boolean {
-    const { phase, account } = connection;
-    if (phase === 'closing' || phase === 'closed') return false;
-    if ((account?.budget ?? this.#guestBudget(connection)).take(this.nowMs())) {
-      connection.excess = Math.max(0, connection.excess - 1);
-      return true;
-    }
-    connection.excess++;
-    if (connection.excess > MAX_EXCESS) this.#close(connection, CLOSE.chatProtocol, 'too many frames');
-    return false;
-  }
-
-  /** `data`: of a ping; a pong has nothing to be answered. Both count as frames. */
-  control(connection: ClientConnection, data?: Buffer): void {
-    if (this.#takeFrame(connection) && data) connection.pong(pongFrame(data));
-  }
-
-  received(connection: ClientConnection, text: string): void {
-    const { phase } = connection;
-    if (phase === 'closing' || phase === 'closed') return;
-    connection.messages++;
-    if (phase !== 'hello' && !this.#takeFrame(connection)) {
-      connection.send(errorFrame(idOf(text), 'rate_limited', `More than ${FRAMES_PER_S} frames a second.`, 1000));
-      return;
-    }
-    if (phase === 'greeting') {
-      const early = this.#early.get(connection) ?? [];
-      this.#early.set(connection, early);
-      const chars = early.reduce((sum, { length }) => sum + length, text.length);
-      if (early.length < MAX_REQUESTS && chars <= MAX_FRAME_BYTES) early.push(text);
-      else this.#close(connection, CLOSE.chatProtocol, 'too much before the welcome');
+    if (state === 'greeting') {
+      this.#greeting.keepEarly(connection, text);
       return;
     }
     const frame = parseFrame(text, this.#options.maxTextBytes);
     if (frame.t === 'bad') {
       this.counters.badFrames++;
-      if (frame.fatal || phase === 'hello') this.#close(connection, CLOSE.chatProtocol, frame.fatal ? frame.message : 'hello comes first');
-      else connection.send(errorFrame(frame.id, frame.code, frame.message));
-    } else if (phase === 'hello') {
-      if (frame.t === 'hello') this.#greet(connection, frame.token).catch((error) => this.broke(connection, error));
+      if (frame.fatal || state === 'hello') this.#close(connection, CLOSE.chatProtocol, frame.fatal ? frame.message : 'hello comes first');
+      else connection.sendReply(errorFrame(frame.id, frame.code, frame.message));
+    } else if (state === 'hello') {
+      if (frame.t === 'hello') this.#greeting.greet(connection, frame.token).catch((error) => this.onDefect(connection, error));
       else this.#close(connection, CLOSE.chatProtocol, 'hello comes first');
     } else this.#answer(connection, frame);
   }
 
-  readonly #guestBudgets = new WeakMap<ClientConnection, FrameBudget>();
+  /** Handles a WebSocket ping, or a pong (`pingData` undefined). Both count as frames. */
+  receiveControl(connection: ClientConnection, pingData?: Buffer): void {
+    if (this.#countFrame(connection) && pingData) connection.writePong(pongFrame(pingData));
+  }
+
+  /** False: the frame is above the rate limit, and the connection may have been closed for it. */
+  #countFrame(connection: ClientConnection): boolean {
+    if (!connection.isAlive) return false;
+    if ((connection.account?.budget ?? this.#guestBudget(connection)).takeFrame(this.nowMs())) {
+      connection.forgiveExcessFrame();
+      return true;
+    }
+    if (connection.countExcessFrame() > MAX_EXCESS_FRAMES) this.#close(connection, CLOSE.chatProtocol, 'too many frames');
+    return false;
+  }
+
   #guestBudget(connection: ClientConnection): FrameBudget {
     let budget = this.#guestBudgets.get(connection);
     if (!budget) {
@@ -346,360 +329,138 @@ export class Gateway implements ConnectionHost {
     return budget;
   }
 
-  async #greet(connection: ClientConnection, token: string | undefined): Promise<void> {
-    connection.phase = 'greeting';
-    try {
-      const person = token === undefined ? undefined : await this.#options.doors.who(token);
-      if (connection.phase !== 'greeting') return;
-      if (person && !this.#admit(connection, person)) return;
-      connection.phase = 'open';
-      connection.send(this.#welcome(connection));
-    } catch (error) {
-      if (connection.phase === 'greeting') this.#refuse(connection, error);
-      return;
-    } finally {
-      if (connection.phase !== 'open') this.#early.delete(connection);
-    }
-    const early = this.#early.get(connection);
-    this.#early.delete(connection);
-    for (const text of early ?? []) this.received(connection, text);
-  }
-
-  /** False: his account has too many already. */
-  #admit(connection: ClientConnection, person: ChatIdentity): boolean {
-    let account = this.#accounts.get(person.id);
-    if (!account) {
-      account = { connections: [], budget: new FrameBudget(FRAMES_PER_S, FRAMES_BURST, this.nowMs()), sinceMs: undefined };
-      this.#accounts.set(person.id, account);
-    }
-    if (account.connections.length >= MAX_ACCOUNT_CONNECTIONS) {
-      this.counters.turnedAway++;
-      this.#close(connection, CLOSE.overloaded, 'this account has too many connections');
-      return false;
-    }
-    account.connections.push(connection);
-    connection.account = account;
-    connection.person = person;
-    connection.expiresAtMs = person.expiresAtMs ?? Number.POSITIVE_INFINITY;
-    this.#noteKey(connection);
-    return true;
-  }
-
-  #noteKey(connection: ClientConnection): void {
-    if (connection.person?.keyId !== undefined) this.#withKeys.add(connection);
-    else this.#withKeys.delete(connection);
-  }
-
-  #refuse(connection: ClientConnection, error: unknown): void {
-    const code = error instanceof VezaError ? error.code : 'internal';
-    if (code === 'unauthorized') {
-      connection.send(errorFrame(undefined, 'unauthorized', messageOf(error)));
-      this.#close(connection, CLOSE.token, 'the token is not good');
-    } else if (code === 'forbidden') this.#close(connection, CLOSE.banned, 'banned');
-    else {
-      if (code === 'internal') this.#failureLog.error({ error: messageOf(error) }, 'a token could not be looked at');
-      this.#close(connection, CLOSE.overloaded, 'tokens cannot be looked at; try again');
-    }
-  }
-
-  #welcome({ person, expiresAtMs }: ClientConnection): string {
-    const user = person ? `{"id":${JSON.stringify(person.id)},"name":${JSON.stringify(person.name)}}` : 'null';
-    const expiresAt = Number.isFinite(expiresAtMs) ? Math.trunc(expiresAtMs) : 'null';
-    const { maxTextBytes, pace } = this.#options;
-    const pubs = pace ? `,"pubsPerS":${pace.perS},"pubsBurst":${pace.burst}` : '';
-    const limits = `{"textBytes":${maxTextBytes},"rooms":${MAX_ROOMS},"pubsInFlight":${MAX_IN_FLIGHT},"framesPerS":${FRAMES_PER_S},"framesBurst":${FRAMES_BURST}${pubs}}`;
-    return `{"t":"welcome","session":"${randomUUID()}","user":${user},"expiresAt":${expiresAt},"expiresInMs":${lastsMs(expiresAtMs, this.wallMs())},"limits":${limits},"pingMs":${PING_MS}}`;
-  }
-
   #answer(connection: ClientConnection, frame: ClientFrame): void {
-    if (frame.t === 'hello') {
-      connection.send(errorFrame(undefined, 'bad_request', 'hello was said already; a fresh token goes with "auth".'));
-    } else if (frame.t === 'pub') {
-      void this.#requests.publish(connection, frame);
-    } else if (connection.requests >= MAX_REQUESTS) {
-      connection.send(errorFrame(frame.id, 'busy', `More than ${MAX_REQUESTS} requests at once.`, 200));
-    } else {
-      connection.requests++;
-      void this.#requests.answer(connection, frame).finally(() => {
-        connection.requests--;
-      });
-    }
+    if (frame.t === 'hello')
+      connection.sendReply(errorFrame(undefined, 'bad_request', 'hello was said already; a fresh token goes with "auth".'));
+    else if (frame.t === 'pub') void this.#requests.publishMessage(connection, frame);
+    else if (!connection.beginRequest())
+      connection.sendReply(errorFrame(frame.id, 'busy', `More than ${MAX_REQUESTS} requests at once.`, 200));
+    else void this.#requests.answer(connection, frame).finally(() => connection.endRequest());
   }
+
+  // The end of a connection.
 
   #close(connection: ClientConnection, code: number, reason: string): void {
     connection.close(code, reason, this.nowMs() + CLOSING_MS);
   }
 
-  #end(connection: ClientConnection, why: 'banned' | 'ended' | 'expired'): void {
+  #endSessionOf(connection: ClientConnection, why: SessionEnd): void {
     if (why === 'banned') this.#close(connection, CLOSE.banned, 'banned from this service');
     else this.#close(connection, CLOSE.token, why === 'expired' ? 'the token has expired' : 'the session has ended');
   }
 
-  closed(connection: ClientConnection): void {
-    if (connection.phase === 'closed') return;
-    connection.phase = 'closed';
-    this.#open--;
-    if (this.#options.maxPerAddress !== undefined) {
-      const group = this.#groupOf(connection.address);
-      const left = (this.#perAddress.get(group) ?? 1) - 1;
-      if (left > 0) this.#perAddress.set(group, left);
-      else this.#perAddress.delete(group);
-    }
-    this.#wheel.remove(connection);
-    this.#early.delete(connection);
-    this.#unanswered.delete(connection);
-    this.#withKeys.delete(connection);
-    for (const membership of [...connection.memberships]) this.audiences.leave(connection, membership, true);
-    const { account, person } = connection;
-    if (account && person) {
-      const at = account.connections.indexOf(connection);
-      if (at >= 0) account.connections.splice(at, 1);
-      if (account.connections.length === 0) this.#accounts.delete(person.id);
-    }
+  closeBinary(connection: ClientConnection): void {
+    this.#close(connection, CLOSE.chatProtocol, 'frames are text');
   }
 
-  /** A defect that what it sent has met is its own: others, and the process, go on. */
-  broke(connection: ClientConnection, error: unknown): void {
+  /** The WebSocket of an admitted connection has closed. */
+  onClosed(connection: ClientConnection): void {
+    if (!connection.markClosed()) return;
+    this.#admission.release(connection.address);
+    this.#deadlines.remove(connection);
+    this.#greeting.forget(connection);
+    for (const membership of [...connection.memberships]) this.localRooms.removeMember(connection, membership, true);
+    this.#accounts.remove(connection);
+  }
+
+  /** Handling one of its frames threw. The defect costs this connection; the process and the others go on. */
+  onDefect(connection: ClientConnection, error: unknown): void {
     countUnexpected('exception');
     this.#failureLog.error({ event: 'chat.connection_failed', ...describe(error) }, 'a chat connection met a defect; it is cut');
-    connection.cut();
+    connection.terminate();
   }
 
-  failed(connection: ClientConnection, error: Error): void {
-    // ws has chosen the code and closes; what is left is to count.
+  /** The client broke the WebSocket protocol. ws has chosen the close code and closes. */
+  onProtocolError(connection: ClientConnection, error: Error): void {
     this.counters.badFrames++;
-    this.#options.log.debug({ error: error.message, client: connection.address }, 'a chat connection broke');
+    this.#options.log.debug(
+      { event: 'chat.protocol_error', error: error.message, client: connection.address },
+      'a chat client broke the WebSocket protocol',
+    );
   }
 
-  // What is to be written.
+  // Writing.
 
-  flushSoon(hub: RoomAudience): void {
-    this.#dirtyHubs.push(hub);
-    this.#flushComes();
+  scheduleRoom: WriteScheduler['scheduleRoom'] = (localRoom) => this.#writes.scheduleRoom(localRoom);
+  scheduleConnection: ConnectionHost['scheduleConnection'] = (connection) => this.#writes.scheduleConnection(connection);
+
+  onDrained(connection: ClientConnection): void {
+    for (const membership of connection.memberships) membership.localRoom.advanceMember(membership, LAG_MS);
   }
 
-  wantsFlush(connection: ClientConnection): void {
-    this.#dirty.push(connection);
-    this.#flushComes();
+  // Rights that have changed elsewhere.
+
+  endSession(sessionId: string): void {
+    for (const connection of this.#accounts.all())
+      if (connection.identity?.sessionId === sessionId) this.#endSessionOf(connection, 'ended');
   }
 
-  drained(connection: ClientConnection): void {
-    for (const membership of connection.memberships) membership.hub.advance(membership, LAG_MS);
+  /** The account was banned or deleted, or its role has changed. */
+  async recheckAccount(userId: string): Promise<void> {
+    await this.#accounts.endInvalid(this.#accounts.connectionsOf(userId));
   }
 
-  #flushComes(): void {
-    if (this.#isFlushComing) return;
-    this.#isFlushComing = true;
-    // What else has come in meanwhile shares the write.
-    if (this.#gatherMs < 1) setImmediate(this.#flush);
-    else this.#options.clock.after(this.#gatherMs, this.#flush);
+  /** The channel's visibility or roles have changed, or it was deleted. */
+  recheckChannel(channelId: string): Promise<void> {
+    return this.localRooms.rereadChannel(channelId);
   }
 
-  readonly #flush = (): void => {
-    this.#isFlushComing = false;
-    const hubs = this.#dirtyHubs;
-    const connections = this.#dirty;
-    this.#dirtyHubs = [];
-    this.#dirty = [];
-    // One that failed before it could be marked as written would never be asked again.
-    each(hubs, (hub) => {
-      if (hub.closedAs !== undefined) this.audiences.ended(hub, hub.closedAs);
-      else hub.flush();
-    });
-    each(connections, (connection) => connection.flush());
-  };
-
-  // The turn of each.
-
-  #tick(): void {
-    const used = this.#busy();
-    this.#gatherMs = used <= BUSY ? 0 : Math.min(MAX_GATHER_MS, ((used - BUSY) / (1 - BUSY)) * MAX_GATHER_MS);
-    this.#wheel.step();
-    this.#ticks++;
-    const nowMs = this.nowMs();
-    const wallMs = this.wallMs();
-    this.#wheel.turn(CHECK_SLOTS, (connection) => this.#check(connection, nowMs, wallMs));
-    this.#wheel.turn(SLOTS, (connection) => this.#ping(connection));
-    if (this.#ticks % CHECK_SLOTS === 0) {
-      this.audiences.tidy();
-      this.#checking ??= this.#checkKeys().finally(() => {
-        this.#checking = undefined;
-      });
-    }
+  /** Changes were missed, so every connection and room is checked. */
+  async recheckEverything(): Promise<void> {
+    await this.#accounts.endInvalid(this.#accounts.all());
+    await this.localRooms.rereadEverything();
   }
 
-  #check(connection: ClientConnection, nowMs: number, wallMs: number): void {
-    const { phase } = connection;
-    if (this.#isStuck(connection, nowMs)) this.#close(connection, CLOSE.policy, 'a message was not finished');
-    else if (phase === 'open') {
-      if (connection.expiresAtMs <= wallMs) this.#end(connection, 'expired');
-      else if (connection.person && this.#options.doors.isEnded(connection.person)) this.#end(connection, 'ended');
-      else if (connection.isSlow) {
-        if (nowMs - connection.slowSinceMs > STALLED_MS) {
-          this.counters.slowClosed++;
-          this.#close(connection, CLOSE.tooSlow, 'nothing was read for too long');
-        }
-      } else this.audiences.check(connection);
-    } else if (connection.deadlineMs <= nowMs) {
-      if (phase === 'hello') this.#close(connection, CLOSE.chatProtocol, 'no hello');
-      else if (phase === 'greeting') this.#close(connection, CLOSE.overloaded, 'tokens cannot be looked at; try again');
-      else connection.cut();
-    }
+  // The end of the process.
+
+  /** Sends `count` clients away, each to come back up to `retryMs` later. No connection is admitted from then on. */
+  drainConnections(count: number, retryMs: number): void {
+    this.#draining.drainConnections(count, retryMs);
   }
 
-  /** It has begun a message and has not finished it in time. A connection that is not read from cannot finish one. */
-  #isStuck(connection: ClientConnection, nowMs: number): boolean {
-    const { phase, ws, messages } = connection;
-    if (connection.isPaused || (phase !== 'open' && phase !== 'greeting') || !hasUnfinishedMessage(ws)) {
-      connection.unfinishedSinceMs = 0;
-      return false;
-    }
-    if (connection.unfinishedSinceMs === 0 || connection.messagesThen !== messages) {
-      connection.unfinishedSinceMs = nowMs;
-      connection.messagesThen = messages;
-    }
-    return nowMs - connection.unfinishedSinceMs > MESSAGE_MS;
+  /** Sends every client away. Resolves when all have closed, or have had the time for it. */
+  drainAll(retryMs: number): Promise<void> {
+    return this.#draining.drainAll(retryMs);
   }
 
-  /** Everybody is told the heads; a ping goes with them to whoever has sent nothing since the last time, which a pong would have been. */
-  #ping(connection: ClientConnection): void {
-    if (connection.phase !== 'open') return;
-    const { bytesRead } = connection;
-    connection.silences = bytesRead === connection.bytesSeen ? connection.silences + 1 : 0;
-    connection.bytesSeen = bytesRead;
-    if (connection.silences > MAX_SILENCES && !connection.isPaused) {
-      connection.cut();
-      return;
-    }
-    if (connection.isSlow) return;
-    let heads = '';
-    let counts = '';
-    for (const membership of connection.memberships) {
-      const { hub, cursor, epoch } = membership;
-      if (epoch === hub.epoch && cursor === hub.flushed) heads += heads === '' ? hub.headText : `,${hub.headText}`;
-      counts += hub.countFor(membership);
-    }
-    const frames = asciiFrame(`{"t":"heads","rooms":{${heads}}}`) + counts;
-    connection.write(connection.silences > 0 ? frames + PING_FRAME : frames);
-  }
-
-  /** API keys have no session that could be ended; of others it is asked again what could not be answered. */
-  async #checkKeys(): Promise<void> {
-    await this.#endThose([...new Set([...this.#withKeys, ...this.#unanswered])]);
-  }
-
-  async #endThose(connections: readonly ClientConnection[]): Promise<void> {
-    if (connections.length === 0) return;
-    const people = connections.flatMap(({ person }) => person ?? []);
-    try {
-      const ended = await this.#options.doors.ended(people);
-      for (const connection of connections) {
-        const why = connection.person && ended.get(connection.person);
-        if (why && connection.phase === 'open') this.#end(connection, why);
-        this.#unanswered.delete(connection);
-      }
-    } catch (error) {
-      // What is known counts on while the database is away, and is asked again.
-      for (const connection of connections) if (connection.phase !== 'closed') this.#unanswered.add(connection);
-      this.#options.log.debug({ error: messageOf(error) }, 'who is no longer good could not be asked');
-    }
-  }
-
-  // What others have decided.
-
-  sessionEnded(sessionId: string): void {
-    for (const account of this.#accounts.values())
-      for (const connection of [...account.connections]) if (connection.person?.sessionId === sessionId) this.#end(connection, 'ended');
-  }
-
-  /** Banned, deleted, or of another role. */
-  async accountChanged(userId: string): Promise<void> {
-    await this.#endThose([...(this.#accounts.get(userId)?.connections ?? [])]);
-  }
-
-  /** Of a channel: visibility, roles, or that there is one. */
-  channelChanged(channelId: string): Promise<void> {
-    return this.audiences.channelChanged(channelId);
-  }
-
-  /** What was decided meanwhile was missed: everybody is looked at. */
-  async everythingChanged(): Promise<void> {
-    const all = [...this.#accounts.values()].flatMap(({ connections }) => connections);
-    await this.#endThose(all);
-    await this.audiences.everythingChanged();
-  }
-
-  // The end.
-
-  /** Sends so many away; each comes back at a moment of his own up to `retryMs` later. No new connection is taken from now on. */
-  drain(count: number, retryMs: number): void {
-    this.#leaving ??= this.#wheel.all();
-    for (let left = count; left > 0; ) {
-      const connection = this.#leaving.pop();
-      if (!connection) return;
-      if (connection.phase === 'closing' || connection.phase === 'closed') continue;
-      left--;
-      if (connection.phase === 'open') connection.send(`{"t":"drain","retryMs":${Math.ceil(Math.random() * retryMs)}}`);
-      this.#close(connection, CLOSE.restart, 'restart');
-    }
-  }
-
-  /** Sends everybody away. Resolves when all have closed, or have had the time for it. */
-  async drainAll(retryMs: number): Promise<void> {
-    this.drain(Number.POSITIVE_INFINITY, retryMs);
-    const untilMs = this.nowMs() + LEAVING_MS;
-    while (this.#open > 0 && this.nowMs() < untilMs)
-      await new Promise<void>((resolve) => {
-        this.#options.clock.after(LEAVING_STEP_MS, resolve);
-      });
-  }
-
-  /** Cuts what is left. Twice is harmless. */
+  /** Destroys the connections that are left. Twice is harmless. */
   async stop(): Promise<void> {
     for (const cancel of this.#cancels.splice(0)) cancel();
-    for (const connection of this.#wheel.all()) connection.cut();
-    await this.#checking;
+    this.#deadlines.stop();
+    for (const connection of this.#deadlines.all()) connection.terminate();
+    await this.#accounts.stop();
     this.#server.close();
-    this.audiences.stop();
+    this.localRooms.stop();
     this.#failureLog.close();
   }
-}
-
-function measured(): () => number {
-  let last = performance.eventLoopUtilization();
-  return () => {
-    const { utilization } = performance.eventLoopUtilization(last);
-    last = performance.eventLoopUtilization();
-    return utilization;
-  };
 }
 
 function onMessage(this: WebSocket, data: Buffer | ArrayBuffer | Buffer[], isBinary: boolean): void {
   const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as AttachedSocket;
   try {
-    if (isBinary) connection.close(CLOSE.chatProtocol, 'frames are text', gateway.nowMs() + CLOSING_MS);
-    else gateway.received(connection, (data as Buffer).toString());
+    if (isBinary) gateway.closeBinary(connection);
+    else gateway.receiveText(connection, (data as Buffer).toString());
   } catch (error) {
-    gateway.broke(connection, error);
+    gateway.onDefect(connection, error);
   }
 }
 
 function onPing(this: WebSocket, data: Buffer): void {
   const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as AttachedSocket;
-  gateway.control(connection, data);
+  gateway.receiveControl(connection, data);
 }
 
 function onPong(this: WebSocket): void {
   const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as AttachedSocket;
-  gateway.control(connection);
+  gateway.receiveControl(connection);
 }
 
 function onClose(this: WebSocket): void {
   const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as AttachedSocket;
-  gateway.closed(connection);
+  gateway.onClosed(connection);
 }
 
 function onError(this: WebSocket, error: Error): void {
   const { [CONNECTION]: connection, [GATEWAY]: gateway } = this as AttachedSocket;
-  gateway.failed(connection, error);
+  gateway.onProtocolError(connection, error);
 }

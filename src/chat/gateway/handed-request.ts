@@ -1,16 +1,24 @@
 import { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-import type { HandedRequest } from '../processes/processes.js';
 
-/** Of two lines with one of these names the second is dropped. */
+/** An upgrade request that the primary has read and hands to a chat process, with its socket. */
+export interface HandedRequest {
+  readonly method: string;
+  readonly url: string;
+  readonly rawHeaders: readonly string[];
+  /** The bytes that came behind the request, base64. */
+  readonly head: string;
+}
+
+/** Headers of which a second line is dropped, as Node does. */
 const ONCE = new Set(
   `age authorization content-length content-type etag expires from host if-modified-since if-unmodified-since last-modified location
    max-forwards proxy-authorization referer retry-after server user-agent`.split(/\s+/),
 );
 
 /**
- * A request as Node would have it that read it from this socket: what another process has read must mean the same here. Of two lines of `X-Forwarded-For` the
- * first is what the client wrote, and the last what a proxy of ours has added.
+ * The request as Node would give it had this process read it from the socket, so that it means the same in both processes.
+ * Two lines of `X-Forwarded-For` are joined in order: the client wrote the first, the nearest proxy the last.
  */
 export function requestOf({ method, url, rawHeaders }: Omit<HandedRequest, 'head'>, socket: Socket): IncomingMessage {
   const req = new IncomingMessage(socket);

@@ -3,57 +3,62 @@ import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import { publicPart } from '../moderation/settings.js';
-import { type EntryFrame, textFor } from '../protocol/frame.js';
+import type {
+  AuthFrame,
+  ClientFrame,
+  HistoryFrame,
+  JoinFrame,
+  ModFrame,
+  PubFrame,
+  RangeFrame,
+  ReactFrame,
+} from '../protocol/client-frames.js';
+import { type EntryFrame, textFor } from '../protocol/entry-frame.js';
 import {
-  type AuthFrame,
   type ChatErrorCode,
-  type ClientFrame,
   ERROR_CODES,
   errorFrame,
-  type HistoryFrame,
-  type JoinFrame,
   lastsMs,
   MAX_ENTRIES,
   MAX_IN_FLIGHT,
   MAX_PAGE_BYTES,
   MAX_ROOMS,
-  type ModFrame,
-  type PubFrame,
-  type RangeFrame,
-  type ReactFrame,
 } from '../protocol/protocol.js';
 import type { OnAirFrames } from '../rooms/on-air.js';
 import { type PageLimits, type PageReader, PagesLimited } from '../rooms/page-limits.js';
-import type { Presence } from '../rooms/presence.js';
+import type { Presence } from '../rooms/presence/presence.js';
 import { type Author, type PageQuery, type Resumption, type Room, type RoomInfo, TIMED_OUT_REASON } from '../rooms/room.js';
-import type { Audiences } from './audiences.js';
+import type { ChatAuthorization } from './authorization.js';
 import type { ClientConnection } from './connection.js';
-import type { ChatAuthorization, GatewayRules, Moderate } from './doors.js';
-import { Membership } from './hub.js';
+import type { LocalRooms } from './local-rooms.js';
+import { Membership } from './membership.js';
+import type { GatewayRules, Moderate } from './moderation.js';
 
 export interface RequestsOptions {
   readonly rooms: { find(idOrSlug: string): Promise<RoomInfo | undefined> };
-  readonly doors: ChatAuthorization;
+  readonly authorization: ChatAuthorization;
   readonly rules: GatewayRules;
   readonly moderate: Moderate;
   readonly presence: Presence;
   readonly clock: Clock;
   readonly log: Log;
+  /** For lines that one client can cause as often as it likes. */
   readonly failureLog: LineLog;
-  readonly audiences: Audiences;
+  readonly localRooms: LocalRooms;
   readonly pageLimits: PageLimits;
   readonly groupOf: (address: string) => string;
   readonly onAir: OnAirFrames;
-  readonly sessionEnded: (connection: ClientConnection, why: 'banned' | 'ended') => void;
-  /** He has a fresh token. */
-  readonly renewed: (connection: ClientConnection) => void;
+  readonly endSession: (connection: ClientConnection, why: 'banned' | 'ended') => void;
+  /** The connection has shown a fresh token. */
+  readonly onRenewed: (connection: ClientConnection) => void;
 }
 
-/** Who was away for more entries gets the newest, and fetches the rest when he wants it. */
+/** A client that missed more entries gets the newest `MAX_ENTRIES`; it fetches the others by `range`. */
 export const MAX_RESUMED = 1000;
-/** Nobody's: asked about when there is no such room, so that it takes as long as one that may not be seen. */
+/** No channel has this id. Its access is read when there is no such room, so that a missing room takes as long as a forbidden one. */
 const NO_CHANNEL = '00000000-0000-4000-8000-000000000000';
-const AGAIN_MS = 1000;
+/** `retryMs` of an answer when something is away. */
+const RETRY_MS = 1000;
 
 class Refused extends Error {
   constructor(
@@ -67,18 +72,18 @@ class Refused extends Error {
 
 const notFound = () => new Refused('not_found', 'There is no such room.');
 
-/** What clients ask for, and what they are answered. */
+/** Answers the requests of clients. */
 export class Requests {
   readonly #options: RequestsOptions;
-  /** Joins that are under way. */
+  /** Joins that are under way, by connection: a `leave` waits for the joins before it. */
   readonly #joins = new WeakMap<ClientConnection, Promise<unknown>>();
 
   constructor(options: RequestsOptions) {
     this.#options = options;
   }
 
-  /** Resolves as `join`, which a `leave` that comes after it waits for. */
-  async #noted(connection: ClientConnection, join: Promise<void>): Promise<void> {
+  /** Settles as `join` does, and lets `leave` wait for it. */
+  async #trackJoin(connection: ClientConnection, join: Promise<void>): Promise<void> {
     const all = Promise.allSettled([this.#joins.get(connection), join]);
     this.#joins.set(connection, all);
     try {
@@ -93,12 +98,12 @@ export class Requests {
     try {
       switch (frame.t) {
         case 'join':
-          return await this.#noted(connection, this.#join(connection, frame));
+          return await this.#trackJoin(connection, this.#join(connection, frame));
         case 'leave':
-          // What was asked for before it comes first, or who has left would be in the room.
+          // Joins that were sent before it come first, or the client would be in the room after it has left.
           await this.#joins.get(connection);
-          this.#options.audiences.leave(connection, this.#membership(connection, frame.room));
-          return connection.send(ok(frame.id));
+          this.#options.localRooms.removeMember(connection, this.#membership(connection, frame.room));
+          return connection.sendReply(ok(frame.id));
         case 'auth':
           return await this.#renew(connection, frame);
         case 'history':
@@ -111,7 +116,7 @@ export class Requests {
           return await this.#moderate(connection, frame);
       }
     } catch (error) {
-      connection.send(this.#errorFor(frame.id, error));
+      connection.sendReply(this.#errorFor(frame.id, error));
     }
   }
 
@@ -121,196 +126,194 @@ export class Requests {
       const code = error.code === 'payload_too_large' ? 'too_long' : error.code;
       if (error instanceof PagesLimited) return errorFrame(id, 'rate_limited', error.message, error.retryMs);
       const isAway = code === 'busy' || code === 'unavailable' || code === 'rate_limited';
-      if (code in ERROR_CODES) return errorFrame(id, code as ChatErrorCode, error.message, isAway ? AGAIN_MS : undefined);
+      if (code in ERROR_CODES) return errorFrame(id, code as ChatErrorCode, error.message, isAway ? RETRY_MS : undefined);
     }
-    this.#options.failureLog.error({ error: messageOf(error), stack: (error as Error)?.stack }, 'a chat request failed');
+    this.#options.failureLog.error(
+      { event: 'chat.request_failed', error: messageOf(error), stack: (error as Error)?.stack },
+      'a chat request failed',
+    );
     return errorFrame(id, 'internal', 'Something went wrong here; it is in the log of the service.');
   }
 
   #membership(connection: ClientConnection, roomOrSlug: string): Membership {
     for (const membership of connection.memberships)
-      if (membership.hub.id === roomOrSlug || membership.hub.room.info.slug === roomOrSlug) return membership;
+      if (membership.localRoom.id === roomOrSlug || membership.localRoom.room.info.slug === roomOrSlug) return membership;
     throw new Refused('not_joined', 'Join the room first.');
   }
 
   async #join(connection: ClientConnection, { id, room: idOrSlug, since, link }: JoinFrame): Promise<void> {
-    const { rooms, doors, audiences, rules, clock } = this.#options;
+    const { rooms, authorization, localRooms, rules, clock } = this.#options;
     const info = idOrSlug === '' ? undefined : await rooms.find(idOrSlug);
-    const { changes } = audiences;
-    const access = (info && audiences.access(info.id)) ?? (await doors.channel(info?.channelId ?? NO_CHANNEL));
+    const { changes } = localRooms;
+    const access = (info && localRooms.accessOf(info.id)) ?? (await authorization.readAccess(info?.channelId ?? NO_CHANNEL));
     if (!info?.channelId || !access) throw notFound();
-    if (!audiences.standing({ access }, connection, link)) throw notFound();
+    if (!localRooms.standingOf({ access }, connection, link)) throw notFound();
 
     this.#options.pageLimits.takeJoin(connection.serial);
-    const hub = await audiences.open(info, access, changes);
-    const { room } = hub;
+    const localRoom = await localRooms.openRoom(info, access, changes);
+    const { room } = localRoom;
     let resumption: Resumption;
     let frames: readonly EntryFrame[];
     let { recovered } = {} as Partial<Resumption>;
     for (;;) {
-      const { generation } = hub;
-      resumption = await room.resume(since);
+      const { generation } = localRoom;
+      resumption = await room.resumeFrom(since);
       recovered = resumption.recovered;
       let from = resumption.cursor;
       if (room.head - from > MAX_RESUMED) {
         from = room.head - MAX_ENTRIES;
         if (recovered === 'full') recovered = 'partial';
       }
-      const found = await room.after(from, MAX_ENTRIES);
-      if (generation !== hub.generation) continue;
+      const found = await room.framesAfter(from, MAX_ENTRIES);
+      if (generation !== localRoom.generation) continue;
       resumption = { ...resumption, cursor: found === undefined ? room.floor : from };
       if (found === undefined && recovered === 'full') recovered = 'partial';
       frames = found ?? [];
       break;
     }
 
-    // From here to the end nothing waits: who is let in now has missed nothing.
-    if (connection.phase !== 'open') return;
-    const standing = audiences.standing(hub, connection, link);
-    if (!standing || hub.closedAs !== undefined || audiences.hub(hub.id) !== hub) throw notFound();
-    const { person, address } = connection;
-    const refusal = rules.mayRead(hub.id, person && { id: person.id, role: standing.role, address }, clock.wallMs());
+    // Nothing is awaited from here to the end, so the member misses no entry.
+    if (connection.state !== 'open') return;
+    const standing = localRooms.standingOf(localRoom, connection, link);
+    if (!standing || localRoom.closedAs !== undefined || localRooms.roomOf(localRoom.id) !== localRoom) throw notFound();
+    const { identity, address } = connection;
+    const refusal = rules.readRefusalOf(localRoom.id, identity && { id: identity.id, role: standing.role, address }, clock.wallMs());
     if (refusal) {
       const code = refusal.code in ERROR_CODES ? (refusal.code as ChatErrorCode) : 'forbidden';
-      throw new Refused(code, refusal.reason, code === 'busy' ? AGAIN_MS : undefined);
+      throw new Refused(code, refusal.reason, code === 'busy' ? RETRY_MS : undefined);
     }
-    const before = connection.membership(hub.id);
-    if (before) audiences.leave(connection, before);
+    const before = connection.membershipIn(localRoom.id);
+    if (before) localRooms.removeMember(connection, before);
     else if (connection.memberships.length >= MAX_ROOMS)
       throw new Refused('too_many_rooms', `A connection has at most ${MAX_ROOMS} rooms.`);
-    hub.flush();
+    localRoom.flushEntries();
     const entries: string[] = [];
     let { cursor } = resumption;
     let bytes = 0;
     for (const frame of frames) {
-      // What the audience has not got yet comes to all of them at once.
-      if (frame.offset > hub.flushed || (entries.length > 0 && bytes + frame.bytes > MAX_PAGE_BYTES)) break;
+      // An entry that the local room has not written yet is written to all members at once.
+      if (frame.offset > localRoom.flushed || (entries.length > 0 && bytes + frame.bytes > MAX_PAGE_BYTES)) break;
       bytes += frame.bytes;
-      entries.push(textFor(frame, person?.id));
+      entries.push(textFor(frame, identity?.id));
       cursor = frame.offset;
     }
-    const membership = new Membership(connection, hub, { cursor, epoch: hub.epoch, standing, link });
-    audiences.enter(membership);
-    if (resumption.keep !== undefined) connection.send(`{"t":"reset","room":"${hub.id}","epoch":${hub.epoch},"keep":${resumption.keep}}`);
-    const members = this.#options.presence.count(hub.id);
+    const membership = new Membership(connection, localRoom, { cursor, epoch: localRoom.epoch, standing, link });
+    localRooms.addMember(membership);
+    if (resumption.keep !== undefined)
+      connection.sendReply(`{"t":"reset","room":"${localRoom.id}","epoch":${localRoom.epoch},"keep":${resumption.keep}}`);
+    const members = this.#options.presence.count(localRoom.id);
     membership.count = members;
-    const settings = settingsText(rules.inForce(hub.id), standing.moderates === 'yes');
-    const pinned = JSON.stringify(rules.pinned(hub.id) ?? null);
-    connection.send(
-      `{"t":"joined","id":${JSON.stringify(id)},"room":"${hub.id}","channel":${JSON.stringify(info.slug ?? null)},"epoch":${hub.epoch},"offset":${cursor},"recovered":"${recovered}","entries":[${entries.join(',')}],"members":${members},"settings":${settings},"pinned":${pinned},"you":{${audiences.you(membership)}}}`,
+    const settings = settingsText(rules.settingsInForce(localRoom.id), standing.moderates === 'yes');
+    const pinned = JSON.stringify(rules.pinnedMessage(localRoom.id) ?? null);
+    connection.sendReply(
+      `{"t":"joined","id":${JSON.stringify(id)},"room":"${localRoom.id}","channel":${JSON.stringify(info.slug ?? null)},"epoch":${localRoom.epoch},"offset":${cursor},"recovered":"${recovered}","entries":[${entries.join(',')}],"members":${members},"settings":${settings},"pinned":${pinned},"you":{${localRooms.youFields(membership)}}}`,
     );
-    const onAir = this.#options.onAir.frame(hub.id, info.slug);
-    if (onAir !== undefined) connection.send(onAir);
-    hub.advance(membership);
-    await this.#tellReactions(connection, room, frames);
+    const onAir = this.#options.onAir.frameFor(localRoom.id, info.slug);
+    if (onAir !== undefined) connection.sendReply(onAir);
+    localRoom.advanceMember(membership);
+    await this.#sendReactions(connection, room, frames);
   }
 
-  /** Counts of those that have any, behind the entries themselves. */
-  async #tellReactions(connection: ClientConnection, room: Room, frames: readonly EntryFrame[]): Promise<void> {
+  /** Sends the reaction counts of these entries, behind the entries themselves. */
+  async #sendReactions(connection: ClientConnection, room: Room, frames: readonly EntryFrame[]): Promise<void> {
     const mids = frames.flatMap(({ type, mid }) => (type === 'msg' && mid !== undefined ? [mid] : []));
     if (mids.length === 0) return;
     try {
-      const counts = await room.reactions(mids);
-      if (Object.keys(counts).length > 0) connection.send(`{"t":"reacts","room":"${room.id}","counts":${JSON.stringify(counts)}}`);
+      const counts = await room.reactionCounts(mids);
+      if (Object.keys(counts).length > 0) connection.sendReply(`{"t":"reacts","room":"${room.id}","counts":${JSON.stringify(counts)}}`);
     } catch (error) {
-      // The entries were given; the counts come with the next reaction.
-      this.#options.log.debug({ room: room.id, error: messageOf(error) }, 'reactions could not be read');
+      // The client has the entries; the counts come with the next reaction.
+      this.#options.log.debug({ event: 'chat.reactions_unreadable', room: room.id, error: messageOf(error) }, 'could not read reactions');
     }
   }
 
   async #renew(connection: ClientConnection, { id, token }: AuthFrame): Promise<void> {
-    const { person } = connection;
-    if (!person) throw new Refused('forbidden', 'This is a guest. Connect again with the token.');
-    const fresh = await this.#options.doors.who(token).catch((error) => {
-      if (error instanceof VezaError && error.code === 'forbidden') this.#options.sessionEnded(connection, 'banned');
+    const { identity } = connection;
+    if (!identity) throw new Refused('forbidden', 'This is a guest. Connect again with the token.');
+    const fresh = await this.#options.authorization.identify(token).catch((error) => {
+      if (error instanceof VezaError && error.code === 'forbidden') this.#options.endSession(connection, 'banned');
       throw error;
     });
-    if (connection.phase !== 'open') return;
-    if (fresh.id !== person.id) throw new Refused('forbidden', 'The token is of somebody else. Connect again with it.');
-    connection.person = fresh;
-    connection.expiresAtMs = fresh.expiresAtMs ?? Number.POSITIVE_INFINITY;
-    this.#options.renewed(connection);
+    if (connection.state !== 'open') return;
+    if (fresh.id !== identity.id) throw new Refused('forbidden', 'The token is of somebody else. Connect again with it.');
+    connection.renewIdentity(fresh);
+    this.#options.onRenewed(connection);
     const expiresAt = fresh.expiresAtMs === undefined ? 'null' : Math.trunc(fresh.expiresAtMs);
-    connection.send(ok(id, `,"expiresAt":${expiresAt},"expiresInMs":${lastsMs(fresh.expiresAtMs, this.#options.clock.wallMs())}`));
-    this.#options.audiences.reviewAll(connection);
+    connection.sendReply(ok(id, `,"expiresAt":${expiresAt},"expiresInMs":${lastsMs(fresh.expiresAtMs, this.#options.clock.wallMs())}`));
+    this.#options.localRooms.reviewConnection(connection);
   }
 
-  #readerOf({ person, address, serial }: ClientConnection): PageReader {
-    return { id: person?.id ?? serial, isGuest: person === undefined, address: this.#options.groupOf(address) };
+  #readerOf({ identity, address, serial }: ClientConnection): PageReader {
+    return { id: identity?.id ?? serial, isGuest: identity === undefined, address: this.#options.groupOf(address) };
   }
 
   async #page(connection: ClientConnection, { id, room: name }: HistoryFrame | RangeFrame, query: PageQuery): Promise<void> {
     const membership = this.#membership(connection, name);
-    const { room } = membership.hub;
+    const { room } = membership.localRoom;
     const { pageLimits } = this.#options;
     const reader = this.#readerOf(connection);
     pageLimits.takePage(reader);
-    const page = await room.page({ ...query, onRead: () => pageLimits.takeRead(reader) });
-    // He may have been put out meanwhile.
+    const page = await room.readPage({ ...query, onRead: () => pageLimits.takeRead(reader) });
+    // The member may have been expelled meanwhile.
     if (membership.index < 0) throw new Refused('not_joined', 'Join the room first.');
-    const userId = connection.person?.id;
+    const userId = connection.identity?.id;
     const entries = page.frames.map((frame) => textFor(frame, userId)).join(',');
-    connection.send(
+    connection.sendReply(
       `{"t":"page","id":${JSON.stringify(id)},"room":"${room.id}","epoch":${page.epoch},"entries":[${entries}],"more":${page.more}}`,
     );
-    await this.#tellReactions(connection, room, page.frames);
+    await this.#sendReactions(connection, room, page.frames);
   }
 
   async #react(connection: ClientConnection, { id, room, mid, emoji, on }: ReactFrame): Promise<void> {
     const membership = this.#membership(connection, room);
-    const { person } = connection;
-    if (!person) throw new Refused('unauthorized', 'Sign in to react.');
-    if (!person.mayWrite) throw new Refused('forbidden', 'This API key only reads; make one with the scope "moderate".');
-    if (this.#options.rules.timeoutOf(membership.hub.id, person.id, this.#options.clock.wallMs()) !== undefined)
+    const { identity } = connection;
+    if (!identity) throw new Refused('unauthorized', 'Sign in to react.');
+    if (!identity.mayWrite) throw new Refused('forbidden', 'This API key only reads; make one with the scope "moderate".');
+    if (this.#options.rules.timeoutUntilMs(membership.localRoom.id, identity.id, this.#options.clock.wallMs()) !== undefined)
       throw new Refused('forbidden', TIMED_OUT_REASON);
-    await membership.hub.room.react(person.id, mid, emoji, on);
-    connection.send(ok(id));
+    await membership.localRoom.room.setReaction(identity.id, mid, emoji, on);
+    connection.sendReply(ok(id));
   }
 
   async #moderate(connection: ClientConnection, { id, room, action, args }: ModFrame): Promise<void> {
-    const { hub, standing } = this.#membership(connection, room);
-    const { person, address } = connection;
-    if (!person) throw new Refused('unauthorized', 'Sign in to moderate.');
+    const { localRoom, standing } = this.#membership(connection, room);
+    const { identity, address } = connection;
+    if (!identity) throw new Refused('unauthorized', 'Sign in to moderate.');
     if (standing.moderates === 'second-factor')
       throw new Refused('second_factor_missing', 'Moderating needs a second factor: sign in with it.');
     if (standing.moderates === 'no') throw new Refused('forbidden', 'Only moderators of this room may do that.');
-    const { id: userId, name, actor } = person;
+    const { id: userId, name, actor } = identity;
     const moderator = { id: userId, name, role: standing.role, unproven: false, actor, address };
-    const result = await this.#options.moderate(hub.room.info, moderator, { ...args, action });
-    connection.send(ok(id, `,"result":${JSON.stringify(result)}`));
+    const result = await this.#options.moderate(localRoom.room.info, moderator, { ...args, action });
+    connection.sendReply(ok(id, `,"result":${JSON.stringify(result)}`));
   }
 
   /** Never rejects. */
-  async publish(connection: ClientConnection, frame: PubFrame): Promise<void> {
-    if (connection.inFlight >= MAX_IN_FLIGHT) {
-      connection.send(errorFrame(frame.id, 'busy', `${MAX_IN_FLIGHT} messages are not answered yet.`, AGAIN_MS));
+  async publishMessage(connection: ClientConnection, frame: PubFrame): Promise<void> {
+    if (!connection.beginPublish()) {
+      connection.sendReply(errorFrame(frame.id, 'busy', `${MAX_IN_FLIGHT} messages are not answered yet.`, RETRY_MS));
       return;
     }
-    connection.inFlight++;
     try {
-      connection.send(await this.#publish(connection, frame));
+      connection.sendReply(await this.#publish(connection, frame));
     } catch (error) {
-      connection.send(this.#errorFor(frame.id, error));
+      connection.sendReply(this.#errorFor(frame.id, error));
     } finally {
-      connection.inFlight--;
+      connection.endPublish();
     }
   }
 
   async #publish(connection: ClientConnection, { id, room: name, key, body }: PubFrame): Promise<string> {
-    const { hub, standing } = this.#membership(connection, name);
-    const { person, account, address } = connection;
-    if (!person || !account) throw new Refused('unauthorized', 'Sign in to write.');
-    if (!person.mayWrite) throw new Refused('forbidden', 'This API key only reads; make one with the scope "moderate".');
-    let author: Author = { id: person.id, name: person.name, role: standing.role, address };
-    if (this.#options.rules.inForce(hub.id).followersMin > 0) {
-      account.sinceMs ??= this.#options.doors.sinceMs(person).catch((error) => {
-        account.sinceMs = undefined;
-        throw error;
-      });
-      const sinceMs = await account.sinceMs;
+    const { localRoom, standing } = this.#membership(connection, name);
+    const { identity, account, address } = connection;
+    if (!identity || !account) throw new Refused('unauthorized', 'Sign in to write.');
+    if (!identity.mayWrite) throw new Refused('forbidden', 'This API key only reads; make one with the scope "moderate".');
+    let author: Author = { id: identity.id, name: identity.name, role: standing.role, address };
+    if (this.#options.rules.settingsInForce(localRoom.id).followersMin > 0) {
+      const sinceMs = await account.createdAtMs(identity);
       if (sinceMs !== undefined) author = { ...author, sinceMs };
     }
-    const outcome = await hub.room.publish({ author, key, body });
+    const outcome = await localRoom.room.publishMessage({ author, key, body });
     const head = `"id":${JSON.stringify(id)}`;
     if (outcome.kind === 'held') return `{"t":"held",${head},"mid":"${outcome.mid}"}`;
     if (outcome.kind === 'refused') {
@@ -321,11 +324,11 @@ export class Requests {
     }
     const commit = await outcome.committed;
     if (commit.kind === 'resend') return errorFrame(id, 'resend', 'It was withdrawn by a new epoch: send it again under the same key.', 0);
-    return `{"t":"ack",${head},"room":"${hub.id}","mid":"${outcome.mid}","epoch":${commit.epoch},"offset":${commit.offset},"dup":${commit.dup}}`;
+    return `{"t":"ack",${head},"room":"${localRoom.id}","mid":"${outcome.mid}","epoch":${commit.epoch},"offset":${commit.offset},"dup":${commit.dup}}`;
   }
 }
 
-/** Made once: the settings of a room are another object when they have changed. */
+/** Encoded once for each settings object: a room whose settings change gets a new object. */
 const settingsTexts = [new WeakMap<object, string>(), new WeakMap<object, string>()] as const;
 
 function settingsText(settings: object, isForModerators: boolean): string {

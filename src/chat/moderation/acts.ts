@@ -1,6 +1,7 @@
 import type { Database, Queryable } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
-import type { RoomInfo, RoomRole } from '../rooms/room.js';
+import type { RoomRole } from '../protocol/protocol.js';
+import type { RoomInfo } from '../rooms/room.js';
 
 /** Who moderates. */
 export interface Moderator {
@@ -69,13 +70,13 @@ export class ModerationActs {
   }
 
   /** Who did what here, newest first. */
-  async list(roomId: string, userId: string | undefined, before: number | undefined, limit: number): Promise<ModerationAct[]> {
+  async listActs(roomId: string, userId: string | undefined, before: number | undefined, limit: number): Promise<ModerationAct[]> {
     const { rows } = await this.#options.database.query<ActRow>(
       `select * from room_acts where room_id = $1 and ($2::text is null or user_id = $2) and ($3::bigint is null or id < $3)
        order by id desc limit $4`,
       [roomId, userId ?? null, before ?? null, limit],
     );
-    const names = await this.names(roomId, [...new Set(rows.flatMap(({ user_id }) => user_id ?? []))]);
+    const namesOf = await this.names(roomId, [...new Set(rows.flatMap(({ user_id }) => user_id ?? []))]);
     return rows.map((row) => ({
       id: row.id,
       atMs: row.at.getTime(),
@@ -83,7 +84,7 @@ export class ModerationActs {
       byId: row.by_id,
       byName: row.by_name,
       userId: row.user_id ?? undefined,
-      userName: row.user_id === null ? undefined : names.get(row.user_id),
+      userName: row.user_id === null ? undefined : namesOf.get(row.user_id),
       details: row.details,
     }));
   }
@@ -99,7 +100,7 @@ export class ModerationActs {
   }
 
   /** With the audit log, in the transaction of what was done. */
-  async record(
+  async recordAct(
     connection: Queryable,
     room: RoomInfo,
     by: Moderator,

@@ -36,8 +36,8 @@ export class Appeals {
   }
 
   /** Rejects: `not_found` (not banned, as far as he knows), `conflict` (once for each ban), `bad_request`. */
-  async file(roomId: string, user: SanctionedUser, text: string): Promise<BanAppeal> {
-    const ban = await this.#sanctions.banOf(roomId, user.id);
+  async fileAppeal(roomId: string, user: SanctionedUser, text: string): Promise<BanAppeal> {
+    const ban = await this.#sanctions.findBan(roomId, user.id);
     // Of a shadow ban he does not know.
     if (!ban || ban.isShadow) throw new VezaError('not_found', 'You are not banned here.');
     const given = checked(text, MAX_APPEAL_CHARS, 'text');
@@ -66,7 +66,7 @@ export class Appeals {
   }
 
   /** The last one of a user. `banId`: that against this ban, and no other. */
-  async of(roomId: string, userId: string, banId?: string): Promise<BanAppeal | undefined> {
+  async findOfUser(roomId: string, userId: string, banId?: string): Promise<BanAppeal | undefined> {
     const { rows } = await this.#database.query<AppealRow>(
       `select * from room_appeals where room_id = $1 and user_id = $2 and ($3::uuid is null or ban_id = $3)
        order by created_at desc limit 1`,
@@ -76,7 +76,7 @@ export class Appeals {
   }
 
   /** Rejects: `not_found`, `conflict` (answered already), `bad_request`. */
-  async answer(
+  async answerAppeal(
     connection: Queryable,
     roomId: string,
     id: string,

@@ -1,15 +1,15 @@
 import type { Database, Queryable } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import type { Log } from '../../runtime/log.js';
-import type { ModerationNotices, ModerationResult, NoticeAuthor } from '../rooms/news.js';
+import type { ModerationNotices, ModerationResult, NoticeAuthor } from '../rooms/moderation-notices.js';
 import type { Pins } from '../rooms/pins.js';
 import type { HeldMessage, Room } from '../rooms/room.js';
-import type { HeldMessageQueue } from './held.js';
+import type { HeldMessageQueue } from './held-message-queue.js';
 import type { RoomRules } from './rules.js';
 import type { Sanctions } from './sanctions.js';
 
 /** What is asked of the room. */
-export type ErasingRoom = Pick<Room, 'erase' | 'stored' | 'bar'>;
+export type ErasingRoom = Pick<Room, 'eraseMessages' | 'untilStored' | 'barUser'>;
 
 export interface DeletionsOptions {
   readonly database: Database;
@@ -18,8 +18,8 @@ export interface DeletionsOptions {
   readonly held: HeldMessageQueue;
   readonly pins: Pins;
   readonly news: ModerationNotices;
-  readonly rules: Pick<RoomRules, 'reread'>;
-  readonly sanctions: Pick<Sanctions, 'banOf' | 'timeoutOf'>;
+  readonly rules: Pick<RoomRules, 'applyChanges'>;
+  readonly sanctions: Pick<Sanctions, 'findBan' | 'findTimeout'>;
   readonly withRoom: <T>(roomId: string, work: (room: ErasingRoom) => Promise<T>) => Promise<T>;
 }
 
@@ -42,7 +42,7 @@ export class Deletions {
 
   /** Rejects with `unavailable`, `busy`: then they may be there still. */
   async deleteMessages(roomId: string, by: NoticeAuthor, mids: readonly string[]): Promise<ModerationResult> {
-    const said = await this.#options.withRoom(roomId, (room) => room.erase({ mids }, named(by)));
+    const said = await this.#options.withRoom(roomId, (room) => room.eraseMessages({ mids }, named(by)));
     await this.#afterwards(roomId, by);
     return said ? { offset: said.offset } : {};
   }
@@ -51,12 +51,13 @@ export class Deletions {
   async deleteAllOf(roomId: string, by: NoticeAuthor, userId: string): Promise<ModerationResult> {
     const { held, withRoom } = this.#options;
     // What is approved after this does not find its row again, and is taken back by whoever approves it.
-    await held.dropOf(roomId, userId);
+    await held.deleteOfUser(roomId, userId);
     const said = await withRoom(roomId, async (room) => {
-      const wiped = await room.erase({ userId }, named(by));
+      const wiped = await room.eraseMessages({ userId }, named(by));
       // What was taken back meanwhile waits now instead of being in the room; and one of those may have been approved.
-      const approved = await held.dropOf(roomId, userId);
-      for (let at = 0; at < approved.length; at += MAX_MIDS) await room.erase({ mids: approved.slice(at, at + MAX_MIDS) }, named(by));
+      const approved = await held.deleteOfUser(roomId, userId);
+      for (let at = 0; at < approved.length; at += MAX_MIDS)
+        await room.eraseMessages({ mids: approved.slice(at, at + MAX_MIDS) }, named(by));
       return wiped;
     });
     await this.#afterwards(roomId, by);
@@ -71,7 +72,7 @@ export class Deletions {
     const { database, held, withRoom, log } = this.#options;
     const { roomId } = message;
     await withRoom(roomId, async (room) => {
-      await room.stored(mid);
+      await room.untilStored(mid);
       const outcome = await database.transaction(async (connection) => {
         const holding = await held.holdInstead(connection, message, mid);
         if (holding === 'held' || holding === 'full') await record(connection);
@@ -81,7 +82,7 @@ export class Deletions {
       if (outcome === 'gone' || outcome === 'decided') return;
       // It is deleted all the same, and the list of acts says why.
       if (outcome === 'full') log.warn({ room: roomId, mid }, 'a message that was taken back does not wait for a moderator: too many do');
-      await room.erase({ mids: [mid] }, named(by));
+      await room.eraseMessages({ mids: [mid] }, named(by));
     });
     await this.#afterwards(roomId, by);
   }
@@ -93,14 +94,14 @@ export class Deletions {
   async barSanctioned(roomId: string, userId: string): Promise<void> {
     const { sanctions, clock, withRoom } = this.#options;
     const wanted = async () => {
-      const ban = await sanctions.banOf(roomId, userId);
+      const ban = await sanctions.findBan(roomId, userId);
       if (ban && !ban.isShadow) return { why: 'banned', untilMs: ban.untilMs ?? Number.POSITIVE_INFINITY } as const;
-      return { why: 'timed_out', untilMs: (await sanctions.timeoutOf(roomId, userId))?.untilMs ?? 0 } as const;
+      return { why: 'timed_out', untilMs: (await sanctions.findTimeout(roomId, userId))?.untilMs ?? 0 } as const;
     };
     await withRoom(roomId, async (room) => {
       // Somebody may lift or shorten it while the log is told of it, and the other way round: whoever is told last has to be right.
       for (let last = await wanted(), isOther = true; isOther; ) {
-        await room.bar(userId, Math.max(0, Math.ceil(Math.min(BAR_MS, last.untilMs - clock.wallMs()))), last.why);
+        await room.barUser(userId, Math.max(0, Math.ceil(Math.min(BAR_MS, last.untilMs - clock.wallMs()))), last.why);
         const now = await wanted();
         isOther = now.why !== last.why || now.untilMs !== last.untilMs;
         last = now;
@@ -110,14 +111,14 @@ export class Deletions {
 
   /** Of an account that is deleted: nobody asks for it to be let in again. */
   async barDeleted(roomId: string, userId: string): Promise<void> {
-    await this.#options.withRoom(roomId, (room) => room.bar(userId, BAR_MS, 'banned'));
+    await this.#options.withRoom(roomId, (room) => room.barUser(userId, BAR_MS, 'banned'));
   }
 
   async #afterwards(roomId: string, by: NoticeAuthor): Promise<void> {
     const { pins, news, rules } = this.#options;
     const wasPinned = await pins.unpinErased(roomId);
-    await rules.reread(roomId);
-    if (wasPinned) await news.tellAsItIs(roomId, by, 'pin', () => pins.now(roomId), 'pin');
+    await rules.applyChanges(roomId);
+    if (wasPinned) await news.appendCurrentState(roomId, by, 'pin', () => pins.currentPin(roomId), 'pin');
   }
 }
 

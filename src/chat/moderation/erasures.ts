@@ -32,7 +32,7 @@ export class Erasures {
   }
 
   start(): void {
-    this.#cancel = this.#options.clock.every(LOOK_MS, () => void this.look());
+    this.#cancel = this.#options.clock.every(LOOK_MS, () => void this.eraseDue());
   }
 
   /** Waits for what is under way. Twice is harmless. */
@@ -42,7 +42,7 @@ export class Erasures {
   }
 
   /** Erases what is due. Never rejects: what fails is tried again at the next look. */
-  look(): Promise<void> {
+  eraseDue(): Promise<void> {
     this.#looking ??= this.#look().finally(() => {
       this.#looking = undefined;
     });

@@ -1,142 +1,129 @@
 import { VezaError } from '../../runtime/errors.js';
 import { characterCount } from '../../runtime/text.js';
-import { isUserId } from '../../runtime/user-id.js';
 import { checkTerms, MAX_TERM_LENGTH, MAX_TERMS } from '../automod/terms.js';
+import { mid, userId } from '../protocol/client-frames.js';
+import {
+  type Field,
+  FieldError,
+  type Fields,
+  type FrameSchema,
+  field,
+  flag,
+  optionalField,
+  schemaOf,
+  wholeNumber,
+} from '../protocol/schema.js';
 
-/** What a moderator does, by REST or by a `mod` frame. `user`: an id, as messages have it. */
-export type ModAction =
-  | { readonly action: 'delete'; readonly mid: string }
-  /** Everything that the user has said here so far. */
-  | { readonly action: 'purge'; readonly user: string }
-  | { readonly action: 'timeout'; readonly user: string; readonly seconds: number; readonly reason?: string }
-  | { readonly action: 'untimeout'; readonly user: string }
-  | {
-      readonly action: 'ban';
-      readonly user: string;
-      /** For good unless given. */
-      readonly seconds?: number;
-      /** Bans the address that the user wrote from of late as well, for so long. */
-      readonly addressSeconds?: number;
-      readonly purge?: boolean;
-      readonly reason?: string;
-    }
-  /** The user goes on writing, and nobody else sees it. */
-  | { readonly action: 'shadowBan'; readonly user: string; readonly seconds?: number; readonly reason?: string }
-  /** Either ban. */
-  | { readonly action: 'unban'; readonly user: string }
-  | { readonly action: 'warn'; readonly user: string; readonly text: string }
-  | { readonly action: 'slow'; readonly seconds: number }
-  | { readonly action: 'followers'; readonly minutes: number }
-  | { readonly action: 'unique' | 'emoteOnly' | 'shield'; readonly on: boolean }
-  /** Null: nothing is pinned any more. */
-  | { readonly action: 'pin'; readonly mid: string | null }
-  | { readonly action: 'approve'; readonly mid: string }
-  | { readonly action: 'deny'; readonly mid: string; readonly reason?: string }
-  | { readonly action: 'terms'; readonly blocked: readonly string[]; readonly allowed: readonly string[] };
+/**
+ * What a moderator can do, over REST or by a `mod` frame. `ACTIONS` is the only description of it: the type `ModAction`, the
+ * parser, the JSON Schema and the tables of docs/chat.md are derived.
+ */
 
 export const MAX_REASON_CHARS = 300;
 export const MAX_WARNING_CHARS = 500;
 export const MAX_TIMEOUT_S = 14 * 86_400;
 export const MAX_BAN_S = 10 * 365 * 86_400;
-/** Addresses change hands. */
+/** Shorter than a ban of an account, because addresses change hands. */
 export const MAX_ADDRESS_BAN_S = 30 * 86_400;
 export { MAX_TERM_LENGTH, MAX_TERMS };
 
-export const MID = /^[\w-]{22}$/;
-/** Text that PostgreSQL takes and that stays on its line. */
+/** Text that PostgreSQL stores and that stays on its line. */
 export const LINE = /^[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]*$/u;
 
-type ModFrameFields = Readonly<Record<string, unknown>>;
+const line = (maxChars: number, description: string): Field<string> =>
+  field({ type: 'string', minLength: 1, maxLength: maxChars, description }, (value, name) => {
+    const text = typeof value === 'string' && value.length <= 4 * maxChars ? value.trim() : '';
+    if (text === '' || characterCount(text) > maxChars || !LINE.test(text))
+      throw new FieldError(`${name}: 1 to ${maxChars} characters on one line.`);
+    return text;
+  });
 
-/** Of a `mod` frame, whose members are what the client likes. Rejects with `bad_request` and says which member is wrong. */
-export function parseModAction(frame: ModFrameFields): ModAction {
+const terms = (description: string): Field<readonly string[]> => {
+  const term = line(MAX_TERM_LENGTH, '');
+  return field({ type: 'array', items: term.schema, maxItems: MAX_TERMS, description }, (value, name, limits) => {
+    if (!Array.isArray(value) || value.length > MAX_TERMS) throw new FieldError(`${name}: a list of at most ${MAX_TERMS} terms.`);
+    const read = [...new Set(value.map((one) => term.read(one, name, limits)))];
+    checkTerms(read, name);
+    return read;
+  });
+};
+
+const pinnedMid = field<string | null>({ anyOf: [mid.schema, { type: 'null' }], description: 'null: none' }, (value, name, limits) =>
+  value === null ? null : mid.read(value, name, limits),
+);
+
+/** A field that is left out of the action when it is missing. */
+interface Omittable<T> extends Field<T | undefined> {
+  readonly isOmitted: true;
+}
+const omittable = <T>(of: Field<T>): Omittable<T> => ({
+  ...of,
+  isOptional: true,
+  isOmitted: true,
+  read: (value, name, limits) => (value === undefined ? undefined : of.read(value, name, limits)),
+});
+
+const reason = omittable(line(MAX_REASON_CHARS, 'one line, for the person and for those who moderate'));
+const banSeconds = omittable(wholeNumber(1, MAX_BAN_S, 'none: for good'));
+const user = userId;
+const on = flag();
+const describe = <F extends Fields>(description: string, fields: F) => ({ description, fields });
+
+const ACTIONS = {
+  delete: describe('Deletes a message.', { mid }),
+  purge: describe('Deletes everything that somebody has said here so far.', { user }),
+  timeout: describe('He reads and does not write; in place of one that runs.', { user, seconds: wholeNumber(1, MAX_TIMEOUT_S), reason }),
+  untimeout: describe('Ends a timeout.', { user }),
+  ban: describe('Puts him out, in place of a ban that is in force.', {
+    user,
+    seconds: banSeconds,
+    addressSeconds: omittable(wholeNumber(1, MAX_ADDRESS_BAN_S, 'bans where he wrote from of late as well')),
+    purge: omittable(flag('deletes everything that he has said so far')),
+    reason,
+  }),
+  shadowBan: describe('He writes on, and nobody else sees it.', { user, seconds: banSeconds, reason }),
+  unban: describe('Lifts either ban.', { user }),
+  warn: describe('A warning that he alone sees.', { user, text: line(MAX_WARNING_CHARS, 'one line') }),
+  slow: describe('Slow mode.', { seconds: wholeNumber(0, 3600, '0: off') }),
+  followers: describe('How old an account must be to write.', { minutes: wholeNumber(0, 525_600, '0: off') }),
+  unique: describe('Nothing that was said within the last hour.', { on }),
+  emoteOnly: describe('Emoji and spaces alone.', { on }),
+  shield: describe('Stricter in all of it.', { on }),
+  pin: describe('Shows a message above the others.', { mid: pinnedMid }),
+  approve: describe('Publishes a message that was held.', { mid }),
+  deny: describe('Does not.', { mid, reason }),
+  terms: describe('Replaces both lists of terms.', {
+    blocked: terms('refused here'),
+    allowed: optionalField(terms('no fault here; none: none'), [] as readonly string[]),
+  }),
+} as const;
+
+type OmittableNames<F extends Fields> = { [name in keyof F]: F[name] extends Omittable<unknown> ? name : never }[keyof F];
+type ActionOf<A extends keyof typeof ACTIONS, F extends Fields = (typeof ACTIONS)[A]['fields']> = { readonly action: A } & {
+  readonly [name in Exclude<keyof F, OmittableNames<F>>]: ReturnType<F[name]['read']>;
+} & { readonly [name in OmittableNames<F>]?: Exclude<ReturnType<F[name]['read']>, undefined> };
+export type ModAction = { [A in keyof typeof ACTIONS]: ActionOf<A> }[keyof typeof ACTIONS];
+
+/** The members of `mod` by `action` as JSON Schema, beside `t`, `id` and `room`. */
+export const MOD_FRAMES: Readonly<Record<string, FrameSchema>> = Object.fromEntries(
+  Object.entries(ACTIONS).map(([action, { description, fields }]) => [action, schemaOf('mod', description, fields)]),
+);
+
+/** Parses the members of a `mod` frame. Throws `bad_request`, which names the wrong member. */
+export function parseModAction(frame: Readonly<Record<string, unknown>>): ModAction {
   const { action } = frame;
-  switch (action) {
-    case 'delete':
-    case 'approve':
-      return { action, mid: midIn(frame) };
-    case 'pin':
-      return { action, mid: frame.mid === null ? null : midIn(frame) };
-    case 'deny':
-      return { action, mid: midIn(frame), ...reasonIn(frame) };
-    case 'purge':
-    case 'untimeout':
-    case 'unban':
-      return { action, user: userIn(frame) };
-    case 'timeout':
-      return { action, user: userIn(frame), seconds: wholeIn(frame, 'seconds', 1, MAX_TIMEOUT_S), ...reasonIn(frame) };
-    case 'ban':
-      return {
-        action,
-        user: userIn(frame),
-        ...(frame.seconds !== undefined && { seconds: wholeIn(frame, 'seconds', 1, MAX_BAN_S) }),
-        ...(frame.addressSeconds !== undefined && { addressSeconds: wholeIn(frame, 'addressSeconds', 1, MAX_ADDRESS_BAN_S) }),
-        ...(frame.purge !== undefined && { purge: switchIn(frame, 'purge') }),
-        ...reasonIn(frame),
-      };
-    case 'shadowBan':
-      return {
-        action,
-        user: userIn(frame),
-        ...(frame.seconds !== undefined && { seconds: wholeIn(frame, 'seconds', 1, MAX_BAN_S) }),
-        ...reasonIn(frame),
-      };
-    case 'warn':
-      return { action, user: userIn(frame), text: textIn(frame, 'text', MAX_WARNING_CHARS) };
-    case 'slow':
-      return { action, seconds: wholeIn(frame, 'seconds', 0, 3600) };
-    case 'followers':
-      return { action, minutes: wholeIn(frame, 'minutes', 0, 525_600) };
-    case 'unique':
-    case 'emoteOnly':
-    case 'shield':
-      return { action, on: switchIn(frame, 'on') };
-    case 'terms':
-      return { action, blocked: termsIn(frame, 'blocked'), allowed: frame.allowed === undefined ? [] : termsIn(frame, 'allowed') };
-    default:
-      throw wrong('action', 'it is none of those that there are');
+  if (typeof action !== 'string' || !Object.hasOwn(ACTIONS, action)) throw badMember('action', 'action: there is no such action.');
+  const fields: Fields = ACTIONS[action as keyof typeof ACTIONS].fields;
+  const parsed: Record<string, unknown> = { action };
+  for (const [name, { read }] of Object.entries(fields)) {
+    try {
+      const value = read(frame[name], name, { maxTextBytes: Number.POSITIVE_INFINITY });
+      if (value !== undefined) parsed[name] = value;
+    } catch (error) {
+      throw error instanceof FieldError ? badMember(name, error.message) : error;
+    }
   }
+  return parsed as unknown as ModAction;
 }
 
-const midIn = ({ mid }: ModFrameFields): string => {
-  if (typeof mid !== 'string' || !MID.test(mid)) throw wrong('mid', 'the id of a message');
-  return mid;
-};
-
-const userIn = ({ user }: ModFrameFields): string => {
-  if (!isUserId(user)) throw wrong('user', 'the id of a user, as messages have it');
-  return user;
-};
-
-const reasonIn = (frame: ModFrameFields): { reason?: string } =>
-  frame.reason === undefined ? {} : { reason: textIn(frame, 'reason', MAX_REASON_CHARS) };
-
-function textIn(frame: ModFrameFields, name: string, maxChars: number): string {
-  const value = frame[name];
-  const text = typeof value === 'string' && value.length <= 4 * maxChars ? value.trim() : '';
-  if (text === '' || characterCount(text) > maxChars || !LINE.test(text)) throw wrong(name, `1 to ${maxChars} characters on one line`);
-  return text;
-}
-
-function wholeIn(frame: ModFrameFields, name: string, least: number, most: number): number {
-  const value = frame[name];
-  if (!Number.isInteger(value) || (value as number) < least || (value as number) > most)
-    throw wrong(name, `a whole number from ${least} to ${most}`);
-  return value as number;
-}
-
-function switchIn(frame: ModFrameFields, name: string): boolean {
-  const value = frame[name];
-  if (typeof value !== 'boolean') throw wrong(name, 'true or false');
-  return value;
-}
-
-function termsIn(frame: ModFrameFields, name: string): string[] {
-  const value = frame[name];
-  if (!Array.isArray(value) || value.length > MAX_TERMS) throw wrong(name, `a list of at most ${MAX_TERMS} terms`);
-  const terms = [...new Set(value.map((term) => textIn({ [name]: term }, name, MAX_TERM_LENGTH)))];
-  checkTerms(terms, name);
-  return terms;
-}
-
-const wrong = (at: string, reason: string) => new VezaError('bad_request', `${at}: ${reason}.`, { details: { at } });
+const badMember = (at: string, message: string) => new VezaError('bad_request', message, { details: { at } });

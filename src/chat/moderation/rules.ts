@@ -3,21 +3,21 @@ import { Batched } from '../../runtime/batched.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import type { AutomodSettings } from '../automod/moderation.js';
+import type { ClassifierSettings } from '../automod/classifier.js';
 import { addressHash } from '../protocol/address.js';
 import type { ChatChange, ControlRoom } from '../protocol/control.js';
 import { type Author, BANNED_REASON, type PublishLimits, type PublishRules, type RoomInfo, type RoomRefusal } from '../rooms/room.js';
+import type { RecentWriters } from './recent-writers.js';
 import {
   DEFAULT_SETTINGS,
-  inForce,
   moderationOf,
   NO_TERMS,
   type RoomSettings,
   type RoomTerms,
   rankOf,
+  settingsInForce,
   storedSettings,
 } from './settings.js';
-import type { RecentWriters } from './writers.js';
 
 /** As it is shown above the messages. */
 export interface Pinned {
@@ -42,7 +42,7 @@ interface LoadedRules {
   settings: RoomSettings;
   inForce: RoomSettings;
   terms: RoomTerms;
-  moderation: AutomodSettings;
+  moderation: ClassifierSettings;
   pinned: Pinned | undefined;
   /** By user. `untilMs` Infinity: for good. */
   bans: Map<string, { untilMs: number; isShadow: boolean }>;
@@ -64,7 +64,7 @@ export interface RoomRulesOptions {
   readonly log: Log;
   /** Of the hashes of addresses. */
   readonly addressKey: Uint8Array;
-  readonly writers?: Pick<RecentWriters, 'note'> | undefined;
+  readonly writers?: Pick<RecentWriters, 'noteWriter'> | undefined;
 }
 
 /** A room that nobody has open is forgotten after that. */
@@ -114,18 +114,18 @@ export class RoomRules implements PublishRules {
   }
 
   /** Resolves when the room's rules are known; `release` once for each. Rejects with `unavailable`. */
-  async open(roomId: string): Promise<void> {
+  async openRoom(roomId: string): Promise<void> {
     const state = this.#state(roomId);
     state.holders++;
     try {
       if (!state.isKnown) await this.#read(roomId, state);
     } catch (error) {
-      this.release(roomId);
+      this.releaseRoom(roomId);
       throw error;
     }
   }
 
-  release(roomId: string): void {
+  releaseRoom(roomId: string): void {
     const state = this.#rooms.get(roomId);
     if (!state) return;
     state.holders--;
@@ -136,35 +136,35 @@ export class RoomRules implements PublishRules {
   }
 
   /** What was changed by this process counts here at once. Resolves when it does. */
-  async reread(roomId: string): Promise<void> {
-    await this.#options.control.poll();
+  async applyChanges(roomId: string): Promise<void> {
+    await this.#options.control.readChanges();
     await this.#rooms.get(roomId)?.reading;
   }
 
   /** As they were set; `inForce` is what the shield makes of them. */
-  settings(roomId: string): RoomSettings {
+  settingsOf(roomId: string): RoomSettings {
     return this.#rooms.get(roomId)?.settings ?? DEFAULT_SETTINGS;
   }
 
-  inForce(roomId: string): RoomSettings {
+  settingsInForce(roomId: string): RoomSettings {
     return this.#rooms.get(roomId)?.inForce ?? DEFAULT_SETTINGS;
   }
 
   /** What its automatic moderation goes by. The same object until something of it changes. */
-  moderation(roomId: string): AutomodSettings {
+  classifierSettingsOf(roomId: string): ClassifierSettings {
     return this.#rooms.get(roomId)?.moderation ?? DEFAULT_MODERATION;
   }
 
-  terms(roomId: string): RoomTerms {
+  termsOf(roomId: string): RoomTerms {
     return this.#rooms.get(roomId)?.terms ?? NO_TERMS;
   }
 
-  pinned(roomId: string): Pinned | undefined {
+  pinnedMessage(roomId: string): Pinned | undefined {
     return this.#rooms.get(roomId)?.pinned;
   }
 
   /** Whether somebody may be in the room; undefined: he may. `author` undefined: a guest. */
-  mayRead(
+  readRefusalOf(
     roomId: string,
     author: Pick<Author, 'id' | 'role' | 'address'> | undefined,
     nowMs: number,
@@ -180,23 +180,23 @@ export class RoomRules implements PublishRules {
   }
 
   /** When his timeout ends; undefined: he has none. */
-  timeoutOf(roomId: string, userId: string, nowMs: number): number | undefined {
+  timeoutUntilMs(roomId: string, userId: string, nowMs: number): number | undefined {
     const untilMs = this.#rooms.get(roomId)?.timeouts.get(userId);
     return untilMs !== undefined && untilMs > nowMs ? untilMs : undefined;
   }
 
   /** Warnings that he has not seen yet. */
-  warningsOf(roomId: string, userId: string): number {
+  unseenWarnings(roomId: string, userId: string): number {
     return this.#rooms.get(roomId)?.warnings.get(userId) ?? 0;
   }
 
-  allows(room: Pick<RoomInfo, 'id'>, author: Author, nowMs: number, text: string): RoomRefusal | undefined {
+  refusalOf(room: Pick<RoomInfo, 'id'>, author: Author, nowMs: number, text: string): RoomRefusal | undefined {
     const state = this.#rooms.get(room.id);
     if (!state?.isKnown) {
       // Nobody has opened it first: it is known the next time.
       if (!state)
-        void this.open(room.id).then(
-          () => this.release(room.id),
+        void this.openRoom(room.id).then(
+          () => this.releaseRoom(room.id),
           () => undefined,
         );
       return NOT_YET;
@@ -223,12 +223,12 @@ export class RoomRules implements PublishRules {
       }
       if (emoteOnly && !isEmojiOnly(text)) return { code: 'emote_only', reason: 'Only emoji are allowed here now.' };
     }
-    this.#options.writers?.note(room.id, author);
+    this.#options.writers?.noteWriter(room.id, author);
     return undefined;
   }
 
-  limits(room: Pick<RoomInfo, 'id'>, author: Pick<Author, 'role'>): PublishLimits {
-    const { perS, burst, roomPerS, slowS, slowExempt, unique } = this.inForce(room.id);
+  limitsOf(room: Pick<RoomInfo, 'id'>, author: Pick<Author, 'role'>): PublishLimits {
+    const { perS, burst, roomPerS, slowS, slowExempt, unique } = this.settingsInForce(room.id);
     const isModerator = rankOf(author.role) >= rankOf('moderator');
     return {
       perS,
@@ -371,7 +371,7 @@ export class RoomRules implements PublishRules {
   async #readRoom(roomId: string, state: LoadedRules): Promise<void> {
     const row = await this.#rows.load(roomId);
     state.settings = storedSettings(row?.settings);
-    state.inForce = inForce(state.settings);
+    state.inForce = settingsInForce(state.settings);
     state.terms = { blocked: row?.blocked ?? [], allowed: row?.allowed ?? [] };
     state.moderation = moderationOf(state.inForce, state.terms);
     state.pinned = row && pinnedOf(row);

@@ -58,7 +58,7 @@ export class Sanctions {
   }
 
   /** In place of one that is in force. Rejects with `conflict` (`MAX_BANS`). */
-  async ban(
+  async banUser(
     connection: Queryable,
     roomId: string,
     user: SanctionedUser,
@@ -104,7 +104,7 @@ export class Sanctions {
   }
 
   /** With that of the address. Rejects with `not_found`. */
-  async unban(connection: Queryable, roomId: string, userId: string): Promise<{ userName: string; isShadow: boolean }> {
+  async liftBan(connection: Queryable, roomId: string, userId: string): Promise<{ userName: string; isShadow: boolean }> {
     const now = new Date(this.#clock.wallMs());
     const { rows } = await connection.query<{ id: string; user_name: string; shadow: boolean }>(
       `update room_bans set lifted_at = $3 where room_id = $1 and user_id = $2 and lifted_at is null and (until is null or until > $3)
@@ -119,7 +119,7 @@ export class Sanctions {
   }
 
   /** In place of one that runs. Rejects with `conflict` (`MAX_TIMEOUTS`). */
-  async timeout(
+  async startTimeout(
     connection: Queryable,
     roomId: string,
     user: SanctionedUser,
@@ -139,7 +139,7 @@ export class Sanctions {
   }
 
   /** Rejects with `not_found`. */
-  async untimeout(connection: Queryable, roomId: string, userId: string): Promise<{ userName: string }> {
+  async endTimeout(connection: Queryable, roomId: string, userId: string): Promise<{ userName: string }> {
     const { rows } = await connection.query<{ user_name: string }>(
       'update room_timeouts set until = $3 where room_id = $1 and user_id = $2 and until > $3 returning user_name',
       [roomId, userId, new Date(this.#clock.wallMs())],
@@ -149,7 +149,7 @@ export class Sanctions {
   }
 
   /** Rejects with `conflict` (`MAX_WARNINGS`). */
-  async warn(connection: Queryable, roomId: string, userId: string, by: SanctionedUser, text: string): Promise<void> {
+  async addWarning(connection: Queryable, roomId: string, userId: string, by: SanctionedUser, text: string): Promise<void> {
     const { rowCount } = await connection.query(
       `insert into room_warnings (id, room_id, user_id, text, by_id, by_name, created_at) select $1, $2, $3, $4, $5, $6, $7
        where (select count(*) from room_warnings where room_id = $2 and user_id = $3 and seen_at is null) < ${MAX_WARNINGS}`,
@@ -159,7 +159,7 @@ export class Sanctions {
   }
 
   /** Rejects with `not_found`. Twice is harmless. */
-  async warningSeen(roomId: string, userId: string, id: string): Promise<void> {
+  async markWarningSeen(roomId: string, userId: string, id: string): Promise<void> {
     const { rowCount } = await this.#database.query(
       // His other pages are told as well.
       `with before as (select id, seen_at from room_warnings where id = $3 and room_id = $1 and user_id = $2),
@@ -171,7 +171,7 @@ export class Sanctions {
   }
 
   /** Newest first. */
-  async warnings(roomId: string, userId: string, limit: number): Promise<RoomWarning[]> {
+  async listWarnings(roomId: string, userId: string, limit: number): Promise<RoomWarning[]> {
     const { rows } = await this.#database.query<{ id: string; text: string; by_name: string; created_at: Date; seen_at: Date | null }>(
       'select * from room_warnings where room_id = $1 and user_id = $2 order by created_at desc, id desc limit $3',
       [roomId, userId, limit],
@@ -186,7 +186,7 @@ export class Sanctions {
   }
 
   /** In force, newest first. */
-  async bans(roomId: string, before: { createdAtMs: number; id: string } | undefined, limit: number): Promise<RoomBan[]> {
+  async listBans(roomId: string, before: { createdAtMs: number; id: string } | undefined, limit: number): Promise<RoomBan[]> {
     const { rows } = await this.#database.query<BanRow>(
       `${BAN_ROWS} and ($3::timestamptz is null or (b.created_at, b.id) < ($3, $4)) order by b.created_at desc, b.id desc limit $5`,
       [roomId, new Date(this.#clock.wallMs()), before === undefined ? null : new Date(before.createdAtMs), before?.id ?? null, limit],
@@ -195,13 +195,13 @@ export class Sanctions {
   }
 
   /** The one in force. */
-  async banOf(roomId: string, userId: string): Promise<RoomBan | undefined> {
+  async findBan(roomId: string, userId: string): Promise<RoomBan | undefined> {
     const { rows } = await this.#database.query<BanRow>(`${BAN_ROWS} and b.user_id = $3`, [roomId, new Date(this.#clock.wallMs()), userId]);
     return rows[0] && banOf(rows[0]);
   }
 
   /** That run, the first to end first. */
-  async timeouts(roomId: string, after: { untilMs: number; userId: string } | undefined, limit: number): Promise<RoomTimeout[]> {
+  async listTimeouts(roomId: string, after: { untilMs: number; userId: string } | undefined, limit: number): Promise<RoomTimeout[]> {
     const { rows } = await this.#database.query<TimeoutRow>(
       `select * from room_timeouts where room_id = $1 and until > $2
          and ($3::timestamptz is null or (until, user_id collate "C") > ($3, $4::text collate "C")) order by until, user_id collate "C" limit $5`,
@@ -210,7 +210,7 @@ export class Sanctions {
     return rows.map(timeoutOf);
   }
 
-  async timeoutOf(roomId: string, userId: string): Promise<RoomTimeout | undefined> {
+  async findTimeout(roomId: string, userId: string): Promise<RoomTimeout | undefined> {
     const { rows } = await this.#database.query<TimeoutRow>(
       'select * from room_timeouts where room_id = $1 and user_id = $3 and until > $2',
       [roomId, new Date(this.#clock.wallMs()), userId],

@@ -1,11 +1,8 @@
 import { VezaError } from '../../runtime/errors.js';
-import { type AutomodSettings, checkAutomodSettings, DEFAULT_AUTOMOD_SETTINGS } from '../automod/moderation.js';
-import type { RoomRole } from '../rooms/room.js';
+import { type ClassifierSettings, checkClassifierSettings, DEFAULT_CLASSIFIER_SETTINGS } from '../automod/classifier.js';
+import { ROOM_ROLES, type RoomRole } from '../protocol/protocol.js';
 
-/** In a room, from the lowest. `admin`: of the whole service. */
-export const CHAT_ROLES = ['viewer', 'moderator', 'host', 'owner', 'admin'] as const satisfies readonly RoomRole[];
-
-export const rankOf = (role: RoomRole): number => CHAT_ROLES.indexOf(role);
+export const rankOf = (role: RoomRole): number => ROOM_ROLES.indexOf(role);
 
 /** What a room's moderators and owner have set. Kept as JSON in `rooms.settings`; what is missing there is the default. */
 export interface RoomSettings {
@@ -30,12 +27,12 @@ export interface RoomSettings {
   readonly roomPerS: number;
   /** Automatic moderation, and what it does with what it finds: see `moderation.ts`. */
   readonly moderated: boolean;
-  readonly links: AutomodSettings['links'];
+  readonly links: ClassifierSettings['links'];
   readonly allowedHosts: readonly string[];
-  readonly profanity: AutomodSettings['profanity'];
-  readonly spam: AutomodSettings['spam'];
-  readonly remote: AutomodSettings['remote'];
-  readonly remoteFails: AutomodSettings['remoteFails'];
+  readonly profanity: ClassifierSettings['profanity'];
+  readonly spam: ClassifierSettings['spam'];
+  readonly remote: ClassifierSettings['remote'];
+  readonly remoteFails: ClassifierSettings['remoteFails'];
 }
 
 /** What everybody in the room is told; the rest would say how to get round it. */
@@ -56,13 +53,13 @@ export const DEFAULT_SETTINGS: RoomSettings = {
   perS: 5,
   burst: 10,
   roomPerS: 50,
-  moderated: DEFAULT_AUTOMOD_SETTINGS.enabled,
-  links: DEFAULT_AUTOMOD_SETTINGS.links,
-  allowedHosts: DEFAULT_AUTOMOD_SETTINGS.allowedHosts,
-  profanity: DEFAULT_AUTOMOD_SETTINGS.profanity,
-  spam: DEFAULT_AUTOMOD_SETTINGS.spam,
-  remote: DEFAULT_AUTOMOD_SETTINGS.remote,
-  remoteFails: DEFAULT_AUTOMOD_SETTINGS.remoteFails,
+  moderated: DEFAULT_CLASSIFIER_SETTINGS.enabled,
+  links: DEFAULT_CLASSIFIER_SETTINGS.links,
+  allowedHosts: DEFAULT_CLASSIFIER_SETTINGS.allowedHosts,
+  profanity: DEFAULT_CLASSIFIER_SETTINGS.profanity,
+  spam: DEFAULT_CLASSIFIER_SETTINGS.spam,
+  remote: DEFAULT_CLASSIFIER_SETTINGS.remote,
+  remoteFails: DEFAULT_CLASSIFIER_SETTINGS.remoteFails,
 };
 
 export const CHOICES = {
@@ -102,7 +99,7 @@ export function changedSettings(before: RoomSettings, changes: Readonly<Record<s
     after[name] = name === 'slowExempt' ? [...new Set(value as RoomRole[])] : value;
   }
   const settings = after as unknown as RoomSettings;
-  checkAutomodSettings(moderationOf(settings, NO_TERMS));
+  checkClassifierSettings(moderationOf(settings, NO_TERMS));
   return settings;
 }
 
@@ -116,7 +113,7 @@ export function storedSettings(stored: unknown): RoomSettings {
 }
 
 /** What is in force: with the shield up, the stricter of both. */
-export function inForce(settings: RoomSettings): RoomSettings {
+export function settingsInForce(settings: RoomSettings): RoomSettings {
   if (!settings.shield) return settings;
   return {
     ...settings,
@@ -140,7 +137,7 @@ export interface RoomTerms {
 export const NO_TERMS: RoomTerms = { blocked: [], allowed: [] };
 
 /** What the automatic moderation is told of a room; `settings` as they are in force. */
-export const moderationOf = (settings: RoomSettings, terms: RoomTerms): AutomodSettings => ({
+export const moderationOf = (settings: RoomSettings, terms: RoomTerms): ClassifierSettings => ({
   enabled: settings.moderated,
   blockedTerms: terms.blocked,
   allowedTerms: terms.allowed,
@@ -169,8 +166,8 @@ function problemOf(name: keyof RoomSettings, value: unknown): string | undefined
       ? undefined
       : `a list of at most ${MAX_HOSTS} host names`;
   const isRoles =
-    Array.isArray(value) && value.length <= CHAT_ROLES.length && value.every((role) => (CHAT_ROLES as readonly unknown[]).includes(role));
-  return isRoles ? undefined : `a list of ${CHAT_ROLES.join(', ')}`;
+    Array.isArray(value) && value.length <= ROOM_ROLES.length && value.every((role) => (ROOM_ROLES as readonly unknown[]).includes(role));
+  return isRoles ? undefined : `a list of ${ROOM_ROLES.join(', ')}`;
 }
 
 const wrong = (name: string, reason: string) =>

@@ -3,7 +3,7 @@ import * as net from 'node:net';
 import { isIP, isIPv6, type Server, type Socket } from 'node:net';
 import { getSystemErrorName } from 'node:util';
 import { BACKLOG } from '../gateway/listener.js';
-import type { ChatPort, PortHandle } from './processes.js';
+import type { ChatPort, PortHandle } from './process-pool.js';
 
 /** What `cluster` binds ports with that its workers share: nothing public binds one without accepting from it as well. */
 interface BoundHandle {
@@ -80,20 +80,20 @@ export class Acceptor {
     return this.#servers.length > 0;
   }
 
-  accept(upTo: number): void {
+  acceptUpTo(upTo: number): void {
     this.#upTo = upTo;
     if (this.#isStopped || this.#open >= upTo) this.#cease();
   }
 
   /** One of so many ports. */
-  give(port: ChatPort, handle: PortHandle, of: number): void {
+  addPort(port: ChatPort, handle: PortHandle, of: number): void {
     this.#coming.get(port)?.close();
     this.#coming.set(port, handle);
     if (this.#coming.size === of) this.#listen();
   }
 
   /** It came by another way. */
-  add(socket: Socket): void {
+  addSocket(socket: Socket): void {
     this.#open++;
     socket.on('close', this.#closed);
     if (this.#open >= this.#upTo) this.#cease();
@@ -121,7 +121,7 @@ export class Acceptor {
           socket.destroy();
           return;
         }
-        this.add(socket);
+        this.addSocket(socket);
         this.#options.take(socket, port);
       });
       server.on('error', (error) => {

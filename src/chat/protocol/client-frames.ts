@@ -1,139 +1,258 @@
+import { uncleanTextIn } from '../../runtime/text.js';
+import { isUserId } from '../../runtime/user-id.js';
+import { type ChatErrorCode, MAX_ENTRIES, MAX_MENTIONS, MAX_PAGE } from './protocol.js';
 import {
-  MAX_ADDRESS_BAN_S,
-  MAX_BAN_S,
-  MAX_REASON_CHARS,
-  MAX_TERM_LENGTH,
-  MAX_TERMS,
-  MAX_TIMEOUT_S,
-  MAX_WARNING_CHARS,
-  type ModAction,
-} from '../moderation/mod-actions.js';
-import type { ClientFrame } from './protocol.js';
-import type { FrameSchema } from './server-frames.js';
+  type Field,
+  FieldError,
+  type Fields,
+  type FieldValues,
+  type FrameSchema,
+  field,
+  flag,
+  optionalField,
+  schemaOf,
+  wholeNumber,
+} from './schema.js';
 
-/** What a client of `veza.chat.v1` sends, as JSON Schema: docs/chat.md shows it, and a test holds it against what is taken. */
-const text = (most: number, description: string) => ({ type: 'string', minLength: 1, maxLength: most, description });
-const whole = (least: number, most: number, description: string) => ({ type: 'integer', minimum: least, maximum: most, description });
-const id = text(64, 'made by you; the answer has it');
-const room = { type: 'string', description: 'the id that `joined` gave, or the slug of its channel' };
-const mid = { type: 'string', pattern: '^[A-Za-z0-9_-]{22}$', description: 'id of a message' };
-const user = text(1024, 'id of a user, as messages have it; no control characters');
-const reason = text(MAX_REASON_CHARS, 'one line, for the person and for those who moderate');
-const place = (description: string) => whole(1, Number.MAX_SAFE_INTEGER, description);
-const on = { type: 'boolean' };
+/**
+ * What a client of `veza.chat.v1` sends. `CLIENT_FRAME_FIELDS` is the only description of it: types, parser, JSON Schema and the
+ * tables of docs/chat.md are derived.
+ */
 
-const frame = (t: string, description: string, properties: Record<string, object>, optional: readonly string[] = []): FrameSchema => ({
-  description,
-  type: 'object',
-  properties: { t: { const: t }, ...properties },
-  required: ['t', ...Object.keys(properties).filter((name) => !optional.includes(name))],
-  additionalProperties: true,
+const MID = /^[\w-]{22}$/;
+const ROOM = /^[a-z0-9-]{2,64}$/;
+const ACTION = /^[A-Za-z]{1,32}$/;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused.
+const CONTROL = /[\u0000-\u001f\u007f]/;
+const MAX_OFFSET = Number.MAX_SAFE_INTEGER;
+
+const text = (least: number, most: number, description: string): Field<string> =>
+  field({ type: 'string', ...(least > 0 && { minLength: least }), maxLength: most, description }, (value, name) => {
+    if (typeof value !== 'string' || value.length < least || value.length > most)
+      throw new FieldError(`${name}: a text of ${least > 0 ? `${least} to ${most}` : `at most ${most}`} characters.`);
+    return value;
+  });
+
+const isId = (value: unknown): value is string => typeof value === 'string' && value.length > 0 && value.length <= 64;
+const id = text(1, 64, 'made by you; the answer has it');
+
+const room = field({ type: 'string', description: 'the id that `joined` gave, or the slug of its channel' }, (value, name) => {
+  if (typeof value !== 'string') throw new FieldError(`${name}: the id of a room, or the slug of its channel.`);
+  // A name that no room can have is answered as a room that does not exist.
+  return ROOM.test(value) ? value : '';
 });
 
-export const CLIENT_FRAMES: Readonly<Record<ClientFrame['t'], FrameSchema>> = {
-  hello: frame(
-    'hello',
-    'First, within five seconds. No `id`: `welcome` answers it, or a close.',
-    { token: text(8192, 'none: a guest'), client: { type: 'string', maxLength: 100, description: 'what you are' } },
-    ['token', 'client'],
-  ),
-  auth: frame('auth', 'A fresh token of the same person, before the one of now ends. `ok` answers it.', {
-    id,
-    token: text(8192, 'the fresh one'),
-  }),
-  join: frame(
-    'join',
-    '`joined` answers it. Joining a room again begins anew in it.',
-    {
-      id,
-      room,
-      since: {
-        type: 'object',
-        description: 'to resume: the epoch you know and your last offset',
-        properties: { epoch: whole(0, Number.MAX_SAFE_INTEGER, ''), offset: whole(0, Number.MAX_SAFE_INTEGER, '') },
-        required: ['epoch', 'offset'],
-      },
-      link: { type: 'string', maxLength: 200, description: 'token of a playback link, for a private channel' },
-    },
-    ['since', 'link'],
-  ),
-  leave: frame('leave', '`ok` answers it. Joins that you sent before it are done first.', { id, room }),
-  pub: frame('pub', '`ack`, `held`, `refused` or `err` answers it.', {
-    id,
-    room,
-    key: text(64, 'new for each message, the same for each try; no control characters'),
-    body: {
-      type: 'object',
-      properties: {
-        text: { type: 'string', description: 'at most `limits.textBytes`, not only spaces' },
-        reply: { ...mid, description: '`mid` of what it replies to' },
-        mentions: { type: 'array', items: user, maxItems: 20, description: 'ids of users' },
-      },
-      required: ['text'],
-      additionalProperties: false,
-    },
-  }),
-  react: frame('react', '`ok` answers it; the counts come with `reacts`.', { id, room, mid, emoji: text(32, 'one emoji'), on }),
-  history: frame(
-    'history',
-    'Older entries; `page` answers it.',
-    { id, room, before: place('an offset, exclusive; none: the newest'), limit: whole(1, 100, 'none: 50') },
-    ['before', 'limit'],
-  ),
-  range: frame('range', 'A hole; `page` answers it.', {
-    id,
-    room,
-    from: place('an offset, inclusive'),
-    to: place('inclusive, not below `from`'),
-  }),
-  mod: frame('mod', 'Of whoever moderates; `ok` answers it. What else is in it goes by `action`, see below.', {
-    id,
-    room,
-    action: { type: 'string', description: 'one of those below' },
-  }),
-};
+export const mid = field({ type: 'string', pattern: '^[A-Za-z0-9_-]{22}$', description: 'id of a message' }, (value, name) => {
+  if (typeof value !== 'string' || !MID.test(value)) throw new FieldError(`${name}: the "mid" of a message.`);
+  return value;
+});
 
-/** Members of `mod` by `action`, beside `t`, `id`, `room`. */
-export const MOD_FRAMES: Readonly<Record<ModAction['action'], FrameSchema>> = {
-  delete: frame('mod', 'Deletes a message.', { mid }),
-  purge: frame('mod', 'Deletes everything that somebody has said here so far.', { user }),
-  timeout: frame('mod', 'He reads and does not write; in place of one that runs.', { user, seconds: whole(1, MAX_TIMEOUT_S, ''), reason }, [
-    'reason',
-  ]),
-  untimeout: frame('mod', 'Ends a timeout.', { user }),
-  ban: frame(
-    'mod',
-    'Puts him out, in place of a ban that is in force.',
-    {
-      user,
-      seconds: whole(1, MAX_BAN_S, 'none: for good'),
-      addressSeconds: whole(1, MAX_ADDRESS_BAN_S, 'bans where he wrote from of late as well'),
-      purge: { type: 'boolean', description: 'deletes everything that he has said so far' },
-      reason,
+export const userId = field(
+  { type: 'string', minLength: 1, maxLength: 1024, description: 'id of a user, as messages have it; no control characters' },
+  (value, name) => {
+    if (!isUserId(value)) throw new FieldError(`${name}: the id of a user, as messages have it.`);
+    return value;
+  },
+);
+
+const key = field(text(1, 64, 'new for each message, the same for each try; no control characters').schema, (value, name) => {
+  if (!isId(value) || CONTROL.test(value)) throw new FieldError(`${name}: a text of 1 to 64 characters without control characters.`);
+  return value;
+});
+
+/** One emoji may be a dozen characters. Which emoji exist is not checked. */
+const emoji = field(text(1, 32, 'one emoji').schema, (value, name) => {
+  if (
+    typeof value !== 'string' ||
+    value.length === 0 ||
+    value.length > 32 ||
+    !/\p{Extended_Pictographic}|\p{Regional_Indicator}|[0-9#*]\uFE0F?\u20E3/u.test(value) ||
+    /[\p{L}\p{C}\s]/u.test(value.replace(/[\u200d\u{e0020}-\u{e007f}]/gu, ''))
+  )
+    throw new FieldError(`${name}: one emoji.`);
+  return value;
+});
+
+const position = { epoch: wholeNumber(0, MAX_OFFSET), offset: wholeNumber(0, MAX_OFFSET) };
+const since = field(
+  {
+    type: 'object',
+    description: 'to resume: the epoch you know and your last offset',
+    properties: { epoch: position.epoch.schema, offset: position.offset.schema },
+    required: ['epoch', 'offset'],
+  },
+  (value, name, limits) => {
+    if (typeof value !== 'object' || value === null) throw new FieldError(`${name}: {"epoch","offset"}.`);
+    const { epoch, offset } = value as Readonly<Record<string, unknown>>;
+    return { epoch: position.epoch.read(epoch, `${name}.epoch`, limits), offset: position.offset.read(offset, `${name}.offset`, limits) };
+  },
+);
+
+/** The text of a message, and what goes with it. */
+export interface MessageBody {
+  readonly text: string;
+  /** The `mid` of the message that it replies to. */
+  readonly reply?: string;
+  /** Ids of users. */
+  readonly mentions?: readonly string[];
+  readonly [field: string]: unknown;
+}
+
+const BODY_FIELDS: readonly string[] = ['text', 'reply', 'mentions'];
+const body = field<MessageBody>(
+  {
+    type: 'object',
+    properties: {
+      text: { type: 'string', description: 'at most `limits.textBytes`, not only spaces' },
+      reply: { ...mid.schema, description: '`mid` of what it replies to' },
+      mentions: { type: 'array', items: userId.schema, maxItems: MAX_MENTIONS, description: 'ids of users' },
     },
-    ['seconds', 'addressSeconds', 'purge', 'reason'],
-  ),
-  shadowBan: frame('mod', 'He writes on, and nobody else sees it.', { user, seconds: whole(1, MAX_BAN_S, 'none: for good'), reason }, [
-    'seconds',
-    'reason',
-  ]),
-  unban: frame('mod', 'Lifts either ban.', { user }),
-  warn: frame('mod', 'A warning that he alone sees.', { user, text: text(MAX_WARNING_CHARS, 'one line') }),
-  slow: frame('mod', 'Slow mode.', { seconds: whole(0, 3600, '0: off') }),
-  followers: frame('mod', 'How old an account must be to write.', { minutes: whole(0, 525_600, '0: off') }),
-  unique: frame('mod', 'Nothing that was said within the last hour.', { on }),
-  emoteOnly: frame('mod', 'Emoji and spaces alone.', { on }),
-  shield: frame('mod', 'Stricter in all of it.', { on }),
-  pin: frame('mod', 'Shows a message above the others.', { mid: { anyOf: [mid, { type: 'null' }], description: 'null: none' } }),
-  approve: frame('mod', 'Publishes a message that was held.', { mid }),
-  deny: frame('mod', 'Does not.', { mid, reason }, ['reason']),
-  terms: frame(
-    'mod',
-    'Replaces both lists of terms.',
-    {
-      blocked: { type: 'array', items: text(MAX_TERM_LENGTH, ''), maxItems: MAX_TERMS, description: 'refused here' },
-      allowed: { type: 'array', items: text(MAX_TERM_LENGTH, ''), maxItems: MAX_TERMS, description: 'no fault here; none: none' },
-    },
-    ['allowed'],
-  ),
-};
+    required: ['text'],
+    additionalProperties: false,
+  },
+  (value, name, limits) => {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new FieldError(`${name}: an object with a "text".`);
+    const given = value as Readonly<Record<string, unknown>>;
+    const { text: said } = given;
+    if (typeof said !== 'string' || said.trim() === '') throw new FieldError(`${name}.text: a text that is not only spaces.`);
+    // A text has at least as many bytes as characters.
+    if (said.length > limits.maxTextBytes || Buffer.byteLength(said) > limits.maxTextBytes)
+      throw new FieldError(`A message is at most ${limits.maxTextBytes} bytes of text.`, 'too_long');
+    for (const member of Object.keys(given))
+      if (!BODY_FIELDS.includes(member)) throw new FieldError(`${name}: there is no field "${member.slice(0, 40)}".`);
+    const read: { text: string; reply?: string; mentions?: readonly string[] } = { text: said };
+    if (given.reply !== undefined && given.reply !== null) read.reply = mid.read(given.reply, `${name}.reply`, limits);
+    if (given.mentions !== undefined && given.mentions !== null) {
+      const { mentions } = given;
+      if (!Array.isArray(mentions) || mentions.length > MAX_MENTIONS || !mentions.every(isUserId))
+        throw new FieldError(`${name}.mentions: a list of at most ${MAX_MENTIONS} ids of users.`);
+      read.mentions = mentions as string[];
+    }
+    return read;
+  },
+);
+
+const action = field({ type: 'string', description: 'one of those below' }, (value, name) => {
+  if (typeof value !== 'string' || !ACTION.test(value)) throw new FieldError(`${name}: the name of an action.`);
+  return value;
+});
+
+interface FrameDescription<F extends Fields> {
+  readonly description: string;
+  readonly fields: F;
+}
+const describe = <F extends Fields>(description: string, fields: F): FrameDescription<F> => ({ description, fields });
+
+const CLIENT_FRAME_FIELDS = {
+  hello: describe('First, within five seconds. No `id`: `welcome` answers it, or a close.', {
+    token: optionalField(text(1, 8192, 'none: a guest'), undefined),
+    client: optionalField(text(0, 100, 'what you are'), undefined),
+  }),
+  auth: describe('A fresh token of the same person, before the one of now ends. `ok` answers it.', {
+    id,
+    token: text(1, 8192, 'the fresh one'),
+  }),
+  join: describe('`joined` answers it. Joining a room again begins anew in it.', {
+    id,
+    room,
+    since: optionalField(since, undefined),
+    link: optionalField(text(0, 200, 'token of a playback link, for a private channel'), undefined),
+  }),
+  leave: describe('`ok` answers it. Joins that you sent before it are done first.', { id, room }),
+  pub: describe('`ack`, `held`, `refused` or `err` answers it.', { id, room, key, body }),
+  react: describe('`ok` answers it; the counts come with `reacts`.', { id, room, mid, emoji, on: flag() }),
+  history: describe('Older entries; `page` answers it.', {
+    id,
+    room,
+    before: optionalField(wholeNumber(1, MAX_OFFSET, 'an offset, exclusive; none: the newest'), undefined),
+    limit: optionalField(wholeNumber(1, MAX_PAGE, `none: ${MAX_ENTRIES}`), MAX_ENTRIES),
+  }),
+  range: describe('A hole; `page` answers it.', {
+    id,
+    room,
+    from: wholeNumber(1, MAX_OFFSET, 'an offset, inclusive'),
+    to: wholeNumber(1, MAX_OFFSET, 'inclusive, not below `from`'),
+  }),
+  mod: describe('Of whoever moderates; `ok` answers it. What else is in it goes by `action`, see below.', { id, room, action }),
+} as const;
+
+type ClientFrameType = keyof typeof CLIENT_FRAME_FIELDS;
+type FrameOf<T extends ClientFrameType> = { readonly t: T } & FieldValues<(typeof CLIENT_FRAME_FIELDS)[T]['fields']>;
+export type HelloFrame = FrameOf<'hello'>;
+export type AuthFrame = FrameOf<'auth'>;
+export type JoinFrame = FrameOf<'join'>;
+export type LeaveFrame = FrameOf<'leave'>;
+export type PubFrame = FrameOf<'pub'>;
+export type ReactFrame = FrameOf<'react'>;
+export type HistoryFrame = FrameOf<'history'>;
+export type RangeFrame = FrameOf<'range'>;
+/** `args`: the other members of the frame. What they are depends on the action. */
+export type ModFrame = FrameOf<'mod'> & { readonly args: Readonly<Record<string, unknown>> };
+export type ClientFrame = HelloFrame | AuthFrame | JoinFrame | LeaveFrame | PubFrame | ReactFrame | HistoryFrame | RangeFrame | ModFrame;
+
+/** The frames of clients as JSON Schema, by `t`. */
+export const CLIENT_FRAMES: Readonly<Record<string, FrameSchema>> = Object.fromEntries(
+  Object.entries(CLIENT_FRAME_FIELDS).map(([t, { description, fields }]) => [t, schemaOf(t, description, fields)]),
+);
+
+/** `fatal`: the sender is no chat client, and the connection is closed (4009). */
+export interface BadFrame {
+  readonly t: 'bad';
+  readonly id: string | undefined;
+  readonly code: ChatErrorCode;
+  readonly message: string;
+  readonly fatal: boolean;
+}
+
+type Members = Readonly<Record<string, unknown>>;
+const ESCAPED_UNCLEAN = /\\u(?:0000|d[89a-f])/i;
+
+/** Parses and checks a text that is at most `MAX_FRAME_BYTES` long. Never throws. */
+export function parseFrame(frameText: string, maxTextBytes: number): ClientFrame | BadFrame {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(frameText);
+  } catch {
+    return { t: 'bad', id: undefined, code: 'bad_request', message: 'This is not JSON.', fatal: true };
+  }
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed) || typeof (parsed as Members).t !== 'string')
+    return { t: 'bad', id: undefined, code: 'bad_request', message: 'A frame is a JSON object with a text "t".', fatal: true };
+  const members = parsed as Members & { readonly t: string };
+  const bad = (code: ChatErrorCode, message: string): BadFrame => {
+    const requestId = isId(members.id) && uncleanTextIn(members.id) === undefined ? members.id : undefined;
+    return { t: 'bad', id: requestId, code, message, fatal: false };
+  };
+  // ws accepts UTF-8 alone, so that ill-formed text and U+0000 can come by an escape only.
+  const unclean = ESCAPED_UNCLEAN.test(frameText) ? uncleanTextIn(members) : undefined;
+  if (unclean) return bad('bad_request', `${unclean.join('.').slice(0, 100) || 'frame'}: text must be well-formed and without U+0000.`);
+  if (!Object.hasOwn(CLIENT_FRAME_FIELDS, members.t)) return bad('unknown_type', `There is no frame "${members.t.slice(0, 40)}".`);
+  try {
+    return readFrame(members, members.t as ClientFrameType, { maxTextBytes });
+  } catch (error) {
+    if (!(error instanceof FieldError)) throw error;
+    return bad(error.code, error.message);
+  }
+}
+
+function readFrame(members: Members, t: ClientFrameType, limits: { readonly maxTextBytes: number }): ClientFrame {
+  const fields: Fields = CLIENT_FRAME_FIELDS[t].fields;
+  const frame: Record<string, unknown> = { t };
+  for (const name in fields) frame[name] = fields[name]!.read(members[name], name, limits);
+  const read = frame as unknown as ClientFrame;
+  if (read.t === 'range' && read.to < read.from) throw new FieldError(`to: a whole number from ${read.from} to ${MAX_OFFSET}.`);
+  if (t === 'mod') {
+    const { t: _t, id: _id, room: _room, action: _action, ...args } = members;
+    frame.args = args;
+  }
+  return read;
+}
+
+/** The `id` of a frame that is not parsed; undefined: it has none. */
+export function idOf(frameText: string): string | undefined {
+  try {
+    const { id: found } = (JSON.parse(frameText) ?? {}) as Members;
+    return isId(found) ? found : undefined;
+  } catch {
+    return undefined;
+  }
+}

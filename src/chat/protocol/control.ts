@@ -68,7 +68,7 @@ export class ControlRoom {
     this.#version ??= rows[0]!.version;
     this.#lookedAtMs = this.#clock.monotonicMs();
     this.#cancels.push(
-      this.#clock.every(POLL_MS, () => void this.poll()),
+      this.#clock.every(POLL_MS, () => void this.readChanges()),
       this.#clock.every(CLEAN_MS, () => void this.#clean()),
     );
   }
@@ -80,7 +80,7 @@ export class ControlRoom {
   }
 
   /** Looks now; what was committed before the call is told when it resolves. Never rejects: a database that is away is asked again. */
-  async poll(): Promise<void> {
+  async readChanges(): Promise<void> {
     if (this.#polling) {
       // The look that is under way may have begun before what the caller knows of.
       this.#isAskedAgain = true;

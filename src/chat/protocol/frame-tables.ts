@@ -1,5 +1,6 @@
-import { CLIENT_FRAMES, MOD_FRAMES } from './client-frames.js';
-import { type FrameSchema, SERVER_FRAMES } from './server-frames.js';
+import { CLIENT_FRAMES } from './client-frames.js';
+import type { FrameSchema } from './schema.js';
+import { SERVER_FRAMES } from './server-frames.js';
 
 interface Schema {
   readonly type?: string;
@@ -18,13 +19,13 @@ interface Schema {
   readonly maxItems?: number;
 }
 
-/** The members of every frame as Markdown, for docs/chat.md (`veza chat tables`). */
-export function frameTables(): string {
+/** The members of every frame as Markdown, for docs/chat.md (`veza chat tables`). `modFrames`: those of `mod` by action. */
+export function frameTables(modFrames: Readonly<Record<string, FrameSchema>>): string {
   return [
     '### What clients send',
     ...tablesOf(CLIENT_FRAMES),
     '### `mod`, by `action`',
-    ...tablesOf(MOD_FRAMES),
+    ...tablesOf(modFrames),
     '### What the server sends',
     ...tablesOf(SERVER_FRAMES),
   ].join('\n\n');

@@ -1,16 +1,10 @@
-import { CHAT_ROLES_IN_FRAMES, ERROR_CODES } from './protocol.js';
+import { ERROR_CODES, ROOM_ROLES } from './protocol.js';
+import { type FrameSchema, frameSchema } from './schema.js';
 
 /**
- * What a server of `veza.chat.v1` sends, as JSON Schema (2020-12), by `t`. docs/chat-frames.json is made from it (`veza chat frames`), and the tests hold
- * every frame against it. A client ignores members and entries that it does not know.
+ * What a server of `veza.chat.v1` sends, as JSON Schema (2020-12), by `t`. docs/chat-frames.json is made from it
+ * (`veza chat frames`), and the tests hold every frame against it. A client ignores members and entries that it does not know.
  */
-export interface FrameSchema {
-  readonly description: string;
-  readonly type: 'object';
-  readonly properties: Readonly<Record<string, object>>;
-  readonly required: readonly string[];
-  readonly additionalProperties: boolean;
-}
 
 const text = { type: 'string' };
 const whole = { type: 'integer', minimum: 0 };
@@ -21,7 +15,7 @@ const offset = { ...whole, description: 'place in the room' };
 const epoch = { ...whole, description: 'that the room has now, also of what is older' };
 const atMs = { ...whole, description: 'ms since 1970' };
 const orNull = (schema: object) => ({ anyOf: [schema, { type: 'null' }] });
-const role = { enum: [...CHAT_ROLES_IN_FRAMES] };
+const role = { enum: [...ROOM_ROLES] };
 const user = {
   type: 'object',
   description: 'who wrote it, as he was then',
@@ -41,19 +35,6 @@ const you = {
   timeoutUntil: orNull(atMs),
   warnings: { ...whole, description: 'that you have not seen: `GET /rooms/{slug}/me` has them' },
 };
-const frame = (
-  t: string,
-  description: string,
-  properties: Record<string, object>,
-  optional: readonly string[] = [],
-  additionalProperties = false,
-): FrameSchema => ({
-  description,
-  type: 'object',
-  properties: { t: { const: t }, ...properties },
-  required: ['t', ...Object.keys(properties).filter((name) => !optional.includes(name))],
-  additionalProperties,
-});
 const place = { room, epoch, offset, at: atMs };
 const by = {
   type: 'object',
@@ -93,14 +74,14 @@ const body = {
 
 /** Entries of a room's log: each has a place there, and an unknown one takes its place too. */
 export const ENTRY_FRAMES: Readonly<Record<string, FrameSchema>> = {
-  msg: frame(
+  msg: frameSchema(
     'msg',
     'A message. `key` is in its author’s copy alone. `sentAt`: it was held, and said then.',
     { ...place, mid, user, body, key: text, sentAt: atMs },
     ['key', 'sentAt'],
     true,
   ),
-  del: frame(
+  del: frameSchema(
     'del',
     'Messages are deleted: those of `mids`, which stand at `offsets`, or all that `user` has said up to `upTo`.',
     {
@@ -114,7 +95,7 @@ export const ENTRY_FRAMES: Readonly<Record<string, FrameSchema>> = {
     ['mids', 'offsets', 'user', 'upTo'],
     true,
   ),
-  act: frame(
+  act: frameSchema(
     'act',
     'Something was decided about the room or a person in it. Reasons, warnings and shadow bans are not told.',
     {
@@ -132,7 +113,7 @@ export const ENTRY_FRAMES: Readonly<Record<string, FrameSchema>> = {
     ['user', 'until', 'settings'],
     true,
   ),
-  pin: frame(
+  pin: frameSchema(
     'pin',
     'What is pinned from now on.',
     {
@@ -144,12 +125,12 @@ export const ENTRY_FRAMES: Readonly<Record<string, FrameSchema>> = {
     ['messageOffset'],
     true,
   ),
-  now: frame('now', 'What is playing.', { ...place, title: text, artist: text }, ['artist'], true),
-  gone: frame('gone', 'There was something, and it is erased.', place, [], true),
+  now: frameSchema('now', 'What is playing.', { ...place, title: text, artist: text }, ['artist'], true),
+  gone: frameSchema('gone', 'There was something, and it is erased.', place, [], true),
 };
 
 export const ANSWER_FRAMES: Readonly<Record<string, FrameSchema>> = {
-  welcome: frame('welcome', 'Answers `hello`. `user` null: a guest.', {
+  welcome: frameSchema('welcome', 'Answers `hello`. `user` null: a guest.', {
     session: text,
     user: orNull({
       type: 'object',
@@ -180,7 +161,7 @@ export const ANSWER_FRAMES: Readonly<Record<string, FrameSchema>> = {
     },
     pingMs: { ...whole, description: 'between two `heads`' },
   }),
-  ok: frame(
+  ok: frameSchema(
     'ok',
     'Answers `auth` (`expiresAt`), `leave`, `react`, `mod` (`result`).',
     {
@@ -191,7 +172,7 @@ export const ANSWER_FRAMES: Readonly<Record<string, FrameSchema>> = {
     },
     ['expiresAt', 'expiresInMs', 'result'],
   ),
-  joined: frame('joined', 'Answers `join`. `offset` is where you stand with `entries`; what comes after it follows by itself.', {
+  joined: frameSchema('joined', 'Answers `join`. `offset` is where you stand with `entries`; what comes after it follows by itself.', {
     id,
     room,
     channel: orNull({ ...text, description: 'its slug' }),
@@ -209,7 +190,7 @@ export const ANSWER_FRAMES: Readonly<Record<string, FrameSchema>> = {
     }),
     you: { type: 'object', properties: you, required: Object.keys(you), additionalProperties: false },
   }),
-  ack: frame('ack', 'The message is in PostgreSQL, at this place.', {
+  ack: frameSchema('ack', 'The message is in PostgreSQL, at this place.', {
     id,
     room,
     mid,
@@ -217,21 +198,21 @@ export const ANSWER_FRAMES: Readonly<Record<string, FrameSchema>> = {
     offset,
     dup: { type: 'boolean', description: 'it was there already' },
   }),
-  held: frame('held', 'The message waits for a moderator. It is written down: do not send it again.', { id, mid }),
-  refused: frame('refused', 'The message is refused for good.', {
+  held: frameSchema('held', 'The message waits for a moderator. It is written down: do not send it again.', { id, mid }),
+  refused: frameSchema('refused', 'The message is refused for good.', {
     id,
     mid,
     code: { ...text, description: 'see below' },
     reason: { ...text, description: 'for people' },
   }),
-  page: frame('page', 'Answers `history` and `range`. `more`: there is more in the direction that was asked for.', {
+  page: frameSchema('page', 'Answers `history` and `range`. `more`: there is more in the direction that was asked for.', {
     id,
     room,
     epoch,
     entries: { type: 'array', maxItems: 100, items: { type: 'object', required: ['t', 'room', 'epoch', 'offset'] } },
     more: { type: 'boolean' },
   }),
-  err: frame(
+  err: frameSchema(
     'err',
     'A request was not done, and why. Without `id`: of a frame that had none, or had one that is not good.',
     {
@@ -245,10 +226,10 @@ export const ANSWER_FRAMES: Readonly<Record<string, FrameSchema>> = {
 };
 
 export const NEWS_FRAMES: Readonly<Record<string, FrameSchema>> = {
-  reset: frame('reset', 'A new epoch: drop what you hold above `keep`, go on at keep + 1.', { room, epoch, keep: offset }),
-  reacts: frame('reacts', 'Reactions to some messages.', { room, counts }),
-  members: frame('members', 'How many are in the room.', { room, count: whole }),
-  channel: frame(
+  reset: frameSchema('reset', 'A new epoch: drop what you hold above `keep`, go on at keep + 1.', { room, epoch, keep: offset }),
+  reacts: frameSchema('reacts', 'Reactions to some messages.', { room, counts }),
+  members: frameSchema('members', 'How many are in the room.', { room, count: whole }),
+  channel: frameSchema(
     'channel',
     'What is on air in the room’s channel: after `joined`, and when it changes. Not where the server does not know.',
     {
@@ -267,18 +248,18 @@ export const NEWS_FRAMES: Readonly<Record<string, FrameSchema>> = {
       }),
     },
   ),
-  you: frame('you', 'What you are in the room is another.', { room, ...you }),
-  left: frame(
+  you: frameSchema('you', 'What you are in the room is another.', { room, ...you }),
+  left: frameSchema(
     'left',
     'You were put out of the room. `until`: of a ban that ends.',
     { room, code: { enum: ['banned', 'deleted', 'private'] }, until: atMs },
     ['until'],
   ),
-  heads: frame('heads', 'Each ping interval: where your rooms stand.', {
+  heads: frameSchema('heads', 'Each ping interval: where your rooms stand.', {
     rooms: { type: 'object', additionalProperties: { type: 'array', items: whole, minItems: 2, maxItems: 2 } },
   }),
-  lag: frame('lag', 'You were too slow: these offsets are skipped, `range` has them.', { room, from: offset, to: offset }),
-  drain: frame('drain', 'This process ends: connect again after `retryMs`.', { retryMs: whole }),
+  lag: frameSchema('lag', 'You were too slow: these offsets are skipped, `range` has them.', { room, from: offset, to: offset }),
+  drain: frameSchema('drain', 'This process ends: connect again after `retryMs`.', { retryMs: whole }),
 };
 
 export const SERVER_FRAMES: Readonly<Record<string, FrameSchema>> = { ...ANSWER_FRAMES, ...ENTRY_FRAMES, ...NEWS_FRAMES };

@@ -3,7 +3,7 @@ import { type LogEntry, MAX_UNARCHIVED } from '../../backing/room-log/room-log.j
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import { delOf, type EntryFacts, goneOf, readableFacts } from '../protocol/frame.js';
+import { delOf, type EntryFacts, goneOf, readableFacts } from '../protocol/entry-frame.js';
 
 /** What waits here for PostgreSQL; the log says `busy` at the same number for a room. */
 export const MAX_PENDING_BYTES = 64 * 1024 * 1024;
@@ -90,7 +90,7 @@ export class Archive {
     return this.#retryMs > 0;
   }
 
-  hasRoom(roomId: string): boolean {
+  hasCapacity(roomId: string): boolean {
     return this.#bytes < this.#maxBytes && (this.#waiting.get(roomId) ?? 0) < MAX_UNARCHIVED;
   }
 
@@ -98,7 +98,7 @@ export class Archive {
    * Resolves when it is decided; never rejects. The same entry may be given twice, and by several processes. One that cannot be read, out of a log
    * that was damaged, is refused alone: its place is stored as erased, unless PostgreSQL has what was there, and it is answered as of an epoch that ended.
    */
-  async commit(entry: ArchiveEntry): Promise<ArchiveOutcome> {
+  async storeEntry(entry: ArchiveEntry): Promise<ArchiveOutcome> {
     const facts = readableFacts(entry);
     if (facts) return this.#enqueue(entry, facts);
     const { roomId, epoch, offset, type } = entry;

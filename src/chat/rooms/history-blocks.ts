@@ -1,5 +1,5 @@
 import type { Clock } from '../../runtime/clock.js';
-import type { EntryFrame } from '../protocol/frame.js';
+import type { EntryFrame } from '../protocol/entry-frame.js';
 
 /** Entries of a block. Blocks begin at fixed offsets, so that pages that differ by a few entries are read once. */
 export const BLOCK_ENTRIES = 100;

@@ -16,7 +16,7 @@ export class KnownMessages {
   #sinceMs = Number.POSITIVE_INFINITY;
 
   /** From here on everything is added; `sinceMs`: the time of the entry before. */
-  begin(sinceMs: number): void {
+  startAfter(sinceMs: number): void {
     this.#sinceMs = sinceMs;
   }
 

@@ -1,7 +1,7 @@
 import type { RoomLog } from '../../backing/room-log/room-log.js';
 import type { Log } from '../../runtime/log.js';
 import type { Archive } from './archive.js';
-import type { RoomHistory } from './history.js';
+import type { RoomHistory } from './room-history.js';
 
 /** Entries that are read of the log, and stored, at once. */
 const READ_ENTRIES = 500;
@@ -24,7 +24,7 @@ export async function storeLostRows(roomId: string, { roomLog, archive, history,
   const { epoch, archived } = page;
   // And the one before those that the log holds: when that is missing as well, nobody has it.
   const first = page.entries[0]?.offset ?? archived + 1;
-  const missing = new Set(await history.missing(roomId, Math.max(1, first - 1), archived));
+  const missing = new Set(await history.missingOffsets(roomId, Math.max(1, first - 1), archived));
   if (missing.size === 0) return undefined;
   const from = Math.min(...missing);
   let stored = 0;
@@ -32,7 +32,7 @@ export async function storeLostRows(roomId: string, { roomLog, archive, history,
     const held = await roomLog.read(roomId, after, READ_ENTRIES);
     if (!held || held.epoch !== epoch || held.entries.length === 0) break;
     const lost = held.entries.filter(({ offset }) => missing.has(offset));
-    const outcomes = await Promise.all(lost.map((entry) => archive.commit({ ...entry, roomId, epoch })));
+    const outcomes = await Promise.all(lost.map((entry) => archive.storeEntry({ ...entry, roomId, epoch })));
     for (const [index, { kind }] of outcomes.entries()) {
       if (kind === 'fenced') continue;
       missing.delete(lost[index]!.offset);

@@ -19,7 +19,7 @@ export class OnAirFrames {
   #isKnown = false;
   readonly #texts = new Map<string, string>();
 
-  tell(changes: OnAirChanges): void {
+  applyChanges(changes: OnAirChanges): void {
     this.#isKnown = true;
     for (const [slug, news] of Object.entries(changes)) {
       if (news) this.#texts.set(slug, membersOf(news));
@@ -28,7 +28,7 @@ export class OnAirFrames {
   }
 
   /** The frame for a room; undefined: it belongs to no channel, or nothing is known. */
-  frame(room: string, slug: string | undefined): string | undefined {
+  frameFor(room: string, slug: string | undefined): string | undefined {
     if (!this.#isKnown || slug === undefined) return undefined;
     return `{"t":"channel","room":"${room}",${this.#texts.get(slug) ?? OFF_AIR_MEMBERS}}`;
   }

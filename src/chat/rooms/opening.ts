@@ -2,7 +2,7 @@ import type { RoomLog } from '../../backing/room-log/room-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import type { RoomHistory, StoredRoom } from './history.js';
+import type { RoomHistory, StoredRoom } from './room-history.js';
 
 export interface OpeningOptions {
   readonly roomLog: RoomLog;
@@ -32,7 +32,7 @@ export async function reopenRoom(roomId: string, options: OpeningOptions): Promi
   const { roomLog, history, clock, log, distrusted } = options;
   let above = options.known;
   for (let attempt = 0; attempt < ATTEMPTS && !options.isStopped(); attempt++) {
-    const state = await history.state(roomId);
+    const state = await history.readRoom(roomId);
     if (!state) {
       await roomLog.remove(roomId);
       return undefined;
@@ -47,9 +47,9 @@ export async function reopenRoom(roomId: string, options: OpeningOptions): Promi
       await new Promise<void>((resolve) => clock.after(POLL_MS, resolve));
       continue;
     }
-    const raised = await history.raise(roomId, state.epoch, above);
+    const raised = await history.raiseEpoch(roomId, state.epoch, above);
     if (!raised) continue;
-    const entries = raised.head === 0 ? [] : await history.tail(roomId, raised.head);
+    const entries = raised.head === 0 ? [] : await history.readTail(roomId, raised.head);
     const isOpened = await roomLog.open({ roomId, ...raised, atMs: entries.at(-1)?.atMs ?? 0, entries });
     log.info({ room: roomId, ...raised, isOpened }, 'a room of the chat is begun in its log');
     return { ...state, epoch: raised.epoch, raisedAgoMs: 0, isFirstEpoch: state.epoch === 0 };

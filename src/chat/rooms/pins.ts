@@ -54,7 +54,7 @@ export class Pins {
     });
   }
 
-  async now(roomId: string): Promise<PinState> {
+  async currentPin(roomId: string): Promise<PinState> {
     const { rows } = await this.#database.query<{ mid: string; offset: number }>(
       `select p.mid, m."offset" from room_pins p join messages m on m.room_id = p.room_id and m.mid = p.mid and m.type = 'msg' where p.room_id = $1`,
       [roomId],

@@ -80,7 +80,7 @@ export class RoomReactions {
   }
 
   /** Rejects: `bad_request`, `not_found` (no such message), `busy`, `unavailable`. */
-  react(roomId: string, userId: string, mid: string, emoji: string, on: boolean): Promise<void> {
+  setReaction(roomId: string, userId: string, mid: string, emoji: string, on: boolean): Promise<void> {
     if (!isEmoji(emoji)) return Promise.reject(new VezaError('bad_request', 'A reaction is one emoji.'));
     if (this.#waiting.length >= MAX_WAITING) return Promise.reject(new VezaError('busy', 'Too many reactions at once; try again.'));
     return new Promise((resolve, reject) => {
@@ -89,14 +89,14 @@ export class RoomReactions {
     });
   }
 
-  async counts(roomId: string, mids: readonly string[]): Promise<Reactions> {
+  async countsOf(roomId: string, mids: readonly string[]): Promise<Reactions> {
     const asked = [...new Set(mids)].slice(0, MAX_MIDS);
     const found = await Promise.all(asked.map((mid) => this.#countsOf(roomId, mid)));
     return Object.fromEntries(asked.flatMap((mid, index) => (found[index] ? [[mid, found[index]] as const] : [])));
   }
 
   /** Messages of the room were erased. */
-  forget(roomId: string): void {
+  forgetRoom(roomId: string): void {
     this.#knownCount -= this.#known.get(roomId)?.size ?? 0;
     this.#known.delete(roomId);
   }

@@ -2,13 +2,13 @@ import { type Following, KEPT, KEY_MS, type LogEntry, type LogPage, type Place, 
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import { type Deletion, delOf, type EntryFrame, encode, goneOf } from '../protocol/frame.js';
-import type { RoomHistory, StoredRoom } from './history.js';
+import { type Deletion, delOf, type EntryFrame, encodeEntry, goneOf } from '../protocol/entry-frame.js';
 import { BLOCK_ENTRIES, type HistoryBlocks } from './history-blocks.js';
 import { type KnownMessage, KnownMessages } from './known-messages.js';
 import { reopenRoom } from './opening.js';
 import { RING_FRAMES, Ring, type Rings } from './ring.js';
 import type { EntryPage, PageQuery, Resumption, RoomInfo, RoomListener } from './room.js';
+import type { RoomHistory, StoredRoom } from './room-history.js';
 
 /** An entry of this process that the log has not told so long after it took it is asked for. */
 const EXPECT_MS = 250;
@@ -73,15 +73,15 @@ export class RoomReader {
   }
 
   /** Rejects with `unavailable`, `not_found`; then nothing is left behind. `state`: what the database said a moment ago. */
-  async start(state: StoredRoom): Promise<void> {
+  async follow(state: StoredRoom): Promise<void> {
     const { roomLog } = this.#options;
     this.#stateAtStart = state;
     try {
       this.#following = await roomLog.follow(this.id, {
         onEntry: (epoch, entry) => this.#told(epoch, entry),
-        onRestored: () => this.nudge(),
+        onRestored: () => this.readLogSoon(),
       });
-      await this.look();
+      await this.readLog();
       if (this.closed) throw new VezaError('not_found', 'There is no such room.');
     } catch (error) {
       this.stop();
@@ -100,7 +100,7 @@ export class RoomReader {
   }
 
   /** The room is no more. */
-  close(code: string): void {
+  closeRoom(code: string): void {
     if (this.closed) return;
     this.closed = code;
     const listeners = [...this.#listeners];
@@ -108,15 +108,15 @@ export class RoomReader {
     for (const listener of listeners) listener.onClosed(code);
   }
 
-  add(listener: RoomListener): void {
+  addListener(listener: RoomListener): void {
     this.#listeners.add(listener);
   }
 
-  remove(listener: RoomListener): void {
+  removeListener(listener: RoomListener): void {
     this.#listeners.delete(listener);
   }
 
-  tell(text: string): void {
+  broadcastEvent(text: string): void {
     for (const listener of this.#listeners) listener.onEvent(text);
   }
 
@@ -125,64 +125,64 @@ export class RoomReader {
     return this.#options.clock.monotonicMs() < this.#youngUntilMs;
   }
 
-  known(mid: string): KnownMessage | undefined {
+  knownMessage(mid: string): KnownMessage | undefined {
     return this.#known.get(mid);
   }
 
-  get knowsAll(): boolean {
+  get knowsAllRecent(): boolean {
     return this.#known.isComplete(this.#options.clock.wallMs());
   }
 
   /** This process appended it; the log is to tell it. */
-  expect(epoch: number, offset: number): void {
+  expectEntry(epoch: number, offset: number): void {
     if (epoch !== this.epoch || offset <= this.head) return;
     this.#expected = Math.max(this.#expected, offset);
     if (this.#expecting) return;
     this.#expecting = true;
     this.#later(EXPECT_MS, () => {
       this.#expecting = false;
-      if (this.head < this.#expected) this.nudge();
+      if (this.head < this.#expected) this.readLogSoon();
     });
   }
 
   /** What was stored under it is refused, or it appends nothing: this epoch is dead, whatever the log says of it. */
-  distrust(epoch: number): Promise<void> {
+  distrustEpoch(epoch: number): Promise<void> {
     if (epoch >= this.epoch) this.#distrusted = epoch;
-    return this.look();
+    return this.readLog();
   }
 
   /** Looks at the log until nothing is missing. Rejects with `unavailable`. A call while one is under way is answered by one more look. */
-  look(): Promise<void> {
+  readLog(): Promise<void> {
     this.#isAskedAgain = true;
     this.#looking ??= this.#lookUntilDone();
     return this.#looking;
   }
 
   /** Held against where the log said that it stood, at a moment when the head here was `before`. Undefined: the log does not hold it. */
-  compare(place: Place | undefined, before: number): void {
+  compareWithLog(place: Place | undefined, before: number): void {
     const isSame = place && place.epoch === this.epoch && place.head >= before && place.head <= this.head;
-    if (!isSame) this.nudge();
+    if (!isSame) this.readLogSoon();
   }
 
   /** The same for whom it is enough that it will be done. */
-  nudge(): void {
-    this.look().catch((error) => {
+  readLogSoon(): void {
+    this.readLog().catch((error) => {
       if (this.closed || this.#retrying) return;
       this.#options.log.debug({ room: this.id, error: messageOf(error) }, 'a room cannot be compared with its log');
       this.#retrying = true;
       this.#later(RETRY_MS, () => {
         this.#retrying = false;
-        this.nudge();
+        this.readLogSoon();
       });
     });
   }
 
-  after(offset: number, limit: number): readonly EntryFrame[] | Promise<readonly EntryFrame[] | undefined> {
+  framesAfter(offset: number, limit: number): readonly EntryFrame[] | Promise<readonly EntryFrame[] | undefined> {
     if (offset >= this.head || limit < 1) return [];
-    return this.#ring.after(offset, limit) ?? this.#load(offset + 1, Math.min(this.head, offset + Math.min(limit, MAX_PAGE_FRAMES)));
+    return this.#ring.framesAfter(offset, limit) ?? this.#load(offset + 1, Math.min(this.head, offset + Math.min(limit, MAX_PAGE_FRAMES)));
   }
 
-  async page({ before, from, to, limit, kept, onRead }: PageQuery): Promise<EntryPage> {
+  async readPage({ before, from, to, limit, kept, onRead }: PageQuery): Promise<EntryPage> {
     const count = Math.max(1, Math.min(limit, MAX_PAGE_FRAMES));
     const forward = from !== undefined;
     for (;;) {
@@ -191,7 +191,7 @@ export class RoomReader {
       if (!forward && end > 0 && (end < this.floor || (kept && end === this.floor))) return this.#keptPage(end, count, onRead);
       const first = Math.max(this.floor + 1, forward ? from : end - count + 1);
       const last = forward ? Math.min(end, first + count - 1) : end;
-      const frames = first > last ? [] : (this.#ring.after(first - 1, last - first + 1) ?? (await this.#load(first, last, onRead)));
+      const frames = first > last ? [] : (this.#ring.framesAfter(first - 1, last - first + 1) ?? (await this.#load(first, last, onRead)));
       if (this.epoch !== epoch) continue;
       // Let go by age while it was read: once more, above the new floor.
       if (!frames) continue;
@@ -201,14 +201,15 @@ export class RoomReader {
     }
   }
 
-  async resume(since: { readonly epoch: number; readonly offset: number } | undefined): Promise<Resumption> {
+  async resumeFrom(since: { readonly epoch: number; readonly offset: number } | undefined): Promise<Resumption> {
     if (!since) return { recovered: 'none', cursor: Math.max(this.floor, this.head - JOIN_FRAMES), keep: undefined };
     // The member knows more than this process does.
-    if (since.epoch > this.epoch || since.offset > this.head) await this.look();
+    if (since.epoch > this.epoch || since.offset > this.head) await this.readLog();
     for (;;) {
       const { epoch } = this;
       const isKnown = since.epoch < epoch || (since.epoch === epoch && since.offset <= this.head);
-      const keep = since.epoch < epoch ? (await this.#options.history.keep(this.id, since.epoch, epoch)).keep : isKnown ? undefined : 0;
+      const keep =
+        since.epoch < epoch ? (await this.#options.history.keptSince(this.id, since.epoch, epoch)).keep : isKnown ? undefined : 0;
       if (this.epoch !== epoch) continue;
       // A position in a time that the database has never seen, since it was restored from a backup: nothing that the member holds is sure to be true here.
       if (keep === 0 && since.offset > 0) return { recovered: 'none', cursor: this.floor, keep };
@@ -218,12 +219,12 @@ export class RoomReader {
     }
   }
 
-  find(wanted: (frame: EntryFrame) => boolean): EntryFrame | undefined {
-    return this.#ring.find(wanted);
+  findFrame(wanted: (frame: EntryFrame) => boolean): EntryFrame | undefined {
+    return this.#ring.findFrame(wanted);
   }
 
   /** In memory; a `del` entry does the same in every process. */
-  erase({ offsets = [], user, upTo = 0 }: Deletion): void {
+  applyDeletion({ offsets = [], user, upTo = 0 }: Deletion): void {
     for (const offset of offsets) this.#erased.add(offset);
     for (const offset of this.#erased) {
       if (this.#erased.size <= MAX_ERASED) break;
@@ -236,9 +237,9 @@ export class RoomReader {
     }
     this.#options.blocks.forget(this.id);
     this.#options.onErased(this.id);
-    this.#ring.replace(
+    this.#ring.replaceFrames(
       (frame) => this.#isErased(frame),
-      (frame) => encode(this.id, this.epoch, goneOf(frame.offset, frame.atMs)),
+      (frame) => encodeEntry(this.id, this.epoch, goneOf(frame.offset, frame.atMs)),
     );
     this.#known.forgetAuthor((known) => this.#erased.has(known.offset) || (known.userId === user && known.offset <= upTo));
   }
@@ -252,16 +253,16 @@ export class RoomReader {
     if (this.closed || epoch < this.epoch) return;
     if (epoch === this.epoch && entry.offset <= this.head) return;
     if (epoch === this.epoch && entry.offset === this.head + 1) this.#take(entry);
-    else this.nudge();
+    else this.readLogSoon();
   }
 
   #take(entry: LogEntry): void {
     this.head = entry.offset;
-    let frame = encode(this.id, this.epoch, entry);
+    let frame = encodeEntry(this.id, this.epoch, entry);
     if (frame.mid !== undefined) this.#known.add(frame.mid, { offset: frame.offset, atMs: frame.atMs, userId: frame.userId });
-    if (this.#isErased(frame)) frame = encode(this.id, this.epoch, goneOf(frame.offset, frame.atMs));
-    this.#ring.push(frame);
-    if (frame.type === 'del') this.erase(delOf(entry));
+    if (this.#isErased(frame)) frame = encodeEntry(this.id, this.epoch, goneOf(frame.offset, frame.atMs));
+    this.#ring.pushFrame(frame);
+    if (frame.type === 'del') this.applyDeletion(delOf(entry));
     for (const listener of this.#listeners) listener.onFrames();
   }
 
@@ -294,7 +295,7 @@ export class RoomReader {
           isStopped: () => this.closed !== undefined,
         });
         if (!state) {
-          this.close('deleted');
+          this.closeRoom('deleted');
           return;
         }
         this.info = state.info;
@@ -323,19 +324,19 @@ export class RoomReader {
       isFirst: isFirstEpoch,
     } = known
       ? { keep: 0, ageMs: known.raisedAgoMs, isFirst: known.isFirstEpoch }
-      : await history.keep(this.id, isFirst ? epoch : this.epoch, epoch);
+      : await history.keptSince(this.id, isFirst ? epoch : this.epoch, epoch);
     if (this.closed) return;
     // Before the first there was none whose keys could be forgotten.
     this.#youngUntilMs = isFirstEpoch ? 0 : clock.monotonicMs() + KEY_MS - ageMs;
     this.#holeLooks = 0;
     this.#expected = 0;
     if (isFirst) {
-      const state = known ?? (await history.state(this.id));
+      const state = known ?? (await history.readRoom(this.id));
       this.floor = Math.max(this.floor, state?.floor ?? 0);
       // With all that may not be in PostgreSQL yet, so that one that is sent again is known.
       this.head = Math.max(this.floor, Math.min(archived, head - RING_FRAMES));
-      if (this.head === 0) this.#known.begin(Number.NEGATIVE_INFINITY);
-      else this.#known.begin(clock.wallMs());
+      if (this.head === 0) this.#known.startAfter(Number.NEGATIVE_INFINITY);
+      else this.#known.startAfter(clock.wallMs());
       this.epoch = epoch;
       return;
     }
@@ -357,11 +358,11 @@ export class RoomReader {
     if (first > next()) {
       // The log has let it go, so PostgreSQL has it.
       const { history, clock } = this.#options;
-      const rows = await history.range(this.id, next(), first - 1);
+      const rows = await history.readRange(this.id, next(), first - 1);
       if (this.closed) return;
       for (const row of rows) if (row.offset === next()) this.#take(row);
       if (first > next() && (rows.length === 0 || rows[0]!.offset > next())) {
-        const state = await history.state(this.id);
+        const state = await history.readRoom(this.id);
         if (state && state.floor >= next()) {
           this.floor = Math.max(this.floor, state.floor);
           this.head = Math.max(this.head, Math.min(state.floor, page.head));
@@ -394,7 +395,7 @@ export class RoomReader {
         const before = next;
         for (const frame of found) {
           if (frame.offset !== next || next > to) continue;
-          frames.push(this.#isErased(frame) ? encode(this.id, epoch, goneOf(frame.offset, frame.atMs)) : frame);
+          frames.push(this.#isErased(frame) ? encodeEntry(this.id, epoch, goneOf(frame.offset, frame.atMs)) : frame);
           next++;
         }
         if (next === before) break;
@@ -426,7 +427,7 @@ export class RoomReader {
       // A hole behind some that are kept below the floor is one all the same.
       if (entries.length < last - from + 1) {
         if (this.floor >= from) return undefined;
-        const state = await this.#options.history.state(this.id);
+        const state = await this.#options.history.readRoom(this.id);
         if (!state) throw new VezaError('not_found', 'There is no such room.');
         this.floor = Math.max(this.floor, state.floor);
         if (this.floor >= from) return undefined;
@@ -442,7 +443,7 @@ export class RoomReader {
     onRead?.();
     for (;;) {
       const { epoch } = this;
-      const entries = await history.reads.run(() => history.kept(this.id, end, count + 1));
+      const entries = await history.reads.run(() => history.readKept(this.id, end, count + 1));
       if (this.epoch !== epoch) continue;
       const newest = entries.slice(-count).map((entry) => this.#frameOf(epoch, entry));
       const fitting = fit(newest, true);
@@ -451,8 +452,8 @@ export class RoomReader {
   }
 
   #frameOf(epoch: number, entry: LogEntry): EntryFrame {
-    const frame = encode(this.id, epoch, entry);
-    return this.#isErased(frame) ? encode(this.id, epoch, goneOf(frame.offset, frame.atMs)) : frame;
+    const frame = encodeEntry(this.id, epoch, entry);
+    return this.#isErased(frame) ? encodeEntry(this.id, epoch, goneOf(frame.offset, frame.atMs)) : frame;
   }
 
   /** Contiguous from `from` on, as far as is there. */
@@ -475,7 +476,7 @@ export class RoomReader {
     const fromDatabase = async () => {
       let end = to;
       while (found.has(end)) end--;
-      add(await history.reads.run(() => history.range(this.id, firstMissing, end, MAX_PAGE_FRAMES)));
+      add(await history.reads.run(() => history.readRange(this.id, firstMissing, end, MAX_PAGE_FRAMES)));
     };
     // What is older than what the log keeps is asked for there only if the database lacks it.
     const ways = to > this.head - KEPT ? [fromLog, fromDatabase] : [fromDatabase, fromLog];

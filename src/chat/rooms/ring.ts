@@ -1,4 +1,4 @@
-import type { EntryFrame } from '../protocol/frame.js';
+import type { EntryFrame } from '../protocol/entry-frame.js';
 
 /** Frames of one room. */
 export const RING_FRAMES = 64;
@@ -58,7 +58,7 @@ export class Ring {
     return this.#frames[0]?.offset;
   }
 
-  push(frame: EntryFrame): void {
+  pushFrame(frame: EntryFrame): void {
     let bytes = sizeOf(frame);
     if (this.#frames.length > 0 && this.#frames.at(-1)!.offset !== frame.offset - 1) this.clear();
     this.#frames.push(frame);
@@ -67,18 +67,18 @@ export class Ring {
   }
 
   /** Undefined: it does not reach back so far. */
-  after(offset: number, limit: number): readonly EntryFrame[] | undefined {
+  framesAfter(offset: number, limit: number): readonly EntryFrame[] | undefined {
     const first = this.first;
     if (first === undefined || offset + 1 < first) return undefined;
     return this.#frames.slice(offset + 1 - first, offset + 1 - first + limit);
   }
 
-  find(wanted: (frame: EntryFrame) => boolean): EntryFrame | undefined {
+  findFrame(wanted: (frame: EntryFrame) => boolean): EntryFrame | undefined {
     return this.#frames.findLast(wanted);
   }
 
   /** Replaces those that are `wanted`. */
-  replace(wanted: (frame: EntryFrame) => boolean, by: (frame: EntryFrame) => EntryFrame): void {
+  replaceFrames(wanted: (frame: EntryFrame) => boolean, by: (frame: EntryFrame) => EntryFrame): void {
     for (const [index, frame] of this.#frames.entries()) {
       if (!wanted(frame)) continue;
       const replacement = by(frame);

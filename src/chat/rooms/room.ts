@@ -1,12 +1,11 @@
 import type { Barred } from '../../backing/room-log/room-log.js';
-import type { EntryFrame } from '../protocol/frame.js';
+import type { EntryFrame } from '../protocol/entry-frame.js';
+import type { RoomRole } from '../protocol/protocol.js';
 
 /**
  * What a process of the chat has of a room, and what others hand in for it. A room is a log: entries with contiguous offsets that never restart,
  * in an epoch that is raised when the log was lost. Whoever follows a room keeps a cursor (the last offset he has) and asks for what comes after it.
  */
-
-export type RoomRole = 'viewer' | 'moderator' | 'host' | 'owner' | 'admin';
 
 export interface Author {
   /** Of the account; unique among all issuers of tokens. */
@@ -159,39 +158,39 @@ export interface Room {
    * (an array), else from the log and PostgreSQL (a promise). Empty: there is nothing yet, `onFrames` will be called. Undefined: it was let go by
    * age; go on from `floor`. Drop the answer of a promise when the cursor has moved or `onReset` was called meanwhile, and ask again.
    */
-  after(offset: number, limit: number): readonly EntryFrame[] | Promise<readonly EntryFrame[] | undefined>;
+  framesAfter(offset: number, limit: number): readonly EntryFrame[] | Promise<readonly EntryFrame[] | undefined>;
   /** History. Ring → log → PostgreSQL, as `after`. A `before` at the floor or below it has what is kept there, see `kept`. */
-  page(query: PageQuery): Promise<EntryPage>;
+  readPage(query: PageQuery): Promise<EntryPage>;
   /** For `join` with `since`, and without (undefined): then the cursor is 50 before the head. */
-  resume(since: { readonly epoch: number; readonly offset: number } | undefined): Promise<Resumption>;
+  resumeFrom(since: { readonly epoch: number; readonly offset: number } | undefined): Promise<Resumption>;
 
   /** Never rejects. Rules and judge are asked only for a message that is not known already. */
-  publish(publication: Publish): Promise<PublishOutcome>;
+  publishMessage(publication: Publish): Promise<PublishOutcome>;
   /** Who wrote a message of the last minutes, also one that is not in PostgreSQL yet. Undefined: not known here. */
-  recent(mid: string): { readonly userId: string | undefined } | undefined;
+  recentMessage(mid: string): { readonly userId: string | undefined } | undefined;
   /** Publishes a message that was held, under its `mid`, with `sentAt`. Twice is once. */
-  approve(held: HeldMessage): Promise<AppendedAt>;
-  act(entry: NewEntry): Promise<AppendedAt>;
+  publishHeld(held: HeldMessage): Promise<AppendedAt>;
+  appendEntry(entry: NewEntry): Promise<AppendedAt>;
   /**
    * Deletes messages everywhere: in the log, the database and every ring their text is gone, and a `del` entry
    * (`{offsets, mids, by}` or `{user, upTo, by}`) tells members to drop them. What is not there is left out; undefined: there was nothing.
    */
-  erase(what: Erasure, by: { readonly id: string; readonly name: string }): Promise<AppendedAt | undefined>;
+  eraseMessages(what: Erasure, by: { readonly id: string; readonly name: string }): Promise<AppendedAt | undefined>;
 
   /**
    * From then on nothing of this account is taken here for `forMs`, whichever process it is said in, and whatever is on its way to the log: a ban or a
    * timeout is known to all processes only a moment later. 0 lifts it.
    */
-  bar(userId: string, forMs: number, why: Barred): Promise<void>;
+  barUser(userId: string, forMs: number, why: Barred): Promise<void>;
   /** Resolves when PostgreSQL has the message, if there is one, or all that was said so far: what is in the log alone is stored now. Rejects with `unavailable`. */
-  stored(mid?: string): Promise<void>;
+  untilStored(mid?: string): Promise<void>;
   /** Resolves when it is stored. Told to members as absolute counts, at most once a second. */
-  react(userId: string, mid: string, emoji: string, on: boolean): Promise<void>;
+  setReaction(userId: string, mid: string, emoji: string, on: boolean): Promise<void>;
   /** Counts of those messages (≤ 200) that have any: to be sent as `reacts` after `joined` and `page`. */
-  reactions(mids: readonly string[]): Promise<Reactions>;
+  reactionCounts(mids: readonly string[]): Promise<Reactions>;
 
-  add(listener: RoomListener): void;
-  remove(listener: RoomListener): void;
+  addListener(listener: RoomListener): void;
+  removeListener(listener: RoomListener): void;
   /** Once for each `open`. */
   release(): void;
 }
@@ -220,24 +219,24 @@ export interface PublishLimits {
 /** Rules of a room: settings, bans, timeouts. Handed in. Called for every message. */
 export interface PublishRules {
   /** Undefined: he may. `text` as he wrote it. */
-  allows(room: RoomInfo, author: Author, nowMs: number, text: string): RoomRefusal | undefined;
+  refusalOf(room: RoomInfo, author: Author, nowMs: number, text: string): RoomRefusal | undefined;
   /** Undefined: none (somebody who moderates). */
-  limits(room: RoomInfo, author: Author): PublishLimits | undefined;
+  limitsOf(room: RoomInfo, author: Author): PublishLimits | undefined;
   /** Nobody but he himself sees what he says. */
   isShadowed(room: RoomInfo, author: Author, nowMs: number): boolean;
 }
 
 /** Judges what is said. Handed in. */
-export interface MessageJudge {
-  judge(message: {
+export interface ContentReviewer {
+  review(message: {
     readonly room: RoomInfo;
     readonly author: Author;
     readonly mid: string;
     readonly body: { readonly text: string; readonly [field: string]: unknown };
-  }): JudgeVerdict | Promise<JudgeVerdict>;
+  }): ReviewOutcome | Promise<ReviewOutcome>;
 }
 
-export type JudgeVerdict =
+export type ReviewOutcome =
   /**
    * `text`: masked. `normal`: what unique mode compares; default: the text in NFKC, lower case, spaces as one. `published`: called once the room has
    * it and others see it; returns at once, does not throw.
@@ -262,5 +261,5 @@ export type HoldOutcome =
 /** Messages that wait for a moderator. Handed in. */
 export interface HeldMessages {
   /** Resolves when it is in PostgreSQL. The same `mid` twice is one. Rejects with `busy` (too many wait), `unavailable`. */
-  hold(message: HeldMessage): Promise<HoldOutcome>;
+  holdMessage(message: HeldMessage): Promise<HoldOutcome>;
 }

@@ -5,14 +5,14 @@ import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import { Archive } from './archive.js';
-import { type ExportedEntry, RoomHistory, type StoredRoom } from './history.js';
 import { HistoryBlocks } from './history-blocks.js';
 import { storeLostRows } from './lost-rows.js';
 import { PageLimits } from './page-limits.js';
 import { RoomReactions } from './reactions.js';
 import { RoomReader } from './reader.js';
 import { Rings } from './ring.js';
-import type { AppendedAt, HeldMessages, MessageJudge, NewEntry, PublishRules, Room, RoomInfo } from './room.js';
+import type { AppendedAt, ContentReviewer, HeldMessages, NewEntry, PublishRules, Room, RoomInfo } from './room.js';
+import { type ExportedEntry, RoomHistory, type StoredRoom } from './room-history.js';
 import { type Retention, RoomSweeper } from './sweeper.js';
 import { RoomWriter } from './writer.js';
 
@@ -34,7 +34,7 @@ export interface RoomsOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly rules: PublishRules;
-  readonly judge: MessageJudge;
+  readonly reviewer: ContentReviewer;
   readonly held: HeldMessages;
   /** `MAX_MESSAGE_SIZE`: bytes of a text. */
   readonly maxMessageBytes: number;
@@ -92,7 +92,12 @@ export class Rooms {
     this.#blocks = new HistoryBlocks(clock);
     this.#failureLog = new BoundedLog(log, clock);
     this.pageLimits = new PageLimits(clock);
-    this.#reactions = new RoomReactions({ database, clock, log, tell: (roomId, text) => this.#opened.get(roomId)?.reader.tell(text) });
+    this.#reactions = new RoomReactions({
+      database,
+      clock,
+      log,
+      tell: (roomId, text) => this.#opened.get(roomId)?.reader.broadcastEvent(text),
+    });
     this.#sweeper = new RoomSweeper({
       database,
       roomLog,
@@ -126,7 +131,7 @@ export class Rooms {
   }
 
   #find(idOrSlug: string): Promise<StoredRoom | undefined> {
-    const state = this.#history.find(idOrSlug);
+    const state = this.#history.findRoom(idOrSlug);
     const found = { atMs: this.#options.clock.monotonicMs(), state };
     const remember = (name: string) => {
       this.#found.delete(name);
@@ -176,8 +181,8 @@ export class Rooms {
   }
 
   /** An entry by somebody who does not follow the room: now-playing. */
-  act(roomId: string, entry: NewEntry): Promise<AppendedAt> {
-    return this.withRoom(roomId, (room) => room.act(entry));
+  appendEntry(roomId: string, entry: NewEntry): Promise<AppendedAt> {
+    return this.withRoom(roomId, (room) => room.appendEntry(entry));
   }
 
   /** Rooms in which this account may have said something: where there is a message of its own, and those that are open here. Rejects with `unavailable`. */
@@ -196,22 +201,22 @@ export class Rooms {
   }
 
   /** What was said in a span of time, ascending, from the first after `after`, at most 500: for the replay beside a recording. */
-  between(roomId: string, fromMs: number, toMs: number, after: number, limit: number): Promise<LogEntry[]> {
-    return this.#history.between(roomId, fromMs, toMs, after, limit);
+  readBetween(roomId: string, fromMs: number, toMs: number, after: number, limit: number): Promise<LogEntry[]> {
+    return this.#history.readBetween(roomId, fromMs, toMs, after, limit);
   }
 
   /** The room or its channel has changed (settings, visibility, deleted): what is known of it is read again. */
-  async refresh(roomId: string): Promise<void> {
+  async rereadRoom(roomId: string): Promise<void> {
     this.#found.clear();
     const open = this.#opened.get(roomId);
     if (!open) return;
-    const state = await this.#history.state(roomId);
+    const state = await this.#history.readRoom(roomId);
     if (state) {
       this.#forgetSlug(open);
       open.reader.info = state.info;
       this.#rememberSlug(open);
     } else {
-      open.reader.close('deleted');
+      open.reader.closeRoom('deleted');
       await this.#options.roomLog.remove(roomId);
     }
   }
@@ -261,18 +266,18 @@ export class Rooms {
 
   async #follow(roomId: string): Promise<SharedRoom> {
     const { roomLog, clock, log } = this.#options;
-    const state = (await this.#foundLately(roomId)) ?? (await this.#history.state(roomId));
+    const state = (await this.#foundLately(roomId)) ?? (await this.#history.readRoom(roomId));
     if (!state) throw new VezaError('not_found', 'There is no such room.');
     const reader = new RoomReader(state.info, {
       roomLog,
       history: this.#history,
       rings: this.#rings,
       blocks: this.#blocks,
-      onErased: (id) => this.#reactions.forget(id),
+      onErased: (id) => this.#reactions.forgetRoom(id),
       clock,
       log,
     });
-    await reader.start(state);
+    await reader.follow(state);
     await this.#compareRows(reader);
     const writer = new RoomWriter(reader, { ...this.#options, log: this.#failureLog, archive: this.#archive, history: this.#history });
     const open: SharedRoom = {
@@ -293,7 +298,7 @@ export class Rooms {
     const { roomLog, log } = this.#options;
     try {
       const lost = await storeLostRows(reader.id, { roomLog, archive: this.#archive, history: this.#history, log });
-      if (lost !== undefined) await reader.distrust(lost);
+      if (lost !== undefined) await reader.distrustEpoch(lost);
     } catch (error) {
       if (!(error instanceof VezaError)) throw error;
       log.debug({ room: reader.id, error: error.message }, 'the rows of a room cannot be compared with its log');
@@ -347,7 +352,7 @@ export class Rooms {
     if (readers.length === 0) return;
     try {
       const places = await this.#options.roomLog.places(readers.map(({ id }) => id));
-      for (const [index, reader] of readers.entries()) if (!reader.closed) reader.compare(places.get(reader.id), heads[index]!);
+      for (const [index, reader] of readers.entries()) if (!reader.closed) reader.compareWithLog(places.get(reader.id), heads[index]!);
     } catch (error) {
       this.#options.log.debug({ error: messageOf(error) }, 'rooms cannot be compared with their log');
     }
@@ -400,22 +405,22 @@ class OpenRoom implements Room {
     return this.#reader.floor;
   }
 
-  after: Room['after'] = (offset, limit) => this.#reader.after(offset, limit);
-  page: Room['page'] = (query) => this.#reader.page(query);
-  resume: Room['resume'] = (since) => this.#reader.resume(since);
-  publish: Room['publish'] = (publication) => this.#writer.publish(publication);
-  approve: Room['approve'] = (held) => this.#writer.approve(held);
-  act: Room['act'] = (entry) => this.#writer.act(entry);
-  erase: Room['erase'] = (what, by) => this.#writer.erase(what, by);
-  bar: Room['bar'] = (userId, forMs, why) => this.#writer.bar(userId, forMs, why);
-  stored: Room['stored'] = (mid) => this.#writer.stored(mid);
-  react: Room['react'] = (userId, mid, emoji, on) => this.#reactions.react(this.id, userId, mid, emoji, on);
-  reactions: Room['reactions'] = (mids) => this.#reactions.counts(this.id, mids);
-  add: Room['add'] = (listener) => this.#reader.add(listener);
-  remove: Room['remove'] = (listener) => this.#reader.remove(listener);
+  framesAfter: Room['framesAfter'] = (offset, limit) => this.#reader.framesAfter(offset, limit);
+  readPage: Room['readPage'] = (query) => this.#reader.readPage(query);
+  resumeFrom: Room['resumeFrom'] = (since) => this.#reader.resumeFrom(since);
+  publishMessage: Room['publishMessage'] = (publication) => this.#writer.publishMessage(publication);
+  publishHeld: Room['publishHeld'] = (held) => this.#writer.publishHeld(held);
+  appendEntry: Room['appendEntry'] = (entry) => this.#writer.appendEntry(entry);
+  eraseMessages: Room['eraseMessages'] = (what, by) => this.#writer.eraseMessages(what, by);
+  barUser: Room['barUser'] = (userId, forMs, why) => this.#writer.barUser(userId, forMs, why);
+  untilStored: Room['untilStored'] = (mid) => this.#writer.untilStored(mid);
+  setReaction: Room['setReaction'] = (userId, mid, emoji, on) => this.#reactions.setReaction(this.id, userId, mid, emoji, on);
+  reactionCounts: Room['reactionCounts'] = (mids) => this.#reactions.countsOf(this.id, mids);
+  addListener: Room['addListener'] = (listener) => this.#reader.addListener(listener);
+  removeListener: Room['removeListener'] = (listener) => this.#reader.removeListener(listener);
 
-  recent(mid: string) {
-    const known = this.#reader.known(mid);
+  recentMessage(mid: string) {
+    const known = this.#reader.knownMessage(mid);
     return known && { userId: known.userId };
   }
 }

@@ -4,8 +4,8 @@ import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import type { Archive } from './archive.js';
-import type { RoomHistory } from './history.js';
 import { storeLostRows } from './lost-rows.js';
+import type { RoomHistory } from './room-history.js';
 import { settleRoom } from './writer.js';
 
 const SWEEP_MS = 5000;
@@ -37,7 +37,7 @@ export interface SweeperOptions {
   readonly history: RoomHistory;
   readonly retention: Retention | undefined;
   /** Rooms that are open in this process, and how to begin one anew whose epoch is not to be believed any more. */
-  readonly openRooms?: () => Iterable<{ readonly id: string; distrust(epoch: number): Promise<void> }>;
+  readonly openRooms?: () => Iterable<{ readonly id: string; distrustEpoch(epoch: number): Promise<void> }>;
 }
 
 /** Stores what a process that died had put into the log only; lets go what is old, where that is asked of it. Several processes may do both at once. */
@@ -102,7 +102,7 @@ export class RoomSweeper {
     if (!isFirst)
       for (const room of [...openRooms()]) {
         const lost = await storeLostRows(room.id, this.#options);
-        if (lost !== undefined) await room.distrust(lost);
+        if (lost !== undefined) await room.distrustEpoch(lost);
       }
     this.#server = server;
   }

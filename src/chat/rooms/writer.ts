@@ -4,25 +4,25 @@ import type { LineLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import { characterCount, uncleanTextIn } from '../../runtime/text.js';
-import { type Deletion, delAt, delOf, logKeyOf, midOf, readableFacts } from '../protocol/frame.js';
+import { type Deletion, delAt, delOf, logKeyOf, midOf, readableFacts } from '../protocol/entry-frame.js';
 import type { Archive, ArchiveOutcome } from './archive.js';
-import type { RoomHistory } from './history.js';
 import type { RoomReader } from './reader.js';
 import {
   type AppendedAt,
   type Author,
   BANNED_REASON,
   type Commit,
+  type ContentReviewer,
   type Erasure,
   type HeldMessage,
   type HeldMessages,
-  type MessageJudge,
   type NewEntry,
   type Publish,
   type PublishOutcome,
   type PublishRules,
   TIMED_OUT_REASON,
 } from './room.js';
+import type { RoomHistory } from './room-history.js';
 
 /** What goes with a text: replies, mentions. As JSON. */
 export const MAX_EXTRAS_CHARS = 4096;
@@ -46,7 +46,7 @@ export interface WriterOptions {
   readonly clock: Clock;
   readonly log: LineLog;
   readonly rules: PublishRules;
-  readonly judge: MessageJudge;
+  readonly reviewer: ContentReviewer;
   readonly held: HeldMessages;
   readonly maxMessageBytes: number;
 }
@@ -62,8 +62,8 @@ export class RoomWriter {
     this.#options = options;
   }
 
-  async publish({ author, key, body }: Publish): Promise<PublishOutcome> {
-    const { clock, rules, judge, held, maxMessageBytes } = this.#options;
+  async publishMessage({ author, key, body }: Publish): Promise<PublishOutcome> {
+    const { clock, rules, reviewer, held, maxMessageBytes } = this.#options;
     const { id, info } = this.#reader;
     const mid = midOf(id, author.id, key);
     const refuse = (code: string, reason: string, retryMs?: number): PublishOutcome => ({
@@ -81,24 +81,24 @@ export class RoomWriter {
     if (JSON.stringify({ ...body, text: '' }).length > MAX_EXTRAS_CHARS) return refuse('too_long', 'What goes with the text is too much.');
 
     try {
-      const known = this.#reader.known(mid);
+      const known = this.#reader.knownMessage(mid);
       if (known) return this.#again(mid, known.offset);
       const nowMs = clock.wallMs();
-      const refusal = rules.allows(info, author, nowMs, body.text);
+      const refusal = rules.refusalOf(info, author, nowMs, body.text);
       if (refusal) return (await this.#storedBefore(mid)) ?? refuse(refusal.code, refusal.reason, refusal.retryMs);
-      const verdict = await judge.judge({ room: info, author, mid, body });
+      const verdict = await reviewer.review({ room: info, author, mid, body });
       if (verdict.kind === 'refuse') return (await this.#storedBefore(mid)) ?? refuse(verdict.code, verdict.reason, verdict.retryMs);
       if (verdict.kind === 'hold') {
         const before = await this.#storedBefore(mid);
         if (before) return before;
-        const holding = await held.hold({ roomId: id, mid, key, author, body, saidAtMs: Math.trunc(nowMs), reason: verdict.reason });
+        const holding = await held.holdMessage({ roomId: id, mid, key, author, body, saidAtMs: Math.trunc(nowMs), reason: verdict.reason });
         if (holding.kind === 'banned') return refuse('banned', BANNED_REASON);
         if (holding.kind === 'timed_out') return refuse('timed_out', TIMED_OUT_REASON);
         if (holding.kind === 'denied') return refuse('denied', holding.reason ?? 'A moderator has not let this through.');
         return holding.kind === 'approved' && holding.offset !== undefined ? this.#again(mid, holding.offset) : { kind: 'held', mid };
       }
       const text = verdict.text ?? body.text;
-      const limits = rules.limits(info, author);
+      const limits = rules.limitsOf(info, author);
       const entry = {
         type: rules.isShadowed(info, author, nowMs) ? 'shadow' : 'msg',
         payload: payloadOf(mid, author, { ...body, text }),
@@ -142,28 +142,28 @@ export class RoomWriter {
     }
   }
 
-  async approve(held: HeldMessage): Promise<AppendedAt> {
+  async publishHeld(held: HeldMessage): Promise<AppendedAt> {
     const { mid, key, author, body, saidAtMs } = held;
     return this.#sayOnce('msg', payloadOf(mid, author, body, Math.trunc(saidAtMs)), mid, key);
   }
 
-  async act({ type, payload, key }: NewEntry): Promise<AppendedAt> {
+  async appendEntry({ type, payload, key }: NewEntry): Promise<AppendedAt> {
     const text = JSON.stringify(payload);
     if (text.length > MAX_ACT_CHARS) throw new VezaError('payload_too_large', `An entry has at most ${MAX_ACT_CHARS} characters.`);
     if (['msg', 'shadow', 'gone', 'del'].includes(type)) throw new VezaError('bad_request', `"${type}" is not an act.`);
     return key === undefined ? this.#sayUntilStored(type, text) : this.#sayOnce(type, text, midOf(this.#reader.id, type, key), '');
   }
 
-  async erase(what: Erasure, by: { readonly id: string; readonly name: string }): Promise<AppendedAt | undefined> {
+  async eraseMessages(what: Erasure, by: { readonly id: string; readonly name: string }): Promise<AppendedAt | undefined> {
     if ('userId' in what) return this.#wipe(what.userId, by);
     const mids = [...new Set(what.mids)];
     if (mids.length > MAX_ERASED_MIDS) throw new VezaError('bad_request', `At most ${MAX_ERASED_MIDS} messages are deleted at once.`);
-    const known = new Map(mids.map((mid) => [mid, this.#reader.known(mid)?.offset ?? 0]));
+    const known = new Map(mids.map((mid) => [mid, this.#reader.knownMessage(mid)?.offset ?? 0]));
     // What is not stored yet may be withdrawn, come again, and leave its place to another: only what PostgreSQL has is in its place for good.
     const upTo = Math.max(0, ...known.values());
     if (upTo > 0) await this.settle(upTo);
     const offsets = new Map<string, number>();
-    for (const [mid, { offset, type }] of await this.#options.history.byMid(this.#reader.id, mids)) {
+    for (const [mid, { offset, type }] of await this.#options.history.findMessages(this.#reader.id, mids)) {
       // One of these minutes once more: what could not be told then is told now.
       if (known.get(mid)! > 0 || type === 'msg' || type === 'shadow') offsets.set(mid, offset);
       known.delete(mid);
@@ -174,14 +174,14 @@ export class RoomWriter {
     return this.#delete({ offsets: [...offsets.values()] }, { mids: [...offsets.keys()], by: { id: by.id, name: by.name } });
   }
 
-  async bar(userId: string, forMs: number, why: Barred): Promise<void> {
+  async barUser(userId: string, forMs: number, why: Barred): Promise<void> {
     await this.#options.roomLog.bar(this.#reader.id, userId, Math.ceil(forMs), why);
   }
 
-  async stored(mid?: string): Promise<void> {
-    const where = () => (mid === undefined ? undefined : this.#reader.known(mid)?.offset);
+  async untilStored(mid?: string): Promise<void> {
+    const where = () => (mid === undefined ? undefined : this.#reader.knownMessage(mid)?.offset);
     // Another process may have taken it a moment ago.
-    if (where() === undefined) await this.#reader.look();
+    if (where() === undefined) await this.#reader.readLog();
     const offset = mid === undefined ? this.#reader.head : (where() ?? 0);
     if (offset > 0) await this.settle(offset);
   }
@@ -197,7 +197,7 @@ export class RoomWriter {
   }
 
   async #wipe(userId: string, by: { readonly id: string; readonly name: string }): Promise<AppendedAt | undefined> {
-    await this.#reader.look();
+    await this.#reader.readLog();
     const upTo = this.#reader.head;
     if (upTo === 0) return undefined;
     // What is not stored yet would come after its deletion.
@@ -225,7 +225,7 @@ export class RoomWriter {
     const said = await this.#sayUntilStored('del', JSON.stringify({ ...del, ...told }), (epoch) =>
       eraseHeld(this.#reader.id, epoch, held, this.#options),
     );
-    this.#reader.erase(delAt(del, said.offset));
+    this.#reader.applyDeletion(delAt(del, said.offset));
     return said;
   }
 
@@ -240,7 +240,7 @@ export class RoomWriter {
   /** What PostgreSQL has under this mid counts; until it has it, the log sees to it that there is one. */
   async #sayOnce(type: string, payload: string, mid: string, key: string): Promise<AppendedAt> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const before = (await this.#options.history.byMid(this.#reader.id, [mid])).get(mid);
+      const before = (await this.#options.history.findMessages(this.#reader.id, [mid])).get(mid);
       if (before) return { epoch: this.#reader.epoch, offset: before.offset };
       const said = await this.#say(type, payload, logKeyOf(mid, key));
       if (said) return said;
@@ -271,24 +271,24 @@ export class RoomWriter {
       if (this.#reader.closed) throw new VezaError('not_found', 'There is no such room.');
       const { epoch } = this.#reader;
       if (mid !== undefined && this.#reader.isYoung) {
-        const before = (await history.byMid(id, [mid])).get(mid);
+        const before = (await history.findMessages(id, [mid])).get(mid);
         if (before) return { kind: 'stored', offset: before.offset };
         // Begun anew while it was asked: what was true of the old epoch may not be of this one.
         if (this.#reader.epoch !== epoch) continue;
       }
-      if (!archive.hasRoom(id)) return { kind: 'busy' };
+      if (!archive.hasCapacity(id)) return { kind: 'busy' };
       const outcome = await roomLog.append({ roomId: id, epoch, ...entry });
       if (outcome.kind !== 'reopen') {
-        if (outcome.kind === 'appended') this.#reader.expect(outcome.epoch, outcome.offset);
+        if (outcome.kind === 'appended') this.#reader.expectEntry(outcome.epoch, outcome.offset);
         return outcome;
       }
-      if (this.#reader.epoch === epoch) await this.#reader.distrust(epoch);
+      if (this.#reader.epoch === epoch) await this.#reader.distrustEpoch(epoch);
     }
     return { kind: 'busy' };
   }
 
   async #commit(entry: LogEntry, epoch: number): Promise<Commit> {
-    const stored = await this.#options.archive.commit({ ...entry, roomId: this.#reader.id, epoch });
+    const stored = await this.#options.archive.storeEntry({ ...entry, roomId: this.#reader.id, epoch });
     return this.#commitOf(stored, epoch, entry.offset, false);
   }
 
@@ -298,18 +298,18 @@ export class RoomWriter {
         return { kind: 'stored', epoch, offset, dup };
       case 'known':
         // Said twice under one mid, since the log had forgotten the first, which counts. In the log it stays: by now this may be another's place.
-        if (this.#reader.epoch === epoch) this.#reader.erase({ offsets: [offset] });
+        if (this.#reader.epoch === epoch) this.#reader.applyDeletion({ offsets: [offset] });
         return { kind: 'stored', epoch, offset: stored.offset, dup: true };
       case 'fenced':
-        this.#reader.distrust(epoch).catch(() => undefined);
+        this.#reader.distrustEpoch(epoch).catch(() => undefined);
         return { kind: 'resend' };
     }
   }
 
   /** A message that would be refused, and may have been taken before. */
   async #storedBefore(mid: string): Promise<PublishOutcome | undefined> {
-    if (this.#reader.knowsAll && !this.#reader.isYoung) return undefined;
-    const before = (await this.#options.history.byMid(this.#reader.id, [mid])).get(mid);
+    if (this.#reader.knowsAllRecent && !this.#reader.isYoung) return undefined;
+    const before = (await this.#options.history.findMessages(this.#reader.id, [mid])).get(mid);
     return before && this.#again(mid, before.offset);
   }
 
@@ -331,7 +331,7 @@ export class RoomWriter {
     const { history, roomLog, archive, clock } = this.#options;
     while (!this.#reader.closed) {
       try {
-        const before = (await history.byMid(roomId, [mid])).get(mid);
+        const before = (await history.findMessages(roomId, [mid])).get(mid);
         if (before) return { kind: 'stored', epoch: this.#reader.epoch, offset: before.offset, dup: true };
         const page = await roomLog.read(roomId, offset - 1, 1);
         const entry = page?.entries[0];
@@ -339,7 +339,7 @@ export class RoomWriter {
         // Another epoch may have something else in this place, `gone` too; an entry that is erased keeps its key.
         if (entry.key?.slice(0, mid.length) !== mid) return { kind: 'resend' };
         if (entry.type === 'gone') return { kind: 'stored', epoch: page.epoch, offset, dup: true };
-        const stored = await archive.commit({ ...entry, roomId, epoch: page.epoch });
+        const stored = await archive.storeEntry({ ...entry, roomId, epoch: page.epoch });
         return this.#commitOf(stored, page.epoch, offset, true);
       } catch {
         await new Promise<void>((resolve) => clock.after(SETTLE_RETRY_MS, resolve));
@@ -365,7 +365,7 @@ export async function settleRoom(
     }
     const entries = page.entries.filter((entry) => entry.offset <= upTo);
     if (entries.length === 0) return;
-    const there = await history.stored(
+    const there = await history.storedOffsets(
       roomId,
       page.epoch,
       entries.map((entry) => entry.offset),
@@ -374,7 +374,7 @@ export async function settleRoom(
     for (const entry of missing) {
       if (entry.type === 'del' && readableFacts(entry)) await eraseHeld(roomId, page.epoch, delOf(entry).offsets ?? [], { roomLog });
     }
-    await Promise.all(missing.map((entry) => archive.commit({ ...entry, roomId, epoch: page.epoch })));
+    await Promise.all(missing.map((entry) => archive.storeEntry({ ...entry, roomId, epoch: page.epoch })));
     if (there.size > 0) await roomLog.archived(roomId, page.epoch, [...there]);
     after = entries.at(-1)!.offset;
   }

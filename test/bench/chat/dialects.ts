@@ -17,15 +17,15 @@ export interface Dialect {
 
 export interface TokenOptions {
   readonly secret: string;
-  readonly audience: string;
+  readonly localRoom: string;
 }
 
 const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
 
 /** Of a platform's gateway: no account is needed, and each is looked at. */
-export function tokenOf(member: number, { secret, audience }: TokenOptions): string {
+export function tokenOf(member: number, { secret, localRoom }: TokenOptions): string {
   const expiresAtS = Math.floor(Date.now() / 1000) + 6 * 3600;
-  const claims = { iss: 'gateway', aud: audience, sub: `member-${member}`, name: `Member ${member}`, role: 'listener', exp: expiresAtS };
+  const claims = { iss: 'gateway', aud: localRoom, sub: `member-${member}`, name: `Member ${member}`, role: 'listener', exp: expiresAtS };
   const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part(claims)}`;
   return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
 }

@@ -78,7 +78,7 @@ class CheckingCrowd {
 
   async connect(options: {
     port: number;
-    tokens: { secret: string; audience: string };
+    tokens: { secret: string; localRoom: string };
     count: number;
     rooms: readonly string[];
   }): Promise<void> {
@@ -152,7 +152,7 @@ export async function checkRolling(options: RollingOptions): Promise<RollingRepo
   const rooms = Array.from({ length: Math.max(1, Math.ceil((clients * 2) / roomMembers)) }, (_, room) => `room${room}`);
   const [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
   const secret = randomBytes(32).toString('base64url');
-  const tokens = { secret, audience: 'check' };
+  const tokens = { secret, localRoom: 'check' };
   const [wsPort] = (await freePorts(1)) as [number];
   const server = await Server.start({
     env: {

@@ -74,7 +74,7 @@ export async function startVeza({ processes, maxConnections, rooms, prefix, hot 
     await Promise.all(Array.from({ length: 8 }, (_, from) => make(from)));
   };
   await makeRooms(prefix, rooms, hot);
-  const tokens: TokenOptions = { secret, audience: 'bench' };
+  const tokens: TokenOptions = { secret, localRoom: 'bench' };
   return {
     name: `Veza, ${processes} ${processes === 1 ? 'process' : 'processes'}`,
     crowd: { dialect: 'veza', tokens, port: wsPort, prefix },

@@ -2,11 +2,12 @@ import { z } from 'zod';
 import { type Channel, SLUG } from '../../../access/channels.js';
 import type { Members } from '../../../access/members.js';
 import type { ChannelRole, Principal } from '../../../access/roles.js';
-import type { AutomodVerdict } from '../../../chat/automod/moderation.js';
+import type { Classification } from '../../../chat/automod/classifier.js';
 import type { Moderator } from '../../../chat/moderation/acts.js';
-import type { ModerationService } from '../../../chat/moderation/desk.js';
+import type { ModerationService } from '../../../chat/moderation/service.js';
+import type { RoomRole } from '../../../chat/protocol/protocol.js';
 import type { PageLimits } from '../../../chat/rooms/page-limits.js';
-import type { Author, Room, RoomInfo, RoomRole } from '../../../chat/rooms/room.js';
+import type { Author, Room, RoomInfo } from '../../../chat/rooms/room.js';
 import type { Clock } from '../../../runtime/clock.js';
 import { VezaError } from '../../../runtime/errors.js';
 import { isUserId, MAX_USER_ID_LENGTH } from '../../../runtime/user-id.js';
@@ -31,7 +32,7 @@ export interface RoomsApi {
   /** What somebody is in a room, as the WebSocket has it. */
   who(principal: Principal, channelRole: ChannelRole | undefined): RoomPerson;
   /** What the automatic moderation would make of a viewer's text, the remote judge not asked; undefined: there is none here. */
-  tryText(roomId: string, text: string): AutomodVerdict | undefined;
+  tryText(roomId: string, text: string): Classification | undefined;
   /** Since when there is an account, ms since 1970. */
   sinceMs(accountId: string): Promise<number | undefined>;
 }
@@ -108,7 +109,7 @@ export function roomAccess({ chat, members }: RoomOperationsOptions) {
     /** With its rules known. */
     async within<T>(room: RoomInfo, work: (room: Room) => Promise<T>): Promise<T> {
       const { rooms, desk } = here();
-      await desk.rules.open(room.id);
+      await desk.rules.openRoom(room.id);
       try {
         const opened = await rooms.open(room.id);
         try {
@@ -117,7 +118,7 @@ export function roomAccess({ chat, members }: RoomOperationsOptions) {
           opened.release();
         }
       } finally {
-        desk.rules.release(room.id);
+        desk.rules.releaseRoom(room.id);
       }
     },
   };

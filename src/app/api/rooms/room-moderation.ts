@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { HeldRecord } from '../../../chat/moderation/held.js';
+import type { HeldRecord } from '../../../chat/moderation/held-message-queue.js';
 import { MAX_REASON_CHARS, MAX_TERM_LENGTH, MAX_TERMS, type ModAction } from '../../../chat/moderation/mod-actions.js';
 import { SETTING_LIMITS } from '../../../chat/moderation/settings.js';
 import { isoOf, type Operation, operation, positionTime } from '../openapi.js';
@@ -62,7 +62,7 @@ export function roomModerationOperations(options: RoomOperationsOptions): Operat
           if (body[mode] !== undefined) actions.push({ action: mode, on: body[mode] });
         const { desk } = here();
         for (const action of actions) await desk.moderate(room, moderatorOf(call), action);
-        const { slowS, followersMin, unique, emoteOnly, shield } = await desk.settings(room);
+        const { slowS, followersMin, unique, emoteOnly, shield } = await desk.readSettings(room);
         return { slowS, followersMin, unique, emoteOnly, shield };
       },
     }),
@@ -111,7 +111,7 @@ export function roomModerationOperations(options: RoomOperationsOptions): Operat
       status: 200,
       answer: z.strictObject({ blocked: z.array(z.string()), allowed: z.array(z.string()) }).meta({ id: 'RoomTerms' }),
       errors: ['not_found'],
-      handle: async (call) => here().desk.terms(await roomOf(call.channel)),
+      handle: async (call) => here().desk.readTerms(await roomOf(call.channel)),
     }),
     act({
       id: 'setRoomTerms',
@@ -135,7 +135,7 @@ export function roomModerationOperations(options: RoomOperationsOptions): Operat
       view: heldView,
       cursor: z.tuple([positionTime, z.string().max(22)]),
       position: ({ message }) => [message.saidAtMs, message.mid],
-      read: (roomId, from, limit) => here().desk.held.waiting(roomId, from && { createdAtMs: from[0], mid: from[1] }, limit),
+      read: (roomId, from, limit) => here().desk.held.listWaiting(roomId, from && { createdAtMs: from[0], mid: from[1] }, limit),
     }),
     act({
       id: 'approveHeldMessage',
@@ -172,7 +172,7 @@ export function roomModerationOperations(options: RoomOperationsOptions): Operat
       view: actView,
       cursor: z.tuple([z.int()]),
       position: ({ id }) => [id],
-      read: (roomId, from, limit, { user }) => here().desk.acts(roomId, user, from?.[0], limit),
+      read: (roomId, from, limit, { user }) => here().desk.listActs(roomId, user, from?.[0], limit),
     }),
   ];
 }

@@ -114,9 +114,9 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       async handle({ params: { userId }, ...call }) {
         const roomId = await roomIdOf(call);
         const { desk } = here();
-        const ban = await desk.sanctions.banOf(roomId, userId);
-        const timeout = await desk.sanctions.timeoutOf(roomId, userId);
-        const warnings = await desk.sanctions.warnings(roomId, userId, 100);
+        const ban = await desk.sanctions.findBan(roomId, userId);
+        const timeout = await desk.sanctions.findTimeout(roomId, userId);
+        const warnings = await desk.sanctions.listWarnings(roomId, userId, 100);
         return {
           ban: ban ? banView(ban) : null,
           timeout: timeout ? timeoutView(timeout) : null,
@@ -127,7 +127,7 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
             at: isoOf(createdAtMs),
             seenAt: seenAtMs === undefined ? null : isoOf(seenAtMs),
           })),
-          acts: (await desk.acts(roomId, userId, undefined, MAX_USER_ACTS)).map(actView),
+          acts: (await desk.listActs(roomId, userId, undefined, MAX_USER_ACTS)).map(actView),
         };
       },
     }),
@@ -152,7 +152,7 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       view: banView,
       cursor: z.tuple([positionTime, z.uuid()]),
       position: ({ createdAtMs, id }) => [createdAtMs, id],
-      read: (roomId, from, limit) => here().desk.sanctions.bans(roomId, from && { createdAtMs: from[0], id: from[1] }, limit),
+      read: (roomId, from, limit) => here().desk.sanctions.listBans(roomId, from && { createdAtMs: from[0], id: from[1] }, limit),
     }),
     act({
       id: 'banRoomUser',
@@ -198,7 +198,7 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       view: timeoutView,
       cursor: z.tuple([positionTime, userIdSchema]),
       position: ({ untilMs, userId }) => [untilMs, userId],
-      read: (roomId, from, limit) => here().desk.sanctions.timeouts(roomId, from && { untilMs: from[0], userId: from[1] }, limit),
+      read: (roomId, from, limit) => here().desk.sanctions.listTimeouts(roomId, from && { untilMs: from[0], userId: from[1] }, limit),
     }),
     act({
       id: 'timeOutRoomUser',

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { RULES } from '../../../chat/automod/moderation.js';
+import { RULES } from '../../../chat/automod/classifier.js';
 import { type Operation, operation } from '../openapi.js';
 import { text } from '../request-schemas.js';
 import { type RoomOperationsOptions, roomAccess, roomParams } from './room-access.js';

@@ -1,9 +1,10 @@
 import { z } from 'zod';
 import type { Audit } from '../../../access/audit.js';
 import { MAX_APPEAL_CHARS } from '../../../chat/moderation/appeals.js';
-import type { SanctionsOfUser } from '../../../chat/moderation/desk.js';
-import { CHAT_ROLES, CHOICES, PUBLIC_SETTINGS, SETTING_LIMITS } from '../../../chat/moderation/settings.js';
-import { textFor } from '../../../chat/protocol/frame.js';
+import type { SanctionsOfUser } from '../../../chat/moderation/service.js';
+import { CHOICES, PUBLIC_SETTINGS, SETTING_LIMITS } from '../../../chat/moderation/settings.js';
+import { textFor } from '../../../chat/protocol/entry-frame.js';
+import { ROOM_ROLES } from '../../../chat/protocol/protocol.js';
 import type { PublishOutcome } from '../../../chat/rooms/room.js';
 import { addressGroup } from '../../../runtime/addresses.js';
 import { VezaError } from '../../../runtime/errors.js';
@@ -20,7 +21,7 @@ const HOST_PATTERN = '^([*][.])?([A-Za-z0-9-]{1,63}[.])+[A-Za-z0-9-]{2,63}[.]?$'
 const whole = ([least, most]: readonly [number, number]) => z.int().min(least).max(most);
 const settingsShape = {
   slowS: whole(SETTING_LIMITS.slowS).meta({ description: 'Seconds between two messages of one person; 0: off.' }),
-  slowExempt: z.array(chatRoleSchema).max(CHAT_ROLES.length).meta({ description: 'Whom slow mode does not hold up.' }),
+  slowExempt: z.array(chatRoleSchema).max(ROOM_ROLES.length).meta({ description: 'Whom slow mode does not hold up.' }),
   followersMin: whole(SETTING_LIMITS.followersMin).meta({ description: 'Minutes that an account must be old to write; 0: off.' }),
   unique: z.boolean().meta({ description: 'Nothing that was said here within the last hour.' }),
   emoteOnly: z.boolean().meta({ description: 'Emoji alone.' }),
@@ -114,8 +115,8 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
   const { here, channelOf, roomOf, moderatorOf, enter, within } = roomAccess(options);
 
   /** Rejects when he may not be in the room. */
-  const mustRead = (roomId: string, author: Parameters<ReturnType<typeof here>['desk']['rules']['mayRead']>[1]) => {
-    const refusal = here().desk.rules.mayRead(roomId, author, clock.wallMs());
+  const mustRead = (roomId: string, author: Parameters<ReturnType<typeof here>['desk']['rules']['readRefusalOf']>[1]) => {
+    const refusal = here().desk.rules.readRefusalOf(roomId, author, clock.wallMs());
     if (!refusal) return;
     const { untilMs } = refusal;
     throw new VezaError(refusal.code === 'unauthorized' ? 'unauthorized' : 'forbidden', refusal.reason, {
@@ -140,8 +141,8 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
         return within(room, async ({ epoch, head }) => {
           const { desk, presence } = here();
           mustRead(room.id, author);
-          const settings = desk.rules.inForce(room.id);
-          const pinned = desk.rules.pinned(room.id);
+          const settings = desk.rules.settingsInForce(room.id);
+          const pinned = desk.rules.pinnedMessage(room.id);
           return {
             id: room.id,
             slug: room.slug!,
@@ -151,7 +152,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
             settings: person?.moderates === 'yes' ? settings : Object.fromEntries(PUBLIC_SETTINGS.map((name) => [name, settings[name]])),
             pinned: pinned ? { mid: pinned.mid, offset: pinned.offset, user: pinned.user, body: pinned.body, at: isoOf(pinned.at) } : null,
             you: person ? { id: person.id, role: person.role, mayWrite: person.mayWrite } : null,
-            waiting: person?.moderates === 'yes' ? await desk.waiting(room.id) : null,
+            waiting: person?.moderates === 'yes' ? await desk.countWaiting(room.id) : null,
           };
         });
       },
@@ -170,7 +171,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       answer: settingsSchema,
       errors: ['not_found'],
       unaudited: true,
-      handle: async ({ body, channel, ...call }) => here().desk.configure(await roomOf(channel), moderatorOf(call), body),
+      handle: async ({ body, channel, ...call }) => here().desk.changeSettings(await roomOf(channel), moderatorOf(call), body),
     }),
     operation({
       id: 'listRoomMessages',
@@ -195,7 +196,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
           const address = addressGroup(client.address);
           const reader = { id: person?.id, isGuest: person === undefined, address };
           pageLimits.takePage(reader);
-          const { frames, more } = await opened.page({
+          const { frames, more } = await opened.readPage({
             onRead: () => pageLimits.takeRead(reader),
             limit: query.limit,
             kept: true,
@@ -244,7 +245,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
         mayWrite(person);
         return within(room, async (opened) => {
           const sinceMs = principal.accountId === undefined ? undefined : await here().sinceMs(principal.accountId);
-          const outcome = await opened.publish({
+          const outcome = await opened.publishMessage({
             author: { ...author!, ...(sinceMs !== undefined && { sinceMs }) },
             key: body.key,
             body: { text: body.text, ...(body.reply !== undefined && { reply: body.reply }) },
@@ -322,7 +323,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       async handle({ params, principal, client }) {
         const { room, person } = await enter(principal, params.slug, client);
         const { id, role } = signedIn(person);
-        return { id, role, ...standingView(await here().desk.standing(room.id, id)) };
+        return { id, role, ...standingView(await here().desk.sanctionsOf(room.id, id)) };
       },
     }),
     operation({
@@ -337,7 +338,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       unaudited: true,
       async handle({ params, principal, client }) {
         const { room, person } = await enter(principal, params.slug, client);
-        await here().desk.sanctions.warningSeen(room.id, signedIn(person).id, params.id);
+        await here().desk.sanctions.markWarningSeen(room.id, signedIn(person).id, params.id);
       },
     }),
     operation({
@@ -356,7 +357,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       async handle({ params, body, principal, client, created }) {
         const { room, person, channelRole } = await enter(principal, params.slug, client);
         mayWrite(person);
-        const { id } = await here().desk.appeal(room, moderatorOf({ principal, channelRole, client }), body.text);
+        const { id } = await here().desk.fileAppeal(room, moderatorOf({ principal, channelRole, client }), body.text);
         created(`/rooms/${params.slug}/me`);
         return { id };
       },

@@ -1,78 +1,49 @@
-import { type EntryFrame, textFor } from '../protocol/frame.js';
-import { asciiFrame, webSocketFrames } from '../protocol/protocol.js';
+import { type EntryFrame, textFor } from '../protocol/entry-frame.js';
+import { asciiFrame, webSocketFrames } from '../protocol/websocket-frames.js';
 import type { Room, RoomListener } from '../rooms/room.js';
-import type { ClientConnection } from './connection.js';
-import type { ChannelAccess, ChannelStanding } from './doors.js';
+import type { ChannelAccess } from './authorization.js';
+import type { Membership } from './membership.js';
 
-/** Frames that are taken from the room at a time: as many as its ring holds. */
-const BATCH = 64;
+/** Entries that are taken from the room at a time: as many as its ring holds. */
+const BATCH_ENTRIES = 64;
+/** New epochs that are remembered for members who have not been told of them; older ones are merged. */
 const MAX_RESETS = 20;
 
-/** What the audience of a room asks of its process. */
-export interface AudienceHost {
+/** What a local room asks of its gateway. */
+export interface LocalRoomHost {
   readonly counters: DeliveryCounters;
   nowMs(): number;
   wallMs(): number;
-  /** Calls `flush` at once when there is time, a little later when there is none. */
-  flushSoon(hub: RoomAudience): void;
+  /** Calls `flushEntries` soon; later while the process is busy. */
+  scheduleRoom(localRoom: LocalRoom): void;
 }
 
 export interface DeliveryCounters {
-  /** Messages written to connections, and skipped for those that were too slow. */
+  /** Entries written to connections, and entries skipped for connections that were too slow. */
   delivered: number;
   skipped: number;
-  /** From the log to the write, of one entry of a room in this process. */
+  /** The delay of one entry from the log to the write in this process. */
   observe(seconds: number): void;
 }
 
-/** A connection's place in a room. */
-export class Membership {
-  /** Where it stands in `hub.members`. */
-  index = -1;
-  /** The offset of the last entry that was written to it. */
-  cursor: number;
-  /** The epoch that it knows of. */
-  epoch: number;
-  /** Monotonic; 0: it has all there is. */
-  behindSinceMs = 0;
-  /** Frames for it are being read. */
-  isReading = false;
-  standing: ChannelStanding;
-  /** How many are in the room, as he was told last. */
-  count: number | undefined = undefined;
-  /** The playback link that it came in by: when that is no longer good, it has to leave. */
-  readonly link: string | undefined;
-
-  constructor(
-    readonly connection: ClientConnection,
-    readonly hub: RoomAudience,
-    place: { cursor: number; epoch: number; standing: ChannelStanding; link: string | undefined },
-  ) {
-    this.cursor = place.cursor;
-    this.epoch = place.epoch;
-    this.standing = place.standing;
-    this.link = place.link;
-  }
-}
-
 /**
- * Those of one process who are in a room. Each entry is put into a WebSocket frame once, and the same bytes are written to all who stand where
- * the audience stands; who is elsewhere (he came just now, or reads slowly) goes on from his own cursor.
+ * The members of one room in one process. Each entry is put into a WebSocket frame once, and the same bytes are written to every
+ * member at the room's own offset. A member elsewhere (just joined, or reading slowly) goes on from its own cursor.
  */
-export class RoomAudience implements RoomListener {
+export class LocalRoom implements RoomListener {
   readonly members: Membership[] = [];
-  /** The last offset that was given to the audience. */
+  /** The offset of the last entry that was written to the members. */
   flushed: number;
   epoch: number;
-  /** Raised with each reset: what was read before does not go out after. */
+  /** Raised with each new epoch: entries that were read before it must not be written after it. */
   generation = 0;
-  isFlushWanted = false;
-  /** Ended, and told to nobody yet: the gateway sees to it. */
+  isFlushScheduled = false;
+  /** Why the room has ended; the gateway then expels the members. */
   closedAs: string | undefined;
   access: ChannelAccess;
-  /** The channel has changed, and how could not be read: nobody new is let in by what was known. */
+  /** The channel has changed and could not be read again: `access` admits nobody new. */
   isStale = false;
-  /** Newest last. */
+  /** The new epochs of this room, newest last, with the offset up to which members keep entries. */
   readonly #resets: { epoch: number; keep: number }[] = [];
   #isReading = false;
   #count: number | undefined = undefined;
@@ -83,19 +54,19 @@ export class RoomAudience implements RoomListener {
   constructor(
     readonly room: Room,
     access: ChannelAccess,
-    private readonly host: AudienceHost,
+    private readonly host: LocalRoomHost,
   ) {
     this.access = access;
     this.flushed = room.head;
     this.epoch = room.epoch;
-    room.add(this);
+    room.addListener(this);
   }
 
   get id(): string {
     return this.room.id;
   }
 
-  /** Where the audience stands, as a member of the object in `heads`. Made once for all who stand there. */
+  /** The room's place as a member of the object in `heads`. Made once for all members. */
   get headText(): string {
     if (this.#headEpoch !== this.epoch || this.#headOffset !== this.flushed) {
       this.#headEpoch = this.epoch;
@@ -105,12 +76,12 @@ export class RoomAudience implements RoomListener {
     return this.#headText;
   }
 
-  add(membership: Membership): void {
+  addMember(membership: Membership): void {
     membership.index = this.members.length;
     this.members.push(membership);
   }
 
-  remove(membership: Membership): void {
+  removeMember(membership: Membership): void {
     const { index } = membership;
     if (index < 0) return;
     const last = this.members.pop()!;
@@ -121,21 +92,21 @@ export class RoomAudience implements RoomListener {
     membership.index = -1;
   }
 
-  /** How many are here. `isLazy`: each is told when something is written to him anyway. Returns how many were told. */
-  tellCount(count: number, isLazy: boolean): number {
+  /** Tells the members how many there are. `isLazy`: with the next `heads`. Returns how many were told now. */
+  broadcastCount(count: number, isLazy: boolean): number {
     this.#count = count;
     if (isLazy) return 0;
     const frame = this.#countFrame(count);
     for (const membership of this.members) {
       if (membership.connection.isSlow || membership.count === count) continue;
       membership.count = count;
-      membership.connection.write(frame);
+      membership.connection.writeFrames(frame);
     }
     return this.members.length;
   }
 
-  /** What he has not been told of the count, as `asciiFrame` gives it; empty: nothing. He counts as told. */
-  countFor(membership: Membership): string {
+  /** The frame with the member count, if the member has not been told it; else empty. It then counts as told. */
+  unsentCountFrame(membership: Membership): string {
     const count = this.#count;
     if (count === undefined || membership.count === count) return '';
     membership.count = count;
@@ -147,9 +118,9 @@ export class RoomAudience implements RoomListener {
   }
 
   onFrames(): void {
-    if (!this.isFlushWanted) {
-      this.isFlushWanted = true;
-      this.host.flushSoon(this);
+    if (!this.isFlushScheduled) {
+      this.isFlushScheduled = true;
+      this.host.scheduleRoom(this);
     }
   }
 
@@ -168,7 +139,7 @@ export class RoomAudience implements RoomListener {
       if (membership.connection.isSlow || membership.epoch !== before) continue;
       membership.epoch = epoch;
       membership.cursor = Math.min(membership.cursor, keep);
-      membership.connection.write(bytes);
+      membership.connection.writeFrames(bytes);
     }
     this.onFrames();
   }
@@ -182,28 +153,28 @@ export class RoomAudience implements RoomListener {
     this.onFrames();
   }
 
-  /** Something that is no entry: who cannot take it now goes without. */
+  /** Writes a frame that is no entry. Slow members do not get it. */
   broadcast(text: string): void {
     const bytes = webSocketFrames([text]);
-    for (const { connection } of this.members) if (!connection.isSlow) connection.write(bytes);
+    for (const { connection } of this.members) if (!connection.isSlow) connection.writeFrames(bytes);
   }
 
-  /** Gives the audience what is new. */
-  flush(): void {
-    this.isFlushWanted = false;
+  /** Writes new entries to the members. */
+  flushEntries(): void {
+    this.isFlushScheduled = false;
     if (this.#isReading) return;
     while (this.flushed < this.room.head) {
-      const frames = this.room.after(this.flushed, BATCH);
+      const frames = this.room.framesAfter(this.flushed, BATCH_ENTRIES);
       if (!isArray(frames)) {
         void this.#readAndFlush(frames);
         return;
       }
       if (frames.length === 0) return;
-      this.#give(frames);
+      this.#writeToMembers(frames);
     }
   }
 
-  /** More came at once than the room has at hand. */
+  /** More entries are new than the room has in memory. */
   async #readAndFlush(reading: Promise<readonly EntryFrame[] | undefined>): Promise<void> {
     this.#isReading = true;
     const { generation, flushed } = this;
@@ -211,29 +182,29 @@ export class RoomAudience implements RoomListener {
       const frames = await reading;
       if (generation === this.generation && flushed === this.flushed) {
         if (frames === undefined) this.#skipTo(Math.max(this.room.floor, this.flushed));
-        else if (frames.length > 0) this.#give(frames);
+        else if (frames.length > 0) this.#writeToMembers(frames);
       }
     } catch {
-      // Log and database are away: the members stay where they are, and `retry` asks again.
+      // Log and database are away: the members stay where they are until `retryReading`.
       return;
     } finally {
       this.#isReading = false;
     }
-    this.flush();
+    this.flushEntries();
   }
 
-  /** Asks again for what could not be read. */
-  retry(): void {
-    if (this.flushed < this.room.head && !this.isFlushWanted) this.flush();
+  /** Reads again what could not be read before. */
+  retryReading(): void {
+    if (this.flushed < this.room.head && !this.isFlushScheduled) this.flushEntries();
   }
 
   #skipTo(offset: number): void {
-    // Each member is told what he has not got when he goes on by himself.
+    // `advanceMember` tells each member what it has missed.
     this.flushed = offset;
-    for (const membership of this.members) this.advance(membership);
+    for (const membership of this.members) this.advanceMember(membership);
   }
 
-  #give(frames: readonly EntryFrame[]): void {
+  #writeToMembers(frames: readonly EntryFrame[]): void {
     const { host, flushed } = this;
     const last = frames.at(-1)!.offset;
     const bytes = webSocketFrames(
@@ -254,9 +225,10 @@ export class RoomAudience implements RoomListener {
       }
       membership.cursor = last;
       delivered++;
-      const userId = connection.person?.id;
-      if (userId !== undefined && authors.has(userId)) connection.write(webSocketFrames(frames.map((frame) => textFor(frame, userId))));
-      else connection.write(bytes);
+      const userId = connection.identity?.id;
+      if (userId !== undefined && authors.has(userId))
+        connection.writeFrames(webSocketFrames(frames.map((frame) => textFor(frame, userId))));
+      else connection.writeFrames(bytes);
     }
     host.counters.delivered += delivered * frames.length;
     const wallMs = host.wallMs();
@@ -264,16 +236,17 @@ export class RoomAudience implements RoomListener {
   }
 
   /**
-   * Writes what the member lacks, as far as his connection takes it. Who has been behind for longer than `lagMs` is told what he has missed instead.
+   * Writes the entries that the member lacks, as far as its connection takes them. A member that has been behind for longer than
+   * `lagMs` is told what it missed instead.
    */
-  advance(membership: Membership, lagMs = Number.POSITIVE_INFINITY): void {
+  advanceMember(membership: Membership, lagMs = Number.POSITIVE_INFINITY): void {
     const { connection } = membership;
     while (!connection.isSlow && !membership.isReading && membership.index >= 0) {
       if (membership.epoch !== this.epoch) {
         const keep = this.#keepSince(membership.epoch);
         membership.epoch = this.epoch;
         membership.cursor = Math.min(membership.cursor, keep);
-        connection.write(webSocketFrames([this.#resetText(keep)]));
+        connection.writeFrames(webSocketFrames([this.#resetText(keep)]));
         continue;
       }
       if (membership.cursor >= this.flushed) {
@@ -283,13 +256,13 @@ export class RoomAudience implements RoomListener {
       const nowMs = this.host.nowMs();
       membership.behindSinceMs ||= nowMs;
       if (nowMs - membership.behindSinceMs > lagMs) {
-        this.#lag(membership, this.flushed);
+        this.#sendLag(membership, this.flushed);
         continue;
       }
-      const frames = this.room.after(membership.cursor, Math.min(BATCH, this.flushed - membership.cursor));
+      const frames = this.room.framesAfter(membership.cursor, Math.min(BATCH_ENTRIES, this.flushed - membership.cursor));
       if (isArray(frames)) {
         if (frames.length === 0) return;
-        this.#giveOne(membership, frames);
+        this.#writeToMember(membership, frames);
       } else void this.#readAndAdvance(membership, frames);
     }
   }
@@ -302,41 +275,41 @@ export class RoomAudience implements RoomListener {
       const frames = await reading;
       if (membership.index < 0 || membership.connection.isSlow) return;
       if (generation === this.generation && membership.cursor === cursor) {
-        if (frames === undefined) this.#lag(membership, Math.max(this.room.floor, cursor));
-        else if (frames.length > 0) this.#giveOne(membership, frames);
+        if (frames === undefined) this.#sendLag(membership, Math.max(this.room.floor, cursor));
+        else if (frames.length > 0) this.#writeToMember(membership, frames);
         else return;
       }
     } catch {
-      // The wheel asks again.
+      // The next check of the connection tries again.
       return;
     } finally {
       membership.isReading = false;
     }
-    this.advance(membership);
+    this.advanceMember(membership);
   }
 
-  #giveOne(membership: Membership, frames: readonly EntryFrame[]): void {
+  #writeToMember(membership: Membership, frames: readonly EntryFrame[]): void {
     const { connection } = membership;
-    const userId = connection.person?.id;
+    const userId = connection.identity?.id;
     membership.cursor = frames.at(-1)!.offset;
     this.host.counters.delivered += frames.length;
-    connection.write(webSocketFrames(frames.map((frame) => textFor(frame, userId))));
+    connection.writeFrames(webSocketFrames(frames.map((frame) => textFor(frame, userId))));
   }
 
-  /** `to` is where he goes on from; `range` fetches what is left out. */
-  #lag(membership: Membership, to: number): void {
+  /** Tells the member that it missed the entries up to `to` and goes on from there; `range` fetches them. */
+  #sendLag(membership: Membership, to: number): void {
     const from = membership.cursor + 1;
     membership.cursor = to;
     membership.behindSinceMs = 0;
     this.host.counters.skipped += Math.max(0, to - from + 1);
-    if (to >= from) membership.connection.write(webSocketFrames([`{"t":"lag","room":"${this.id}","from":${from},"to":${to}}`]));
+    if (to >= from) membership.connection.writeFrames(webSocketFrames([`{"t":"lag","room":"${this.id}","from":${from},"to":${to}}`]));
   }
 
   #resetText(keep: number): string {
     return `{"t":"reset","room":"${this.id}","epoch":${this.epoch},"keep":${keep}}`;
   }
 
-  /** What a member who knows `epoch` may keep. */
+  /** The offset up to which a member that knows `epoch` keeps its entries. */
   #keepSince(epoch: number): number {
     let keep = Number.POSITIVE_INFINITY;
     for (const reset of this.#resets) if (reset.epoch > epoch) keep = Math.min(keep, reset.keep);
@@ -344,7 +317,7 @@ export class RoomAudience implements RoomListener {
   }
 }
 
-/** The log's time of an entry, out of its text. */
+/** The log's time of an entry, read from its text. */
 function atOf({ text }: EntryFrame): number {
   const at = text.indexOf('"at":') + 5;
   return at < 5 ? Number.POSITIVE_INFINITY : Number.parseInt(text.slice(at, at + 16), 10);

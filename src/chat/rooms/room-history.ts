@@ -2,8 +2,8 @@ import type { Database } from '../../backing/database/database.js';
 import { KEPT, type LogEntry } from '../../backing/room-log/room-log.js';
 import { Batched } from '../../runtime/batched.js';
 import type { Clock } from '../../runtime/clock.js';
-import { logKeyOf } from '../protocol/frame.js';
-import { ConcurrencyGate } from './read-gate.js';
+import { logKeyOf } from '../protocol/entry-frame.js';
+import { ConcurrencyGate } from './concurrency-gate.js';
 import type { RoomInfo } from './room.js';
 
 /** Entries that are read at once; a room's log is begun with at most so many bytes of them. */
@@ -50,7 +50,7 @@ export class RoomHistory {
   }
 
   /** The room of a channel, by its own id or by the channel's slug. */
-  async find(idOrSlug: string): Promise<StoredRoom | undefined> {
+  async findRoom(idOrSlug: string): Promise<StoredRoom | undefined> {
     // What PostgreSQL would refuse must not spoil the question for others.
     return NAME.test(idOrSlug) ? this.#finds.load(idOrSlug) : undefined;
   }
@@ -68,7 +68,7 @@ export class RoomHistory {
     return found;
   }
 
-  async state(roomId: string): Promise<StoredRoom | undefined> {
+  async readRoom(roomId: string): Promise<StoredRoom | undefined> {
     return UUID.test(roomId) ? this.#states.load(roomId) : undefined;
   }
 
@@ -81,7 +81,7 @@ export class RoomHistory {
    * Undefined: the epoch is not the expected one. The new epoch is a number that no database has given before (the time is in it) and is above `above`:
    * the highest epoch that was seen anywhere, which this database has forgotten if it was restored from a backup.
    */
-  async raise(roomId: string, expected: number, above = 0): Promise<{ epoch: number; head: number; keep: number } | undefined> {
+  async raiseEpoch(roomId: string, expected: number, above = 0): Promise<{ epoch: number; head: number; keep: number } | undefined> {
     const { rows } = await this.#database.query<{ epoch: number; head: number; keep: number }>(
       'select * from chat_raise_epoch($1::uuid, $2::bigint, $3::bigint)',
       [roomId, expected, above],
@@ -90,7 +90,7 @@ export class RoomHistory {
   }
 
   /** Up to where a member who comes from the epoch `since` may keep what he has; how long ago `epoch` was opened, and whether it is the room's first. */
-  async keep(roomId: string, since: number, epoch: number): Promise<{ keep: number; ageMs: number; isFirst: boolean }> {
+  async keptSince(roomId: string, since: number, epoch: number): Promise<{ keep: number; ageMs: number; isFirst: boolean }> {
     const { rows } = await this.#database.query<{ keep: number | null; is_known: boolean; age_ms: number | null; is_first: boolean }>(
       `select min(keep) filter (where epoch > $2) as keep, coalesce(bool_or(epoch = $2), false) as is_known,
          (extract(epoch from now() - max(opened_at) filter (where epoch = $3)) * 1000)::float8 as age_ms,
@@ -104,7 +104,7 @@ export class RoomHistory {
   }
 
   /** Ascending, from `from` to `to`, both inclusive, the first `limit`. What was let go by age is not there. */
-  async range(roomId: string, from: number, to: number, limit = READ_LIMIT): Promise<LogEntry[]> {
+  async readRange(roomId: string, from: number, to: number, limit = READ_LIMIT): Promise<LogEntry[]> {
     const { rows } = await this.#database.query<MessageRow>(
       `select "offset", type, mid, key, payload, created_at from messages where room_id = $1 and "offset" between $2 and $3 order by "offset" limit $4`,
       [roomId, from, to, Math.min(limit, READ_LIMIT)],
@@ -113,7 +113,7 @@ export class RoomHistory {
   }
 
   /** The newest up to `to`, inclusive, ascending, also where there are holes between them. */
-  async kept(roomId: string, to: number, limit: number): Promise<LogEntry[]> {
+  async readKept(roomId: string, to: number, limit: number): Promise<LogEntry[]> {
     const { rows } = await this.#database.query<MessageRow>(
       `select "offset", type, mid, key, payload, created_at from messages where room_id = $1 and "offset" <= $2 order by "offset" desc limit $3`,
       [roomId, to, Math.min(limit, READ_LIMIT)],
@@ -122,7 +122,7 @@ export class RoomHistory {
   }
 
   /** The newest up to `head`, ascending, with what a room's log is begun. */
-  async tail(roomId: string, head: number): Promise<LogEntry[]> {
+  async readTail(roomId: string, head: number): Promise<LogEntry[]> {
     const { rows } = await this.#database.query<MessageRow>(
       `select * from (
          select "offset", type, mid, key, payload, created_at, sum(octet_length(payload)) over (order by "offset" desc) as bytes from (
@@ -133,7 +133,7 @@ export class RoomHistory {
     return rows.map(entryOf);
   }
 
-  async byMid(roomId: string, mids: readonly string[]): Promise<Map<string, StoredMessage>> {
+  async findMessages(roomId: string, mids: readonly string[]): Promise<Map<string, StoredMessage>> {
     const { rows } = await this.#database.query<{ mid: string; offset: number; epoch: number; type: string; user_id: string | null }>(
       'select mid, "offset", epoch, type, user_id from messages where room_id = $1 and mid = any($2::text[])',
       [roomId, mids],
@@ -142,7 +142,7 @@ export class RoomHistory {
   }
 
   /** Offsets of this span, both inclusive and above the floor, that have no row. */
-  async missing(roomId: string, from: number, to: number): Promise<number[]> {
+  async missingOffsets(roomId: string, from: number, to: number): Promise<number[]> {
     const { rows } = await this.#database.query<{ offset: number }>(
       `select o as "offset" from rooms r, generate_series(greatest($2::bigint, r.floor + 1), $3::bigint) o
        where r.id = $1 and not exists (select from messages m where m.room_id = r.id and m."offset" = o) order by o`,
@@ -160,7 +160,7 @@ export class RoomHistory {
   }
 
   /** Those of the offsets that have a row of this epoch: in another one the same offset is another entry's place. */
-  async stored(roomId: string, epoch: number, offsets: readonly number[]): Promise<Set<number>> {
+  async storedOffsets(roomId: string, epoch: number, offsets: readonly number[]): Promise<Set<number>> {
     const { rows } = await this.#database.query<{ offset: number }>(
       'select "offset" from messages where room_id = $1 and epoch = $2 and "offset" = any($3::bigint[])',
       [roomId, epoch, offsets],
@@ -175,7 +175,7 @@ export class RoomHistory {
   }
 
   /** What was said in a span of time (ms since 1970, the end exclusive), ascending, from the first after `after`: for the replay beside a recording. */
-  async between(roomId: string, fromMs: number, toMs: number, after: number, limit: number): Promise<LogEntry[]> {
+  async readBetween(roomId: string, fromMs: number, toMs: number, after: number, limit: number): Promise<LogEntry[]> {
     const { rows } = await this.reads.run(() =>
       this.#database.query<MessageRow>(
         `select "offset", type, mid, key, payload, created_at from messages
@@ -189,7 +189,7 @@ export class RoomHistory {
   /** Everything that is there, in order, read as it is asked for. What others do not see is marked `shadow`. */
   async *export(roomId: string): AsyncGenerator<ExportedEntry> {
     for (let after = 0; ; ) {
-      const entries = await this.reads.run(() => this.range(roomId, after + 1, Number.MAX_SAFE_INTEGER));
+      const entries = await this.reads.run(() => this.readRange(roomId, after + 1, Number.MAX_SAFE_INTEGER));
       for (const entry of entries) {
         yield {
           ...(JSON.parse(entry.payload) as object),

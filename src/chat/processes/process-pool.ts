@@ -4,6 +4,7 @@ import type { Server, Socket } from 'node:net';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
+import type { HandedRequest } from '../gateway/handed-request.js';
 import { addStats, type ProcessStats, withoutPeople } from '../gateway/process-stats.js';
 import type { OnAirChanges } from '../rooms/on-air.js';
 
@@ -21,14 +22,6 @@ export type ToProcess =
   | { readonly do: 'end'; readonly retryMs: number };
 
 export type ChatPort = 'plain' | 'secure';
-
-/** `head`: what came behind it, base64. */
-export interface HandedRequest {
-  readonly method: string;
-  readonly url: string;
-  readonly rawHeaders: readonly string[];
-  readonly head: string;
-}
 
 /** What a chat process says. */
 export type FromProcess =
@@ -136,7 +129,7 @@ class ChatProcess {
       });
     });
     this.ready.catch(() => undefined);
-    this.tell({ do: 'begin', with: begin });
+    this.send({ do: 'begin', with: begin });
   }
 
   /** Handles of sockets that the process has not said it has; Node forgets them with it. */
@@ -150,11 +143,11 @@ class ChatProcess {
     return this.phase !== 'gone';
   }
 
-  tell(message: ToProcess): void {
+  send(message: ToProcess): void {
     if (this.child.connected) this.child.send(message, () => undefined);
   }
 
-  give(socket: Socket, request: HandedRequest): void {
+  handOver(socket: Socket, request: HandedRequest): void {
     this.given++;
     const { _handle: handle } = socket as unknown as { _handle?: { close(): void } };
     this.#underWay.add(handle);
@@ -167,10 +160,10 @@ class ChatProcess {
     else done();
   }
 
-  accept(upTo: number, ports: ReadonlyMap<ChatPort, PortHandle>): void {
+  allowAccepting(upTo: number, ports: ReadonlyMap<ChatPort, PortHandle>): void {
     this.upTo = upTo;
     if (this.state.accepts) {
-      this.tell({ do: 'accept', upTo });
+      this.send({ do: 'accept', upTo });
       return;
     }
     if (!this.child.connected) return;
@@ -235,31 +228,31 @@ export class ProcessPool {
   }
 
   /** From now on they accept there; once. Resolves when the first does, rejects when it cannot. The handles stay the caller's, who closes them before `stop`. */
-  share(ports: ReadonlyMap<ChatPort, PortHandle>): Promise<void> {
+  sharePorts(ports: ReadonlyMap<ChatPort, PortHandle>): Promise<void> {
     this.#ports = ports;
     this.#balance();
     return this.#accepted;
   }
 
   /** Gives a socket away of which `request` was read. */
-  give(socket: Socket, request: HandedRequest): void {
+  handOver(socket: Socket, request: HandedRequest): void {
     const ready = this.#workers.filter(({ phase }) => phase === 'ready');
     const awake = this.#awake;
     let fewest: ChatProcess | undefined;
     for (const worker of awake.length > 0 ? awake : ready) if (!fewest || worker.open < fewest.open) fewest = worker;
-    if (fewest) fewest.give(socket, request);
+    if (fewest) fewest.handOver(socket, request);
     else socket.destroy();
   }
 
   /** What is on air is another in these channels: all of them tell it to their people. */
-  tellOnAir(changes: OnAirChanges): void {
+  broadcastOnAir(changes: OnAirChanges): void {
     const onAir = { ...this.#onAir };
     for (const [slug, news] of Object.entries(changes)) {
       if (news) onAir[slug] = news;
       else delete onAir[slug];
     }
     this.#onAir = onAir;
-    for (const worker of this.#workers) if (worker.phase === 'ready') worker.tell({ do: 'tell', channels: changes });
+    for (const worker of this.#workers) if (worker.phase === 'ready') worker.send({ do: 'tell', channels: changes });
   }
 
   /** Tells each how far it may go. When all are full they go on, to say so to whoever comes. */
@@ -274,7 +267,7 @@ export class ProcessPool {
       const room = upTo - open;
       // The port is not sent for one more, but for the emptiest.
       const isDue = state.accepts ? Math.abs(worker.upTo - upTo) >= ahead / 2 : room >= ahead / 4 || (room > 0 && open === fewest);
-      if (isDue) worker.accept(upTo, this.#ports);
+      if (isDue) worker.allowAccepting(upTo, this.#ports);
     }
   }
 
@@ -305,7 +298,7 @@ export class ProcessPool {
   }
 
   /** One after the other: the replacement is ready before the one it replaces sends its people away, so many a second at most. Twice is once. */
-  restart(perS: number): Promise<void> {
+  replaceAll(perS: number): Promise<void> {
     this.#restarting ??= this.#restart(perS).finally(() => {
       this.#restarting = undefined;
     });
@@ -370,7 +363,7 @@ export class ProcessPool {
       const away = sent - (now - before);
       const count = Math.min(Math.ceil((perS * STEP_MS) / 1000), MOST_AWAY - away, all - sent);
       if (count > 0) {
-        worker.tell({ do: 'drain', count, retryMs: AGAIN_MS });
+        worker.send({ do: 'drain', count, retryMs: AGAIN_MS });
         sent += count;
       }
       await new Promise<void>((resolve) => void clock.after(STEP_MS, resolve));
@@ -381,7 +374,7 @@ export class ProcessPool {
     if (worker.phase === 'gone') return;
     const hasBegun = worker.phase !== 'starting';
     worker.phase = 'draining';
-    if (hasBegun) worker.tell({ do: 'end', retryMs });
+    if (hasBegun) worker.send({ do: 'end', retryMs });
     else worker.child.kill('SIGKILL');
     const cancel = this.#options.clock.after(END_MS, () => worker.child.kill('SIGKILL'));
     await worker.exited;
@@ -406,7 +399,7 @@ export class ProcessPool {
     worker.ready.then(
       () => {
         wasReady = true;
-        if (this.#onAir) worker.tell({ do: 'tell', channels: this.#onAir });
+        if (this.#onAir) worker.send({ do: 'tell', channels: this.#onAir });
         log.info({ pid: worker.child.pid }, 'a chat process is ready');
       },
       () => worker.child.kill('SIGKILL'),

@@ -6,26 +6,26 @@ import { type Folded, fold, MAX_FOLDED_LENGTH } from './fold.js';
 import { type Category, type Found, Lexicon } from './lexicon.js';
 import { type FoundLink, findLinks, HostList, MAX_HOSTS } from './links.js';
 import { hidden, type Reading, read } from './readings.js';
-import type { RemoteJudge } from './remote.js';
+import type { RemoteClassifier } from './remote-classifier.js';
 import { looksLikeScam } from './scam.js';
 import { isSpam, spamScore } from './spam.js';
 import { checkTerms, TermMatcher } from './terms.js';
 
-export type AutomodVerdict =
+export type Classification =
   | { action: 'allow' }
   /** Publish this text instead. */
-  | { action: 'mask'; text: string; reasons: VerdictReason[] }
+  | { action: 'mask'; text: string; reasons: ClassificationReason[] }
   /** Into the queue of held messages. */
-  | { action: 'hold'; reasons: VerdictReason[] }
-  | { action: 'refuse'; reasons: VerdictReason[] };
+  | { action: 'hold'; reasons: ClassificationReason[] }
+  | { action: 'refuse'; reasons: ClassificationReason[] };
 
-export interface VerdictReason {
+export interface ClassificationReason {
   /** For people: `slur`, `sexual`, `link`, a category of the remote judge … */
   category: string;
   /** 0 to 1; 1 where a rule says yes or no. */
   score: number;
   /** Stable: `too-long`, `term`, `profanity`, `flood`, `repeat`, `link`, `link-flood`, `caps`, `emoji`, `mentions`, `spam`, `scam`, `format`, `remote`. */
-  rule: AutomodRule;
+  rule: ClassifierRule;
 }
 
 export const RULES = [
@@ -44,9 +44,9 @@ export const RULES = [
   'format',
   'remote',
 ] as const;
-export type AutomodRule = (typeof RULES)[number];
+export type ClassifierRule = (typeof RULES)[number];
 
-export interface AutomodSettings {
+export interface ClassifierSettings {
   /** Off: everything but a text that is too long is allowed. */
   enabled: boolean;
   /** Words and phrases that are refused. At most 200 of 100 characters, 8,000 in all. */
@@ -64,7 +64,7 @@ export interface AutomodSettings {
   remoteFails: 'open' | 'closed';
 }
 
-export const DEFAULT_AUTOMOD_SETTINGS: AutomodSettings = Object.freeze({
+export const DEFAULT_CLASSIFIER_SETTINGS: ClassifierSettings = Object.freeze({
   enabled: true,
   blockedTerms: Object.freeze([]),
   allowedTerms: Object.freeze([]),
@@ -77,7 +77,7 @@ export const DEFAULT_AUTOMOD_SETTINGS: AutomodSettings = Object.freeze({
 });
 
 /** Throws `bad_request` for settings that are out of bounds; to be called where they are set. */
-export function checkAutomodSettings(settings: AutomodSettings): void {
+export function checkClassifierSettings(settings: ClassifierSettings): void {
   checkTerms(settings.blockedTerms, 'blockedTerms');
   checkTerms(settings.allowedTerms, 'allowedTerms');
   if (settings.allowedHosts.length > MAX_HOSTS)
@@ -91,7 +91,7 @@ export function checkAutomodSettings(settings: AutomodSettings): void {
   }
 }
 
-export interface JudgeInput {
+export interface ClassificationInput {
   roomId: string;
   authorId: string;
   /** What it will be known by. The same again is the same message: it counts once for floods and repeats. */
@@ -99,15 +99,15 @@ export interface JudgeInput {
   /** Those who moderate are not judged; only the limit of length holds for them. */
   privileged: boolean;
   text: string;
-  settings: AutomodSettings;
+  settings: ClassifierSettings;
   /** Nobody has said it: somebody asks what would come of it. It counts for no flood and no repeat. */
   isTrial?: boolean;
 }
 
-export interface AutomodOptions {
+export interface ClassifierOptions {
   clock: Clock;
-  /** None: `judgeRemotely` counts as a judge that has nothing against anything. */
-  remote?: RemoteJudge | undefined;
+  /** None: `classifyRemotely` counts as a judge that has nothing against anything. */
+  remote?: RemoteClassifier | undefined;
   limits?: Partial<BehaviourLimits>;
   /** Rooms whose terms are kept compiled. Default 512. */
   rooms?: number;
@@ -123,7 +123,7 @@ interface CompiledRoom {
   readonly hosts: HostList;
 }
 
-const ALLOW: AutomodVerdict = Object.freeze({ action: 'allow' });
+const ALLOW: Classification = Object.freeze({ action: 'allow' });
 /** So that a message of nothing but faults has a short list of reasons. */
 const MAX_REASONS = 8;
 /** So many matches are told apart by category. */
@@ -137,9 +137,9 @@ const sameList = (a: readonly string[], b: readonly string[]) =>
  * Judges messages. Memory is bounded, whatever comes: the state of 20,000 authors, the compiled terms of 512 rooms. Time is linear in the
  * length of the message. `npm run bench -- chat --only moderation` measures it.
  */
-export class Automod {
+export class Classifier {
   readonly #clock: Clock;
-  readonly #remote: RemoteJudge | undefined;
+  readonly #remote: RemoteClassifier | undefined;
   readonly #limits: BehaviourLimits;
   readonly #behaviour: Behaviour;
   readonly #rooms: Lru<CompiledRoom>;
@@ -147,7 +147,7 @@ export class Automod {
   /** How often terms were compiled. */
   compilations = 0;
 
-  constructor({ clock, remote, limits, rooms = 512, lexicon = new Lexicon() }: AutomodOptions) {
+  constructor({ clock, remote, limits, rooms = 512, lexicon = new Lexicon() }: ClassifierOptions) {
     this.#clock = clock;
     this.#remote = remote;
     this.#limits = { ...DEFAULT_LIMITS, ...limits };
@@ -170,7 +170,7 @@ export class Automod {
   }
 
   /** Synchronous, without input or output; never throws for any text. */
-  judge({ roomId, authorId, messageId, privileged, text, settings, isTrial = false }: JudgeInput): AutomodVerdict {
+  classify({ roomId, authorId, messageId, privileged, text, settings, isTrial = false }: ClassificationInput): Classification {
     if (text.length > MAX_FOLDED_LENGTH) return refusal('too-long', 'length');
     const published = settings.enabled && !privileged ? clean(text) : text;
     const folded = fold(published);
@@ -182,13 +182,13 @@ export class Automod {
     const shape = shapeOf(folded);
     const misbehaved = isTrial
       ? undefined
-      : this.#behaviour.note(roomId, authorId, shape, links.length, this.#clock.monotonicMs(), messageId);
+      : this.#behaviour.noteMessage(roomId, authorId, shape, links.length, this.#clock.monotonicMs(), messageId);
     if (misbehaved) return refusal(misbehaved, 'flood');
 
     const reading = read(folded, skipLinks(links));
-    const refused: VerdictReason[] = [];
-    const held: VerdictReason[] = [];
-    const masked: VerdictReason[] = [];
+    const refused: ClassificationReason[] = [];
+    const held: ClassificationReason[] = [];
+    const masked: ClassificationReason[] = [];
     const masks: Found[] = [];
 
     if (hasTerm(room.blocked, folded, reading)) refused.push({ category: 'term', score: 1, rule: 'term' });
@@ -224,7 +224,7 @@ export class Automod {
   }
 
   /** Whether the remote judge has a say in it. */
-  asksRemotely({ privileged, settings }: JudgeInput): boolean {
+  asksRemotely({ privileged, settings }: ClassificationInput): boolean {
     return this.#remote !== undefined && !privileged && settings.enabled && settings.remote !== 'off';
   }
 
@@ -232,10 +232,10 @@ export class Automod {
    * Asks the remote judge, where the room wants it: `allow` or `hold`. In a room with `hold` the caller publishes only when this allows; in one with
    * `retract` it has published already and takes the message back. Never rejects; takes at most the judge's time-out.
    */
-  async judgeRemotely(input: JudgeInput): Promise<AutomodVerdict> {
+  async classifyRemotely(input: ClassificationInput): Promise<Classification> {
     if (!this.#remote || !this.asksRemotely(input)) return ALLOW;
     const { text, settings } = input;
-    let answer: Awaited<ReturnType<RemoteJudge['ask']>>;
+    let answer: Awaited<ReturnType<RemoteClassifier['ask']>>;
     try {
       answer = await this.#remote.ask(text);
     } catch {
@@ -246,7 +246,7 @@ export class Automod {
         ? ALLOW
         : { action: 'hold', reasons: [{ category: `unavailable:${answer.why}`, score: 1, rule: 'remote' }] };
     if (!answer.flagged) return ALLOW;
-    const reasons: VerdictReason[] = answer.categories
+    const reasons: ClassificationReason[] = answer.categories
       .slice(0, MAX_REASONS)
       .map(({ category, score }) => ({ category, score, rule: 'remote' }));
     if (reasons.length === 0) reasons.push({ category: 'flagged', score: 1, rule: 'remote' });
@@ -254,12 +254,12 @@ export class Automod {
   }
 
   /** Everything that is kept about a room: it is gone, or its history with authors is to begin anew. */
-  forget(roomId: string): void {
+  forgetRoom(roomId: string): void {
     this.#rooms.delete(roomId);
-    this.#behaviour.forget(roomId);
+    this.#behaviour.forgetRoom(roomId);
   }
 
-  #compiled(roomId: string, { blockedTerms, allowedTerms, allowedHosts }: AutomodSettings): CompiledRoom {
+  #compiled(roomId: string, { blockedTerms, allowedTerms, allowedHosts }: ClassifierSettings): CompiledRoom {
     const known = this.#rooms.get(roomId);
     if (
       known &&
@@ -282,11 +282,11 @@ export class Automod {
   }
 
   #profanity(
-    settings: AutomodSettings,
+    settings: ClassifierSettings,
     room: CompiledRoom,
     folded: Folded,
     reading: Reading,
-    reasons: VerdictReason[] | undefined,
+    reasons: ClassificationReason[] | undefined,
     masks: Found[],
   ): void {
     if (!reasons) return;
@@ -320,7 +320,7 @@ export class Automod {
     for (const category of categories) reasons.push({ category, score: 1, rule: 'profanity' });
   }
 
-  #loudness(text: string, held: VerdictReason[]): void {
+  #loudness(text: string, held: ClassificationReason[]): void {
     const { capitals, letters, emoji, mentions } = loudnessOf(text);
     if (capitals >= this.#limits.capitals && capitals > letters * 0.8) held.push({ category: 'loud', score: 1, rule: 'caps' });
     if (emoji >= this.#limits.emoji) held.push({ category: 'loud', score: 1, rule: 'emoji' });
@@ -328,7 +328,7 @@ export class Automod {
   }
 }
 
-const refusal = (rule: AutomodRule, category: string): AutomodVerdict => ({ action: 'refuse', reasons: [{ category, score: 1, rule }] });
+const refusal = (rule: ClassifierRule, category: string): Classification => ({ action: 'refuse', reasons: [{ category, score: 1, rule }] });
 
 function hasTerm(terms: TermMatcher, folded: Folded, reading: Reading): boolean {
   if (terms.empty) return false;

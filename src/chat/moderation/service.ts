@@ -4,22 +4,23 @@ import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import { checkTerms } from '../automod/terms.js';
 import { ControlRoom } from '../protocol/control.js';
-import { midOf } from '../protocol/frame.js';
-import { ModerationNotices, type ModerationResult, type NoticeAuthor } from '../rooms/news.js';
+import { midOf } from '../protocol/entry-frame.js';
+import type { RoomRole } from '../protocol/protocol.js';
+import { ModerationNotices, type ModerationResult, type NoticeAuthor } from '../rooms/moderation-notices.js';
 import { Pins } from '../rooms/pins.js';
-import type { Author, HeldMessage, Room, RoomInfo, RoomRole } from '../rooms/room.js';
+import type { Author, HeldMessage, Room, RoomInfo } from '../rooms/room.js';
 import { type AccountDirectory, type ModerationAct, ModerationActs, type ModerationAudit, type Moderator } from './acts.js';
 import { Appeals, type BanAppeal } from './appeals.js';
 import { Deletions } from './deletions.js';
-import { HELD_KEPT_MS, HeldMessageQueue, type HeldRecord, type HeldRow, recordOf } from './held.js';
+import { HELD_KEPT_MS, HeldMessageQueue, type HeldRecord, type HeldRow, recordOf } from './held-message-queue.js';
 import type { ModAction } from './mod-actions.js';
+import { RecentWriters } from './recent-writers.js';
 import { RoomRules } from './rules.js';
 import { type RoomBan, type RoomTimeout, type RoomWarning, Sanctions } from './sanctions.js';
-import { changedSettings, inForce, publicPart, type RoomSettings, rankOf, storedSettings } from './settings.js';
-import { RecentWriters } from './writers.js';
+import { changedSettings, publicPart, type RoomSettings, rankOf, settingsInForce, storedSettings } from './settings.js';
 
 /** What is asked of a room. */
-export type ModeratedRoom = Pick<Room, 'act' | 'erase' | 'approve' | 'recent' | 'stored' | 'bar'>;
+export type ModeratedRoom = Pick<Room, 'appendEntry' | 'eraseMessages' | 'publishHeld' | 'recentMessage' | 'untilStored' | 'barUser'>;
 
 export interface ModerationServiceOptions {
   readonly database: Database;
@@ -95,7 +96,9 @@ export class ModerationService {
   async start(): Promise<void> {
     await this.control.start();
     this.#cancel ??= this.#options.clock.every(CLEAN_MS, () => {
-      this.clean().catch((error) => this.#options.log.warn({ error: messageOf(error) }, 'old decisions in chat rooms are not cleaned up'));
+      this.deleteExpired().catch((error) =>
+        this.#options.log.warn({ error: messageOf(error) }, 'old decisions in chat rooms are not cleaned up'),
+      );
     });
   }
 
@@ -149,18 +152,18 @@ export class ModerationService {
    * What the automatic moderation has something against after it was published: it leaves the room, and waits for a moderator as if it had been held.
    * He may put it back, then as another message: what was deleted under a `mid` does not come back. Twice is harmless. Rejects: `unavailable`, `busy`.
    */
-  async takeBack(room: RoomInfo, said: { mid: string; author: Author; body: HeldMessage['body'] }, reason: string): Promise<void> {
+  async retractMessage(room: RoomInfo, said: { mid: string; author: Author; body: HeldMessage['body'] }, reason: string): Promise<void> {
     const { mid, author, body } = said;
     const key = `back:${mid}`;
     const saidAtMs = Math.trunc(this.#options.clock.wallMs());
     const message = { roomId: room.id, mid: midOf(room.id, author.id, key), key, author, body, saidAtMs, reason };
     await this.#deletions.holdInstead(AUTOMATIC, mid, message, (connection) =>
-      this.#acts.record(connection, room, AUTOMATIC, 'retract', author.id, { mid, reason }),
+      this.#acts.recordAct(connection, room, AUTOMATIC, 'retract', author.id, { mid, reason }),
     );
   }
 
   /** Everything that a deleted account has said in these rooms, with what waits. Twice is harmless. Rejects with `unavailable`, `busy`. */
-  async forgetAccount(userId: string, roomIds: Iterable<string>, by: NoticeAuthor): Promise<void> {
+  async eraseAccount(userId: string, roomIds: Iterable<string>, by: NoticeAuthor): Promise<void> {
     for (const roomId of roomIds) {
       await this.#deletions.barDeleted(roomId, userId);
       await this.#deletions.deleteAllOf(roomId, by, userId);
@@ -170,18 +173,18 @@ export class ModerationService {
   }
 
   /** What only who runs the room may set. Rejects with `bad_request`. */
-  async configure(room: RoomInfo, moderator: Moderator, changes: Readonly<Record<string, unknown>>): Promise<RoomSettings> {
+  async changeSettings(room: RoomInfo, moderator: Moderator, changes: Readonly<Record<string, unknown>>): Promise<RoomSettings> {
     await this.#set(room, moderator, 'settings', changes);
-    return this.settings(room);
+    return this.readSettings(room);
   }
 
   /** As the database has them. */
-  async settings(room: Pick<RoomInfo, 'id'>): Promise<RoomSettings> {
+  async readSettings(room: Pick<RoomInfo, 'id'>): Promise<RoomSettings> {
     const { rows } = await this.#options.database.query<{ settings: unknown }>('select settings from rooms where id = $1', [room.id]);
     return storedSettings(rows[0]?.settings);
   }
 
-  async terms(room: Pick<RoomInfo, 'id'>): Promise<{ blocked: string[]; allowed: string[] }> {
+  async readTerms(room: Pick<RoomInfo, 'id'>): Promise<{ blocked: string[]; allowed: string[] }> {
     const { rows } = await this.#options.database.query<{ blocked: string[]; allowed: string[] }>(
       'select blocked, allowed from room_terms where room_id = $1',
       [room.id],
@@ -190,9 +193,9 @@ export class ModerationService {
   }
 
   /** Rejects: `not_found`, `conflict`, `bad_request`. */
-  async appeal(room: RoomInfo, from: Moderator, text: string): Promise<BanAppeal> {
-    const appeal = await this.appeals.file(room.id, from, text);
-    await this.#acts.record(this.#options.database, room, from, 'appeal', from.id, { appeal: appeal.id });
+  async fileAppeal(room: RoomInfo, from: Moderator, text: string): Promise<BanAppeal> {
+    const appeal = await this.appeals.fileAppeal(room.id, from, text);
+    await this.#acts.recordAct(this.#options.database, room, from, 'appeal', from.id, { appeal: appeal.id });
     return appeal;
   }
 
@@ -200,45 +203,45 @@ export class ModerationService {
   async answerAppeal(room: RoomInfo, moderator: Moderator, id: string, accepted: boolean, answer: string): Promise<BanAppeal> {
     mustModerate(moderator);
     const appeal = await this.#options.database.transaction(async (connection) => {
-      const answered = await this.appeals.answer(connection, room.id, id, accepted, answer, moderator);
+      const answered = await this.appeals.answerAppeal(connection, room.id, id, accepted, answer, moderator);
       if (accepted)
-        await this.sanctions.unban(connection, room.id, answered.userId).catch((error) => {
+        await this.sanctions.liftBan(connection, room.id, answered.userId).catch((error) => {
           // It has ended meanwhile.
           if (!(error instanceof VezaError && error.code === 'not_found')) throw error;
         });
-      await this.#acts.record(connection, room, moderator, 'answerAppeal', answered.userId, { appeal: id, accepted });
+      await this.#acts.recordAct(connection, room, moderator, 'answerAppeal', answered.userId, { appeal: id, accepted });
       return answered;
     });
     if (accepted) await this.#bar(room, appeal.userId);
-    await this.rules.reread(room.id);
+    await this.rules.applyChanges(room.id);
     return appeal;
   }
 
-  async standing(roomId: string, userId: string): Promise<SanctionsOfUser> {
-    const ban = await this.sanctions.banOf(roomId, userId);
-    const warnings = await this.sanctions.warnings(roomId, userId, 100);
+  async sanctionsOf(roomId: string, userId: string): Promise<SanctionsOfUser> {
+    const ban = await this.sanctions.findBan(roomId, userId);
+    const warnings = await this.sanctions.listWarnings(roomId, userId, 100);
     return {
       ban: ban?.isShadow ? undefined : ban,
-      timeout: await this.sanctions.timeoutOf(roomId, userId),
+      timeout: await this.sanctions.findTimeout(roomId, userId),
       warnings: warnings.filter(({ seenAtMs }) => seenAtMs === undefined),
       // An old answer says nothing about a new ban; of a shadow ban nobody knows.
-      appeal: await this.appeals.of(roomId, userId, ban && !ban.isShadow ? ban.id : undefined),
-      held: await this.held.of(roomId, userId, 20),
+      appeal: await this.appeals.findOfUser(roomId, userId, ban && !ban.isShadow ? ban.id : undefined),
+      held: await this.held.listOfUser(roomId, userId, 20),
     };
   }
 
   /** Who did what here, newest first. */
-  acts(roomId: string, userId: string | undefined, before: number | undefined, limit: number): Promise<ModerationAct[]> {
-    return this.#acts.list(roomId, userId, before, limit);
+  listActs(roomId: string, userId: string | undefined, before: number | undefined, limit: number): Promise<ModerationAct[]> {
+    return this.#acts.listActs(roomId, userId, before, limit);
   }
 
   /** Of accounts, and of others who have written here of late. */
-  names(roomId: string, userIds: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  namesOf(roomId: string, userIds: readonly string[]): Promise<ReadonlyMap<string, string>> {
     return this.#acts.names(roomId, userIds);
   }
 
   /** How much waits for those who moderate the room. */
-  async waiting(roomId: string): Promise<{ held: number; appeals: number }> {
+  async countWaiting(roomId: string): Promise<{ held: number; appeals: number }> {
     const { rows } = await this.#options.database.query<{ held: number; appeals: number }>(
       `select (select count(*)::int from held_messages where room_id = $1 and decision is null) as held,
          (select count(*)::int from room_appeals where room_id = $1 and accepted is null) as appeals`,
@@ -248,7 +251,7 @@ export class ModerationService {
   }
 
   /** What has ended and is past its time. */
-  async clean(): Promise<void> {
+  async deleteExpired(): Promise<void> {
     const { database, clock } = this.#options;
     const ago = (ms: number) => [new Date(clock.wallMs() - ms)];
     await database.query('delete from room_timeouts where until < $1', ago(DAY_MS));
@@ -277,29 +280,29 @@ export class ModerationService {
       };
       switch (action.action) {
         case 'timeout':
-          await this.sanctions.timeout(connection, room.id, user, moderator, untilMs!, reason);
+          await this.sanctions.startTimeout(connection, room.id, user, moderator, untilMs!, reason);
           break;
         case 'untimeout':
-          await this.sanctions.untimeout(connection, room.id, user.id);
+          await this.sanctions.endTimeout(connection, room.id, user.id);
           break;
         case 'warn':
-          await this.sanctions.warn(connection, room.id, user.id, moderator, action.text);
+          await this.sanctions.addWarning(connection, room.id, user.id, moderator, action.text);
           details.text = action.text;
           // Between him and whoever moderates.
           isUntold = true;
           break;
         case 'unban': {
-          const { isShadow } = await this.sanctions.unban(connection, room.id, user.id);
+          const { isShadow } = await this.sanctions.liftBan(connection, room.id, user.id);
           isUntold = isShadow;
           break;
         }
         case 'shadowBan':
-          await this.sanctions.ban(connection, room.id, user, moderator, { isShadow: true, untilMs, reason });
+          await this.sanctions.banUser(connection, room.id, user, moderator, { isShadow: true, untilMs, reason });
           // It would be none if anybody was told.
           isUntold = true;
           break;
         case 'ban': {
-          const banId = await this.sanctions.ban(connection, room.id, user, moderator, { isShadow: false, untilMs, reason });
+          const banId = await this.sanctions.banUser(connection, room.id, user, moderator, { isShadow: false, untilMs, reason });
           if (action.addressSeconds !== undefined) {
             const addressHash = writer?.addressHash;
             if (addressHash === undefined)
@@ -311,13 +314,13 @@ export class ModerationService {
           break;
         }
       }
-      await this.#acts.record(connection, room, moderator, action.action, user.id, details);
+      await this.#acts.recordAct(connection, room, moderator, action.action, user.id, details);
     });
     if (action.action !== 'warn') await this.#bar(room, user.id);
-    await this.rules.reread(room.id);
+    await this.rules.applyChanges(room.id);
     if (action.action === 'ban' && action.purge === true) await this.#deletions.deleteAllOf(room.id, moderator, user.id);
     if (isUntold) return {};
-    return this.#news.tell(room.id, moderator, action.action, {
+    return this.#news.appendNotice(room.id, moderator, action.action, {
       user,
       ...(untilMs !== undefined && { until: Math.round(untilMs) }),
     });
@@ -325,7 +328,7 @@ export class ModerationService {
 
   /** Rejects with `forbidden` when it is not somebody below. */
   async #target(room: RoomInfo, moderator: Moderator, userId: string) {
-    const writer = await this.writers.find(room.id, userId);
+    const writer = await this.writers.findWriter(room.id, userId);
     const person = await this.#options.people.find(userId, room.channelId);
     const known = person ?? (writer && { name: writer.name, role: writer.role as RoomRole }) ?? (await this.#author(room, userId));
     if (!known) throw new VezaError('not_found', 'There is no such user.');
@@ -350,7 +353,7 @@ export class ModerationService {
     };
     const found = await find();
     if (found) return found;
-    await withRoom(room.id, (told) => told.stored());
+    await withRoom(room.id, (told) => told.untilStored());
     return find();
   }
 
@@ -373,26 +376,26 @@ export class ModerationService {
     const userId = await withRoom(room.id, async (told) => {
       const found = await author();
       if (found) return found.user_id ?? undefined;
-      await told.stored(mid);
-      return (await author())?.user_id ?? told.recent(mid)?.userId;
+      await told.untilStored(mid);
+      return (await author())?.user_id ?? told.recentMessage(mid)?.userId;
     });
     if (userId === undefined) throw new VezaError('not_found', 'There is no such message.');
     if (userId !== moderator.id) {
-      const role = (await people.find(userId, room.channelId))?.role ?? (await this.writers.find(room.id, userId))?.role;
+      const role = (await people.find(userId, room.channelId))?.role ?? (await this.writers.findWriter(room.id, userId))?.role;
       mustOutrank(moderator, userId, (role as RoomRole | undefined) ?? 'viewer');
     }
     // First that it is to be: a process that dies after it leaves a message that can be deleted again.
-    await database.transaction((connection) => this.#acts.record(connection, room, moderator, 'delete', userId, { mid }));
+    await database.transaction((connection) => this.#acts.recordAct(connection, room, moderator, 'delete', userId, { mid }));
     return this.#deletions.deleteMessages(room.id, moderator, [mid]);
   }
 
   async #purge(room: RoomInfo, moderator: Moderator, userId: string): Promise<ModerationResult> {
     // Also of somebody whose account is deleted.
     const { people, database } = this.#options;
-    const writer = await this.writers.find(room.id, userId);
+    const writer = await this.writers.findWriter(room.id, userId);
     const role = (await people.find(userId, room.channelId))?.role ?? (writer?.role as RoomRole | undefined) ?? 'viewer';
     if (userId !== moderator.id) mustOutrank(moderator, userId, role);
-    await database.transaction((connection) => this.#acts.record(connection, room, moderator, 'purge', userId, {}));
+    await database.transaction((connection) => this.#acts.recordAct(connection, room, moderator, 'purge', userId, {}));
     return this.#deletions.deleteAllOf(room.id, moderator, userId);
   }
 
@@ -405,12 +408,12 @@ export class ModerationService {
       if (!rows[0]) throw new VezaError('not_found', 'There is no such room.');
       const settings = changedSettings(storedSettings(rows[0].settings), changes);
       await connection.query('update rooms set settings = settings || $2::jsonb where id = $1', [room.id, JSON.stringify(settings)]);
-      await this.#acts.record(connection, room, moderator, action, undefined, changes);
+      await this.#acts.recordAct(connection, room, moderator, action, undefined, changes);
     });
-    await this.rules.reread(room.id);
-    return this.#news.tellAsItIs(room.id, moderator, action, async () => ({
+    await this.rules.applyChanges(room.id);
+    return this.#news.appendCurrentState(room.id, moderator, action, async () => ({
       // As `joined` says it: what is in force, and nothing by which one could go around it.
-      settings: publicPart(inForce(await this.settings(room))),
+      settings: publicPart(settingsInForce(await this.readSettings(room))),
     }));
   }
 
@@ -427,9 +430,9 @@ export class ModerationService {
          on conflict (room_id) do update set blocked = excluded.blocked, allowed = excluded.allowed`,
         [room.id, blocked, allowed],
       );
-      await this.#acts.record(connection, room, moderator, 'terms', undefined, { blocked: blocked.length, allowed: allowed.length });
+      await this.#acts.recordAct(connection, room, moderator, 'terms', undefined, { blocked: blocked.length, allowed: allowed.length });
     });
-    await this.rules.reread(room.id);
+    await this.rules.applyChanges(room.id);
     // What is blocked here is told to nobody: it would be the list of what to get round.
     return {};
   }
@@ -440,28 +443,28 @@ export class ModerationService {
       database.transaction(async (connection) => {
         if (mid === null) await this.#pins.unpin(connection, room.id);
         else await this.#pins.pin(connection, room.id, mid, moderator.id);
-        await this.#acts.record(connection, room, moderator, 'pin', undefined, { mid });
+        await this.#acts.recordAct(connection, room, moderator, 'pin', undefined, { mid });
       });
     await change().catch(async (error) => {
       if (mid === null || !(error instanceof VezaError && error.code === 'not_found')) throw error;
       // Members see a message a moment before it is stored.
-      await withRoom(room.id, (told) => told.stored(mid));
+      await withRoom(room.id, (told) => told.untilStored(mid));
       await change();
     });
-    await this.rules.reread(room.id);
-    return this.#news.tellAsItIs(room.id, moderator, 'pin', () => this.#pins.now(room.id), 'pin');
+    await this.rules.applyChanges(room.id);
+    return this.#news.appendCurrentState(room.id, moderator, 'pin', () => this.#pins.currentPin(room.id), 'pin');
   }
 
   async #approve(room: RoomInfo, moderator: Moderator, mid: string): Promise<ModerationResult> {
     const { withRoom, log } = this.#options;
     const record = await this.#decide(room, moderator, mid, 'approved', undefined);
     try {
-      const said = await withRoom(room.id, (told) => told.approve(record.message));
-      if (await this.held.published(room.id, mid, said.offset)) return { offset: said.offset };
+      const said = await withRoom(room.id, (told) => told.publishHeld(record.message));
+      if (await this.held.markPublished(room.id, mid, said.offset)) return { offset: said.offset };
     } catch (error) {
       // Or after a moment, if not even that can be written.
       await this.held
-        .waitsAgain(room.id, mid)
+        .markWaiting(room.id, mid)
         .catch((failure) => log.warn({ room: room.id, mid, error: messageOf(failure) }, 'a held message is stuck'));
       throw error;
     }
@@ -475,7 +478,7 @@ export class ModerationService {
     // An approval of which nobody knew whether it had reached the log may have put it there.
     const { withRoom, database, log } = this.#options;
     try {
-      await withRoom(room.id, (told) => told.stored(mid));
+      await withRoom(room.id, (told) => told.untilStored(mid));
       const { rowCount } = await database.query("select 1 from messages where room_id = $1 and mid = $2 and type = 'msg'", [room.id, mid]);
       if (rowCount > 0) await this.#deletions.deleteMessages(room.id, moderator, [mid]);
     } catch (error) {
@@ -486,17 +489,17 @@ export class ModerationService {
 
   async #decide(room: RoomInfo, moderator: Moderator, mid: string, decision: 'approved' | 'denied', reason: string | undefined) {
     const record = await this.#options.database.transaction(async (connection) => {
-      const { rows } = await connection.query<HeldRow>(...this.held.decide(room.id, mid, decision, moderator.name, reason));
+      const { rows } = await connection.query<HeldRow>(...this.held.decisionStatement(room.id, mid, decision, moderator.name, reason));
       const row = rows[0];
       if (!row) return undefined;
       if (row.user_id === moderator.id && moderator.id !== ROOT)
         throw new VezaError('forbidden', 'What you wrote yourself is for somebody else to decide.');
       const details = { mid, ...(reason !== undefined && { reason }) };
-      await this.#acts.record(connection, room, moderator, decision === 'approved' ? 'approve' : 'deny', row.user_id, details);
+      await this.#acts.recordAct(connection, room, moderator, decision === 'approved' ? 'approve' : 'deny', row.user_id, details);
       return recordOf(row);
     });
     if (record) return record;
-    if (await this.held.get(room.id, mid)) throw new VezaError('conflict', 'Somebody has decided about this message already.');
+    if (await this.held.findMessage(room.id, mid)) throw new VezaError('conflict', 'Somebody has decided about this message already.');
     throw new VezaError('not_found', 'No such message waits for a moderator.');
   }
 }

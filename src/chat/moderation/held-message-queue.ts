@@ -1,7 +1,8 @@
 import type { Database, Queryable } from '../../backing/database/database.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
-import type { HeldMessage, HeldMessages, HoldOutcome, RoomRole } from '../rooms/room.js';
+import type { RoomRole } from '../protocol/protocol.js';
+import type { HeldMessage, HeldMessages, HoldOutcome } from '../rooms/room.js';
 
 /** A message that waits for a moderator, or has waited. */
 export interface HeldRecord {
@@ -31,7 +32,7 @@ export class HeldMessageQueue implements HeldMessages {
   }
 
   /** Rejects with `busy` (`MAX_HELD`), `unavailable`. */
-  async hold(message: HeldMessage): Promise<HoldOutcome> {
+  async holdMessage(message: HeldMessage): Promise<HoldOutcome> {
     const { outcome, reason, other } = await this.#hold(this.#database, message, undefined);
     switch (outcome) {
       case 'banned':
@@ -95,7 +96,7 @@ export class HeldMessageQueue implements HeldMessages {
    * Forgets what of somebody waits or has waited. Returns the `mid`s of those that were approved: they may be on their way into the room. Whoever is
    * holding a message of his at this moment is waited for, so that it is among them.
    */
-  async dropOf(roomId: string, userId: string): Promise<string[]> {
+  async deleteOfUser(roomId: string, userId: string): Promise<string[]> {
     return this.#database.transaction(async (connection) => {
       await connection.query('select 1 from rooms where id = $1 for no key update', [roomId]);
       const { rows } = await connection.query<{ mid: string; decision: string | null }>(
@@ -107,7 +108,7 @@ export class HeldMessageQueue implements HeldMessages {
   }
 
   /** Those that wait, oldest first; from the first after `after`. */
-  async waiting(roomId: string, after: { createdAtMs: number; mid: string } | undefined, limit: number): Promise<HeldRecord[]> {
+  async listWaiting(roomId: string, after: { createdAtMs: number; mid: string } | undefined, limit: number): Promise<HeldRecord[]> {
     const { rows } = await this.#database.query<HeldRow>(
       `select * from held_messages
        where room_id = $1 and (decision is null or (decision = 'approved' and "offset" is null and decided_at < $2))
@@ -125,13 +126,13 @@ export class HeldMessageQueue implements HeldMessages {
   }
 
   /** Undefined: there is none. */
-  async get(roomId: string, mid: string): Promise<HeldRecord | undefined> {
+  async findMessage(roomId: string, mid: string): Promise<HeldRecord | undefined> {
     const { rows } = await this.#database.query<HeldRow>('select * from held_messages where room_id = $1 and mid = $2', [roomId, mid]);
     return rows[0] && recordOf(rows[0]);
   }
 
   /** What became of what somebody wrote, newest first. */
-  async of(roomId: string, userId: string, limit: number): Promise<HeldRecord[]> {
+  async listOfUser(roomId: string, userId: string, limit: number): Promise<HeldRecord[]> {
     const { rows } = await this.#database.query<HeldRow>(
       'select * from held_messages where room_id = $1 and user_id = $2 order by created_at desc limit $3',
       [roomId, userId, limit],
@@ -140,7 +141,7 @@ export class HeldMessageQueue implements HeldMessages {
   }
 
   /** It is in the room. False: meanwhile everything that its author had said was deleted. */
-  async published(roomId: string, mid: string, offset: number): Promise<boolean> {
+  async markPublished(roomId: string, mid: string, offset: number): Promise<boolean> {
     const { rowCount } = await this.#database.query('update held_messages set "offset" = $3 where room_id = $1 and mid = $2', [
       roomId,
       mid,
@@ -150,7 +151,7 @@ export class HeldMessageQueue implements HeldMessages {
   }
 
   /** It could not be put into the room: it waits again. */
-  async waitsAgain(roomId: string, mid: string): Promise<void> {
+  async markWaiting(roomId: string, mid: string): Promise<void> {
     await this.#database.query(
       `update held_messages set decision = null, decided_by = null, decided_at = null
        where room_id = $1 and mid = $2 and decision = 'approved' and "offset" is null`,
@@ -159,7 +160,13 @@ export class HeldMessageQueue implements HeldMessages {
   }
 
   /** The statement of a decision, for the transaction that makes it; a row: it waited. */
-  decide(roomId: string, mid: string, decision: 'approved' | 'denied', by: string, reason: string | undefined): [string, unknown[]] {
+  decisionStatement(
+    roomId: string,
+    mid: string,
+    decision: 'approved' | 'denied',
+    by: string,
+    reason: string | undefined,
+  ): [string, unknown[]] {
     const nowMs = this.#clock.wallMs();
     return [
       `update held_messages set decision = $3, decided_by = $4, decided_at = $5, reason = $6

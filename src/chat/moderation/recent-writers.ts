@@ -41,7 +41,7 @@ export class RecentWriters {
   }
 
   /** With each message; costs a look-up. */
-  note(roomId: string, author: Author): void {
+  noteWriter(roomId: string, author: Author): void {
     const key = `${roomId}\0${author.id}`;
     const is = `${author.name}\0${author.role}\0${author.address ?? ''}`;
     const known = this.#known.get(key);
@@ -61,7 +61,7 @@ export class RecentWriters {
     return this.#writing;
   }
 
-  async find(roomId: string, userId: string): Promise<RecentWriter | undefined> {
+  async findWriter(roomId: string, userId: string): Promise<RecentWriter | undefined> {
     await this.flush();
     const { rows } = await this.#database.query<{ user_name: string; user_role: string; address_hash: string | null }>(
       'select user_name, user_role, address_hash from room_writers where room_id = $1 and user_id = $2',

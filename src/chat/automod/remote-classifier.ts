@@ -10,7 +10,7 @@ export type RemoteAnswer =
   | { readonly outcome: 'failed'; readonly why: 'timeout' | 'error' | 'status' | 'answer' | 'busy' | 'open' };
 
 /** Somebody elsewhere who is asked about a text. Never rejects. */
-export interface RemoteJudge {
+export interface RemoteClassifier {
   ask(text: string): Promise<RemoteAnswer>;
 }
 
@@ -19,7 +19,7 @@ type Fetch = (
   init: { method: string; headers: Record<string, string>; body: string; signal: AbortSignal; redirect: 'error' },
 ) => Promise<Response>;
 
-export interface OpenAiJudgeOptions {
+export interface OpenAiClassifierOptions {
   /** The whole address, such as `https://api.example/v1/moderations`. */
   readonly url: string;
   /** Sent as a bearer token; never part of an answer, an error or a log line. */
@@ -45,15 +45,15 @@ const MAX_CATEGORIES = 32;
  *
  * Circuit breaker: closed → (`failures` in a row) → open for `openMs` → half open (one question is let through) → closed or open again.
  */
-export class OpenAiJudge implements RemoteJudge {
-  readonly #options: OpenAiJudgeOptions;
+export class OpenAiClassifier implements RemoteClassifier {
+  readonly #options: OpenAiClassifierOptions;
   readonly #fetch: Fetch;
   #failedInARow = 0;
   #openUntilMs = Number.NEGATIVE_INFINITY;
   #probing = false;
   #out = 0;
 
-  constructor(options: OpenAiJudgeOptions) {
+  constructor(options: OpenAiClassifierOptions) {
     this.#options = options;
     this.#fetch = options.fetch ?? ((url, init) => fetch(url, init));
   }

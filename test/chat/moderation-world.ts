@@ -1,9 +1,10 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { Database } from '../../src/backing/database/database.js';
 import type { Moderator } from '../../src/chat/moderation/acts.js';
-import { type ModeratedRoom, ModerationService } from '../../src/chat/moderation/desk.js';
-import { midOf } from '../../src/chat/protocol/frame.js';
-import type { Author, Erasure, HeldMessage, RoomInfo, RoomRole } from '../../src/chat/rooms/room.js';
+import { type ModeratedRoom, ModerationService } from '../../src/chat/moderation/service.js';
+import { midOf } from '../../src/chat/protocol/entry-frame.js';
+import type { RoomRole } from '../../src/chat/protocol/protocol.js';
+import type { Author, Erasure, HeldMessage, RoomInfo } from '../../src/chat/rooms/room.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { openTestDatabase } from '../support/database.js';
@@ -20,30 +21,30 @@ export class ToldList implements ModeratedRoom {
   onErase: (what: Erasure) => Promise<void> = async () => undefined;
   #offset = 100;
 
-  async act(entry: { type: string; payload: Readonly<Record<string, unknown>> }) {
+  async appendEntry(entry: { type: string; payload: Readonly<Record<string, unknown>> }) {
     if (this.failure) throw this.failure;
     this.acts.push(structuredClone(entry));
     return { epoch: 1, offset: ++this.#offset };
   }
-  async erase(what: Erasure) {
+  async eraseMessages(what: Erasure) {
     if (this.failure) throw this.failure;
     this.erased.push(what);
     await this.onErase(what);
     return { epoch: 1, offset: ++this.#offset };
   }
-  async approve(held: HeldMessage) {
+  async publishHeld(held: HeldMessage) {
     if (this.failure) throw this.failure;
     this.approved.push(held);
     return { epoch: 1, offset: ++this.#offset };
   }
-  async stored() {
+  async untilStored() {
     if (this.failure) throw this.failure;
   }
-  async bar(userId: string, forMs: number, why: string) {
+  async barUser(userId: string, forMs: number, why: string) {
     if (this.failure) throw this.failure;
     this.barred.push({ userId, forMs, why });
   }
-  recent(mid: string) {
+  recentMessage(mid: string) {
     const userId = this.recents.get(mid);
     return userId === undefined ? undefined : { userId };
   }
@@ -137,7 +138,7 @@ export async function deskWorld(): Promise<DeskWorld> {
     async pass(ms) {
       clock.advance(ms);
       // Every look that has begun has ended when another one has, and what it found is read.
-      for (const desk of desks) await desk.rules.reread(room.id);
+      for (const desk of desks) await desk.rules.applyChanges(room.id);
     },
     async stop() {
       for (const desk of desks) await desk.stop();

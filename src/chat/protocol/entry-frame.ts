@@ -104,9 +104,9 @@ export const delOf = (entry: LogEntry): Deletion => delAt(JSON.parse(entry.paylo
 export const delAt = (del: Deletion, offset: number): Deletion =>
   del.upTo === undefined ? del : { ...del, upTo: Math.min(del.upTo, offset - 1) };
 
-export function encode(roomId: string, epoch: number, entry: LogEntry): EntryFrame {
+export function encodeEntry(roomId: string, epoch: number, entry: LogEntry): EntryFrame {
   const read = readableFacts(entry);
-  if (!read) return encode(roomId, epoch, goneOf(entry.offset, isTime(entry.atMs) ? entry.atMs : 0));
+  if (!read) return encodeEntry(roomId, epoch, goneOf(entry.offset, isTime(entry.atMs) ? entry.atMs : 0));
   const facts = isMessage(entry) ? read : NO_FACTS;
   const shadow = entry.type === 'shadow';
   const head = (type: string) =>

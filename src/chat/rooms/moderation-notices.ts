@@ -15,7 +15,7 @@ export interface NoticeAuthor {
 
 export interface ModerationNoticesOptions {
   readonly log: Log;
-  readonly withRoom: <T>(roomId: string, work: (room: Pick<Room, 'act'>) => Promise<T>) => Promise<T>;
+  readonly withRoom: <T>(roomId: string, work: (room: Pick<Room, 'appendEntry'>) => Promise<T>) => Promise<T>;
 }
 
 /** Every further entry takes another change of the same thing while the one before was written. */
@@ -30,11 +30,11 @@ export class ModerationNotices {
   }
 
   /** Never rejects: what was decided is in force already, so that it is no failure when the log is away. */
-  async tell(roomId: string, by: NoticeAuthor, action: string, more: object, type = 'act'): Promise<ModerationResult> {
+  async appendNotice(roomId: string, by: NoticeAuthor, action: string, more: object, type = 'act'): Promise<ModerationResult> {
     const { withRoom, log } = this.#options;
     try {
       const payload = { ...(type === 'act' && { action }), ...more, by: { id: by.id, name: by.name } };
-      const { offset } = await withRoom(roomId, (room) => room.act({ type, payload }));
+      const { offset } = await withRoom(roomId, (room) => room.appendEntry({ type, payload }));
       return { offset };
     } catch (error) {
       log.warn({ room: roomId, action, error: messageOf(error) }, 'a room was not told what a moderator did');
@@ -46,7 +46,13 @@ export class ModerationNotices {
    * Tells how something stands now, and again when that has changed while it was told: two who change it at once write their entries in any order, and
    * the last entry has to be what is in force. Resolves to the last one. Rejects as `read` does.
    */
-  async tellAsItIs(roomId: string, by: NoticeAuthor, action: string, read: () => Promise<object>, type = 'act'): Promise<ModerationResult> {
+  async appendCurrentState(
+    roomId: string,
+    by: NoticeAuthor,
+    action: string,
+    read: () => Promise<object>,
+    type = 'act',
+  ): Promise<ModerationResult> {
     let told: string | undefined;
     let result: ModerationResult = {};
     for (let entries = 0; entries < MOST_ENTRIES; entries++) {
@@ -54,7 +60,7 @@ export class ModerationNotices {
       const text = JSON.stringify(state);
       if (text === told) break;
       told = text;
-      result = await this.tell(roomId, by, action, state, type);
+      result = await this.appendNotice(roomId, by, action, state, type);
     }
     return result;
   }

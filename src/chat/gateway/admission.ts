@@ -1,0 +1,73 @@
+import type { IncomingMessage } from 'node:http';
+import type { Refusal } from '../../runtime/http-problem.js';
+import { pathOf } from '../../runtime/request-head.js';
+import { CHAT_PATH, SUBPROTOCOL } from '../protocol/protocol.js';
+
+/** RFC 6455 4.2.2: the versions that the server speaks. */
+const VERSION_HEADERS = ['Upgrade', 'websocket', 'Sec-WebSocket-Version', '13'];
+
+export interface AdmissionOptions {
+  /** Connections of this process; above it a connection is accepted and closed at once (1013). */
+  readonly maxConnections: number;
+  /** Connections of one address group. Default: `maxConnections`. */
+  readonly maxPerAddress?: number | undefined;
+  /** Addresses that count as one; default: each address by itself. */
+  readonly groupOf: (address: string) => string;
+  /** Whether pages of this origin may connect. Clients that send no `Origin` are not pages. */
+  readonly isOriginAllowed: (origin: string, host: string | undefined) => boolean;
+}
+
+/** Decides which upgrade requests become connections, and counts those that did. */
+export class Admission {
+  readonly #options: AdmissionOptions;
+  readonly #perAddress = new Map<string, number>();
+  #open = 0;
+
+  constructor(options: AdmissionOptions) {
+    this.#options = options;
+  }
+
+  /** Connections that are open. */
+  get open(): number {
+    return this.#open;
+  }
+
+  /** Why the request is no upgrade to the chat; undefined: it is one. */
+  refusalOf({ method, url = '', headers }: IncomingMessage, isDraining: boolean): Refusal | undefined {
+    const { origin, host } = headers;
+    if (pathOf(url) !== CHAT_PATH) return { code: 'not_found', detail: `The chat is at ${CHAT_PATH}.` };
+    if (method !== 'GET') return { code: 'method_not_allowed', detail: 'A WebSocket is requested with GET.', headers: ['Allow', 'GET'] };
+    if (headers['sec-websocket-version'] !== '13')
+      return { code: 'upgrade_required', detail: 'This server speaks version 13 of WebSocket.', headers: VERSION_HEADERS };
+    if (isDraining) return { code: 'unavailable', detail: 'This process is ending; connect again.' };
+    if (origin !== undefined && !this.#options.isOriginAllowed(origin, host))
+      return { code: 'forbidden', detail: 'Pages of this origin may not connect (ALLOWED_ORIGINS).' };
+    const protocols = headers['sec-websocket-protocol']?.split(',').map((name) => name.trim());
+    if (!protocols?.includes(SUBPROTOCOL))
+      return { code: 'bad_request', detail: `Ask for the subprotocol ${SUBPROTOCOL} (Sec-WebSocket-Protocol).` };
+    return undefined;
+  }
+
+  /** Whether the process, or this address, has as many connections as it may. */
+  isFull(address: string): boolean {
+    const { maxConnections, maxPerAddress = Number.POSITIVE_INFINITY, groupOf } = this.#options;
+    return this.#open >= maxConnections || (this.#perAddress.get(groupOf(address)) ?? 0) >= maxPerAddress;
+  }
+
+  /** Call `release` once for each. */
+  admit(address: string): void {
+    this.#open++;
+    if (this.#options.maxPerAddress === undefined) return;
+    const group = this.#options.groupOf(address);
+    this.#perAddress.set(group, (this.#perAddress.get(group) ?? 0) + 1);
+  }
+
+  release(address: string): void {
+    this.#open--;
+    if (this.#options.maxPerAddress === undefined) return;
+    const group = this.#options.groupOf(address);
+    const left = (this.#perAddress.get(group) ?? 1) - 1;
+    if (left > 0) this.#perAddress.set(group, left);
+    else this.#perAddress.delete(group);
+  }
+}
