@@ -190,7 +190,11 @@ export async function openAccess(options: AccessOptions): Promise<Access> {
       mail.start();
       registration.start();
       const first = await registration.firstAdmin();
-      if (first) log.info({ email: first.email, link: first.link }, 'there is no administrator yet: open this link once to become it');
+      if (first)
+        log.info(
+          { event: 'access.first_administrator_link', email: first.email, link: first.link },
+          'no administrator exists yet: open this link once to become the administrator',
+        );
     },
     async stop() {
       await registration.stop();

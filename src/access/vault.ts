@@ -69,7 +69,7 @@ export async function openVault({ database, masterKey, previousMasterKey, clock,
         key = decrypt(previousMasterKey, purpose, wrapped);
         if (key) {
           await database.query('update encryption_keys set wrapped = $2 where id = $1', [id, encrypt(masterKey, 0, purpose, key)]);
-          log.info({ keyId: id }, 'a data key is sealed with the new ENCRYPTION_KEY');
+          log.info({ event: 'vault.data_key_resealed', keyId: id }, 'a data key was encrypted with the new ENCRYPTION_KEY');
         }
       }
       if (!key) {
@@ -99,7 +99,11 @@ export async function openVault({ database, masterKey, previousMasterKey, clock,
     clock,
     periodMs: RELOAD_MS,
     task: load,
-    onError: (error) => log.warn({ error: messageOf(error) }, 'the data keys cannot be read; those known are used on'),
+    onError: (error) =>
+      log.warn(
+        { event: 'vault.data_keys_unreadable', error: messageOf(error) },
+        'could not read the data keys; the known ones stay in use',
+      ),
   });
   reloads.start();
 
@@ -134,7 +138,10 @@ export async function openVault({ database, masterKey, previousMasterKey, clock,
         } catch (error) {
           if (error instanceof VezaError) throw error;
           unreadable++;
-          log.error({ table, id: row.id, error: messageOf(error) }, 'what is sealed here does not open, and keeps its old key');
+          log.error(
+            { event: 'vault.secret_unusable', table, id: row.id, error: messageOf(error) },
+            'a secret cannot be decrypted and keeps its old key',
+          );
         }
       }
       // Only what is still as it was read: a writer in between has sealed something newer.

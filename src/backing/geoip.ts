@@ -33,7 +33,11 @@ export async function openGeoIp(file: string, clock: Clock, log: Log): Promise<G
     clock,
     periodMs: RELOAD_MS,
     task: load,
-    onError: (error) => log.warn({ file, error: messageOf(error) }, 'the new GEOIP_FILE cannot be read; the one before is used on'),
+    onError: (error) =>
+      log.warn(
+        { event: 'geoip.file_unreadable', file, error: messageOf(error) },
+        'could not read the new GEOIP_FILE; the previous one stays in use',
+      ),
   });
   reloads.start();
   return {

@@ -66,7 +66,11 @@ export async function openChatAccess(options: ChatAccessOptions): Promise<Opened
     clock,
     periodMs: RELOAD_MS,
     task: load,
-    onError: (error) => log.debug({ error: messageOf(error) }, 'what playback links are good cannot be read; what is known is used on'),
+    onError: (error) =>
+      log.debug(
+        { event: 'chat.links_unreadable', error: messageOf(error) },
+        'could not read the playback links; the last known state stays in force',
+      ),
   });
   return {
     database,

@@ -104,7 +104,7 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
       await database.stop();
       await exit(0);
     })().catch((error) => {
-      log.error({ error: messageOf(error) }, 'a chat process did not end as it should');
+      log.error({ event: 'chat.process_stop_failed', error: messageOf(error) }, 'a chat process did not stop cleanly');
       return exit(1);
     });
   };
@@ -126,7 +126,10 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
       } catch (error) {
         // It is this request's alone: the people of the process stay.
         countUnexpected('exception');
-        failureLog.error({ event: 'chat.connection_failed', ...describe(error) }, 'a request that was handed over met a defect; it is cut');
+        failureLog.error(
+          { event: 'chat.connection_failed', ...describe(error) },
+          'a chat connection failed by an internal error and was closed',
+        );
         socket?.destroy();
       }
     }

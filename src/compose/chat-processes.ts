@@ -65,7 +65,7 @@ export function composeProcesses(
     processes.handOver(socket as Socket, { method, url, rawHeaders, head: head.toString('base64') });
   };
   const restart = () => {
-    log.info({}, 'the chat processes are replaced, one by one');
+    log.info({ event: 'chat.processes_replacing' }, 'replacing the chat processes one by one');
     void processes.replaceAll(RESTARTED_PER_S);
   };
   return {
@@ -84,12 +84,12 @@ export function composeProcesses(
         if (wssPort !== undefined) ports.set('secure', await SharedPort.bind(host, wssPort));
         if (ports.size > 0) await processes.sharePorts(new Map([...ports].map(([port, { handle }]) => [port, handle])));
         process.on('SIGHUP', restart);
-        log.info({ wsPort, wssPort, processes: count, connections: maxConnections * count }, 'the chat is open');
+        log.info({ event: 'chat.listening', wsPort, wssPort, processes: count, connections: maxConnections * count }, 'the chat is listening');
         if (httpsPort !== undefined && wssPort === undefined && roles.includes('app'))
-          log.warn({ httpsPort }, 'pages that are loaded over HTTPS_PORT find no chat: set WSS_PORT, which several chat processes need');
+          log.warn({ event: 'chat.no_wss_port', httpsPort }, 'pages loaded over HTTPS_PORT cannot reach the chat: several chat processes need WSS_PORT');
         if (config.maxConnections > maxConnections * count)
           log.warn(
-            { maxConnections: config.maxConnections, holds: maxConnections * count },
+            { event: 'chat.too_few_processes', maxConnections: config.maxConnections, holds: maxConnections * count },
             `MAX_CONNECTIONS is more than ${count} processes hold; WORKER_THREADS=${Math.ceil(config.maxConnections / MAX_PROCESS_CONNECTIONS)} holds them`,
           );
       },

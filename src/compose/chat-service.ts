@@ -97,7 +97,7 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
       if ((kind === 'rules' || kind === 'channel') && roomId !== undefined)
         await rooms
           .rereadRoom(roomId)
-          .catch((error) => log.warn({ roomId, error: messageOf(error) }, 'a chat room could not be read again'));
+          .catch((error) => log.warn({ event: 'chat.room_reload_failed', roomId, error: messageOf(error) }, 'could not reload a chat room'));
   };
   const erasures = new Erasures({
     database,
@@ -203,7 +203,7 @@ export function openGateway(options: ChatGatewayOptions): ChatGateway {
     }
   };
   const notFollowed = (error: unknown) =>
-    log.error({ event: 'chat.change_not_followed', error: messageOf(error) }, 'a change of rights did not reach its connections');
+    log.error({ event: 'chat.change_not_followed', error: messageOf(error) }, 'a change of rights did not reach the open connections');
   const unfollow = desk.control.follow({
     onChanges: (changes) => void follow(changes).catch(notFollowed),
     onLost: () => void gateway.recheckEverything().catch(notFollowed),

@@ -153,10 +153,10 @@ function door({ config, clock, log, tls, onUpgrade }: ComposeChatOptions, opened
         }
       }
       for (const server of servers) server.maxConnections = mostSockets(maxConnections);
-      log.info({ wsPort, wssPort, connections: maxConnections }, 'the chat is open');
+      log.info({ event: 'chat.listening', wsPort, wssPort, connections: maxConnections }, 'the chat is listening');
       if (config.maxConnections > maxConnections)
         log.info(
-          { maxConnections: config.maxConnections, holds: maxConnections },
+          { event: 'chat.too_few_processes', maxConnections: config.maxConnections, holds: maxConnections },
           `MAX_CONNECTIONS is more than one process holds; WORKER_THREADS=${Math.ceil(config.maxConnections / MAX_PROCESS_CONNECTIONS)} with REDIS_URL and DATABASE_URL holds them`,
         );
     },

@@ -204,7 +204,10 @@ export function composeWorker({ config, log, clock, live, ready, internalTls }: 
             for (const socket of before) socket.destroy();
           });
         });
-        log.info({ host, workerPort: opened.port, tls: internalTls !== undefined }, 'apps are answered');
+        log.info(
+          { event: 'worker.listening', host, workerPort: opened.port, tls: internalTls !== undefined },
+          'the worker port is listening',
+        );
       },
     },
   };

@@ -47,11 +47,11 @@ export async function runService(fixed: Readonly<Record<string, string>> = {}): 
     service = await startService(config, log, clock);
     isStarted = true;
   } catch (error) {
-    log.error({ error: messageOf(error) }, 'cannot start');
+    log.error({ event: 'service.start_failed', error: messageOf(error) }, 'the service cannot start');
     return exit(1);
   }
   const stop = async (signal: string) => {
-    log.info({ signal }, 'stopping');
+    log.info({ event: 'service.stopping', signal }, 'the service is stopping');
     await exit((await service.stop()) ? 0 : 1);
   };
   process.on('SIGTERM', (signal) => void stop(signal));

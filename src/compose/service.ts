@@ -183,7 +183,10 @@ export async function composeService(
   }
   if (served) open(served.handler);
   const { publicUrl, rtmpPort, ingestPort } = config;
-  log.info({ roles: config.roles, ...(serves && { publicUrl }), ...(takesBroadcasts && { rtmpPort, ingestPort }) }, 'ready');
+  log.info(
+    { event: 'service.ready', roles: config.roles, ...(serves && { publicUrl }), ...(takesBroadcasts && { rtmpPort, ingestPort }) },
+    'the service is ready',
+  );
   return { stop: () => lifecycle.stop(config.shutdownTimeoutS * 1000) };
 }
 

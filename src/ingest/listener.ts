@@ -65,7 +65,9 @@ export class IngestListener {
         resolve();
       });
     });
-    server.on('error', (error) => this.strangersLog.error({ protocol, error: messageOf(error) }, 'ingest listener'));
+    server.on('error', (error) =>
+      this.strangersLog.error({ event: 'ingest.listener_failed', protocol, error: messageOf(error) }, 'an ingest port failed'),
+    );
     this.#server = server;
     this.#port = (server.address() as AddressInfo).port;
     this.#cancelSweep = clock.every(SWEEP_MS, () => this.#sweep());
@@ -116,7 +118,10 @@ export class IngestListener {
     onSweep(clock.monotonicMs());
     // One line for all: those who open hundreds of connections do not fill the log.
     if (this.#turnedAway > 0)
-      this.strangersLog.warn({ protocol, connections: this.#turnedAway }, 'ingest connections turned away: too many');
+      this.strangersLog.warn(
+        { event: 'ingest.connections_refused', protocol, connections: this.#turnedAway },
+        'ingest connections were refused: too many are open',
+      );
     this.#turnedAway = 0;
   }
 }

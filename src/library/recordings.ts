@@ -70,7 +70,7 @@ export class Recordings {
       clock: options.clock,
       periodMs: RETENTION_PERIOD_MS,
       task: async () => void (await this.sweep()),
-      onError: (error) => this.#fault(error, 'the sweep of old segments failed'),
+      onError: (error) => this.#fault({ event: 'recordings.sweep_failed', error }, 'could not delete old segments'),
     });
   }
 
@@ -107,7 +107,10 @@ export class Recordings {
   async closeOrphans(isSeenTo: (assetId: string) => boolean): Promise<void> {
     for (const { id, channel } of await this.#options.broadcasts.unfinished()) {
       if (isSeenTo(id) || this.#open.has(id) || this.#work.has(id)) continue;
-      this.#options.log.warn({ asset: id, channel }, 'a broadcast was left without an end and without a timeline; it is removed');
+      this.#options.log.warn(
+        { event: 'recordings.broadcast_removed', asset: id, channel },
+        'a broadcast without an end and without a timeline was removed',
+      );
       await this.#options.broadcasts.delete(id);
     }
   }
@@ -146,7 +149,7 @@ export class Recordings {
     if (segments <= 0) {
       // Nothing was heard: an address under which there is nothing to play helps nobody.
       await broadcasts.delete(assetId);
-      this.#options.log.info({ asset: assetId, channel: channel.slug }, 'nothing was heard, and nothing is kept');
+      this.#options.log.info({ event: 'recordings.empty', asset: assetId, channel: channel.slug }, 'a show without sound is not kept');
       return;
     }
     if (channel.recording) {
@@ -171,7 +174,10 @@ export class Recordings {
     await broadcasts.end(assetId, end, async (connection) => {
       if (channel.recording) await this.#options.onReady?.(ready, connection);
     });
-    this.#options.log.info({ asset: assetId, channel: channel.slug, durationMs, kept: channel.recording }, 'a recording is ready');
+    this.#options.log.info(
+      { event: 'recordings.ready', asset: assetId, channel: channel.slug, durationMs, kept: channel.recording },
+      'a recording is ready',
+    );
   }
 
   /** Deletes segments that nobody can ask for any more. Returns how many objects went. */
@@ -211,7 +217,7 @@ export class Recordings {
     }
     await this.#options.store.delete(gone);
     count += gone.length;
-    if (count > 0) this.#options.log.info({ objects: count }, 'old segments are deleted');
+    if (count > 0) this.#options.log.info({ event: 'recordings.segments_deleted', objects: count }, 'old segments were deleted');
     return count;
   }
 
@@ -246,15 +252,15 @@ export class Recordings {
           return true;
         } catch (error) {
           if (error instanceof VezaError && error.code === 'not_found') {
-            this.#options.log.info({ asset: assetId }, 'its channel is gone, and the recording with it');
+            this.#options.log.info({ event: 'recordings.channel_gone', asset: assetId }, 'a recording was deleted with its channel');
             this.#open.delete(assetId);
             return true;
           }
           if (attempt >= MAX_TRIES || this.#stopped) {
-            this.#fault(error, 'a recording could not be written down', assetId);
+            this.#fault({ event: 'recordings.given_up', error, assetId }, 'could not save a recording');
             return false;
           }
-          if (attempt === 1) this.#fault(error, 'a recording cannot be written down now; it is tried again', assetId);
+          if (attempt === 1) this.#fault({ event: 'recordings.save_failed', error, assetId }, 'could not save a recording; will try again');
           await sleep(this.#options.clock, RETRY_MS);
         }
       }
@@ -266,7 +272,7 @@ export class Recordings {
     return work;
   }
 
-  #fault(error: unknown, message: string, asset?: string): void {
-    this.#options.log.error({ ...(asset === undefined ? {} : { asset }), error: messageOf(error) }, message);
+  #fault({ event, error, assetId }: { event: string; error: unknown; assetId?: string }, message: string): void {
+    this.#options.log.error({ event, ...(assetId === undefined ? {} : { asset: assetId }), error: messageOf(error) }, message);
   }
 }

@@ -141,12 +141,12 @@ export class Broadcast {
     this.#enter('holding', this.#settings.reconnectWindowS);
     // Harmless when it is known already; the dead process may not have come to it.
     this.#recordingStarted(wallMsOf(this.window, this.#place.recording.from));
-    this.#log.info({ number: this.window.run.firstNumber }, 'back on air after a restart');
+    this.#log.info({ event: 'show.resumed', number: this.window.run.firstNumber }, 'a show is back on air after a restart');
   }
 
   /** It is too late to go on: ends it where the dead process left it. */
   async abandon(): Promise<void> {
-    this.#log.info({}, 'the show broke off when the server died; it ends there');
+    this.#log.info({ event: 'show.not_resumed' }, 'a show that was cut off by the end of the server was closed');
     this.window.giveUpBelow(this.#place.next.nextNumber);
     await this.#tellEnd();
   }
@@ -163,7 +163,7 @@ export class Broadcast {
     const startedMs = this.window.run.startWallMs;
     this.#recordingStarted(startedMs);
     this.#deps.onOnAir?.({ channel: this.channel, broadcastId: this.window.broadcastId, startedMs });
-    this.#log.info({ number: this.window.run.firstNumber }, 'on air');
+    this.#log.info({ event: 'show.started', number: this.window.run.firstNumber }, 'a show is on air');
   }
 
   /** Throws `displaced` for one that would throw out the publisher that threw it out. */
@@ -214,8 +214,8 @@ export class Broadcast {
       const lostMs = this.#pipeline?.undeliveredMs ?? 0;
       this.#deps.metrics.encodedLost(lostMs / 1000);
       this.#log.error(
-        { behindMs: Math.round(((due - this.#playout.rendered) * 1000) / SAMPLE_RATE_HZ), lostMs },
-        'the process slept; a new run begins',
+        { event: 'show.process_stalled', behindMs: Math.round(((due - this.#playout.rendered) * 1000) / SAMPLE_RATE_HZ), lostMs },
+        'the process stalled; a new run begins',
       );
       this.#beginRun();
       return;
@@ -238,7 +238,7 @@ export class Broadcast {
   /** Ends the broadcast: to the end of the segment, at most 2 s or so. Resolves when that is told. */
   async end(reason: string): Promise<void> {
     if (this.#mode !== 'ending' && this.#mode !== 'ended') {
-      this.#log.info({ reason }, 'the broadcast ends');
+      this.#log.info({ event: 'show.ending', reason }, 'a show is ending');
       this.#stopAtSegmentEnd();
     }
     await this.#over;
@@ -260,7 +260,7 @@ export class Broadcast {
     const untilMs = this.#clock.monotonicMs() + PLAY_OUT_DEADLINE_MS;
     while (this.#sources.playingOut && this.#mode !== 'ending' && this.#mode !== 'ended') {
       if (this.#clock.monotonicMs() >= untilMs) {
-        this.#log.warn({}, 'the process ends before everything that was sent is played');
+        this.#log.warn({ event: 'show.cut_by_stop' }, 'the process stops before all received sound is played');
         return;
       }
       await sleep(this.#clock, RENDER_STEP_MS);
@@ -368,7 +368,10 @@ export class Broadcast {
       const lostMs = this.#pipeline?.undeliveredMs ?? 0;
       this.#deps.metrics.endLost();
       this.#deps.metrics.encodedLost(lostMs / 1000);
-      this.#log.error({ reason: lost, lostMs }, 'the last segments are not finished; the recording lacks its end');
+      this.#log.error(
+        { event: 'show.end_lost', reason: lost, lostMs },
+        'the last segments of a show were not finished; the recording lacks its end',
+      );
     }
     this.window.giveUpBelow(this.#place.next.nextNumber);
     this.#pipeline?.close();
@@ -397,7 +400,7 @@ export class Broadcast {
     await this.#place.saveEnded();
     this.#enter('ended');
     this.window.end();
-    this.#log.info({ segments: this.window.openNumber - this.window.firstNumber }, 'off air');
+    this.#log.info({ event: 'show.ended', segments: this.window.openNumber - this.window.firstNumber }, 'a show is off air');
     this.#deps.onEnded(this);
   }
 
@@ -411,7 +414,7 @@ export class Broadcast {
     // One that was never heard changes nothing: connections that fail one after the other would hold the show for ever.
     if (this.#mode === 'holding') return;
     const windowS = how === 'finished' ? Math.min(FINISHED_WINDOW_S, this.#settings.reconnectWindowS) : this.#settings.reconnectWindowS;
-    this.#log.info({ how, windowS }, 'the source is gone; fill plays');
+    this.#log.info({ event: 'show.holding', how, windowS }, 'a show lost its source; fill is playing');
     this.#enter('holding', windowS);
   }
 }

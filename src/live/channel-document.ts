@@ -117,14 +117,20 @@ export class ChannelPlace {
       await this.#save(() => this.#onAirDocument(false), RESERVE_DEADLINE_MS);
     } catch (error) {
       metrics.timelineNotDurable();
-      log.error({ number, error: messageOf(error) }, 'the place on the timeline is not durable; a crash now would repeat numbers');
+      log.error(
+        { event: 'show.timeline_not_saved', number, error: messageOf(error) },
+        'could not save the place on the timeline; a crash now would repeat segment numbers',
+      );
     }
   }
 
   /** The process ends in order and the broadcast goes on elsewhere: every number is finished. Never rejects. */
   async saveSuspended(): Promise<void> {
     await this.#save(() => this.#onAirDocument(true), SAVE_DEADLINE_MS).catch((error) =>
-      this.#options.log.error({ error: messageOf(error) }, 'the place on the timeline is not durable'),
+      this.#options.log.error(
+        { event: 'show.timeline_not_saved', error: messageOf(error) },
+        'could not save the place on the timeline; a crash now would repeat segment numbers',
+      ),
     );
   }
 
@@ -134,7 +140,7 @@ export class ChannelPlace {
     const document = (): ChannelDocument => ({ version: 1, channelId: channel.id, ...this.next, unwritten: unwritten() });
     await this.#save(document, SAVE_DEADLINE_MS).catch((error) => {
       metrics.timelineNotDurable();
-      log.error({ error: messageOf(error) }, 'the end of the broadcast is not durable');
+      log.error({ event: 'show.end_not_saved', error: messageOf(error) }, 'could not save the end of a show');
     });
   }
 

@@ -107,7 +107,7 @@ export class RunEncoder {
     this.#noteLag(undelivered);
     if (this.#transform && this.#written - this.#lastFrameAt > STUCK_SAMPLES) {
       this.#lastFrameAt = this.#written;
-      this.#log.error({}, 'the encoder takes audio but gives none; it is started again');
+      this.#log.error({ event: 'encoder.stalled' }, 'an encoder gives no output; it is restarted');
       this.#transform.kill();
     }
   }
@@ -160,7 +160,7 @@ export class RunEncoder {
   #noteLag(undelivered: number): void {
     if (this.#isLagging) {
       this.#isLagging = undelivered > LAG_OVER_SAMPLES;
-      if (!this.#isLagging) this.#log.info({}, 'the encoder has caught up');
+      if (!this.#isLagging) this.#log.info({ event: 'encoder.caught_up' }, 'an encoder has caught up');
     } else if (undelivered > LAG_SAMPLES) {
       this.#isLagging = true;
       this.#events.onLag();

@@ -102,7 +102,7 @@ export class LiveChannels implements LiveEdge {
       try {
         await this.#restore(slug, document);
       } catch (error) {
-        this.#options.log.error({ channel: slug, error: messageOf(error) }, 'a show cannot be gone on with');
+        this.#options.log.error({ event: 'show.resume_failed', channel: slug, error: messageOf(error) }, 'could not resume a show');
       }
     }
     const { clock } = this.#options;
@@ -118,7 +118,10 @@ export class LiveChannels implements LiveEdge {
     this.#cancelTicks();
     for (const { cancel } of this.#ended.values()) cancel();
     await withDeadline(this.#options.clock, DRAIN_DEADLINE_MS, this.#options.uploader.drained(), () =>
-      this.#options.log.error({}, 'the object store does not take what is left; the next start marks it as missing'),
+      this.#options.log.error(
+        { event: 'store.upload_abandoned' },
+        'the object store did not take the last segments; the next start marks them as missing',
+      ),
     );
     await checked;
   }
@@ -352,7 +355,10 @@ export class LiveChannels implements LiveEdge {
     const document: ChannelDocument = { version: 1, channelId: channel.id, ...numbers, unwritten };
     this.#options.registry.save(channel.slug, document).catch((error) => {
       this.#options.metrics.timelineNotDurable();
-      this.#options.log.error({ channel: channel.slug, error: messageOf(error) }, 'where the numbers go on is not durable');
+      this.#options.log.error(
+        { event: 'show.numbers_not_saved', channel: channel.slug, error: messageOf(error) },
+        'could not save the next segment number of a channel',
+      );
     });
   }
 

@@ -74,16 +74,16 @@ export class RunPipeline {
         onFrame: (rendition, _index, frame) => this.#packager.frame(rendition, frame),
         onRestart: (reason) => {
           metrics.encoderRestarted();
-          log.warn({ reason }, 'the encoder died; another goes on in the same run');
+          log.warn({ event: 'encoder.died', reason }, 'an encoder died; another continues the run');
         },
         onLag: () => {
           metrics.encoderLagging();
-          log.warn({}, 'the encoder takes longer than real time; what it has not taken is kept');
+          log.warn({ event: 'encoder.behind' }, 'an encoder is slower than real time; its input is kept');
         },
         onBroken: (reason, lostMs) => {
           metrics.encoderRestarted();
           metrics.encodedLost(lostMs / 1000);
-          log.error({ reason, lostMs }, 'the encoder cannot catch up; its run is over');
+          log.error({ event: 'encoder.given_up', reason, lostMs }, 'an encoder could not catch up; its run ends');
           options.onBroken();
         },
       },
@@ -127,7 +127,7 @@ export class RunPipeline {
         progressMs = nowMs;
       }
       if (nowMs - progressMs >= FLUSH_STALL_MS && !isReplaced) {
-        log.error({}, 'the encoder does not end; another makes what is missing');
+        log.error({ event: 'encoder.not_ending' }, 'an encoder does not end; another encodes the rest');
         isReplaced = true;
         progressMs = nowMs;
         encoder.replace();

@@ -164,7 +164,7 @@ export class SourceDecoder {
       this.#mayRestart();
       return true;
     } catch (error) {
-      this.#log.warn({ reason: messageOf(error) }, 'a decoder that died is not replaced');
+      this.#log.warn({ event: 'decoder.not_replaced', reason: messageOf(error) }, 'a decoder died and was not replaced');
       return false;
     }
   }
@@ -180,7 +180,7 @@ export class SourceDecoder {
     if (this.#decoded > 0 && this.#restarts < MAX_RESTARTS_IN_A_ROW && this.#restartAllowed()) {
       this.#restarts += 1;
       this.#decoded = 0;
-      this.#log.warn({ reason }, 'the decoder died; another goes on');
+      this.#log.warn({ event: 'decoder.died', reason }, 'a decoder died; another continues');
       this.#events.onRestart(reason);
       // What the dead one had taken is lost, and what waited for it: it would begin in the middle of a frame.
       this.#batch = [];

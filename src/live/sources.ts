@@ -137,7 +137,10 @@ export class Sources {
         onFailed: (reason) => this.#failed(connection, reason),
         onCut: (removedMs) => {
           this.#options.metrics.cut(removedMs);
-          this.#options.log.info({ removedMs: Math.round(removedMs) }, 'the broadcaster caught up after a stall; the surplus was cut');
+          this.#options.log.info(
+            { event: 'source.surplus_cut', removedMs: Math.round(removedMs) },
+            'a source caught up after a stall; the surplus was cut',
+          );
         },
         onRestart: () => this.#options.metrics.decoderRestarted(),
       },
@@ -157,7 +160,10 @@ export class Sources {
       onAir: (displaced) => {
         if (displaced) this.#displace(displaced as Connection, connection);
         this.#options.onAir();
-        this.#options.log.info({ protocol: info.protocol, format, client: info.client, from: info.remoteAddress }, 'a source is on air');
+        this.#options.log.info(
+          { event: 'source.on_air', protocol: info.protocol, format, client: info.client, from: info.remoteAddress },
+          'a source is on air',
+        );
       },
       onDrained: () => this.#drained(connection),
     };
@@ -204,7 +210,7 @@ export class Sources {
   }
 
   #failed(connection: Connection, reason: string): void {
-    this.#options.log.warn({ reason }, 'a source cannot be decoded');
+    this.#options.log.warn({ event: 'source.undecodable', reason }, 'a source cannot be decoded');
     connection.end ??= 'lost';
     this.#close(connection, 'unsupported_media', `this audio cannot be decoded: ${reason}`);
     if (connection.buffer.drained) {

@@ -91,7 +91,8 @@ export class TitleNotes {
       for (const { slug, id } of notes) known.set(slug, id);
       this.#isAway = false;
     } catch (error) {
-      if (!this.#isAway) log.warn({ error: messageOf(error) }, 'what is playing cannot be written down; the chat learns of it later');
+      if (!this.#isAway)
+        log.warn({ event: 'show.title_not_saved', error: messageOf(error) }, 'could not save what is playing; the chat gets it later');
       this.#isAway = true;
     }
   }

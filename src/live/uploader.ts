@@ -91,13 +91,16 @@ export class Uploader {
     try {
       await this.#withDeadline(this.#store.put(upload.key, upload.bytes, upload.contentType));
       this.#metrics.segmentUploadSeconds((this.#clock.monotonicMs() - startedMs) / 1000);
-      if (this.#failing) this.#log.info({}, 'the object store takes segments again');
+      if (this.#failing) this.#log.info({ event: 'store.upload_restored' }, 'the object store takes segments again');
       this.#failing = false;
       this.#failures = 0;
     } catch (error) {
       this.#running -= 1;
       if (!this.#failing)
-        this.#log.error({ key: upload.key, error: messageOf(error) }, 'the object store does not take a segment; it waits in memory');
+        this.#log.error(
+          { event: 'store.upload_failed', key: upload.key, error: messageOf(error) },
+          'the object store did not take a segment; it waits in memory',
+        );
       this.#failing = true;
       this.#failures += 1;
       this.#queue.unshift(upload);
@@ -124,7 +127,7 @@ export class Uploader {
   }
 
   #lose(upload: Upload, reason: string): void {
-    this.#log.error({ key: upload.key, reason }, 'a segment is lost to rewind and recording');
+    this.#log.error({ event: 'store.segment_lost', key: upload.key, reason }, 'a segment is missing from rewind and recording');
     this.#metrics.segmentLost();
     this.#count(-1, -upload.bytes.length);
     apart(() => upload.onLost(reason));

@@ -18,14 +18,15 @@ const MAX_KINDS = 100;
 interface Kind {
   readonly level: Level;
   readonly message: string;
+  readonly event: string | undefined;
   readonly code: string | undefined;
   written: number;
   leftOut: number;
 }
 
 /**
- * A log for lines that clients nobody knows can cause as often as they like: of each kind (its level, its message, its `code`) the first few of a period
- * are written, and after the period one line with how many were left out. A full disk would end the recordings of everybody.
+ * A log for lines that clients nobody knows can cause as often as they like: of each kind (its level, event, message and `code`) the first few of a period
+ * are written, and after the period one line with how many were left out (`of` names their event). A full disk would end the recordings of everybody.
  */
 export class BoundedLog implements LineLog {
   readonly #log: LineLog;
@@ -61,8 +62,10 @@ export class BoundedLog implements LineLog {
     this.#cancel = undefined;
     const ended = this.#kinds;
     this.#kinds = new Map();
-    for (const { level, message, code, leftOut } of ended.values()) {
-      if (leftOut > 0) this.#log[level]({ event: 'log.lines_left_out', ...(code !== undefined && { code }), leftOut }, message);
+    for (const { level, message, event, code, leftOut } of ended.values()) {
+      if (leftOut === 0) continue;
+      const of = { ...(event !== undefined && { of: event }), ...(code !== undefined && { code }) };
+      this.#log[level]({ event: 'log.lines_left_out', ...of, leftOut }, message);
     }
   }
 
@@ -84,18 +87,22 @@ export class BoundedLog implements LineLog {
   }
 
   #kindOf(level: Level, fields: object, message: string): Kind {
-    const given = (fields as { code?: unknown }).code;
-    const code = typeof given === 'string' ? given : undefined;
-    const isNew = !this.#kinds.has(`${level} ${code} ${message}`);
-    const name = isNew && this.#kinds.size >= MAX_KINDS ? 'other' : `${level} ${code} ${message}`;
+    const { event, code } = namesIn(fields);
+    const own = `${level} ${event} ${code} ${message}`;
+    const name = !this.#kinds.has(own) && this.#kinds.size >= MAX_KINDS ? 'other' : own;
     let kind = this.#kinds.get(name);
     if (!kind) {
       kind =
         name === 'other'
-          ? { level, message: 'other lines', code: undefined, written: 0, leftOut: 0 }
-          : { level, message, code, written: 0, leftOut: 0 };
+          ? { level, message: 'other lines', event: undefined, code: undefined, written: 0, leftOut: 0 }
+          : { level, message, event, code, written: 0, leftOut: 0 };
       this.#kinds.set(name, kind);
     }
     return kind;
   }
+}
+
+function namesIn(fields: object): { event: string | undefined; code: string | undefined } {
+  const { event, code } = fields as { event?: unknown; code?: unknown };
+  return { event: typeof event === 'string' ? event : undefined, code: typeof code === 'string' ? code : undefined };
 }

@@ -55,10 +55,13 @@ export function answerDefect(res: ServerResponse, error: unknown, log: LineLog):
       for (const name of res.getHeaderNames()) res.removeHeader(name);
       sendRefusal(res, DEFECT);
     }
-    log.error({ error: messageOf(error), stack: error instanceof Error ? error.stack : undefined }, 'an error could not be answered');
+    log.error(
+      { event: 'http.answer_failed', error: messageOf(error), stack: error instanceof Error ? error.stack : undefined },
+      'could not answer an error',
+    );
   } catch (failure) {
     res.destroy();
-    log.error({ error: typeof failure }, 'an error could not be answered');
+    log.error({ event: 'http.answer_failed', error: typeof failure }, 'could not answer an error');
   }
 }
 

@@ -46,13 +46,17 @@ export class Lifecycle {
         try {
           await component.stop?.();
         } catch (error) {
-          this.#log.error({ component: component.name, error: messageOf(error) }, 'a part failed to stop');
+          this.#log.error(
+            { event: 'service.stop_failed', component: component.name, error: messageOf(error) },
+            'a component failed to stop',
+          );
         }
       }
       return true;
     })();
     const inTime = await withDeadline(this.#clock, timeoutMs, all, () => false);
-    if (!inTime) this.#log.error({ component: current, timeoutMs }, 'stopping took too long; ending by force');
+    if (!inTime)
+      this.#log.error({ event: 'service.stop_timed_out', component: current, timeoutMs }, 'stopping took too long; the process exits now');
     return inTime;
   }
 }

@@ -112,14 +112,20 @@ export class TlsFiles {
       check(found);
       for (const use of this.#users) use(found);
       this.#current = found;
-      log.info({ certFile, validTo: new X509Certificate(found.cert).validTo }, 'a new certificate is in use');
+      log.info(
+        { event: 'tls.certificate_replaced', certFile, validTo: new X509Certificate(found.cert).validTo },
+        'a new certificate is in use',
+      );
       this.#complained = '';
       this.#tellExpiry();
     } catch (error) {
       // A file that stays away is named once, not with every poll.
       if (messageOf(error) === this.#complained) return;
       this.#complained = messageOf(error);
-      log.error({ certFile, error: this.#complained }, 'the new certificate cannot be used; the one before stays in use');
+      log.error(
+        { event: 'tls.certificate_unusable', certFile, error: this.#complained },
+        'the new certificate cannot be used; the previous one stays in use',
+      );
     }
   }
 
@@ -127,7 +133,8 @@ export class TlsFiles {
     const { certFile, clock, log } = this.#options;
     const { validTo } = new X509Certificate(this.#current.cert);
     const leftDays = Math.floor((Date.parse(validTo) - clock.wallMs()) / DAY_MS);
-    if (leftDays < WARN_BEFORE_DAYS) log.warn({ certFile, validTo, leftDays }, 'the certificate ends soon; renew it');
+    if (leftDays < WARN_BEFORE_DAYS)
+      log.warn({ event: 'tls.certificate_expires', certFile, validTo, leftDays }, 'the certificate expires soon: renew it');
   }
 }
 

@@ -52,7 +52,7 @@ export function takeUnexpectedErrors({ clock, log, onException }: UnexpectedOpti
   const report = (event: string, thrown: unknown, message: string) => {
     const nowMs = clock.monotonicMs();
     if (nowMs - periodFromMs >= PERIOD_MS) {
-      if (left > 0) log.error({ event: 'process.unexpected_errors_left_out', count: left }, 'more errors that nobody took were not logged');
+      if (left > 0) log.error({ event: 'process.unexpected_errors_left_out', count: left }, 'more unexpected errors were not logged');
       periodFromMs = nowMs;
       logged = 0;
       left = 0;
@@ -71,7 +71,7 @@ export function takeUnexpectedErrors({ clock, log, onException }: UnexpectedOpti
   };
   const onUncaught = (thrown: unknown) => {
     counts.exception++;
-    report('process.uncaught_exception', thrown, 'an exception that nobody took');
+    report('process.uncaught_exception', thrown, 'an exception was thrown and nothing caught it');
     onException?.(thrown);
   };
   const onUnhandled = (thrown: unknown) => {

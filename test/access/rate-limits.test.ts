@@ -181,13 +181,13 @@ test('with Redis two processes count together; while it is away each counts by i
     await refused(one.take('recover', 'b@example.org'));
     // The other has its own count now.
     await two.take('recover', 'b@example.org');
-    assert.deepEqual(lines, ['Redis is away']);
+    assert.deepEqual(lines, ['the connection to Redis is lost']);
   });
 
   await t.test('back again', async () => {
     await redis.restart();
     await shared('probe 2');
-    assert.deepEqual(lines, ['Redis is away', 'Redis is back']);
+    assert.deepEqual(lines, ['the connection to Redis is lost', 'the connection to Redis is restored']);
     // What was counted meanwhile is forgotten with the process's own counts.
     await one.take('recover', 'b@example.org');
   });

@@ -242,7 +242,7 @@ test('a handler that throws or rejects is answered for, and the others are serve
   for (const target of ['/throws', '/rejects']) {
     logged.length = 0;
     assertProblem(await get(target), 'internal');
-    assert.deepEqual(logged, ['an error could not be answered']);
+    assert.deepEqual(logged, ['could not answer an error']);
   }
 });
 
@@ -528,7 +528,7 @@ describe('the service', () => {
     const response = await fetch(`${app.url}/broken`);
     assert.equal(response.status, 500);
     assert.equal(problemSchema.parse(await response.json()).code, 'internal');
-    assert.deepEqual(logged, ['an error could not be answered']);
+    assert.deepEqual(logged, ['could not answer an error']);
     assert.equal((await fetch(`${app.url}/health/live`)).status, 200);
   });
 });

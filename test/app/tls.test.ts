@@ -455,7 +455,7 @@ describe('certificates that change', () => {
     files.stop();
     assert.deepEqual(
       lines.map(({ message }) => message),
-      ['the certificate ends soon; renew it'],
+      ['the certificate expires soon: renew it'],
     );
   });
 });

@@ -122,7 +122,7 @@ test('memory log: the failure of a follower is in the log, and a log that was st
     onRestored: () => {},
   });
   await log.append({ roomId: 'r', epoch: 1, type: 'msg', payload: '{}' });
-  assert.deepEqual(lines, ['a follower of a room failed']);
+  assert.deepEqual(lines, ['a subscriber of a room log failed']);
   await log.stop();
   await log.stop();
   await assert.rejects(log.append({ roomId: 'r', epoch: 1, type: 'msg', payload: '{}' }), { code: 'unavailable' });

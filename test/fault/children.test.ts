@@ -63,8 +63,8 @@ function post(slug: string, format: PostFormat) {
   };
 }
 
-const said = (slug: string, msg: RegExp) =>
-  eventually(`${msg} of ${slug}`, () => server.log().find((line) => line.channel === slug && msg.test(line.msg)));
+const said = (slug: string, event: string) =>
+  eventually(`${event} of ${slug}`, () => server.log().find((line) => line.channel === slug && line.event === event));
 
 /** Checks one rendition of a show: one run, and no click; returns its holes in milliseconds. */
 async function check(slug: string, rendition: string): Promise<number[]> {
@@ -92,7 +92,7 @@ for (const formats of PAIRS) {
       }
       for (const [slug, decoder] of shows) {
         process.kill(decoder, 'SIGKILL');
-        await said(slug, /^the decoder died/);
+        await said(slug, 'decoder.died');
       }
       for (const slug of shows.keys()) await moreSegments(server, slug, 2);
       for (const slug of shows.keys()) {
@@ -114,7 +114,7 @@ test('an encoder that is killed is replaced within the run; a show beside it doe
     await onAir('witness', (key) => publishRtmp(server.rtmpUrl(key), { hz: HZ }));
     await moreSegments(server, 'witness', 1);
     process.kill(encoder, 'SIGKILL');
-    await said('struck', /^the encoder died/);
+    await said('struck', 'encoder.died');
     await moreSegments(server, 'struck', 3);
     for (const slug of ['struck', 'witness']) {
       for (const rendition of RENDITIONS) assert.deepEqual(await check(slug, rendition), [], `${slug}, ${rendition}: no hole`);

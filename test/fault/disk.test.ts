@@ -39,8 +39,8 @@ test('the disk is full: the live edge goes on, what waits is named and counted, 
     publisher = punctual(publishRtmp(server.rtmpUrl(key), { hz: HZ }));
     await sounding(server, slug, 4);
     const player = await players.play('hls.js', `${server.url}/live/${slug}/master.m3u8`, { lowLatencyMode: false });
-    const named = (msg: RegExp) => eventually(`${msg}`, () => server.log().find((line) => msg.test(line.msg)), 60_000);
-    const line = await named(/^the object store does not take a segment/);
+    const named = (event: string) => eventually(event, () => server.log().find((line) => line.event === event), 60_000);
+    const line = await named('store.upload_failed');
     assert.match(String(line.error), /ENOSPC|no space/i);
     const follower = listen(`${server.url}/live/${slug}/aac-128/index.m3u8`);
     const since = (await player.events()).length;
@@ -63,7 +63,7 @@ test('the disk is full: the live edge goes on, what waits is named and counted, 
     assert.deepEqual(findSlips(heard, HZ), []);
 
     await run('mount', ['-o', 'remount,size=50m', objects]);
-    await named(/^the object store takes segments again/);
+    await named('store.upload_restored');
     await eventually('nothing waits', async () => (Number(await server.metric('segment_upload_backlog')) <= 1 ? true : undefined));
     await eventually('ready', async () => ((await fetch(`${server.url}/health/ready`)).ok ? true : undefined));
     assert.equal(await server.metric('segments_lost_total'), 0);

@@ -41,7 +41,7 @@ async function ended(slug: string): Promise<{ text: string; asset: string }> {
     const playlist = await server.text(`/live/${slug}/aac-128/index.m3u8`);
     return playlist && readPlaylist(playlist).ended ? playlist : undefined;
   });
-  const line = server.log().find(({ channel, msg }) => channel === slug && msg === 'on air');
+  const line = server.log().find(({ channel, event }) => channel === slug && event === 'show.started');
   return { text, asset: String(line?.broadcast) };
 }
 
@@ -141,7 +141,7 @@ describe('the end of a broadcast', { concurrency: true }, () => {
         stopping = true;
         for (const publisher of connected) publisher.drop();
         await Promise.all([first, second]);
-        const onAir = server.log().filter(({ channel, msg }) => channel === slug && msg === 'a source is on air');
+        const onAir = server.log().filter(({ channel, event }) => channel === slug && event === 'source.on_air');
         assert.ok(onAir.length >= 2 && onAir.length <= 3, `${onAir.length - 1} takeovers`);
         assert.ok(refusals.length > 5, 'the loser goes on trying');
         const codes = new Set(refusals.slice(1, -2).map((refusal) => refusal?.code));

@@ -136,7 +136,7 @@ test('hostile broadcasters are refused clearly, and the show beside them does no
       };
       await trickling.publish();
       await trickling.play(sound);
-      await eventually('it is taken', () => server.log().find((line) => line.channel === 'victim' && line.msg === 'a source is on air'));
+      await eventually('it is taken', () => server.log().find((line) => line.channel === 'victim' && line.event === 'source.on_air'));
       trickling.unpublish();
       const answer = await send(server.ingestPort, post(Buffer.from('this is no sound at all, '.repeat(400)), 'audio/mpeg'), {
         aByteATime: true,
@@ -180,7 +180,9 @@ test('hostile broadcasters are refused clearly, and the show beside them does no
       });
       // A head with nothing behind it.
       await send(server.ingestPort, post(wavHead(), 'audio/wav'), { end: true });
-      await eventually('it is named', () => server.log().find(({ channel, msg }) => channel === 'victim' && /cannot be decoded/.test(msg)));
+      await eventually('it is named', () =>
+        server.log().find(({ channel, event }) => channel === 'victim' && event === 'source.undecodable'),
+      );
     });
 
     await t.test(`${SILENT_CONNECTIONS} connections that say nothing, on both ports`, async () => {

@@ -189,7 +189,7 @@ test('http: refused keys without end are a few lines and a count; a broadcaster 
   const good = new RawClient(port).send(`${PUT}${CHUNKED}\r\n`).send(chunk(mp3));
   await gate.source();
   const wrong = `PUT /radio HTTP/1.1\r\nHost: x\r\nAuthorization: Basic ${Buffer.from('source:no').toString('base64')}\r\n\r\n`;
-  const refused = () => lines.filter(({ message }) => message === 'ingest refused');
+  const refused = () => lines.filter(({ message }) => message === 'a source was refused');
   for (let attempt = 0; attempt < 40; attempt++) assert.match(await new RawClient(port).send(wrong).answer(), /^HTTP\/1\.1 401 /);
   assert.equal(refused().length, 10);
   clock.advance(9_000);
@@ -197,7 +197,9 @@ test('http: refused keys without end are a few lines and a count; a broadcaster 
   assert.match(await good.answer(), /^HTTP\/1\.1 400 /);
   assert.equal(refused().length, 11);
   clock.advance(51_000);
-  assert.deepEqual(refused().slice(11), [{ event: 'log.lines_left_out', code: 'unauthorized', leftOut: 30, message: 'ingest refused' }]);
+  assert.deepEqual(refused().slice(11), [
+    { event: 'log.lines_left_out', of: 'ingest.refused', code: 'unauthorized', leftOut: 30, message: 'a source was refused' },
+  ]);
 });
 
 test('http: OPTIONS and the front page say what this port is', async (t) => {

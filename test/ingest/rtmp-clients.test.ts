@@ -59,7 +59,7 @@ test('ffmpeg shows why it was refused', async (t) => {
   const client = runClient(t, DEBIAN_FFMPEG, ['-v', 'error', '-re', ...TONE, '-c:a', 'aac', '-f', 'flv', address]);
   assert.notEqual(await client.ended, 0);
   assert.match(client.output(), /wrong stream key/);
-  assert.deepEqual(log.of('warn'), ['ingest refused: wrong stream key']);
+  assert.deepEqual(log.of('warn'), ['a source was refused: wrong stream key']);
 });
 
 test('ffmpeg: a video without sound is refused, and one with Speex', async (t) => {
@@ -85,8 +85,8 @@ test('ffmpeg: a video without sound is refused, and one with Speex', async (t) =
   ]);
   await speex.ended;
   assert.deepEqual(log.of('warn'), [
-    'ingest refused: no audio in 1 s',
-    'ingest refused: Speex is not taken; AAC, MP3, and by Enhanced RTMP Opus and FLAC are',
+    'a source was refused: no audio in 1 s',
+    'a source was refused: Speex is not taken; AAC, MP3, and by Enhanced RTMP Opus and FLAC are',
   ]);
   assert.equal(gate.sources.length, 0);
 });
@@ -139,7 +139,7 @@ test('rtmpdump, which wants to listen, is told where to', async (t) => {
   const { port, log } = await setUpRtmp(t);
   const client = runClient(t, 'rtmpdump', ['-V', '-v', '-r', `rtmp://127.0.0.1:${port}/live/secret`, '-o', '/dev/null']);
   await client.ended;
-  assert.deepEqual(log.of('warn'), ['ingest refused: this address takes broadcasts; listeners use HLS, DASH or /listen']);
+  assert.deepEqual(log.of('warn'), ['a source was refused: this address takes broadcasts; listeners use HLS, DASH or /listen']);
   assert.match(client.output(), /NetStream\.Play\.Failed/);
 });
 

@@ -57,7 +57,7 @@ export async function fuzzIngest(
     connections += some.length;
     const said = `seed ${seed}, up to connection ${connections}: ${some.map(({ what }) => what).join(', ')}`;
     assert.equal(server.pid, pid, `the process has ended; ${said}`);
-    const failed = server.log().find(({ msg }) => msg === 'ingest failed' || /unhandled|uncaught/i.test(msg));
+    const failed = server.log().find(({ event, msg }) => event === 'ingest.failed' || /unhandled|uncaught/i.test(`${event} ${msg}`));
     assert.equal(failed, undefined, `${JSON.stringify(failed)}; ${said}`);
     if (connections % HONEST_EVERY !== 0) continue;
     const honest = await publishRtmp({ port: server.rtmpPort, key: keys.honest });

@@ -86,7 +86,7 @@ export class Mail {
       this.#cancelPoll = clock.every(POLL_MS, () => this.wake());
       this.wake();
     } else if (!showsLinks) {
-      log.warn({}, 'no mail can be sent, so nobody can recover a password by himself: set SMTP_URL');
+      log.warn({ event: 'mail.not_configured' }, 'SMTP_URL is not set: nobody can reset a forgotten password by mail');
     }
   }
 
@@ -116,7 +116,10 @@ export class Mail {
     if (message.text.length > MAX_TEXT_CHARS) throw new Error('this mail is too long');
     if (!this.canSend) {
       if (showsLinks && message.link !== undefined)
-        log.info({ to, subject: message.subject, link: message.link }, 'a mail that cannot be sent');
+        log.info(
+          { event: 'mail.not_configured_link', to, subject: message.subject, link: message.link },
+          'SMTP_URL is not set: the link of a mail is written here',
+        );
       return;
     }
     const sealed = vault.seal(PURPOSE, JSON.stringify({ to, subject: message.subject, text: message.text, untilMs: message.untilMs }));
@@ -127,7 +130,7 @@ export class Mail {
     );
     if (rowCount > 0) return;
     this.counts.dropped++;
-    this.#dropLog.error({ waiting: MAX_WAITING }, 'too many mails wait for the mail server; one was dropped');
+    this.#dropLog.error({ event: 'mail.queue_full', waiting: MAX_WAITING }, 'too many mails wait for the mail server: a mail was dropped');
   }
 
   /** Sends what is due, now. */
@@ -153,7 +156,10 @@ export class Mail {
         while (!this.#stopped && (await this.#sendOne()));
       }
     } catch (error) {
-      this.#options.log.warn({ error: messageOf(error) }, 'the outbox of mails cannot be read; it is looked at again soon');
+      this.#options.log.warn(
+        { event: 'mail.outbox_unreadable', error: messageOf(error) },
+        'could not read the outbox of mails; will try again',
+      );
     }
   }
 
@@ -177,7 +183,7 @@ export class Mail {
     try {
       const message = JSON.parse((await vault.open(PURPOSE, row.sealed_message)).toString()) as OutboxMessage;
       if (message.untilMs !== undefined && message.untilMs <= now) {
-        log.error(mail, 'a mail was not sent in time, and is dropped');
+        log.error({ event: 'mail.expired', ...mail }, 'a mail was not sent in time and was dropped');
         await done('dropped');
         return true;
       }
@@ -197,15 +203,15 @@ export class Mail {
     } catch (error) {
       const failure = { ...mail, error: messageOf(error) };
       if (isFinal(error)) {
-        log.error(failure, 'the mail server refuses a mail for good; it is dropped');
+        log.error({ event: 'mail.refused', ...failure }, 'the mail server refused a mail permanently; the mail was dropped');
         await done('dropped');
       } else if (now - row.created_at.getTime() >= GIVE_UP_MS) {
-        log.error(failure, 'a mail could not be sent for two days, and is dropped');
+        log.error({ event: 'mail.given_up', ...failure }, 'a mail could not be sent for two days and was dropped');
         await done('dropped');
       } else {
         this.counts.retried++;
         const waitMs = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(row.attempts - 1, 10));
-        log.warn({ ...failure, retryInS: waitMs / 1000 }, 'a mail could not be sent; it is tried again');
+        log.warn({ event: 'mail.send_failed', ...failure, retryInS: waitMs / 1000 }, 'could not send a mail; will try again');
         await database.query('update mail_outbox set next_attempt_at = $2 where id = $1', [row.id, new Date(now + waitMs)]);
       }
     }

@@ -69,7 +69,8 @@ export class Registration {
       clock,
       periodMs: CLEAN_MS,
       task: () => this.clean(),
-      onError: (error) => log.warn({ error: messageOf(error) }, 'old links cannot be deleted'),
+      onError: (error) =>
+        log.warn({ event: 'access.old_links_not_deleted', error: messageOf(error) }, 'could not delete expired account links'),
     });
   }
 
@@ -176,10 +177,15 @@ export class Registration {
     const log = this.#strangersLog;
     await limits.take('recover', address);
     if (this.#underWay.size >= MAX_UNDER_WAY) {
-      log.error({ underWay: MAX_UNDER_WAY }, 'too many passwords are recovered at once; one request was dropped');
+      log.error(
+        { event: 'access.password_resets_full', underWay: MAX_UNDER_WAY },
+        'too many password resets run at once: a request was dropped',
+      );
       return;
     }
-    const sent = this.#sendRecovery(email).catch((error) => log.error({ error: messageOf(error) }, 'a password could not be recovered'));
+    const sent = this.#sendRecovery(email).catch((error) =>
+      log.error({ event: 'access.password_reset_failed', error: messageOf(error) }, 'a password reset failed'),
+    );
     this.#underWay.add(sent);
     sent.finally(() => this.#underWay.delete(sent));
   }
@@ -283,8 +289,8 @@ export class Registration {
       if (row?.role !== 'admin' || row.banned_at) {
         // Somebody has registered the address: that alone must not make him the administrator.
         log.warn(
-          { email: email.shown },
-          'ADMIN_EMAIL is the address of an account that is no administrator: veza user set-role makes it one',
+          { event: 'access.admin_email_not_administrator', email: email.shown },
+          'ADMIN_EMAIL belongs to an account that is not an administrator; change its role with: veza user set-role',
         );
         return undefined;
       }

@@ -104,7 +104,7 @@ export class PlaybackGrants {
         new Date(now.getTime() - GONE_AFTER_MS),
       ]);
     } catch (error) {
-      log.warn({ error: messageOf(error) }, 'it could not be written down who listens by a link');
+      log.warn({ event: 'access.link_use_not_recorded', error: messageOf(error) }, 'could not record who listens with a playback link');
     }
   }
 }

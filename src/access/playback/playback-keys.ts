@@ -158,7 +158,10 @@ export class PlaybackKeys {
       this.#written = text;
     } catch (error) {
       await rm(unfinished, { force: true });
-      log.error({ file, error: messageOf(error) }, 'the playback keys cannot be written for the edge server; it refuses newer links');
+      log.error(
+        { event: 'access.playback_keys_file_failed', file, error: messageOf(error) },
+        'could not write PLAYBACK_KEYS_FILE; the edge server refuses links signed with newer keys',
+      );
     }
   }
 }

@@ -83,7 +83,12 @@ export class PlaybackRules {
       clock.every(
         PURGE_MS,
         () =>
-          void this.#purge().catch((error) => log.warn({ error: messageOf(error) }, 'marks of deleted recordings could not be removed')),
+          void this.#purge().catch((error) =>
+            log.warn(
+              { event: 'access.recording_marks_not_deleted', error: messageOf(error) },
+              'could not delete the marks of deleted recordings',
+            ),
+          ),
       ),
     ];
   }
@@ -217,7 +222,10 @@ export class PlaybackRules {
 
   #failed(error: unknown): void {
     if (!this.#isAway)
-      this.#options.log.warn({ error: messageOf(error) }, 'who may play what cannot be read; what is known holds meanwhile');
+      this.#options.log.warn(
+        { event: 'access.playback_rules_unreadable', error: messageOf(error) },
+        'could not read the playback rules; the last known rules stay in force',
+      );
     this.#isAway = true;
   }
 

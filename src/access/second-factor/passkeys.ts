@@ -119,7 +119,7 @@ export class Passkeys {
   /** Rejects: `bad_request` (not what was asked for), `conflict` (`MAX_PASSKEYS`, or it is registered already). */
   async register(accountId: string, name: string, response: RegistrationResponseJSON): Promise<Passkey> {
     const refused = (reason: string) => {
-      this.#log.info({ accountId, reason }, 'a passkey was not registered');
+      this.#log.info({ event: 'access.passkey_not_registered', accountId, reason }, 'a passkey was not registered');
       return new VezaError('bad_request', 'This passkey cannot be taken: ask for new options and try again.');
     };
     let verified: Awaited<ReturnType<typeof verifyRegistrationResponse>>;
@@ -200,7 +200,7 @@ export class Passkeys {
       return await this.#verify(challengeId, response);
     } catch (error) {
       if (error instanceof VezaError) throw error;
-      this.#strangersLog.info({ reason: messageOf(error) }, 'a sign-in with a passkey was refused');
+      this.#strangersLog.info({ event: 'access.passkey_refused', reason: messageOf(error) }, 'a sign-in with a passkey was refused');
       return undefined;
     }
   }

@@ -197,7 +197,9 @@ export class ApiKeys {
       await this.#database
         .query('update api_keys set last_used_at = $2 where id = $1', [row.id, new Date(nowMs)])
         // The request is good without it.
-        .catch((error) => this.#log.warn({ error: messageOf(error) }, 'the last use of an API key is not written down'));
+        .catch((error) =>
+          this.#log.warn({ event: 'access.key_use_not_recorded', error: messageOf(error) }, 'could not record the last use of an API key'),
+        );
     }
     return {
       kind: 'api-key',

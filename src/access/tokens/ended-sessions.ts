@@ -32,7 +32,11 @@ export class EndedSessions {
       periodMs: POLL_MS,
       task: () => this.#poll(),
       onError: (error) => {
-        if (!this.#isAway) log.warn({ error: messageOf(error) }, 'ended sessions cannot be read; those known count on');
+        if (!this.#isAway)
+          log.warn(
+            { event: 'access.ended_sessions_unreadable', error: messageOf(error) },
+            'could not read ended sessions; the known ones stay ended',
+          );
         this.#isAway = true;
       },
     });

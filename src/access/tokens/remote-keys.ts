@@ -76,7 +76,10 @@ export class RemoteKeys {
           return true;
         },
         (error) => {
-          this.#log.warn({ url: this.#url, error: messageOf(error) }, 'the keys of the token issuer cannot be read');
+          this.#log.warn(
+            { event: 'access.issuer_keys_unreadable', url: this.#url, error: messageOf(error) },
+            'could not read the keys of the token issuer',
+          );
           return false;
         },
       )
@@ -120,7 +123,10 @@ export class RemoteKeys {
         const key = (await importJWK({ kty, crv, x, y, n, e } as JWK, algorithm)) as CryptoKey;
         found.set(typeof jwk.kid === 'string' ? jwk.kid : `#${index}`, { key, algorithm });
       } catch (error) {
-        this.#log.warn({ url: this.#url, index, error: messageOf(error) }, 'a key of the token issuer is left out');
+        this.#log.warn(
+          { event: 'access.issuer_key_skipped', url: this.#url, index, error: messageOf(error) },
+          'a key of the token issuer cannot be used and was skipped',
+        );
       }
     }
     return found;

@@ -41,7 +41,11 @@ export class SessionFactors {
       isProven = rowCount > 0;
       this.#isAway = false;
     } catch (error) {
-      if (!this.#isAway) this.#log.warn({ error: messageOf(error) }, 'second factors of sessions cannot be read; tokens are believed');
+      if (!this.#isAway)
+        this.#log.warn(
+          { event: 'access.session_factors_unreadable', error: messageOf(error) },
+          'could not read the second factors of sessions; access tokens count as they are',
+        );
       this.#isAway = true;
       return principal;
     }

@@ -99,7 +99,8 @@ export class Sessions {
       clock,
       periodMs: CLEAN_MS,
       task: () => this.#clean(),
-      onError: (error) => log.warn({ error: messageOf(error) }, 'old sessions are not cleaned up'),
+      onError: (error) =>
+        log.warn({ event: 'access.old_sessions_not_deleted', error: messageOf(error) }, 'could not delete expired sessions'),
     });
   }
 
@@ -227,7 +228,10 @@ export class Sessions {
         },
         connection,
       );
-      this.#log.warn({ accountId: session.account_id, sessionId: session.id }, 'a refresh token was used twice; its session is ended');
+      this.#log.warn(
+        { event: 'access.refresh_token_reused', accountId: session.account_id, sessionId: session.id },
+        'a refresh token was used twice; its session was ended',
+      );
       return 'reused';
     }
 

@@ -90,7 +90,11 @@ export class SigningKeys {
       periodMs: POLL_MS,
       task: () => this.#reload(),
       onError: (error) => {
-        if (!this.#isAway) log.warn({ error: messageOf(error) }, 'the signing keys cannot be read; those known are used on');
+        if (!this.#isAway)
+          log.warn(
+            { event: 'access.signing_keys_unreadable', error: messageOf(error) },
+            'could not read the signing keys; the known ones stay in use',
+          );
         this.#isAway = true;
       },
     });
@@ -200,7 +204,10 @@ export class SigningKeys {
       await this.reload();
     } catch (error) {
       if (this.#keys.size === 0) throw error;
-      this.#log.warn({ error: messageOf(error) }, 'the signing keys cannot be read; those known are used on');
+      this.#log.warn(
+        { event: 'access.signing_keys_unreadable', error: messageOf(error) },
+        'could not read the signing keys; the known ones stay in use',
+      );
     }
   }
 
@@ -260,7 +267,10 @@ export class SigningKeys {
     } catch (error) {
       if (error instanceof VezaError) throw error;
       this.#broken.add(row.kid);
-      this.#log.error({ kid: row.kid, error: messageOf(error) }, 'a signing key does not open; another takes its place');
+      this.#log.error(
+        { event: 'access.signing_key_unusable', kid: row.kid, error: messageOf(error) },
+        'a signing key cannot be decrypted; a new key replaces it',
+      );
       return undefined;
     }
   }
@@ -281,7 +291,10 @@ export class SigningKeys {
         new Date(times.keptUntilMs),
       ],
     );
-    this.#log.info({ kid, signsFrom: new Date(times.signsFromMs).toISOString() }, 'a new signing key');
+    this.#log.info(
+      { event: 'access.signing_key_created', kid, signsFrom: new Date(times.signsFromMs).toISOString() },
+      'a new signing key was created',
+    );
   }
 
   /** One process at a time. Inside, nothing may ask the vault to open: the embedded database has one connection. */

@@ -100,7 +100,11 @@ export class WebhookOutbox {
       try {
         await this.#insert(event, database);
       } catch (error) {
-        if (!this.#isAway) log.warn({ event: event.event, error: messageOf(error) }, 'an event for webhooks cannot be written down yet');
+        if (!this.#isAway)
+          log.warn(
+            { event: 'webhooks.event_not_stored', webhookEvent: event.event, error: messageOf(error) },
+            'could not store an event for webhooks; will try again',
+          );
         this.#isAway = true;
         break;
       }
@@ -113,7 +117,10 @@ export class WebhookOutbox {
   }
 
   #drop(event: Event): void {
-    this.#options.log.error({ event: event.event, channelId: event.channelId }, 'an event for webhooks is lost: the database is away');
+    this.#options.log.error(
+      { event: 'webhooks.event_lost', webhookEvent: event.event, channelId: event.channelId },
+      'an event for webhooks is lost: the database is unavailable',
+    );
     this.#options.onDropped(1);
   }
 
@@ -134,7 +141,10 @@ export class WebhookOutbox {
     );
     const { wanted = 0, written = 0 } = rows[0] ?? {};
     if (wanted > written) {
-      this.#fullLog.warn({ event, webhooks: wanted - written }, 'an event is not for webhooks that have too many waiting already');
+      this.#fullLog.warn(
+        { event: 'webhooks.backlog_full', webhookEvent: event, webhooks: wanted - written },
+        'webhooks with too many waiting deliveries did not get an event',
+      );
       this.#options.onDropped(wanted - written);
     }
     if (written > 0) this.#options.onWritten();

@@ -259,9 +259,13 @@ export class WebhookWorker {
   ): Promise<void> {
     const { database, log } = this.#options;
     this.counters[nextMs === undefined ? 'given-up' : 'failed'] += 1;
-    const fields = { webhook: webhookId, delivery: id, event, host: new URL(url).host, attempts, error };
-    if (nextMs === undefined) log.warn(fields, 'a webhook was not delivered, and is given up');
-    else log.info({ ...fields, againInS: Math.round((nextMs - nowMs) / 1000) }, 'a webhook was not delivered; it is tried again');
+    const fields = { webhook: webhookId, delivery: id, webhookEvent: event, host: new URL(url).host, attempts, error };
+    if (nextMs === undefined) log.warn({ event: 'webhooks.delivery_given_up', ...fields }, 'a webhook delivery was given up');
+    else
+      log.info(
+        { event: 'webhooks.delivery_failed', ...fields, againInS: Math.round((nextMs - nowMs) / 1000) },
+        'a webhook delivery failed; will try again',
+      );
     await database.query(
       'update webhook_deliveries set next_attempt_at = $3, last_status = $4, last_error = $5 where id = $1 and attempts = $2',
       [id, attempts, nextMs === undefined ? null : new Date(nextMs), status ?? null, error],
@@ -294,7 +298,7 @@ export class WebhookWorker {
       webhookId,
       note,
     ]);
-    if (rowCount > 0) this.#options.log.warn({ webhook: webhookId, note }, 'a webhook is turned off');
+    if (rowCount > 0) this.#options.log.warn({ event: 'webhooks.disabled', webhook: webhookId, note }, 'a webhook was turned off');
   }
 
   /** What is old is deleted, and what waits behind a webhook that is off is given up in time. */
@@ -331,7 +335,11 @@ export class WebhookWorker {
   }
 
   #away(error: unknown): void {
-    if (!this.#isAway) this.#options.log.warn({ error: messageOf(error) }, 'webhooks cannot be seen to now; it is tried again');
+    if (!this.#isAway)
+      this.#options.log.warn(
+        { event: 'webhooks.queue_unreadable', error: messageOf(error) },
+        'could not read the webhook deliveries; will try again',
+      );
     this.#isAway = true;
   }
 }

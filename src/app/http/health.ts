@@ -29,7 +29,7 @@ export async function readiness(checks: Readonly<Record<string, HealthCheck>>, c
         await withDeadline(clock, CHECK_TIMEOUT_MS, (async () => check())(), rejectLate('the answer', CHECK_TIMEOUT_MS));
       } catch (error) {
         failing.push(name);
-        log.warn({ check: name, error: messageOf(error) }, 'not ready');
+        log.warn({ event: 'health.not_ready', check: name, error: messageOf(error) }, 'a readiness check failed');
       }
     }),
   );

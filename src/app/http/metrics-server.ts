@@ -88,7 +88,7 @@ export function startMetricsServer(options: MetricsServerOptions): Promise<HttpL
   return listenHttp(
     (req, res) => {
       handle(req, res).catch((error) => {
-        log.error({ error: messageOf(error) }, 'the metrics port failed');
+        log.error({ event: 'http.metrics_port_failed', error: messageOf(error) }, 'the metrics port failed');
         if (!res.headersSent) sendRefusal(res, { code: 'internal', detail: 'failed; the log has why' });
       });
     },

@@ -83,7 +83,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   });
   Object.defineProperty(pool.options, 'connectionTimeoutMillis', { get: limitMs });
   // An idle connection that breaks is replaced at the next query.
-  const reportBroken = (error: Error) => log.warn({ error: error.message }, 'a database connection broke');
+  const reportBroken = (error: Error) =>
+    log.warn({ event: 'database.connection_lost', error: error.message }, 'a database connection was lost');
   pool.on('error', reportBroken);
 
   const query = async (on: { query(config: TimedQuery): Promise<pg.QueryResult> }, text: string, values: readonly unknown[]) => {
@@ -180,7 +181,7 @@ async function migrate(database: Database, log: Log, start: StartSteps): Promise
       // Several statements in one text go by the simple protocol, without values.
       await connection.query(sql);
       await connection.query('insert into schema_migrations (name) values ($1)', [name]);
-      log.info({ migration: name }, 'database migrated');
+      log.info({ event: 'database.migrated', migration: name }, 'a database migration was applied');
     }
     if (applied.size > 0) throw new Error(`the database is newer than this version of Veza: it has ${[...applied].join(', ')}`);
   });

@@ -77,14 +77,14 @@ export async function startEmbeddedPostgres({ dataDir, sync, clock, log, start }
     void serving.ended.then((error) => {
       if (stopping) return;
       countUnexpected('exception');
-      log.error({ event: 'database.died', error: error?.message }, 'the embedded database died; starting it again');
+      log.error({ event: 'database.died', error: error?.message }, 'the embedded database died; restarting it');
       serveAgain();
     });
   };
   const serveAgain = () => {
     serve().catch((error) => {
       if (stopping) return;
-      log.error({ event: 'database.not_started', error: messageOf(error) }, 'the embedded database does not start; trying again');
+      log.error({ event: 'database.not_started', error: messageOf(error) }, 'the embedded database does not start; will try again');
       cancelAgain = clock.after(AGAIN_MS, serveAgain);
     });
   };
@@ -187,7 +187,10 @@ function runThread(task: EmbeddedTask, log: Log): EmbeddedThread {
     worker.on('message', (said: EmbeddedSaid) => {
       if (said.say === 'ready') return resolve();
       countUnexpected('rejection');
-      log.error({ event: 'process.unhandled_rejection', thread: 'database', ...said.error }, 'a rejection that nobody took');
+      log.error(
+        { event: 'process.unhandled_rejection', thread: 'database', ...said.error },
+        'a promise was rejected and nothing handled it',
+      );
     });
     ended.then((error) => reject(error ?? new Error('the thread ended early')));
   });

@@ -19,7 +19,7 @@ export class StartSteps {
     this.#cancel = clock.every(TELL_MS, () => {
       const nowMs = clock.monotonicMs();
       const [stepMs, startMs] = [nowMs - this.#stepBeganMs, nowMs - this.#beganMs].map(Math.round);
-      log.warn({ event: 'database.starting', step: this.#step, stepMs, startMs }, 'the database is not ready yet; waiting');
+      log.warn({ event: 'database.starting', step: this.#step, stepMs, startMs }, 'the database is not ready yet');
     });
   }
 

@@ -25,9 +25,12 @@ export async function openPrivateFolder(folder: string, log: Log): Promise<void>
     if ((mode & OF_OTHERS) === 0) return;
     await closeToOthers(folder);
     await chmod(folder, mode & ~OF_OTHERS & 0o7777);
-    log.info({ folder }, 'the data folder is no longer readable to other users');
+    log.info({ event: 'files.data_folder_closed', folder }, 'the data folder is no longer readable by other users');
   } catch (error) {
-    log.warn({ folder, error: messageOf(error) }, 'the data folder may be readable to other users of this machine');
+    log.warn(
+      { event: 'files.data_folder_open', folder, error: messageOf(error) },
+      'the data folder may be readable by other users of this machine',
+    );
   }
 }
 

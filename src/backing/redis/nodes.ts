@@ -112,7 +112,10 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
         if (await this.#askOne(seed)) return;
       } catch (error) {
         this.#tellOnce(`away ${new URL(url).host}`, () =>
-          this.#log.warn({ redis: new URL(url).host, error: reason ?? messageOf(error) }, 'Redis is not there yet'),
+          this.#log.warn(
+            { event: 'redis.not_available', redis: new URL(url).host, error: reason ?? messageOf(error) },
+            'Redis is not available yet',
+          ),
         );
       } finally {
         seed.disconnect();
@@ -147,7 +150,10 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
       if (this.#stopped) return true;
       this.#cluster = false;
       if (this.#urls.length > 1) {
-        this.#log.error({}, 'REDIS_URL lists several addresses, but the Redis that answered is not in a cluster: it alone is used');
+        this.#log.error(
+          { event: 'redis.not_a_cluster' },
+          'REDIS_URL lists several addresses, but the Redis that answered is not a cluster: only it is used',
+        );
       }
       this.#slots = [this.#node(`${client.options.host}:${client.options.port}`, client.options)];
       this.emit('slots');
@@ -204,15 +210,18 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
     const version = /redis_version:(\d+)\S*/.exec(info);
     if (version && Number(version[1]) < OLDEST_VERSION) {
       this.#tellOnce(`version ${address}`, () =>
-        this.#log.error({ redis: address, version: version[0] }, 'this Redis is too old for the chat: it needs 7.0 or newer'),
+        this.#log.error(
+          { event: 'redis.too_old', redis: address, version: version[0] },
+          'this Redis is too old for the chat, which needs 7.0 or newer',
+        ),
       );
     }
     const policy = /maxmemory_policy:(\S+)/.exec(info)?.[1];
     if (policy !== undefined && policy !== 'noeviction') {
       this.#tellOnce(`policy ${address}`, () =>
         this.#log.warn(
-          { redis: address, policy },
-          'Redis may throw away what the chat has not archived when its memory is full: set maxmemory-policy noeviction',
+          { event: 'redis.may_evict', redis: address, policy },
+          'Redis may evict unarchived chat messages when its memory is full: set maxmemory-policy noeviction',
         ),
       );
     }

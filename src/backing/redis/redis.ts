@@ -128,11 +128,12 @@ export function tellWhenAway(client: Redis | Cluster, log: Log, fields: object =
     reason = messageOf(error);
   });
   client.on('close', () => {
-    if (!away && !stopped) log.warn({ ...fields, error: reason || 'the connection was closed' }, 'Redis is away');
+    if (!away && !stopped)
+      log.warn({ event: 'redis.lost', ...fields, error: reason || 'the connection was closed' }, 'the connection to Redis is lost');
     away = true;
   });
   client.on('ready', () => {
-    if (away) log.info(fields, 'Redis is back');
+    if (away) log.info({ event: 'redis.restored', ...fields }, 'the connection to Redis is restored');
     away = false;
     reason = '';
   });

@@ -27,7 +27,10 @@ export class FileRegistry implements Registry {
       try {
         documents.set(channel, JSON.parse(await readFile(join(this.#folder, file), 'utf8')));
       } catch (error) {
-        this.#log.error({ channel, error: messageOf(error) }, 'the timeline of a channel cannot be read; it begins anew');
+        this.#log.error(
+          { event: 'registry.timeline_unreadable', channel, error: messageOf(error) },
+          'could not read the timeline of a channel; it starts again',
+        );
       }
     }
     return documents;

@@ -178,7 +178,7 @@ export class RoomFollowers {
     try {
       task();
     } catch (error) {
-      this.#log.error({ channel, error: messageOf(error) }, 'a follower of a room failed');
+      this.#log.error({ event: 'room_log.follower_failed', channel, error: messageOf(error) }, 'a subscriber of a room log failed');
     }
   }
 }

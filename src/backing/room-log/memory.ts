@@ -283,7 +283,10 @@ export class MemoryRoomLog implements RoomLog {
         try {
           follower.onEntry(next.epoch, next.entry);
         } catch (error) {
-          this.#log.error({ room: next.roomId, error: messageOf(error) }, 'a follower of a room failed');
+          this.#log.error(
+            { event: 'room_log.follower_failed', room: next.roomId, error: messageOf(error) },
+            'a subscriber of a room log failed',
+          );
         }
       }
     }

@@ -280,7 +280,7 @@ export class RedisRoomLog implements RoomLog {
     // What a script itself stumbles over is a mistake of ours, not a Redis that is away.
     if (/^(ERR|WRONGTYPE|NOPERM)/.test(message) && !this.#complained.has(message) && this.#complained.size < 20) {
       this.#complained.add(message);
-      this.#log.error({ error: message }, 'Redis refuses a step of the rooms’ log');
+      this.#log.error({ event: 'room_log.step_refused', error: message }, 'Redis refused a command of the room log');
     }
     if (/^(CLUSTERDOWN|READONLY)/.test(message)) this.#nodes.refresh();
     const { code, message: text } = logUnavailable(message.split('\n', 1)[0]!.slice(0, 200));

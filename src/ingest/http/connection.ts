@@ -157,7 +157,10 @@ export class IngestHttpConnection {
       }
       if (this.#phase === 'sniffing' && publication.format) {
         this.#enter('streaming', limits.idleMs);
-        this.#context.log.info({ ...this.#who(), format: publication.format }, 'ingest recognised');
+        this.#context.log.info(
+          { event: 'ingest.recognised', ...this.#who(), format: publication.format },
+          'the format of a source was recognised',
+        );
       }
       if (this.#phase === 'streaming') this.#deadlineMs = clock.monotonicMs() + limits.idleMs;
       if (!publication.writable) {
@@ -186,7 +189,7 @@ export class IngestHttpConnection {
 
   #onGone(reason: string): void {
     if (this.#publication && this.#phase !== 'closing') {
-      this.#context.log.info({ ...this.#who(), reason }, 'ingest connection lost');
+      this.#context.log.info({ event: 'ingest.connection_lost', ...this.#who(), reason }, 'the connection to a source was lost');
     }
     this.#endPublication('lost');
     this.#phase = 'closing';
@@ -278,7 +281,7 @@ export class IngestHttpConnection {
     const admission = await gate.admit(this.#publishRequest(channel, key));
     if (this.#phase !== 'deciding') return;
     this.#settle();
-    log.info(this.#who(), 'ingest accepted');
+    log.info({ event: 'ingest.accepted', ...this.#who() }, 'a source was accepted');
     this.#body = new BodyReader(framing, limits);
     this.#publication = new Publication({
       admission,
@@ -325,7 +328,7 @@ export class IngestHttpConnection {
     const refusal = this.#publication!.unrecognised;
     if (refusal) throw refusal;
     const begun = this.#endPublication(how);
-    this.#context.log.info({ ...this.#who(), how }, 'ingest ended');
+    this.#context.log.info({ event: 'ingest.ended', ...this.#who(), how }, 'a source ended');
     if (!begun || this.#answered) {
       this.#finished();
       return;
@@ -345,8 +348,9 @@ export class IngestHttpConnection {
     const refusal = toRefusal(error);
     const fields = { ...this.#who(), status: refusal.status, code: refusal.code, reason: refusal.message };
     const log = this.#publication ? this.#context.log : this.#context.strangersLog;
-    if (refusal.status === 500) log.error({ ...fields, error: messageOf(error) }, 'ingest failed');
-    else log.info(fields, 'ingest refused');
+    if (refusal.status === 500)
+      log.error({ event: 'ingest.failed', ...fields, error: messageOf(error) }, 'a source failed by an internal error');
+    else log.info({ event: 'ingest.refused', ...fields }, 'a source was refused');
     this.#endPublication('lost');
     this.#answer(this.#protocol === 'post' ? postRefusal(refusal) : icecastRefusal(refusal));
   }

@@ -297,7 +297,7 @@ export class RtmpSession {
     this.#audio = new AudioUnwrapper({ begin: (format) => this.#begin(format), write: (bytes) => this.#write(bytes) });
     this.#output.sendStreamBegin(streamId);
     this.#output.sendCommand('onStatus', 0, null, status('status', 'NetStream.Publish.Start', `${admission.channel} is on air`), streamId);
-    log.info(this.#who(), 'ingest publishing');
+    log.info({ event: 'ingest.accepted', ...this.#who() }, 'a source was accepted');
     const rest = this.#rest;
     this.#rest = Buffer.alloc(0);
     this.#guard(() => this.#parse(rest));
@@ -326,7 +326,7 @@ export class RtmpSession {
       return;
     }
     this.#source = source;
-    this.#context.log.info({ ...this.#who(), format }, 'ingest recognised');
+    this.#context.log.info({ event: 'ingest.recognised', ...this.#who(), format }, 'the format of a source was recognised');
     if (this.#title) source.title(this.#title);
     this.#title = undefined;
   }
@@ -351,7 +351,10 @@ export class RtmpSession {
   #onMetadata(payload: Buffer): void {
     if (this.#phase !== 'onAir') return;
     const titles = titlesOf(payload, this.#context.limits, (error) =>
-      this.#context.log.debug({ ...this.#who(), error: messageOf(error) }, 'ingest metadata is malformed'),
+      this.#context.log.debug(
+        { event: 'ingest.metadata_malformed', ...this.#who(), error: messageOf(error) },
+        'the metadata of a source is malformed',
+      ),
     );
     for (const title of titles) {
       if (this.#source) this.#source.title(title);
@@ -362,7 +365,7 @@ export class RtmpSession {
   /** The broadcaster says that it is over. The connection may be used again. */
   #finish(): void {
     if (this.#phase !== 'onAir') return;
-    this.#context.log.info(this.#who(), 'ingest finished');
+    this.#context.log.info({ event: 'ingest.ended', ...this.#who() }, 'a source ended');
     this.#endSource('finished');
     this.#enter('idle', this.#context.limits.publishMs);
     if (this.#held) this.#release();
@@ -380,7 +383,8 @@ export class RtmpSession {
   /** The connection ended without a word: it may be a broken line. */
   #onGone(reason: string): void {
     if (this.#phase !== 'closing') {
-      if (this.#phase === 'onAir') this.#context.log.info({ ...this.#who(), reason }, 'ingest connection lost');
+      if (this.#phase === 'onAir')
+        this.#context.log.info({ event: 'ingest.connection_lost', ...this.#who(), reason }, 'the connection to a source was lost');
       this.#endSource('lost');
       this.#phase = 'closing';
     }

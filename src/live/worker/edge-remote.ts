@@ -156,8 +156,12 @@ export class RemoteEdge implements LiveEdge {
     this.#mode = mode;
     this.#cancelGrace();
     if (mode === 'lost') this.#cancelGrace = this.#clock.after(GRACE_MS, () => this.#enter('away'));
-    if (mode === 'here') this.#log.info({ channels: this.#views.size }, 'the worker is here');
-    if (mode === 'away') this.#log.error({ error: this.#fault }, 'the worker is away; live shows are answered with 503 until it is back');
+    if (mode === 'here') this.#log.info({ event: 'worker.connected', channels: this.#views.size }, 'the worker is connected');
+    if (mode === 'away')
+      this.#log.error(
+        { event: 'worker.lost', error: this.#fault },
+        'the connection to the worker is lost; live shows are answered with 503 until it is back',
+      );
     // Whoever waits for a part learns that nobody knows when it will come.
     if (this.#isAway !== wasAway) for (const view of this.#views.values()) view.changed();
     for (const look of [...this.#seen]) look();
@@ -178,7 +182,8 @@ export class RemoteEdge implements LiveEdge {
         this.#fault = 'it ended its feed';
       } catch (error) {
         const fault = messageOf(error);
-        if (fault !== this.#fault && this.#mode === 'unheard') this.#log.warn({ error: fault }, 'the worker is not there yet');
+        if (fault !== this.#fault && this.#mode === 'unheard')
+          this.#log.warn({ event: 'worker.not_available', error: fault }, 'the worker is not available yet');
         this.#fault = fault;
       }
       if (this.#stopped) return;

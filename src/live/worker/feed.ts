@@ -147,7 +147,10 @@ export class WorkerFeed {
     const text = `${JSON.stringify(line)}\n`;
     for (const app of this.#apps) {
       if (app.writableLength > MAX_UNSENT_BYTES) {
-        this.#log.warn({ unsentBytes: app.writableLength }, 'an app reads too slowly what is on air; it is disconnected');
+        this.#log.warn(
+          { event: 'worker.app_too_slow', unsentBytes: app.writableLength },
+          'an app read the live feed too slowly and was disconnected',
+        );
         this.#apps.delete(app);
         app.destroy();
       } else app.write(text);

@@ -61,7 +61,11 @@ export class WorkerPort {
   readonly handle: RequestListener = (req, res) => {
     this.#handle(req, res).catch((error) => {
       const known = error instanceof VezaError ? error : undefined;
-      if (!known) this.#options.log.error({ path: req.url?.slice(0, 200), error: messageOf(error) }, 'a request of an app failed');
+      if (!known)
+        this.#options.log.error(
+          { event: 'worker.request_failed', path: req.url?.slice(0, 200), error: messageOf(error) },
+          'a request of an app failed',
+        );
       if (res.headersSent) res.destroy();
       else send(res, known?.status ?? 500, { code: known?.code ?? 'internal', detail: known?.message ?? 'internal error' });
     });
