@@ -84,9 +84,15 @@ export function composeProcesses(
         if (wssPort !== undefined) ports.set('secure', await SharedPort.bind(host, wssPort));
         if (ports.size > 0) await processes.sharePorts(new Map([...ports].map(([port, { handle }]) => [port, handle])));
         process.on('SIGHUP', restart);
-        log.info({ event: 'chat.listening', wsPort, wssPort, processes: count, connections: maxConnections * count }, 'the chat is listening');
+        log.info(
+          { event: 'chat.listening', wsPort, wssPort, processes: count, connections: maxConnections * count },
+          'the chat is listening',
+        );
         if (httpsPort !== undefined && wssPort === undefined && roles.includes('app'))
-          log.warn({ event: 'chat.no_wss_port', httpsPort }, 'pages loaded over HTTPS_PORT cannot reach the chat: several chat processes need WSS_PORT');
+          log.warn(
+            { event: 'chat.no_wss_port', httpsPort },
+            'pages loaded over HTTPS_PORT cannot reach the chat: several chat processes need WSS_PORT',
+          );
         if (config.maxConnections > maxConnections * count)
           log.warn(
             { event: 'chat.too_few_processes', maxConnections: config.maxConnections, holds: maxConnections * count },

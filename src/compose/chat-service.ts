@@ -97,7 +97,9 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
       if ((kind === 'rules' || kind === 'channel') && roomId !== undefined)
         await rooms
           .rereadRoom(roomId)
-          .catch((error) => log.warn({ event: 'chat.room_reload_failed', roomId, error: messageOf(error) }, 'could not reload a chat room'));
+          .catch((error) =>
+            log.warn({ event: 'chat.room_reload_failed', roomId, error: messageOf(error) }, 'could not reload a chat room'),
+          );
   };
   const erasures = new Erasures({
     database,
