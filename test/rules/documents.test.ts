@@ -17,9 +17,6 @@ const ROOMS = readdirSync('src', { withFileTypes: true }).flatMap((entry) => (en
 /** What the build makes is looked for where it is made from, and a room below `src`. */
 const sourceOf = (path: string) => (ROOMS.includes(path.split('/', 1)[0]!) ? `src/${path}` : path.replace(/^dist\/(.*)\.js$/, '$1.ts'));
 
-/** Scripts that CONTRIBUTING names before they are there. */
-const COMING = ['check', 'test:unit', 'dev'];
-
 /** One line for each link, anchor and path that leads nowhere. */
 function broken(pages: readonly Page[]): string[] {
   const anchors = new Map(pages.map(({ path, text }) => [path, anchorsOf(text)]));
@@ -77,7 +74,7 @@ test('npm scripts that the documents name are in package.json', () => {
   const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> };
   const named = PAGES.flatMap(({ text }) => uniqueMatches(text, /npm run (?:-s )?([a-z][a-z:]*)/g));
   assert.ok(named.length > 20);
-  for (const name of named) assert.ok(Object.hasOwn(scripts, name) || COMING.includes(name), `npm run ${name}`);
+  for (const name of named) assert.ok(Object.hasOwn(scripts, name), `npm run ${name}`);
 });
 
 test('docs/commands.md names every command of veza, and the documents name no other', () => {
