@@ -3,9 +3,12 @@ import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 
 /**
- * The network that stands for one client when connections, requests or bans are counted by address: an IPv4 address itself, of an IPv6 address
- * the first 64 bits, since a client may use every address below them. An IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) is the IPv4
- * address. Every spelling of a network gives the same text, which is part of stored bans and must not change. Undefined: it is not an address.
+ * The network that stands for one client when connections, requests or bans are counted by address.
+ * For an IPv4 address it is the address; for an IPv6 address it is the first 64 bits, since a
+ * client may use every address below them. An IPv4 address that is written as IPv6
+ * (`::ffff:192.0.2.1`) counts as the IPv4 address. Every spelling of a network gives the same text.
+ * The text is part of stored bans and must not change. Returns undefined when `address` is not an
+ * address.
  */
 export function networkOf(address: string): string | undefined {
   // `ipaddr.js` also reads `1`, `0x7f.1` and `010.1.1.1`; Node accepts only the dotted form with four decimal numbers.
@@ -16,26 +19,36 @@ export function networkOf(address: string): string | undefined {
   return `${prefix.join(':')}::/64`;
 }
 
-/** As `networkOf`; a text that is not an address (an e-mail address, an id, nothing at all) stays as it is. */
+/**
+ * The same as `networkOf`, but a text that is not an address (an e-mail address, an id, an empty
+ * text) is returned unchanged.
+ */
 export function addressGroup(text: string): string {
   return networkOf(text) ?? text;
 }
 
-/** The peer of a socket: an IPv4 address as such, also where the listener speaks IPv6. Empty: the socket is closed. */
+/**
+ * The address of a socket's peer. An IPv4 address has its IPv4 form even if the listener uses IPv6.
+ * The result is empty when the socket is closed.
+ */
 export function plainAddress(address: string | undefined): string {
   return (address ?? '').replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, '');
 }
 
-/** What `clientAddress` reads of a request: Node's own, or one that another process has handed over. */
+/**
+ * The fields of a request that `clientAddress` reads. The request is Node's own, or one that
+ * another process handed over.
+ */
 export interface AddressedRequest {
   readonly headers: IncomingHttpHeaders;
   readonly socket: { readonly remoteAddress?: string | undefined };
 }
 
 /**
- * The client's address. Behind `proxyHops` proxies of the operator it is the entry that the outermost of them wrote: that many from the right of
- * `X-Forwarded-For` (entries further left may have been made up by anybody). An entry that is not an address is ignored, and the peer's address is
- * taken: no client may choose a name of its own.
+ * The client's address. Behind `proxyHops` proxies of the operator it is the entry of
+ * `X-Forwarded-For` that the outermost proxy wrote: entry number `proxyHops` from the right. A
+ * client may have made up the entries further left. If that entry is not an address, the peer's
+ * address is returned: a client may not choose its own name.
  */
 export function clientAddress({ headers, socket }: AddressedRequest, proxyHops: number): string {
   const forwarded = proxyHops > 0 ? headers['x-forwarded-for'] : undefined;
@@ -43,7 +56,7 @@ export function clientAddress({ headers, socket }: AddressedRequest, proxyHops: 
     .split(',')
     .slice(-proxyHops)[0]
     ?.trim()
-    // Some proxies write the port, too.
+    // Some proxies also write the port.
     .replace(/^\[(.*)\](?::\d+)?$/, '$1')
     .replace(/^(\d+\.\d+\.\d+\.\d+):\d+$/, '$1');
   return named && isIP(named) ? named : (socket.remoteAddress ?? '');

@@ -1,10 +1,10 @@
 import type { Clock } from './clock.js';
 import { sleep } from './sleep.js';
 
-/** Keys of one question; more go into the next. */
+/** Keys per read, at most; further keys wait for the next read. */
 const MOST_KEYS = 200;
 
-/** Between an answer and the next question. */
+/** The pause between the end of one read and the start of the next. */
 const GATHER_MS = 50;
 
 interface Asked<V> {
@@ -13,8 +13,9 @@ interface Asked<V> {
 }
 
 /**
- * Reads things by key, many in one question: what is asked for while an answer is awaited, and for a moment after it, goes together into the next. Who asks
- * alone waits for nobody, and a value was always read after it was asked for.
+ * Reads values by key, with many keys per read. Keys that are requested during a read, and in the
+ * short pause after it, go together into the next read. A single request starts its read at once. A
+ * value is always read after it was requested.
  */
 export class Batched<V> {
   readonly #read: (keys: readonly string[]) => Promise<ReadonlyMap<string, V>>;
@@ -22,13 +23,16 @@ export class Batched<V> {
   #waiting = new Map<string, Asked<V>[]>();
   #isReading = false;
 
-  /** `read`: at most 200 keys, each once; what is not there is left out. What it rejects with, all of them reject with. */
+  /**
+   * `read` gets at most 200 different keys and leaves out the ones that it does not find. When it
+   * rejects, every `load` of that batch rejects with the same error.
+   */
   constructor(clock: Clock, read: (keys: readonly string[]) => Promise<ReadonlyMap<string, V>>) {
     this.#clock = clock;
     this.#read = read;
   }
 
-  /** Undefined: there is no such thing. */
+  /** Resolves to undefined when `read` does not find the key. Rejects with the error of `read`. */
   load(key: string): Promise<V | undefined> {
     const loaded = new Promise<V | undefined>((resolve, reject) => {
       const asked = this.#waiting.get(key);
@@ -42,10 +46,11 @@ export class Batched<V> {
   /** Never rejects. */
   async #readAll(): Promise<void> {
     this.#isReading = true;
-    // What is asked for in the same step goes along.
+    // Requests of the same synchronous step join the first batch.
     await undefined;
     for (let isFirst = true; this.#waiting.size > 0; isFirst = false) {
-      // A question with two keys costs hardly more than one with one: where they come in a stream, the database has more to do the less is gathered.
+      // A read of two keys costs hardly more than a read of one. When requests arrive in a steady
+      // stream, small batches mean more work for the database.
       if (!isFirst && this.#waiting.size < MOST_KEYS) await sleep(this.#clock, GATHER_MS);
       const batch = new Map([...this.#waiting].slice(0, MOST_KEYS));
       for (const key of batch.keys()) this.#waiting.delete(key);

@@ -5,14 +5,17 @@ type Level = 'info' | 'warn' | 'error';
 export type LineLog = Pick<Log, Level>;
 
 export interface BoundedLogLimits {
-  /** Lines of one kind that are written in a period. */
+  /** Lines of one kind that are written per period, at most. */
   readonly perPeriod?: number;
   readonly periodMs?: number;
 }
 
 const LINES_PER_PERIOD = 10;
 const PERIOD_MS = 60_000;
-/** Kinds that are told apart; the others share one. Messages and codes are constants of the source, so this many is never reached. */
+/**
+ * Different kinds per period, at most; further kinds are counted together. Messages and codes are
+ * constants of the source, so this limit is never reached.
+ */
 const MAX_KINDS = 100;
 
 interface Kind {
@@ -25,8 +28,10 @@ interface Kind {
 }
 
 /**
- * A log for lines that clients nobody knows can cause as often as they like: of each kind (its level, event, message and `code`) the first few of a period
- * are written, and after the period one line with how many were left out (`of` names their event). A full disk would end the recordings of everybody.
+ * A log for lines that an anonymous client can cause as often as it likes. Lines are counted by
+ * kind: level, event, message and `code`. In each period the first lines of a kind are written, and
+ * after the period one line says how many were left out (`of` names their event). The reason: a
+ * full disk would end the recordings of every channel.
  */
 export class BoundedLog implements LineLog {
   readonly #log: LineLog;
@@ -56,7 +61,10 @@ export class BoundedLog implements LineLog {
     this.#write('error', fields, message);
   }
 
-  /** Says now what was left out, and leaves no timer. What is written afterwards is bounded as before. Twice is harmless. */
+  /**
+   * Writes now how many lines were left out, and leaves no timer. Lines that are written later are
+   * bounded as before. Calling it twice is harmless.
+   */
   close(): void {
     this.#cancel?.();
     this.#cancel = undefined;
@@ -82,7 +90,7 @@ export class BoundedLog implements LineLog {
       return;
     }
     kind.leftOut++;
-    // A flood that ends is told of as well, though no line of it comes any more.
+    // The timer reports lines that were left out even if no further line comes.
     this.#cancel ??= this.#clock.after(this.#fromMs + this.#periodMs - nowMs, () => this.close());
   }
 

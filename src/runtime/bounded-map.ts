@@ -1,4 +1,7 @@
-/** A map of at most `maxSize` entries: setting one more lets the one go that was set longest ago. Setting a key again renews it. */
+/**
+ * A map of at most `maxSize` entries: adding one more removes the entry that was set longest ago.
+ * Setting a key again makes its entry the newest.
+ */
 export class BoundedMap<K, V> extends Map<K, V> {
   readonly #maxSize: number;
 
@@ -14,7 +17,10 @@ export class BoundedMap<K, V> extends Map<K, V> {
     return this;
   }
 
-  /** As `get`, and the entry counts as just set: what is used stays, and what is not goes first. */
+  /**
+   * The same as `get`, but also makes the entry the newest, so that unused entries are removed
+   * first.
+   */
   use(key: K): V | undefined {
     const value = this.get(key);
     if (value !== undefined) this.set(key, value);
@@ -22,7 +28,7 @@ export class BoundedMap<K, V> extends Map<K, V> {
   }
 }
 
-/** The same of a set. */
+/** A set with the same limit and order as `BoundedMap`. */
 export class BoundedSet<T> extends Set<T> {
   readonly #maxSize: number;
 

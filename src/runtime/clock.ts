@@ -6,13 +6,13 @@
  * agree with each other always, and with the world again in the end.
  */
 export interface Clock {
-  /** Milliseconds since an arbitrary start; never falls. */
+  /** Milliseconds since an arbitrary start; never decreases. */
   monotonicMs(): number;
-  /** Milliseconds since 1970, smooth. */
+  /** Milliseconds since 1970; never jumps. */
   wallMs(): number;
-  /** Runs `task` once after `delayMs`. Returns what cancels it. */
+  /** Runs `task` once after `delayMs`. Returns a function that cancels it. */
   after(delayMs: number, task: () => void): () => void;
-  /** Runs `task` every `periodMs` until cancelled. */
+  /** Runs `task` every `periodMs`. Returns a function that cancels it. */
   every(periodMs: number, task: () => void): () => void;
 }
 
@@ -40,7 +40,7 @@ export class SystemClock implements Clock {
     const elapsedMs = nowMs - this.#checkedAtMs;
     if (elapsedMs >= 1000) {
       const errorMs = this.#systemWallMs() - (nowMs + this.#offsetMs);
-      // Below 2 ms it is the granularity of the system clock, not an error.
+      // An error of at most 2 ms is the granularity of the system clock.
       if (Math.abs(errorMs) > 2) {
         const limitMs = (elapsedMs * SLEW_PPM) / 1e6;
         this.#offsetMs += Math.max(-limitMs, Math.min(limitMs, errorMs));
@@ -67,7 +67,10 @@ interface FakeTimer {
   task: () => void;
 }
 
-/** A clock that moves only when told to; timers run in order while it moves. */
+/**
+ * A clock for tests: it moves only when `advance` or `sleep` is called, and runs timers in order
+ * while it moves.
+ */
 export class FakeClock implements Clock {
   #nowMs = 0;
   readonly #startWallMs: number;
@@ -93,7 +96,7 @@ export class FakeClock implements Clock {
     return this.#add({ atMs: this.#nowMs + periodMs, periodMs, task });
   }
 
-  /** Moves the time forward, running what falls due on the way. */
+  /** Moves the time forward and runs the timers that fall due on the way. */
   advance(byMs: number): void {
     const untilMs = this.#nowMs + byMs;
     for (;;) {
@@ -108,7 +111,10 @@ export class FakeClock implements Clock {
     this.#nowMs = untilMs;
   }
 
-  /** The time passes and no timer runs, as for a process that is suspended; those that fell due meanwhile run with the next step. */
+  /**
+   * Lets time pass without running timers, as for a suspended process. Timers that fell due
+   * meanwhile run with the next `advance`.
+   */
   sleep(ms: number): void {
     this.#nowMs += ms;
     for (const timer of this.#timers) if (timer.atMs < this.#nowMs) timer.atMs = this.#nowMs;

@@ -1,8 +1,9 @@
 import type { Clock } from './clock.js';
 
 /**
- * What `work` resolves or rejects with, or what `onLate` returns or throws when `work` has not settled after `ms`. Late work
- * goes on; what it rejects with then is dropped. No timer is left behind.
+ * Settles as `work` does. If `work` has not settled after `ms`, settles with what `onLate` returns
+ * or throws. `work` itself goes on, and a later rejection of it is ignored. No timer is left
+ * behind.
  */
 export async function withDeadline<T, L>(clock: Clock, ms: number, work: Promise<T>, onLate: () => L): Promise<T | L> {
   let cancel = () => {};
@@ -17,7 +18,7 @@ export async function withDeadline<T, L>(clock: Clock, ms: number, work: Promise
   }
 }
 
-/** An `onLate` that rejects: "… took longer than 250 ms". */
+/** Returns an `onLate` that throws an error: "… took longer than 250 ms". */
 export function rejectLate(what: string, ms: number): () => never {
   return () => {
     throw new Error(`${what} took longer than ${ms} ms`);

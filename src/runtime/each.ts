@@ -1,8 +1,10 @@
 import { reportUnexpected } from './unexpected.js';
 
 /**
- * Acts on each of them. What one throws is reported as an error that nobody took, and keeps none of the others from their turn: a timer that looks at
- * all connections, or a change that is told to all listeners, must not end at the first that fails, and not fail whoever made the change.
+ * Calls `act` for each item. If `act` throws for one item, the error is reported as an unexpected
+ * error and the other items still have their turn. A timer that checks all connections, or a change
+ * that is sent to all listeners, must not end at the first failure, and the code that made the
+ * change must not fail either.
  */
 export function each<T>(items: Iterable<T>, act: (item: T) => void): void {
   for (const item of items) {
@@ -14,5 +16,8 @@ export function each<T>(items: Iterable<T>, act: (item: T) => void): void {
   }
 }
 
-/** The same for one that is told something: whoever tells goes on. */
+/**
+ * Calls `act` once. If `act` throws, the error is reported as an unexpected error and the caller
+ * goes on.
+ */
 export const apart = (act: () => void): void => each([act], (one) => one());

@@ -1,47 +1,58 @@
 /**
- * Every failure that somebody outside can meet has a stable code. One edge per protocol turns the code into bytes
- * (problem document, RTMP status, HTTP line); nobody else does.
+ * Every failure that a client can meet has a stable code. Each protocol has one place that turns
+ * the code into bytes (problem document, RTMP status, HTTP line); no other code does that.
  */
 export const ERROR_CODES = {
   bad_request: 400,
   unauthorized: 401,
-  /** The e-mail address, the password, a code or a passkey is wrong; between the first two it is not said which. */
+  /**
+   * The e-mail address, the password, a code or a passkey is wrong. The answer does not say whether
+   * the e-mail address or the password was wrong.
+   */
   invalid_credentials: 401,
-  /** The password is right; send a code of the second factor with it. */
+  /** The password is right. The client sends it again together with a code of the second factor. */
   second_factor_required: 401,
-  /** What a moderator or administrator may wants a second factor: set one up, or sign in with it. */
+  /**
+   * The permission needs a second factor: the account sets one up, or signs in with the one it has.
+   */
   second_factor_missing: 403,
-  /** It makes something that outlives a session: show the password once more, then try again. */
+  /**
+   * The request makes something that outlives a session. The person enters the password once more
+   * and tries again.
+   */
   fresh_sign_in_required: 403,
   forbidden: 403,
-  /** The channel has country rules, and the listener is not where it may be heard, or where he is is not known. */
+  /** The channel is restricted by country, and the listener's country is not allowed or unknown. */
   country_blocked: 451,
   not_found: 404,
-  /** `Allow` says which methods the address takes. */
+  /** The address does not take this method; the header field `Allow` lists the methods it takes. */
   method_not_allowed: 405,
-  /** The head or the body did not come in time. */
+  /** The head or the body of the request did not arrive in time. */
   request_timeout: 408,
   conflict: 409,
-  /** The account has as many as it may have. */
+  /** The account already has as many of these as it may have. */
   quota_exceeded: 409,
-  /** `If-Match` or `If-None-Match` does not hold. */
+  /** The condition of `If-Match` or `If-None-Match` is not true. */
   precondition_failed: 412,
   payload_too_large: 413,
   uri_too_long: 414,
   unsupported_media: 415,
   range_not_satisfiable: 416,
   expectation_failed: 417,
-  /** The address is spoken to by WebSocket. */
+  /** The address takes WebSockets only. */
   upgrade_required: 426,
   rate_limited: 429,
   head_too_large: 431,
   internal: 500,
-  /** A method or a transfer coding that no address of the service takes. */
+  /** No address of the service takes this method or this transfer coding. */
   not_implemented: 501,
   unavailable: 503,
-  /** Another encoder with the same key is on air and sending; this one was displaced by it a moment ago. */
+  /**
+   * Another encoder with the same stream key is on air and sending. It displaced this one a moment
+   * ago.
+   */
   displaced: 409,
-  /** The limit of streams (`MAX_STREAMS`) or of connections is reached. */
+  /** The limit of broadcasts (`MAX_STREAMS`) or of connections is reached. */
   busy: 503,
   version_not_supported: 505,
 } as const;
@@ -50,9 +61,9 @@ export type ErrorCode = keyof typeof ERROR_CODES;
 
 export class VezaError extends Error {
   readonly code: ErrorCode;
-  /** HTTP status that goes with the code. */
+  /** The HTTP status of the code. */
   readonly status: number;
-  /** Extra members of the problem document; never a secret. */
+  /** Additional members of the problem document; never a secret. */
   readonly details: Readonly<Record<string, unknown>> | undefined;
 
   constructor(code: ErrorCode, message: string, options: { cause?: unknown; details?: Record<string, unknown> } = {}) {
@@ -64,7 +75,7 @@ export class VezaError extends Error {
   }
 }
 
-/** The message of anything that was thrown. */
+/** The message of any thrown value. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -10,21 +10,23 @@ import { reportUnexpected } from './unexpected.js';
 
 export type UpgradeHandler = (req: IncomingMessage, socket: Duplex, head: Buffer) => void;
 
-const UNEXPECTED: Refusal = { code: 'expectation_failed', detail: '100-continue is the only expectation here' };
-const NO_REQUEST: Refusal = { code: 'bad_request', detail: 'this is no request of HTTP/1.1' };
+const UNEXPECTED: Refusal = { code: 'expectation_failed', detail: '100-continue is the only supported expectation' };
+const NO_REQUEST: Refusal = { code: 'bad_request', detail: 'this is not an HTTP/1.1 request' };
 const DEFECT: Refusal = { code: 'internal', detail: 'Something went wrong here.' };
 
-/** A server of HTTP calls one of these for each request. */
+/** Node's HTTP server emits one of these events for each request. */
 export const REQUEST_EVENTS = ['request', 'checkContinue', 'checkExpectation'] as const;
 
 /**
- * Stands before a handler, for each of `REQUEST_EVENTS`: refuses heads that no handler has to read (`refusalOf`), answers `OPTIONS *`, sends
- * `100 Continue` when the handler begins to read the body and not before (RFC 9110 10.1.1), and answers for a handler that throws or rejects.
+ * Wraps a request handler; the result is a listener for every event of `REQUEST_EVENTS`. It refuses
+ * heads that no handler may see (`refusalOf`), answers `OPTIONS *`, and answers for a handler that
+ * throws or rejects. It sends `100 Continue` when the handler begins to read the body and not
+ * before (RFC 9110 10.1.1).
  */
 export function guarded(handler: RequestListener, { textual, log }: { textual: boolean; log: LineLog }): RequestListener {
   const close = textual ? ['Connection', 'close'] : [];
   return (req, res) => {
-    // HTTP/1.0 has no expectations.
+    // HTTP/1.0 has no `Expect` field, so it is ignored there.
     const expected = req.httpVersionMajor === 1 && req.httpVersionMinor === 0 ? undefined : req.headers.expect?.trim().toLowerCase();
     const refusal = refusalOf(req, textual) ?? (expected === undefined || expected === '100-continue' ? undefined : UNEXPECTED);
     if (refusal) {
@@ -32,7 +34,7 @@ export function guarded(handler: RequestListener, { textual, log }: { textual: b
       return;
     }
     if (req.url === '*') {
-      // RFC 9110 9.3.7: about the server as a whole.
+      // RFC 9110 9.3.7: `OPTIONS *` asks about the server as a whole.
       res.writeHead(204, ['Allow', METHODS, 'Cache-Control', 'no-store']);
       res.end();
       return;
@@ -47,7 +49,10 @@ export function guarded(handler: RequestListener, { textual, log }: { textual: b
   };
 }
 
-/** The last resort when what answers errors has failed itself: a fixed answer and a log line. Never throws. */
+/**
+ * The last resort when the code that answers errors has failed: sends a fixed answer and writes a
+ * log line. Never throws.
+ */
 export function answerDefect(res: ServerResponse, error: unknown, log: LineLog): void {
   try {
     if (res.headersSent || res.destroyed) res.destroy();
@@ -65,7 +70,10 @@ export function answerDefect(res: ServerResponse, error: unknown, log: LineLog):
   }
 }
 
-/** Undone by itself at the first read: Node calls `_read` when a consumer wants bytes, and when it throws away what nobody read. */
+/**
+ * Sends `100 Continue` at the first read and then removes itself. Node calls `_read` when a
+ * consumer wants bytes, and also when it discards a body that nobody has read.
+ */
 function continueWhenRead(req: IncomingMessage, res: ServerResponse): void {
   const read = req._read;
   req._read = function (this: IncomingMessage, sizeBytes: number) {
@@ -76,11 +84,15 @@ function continueWhenRead(req: IncomingMessage, res: ServerResponse): void {
 }
 
 /**
- * Connects a server of HTTP/1.1 with a guarded listener, and answers what comes without a request that could be listened to. Returns what sets the
- * handler of WebSockets; without one an offer to change the protocol means nothing (RFC 9110 7.8).
+ * Attaches a guarded listener to an HTTP/1.1 server, and answers bytes that the parser could not
+ * turn into a request. Returns a function that sets the handler of WebSockets. Until one is set,
+ * `Upgrade` in a request is ignored (RFC 9110 7.8).
  */
 export function guardServer(server: Server, listener: RequestListener): (handler: UpgradeHandler) => void {
-  /** Of each connection the response to the last request: they are written in the order of the requests. */
+  /**
+   * For each connection the response to its last request. Responses are written in the order of the
+   * requests.
+   */
   const last = new WeakMap<Duplex, ServerResponse>();
   for (const event of REQUEST_EVENTS)
     server.on(event, (req: IncomingMessage, res: ServerResponse) => {
@@ -95,21 +107,25 @@ export function guardServer(server: Server, listener: RequestListener): (handler
     }
     const response = last.get(socket);
     if (response === undefined || response.writableFinished) refuseSocket(socket, parserRefusal(error));
-    // RFC 9112 9.6: the bytes behind a request that came whole take nothing from its answer.
+    // RFC 9112 9.6: bad bytes after a complete request do not affect its answer.
     else if (response.req.complete || response.writableEnded) endWhenAnswered(socket, response);
-    // Part of an answer has been sent, and the rest may wait for a body that never comes.
+    // Part of the answer was sent, and the rest may wait for a body that never arrives.
     else if (response.headersSent) socket.destroy();
-    // The body is wrong, of a request whose turn to be answered it is.
+    // The body of the request is malformed, and every earlier request has been answered.
     else if (response.socket) refuseSocket(socket, parserRefusal(error));
     else {
-      // Written to the socket, the refusal would be taken for the answer to an earlier request; Node sends responses in order.
+      // A refusal written straight to the socket would be read as the answer to an earlier request.
+      // Node sends responses in order.
       sendRefusal(response, parserRefusal(error), ['Connection', 'close']);
       endWhenAnswered(socket, response);
     }
   });
 
   const left = new WeakSet<Duplex>();
-  /** Node lets go of a connection that leaves HTTP: an error of it would be nobody's. */
+  /**
+   * Runs `takeOver` when every earlier request of the connection is answered. Node removes its
+   * error handler from a socket that leaves HTTP, so this function adds one.
+   */
   const whenAnswered = (socket: Duplex, takeOver: () => void) => {
     const goOn = () => {
       try {
@@ -124,7 +140,7 @@ export function guardServer(server: Server, listener: RequestListener): (handler
     left.add(socket);
     const response = last.get(socket);
     if (!response || response.writableFinished) goOn();
-    // The requests before this one are answered first.
+    // Earlier requests of the connection are answered first.
     else response.once('close', () => !socket.destroyed && goOn());
   };
   server.on('connect', (_req: IncomingMessage, socket: Duplex) => whenAnswered(socket, () => refuseSocket(socket, NO_CONNECT)));
@@ -137,7 +153,7 @@ export function guardServer(server: Server, listener: RequestListener): (handler
           const refusal = refusalOf(req, true);
           if (refusal) refuseSocket(socket, refusal);
           else if (!isForWebSocket(req)) asPlainRequest(server, req, socket, head);
-          else if (hasBody(req)) refuseSocket(socket, { code: 'bad_request', detail: 'a WebSocket is asked for without a body' });
+          else if (hasBody(req)) refuseSocket(socket, { code: 'bad_request', detail: 'a WebSocket request must not have a body' });
           else upgrade!(req, socket, head);
         }),
       );
@@ -145,23 +161,29 @@ export function guardServer(server: Server, listener: RequestListener): (handler
   };
 }
 
-/** Bytes behind the last request of a connection that are read and thrown away; with more the connection is closed. */
+/**
+ * Bytes after the last request of a connection that are read and discarded, at most; the connection
+ * is closed after more.
+ */
 const MAX_IGNORED_BYTES = 1024 * 1024;
-/** Connections whose answers are finished and of which nothing more is read as a request. */
+/** Connections on which no further request is read, while the last answers are finished. */
 const ending = new WeakSet<Duplex>();
 
 /**
- * Nothing more is read as a request; the answers under way are finished, `response` as the last. The limits of time of that answer are those of the connection.
- * What the client goes on sending is read: with bytes that nobody has read TCP makes a reset of the end, which discards the answer on its way.
+ * Reads no further request from the connection, and closes it after `response`, its last answer.
+ * The time limits of that answer apply to the connection. Bytes that the client still sends are
+ * read and discarded: if the socket closed with unread bytes, TCP would send a reset, and the
+ * answer on its way would be lost.
  */
 function endWhenAnswered(socket: Socket, response: ServerResponse): void {
   if (ending.has(socket)) return;
   ending.add(socket);
-  // Node says `Connection: close` then, and closes behind the answer, unless its head has been sent.
+  // Node then sends `Connection: close` and closes after the answer, unless the head was already
+  // sent.
   response.shouldKeepAlive = false;
   response.once('close', () => socket.destroySoon());
   let ignoredBytes = 0;
-  // Node's parser is in the midst of a read.
+  // Deferred, because Node's parser is still inside a read.
   setImmediate(() => {
     socket.removeAllListeners('data');
     socket.on('data', (bytes: Buffer) => {
@@ -175,12 +197,14 @@ function endWhenAnswered(socket: Socket, response: ServerResponse): void {
 const isForWebSocket = ({ headers, httpVersionMinor }: IncomingMessage) =>
   httpVersionMinor === 1 && headers.upgrade?.toLowerCase() === 'websocket';
 
-/** Node has not read it, and it would be taken for frames. */
+/** Node does not read the body of an upgrade request, and the WebSocket would read it as frames. */
 const hasBody = ({ headers }: IncomingMessage) => headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0';
 
 /**
- * A client that offers another protocol (`Upgrade: h2c` comes with every request of some libraries) goes on in this one (RFC 9110 7.8): the request is
- * put back without the offer, since Node hands over each that has one when anybody wants to have them. The server is told of the connection once more.
+ * Handles a client that offers another protocol as if it had not (RFC 9110 7.8); some libraries
+ * send `Upgrade: h2c` with every request. As soon as there is an upgrade handler, Node hands it
+ * every request with an offer. This function puts the request back into the socket without the
+ * offer, and gives the connection to the server once more.
  */
 function asPlainRequest(server: Server, { method, url, httpVersion, rawHeaders }: IncomingMessage, socket: Duplex, head: Buffer): void {
   const lines = [`${method} ${url} HTTP/${httpVersion}`];
@@ -196,7 +220,10 @@ function asPlainRequest(server: Server, { method, url, httpVersion, rawHeaders }
   server.emit(server instanceof SecureServer ? 'secureConnection' : 'connection', socket);
 }
 
-/** In words of its own: what Node's parser says is about bytes that the client may not have written. */
+/**
+ * The refusal for an error of Node's parser. It has its own texts, because the parser's texts may
+ * be about bytes that the client did not write.
+ */
 function parserRefusal({ code, reason }: NodeJS.ErrnoException & { reason?: string }): Refusal {
   switch (code) {
     case 'HPE_HEADER_OVERFLOW':
@@ -204,10 +231,11 @@ function parserRefusal({ code, reason }: NodeJS.ErrnoException & { reason?: stri
     case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
       return { code: 'payload_too_large', detail: 'the chunk extensions are too large' };
     case 'ERR_HTTP_REQUEST_TIMEOUT':
-      return { code: 'request_timeout', detail: 'the request did not come in time' };
+      return { code: 'request_timeout', detail: 'the request did not arrive in time' };
     case 'HPE_INVALID_VERSION':
-      // The same code has other reasons for a line that is malformed at its version or behind it, such as one that a line feed alone ends.
-      return reason === 'Invalid HTTP version' ? { code: 'version_not_supported', detail: 'HTTP/1.1 is spoken here' } : NO_REQUEST;
+      // Node uses this code also for a request line that is malformed at the version or after it,
+      // for example one that ends with a line feed alone.
+      return reason === 'Invalid HTTP version' ? { code: 'version_not_supported', detail: 'use HTTP/1.1' } : NO_REQUEST;
     default:
       return NO_REQUEST;
   }

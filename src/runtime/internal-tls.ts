@@ -2,14 +2,19 @@ import type { ConnectionOptions, TlsOptions } from 'node:tls';
 import type { Certificates } from './tls-files.js';
 
 /**
- * Mutual TLS between our own processes, and those who watch them: both sides show a certificate that the installation's own authority has
- * signed, and take nothing else. TLS 1.3, since both ends are ours. `ca` must be there: without it any public authority would do.
+ * Options for mutual TLS between the service's own processes, and with monitoring systems. Both
+ * sides show a certificate that the installation's own authority signed, and accept no other. TLS
+ * 1.3 only, since both ends are under the operator's control. `ca` is required: without it a
+ * certificate of any public authority would be accepted.
  */
 export function internalServerTls(certificates: Certificates): TlsOptions {
   return { ...trusted(certificates), requestCert: true, rejectUnauthorized: true };
 }
 
-/** For `https.request`, `tls.connect` and HTTP/2. The server's name is checked, too. */
+/**
+ * The same for the client's side (`https.request`, `tls.connect`, HTTP/2). The server's name is
+ * checked too.
+ */
 export function internalClientTls(certificates: Certificates): ConnectionOptions {
   return { ...trusted(certificates), rejectUnauthorized: true };
 }

@@ -6,13 +6,14 @@ import type { Log } from './log.js';
 export interface Component {
   readonly name: string;
   start?(): Promise<void> | void;
-  /** Graceful, and harmless when called twice. */
+  /** Stops gracefully. A second call is harmless. */
   stop?(): Promise<void> | void;
 }
 
 /**
- * Starts parts in order and stops them in reverse. A part that fails to start stops those before it. `stop` gives the
- * whole chain `timeoutMs`; what has not ended by then is named in the log and left to the end of the process.
+ * Starts components in order and stops them in reverse. After a failed `start`, `stop` stops the
+ * component that failed and those before it. `stop` gives all of them together `timeoutMs`; after
+ * that it logs which component is still stopping, and leaves the rest to the end of the process.
  */
 export class Lifecycle {
   readonly #started: Component[] = [];
@@ -32,7 +33,7 @@ export class Lifecycle {
     }
   }
 
-  /** Resolves to true when every part ended in time. */
+  /** Resolves to true when every component stopped in time. */
   stop(timeoutMs: number): Promise<boolean> {
     this.#stopping ??= this.#stopAll(timeoutMs);
     return this.#stopping;

@@ -1,7 +1,7 @@
 import { writeSync } from 'node:fs';
 import { pino } from 'pino';
 
-/** The part of pino that the rooms use; tests hand in a silent one. */
+/** The part of pino that the rooms of the code use; tests pass a silent one. */
 export interface Log {
   debug(fields: object, message: string): void;
   info(fields: object, message: string): void;
@@ -17,8 +17,10 @@ export interface LogOptions {
 }
 
 /**
- * Secrets that are known by their form, wherever they stand in a line: in a path, a query, a Referer, a message of an error. Playback tokens (and what comes
- * after `/t/` in any case, since a token may be cut or encoded), our keys and refresh tokens, JSON Web Tokens, and what a query names a token.
+ * Secrets that are recognised by their form anywhere in a line: in a path, a query, a Referer or an
+ * error message. These are playback tokens, stream keys, API keys, refresh tokens, JSON Web Tokens,
+ * and query parameters that are named like a secret. Everything after `/t/` is removed, since a
+ * token there may be cut or encoded.
  */
 const SECRETS: readonly (readonly [form: RegExp, put: string])[] = [
   [/(\/t\/)[^/\s"?#\\]{20,}/gi, '$1[removed]'],
@@ -35,17 +37,17 @@ export function withoutSecrets(text: string): string {
 }
 
 const FLUSH_MS = 1000;
-/** What nobody reads in time is thrown away beyond this. */
+/** Unread log text that is kept in memory, at most; lines beyond it are discarded. */
 const MAX_UNREAD_CHARS = 1 << 24;
 type Destination = ReturnType<typeof pino.destination>;
 let stdout: Destination | undefined;
 
 function openStdout(): Destination {
   const opened = pino.destination({ fd: 1, sync: false, maxLength: MAX_UNREAD_CHARS });
-  // A full disk is no reason to end: what fits is written when there is room again.
+  // A full disk must not end the process. Lines are written again when there is space.
   opened.on('error', () => undefined);
   const flush = opened.flushSync.bind(opened);
-  // On the way out of a crash: see `exit`.
+  // pino calls this when the process crashes. `exit` says what it guards against.
   opened.flushSync = () => {
     try {
       writeSync(1, '\n');
@@ -57,7 +59,10 @@ function openStdout(): Destination {
   return opened;
 }
 
-/** JSON lines on stdout. Anything under a name that holds a secret, and anything that has the form of one, is removed before it is written. */
+/**
+ * Writes JSON lines to stdout. Values of fields that are named like a secret, and texts with the
+ * form of a secret, are removed before writing.
+ */
 export function createLog(options: LogOptions): Log {
   stdout ??= openStdout();
   return pino(
@@ -76,9 +81,10 @@ export function createLog(options: LogOptions): Log {
 }
 
 /**
- * Ends the process when its log is written, or nobody has read it for a second. With `process.exit` alone pino writes what is left on the way out, and where
- * whoever read it is gone it tries that for ever: a chat process stayed, with all its connections, when the service was killed together with its reader.
- * The first code counts.
+ * Ends the process after its log is written, or after one second if nobody reads the log.
+ * `process.exit` alone is not enough: pino writes the rest of the log on exit and, if its reader is
+ * gone, tries for ever. A chat process once stayed, with all its connections, when the service was
+ * killed together with its reader. If `exit` is called twice, the first code counts.
  */
 export function exit(code: number): Promise<never> {
   ending ??= end(code);

@@ -5,13 +5,16 @@ export interface LoopOptions {
   readonly clock: Clock;
   readonly periodMs: number;
   readonly task: () => Promise<void>;
-  /** For a run that the period began and that rejected. Default: it is reported as an error that nobody took. */
+  /**
+   * Called when a run that the period started rejects. Default: the error is reported as an
+   * unexpected error.
+   */
   readonly onError?: (error: unknown) => void;
 }
 
 /**
- * Runs a task every `periodMs` from `start` on, one run at a time: a turn that comes while a run is under way is left out, and
- * `run` shares it. A run that fails does not end the loop.
+ * Runs a task every `periodMs` after `start`, one run at a time. A period that ends during a run
+ * starts no second one, and `run` joins the current run. A run that fails does not end the loop.
  */
 export class Loop {
   readonly #options: LoopOptions;
@@ -22,7 +25,7 @@ export class Loop {
     this.#options = options;
   }
 
-  /** The first run is one period later. A second `start` changes nothing. */
+  /** The first run begins one period after the call. A second `start` changes nothing. */
   start(): void {
     const { clock, periodMs, onError = reportUnexpected } = this.#options;
     this.#cancel ??= clock.every(periodMs, () => {
@@ -30,7 +33,10 @@ export class Loop {
     });
   }
 
-  /** Runs the task now, also before `start` and after `stop`, or joins the run that is under way. Rejects when that run rejects. */
+  /**
+   * Runs the task now, also before `start` and after `stop`, or joins the current run. Rejects when
+   * the run rejects.
+   */
   run(): Promise<void> {
     this.#underWay ??= this.#options.task().finally(() => {
       this.#underWay = undefined;
@@ -38,12 +44,15 @@ export class Loop {
     return this.#underWay;
   }
 
-  /** Resolves when the run that is under way, if there is one, has ended either way. */
+  /**
+   * Resolves when the current run, if there is one, has ended, whether it failed or not. Never
+   * rejects.
+   */
   async settled(): Promise<void> {
     await Promise.allSettled([this.#underWay]);
   }
 
-  /** Ends the loop and resolves when the run that is under way has ended. Twice is harmless. */
+  /** Ends the loop and resolves when the current run has ended. Calling it twice is harmless. */
   async stop(): Promise<void> {
     this.#cancel?.();
     this.#cancel = undefined;

@@ -3,7 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { Clock } from './clock.js';
 import { type UnexpectedCounts, unexpectedCounts } from './unexpected.js';
 
-/** Read when somebody scrapes. */
+/** Gauges whose values are read at each scrape. */
 const GAUGES = {
   streams_active: 'Broadcasts on air here (live or held).',
   listeners_active: 'Listeners of all channels, estimated from who asked for playlists, plus open progressive streams.',
@@ -37,13 +37,16 @@ export interface MetricsOptions {
   clock: Clock;
   service: string;
   version: string;
-  /** What `memory_usage_percent` is a percentage of; undefined: the container's or the machine's memory. */
+  /**
+   * The memory that is 100 % of `memory_usage_percent`. Undefined: the container's limit or the
+   * machine's memory.
+   */
   memoryLimitMb: number | undefined;
 }
 
 /**
- * What operators see of this process (`/metrics`). The names are part of the public surface. No label has a value that
- * comes from outside.
+ * The metrics of this process (`/metrics`). Their names are part of the public interface. No label
+ * has a value that comes from a client.
  */
 export class Metrics {
   readonly #registry = new Registry();
@@ -59,7 +62,7 @@ export class Metrics {
   constructor(options: MetricsOptions) {
     const registers = [this.#registry];
     this.#registry.setDefaultLabels({ service: options.service });
-    // The default looks every 10 ms, which alone costs 9 ms of CPU a second.
+    // The default, a check every 10 ms, alone costs 9 ms of CPU per second.
     collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: 100 });
     new Gauge({ name: 'veza_info', help: 'Always 1; the version is in its label.', labelNames: ['version'], registers }).set(
       { version: options.version },
@@ -125,7 +128,10 @@ export class Metrics {
     });
   }
 
-  /** One answered request. `route` is a pattern out of our own, never a path that somebody sent. */
+  /**
+   * Counts one answered request. `route` is one of the service's own route patterns, never a path
+   * that a client sent.
+   */
   request(route: string, method: string, status: number, seconds: number): void {
     this.#httpSeconds.observe({ route, method }, seconds);
     this.#httpTotal.inc({ status });
@@ -136,12 +142,15 @@ export class Metrics {
     this.#durations[name].observe(seconds);
   }
 
-  /** Where a gauge's value comes from; the last call wins. */
+  /** Sets the function that reads a gauge's value. The last call for a name counts. */
   provide(name: GaugeName, read: () => number): void {
     this.#readers.set(name, read);
   }
 
-  /** Counts what a room drops, cuts or refuses. Asked twice for one name, it is the same counter. `name` ends in `_total`. */
+  /**
+   * Returns the counter for something that a room of the code discards, cuts or refuses. The same
+   * name gives the same counter. `name` ends in `_total`.
+   */
   counter(name: string, help: string): { add(count?: number): void } {
     let counter = this.#counters.get(name);
     if (!counter) {
@@ -151,12 +160,18 @@ export class Metrics {
     return { add: (count = 1) => counter.inc(count) };
   }
 
-  /** Errors that nobody took in other processes of this service; the counts never fall. */
+  /**
+   * Sets the function that reads the unexpected errors of other processes of this service. The
+   * counts never decrease.
+   */
   provideUnexpected(part: 'chat', read: () => UnexpectedCounts): void {
     this.#unexpected.set(part, read);
   }
 
-  /** A count that a room keeps itself, read at each scrape; it never falls. `name` ends in `_total`. */
+  /**
+   * Shows a count that is kept by the caller and read at each scrape. It never decreases. `name`
+   * ends in `_total`.
+   */
   provideCount(name: string, help: string, read: () => number): void {
     const collect = function (this: Counter) {
       this.reset();
@@ -165,7 +180,10 @@ export class Metrics {
     new Counter({ name, help, registers: [this.#registry], collect });
   }
 
-  /** A histogram that a room keeps itself: `counts` of each bucket, the last above all bounds; they never fall. Read at each scrape. */
+  /**
+   * Shows a histogram that is kept by the caller and read at each scrape. `counts` has one number
+   * per bucket, and a last one for values above all bounds; none ever decreases.
+   */
   provideHistogram(
     name: string,
     help: string,
@@ -175,19 +193,22 @@ export class Metrics {
     this.#registry.registerMetric(new ReadHistogram(name, help, bounds, read) as unknown as Counter);
   }
 
-  /** In Prometheus' text format. */
+  /** Every metric in Prometheus' text format. */
   text(): Promise<string> {
     return this.#registry.metrics();
   }
 }
 
-/** A container's limit where there is one: Node reports none as 0 or as a number beyond any machine. */
+/**
+ * The container's memory limit if there is one, else the machine's memory. Without a limit Node
+ * reports 0, or a number larger than any machine's memory.
+ */
 function machineMemoryBytes(): number {
   const limit = process.constrainedMemory?.() ?? 0;
   return limit > 0 && limit < totalmem() ? limit : totalmem();
 }
 
-/** The part of a metric of prom-client that its registry uses. */
+/** The parts of a prom-client metric that its registry uses. */
 class ReadHistogram {
   constructor(
     readonly name: string,
@@ -219,6 +240,6 @@ class ReadHistogram {
   }
 
   reset(): void {
-    // What it shows is kept elsewhere.
+    // Empty: the values are kept by the caller.
   }
 }

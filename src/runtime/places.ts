@@ -1,13 +1,18 @@
-/** Whatever the total, an address and a channel may have this many. */
+/** Slots that an address or a channel may always have while any are free. */
 const FLOOR = 2;
-/** Of the places that the channel may still have, the part that one address may have: a sixth of all when nobody else waits. */
+/**
+ * An address may have a quarter of the slots that its channel leaves free. When no other address is
+ * waiting, that is about a sixth of all slots.
+ */
 const ADDRESS_PART = 4;
 
 /**
- * A bounded number of places, shared so that no crowd takes the places of others. A channel may have as many as are free at that moment (half of all when it is
- * the only one), an address a quarter of what is left of that. The more are taken, the less anybody may have: a newcomer finds something, and whoever has much
- * gets nothing more ("dynamic thresholds", as switches share their buffers: Choudhury and Hahne, 1998). There is no list of holders to keep in order, and
- * nobody is turned out.
+ * A bounded number of slots, shared fairly: no crowd takes the slots of others. A channel may have
+ * as many slots as are free at that moment (half of all when it is the only channel). An address
+ * may have a quarter of what the channel then leaves free. The more slots are taken, the fewer
+ * anybody may have, so that a new client finds one and a client with many gets no more. Network
+ * switches share their buffers in the same way ("dynamic thresholds", Choudhury and Hahne, 1998).
+ * No list of holders has to be ordered, and a slot is never taken back from its holder.
  */
 export class Places {
   readonly total: number;
@@ -24,8 +29,9 @@ export class Places {
   }
 
   /**
-   * Takes places, if there are any for the client's network and the channel; without a channel it is the network's share alone that counts. Returns what gives
-   * them back: to be called once or more.
+   * Takes `count` slots, or returns undefined when the share of the client's network or of the
+   * channel is used up. Without a channel only the network's share counts. Returns a function that
+   * gives the slots back; calling it again is harmless.
    */
   take(network: string, channel?: string, count = 1): (() => void) | undefined {
     const free = this.total - this.#held;

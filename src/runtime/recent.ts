@@ -1,8 +1,10 @@
 import type { Clock } from './clock.js';
 
 /**
- * One answer for all who ask: work that is under way is shared, and `work` begins at most twice in `windowMs` (twice, so that who asks rarely sees what is so
- * now); whoever asks more often gets the last answer. A rejection is shared by those who wait for it, and is not kept.
+ * Shares one answer among many callers. Work that is under way is shared, and `work` begins at most
+ * twice in `windowMs`; further calls get the last answer. Twice, and not once, so that a caller
+ * that rarely asks gets a fresh answer. A rejection is shared by those who wait for it, and is not
+ * kept.
  */
 export function recent<T>(clock: Clock, windowMs: number, work: () => Promise<T>): () => Promise<T> {
   let answer: Promise<T> | undefined;

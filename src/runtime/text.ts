@@ -1,15 +1,16 @@
 const UNCLEAN = /\0|\p{Cs}/u;
 
-/** A member of a value, and what that is a member of. */
+/** A member of a JSON value, and the place of the value that contains it. */
 interface Place {
   readonly name: string;
   readonly of: Place | undefined;
 }
 
 /**
- * Where in a parsed JSON value there is text that PostgreSQL refuses, or that changes on its way: U+0000, or half a surrogate pair, which UTF-8 cannot
- * carry: every half becomes U+FFFD (Unicode 3.9, D76), so that two different texts would be one. Undefined: there is none. Does not recurse: a
- * value may be nested as deep as its size allows.
+ * The path to text in a parsed JSON value that PostgreSQL refuses or that would change when stored.
+ * That is U+0000, or half a surrogate pair: UTF-8 cannot carry one, and each becomes U+FFFD
+ * (Unicode 3.9, D76), so that two different texts would become the same. Returns undefined when
+ * there is no such text. It does not recurse: a value may be nested as deep as its size allows.
  */
 export function uncleanTextIn(given: unknown): readonly string[] | undefined {
   const waiting: { value: unknown; place: Place | undefined }[] = [{ value: given, place: undefined }];
@@ -31,7 +32,10 @@ function pathOf(place: Place | undefined): string[] {
   return names.reverse();
 }
 
-/** Characters (code points) of a text: what people and JSON Schema count, where `length` counts the halves of some twice. */
+/**
+ * The number of characters (code points) in a text, as people and JSON Schema count. `length`
+ * counts a surrogate pair as two.
+ */
 export function characterCount(text: string): number {
   let count = 0;
   for (const _ of text) count++;

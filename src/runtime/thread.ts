@@ -1,8 +1,9 @@
 import { Worker, type WorkerOptions } from 'node:worker_threads';
 
 /**
- * A thread that runs `./{name}.js` beside the file whose `import.meta.url` is `from`. Node 20 has no way to start one from TypeScript, so when
- * the sources run as they are (tests) the thread registers tsx first.
+ * Starts a thread that runs `./{name}.js` beside the caller's file; `from` is the caller's
+ * `import.meta.url`. Node 20 cannot start a thread from TypeScript. When the sources run uncompiled
+ * (tests), the thread registers tsx first.
  */
 export function startThread(from: string, name: string, options: WorkerOptions = {}): Worker {
   if (from.endsWith('.js')) return new Worker(new URL(`./${name}.js`, from), options);

@@ -8,7 +8,10 @@ import { messageOf } from './errors.js';
 import type { Log } from './log.js';
 import { singleFlight } from './single-flight.js';
 
-/** A certificate chain and its key, PEM; with `ca`, who signs the certificates that the other side shows. */
+/**
+ * A certificate chain and its key in PEM. `ca` is the authority that signs the certificates of the
+ * other side.
+ */
 export interface Certificates {
   readonly cert: Buffer;
   readonly key: Buffer;
@@ -23,21 +26,27 @@ export interface TlsFilesOptions {
   readonly log: Log;
 }
 
-/** Where the system tells of changes they are seen at once; where it does not (network file systems), after this time. */
+/**
+ * The file system reports changes at once, except for network file systems: there a change is found
+ * after at most this time.
+ */
 const POLL_MS = 30_000;
-/** Certificate and key are written one after the other. */
+/**
+ * The wait after a change before the files are read, because certificate and key are written one
+ * after the other.
+ */
 const SETTLE_MS = 500;
 const WARN_BEFORE_DAYS = 14;
 const DAY_MS = 86_400_000;
 
 /**
- * Certificates that are read again when their files change. A pair that cannot be used (half written, key of another certificate) is logged,
- * and the one before stays in use.
+ * Certificates that are read again when their files change. A pair that cannot be used (half
+ * written, or the key of another certificate) is logged, and the previous pair stays in use.
  */
 export class TlsFiles {
   readonly #options: TlsFilesOptions;
   #current: Certificates;
-  /** What was read last, good or not. */
+  /** The text of the files at the last read, whether the pair was usable or not. */
   #read: string;
   #complained = '';
   readonly #users = new Set<(certificates: Certificates) => void>();
@@ -65,7 +74,7 @@ export class TlsFiles {
     this.#tellExpiry();
     const { certFile, keyFile, caFile, clock } = options;
     this.#cancelPoll = clock.every(POLL_MS, () => void this.reload());
-    // The directory, and not the file: renewals replace the file, or a link to it.
+    // The directory is watched, not the file: a renewal replaces the file, or a link to it.
     for (const dir of new Set([certFile, keyFile, caFile].flatMap((file) => (file === undefined ? [] : [dirname(file)])))) {
       try {
         const watcher = watch(dir, () => {
@@ -73,11 +82,11 @@ export class TlsFiles {
           if (!this.#stopped) this.#cancelSettle = clock.after(SETTLE_MS, () => void this.reload());
         });
         watcher.on('error', () => watcher.close());
-        // The process is not kept for it.
+        // The watcher must not keep the process alive.
         watcher.unref();
         this.#watchers.push(watcher);
       } catch {
-        // There is the poll.
+        // Without a watcher the poll finds changes.
       }
     }
   }
@@ -86,7 +95,7 @@ export class TlsFiles {
     return this.#current;
   }
 
-  /** Calls back with each new pair; what it throws is logged. */
+  /** Calls `use` with each new pair. When `use` throws, the error is logged. */
   onChange(use: (certificates: Certificates) => void): void {
     this.#users.add(use);
   }
@@ -94,7 +103,7 @@ export class TlsFiles {
   /** Reads the files now. Never rejects. */
   readonly reload = singleFlight(() => this.#reload());
 
-  /** Twice is harmless. */
+  /** Calling it twice is harmless. */
   stop(): void {
     this.#stopped = true;
     this.#cancelPoll();
@@ -119,7 +128,7 @@ export class TlsFiles {
       this.#complained = '';
       this.#tellExpiry();
     } catch (error) {
-      // A file that stays away is named once, not with every poll.
+      // An error that stays the same is logged once, not at every poll.
       if (messageOf(error) === this.#complained) return;
       this.#complained = messageOf(error);
       log.error(
@@ -143,7 +152,7 @@ async function readFiles({ certFile, keyFile, caFile }: TlsFilesOptions): Promis
   return { cert, key, ...(ca && { ca }) };
 }
 
-/** Throws when it is no PEM, or the key is that of another certificate. */
+/** Throws when a file is not PEM, or when the key belongs to another certificate. */
 function check({ cert, key, ca }: Certificates): void {
   createSecureContext({ cert, key, ...(ca && { ca }) });
   if (ca) new X509Certificate(ca);

@@ -2,15 +2,19 @@ import type { Clock } from './clock.js';
 import type { Log } from './log.js';
 
 /**
- * Errors that reach the process because nobody took them. Each is a defect, and none of them is worth what is on air: the process logs and counts it
- * and lives on. docs/decisions/unexpected-errors.md says which may still end a process.
+ * Counts of unexpected errors: exceptions and rejections that no code handled. Each is a defect,
+ * but no reason to end what is on air: the process logs it, counts it and goes on.
+ * docs/decisions/unexpected-errors.md says which errors may still end a process.
  */
 export interface UnexpectedCounts {
   readonly exception: number;
   readonly rejection: number;
 }
 
-/** A defect that strikes with every packet must not fill the log as well. */
+/**
+ * Unexpected errors that are logged per period, at most: a defect that occurs with every packet
+ * must not fill the log.
+ */
 const LOGGED_PER_PERIOD = 20;
 const PERIOD_MS = 60_000;
 const MAX_CAUSES = 3;
@@ -18,17 +22,20 @@ const MAX_STACK_CHARS = 4000;
 
 const counts = { exception: 0, rejection: 0 };
 
-/** Of this process, since it began. */
+/** The unexpected errors of this process since its start. */
 export const unexpectedCounts = (): UnexpectedCounts => ({ ...counts });
 
-/** One that a thread of this process met. */
+/** Counts an unexpected error of one of this process's threads. */
 export function countUnexpected(kind: keyof UnexpectedCounts): void {
   counts[kind]++;
 }
 
 let take: ((thrown: unknown) => void) | undefined;
 
-/** An exception that was caught only so that others have their turn: it counts as one that nobody took. */
+/**
+ * Reports an exception that was caught only so that other work goes on. It counts as an uncaught
+ * exception.
+ */
 export function reportUnexpected(thrown: unknown): void {
   if (take) take(thrown);
   else
@@ -40,11 +47,17 @@ export function reportUnexpected(thrown: unknown): void {
 export interface UnexpectedOptions {
   readonly clock: Clock;
   readonly log: Log;
-  /** After it is logged. Where it ends the process, it does that here. */
+  /**
+   * Called after the exception was logged and counted. A process that must end at an exception ends
+   * here.
+   */
   readonly onException?: (error: unknown) => void;
 }
 
-/** Once in a process, when it has a log. Returns what ends it. */
+/**
+ * Handles unexpected errors from now on; called once per process, as soon as it has a log. Returns
+ * a function that ends the handling.
+ */
 export function takeUnexpectedErrors({ clock, log, onException }: UnexpectedOptions): () => void {
   let periodFromMs = clock.monotonicMs();
   let logged = 0;
@@ -65,7 +78,7 @@ export function takeUnexpectedErrors({ clock, log, onException }: UnexpectedOpti
     try {
       log.error({ event, ...describe(thrown) }, message);
     } catch {
-      // Thrown out of here it would end the process. It is counted all the same.
+      // An error thrown here would end the process. The unexpected error is still counted.
       left++;
     }
   };
@@ -76,7 +89,7 @@ export function takeUnexpectedErrors({ clock, log, onException }: UnexpectedOpti
   };
   const onUnhandled = (thrown: unknown) => {
     counts.rejection++;
-    report('process.unhandled_rejection', thrown, 'a rejection that nobody took');
+    report('process.unhandled_rejection', thrown, 'a promise was rejected and nothing handled it');
   };
   take = onUncaught;
   process.on('uncaughtException', onUncaught);
@@ -88,7 +101,10 @@ export function takeUnexpectedErrors({ clock, log, onException }: UnexpectedOpti
   };
 }
 
-/** What a log line says of anything that was thrown: a getter or `toString` of it may throw in turn. */
+/**
+ * The fields of a log line for any thrown value. It never throws, although a getter or `toString`
+ * of the value may.
+ */
 export function describe(thrown: unknown): Record<string, unknown> {
   try {
     if (!(thrown instanceof Error)) return { error: String(thrown) };
@@ -106,6 +122,6 @@ export function describe(thrown: unknown): Record<string, unknown> {
       ...(causes.length > 0 && { causes }),
     };
   } catch {
-    return { error: 'something that cannot be shown' };
+    return { error: 'an error that cannot be described' };
   }
 }
