@@ -1,8 +1,9 @@
 import { VezaError } from '../runtime/errors.js';
 
 /**
- * Reads the frames back out of CMAF chunks (ISO/IEC 14496-12 §8.8) for `/listen`, which needs them bare. Boxes other than
- * `moof` and `mdat` (`emsg`, `prft`, `styp`) are passed over. One track; sizes in `trun` or one default size.
+ * Reads bare frames out of CMAF chunks (ISO/IEC 14496-12 §8.8) for `/listen`. Boxes other than
+ * `moof` and `mdat` (`emsg`, `prft`, `styp`) are skipped. It reads one track, with sizes in `trun`
+ * or with one default size.
  */
 
 const MOOF = 0x6d6f6f66;
@@ -10,7 +11,10 @@ const TRAF = 0x74726166;
 const TFHD = 0x74666864;
 const TRUN = 0x7472756e;
 
-/** The frames of one or more chunks, as views of the given bytes. Throws VezaError `bad_request` when they are not whole. */
+/**
+ * The frames of one or more chunks, as views of the given bytes. Throws VezaError `bad_request`
+ * when a chunk is incomplete or malformed.
+ */
 export function samplesOf(bytes: Uint8Array): Uint8Array[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const samples: Uint8Array[] = [];
@@ -26,7 +30,10 @@ export function samplesOf(bytes: Uint8Array): Uint8Array[] {
   return samples;
 }
 
-/** Type, start of the content, end. Throws RangeError when a box does not fit. */
+/**
+ * For each box its type, the start of its content and its end. Throws RangeError when a box does
+ * not fit.
+ */
 function* boxes(view: DataView, from: number, to: number): Generator<[type: number, start: number, end: number]> {
   for (let at = from; at < to; ) {
     const size = view.getUint32(at);
@@ -61,7 +68,7 @@ function readTraf(view: DataView, moofAt: number, from: number, to: number, samp
         if (flags & 0x400) at += 4;
         if (flags & 0x800) at += 4;
         if (dataAt < 0 || dataAt + size > view.byteLength) throw new RangeError('sample outside');
-        // A count without sizes must not make an endless list of nothing.
+        // Refuses a `trun` that claims many samples of no bytes: its list would be endless.
         if (size === 0) throw new RangeError('an empty sample');
         samples.push(new Uint8Array(view.buffer, view.byteOffset + dataAt, size));
         dataAt += size;

@@ -1,8 +1,9 @@
 import { CHANNELS, type Codec, FRAME_SAMPLES, PRIMING_SAMPLES, type Rendition, SAMPLE_RATE_HZ } from './ladder.js';
 
 /**
- * Writes CMAF (ISO/IEC 23000-19 over ISO/IEC 14496-12): an init segment a run and rendition, and chunks (`moof` + `mdat`) of
- * one track. A part is a chunk; a segment is its chunks in a row.
+ * Writes CMAF (ISO/IEC 23000-19, based on ISO/IEC 14496-12): an init segment for each run and
+ * rendition, and chunks (`moof` and `mdat`) of one track. A part is one chunk; a segment is its
+ * chunks in a row.
  */
 
 const TRACK_ID = 1;
@@ -34,7 +35,9 @@ const zeros = (count: number) => Buffer.alloc(count);
 const text = (value: string) => Buffer.from(value, 'latin1');
 const MATRIX = Buffer.from([...u32(0x10000), ...zeros(12), ...u32(0x10000), ...zeros(12), ...u32(0x40000000)]);
 
-/** ISO/IEC 14496-1 descriptor with a one-byte length (content below 128 bytes). */
+/**
+ * An ISO/IEC 14496-1 descriptor with a one-byte length: its content must be shorter than 128 bytes.
+ */
 const descriptor = (tag: number, ...content: Piece[]) => {
   const body = Buffer.concat(content.map((piece) => Buffer.from(piece)));
   return Buffer.from([tag, body.length, ...body]);
@@ -86,7 +89,8 @@ export function initSegment(rendition: Rendition): Buffer {
     MATRIX,
     zeros(8),
   );
-  // Presentation begins after the encoder's delay; duration 0 in a fragmented file means "all of it" (14496-12 §8.6.6).
+  // The presentation begins after the encoder's delay. Duration 0 in a fragmented file means "all
+  // of it" (14496-12 §8.6.6).
   const elst = fullBox('elst', 0, 0, u32(1), u32(0), u32(PRIMING_SAMPLES), u16(1), u16(0));
   const mdhd = fullBox('mdhd', 0, 0, zeros(8), u32(SAMPLE_RATE_HZ), u32(0), u16(0x55c4), u16(0));
   const hdlr = fullBox('hdlr', 0, 0, zeros(4), text('soun'), zeros(12), text('Veza\0'));
@@ -113,11 +117,11 @@ export interface ChunkOptions {
   /** Samples from the broadcast's start to the first frame (`tfdt`). */
   mediaTime: number;
   frames: readonly Uint8Array[];
-  /** `emsg` boxes to put in front. */
+  /** `emsg` boxes to put before the chunk. */
   events?: readonly Uint8Array[];
 }
 
-/** One chunk. Every audio frame is a sync sample, so each chunk is independent. */
+/** A CMAF chunk. Every audio frame is a sync sample, so each chunk is independent. */
 export function chunk(options: ChunkOptions): Buffer {
   const { frames } = options;
   const duration = FRAME_SAMPLES[options.codec];
@@ -155,7 +159,7 @@ export function chunk(options: ChunkOptions): Buffer {
   put(0x020028); // default-base-is-moof, default duration and flags
   put(TRACK_ID);
   put(duration);
-  put(0x02000000); // depends on nothing: a sync sample
+  put(0x02000000); // depends on no other sample: a sync sample
   start(tfdtBytes, 'tfdt');
   put(0x01000000);
   put(Math.floor(options.mediaTime / 2 ** 32));
@@ -173,7 +177,10 @@ export function chunk(options: ChunkOptions): Buffer {
   return out;
 }
 
-/** A tag of ID3v2.4 with text frames in UTF-8; frames are at most 1,000 characters of text each, by the callers' limits. */
+/**
+ * A tag of ID3v2.4 with text frames in UTF-8. Callers limit the text of each frame to 1,000
+ * characters.
+ */
 export function id3(frames: Readonly<Record<string, string | Uint8Array>>): Buffer {
   const syncsafe = (value: number) => [(value >> 21) & 0x7f, (value >> 14) & 0x7f, (value >> 7) & 0x7f, value & 0x7f];
   const bodies = Object.entries(frames).map(([name, value]) => {
@@ -184,7 +191,10 @@ export function id3(frames: Readonly<Record<string, string | Uint8Array>>): Buff
   return Buffer.concat([Buffer.from([0x49, 0x44, 0x33, 4, 0, 0, ...syncsafe(size)]), ...bodies]);
 }
 
-/** A title as a timed-metadata event (`emsg` version 1, ID3). The same id at each repetition, so a player shows it once. */
+/**
+ * A title as a timed-metadata event (`emsg` version 1, ID3). Repetitions carry the same id, so that
+ * a player shows the title once.
+ */
 export function titleEvent(options: { id: number; mediaTime: number; title: string; artist?: string | undefined }): Buffer {
   const tag = id3({ TIT2: options.title, ...(options.artist === undefined ? {} : { TPE1: options.artist }) });
   return fullBox(
@@ -202,7 +212,8 @@ export function titleEvent(options: { id: number; mediaTime: number; title: stri
 }
 
 /**
- * The ID3 tag that starts a packed-audio segment (RFC 8216bis 3.1.4): its media time as a 33-bit MPEG-2 timestamp at 90 kHz.
+ * The ID3 tag that starts a segment of packed audio (RFC 8216bis 3.1.4): its media time as a 33-bit
+ * MPEG-2 timestamp at 90 kHz.
  */
 export function packedAudioTag(mediaTime: number): Buffer {
   const ticks = Math.round((mediaTime * 90_000) / SAMPLE_RATE_HZ) % 2 ** 33;

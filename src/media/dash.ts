@@ -3,50 +3,58 @@ import { CHANNELS, type Codec, type Rendition, SAMPLE_RATE_HZ } from './ladder.j
 import { initName, mediaTimeOf, type Run, type Timeline, wallMsOf } from './timeline.js';
 
 /**
- * DASH manifests (ISO/IEC 23009-1, DASH-IF low-latency live) as functions of the timeline. Segments are addressed by number,
- * which is arithmetic on the clock, so a live MPD changes only when a run begins, a Period leaves the window, or it ends.
+ * DASH manifests (ISO/IEC 23009-1, DASH-IF low-latency live) as functions of the timeline. Players
+ * compute segment numbers from the clock. A live MPD therefore changes only when a run begins, a
+ * Period leaves the window, or the broadcast ends.
  *
- * `availabilityStartTime` is the start of the broadcast's first segment; so `timeline.runs[0]` must stay for as long as the
- * broadcast does.
+ * `availabilityStartTime` is the start of the broadcast's first segment, so `timeline.runs[0]` must
+ * be kept while the broadcast lasts.
  */
 
-/** Parts are out 75–107 ms after their nominal time; a player that trusts the MPD must never ask before. */
+/**
+ * Parts are published 75–107 ms after their nominal time. A player that follows the MPD must never
+ * ask before that.
+ */
 const PUBLISH_MARGIN_MS = 200;
-/** A player looks for a new Period at least this often. */
+/** A player asks for new Periods at least this often. */
 const UPDATE_PERIOD_MS = 2000;
-/** Latency = 3 parts in the player + what capture, encoder and transfer took in trials: dash.js held 1.5 s at 320 ms parts. */
+/**
+ * The latency beside three parts in the player: capture, encoder and transfer, as measured in
+ * trials. dash.js held 1.5 s at parts of 320 ms.
+ */
 const LATENCY_BASE_MS = 540;
 
 /**
- * Ticks a second in SegmentTemplate: a power of two, so that a player's arithmetic in binary fractions is exact. 92160/48000 s is not
- * one: eleven of them are 21.119999999999997, and Shaka (5.1–5.2, 4.16), which divides that by 1.92 and rounds down, looks for the
- * segment before, does not find it, and waits for ever. One segment is 1.8 ns longer in ticks than in samples: 30 ms in a year.
+ * Ticks per second in SegmentTemplate: a power of two, so that a player's arithmetic in binary
+ * fractions is exact. 92160/48000 s is not: eleven of them are 21.119999999999997. Shaka (5.1–5.2,
+ * 4.16) divides that by 1.92, rounds down, looks for the segment before, does not find it, and
+ * waits for ever. A segment is 1.8 ns longer in ticks than in samples: 30 ms in a year.
  */
 const TIMESCALE = 2 ** 26;
 
 const ID3_EVENTS = 'https://aomedia.org/emsg/ID3';
-/** Players prefer AAC when they can play both, as SCORE says in HLS. */
+/** A player that supports both prefers AAC, as with SCORE in HLS. */
 const CODEC_PRIORITY: Readonly<Record<Codec, number>> = { aac: 2, opus: 1, mp3: 0 };
-/** AdaptationSet@id: never changes on update, whatever the ladder leaves out. */
+/** AdaptationSet@id. An update never changes it, even if the ladder leaves out a codec. */
 const CODEC_SET_ID: Readonly<Record<Codec, number>> = { aac: 1, opus: 2, mp3: 3 };
 
-/** Segments of one run, in a row: a Period. */
+/** Consecutive segments of one run: a Period. */
 interface Stretch {
   readonly run: Run;
   readonly from: number;
-  /** Inclusive; undefined while it grows. */
+  /** Inclusive; undefined while the run is on air. */
   readonly to: number | undefined;
 }
 
-/** Milliseconds between microphone and ear that the MPD asks a player for. */
+/** The latency from microphone to listener that the MPD asks a player for, in milliseconds. */
 export function targetLatencyMs(timeline: Timeline): number {
   const partMs = (timeline.grid.partSamples * 1000) / SAMPLE_RATE_HZ;
   return Math.round((partMs * 3 + LATENCY_BASE_MS) / 10) * 10;
 }
 
 /**
- * The live MPD, `windowSamples` deep. Ended: the same with a fixed duration and no further update, as DASH-IF has it.
- * `utcTimingUrl` answers an xs:dateTime.
+ * The live MPD, `windowSamples` deep. After the end of the broadcast it has a fixed duration and
+ * asks for no further update, as DASH-IF specifies. `utcTimingUrl` answers with an xs:dateTime.
  */
 export function renderMpd(
   timeline: Timeline,
@@ -64,7 +72,8 @@ export function renderMpd(
   const last = all.at(-1);
   const endMs =
     last?.to === undefined ? undefined : wallMsOf(timeline, last.from) + samplesMs((last.to - last.from + 1) * grid.segmentSamples);
-  // Not deeper than the show is old: ffmpeg's demuxer reckons the oldest segment without a sign, and plays in circles otherwise.
+  // The depth is at most the age of the broadcast. Otherwise ffmpeg's demuxer computes a negative
+  // oldest segment as an unsigned number and plays in circles.
   const shownMs = Math.floor(wallMsOf(timeline, openNumber)) - startMs;
   const publishMs = last === undefined ? startMs : wallMsOf(timeline, last.from);
   return mpd(
@@ -97,8 +106,8 @@ export function renderMpd(
 }
 
 /**
- * A recording: segments `from`…`to` (inclusive) without what lies between runs, so its Periods follow each other without a
- * hole. `uriPrefix` goes before the rendition's folder.
+ * The MPD of a recording: segments `from`…`to` (inclusive) without gaps, so that its Periods follow
+ * each other directly. `uriPrefix` goes before the folder of the rendition.
  */
 export function renderVodMpd(
   timeline: Timeline,
@@ -129,8 +138,10 @@ export function renderVodMpd(
 }
 
 /**
- * The runs up to `last` without the gaps at their ends; without `last` the newest is still growing. Nothing is cut at a gap
- * within a run: one that is found later (a segment that could not be stored) would change Periods that players are in.
+ * The runs up to segment `last`, each without the gaps at its start and end. Without `last` the
+ * newest run is still growing. A gap inside a run does not split its Period: a gap can be found
+ * later (a segment that could not be stored), and a split would change Periods that are being
+ * played.
  */
 function runStretches(timeline: Timeline, last: number | undefined): Stretch[] {
   const found: Stretch[] = [];
@@ -145,7 +156,7 @@ function runStretches(timeline: Timeline, last: number | undefined): Stretch[] {
   return found;
 }
 
-/** For a recording, to which nothing happens any more: cut at every gap. */
+/** The same for a recording, which no longer changes: every gap splits the Period. */
 function wholeStretches(timeline: Timeline, last: number): Stretch[] {
   const found: Stretch[] = [];
   for (const { run, from, to = last } of runStretches(timeline, last)) {
@@ -169,7 +180,7 @@ interface PeriodOptions {
 function period(timeline: Timeline, renditions: readonly Rendition[], stretch: Stretch, options: PeriodOptions): string {
   const segmentTicks = ticks(timeline.grid.segmentSamples);
   const length = stretch.to === undefined ? undefined : exactDuration((stretch.to - stretch.from + 1) * segmentTicks);
-  // One AdaptationSet a codec: a player does not switch between codecs within one.
+  // One AdaptationSet per codec: players do not switch codec inside an AdaptationSet.
   const codecs = [...new Set(renditions.filter((rendition) => rendition.lowLatency).map((rendition) => rendition.codec))];
   const sets = codecs.map((codec) => adaptationSet(timeline, renditions, codec, stretch, options)).join('');
   const attributes = { id: `${stretch.run.id}-${stretch.from}`, start: exactDuration(options.startTicks), duration: length };
@@ -192,7 +203,8 @@ function adaptationSet(
     initialization: `${uriPrefix}$RepresentationID$/${initName(stretch.run.id)}`,
     media: `${uriPrefix}$RepresentationID$/${stretch.run.id}-$Number$.m4s`,
     ...(live && {
-      // The segment may be asked for when its first part is out; the rest follows as it is made.
+      // A player may ask for a segment as soon as its first part is published. The answer then goes
+      // on as parts are made.
       availabilityTimeOffset: decimal(samplesMs(timeline.grid.segmentSamples) / 1000 - (live.partMs + PUBLISH_MARGIN_MS) / 1000),
       availabilityTimeComplete: 'false',
     }),
@@ -200,7 +212,8 @@ function adaptationSet(
   const producerReference =
     live === undefined
       ? ''
-      : // Shaka reads wallClockTime as NTP unless the scheme is named inside; dash.js wants a numeric id.
+      : // Shaka reads wallClockTime as NTP unless the element names the scheme; dash.js needs a
+        // numeric id.
         `<ProducerReferenceTime${attributesOf({
           id: 1,
           type: 'encoder',
@@ -250,7 +263,10 @@ function attributesOf(attributes: Attributes): string {
 }
 
 const ESCAPES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
-/** For attribute values; XML 1.0 §2.2 has no way to write a control character. */
+/**
+ * Escapes an attribute value. XML 1.0 §2.2 cannot express control characters, so they become
+ * spaces.
+ */
 function escapeXml(text: string): string {
   return text.replace(/\p{Cc}/gu, ' ').replace(/[&<>"]/g, (char) => ESCAPES[char] ?? '');
 }
@@ -258,7 +274,7 @@ function escapeXml(text: string): string {
 const segmentDuration = (timeline: Timeline) => duration(samplesMs(timeline.grid.segmentSamples));
 const samplesMs = (samples: number) => (samples * 1000) / SAMPLE_RATE_HZ;
 const ticks = (samples: number) => Math.round((samples * TIMESCALE) / SAMPLE_RATE_HZ);
-/** As many digits as it takes to be read as the same number again. */
+/** A duration with enough digits that it is parsed as exactly the same number. */
 const exactDuration = (count: number) => `PT${count / TIMESCALE}S`;
 const decimal = (value: number) => String(Math.round(value * 1e5) / 1e5);
 const duration = (ms: number) => `PT${decimal(ms / 1000)}S`;

@@ -14,49 +14,59 @@ import {
 } from './timeline.js';
 
 /**
- * HLS playlists (RFC 8216bis) as functions of the timeline: the same state always gives the same text. The numbers in
- * comments are the rules that `npm run validate` checks; see validate-hls.
+ * HLS playlists (RFC 8216bis) as functions of the timeline: the same state always gives the same
+ * text. A rule number in a comment is a rule of `src/validator/hls.ts`, which `npm run validate`
+ * checks.
  */
 
-/** Complete segments in a live media playlist. A longer one costs every reload; rewind has a playlist of its own. */
+/**
+ * Complete segments in a live media playlist. Every reload transfers all of them, so a longer list
+ * costs more; rewind has its own playlist.
+ */
 export const LIVE_WINDOW_SEGMENTS = 30;
 
 /**
- * A player may refuse a list with fewer segments, or start behind its beginning (rule 6): a young broadcast is preceded by
- * gaps. The numbers before its first belong to an earlier one, whose list ended with them, so MEDIA-SEQUENCE still rises; a
- * channel's very first number is this one.
+ * A player may refuse a list with fewer segments, or start after its beginning (rule 6). The list
+ * of a young broadcast therefore starts with gaps. Their numbers belong to the channel's previous
+ * broadcast, whose list has ended, so MEDIA-SEQUENCE still rises. A channel's first segment has
+ * this number, so that there is room for the gaps.
  */
 export const MIN_SEGMENTS = 6;
 
-/** CLASS of the DATERANGE of a title, whose X-TITLE and X-ARTIST carry what is heard. */
+/** CLASS of a title's DATERANGE. X-TITLE and X-ARTIST carry its texts. */
 export const TITLE_CLASS = 'veza.now-playing';
 
-/** Skip boundary in target durations (rule 20): a client whose playlist is younger than half of it may ask for a delta. */
+/**
+ * Skip boundary in target durations (rule 20). A client whose playlist is younger than half of it
+ * may ask for a delta update.
+ */
 const SKIP_TARGET_DURATIONS = 6;
-/** Parts are listed within so many target durations of the end (rule 19). */
+/** Parts are listed only within this many target durations of the end (rule 19). */
 const PARTS_TARGET_DURATIONS = 3;
-/** RFC 8216bis 6.2.5.2, Advance Part Limit: a part further ahead than this is refused. */
+/** RFC 8216bis 6.2.5.2, Advance Part Limit: a request for a part further ahead is refused. */
 const ADVANCE_PART_LIMIT_S = 3;
-/** Characters of a title or artist that are written; the rest is cut. */
+/** Characters of a title or artist in a playlist, at most; the rest is cut. */
 const TITLE_MAX_CHARS = 256;
 
 /**
- * What a player has to reserve for a rendition, bits per second. The container costs 5 kbit/s at parts of 320 ms and 11 at
- * 107 ms (a moof of ~120 bytes a part, 4 bytes a frame), now-playing up to 3 more; a segment of an encoder that is held to
- * its rate on average may exceed it by a fifth (rule 29).
+ * The bandwidth that a player has to reserve for a rendition, in bits per second. The container
+ * costs 5 kbit/s with parts of 320 ms and 11 with parts of 107 ms (a `moof` of about 120 bytes per
+ * part, 4 bytes per frame); titles cost up to 3 more. An encoder holds its bitrate only on average,
+ * so one segment may exceed it by a fifth (rule 29).
  */
 export function bandwidthOf(rendition: Rendition): { peakBps: number; averageBps: number } {
   return { peakBps: rendition.bitrateKbps * 1200 + 16_000, averageBps: rendition.bitrateKbps * 1000 + 9_000 };
 }
 
-/** EXT-X-TARGETDURATION, seconds: a segment rounded up. */
+/** EXT-X-TARGETDURATION: the segment length, rounded up to whole seconds. */
 export function targetDurationS(timeline: Timeline): number {
   return Math.ceil(timeline.grid.segmentSamples / SAMPLE_RATE_HZ);
 }
 
 /**
- * The multivariant playlist: every low-latency rung is a variant of its own (audio alone needs no EXT-X-MEDIA groups).
- * `only` keeps one codec; `playlist` is the file name in each rendition's folder, `index.m3u8` unless given.
+ * The multivariant playlist. Every low-latency rendition is a variant of its own, since audio alone
+ * needs no EXT-X-MEDIA groups. `only` restricts it to one codec. `playlist` is the file name in
+ * each rendition's folder; the default is `index.m3u8`.
  */
 export function renderMultivariant(
   renditions: readonly Rendition[],
@@ -74,8 +84,9 @@ export function renderMultivariant(
 }
 
 /**
- * The live media playlist: the last 30 segments and the parts of the newest. `skip` asks for a delta update, which is given
- * when there is something to skip. Packed audio (mp3) gets a plain one without low-latency tags.
+ * The live media playlist: the last 30 segments, and the parts of the newest ones. `skip` asks for
+ * a delta update; the playlist is one when there are segments to skip. Packed audio (mp3) gets a
+ * playlist without low-latency tags.
  */
 export function renderMedia(
   timeline: Timeline,
@@ -96,7 +107,7 @@ export function renderMedia(
   const partTargetS = grid.partSamples / SAMPLE_RATE_HZ;
   const skipped = options.skip && !timeline.ended ? skippable(timeline, rendition.codec, first, progress, targetS) : 0;
   let text =
-    // EXT-X-SKIP needs version 9, the rest of it 6 (RFC 8216bis 8).
+    // EXT-X-SKIP needs version 9, all other tags need version 6 (RFC 8216bis 8).
     headerLines(timeline, first, skipped > 0 ? 9 : 6) +
     `#EXT-X-PART-INF:PART-TARGET=${seconds(grid.partSamples)}\n` +
     `#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL=${targetS * SKIP_TARGET_DURATIONS},` +
@@ -106,7 +117,8 @@ export function renderMedia(
 
   const openSamples = samplesOfParts(timeline, rendition.codec, progress.openParts);
   const partsWithinSamples = targetS * PARTS_TARGET_DURATIONS * SAMPLE_RATE_HZ - openSamples;
-  // Whole segments' parts come and go together: players number the parts of a segment by counting from its first.
+  // The parts of a segment are all listed or all left out: players number them by counting from the
+  // segment's first.
   const firstWithParts = progress.openNumber - Math.floor(partsWithinSamples / grid.segmentSamples);
   const plainUntil = Math.min(progress.openNumber, Math.max(first + skipped, firstWithParts));
   text += segmentLines(timeline, rendition, first + skipped, plainUntil - 1, '', first);
@@ -131,8 +143,9 @@ export function renderMedia(
 }
 
 /**
- * The rewind playlist: complete segments of the last `windowSamples`, without parts or low-latency tags. It slides, so it has
- * no PLAYLIST-TYPE (rule 3). Two hours are 170 KB in well under a millisecond, so nothing is cached here.
+ * The rewind playlist: complete segments of the last `windowSamples`, without parts and low-latency
+ * tags. Old segments leave it, so it has no PLAYLIST-TYPE (rule 3). Two hours are 170 KB, rendered
+ * in well under a millisecond, so nothing is cached.
  */
 export function renderDvr(timeline: Timeline, rendition: Rendition, windowSamples: number): string {
   const { openNumber } = progressOf(timeline, rendition.codec);
@@ -147,8 +160,8 @@ export function renderDvr(timeline: Timeline, rendition: Rendition, windowSample
 }
 
 /**
- * A recording: complete segments `from`…`to` (inclusive; all of them unless given), without the gaps at either end.
- * `uriPrefix` goes before each media name.
+ * The playlist of a recording: complete segments `from`…`to` (inclusive; default: all), without the
+ * gaps at the start and the end. `uriPrefix` goes before each media name.
  */
 export function renderVod(
   timeline: Timeline,
@@ -167,7 +180,10 @@ export function renderVod(
   );
 }
 
-/** The numbers (inclusive) that a recording of the codec lists; empty (`to` < `from`) when there is no media in the range. */
+/**
+ * The segment numbers (inclusive) that a recording of the codec lists. When the range has no media,
+ * `to` is lower than `from`.
+ */
 export function recordedRange(
   timeline: Timeline,
   codec: Codec,
@@ -180,20 +196,26 @@ export function recordedRange(
   return { from, to };
 }
 
-/** What to do with a reload: answer now, answer when `isReached`, or refuse with 400. */
+/** How to answer a reload: now, as soon as `isReached` is true, or with 400. */
 export type Reload =
   | { readonly kind: 'now' }
   | { readonly kind: 'wait'; readonly msn: number; readonly part: number | undefined }
   | { readonly kind: 'bad'; readonly message: string };
 
-/** Delivery directives of a request: `_HLS_msn`, `_HLS_part`, `_HLS_skip` (any other value than YES or v2 asks for nothing). */
+/**
+ * Delivery directives of a request: `_HLS_msn`, `_HLS_part` and `_HLS_skip` (a value other than YES
+ * or v2 has no effect).
+ */
 export interface ReloadQuery {
   readonly msn?: string | undefined;
   readonly part?: string | undefined;
   readonly skip?: string | undefined;
 }
 
-/** Rules 24–26. Directives are ignored for packed audio, which does not offer them, and once the playlist has ended. */
+/**
+ * Decides how a reload is answered (rules 24–26). Directives are ignored after the end of the
+ * playlist, and for packed audio, which does not offer them.
+ */
 export function decideReload(timeline: Timeline, codec: Codec, query: ReloadQuery): Reload {
   if (timeline.ended || codec === 'mp3') return { kind: 'now' };
   if (query.msn === undefined) {
@@ -217,7 +239,10 @@ export function decideReload(timeline: Timeline, codec: Codec, query: ReloadQuer
   return reached(openNumber, openParts, msn, part);
 }
 
-/** Whether segment `msn` is complete, or with `part` that part or anything later is published. Always, once it has ended. */
+/**
+ * Whether segment `msn` is complete; with `part`, whether that part or a later one is published.
+ * Always true after the end.
+ */
 export function isReached(timeline: Timeline, codec: Codec, msn: number, part: number | undefined): boolean {
   if (timeline.ended) return true;
   const { openNumber, openParts } = progressOf(timeline, codec);
@@ -233,7 +258,7 @@ function integerOf(text: string): number | undefined {
   return /^\d{1,15}$/.test(text) ? Number(text) : undefined;
 }
 
-/** Number of the first segment of a list that slides. */
+/** Number of the first segment in a live or rewind playlist of at most `segments` segments. */
 function firstListed(timeline: Timeline, openNumber: number, segments: number): number {
   return Math.max(0, openNumber - segments, Math.min(timeline.firstNumber, openNumber - MIN_SEGMENTS));
 }
@@ -244,7 +269,10 @@ function progressOf(timeline: Timeline, codec: Codec): Progress {
   return timeline.progress[codec] ?? { openNumber: timeline.firstNumber, openParts: 0 };
 }
 
-/** Segments from `first` that end before the skip boundary (RFC 8216bis 6.2.5.1). */
+/**
+ * The number of segments, counted from `first`, that end before the skip boundary (RFC 8216bis
+ * 6.2.5.1).
+ */
 function skippable(timeline: Timeline, codec: Codec, first: number, progress: Progress, targetS: number): number {
   const keepSamples = targetS * SKIP_TARGET_DURATIONS * SAMPLE_RATE_HZ - samplesOfParts(timeline, codec, progress.openParts);
   return Math.max(0, progress.openNumber - Math.ceil(keepSamples / timeline.grid.segmentSamples) - first);
@@ -258,7 +286,8 @@ function samplesOfParts(timeline: Timeline, codec: Codec, parts: number): number
 
 function headerLines(timeline: Timeline, first: number, version: number): string {
   const run = runOf(timeline, first);
-  // The tag that is still listed before the first segment counts by itself (RFC 8216bis 6.2.2).
+  // An EXT-X-DISCONTINUITY that is still listed before the first segment is not counted here (RFC
+  // 8216bis 6.2.2).
   const discontinuity = run.discontinuity - (beginsRun(timeline, run, first) ? 1 : 0);
   return (
     `#EXTM3U\n#EXT-X-VERSION:${version}\n#EXT-X-TARGETDURATION:${targetDurationS(timeline)}\n` +
@@ -268,10 +297,13 @@ function headerLines(timeline: Timeline, first: number, version: number): string
 
 const endLine = (timeline: Timeline) => (timeline.ended ? '#EXT-X-ENDLIST\n' : '');
 
-/** The broadcast's first run follows nothing, so it begins without a discontinuity. */
+/** The first run of a broadcast follows no other, so it begins without a discontinuity. */
 const beginsRun = (timeline: Timeline, run: Run, number: number) => number === run.firstNumber && run !== timeline.runs[0];
 
-/** Segments `from`…`to` without parts. `first` is the first of the whole playlist, which carries MAP and PDT. */
+/**
+ * Segments `from`…`to` without parts. `first` is the first segment of the whole playlist; it
+ * carries MAP and PROGRAM-DATE-TIME.
+ */
 function segmentLines(timeline: Timeline, rendition: Rendition, from: number, to: number, uriPrefix: string, first: number): string {
   let text = '';
   for (let number = from; number <= to; number++) {
@@ -281,7 +313,7 @@ function segmentLines(timeline: Timeline, rendition: Rendition, from: number, to
   return text;
 }
 
-/** Rules 9, 11, 12: what stands before the first segment of a playlist and of a run. */
+/** Rules 9, 11, 12: the tags before the first segment of a playlist and of a run. */
 function beginLines(timeline: Timeline, rendition: Rendition, run: Run, number: number, uriPrefix: string, first: number): string {
   const begins = beginsRun(timeline, run, number);
   if (!begins && number !== first) return '';
@@ -318,13 +350,16 @@ interface WallWindow {
   readonly toMs: number;
 }
 
-/** What the live playlists of all codecs cover together: with it the set of titles is the same in each (rule 15). */
+/**
+ * The time that the live playlists of all codecs cover together. It makes the titles the same in
+ * each (rule 15).
+ */
 function liveWindow(timeline: Timeline, segments: number): WallWindow {
   const all = Object.values(timeline.progress);
   const numbers = all.length > 0 ? all.map((progress) => progress.openNumber) : [timeline.firstNumber];
   return {
     fromMs: wallMsOf(timeline, Math.max(timeline.firstNumber, Math.min(...numbers) - segments)),
-    // To the end of the open segment, whatever is published of it.
+    // Up to the end of the open segment, even if few of its parts are published.
     toMs: endMsOf(timeline, Math.max(...numbers)),
   };
 }
@@ -333,7 +368,10 @@ function endMsOf(timeline: Timeline, number: number): number {
   return wallMsOf(timeline, number) + (timeline.grid.segmentSamples * 1000) / SAMPLE_RATE_HZ;
 }
 
-/** Titles that are heard within the window; each lasts until the next. Nothing in a line changes while it is listed. */
+/**
+ * The titles that are heard within the window; each lasts until the next begins. A line never
+ * changes while it is listed.
+ */
 function titleLines(timeline: Timeline, window: WallWindow): string {
   let text = '';
   const { titles } = timeline;
@@ -348,7 +386,10 @@ function titleLines(timeline: Timeline, window: WallWindow): string {
   return text;
 }
 
-/** A quoted-string may hold neither quotes nor line breaks (RFC 8216bis 4.2), and there is no escape. */
+/**
+ * A quoted-string may contain neither quotes nor line breaks, and there is no way to escape them
+ * (RFC 8216bis 4.2).
+ */
 function quotable(text: string): string {
   const cut = text.length > TITLE_MAX_CHARS ? text.slice(0, TITLE_MAX_CHARS) : text;
   return cut

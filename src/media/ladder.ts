@@ -1,38 +1,44 @@
-/** All media in Veza runs at 48 kHz stereo: it is the only rate at which AAC, Opus and MP3 share a grid. */
+/** All media in Veza is 48 kHz stereo: only at this rate AAC, Opus and MP3 share a grid. */
 export const SAMPLE_RATE_HZ = 48_000;
 export const CHANNELS = 2;
 
 export type Codec = 'aac' | 'opus' | 'mp3';
 
-/** Samples in one frame of the codec at 48 kHz. */
+/** Samples per frame of each codec at 48 kHz. */
 export const FRAME_SAMPLES: Readonly<Record<Codec, number>> = { aac: 1024, opus: 960, mp3: 1152 };
 
 /**
- * 960 ms: the shortest time that is a whole number of AAC, Opus and MP3 frames (45, 48 and 40). 320 ms, which is common to AAC
- * and Opus, falls into the middle of an MP3 frame.
+ * 960 ms, the shortest time that is a whole number of AAC, Opus and MP3 frames (45, 48 and 40).
+ * After 320 ms, which AAC and Opus have in common, an MP3 frame is not complete.
  */
 export const COMMON_FRAME_SAMPLES = 46_080;
 
 /**
- * Samples of encoder delay at the start of a run, the same in every CMAF rendition (AAC has 1,024 by nature, Opus 312
- * and is delayed by the rest), so that a player crosses from one to the other without a jump. Written as an edit list.
+ * Samples of encoder delay at the start of a run, the same in every CMAF rendition, so that a
+ * player can change rendition without a jump. AAC has 1,024 by itself; Opus has 312 and is delayed
+ * by the rest. The init segment declares them as an edit list.
  */
 export const PRIMING_SAMPLES = 1024;
 
 export interface Rendition {
-  /** `{codec}-{kbit/s}`; part of every address. */
+  /** `{codec}-{kbit/s}`; part of every media address. */
   readonly name: string;
   readonly codec: Codec;
   readonly bitrateKbps: number;
-  /** RFC 6381. */
+  /** The codec by RFC 6381. */
   readonly codecs: string;
-  /** CMAF with parts; false is packed audio, listed by itself. */
+  /**
+   * True for CMAF with parts. False for packed audio, which is not in the multivariant playlist.
+   */
   readonly lowLatency: boolean;
-  /** RFC 8216bis SCORE: higher is preferred. AAC rises with its bitrate, Opus is lowest, because some players cross codecs. */
+  /**
+   * RFC 8216bis SCORE: a higher one is preferred. AAC rises with its bitrate. Opus is the lowest,
+   * because some players change from one codec to another.
+   */
   readonly score: number;
 }
 
-/** Every rung, in the order of the multivariant playlist. */
+/** All renditions that Veza can make, in the order of the multivariant playlist. */
 export const LADDER: readonly Rendition[] = [
   { name: 'aac-64', codec: 'aac', bitrateKbps: 64, codecs: 'mp4a.40.2', lowLatency: true, score: 2 },
   { name: 'aac-128', codec: 'aac', bitrateKbps: 128, codecs: 'mp4a.40.2', lowLatency: true, score: 3 },
@@ -43,12 +49,12 @@ export const LADDER: readonly Rendition[] = [
 
 export interface LadderOptions {
   codecs: readonly Codec[];
-  /** False keeps one rung a codec: the one nearest `defaultKbps`. */
+  /** False keeps one rendition per codec: the one nearest to `defaultKbps`. */
   adaptive: boolean;
   defaultKbps: number;
 }
 
-/** The rungs that a configuration asks for, in ladder order. */
+/** The renditions that a configuration asks for, in the order of `LADDER`. */
 export function chooseLadder(options: LadderOptions): Rendition[] {
   const wanted = LADDER.filter((rung) => options.codecs.includes(rung.codec));
   if (options.adaptive) return wanted;

@@ -1,31 +1,41 @@
 import { VezaError } from '../runtime/errors.js';
 
-/** Element ids of RFC 9559 that matter for reading frames from a live Matroska stream. */
+/** RFC 9559 ids of the elements that are needed to read frames from a live stream. */
 const SEGMENT = 0x18538067;
 const CLUSTER = 0x1f43b675;
 const BLOCK_GROUP = 0xa0;
 const SIMPLE_BLOCK = 0xa3;
 const BLOCK = 0xa1;
 
-/** Far above any frame of the ladder (the largest, AAC at 256 kbit/s, is 1,536 bytes by its standard). */
+/**
+ * Far above any frame of the ladder: the largest frame that AAC at 256 kbit/s may have is 1,536
+ * bytes.
+ */
 const MAX_ELEMENT_BYTES = 1 << 20;
 
 /**
- * Reads the encoder's output: one Matroska stream with a track a rendition, without seeking, in whatever pieces the pipe
- * gives. Container timestamps are not looked at: frames are counted.
+ * Reads the encoder's output: one Matroska stream with one track per rendition, in chunks of any
+ * size. Timestamps of the container are ignored; frames are counted instead.
  *
- * Masters are descended into, never awaited, so a frame is out as soon as its last byte is in.
+ * It descends into master elements without waiting for their end, so a frame is available as soon
+ * as its last byte has arrived.
  */
 export class MatroskaFrames {
   #pending: Buffer = Buffer.alloc(0);
   readonly #onFrame: (track: number, frame: Buffer) => void;
 
-  /** `onFrame` gets the track number (from 1, in the order of the encoder's outputs) and a frame that it may keep. */
+  /**
+   * `onFrame` gets the track number (from 1, in the order of the encoder's outputs) and a frame. It
+   * may keep the frame.
+   */
   constructor(onFrame: (track: number, frame: Buffer) => void) {
     this.#onFrame = onFrame;
   }
 
-  /** Throws VezaError `unsupported_media` on what is not Matroska; the stream is then of no more use. */
+  /**
+   * Reads the next bytes of the stream. Throws VezaError `unsupported_media` when they are not
+   * Matroska; the reader cannot be used after that.
+   */
   push(bytes: Buffer): void {
     let data = this.#pending.length === 0 ? bytes : Buffer.concat([this.#pending, bytes]);
     for (;;) {
@@ -46,7 +56,8 @@ export class MatroskaFrames {
 
   #block(body: Buffer): void {
     const track = readVint(body, 0, true);
-    // Track number, a 16-bit timestamp, a byte of flags; frames are not laced by the encoder (flags 0x06).
+    // A block starts with the track number, a 16-bit timestamp and a byte of flags. The encoder
+    // does not lace frames (flags 0x06).
     if (!track || body.length < track.length + 3) throw new VezaError('unsupported_media', 'truncated Matroska block');
     if (((body[track.length + 2] ?? 0) & 0x06) !== 0) throw new VezaError('unsupported_media', 'laced Matroska block');
     this.#onFrame(track.value, body.subarray(track.length + 3));
@@ -61,7 +72,10 @@ function readHeader(data: Buffer): { id: number; size: number; length: number } 
   return { id: id.value, size: size.value, length: id.length + size.length };
 }
 
-/** RFC 8794 §4: a length by leading zeros, then the value, with or without the marker bit. */
+/**
+ * RFC 8794 §4: the number of leading zeros says how long the value is. Returns undefined when bytes
+ * are missing.
+ */
 function readVint(data: Buffer, at: number, stripMarker: boolean): { value: number; length: number } | undefined {
   const first = data[at];
   if (first === undefined) return undefined;

@@ -1,15 +1,16 @@
 import { SAMPLE_RATE_HZ } from './ladder.js';
 
 /**
- * Opus in Ogg (RFC 7845 in RFC 3533): pages with their checksum, for decoders that take a bare stream and for listeners of
- * `/listen/*.opus`. One writer makes one logical stream; chain streams by taking a new writer.
+ * Opus in Ogg (RFC 7845 in RFC 3533): pages with their checksum, for decoders that take a bare
+ * stream and for listeners of `/listen/*.opus`. One writer makes one logical stream. To chain
+ * streams, make a new writer for each.
  */
 export interface OpusHead {
   /** 1 or 2 (channel mapping family 0). */
   readonly channels: number;
-  /** Samples at 48 kHz that a decoder throws away at the start. */
+  /** Samples at 48 kHz that a decoder discards at the start. */
   readonly preSkip: number;
-  /** Rate of the original input; information only. */
+  /** Sample rate of the original input; for information only. */
   readonly inputRateHz?: number;
   /** `NAME=value` comments of OpusTags. */
   readonly comments?: readonly string[];
@@ -23,7 +24,10 @@ export interface PageFlags {
 }
 
 const PAGE_HEAD_BYTES = 27;
-/** Lacing values in a page: with 255 of them at most 64,770 bytes, more than the longest Opus packet (RFC 6716 §3.2.5: 61,440). */
+/**
+ * Lacing values in a page, at most. They hold 64,770 bytes, more than the longest Opus packet (RFC
+ * 6716 §3.2.5: 61,440).
+ */
 const MAX_LACINGS = 255;
 const VENDOR = 'Veza';
 
@@ -37,7 +41,10 @@ const CRC_TABLE = (() => {
   return table;
 })();
 
-/** The checksum of RFC 3533 §6: polynomial 0x04c11db7, not reflected, from 0. The page's own field must hold 0. */
+/**
+ * The checksum of RFC 3533 §6: polynomial 0x04c11db7, not reflected, initial value 0. The checksum
+ * field of `bytes` must be 0.
+ */
 export function oggCrc(bytes: Uint8Array): number {
   let crc = 0;
   for (let i = 0; i < bytes.length; i++) crc = (crc << 8) ^ CRC_TABLE[(crc >>> 24) ^ bytes[i]!]!;
@@ -48,12 +55,15 @@ export class OggOpusWriter {
   readonly #serial: number;
   #sequence = 0;
 
-  /** `serial` tells the logical streams of a chain apart: 32 bits, any value. */
+  /** `serial` is any 32-bit number that differs between the logical streams of a chain. */
   constructor(serial: number) {
     this.#serial = serial >>> 0;
   }
 
-  /** The two pages that open the stream: OpusHead and OpusTags. A ready OpusHead packet (19 bytes or more) is taken as it is. */
+  /**
+   * The two pages that start the stream: OpusHead and OpusTags. A complete OpusHead packet (at
+   * least 19 bytes) is written unchanged.
+   */
   head(head: OpusHead | Uint8Array): Uint8Array {
     const comments = head instanceof Uint8Array ? [] : (head.comments ?? []);
     const first = this.page(head instanceof Uint8Array ? head : opusHeadPacket(head), 0, { begin: true });
@@ -62,8 +72,9 @@ export class OggOpusWriter {
   }
 
   /**
-   * One page with whole packets. `granule` is the number of 48 kHz samples (pre-skip included) at the end of the last of them.
-   * Throws RangeError when they do not fit in a page (255 lacing values).
+   * One page with whole packets. `granule` is the number of 48 kHz samples, pre-skip included, at
+   * the end of the last packet. Throws RangeError when the packets do not fit in a page (255 lacing
+   * values).
    */
   page(packets: Uint8Array | readonly Uint8Array[], granule: number, flags: PageFlags = {}): Uint8Array {
     const list = packets instanceof Uint8Array ? [packets] : packets;
@@ -96,7 +107,7 @@ export class OggOpusWriter {
   }
 }
 
-/** RFC 7845 §5.1. */
+/** The OpusHead packet (RFC 7845 §5.1). Throws RangeError when `channels` is not 1 or 2. */
 export function opusHeadPacket(head: OpusHead): Uint8Array {
   if (head.channels !== 1 && head.channels !== 2) throw new RangeError(`mapping family 0 has 1 or 2 channels, not ${head.channels}`);
   const packet = Buffer.alloc(19);
@@ -108,7 +119,7 @@ export function opusHeadPacket(head: OpusHead): Uint8Array {
   return packet;
 }
 
-/** RFC 7845 §5.2. */
+/** The OpusTags packet (RFC 7845 §5.2). */
 function opusTagsPacket(comments: readonly string[]): Uint8Array {
   const fields = [VENDOR, ...comments].map((text) => Buffer.from(text, 'utf8'));
   const sized = fields.flatMap((field, index) => {

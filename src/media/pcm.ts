@@ -1,8 +1,14 @@
 import { CHANNELS } from './ladder.js';
 
-/** PCM in Veza: 48 kHz stereo, 16-bit, interleaved. A "sample" of the timeline is one frame of both channels. */
+/**
+ * PCM in Veza is 48 kHz stereo, 16-bit, interleaved. A sample of the timeline is one value for each
+ * channel.
+ */
 
-/** Mixes `incoming` over `into` with a raised cosine: at the first sample all of `into`, past the last all of `incoming`. */
+/**
+ * Crossfades `into`, in place, to `incoming` with a raised cosine: it starts as `into` and ends as
+ * `incoming`.
+ */
 export function crossfade(into: Int16Array, incoming: Int16Array): void {
   const samples = Math.min(into.length, incoming.length) / CHANNELS;
   for (let sample = 0; sample < samples; sample += 1) {
@@ -14,7 +20,7 @@ export function crossfade(into: Int16Array, incoming: Int16Array): void {
   }
 }
 
-/** Fades `pcm` in place, `in` from silence or `out` to silence, over its whole length. */
+/** Fades the whole of `pcm` in place: `in` from silence, or `out` to silence. */
 export function fade(pcm: Int16Array, direction: 'in' | 'out'): void {
   const samples = pcm.length / CHANNELS;
   for (let sample = 0; sample < samples; sample += 1) {
@@ -28,11 +34,13 @@ export function fade(pcm: Int16Array, direction: 'in' | 'out'): void {
 }
 
 /**
- * Cubic (Catmull-Rom) interpolation at a ratio a few hundred ppm from 1, which takes up the drift between a broadcaster's
- * clock and ours. Costs 0.8 ms a second of stereo audio; a 16-tap sinc 2.75, with no difference one can hear at 500 ppm.
+ * Cubic (Catmull-Rom) interpolation at a ratio a few hundred ppm from 1. It corrects the drift
+ * between a broadcaster's clock and the service's clock. It costs 0.8 ms per second of stereo
+ * audio. A 16-tap sinc costs 2.75 ms, with no audible difference at 500 ppm.
  *
- * `input` starts with one sample of history before the position `phase` (0 ≤ phase < 1) and must reach two samples past the
- * last position. Fills `output`; returns what was used up: whole samples, and the new phase.
+ * `input` starts with one sample of history before the position `phase` (0 ≤ phase < 1) and must
+ * reach two samples past the last position. Fills `output`. Returns how many whole samples of
+ * `input` were consumed, and the new phase.
  */
 export function resample(input: Int16Array, phase: number, ratio: number, output: Int16Array): { consumed: number; phase: number } {
   const samples = output.length / CHANNELS;

@@ -1,14 +1,17 @@
 import type { Title } from './timeline.js';
 
-/** The forms that frames take in an endless progressive stream: ADTS, bare MP3, ICY metadata between them. */
+/** Formats of an endless stream: ADTS frames, bare MP3 frames, and ICY metadata between them. */
 
-/** A metadata block counts its length in 16 bytes with one byte. */
+/** The length byte of an ICY metadata block counts units of 16 bytes. */
 const ICY_MAX_BYTES = 255 * 16;
 
-/** The block that says: nothing new. */
+/** An empty ICY metadata block: the title has not changed. */
 export const NO_ICY_METADATA = Buffer.alloc(1);
 
-/** A length byte and that many 16s of text. Players end the title at `';`, so the text must not hold it. */
+/**
+ * An ICY metadata block: a length byte, then the text, padded to a multiple of 16 bytes. A player
+ * ends the title at `';`, so the title must not contain it. A title that is too long is cut.
+ */
 export function icyMetadata(title: Pick<Title, 'title' | 'artist'>): Buffer {
   const shown = (title.artist === undefined ? title.title : `${title.artist} - ${title.title}`)
     .replace(/\p{Cc}/gu, ' ')
@@ -28,7 +31,10 @@ export function icyMetadata(title: Pick<Title, 'title' | 'artist'>): Buffer {
   return out;
 }
 
-/** ADTS frames (ISO/IEC 14496-3 §1.A.2): AAC-LC, 48 kHz, stereo, no CRC. */
+/**
+ * ADTS frames (ISO/IEC 14496-3 §1.A.2): AAC-LC, 48 kHz, stereo, no CRC. Throws RangeError when a
+ * frame is longer than ADTS allows (8,191 bytes with the header).
+ */
 export function adts(frames: readonly Uint8Array[]): Buffer {
   let size = 0;
   for (const frame of frames) size += 7 + frame.length;
@@ -50,7 +56,7 @@ export function adts(frames: readonly Uint8Array[]): Buffer {
   return out;
 }
 
-/** Packed audio without the ID3v2 tag that begins each segment. */
+/** Removes the ID3v2 tag that starts each segment of packed audio. */
 export function withoutId3(bytes: Uint8Array): Buffer {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (buffer.length < 10 || buffer.toString('latin1', 0, 3) !== 'ID3') return buffer;

@@ -1,12 +1,16 @@
 /**
- * What it takes to begin decoding a broadcaster's stream in the middle, after a decoder has died: the headers of the containers
- * that have some, and a place in what follows where a demuxer can begin. ffmpeg finds such a place by itself in MP3, Ogg and
- * LOAS; in ADTS and Matroska its versions of 2018 give up instead.
+ * Lets a new decoder begin in the middle of a broadcaster's stream, after the previous decoder has
+ * died. For that it needs the headers of the container, if the format has any, and a point in the
+ * stream where a demuxer can begin. ffmpeg finds such a point by itself in MP3, Ogg and LOAS. In
+ * ADTS and Matroska, ffmpeg versions of 2018 give up instead.
  */
 
-/** Codec headers are a few hundred bytes; a cover picture in an Ogg comment is the longest seen, and can be done without. */
+/**
+ * Codec headers take a few hundred bytes. The longest seen is a cover picture in an Ogg comment,
+ * and a decoder works without that.
+ */
 const MAX_HEAD_BYTES = 256 * 1024;
-/** In the search for a place to begin. The longest ADTS frame is 8,191 bytes. */
+/** Bytes that are searched for an ADTS frame, at most. The longest ADTS frame is 8,191 bytes. */
 const MAX_SEARCH_BYTES = 64 * 1024;
 const MIN_STEP_BYTES = 2048;
 
@@ -14,13 +18,13 @@ export class StreamHead {
   readonly #format: string;
   #head: Buffer = Buffer.alloc(0);
   #complete: boolean;
-  /** What came since the head was last looked at. */
+  /** Bytes that arrived after the last search for the end of the head. */
   #pieces: Uint8Array[] = [];
   #pieceBytes = 0;
   #lookAtBytes = 0;
   #bytes = 0;
   #seeking = false;
-  /** Bytes seen while seeking that may hold the place. */
+  /** Bytes at the end of the searched stream that may belong to a frame header. */
   #held: Buffer = Buffer.alloc(0);
   readonly #elements = new MatroskaElements();
 
@@ -29,7 +33,10 @@ export class StreamHead {
     this.#complete = !['ogg', 'matroska', 'flac', 'wav'].includes(format);
   }
 
-  /** Each piece of the stream, in order. Returns what the decoder is to have of it: all, unless a place to begin is being sought. */
+  /**
+   * Reads the next bytes of the stream. Returns the bytes that the decoder gets: all of them, or
+   * fewer while a point where it can begin is being searched.
+   */
   push(bytes: Uint8Array): Uint8Array {
     this.#bytes += bytes.length;
     if (!this.#complete) this.#collect(bytes);
@@ -37,13 +44,16 @@ export class StreamHead {
     return this.#seeking ? this.#seekAdts(bytes) : bytes;
   }
 
-  /** A new decoder begins: returns what it gets first. What `push` returns from then on goes on from there. */
+  /**
+   * Call this when a new decoder begins. Returns the bytes that the decoder gets first; it then
+   * gets what `push` returns.
+   */
   resume(): Buffer {
     if (!this.#complete) this.#look();
     this.#seeking = this.#complete && (this.#format === 'adts' || this.#format === 'matroska');
     this.#held = Buffer.alloc(0);
     if (!this.#complete || this.#format !== 'wav' || this.#head.length < 36) return this.#head;
-    // Filled up to a whole sample, so that what follows is not noise.
+    // Zeros up to a whole sample, so that the audio after them is not noise.
     const into = (this.#bytes - this.#head.length) % Math.max(1, wavBlockAlign(this.#head));
     return Buffer.concat([this.#head, Buffer.alloc(into)]);
   }
@@ -52,7 +62,10 @@ export class StreamHead {
     this.#seeking = false;
   }
 
-  /** Looked for again only when a quarter more is there, so that a head which comes in small pieces costs no more than one in large ones. */
+  /**
+   * Searches for the end of the head only after it has grown by a quarter, so that a head in small
+   * pieces costs no more than one in large pieces.
+   */
   #collect(bytes: Uint8Array): void {
     this.#pieces.push(bytes);
     this.#pieceBytes += bytes.length;
@@ -74,7 +87,7 @@ export class StreamHead {
     }
   }
 
-  /** From a header on whose frame is followed by another header. */
+  /** Returns the bytes from the first frame header that is followed by another one. */
   #seekAdts(bytes: Uint8Array): Uint8Array {
     const data = Buffer.concat([this.#held, bytes]);
     for (let at = 0; at + 9 < data.length; at += 1) {
@@ -94,7 +107,10 @@ export class StreamHead {
   }
 }
 
-/** ISO/IEC 14496-3 §1.A.2: the length of the ADTS frame that begins here, or 0 when none does. */
+/**
+ * ISO/IEC 14496-3 §1.A.2: the length of the ADTS frame that begins at `at`, or 0 when there is
+ * none.
+ */
 function adtsFrameBytes(data: Buffer, at: number): number {
   if (data[at] !== 0xff || ((data[at + 1] ?? 0) & 0xf6) !== 0xf0) return 0;
   const bytes = (((data[at + 3] ?? 0) & 0x03) << 11) | ((data[at + 4] ?? 0) << 3) | ((data[at + 5] ?? 0) >> 5);
@@ -108,8 +124,9 @@ const SIMPLE_BLOCK = 0xa3;
 const BLOCK_GROUP = 0xa0;
 
 /**
- * Follows a Matroska stream from element to element (RFC 9559), so that at any time it is known where the next block begins and
- * what its cluster's timestamp is. A browser's recorder makes clusters of half a minute: waiting for the next one is no answer.
+ * Follows a Matroska stream from element to element (RFC 9559), so that it always knows where the
+ * next block begins and which timestamp its cluster has. A browser's recorder makes clusters of
+ * half a minute, so waiting for the next cluster would take too long.
  */
 class MatroskaElements {
   #header: Buffer = Buffer.alloc(0);
@@ -140,7 +157,8 @@ class MatroskaElements {
         const opened = element.id === CLUSTER ? Buffer.alloc(0) : this.#cluster();
         found();
         this.#follow(element);
-        // What follows in this piece is followed too, for the next time.
+        // The rest of these bytes is followed too, so that the position stays right for the next
+        // search.
         this.push(data.subarray(at + element.length), false, found);
         return Buffer.concat([opened, rest]);
       }
@@ -159,7 +177,7 @@ class MatroskaElements {
     }
   }
 
-  /** The head of a cluster of unknown size with the timestamp of the one we are in. */
+  /** The head of a cluster of unknown size, with the timestamp of the current cluster. */
   #cluster(): Buffer {
     const timestamp = this.#timestamp.subarray(-8);
     return Buffer.concat([
@@ -176,7 +194,7 @@ function elementHeader(data: Buffer, at: number): { id: number; size: number; le
   if (sizeAt >= data.length) return undefined;
   const sizeLength = Math.clz32(data[sizeAt] ?? 0) - 23;
   if (sizeAt + sizeLength > data.length) return undefined;
-  // No such length is valid: step over the byte, and be out of step until something that looks like an element comes.
+  // An invalid length: skip one byte, and go on until the bytes look like an element again.
   if (idLength > 4 || sizeLength > 8) return { id: 0, size: 0, length: 1 };
   let size = (data[sizeAt] ?? 0) & (0xff >> sizeLength);
   for (let index = 1; index < sizeLength; index += 1) size = size * 256 + (data[sizeAt + index] ?? 0);
@@ -208,7 +226,7 @@ function wavBlockAlign(head: Buffer): number {
   return at >= 0 && at + 22 <= head.length ? head.readUInt16LE(at + 20) : 1;
 }
 
-/** RFC 9639 §8: `fLaC`, then metadata blocks, the last with its top bit set. */
+/** RFC 9639 §8: `fLaC`, then metadata blocks. The top bit of the last one is set. */
 function flacHead(data: Buffer): number | undefined {
   let at = 4;
   for (;;) {
@@ -219,7 +237,9 @@ function flacHead(data: Buffer): number | undefined {
   }
 }
 
-/** RFC 3533: header pages have granule position 0; the first page with another is audio. */
+/**
+ * RFC 3533: header pages have granule position 0. The first page with another position is audio.
+ */
 function oggHead(data: Buffer): number | undefined {
   let at = 0;
   for (;;) {
@@ -230,7 +250,7 @@ function oggHead(data: Buffer): number | undefined {
     let size = 27 + segments;
     for (let index = 0; index < segments; index += 1) size += data[at + 27 + index] ?? 0;
     const granule = data.readBigInt64LE(at + 6);
-    // −1: no packet ends on this page, a long comment that goes on.
+    // −1: no packet ends on this page, because a long comment continues on the next.
     if (granule !== 0n && granule !== -1n) return at;
     at += size;
   }

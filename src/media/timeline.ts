@@ -1,14 +1,19 @@
 import { type Codec, FRAME_SAMPLES, SAMPLE_RATE_HZ } from './ladder.js';
 
 /**
- * The timeline of one broadcast: which segments exist, where runs begin, what has been published of the open segment.
+ * The timeline of one broadcast: which segments exist, where runs begin, and which parts of the
+ * open segment are published.
  *
- * Everything on it is arithmetic on numbers. A segment is `segmentSamples` long in every rendition; a codec's parts are
- * a function of the grid; the media time of segment n is (n − firstNumber) × segmentSamples. So manifests are rendered
- * from very little state, and that state is small enough to be made durable at each segment.
+ * A timeline is arithmetic on numbers. A segment is `segmentSamples` long in every rendition, a
+ * codec's parts are a function of the grid, and the media time of segment n is (n − firstNumber) ×
+ * segmentSamples. Manifests therefore need very little state, which can be stored durably at every
+ * segment.
  */
 export interface Grid {
-  /** Samples in a segment: a multiple of 46,080 (960 ms), so a whole number of frames of each codec. */
+  /**
+   * Samples in a segment: a multiple of 46,080 (960 ms), so a whole number of frames of every
+   * codec.
+   */
   readonly segmentSamples: number;
   /** The part target (`PART_MS`), in samples. */
   readonly partSamples: number;
@@ -18,10 +23,12 @@ export function makeGrid(segmentMs: number, partMs: number): Grid {
   return { segmentSamples: (segmentMs * SAMPLE_RATE_HZ) / 1000, partSamples: (partMs * SAMPLE_RATE_HZ) / 1000 };
 }
 
-/** Milliseconds in a sample. */
+/** Factor from samples to milliseconds. */
 export const SAMPLES_TO_MS = 1000 / SAMPLE_RATE_HZ;
 
-/** Frames of the codec in a full part: the most whole frames that fit in the part target (at least one). */
+/**
+ * Frames of the codec in a full part: as many whole frames as fit in the part target, at least one.
+ */
 export function framesPerPart(grid: Grid, codec: Codec): number {
   return Math.max(1, Math.floor(grid.partSamples / FRAME_SAMPLES[codec]));
 }
@@ -34,25 +41,34 @@ export function partsPerSegment(grid: Grid, codec: Codec): number {
   return Math.ceil(framesPerSegment(grid, codec) / framesPerPart(grid, codec));
 }
 
-/** Samples in part `part` (from 0) of any segment; the last part is what remains. */
+/** Samples in part `part` (counted from 0) of any segment. The last part may be shorter. */
 export function partDurationSamples(grid: Grid, codec: Codec, part: number): number {
   const perPart = framesPerPart(grid, codec);
   return Math.min(perPart, framesPerSegment(grid, codec) - part * perPart) * FRAME_SAMPLES[codec];
 }
 
-/** A stretch made by one process without interruption. A later one is a discontinuity. */
+/**
+ * A stretch of a broadcast made by one encoder timeline without interruption. A later run is a
+ * discontinuity.
+ */
 export interface Run {
-  /** Random, part of every media name, so that no cache can serve another run's bytes. */
+  /**
+   * Random. It is part of every media name, so that no cache can serve the bytes of another run.
+   */
   readonly id: string;
   /** Number of its first segment. */
   readonly firstNumber: number;
-  /** EXT-X-DISCONTINUITY-SEQUENCE of its first segment; rises for the channel's life. */
+  /**
+   * EXT-X-DISCONTINUITY-SEQUENCE of its first segment; never decreases during the channel's life.
+   */
   readonly discontinuity: number;
   /** Wall-clock milliseconds since 1970 at the start of its first segment. */
   readonly startWallMs: number;
 }
 
-/** A title as it is heard: HLS DATERANGE, emsg and ICY are made from it. */
+/**
+ * A title at the time when it is heard. DATERANGE (HLS), `emsg` and ICY metadata are made from it.
+ */
 export interface Title {
   /** Unique in the channel's life. */
   readonly id: string;
@@ -62,28 +78,34 @@ export interface Title {
   readonly artist?: string;
 }
 
-/** How far one codec has been published. Codecs may differ when their parts do not align. */
+/** How far one codec is published. Codecs may differ, since their parts do not align. */
 export interface Progress {
-  /** Number of the segment that is being made: every lower one (from firstNumber) is complete or a gap. */
+  /**
+   * Number of the open segment. Every lower number (from `firstNumber`) is a complete segment or a
+   * gap.
+   */
   readonly openNumber: number;
-  /** Parts of the open segment that are published. */
+  /** Published parts of the open segment. */
   readonly openParts: number;
 }
 
-/** What a manifest is rendered from. Plain data; the same state always gives the same text. */
+/**
+ * Everything that a manifest is rendered from. Plain data; the same state always gives the same
+ * text.
+ */
 export interface Timeline {
   readonly broadcastId: string;
   readonly grid: Grid;
-  /** Number of the broadcast's first segment; numbers rise for the channel's life. */
+  /** Number of the broadcast's first segment. Numbers never decrease during the channel's life. */
   readonly firstNumber: number;
-  /** Ascending by firstNumber; never empty. */
+  /** Ascending by `firstNumber`; never empty. */
   readonly runs: readonly Run[];
-  /** Segments that were never finished (the process died): listed as EXT-X-GAP. */
+  /** Segments that were never finished because the process died; listed as EXT-X-GAP. */
   readonly gaps: ReadonlySet<number>;
-  /** Ascending by start. */
+  /** Ascending by `startWallMs`. */
   readonly titles: readonly Title[];
   readonly progress: Readonly<Partial<Record<Codec, Progress>>>;
-  /** No segment will be added. */
+  /** The broadcast is over: no segment will be added. */
   readonly ended: boolean;
 }
 
@@ -104,12 +126,18 @@ export function wallMsOf(timeline: Timeline, number: number): number {
   return run.startWallMs + ((number - run.firstNumber) * timeline.grid.segmentSamples * 1000) / SAMPLE_RATE_HZ;
 }
 
-/** Media time (`tfdt`, DASH `t`) of the start of segment `number`, in samples. Rises without a step over runs. */
+/**
+ * Media time (`tfdt`, DASH `t`) of the start of segment `number`, in samples. Runs do not interrupt
+ * it.
+ */
 export function mediaTimeOf(timeline: Timeline, number: number): number {
   return (number - timeline.firstNumber) * timeline.grid.segmentSamples;
 }
 
-/** File name of a segment, part or init; the object-store key is `live/{channel}/{rendition}/` before it. */
+/**
+ * File names of init segments, segments and parts. The object-store key is
+ * `live/{channel}/{rendition}/` and this name.
+ */
 export const initName = (run: string) => `${run}-init.mp4`;
 export const segmentName = (run: string, number: number, codec: Codec) => `${run}-${number}.${codec === 'mp3' ? 'mp3' : 'm4s'}`;
 export const partName = (run: string, number: number, part: number) => `${run}-${number}.${part}.m4s`;
