@@ -1,9 +1,14 @@
-/** Metrics that the documents and the alert rules name are those of a running service. Everything else is in test/rules/documents.test.ts. */
+/** Documents that only a running service can be held against, and its reference of the API. Everything else is in test/rules/documents.test.ts. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
+import type { Page } from 'playwright-core';
+import { DESKTOP, launchChromium } from '../support/chromium.js';
 import { uniqueMatches } from '../support/markdown.js';
 import { Server } from '../support/server.js';
+
+const PATIENCE_MS = 30_000;
+const METHODS = new Set(['get', 'put', 'post', 'patch', 'delete', 'head', 'options']);
 
 let server: Server;
 
@@ -27,3 +32,43 @@ test('metrics that the alert rules, docs/operations.md and docs/workers.md name 
   const inAdvice = uniqueMatches(rules, /\b((?:cpu|memory|nodejs|segment)_\w+)\b/g).map((name) => name.replace(/_bucket$/, ''));
   for (const name of inAdvice) assert.ok(names.includes(name), name);
 });
+
+test('the reference of the API opens on a desktop and a phone, shows every operation, and tries one', async () => {
+  const browser = await launchChromium();
+  try {
+    const description = (await (await fetch(`${server.url}/api/v1/openapi.json`)).json()) as { paths: Record<string, object> };
+    const count = Object.values(description.paths).flatMap((path) => Object.keys(path).filter((key) => METHODS.has(key))).length;
+    for (const viewport of [DESKTOP.viewport!, { width: 390, height: 844 }]) {
+      const context = await browser.newContext({ viewport });
+      const page = await context.newPage();
+      const complaints: string[] = [];
+      page.on('pageerror', (error) => complaints.push(String(error)));
+      page.on('console', (message) => {
+        if (message.type() === 'error' || message.type() === 'warning') complaints.push(message.text());
+      });
+      const requested = new Set<string>();
+      page.on('request', (request) => requested.add(new URL(request.url()).origin));
+      await page.goto(`${server.url}/docs/api`);
+      await page.locator('#reference:not([aria-busy]) .opblock').first().waitFor({ timeout: PATIENCE_MS });
+      assert.equal(await page.locator('.opblock').count(), count);
+      await tryChannelList(page);
+      const overflowPx = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      assert.ok(overflowPx <= 0, `${viewport.width}: the page is ${overflowPx} px wider than the window`);
+      if (process.env.VEZA_SCREENSHOTS) await page.screenshot({ path: `${process.env.VEZA_SCREENSHOTS}/api-${viewport.width}.png` });
+      assert.deepEqual(complaints, []);
+      assert.deepEqual([...requested], [server.url], 'nothing is fetched from elsewhere');
+      await context.close();
+    }
+  } finally {
+    await browser.close();
+  }
+});
+
+/** As somebody does who wants to see an answer: open, try, execute. */
+async function tryChannelList(page: Page): Promise<void> {
+  const operation = page.locator('.opblock-get', { has: page.locator('[data-path="/channels"]') });
+  await operation.locator('.opblock-summary-control').click();
+  await operation.getByRole('button', { name: 'Try it out' }).click();
+  await operation.getByRole('button', { name: 'Execute' }).click();
+  await operation.locator('.live-responses-table .response-col_status', { hasText: '200' }).waitFor({ timeout: PATIENCE_MS });
+}

@@ -41,6 +41,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'player-demo/src/desk': ['player-demo/src/ui', 'player-demo/src/chat', 'src/chat-client'],
   'player-demo/src/account': ['player-demo/src/ui', 'player-demo/src/chat'],
   'player-demo/src/admin': ['player-demo/src/ui'],
+  'player-demo/src/api-docs': [],
   'player-demo/src': ['ui', 'chat', 'player', 'desk', 'account', 'admin'].map((room) => `player-demo/src/${room}`),
 };
 

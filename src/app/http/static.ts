@@ -21,9 +21,14 @@ const TYPES: Readonly<Record<string, string>> = {
   '.webmanifest': 'application/manifest+json',
   '.woff2': 'font/woff2',
 };
+const ENCODINGS = ['br', 'gzip'] as const;
+type Encoding = (typeof ENCODINGS)[number];
+/** Larger files are compressed when they are first asked for: the reference’s script took 1.5 s of CPU, and most processes never send it. */
+const MAX_COMPRESSED_AT_START_BYTES = 1024 * 1024;
 const COMPRESSIBLE = new Set(['.css', '.html', '.js', '.json', '.map', '.svg', '.txt', '.webmanifest']);
 
 const PLAYER_PATH = /^\/(?:c\/[a-z0-9][a-z0-9-]{1,62}|r\/[\w-]{1,64})?$/;
+const API_DOCS_PATH = '/docs/api';
 const ACCOUNT_PATH = /^\/(?:account|channels(?:\/[a-z0-9][a-z0-9-]{1,62}(?:\/chat)?)?|admin(?:\/audit)?)$/;
 
 interface PageFile {
@@ -31,8 +36,8 @@ interface PageFile {
   readonly etag: string;
   readonly immutable: boolean;
   readonly plain: Buffer;
-  readonly br: Buffer | undefined;
-  readonly gzip: Buffer | undefined;
+  /** Undefined: not to be compressed. */
+  readonly compressed: Readonly<Record<Encoding, () => Promise<Buffer>>> | undefined;
 }
 
 export interface Pages {
@@ -49,10 +54,11 @@ export interface PagesOptions {
 }
 
 /**
- * The pages, read and compressed once at the start: they are a few hundred kilobytes. `undefined` when they were not built.
+ * The pages, read at the start and compressed once: what listeners load at the start too, larger files when they are first
+ * asked for. `undefined` when they were not built.
  *
- * `/`, `/c/{channel}`, `/r/{recording}`, the pages of an account and `/studio` are one document (`studio.html` for the last when there is one); any other
- * unknown path is none of ours.
+ * `/`, `/c/{channel}`, `/r/{recording}`, the pages of an account and `/studio` are one document (`studio.html` for the last when there is one); `/docs/api`
+ * is the reference of the API. Any other unknown path is none of ours.
  */
 export async function loadPages(options: PagesOptions): Promise<Pages | undefined> {
   const files = new Map<string, PageFile>();
@@ -61,13 +67,15 @@ export async function loadPages(options: PagesOptions): Promise<Pages | undefine
   const index = files.get('/index.html');
   if (!index) return undefined;
   const studio = files.get('/studio.html') ?? index;
+  const apiDocs = files.get('/api-docs.html');
   const policies = { player: policy(options.mediaOrigins, '*'), other: policy(options.mediaOrigins, "'none'") };
 
-  const middleware: Koa.Middleware = (ctx, next) => {
+  const middleware: Koa.Middleware = async (ctx, next) => {
     const { path } = ctx;
     const isStudio = path === '/studio' || path === '/studio.html';
     const isAccount = ACCOUNT_PATH.test(path);
-    const file = isStudio ? studio : isAccount || PLAYER_PATH.test(path) ? index : files.get(path);
+    const isApiDocs = path === API_DOCS_PATH;
+    const file = isStudio ? studio : isApiDocs ? apiDocs : isAccount || PLAYER_PATH.test(path) ? index : files.get(path);
     if (!file) return next();
     ctx.state.route = 'page';
     if (!reads(ctx, file.etag)) return undefined;
@@ -90,9 +98,9 @@ export async function loadPages(options: PagesOptions): Promise<Pages | undefine
       return undefined;
     }
     // Asked one by one, since browsers name gzip first without liking it better.
-    const encoding = (['br', 'gzip'] as const).find((name) => file[name] && ctx.acceptsEncodings(name) === name);
+    const encoding = file.compressed && ENCODINGS.find((name) => ctx.acceptsEncodings(name) === name);
     if (encoding) ctx.set('Content-Encoding', encoding);
-    ctx.body = encoding ? file[encoding] : file.plain;
+    ctx.body = encoding ? await file.compressed?.[encoding]() : file.plain;
     return undefined;
   };
   return { middleware };
@@ -143,8 +151,24 @@ async function loadFile(file: string, path: string, chatPorts: string): Promise<
     // The bundler writes a hash of the content into these names.
     immutable: /^assets\/.+-[\w-]{8,}\.\w+$/.test(path),
     plain,
+    compressed: compressible ? await compressions(plain) : undefined,
+  };
+}
+
+async function compressions(plain: Buffer): Promise<Record<Encoding, () => Promise<Buffer>>> {
+  const compressed: Record<Encoding, () => Promise<Buffer>> = {
     // Quality 9 is a fifth of the time of 11 for 3 % more bytes.
-    br: compressible ? await promisify(brotliCompress)(plain, { params: { [constants.BROTLI_PARAM_QUALITY]: 9 } }) : undefined,
-    gzip: compressible ? await promisify(gzip)(plain, { level: 9 }) : undefined,
+    br: once(() => promisify(brotliCompress)(plain, { params: { [constants.BROTLI_PARAM_QUALITY]: 9 } })),
+    gzip: once(() => promisify(gzip)(plain, { level: 9 })),
+  };
+  if (plain.length <= MAX_COMPRESSED_AT_START_BYTES) await Promise.all(ENCODINGS.map((name) => compressed[name]()));
+  return compressed;
+}
+
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => {
+    made ??= make();
+    return made;
   };
 }
