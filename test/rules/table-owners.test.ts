@@ -74,8 +74,9 @@ const CROSSINGS: readonly { readonly from: string; readonly tables: readonly str
   },
   {
     from: 'src/library/broadcasts.ts',
-    tables: ['channels'],
-    because: 'A recording has its channel’s slug, and its visibility and countries unless it has its own.',
+    tables: ['channels', 'playback_changes', 'playback_closed'],
+    because:
+      'A recording has its channel’s slug, and its visibility and countries unless it has its own; one that is deleted is closed to playback in the same transaction.',
   },
   {
     from: 'src/live/title-notes.ts',
