@@ -1,8 +1,11 @@
-/** What goes over the wire, as far as a client looks at it; members that are not named here pass through unread. */
+/**
+ * The frames of `veza.chat.v1` as far as the client reads them; other members pass through. The client imports nothing, so a test
+ * holds names, roles and limits here equal to the server's tables.
+ */
 
 export const SUBPROTOCOL = 'veza.chat.v1';
 
-/** In a room, from the lowest. */
+/** The roles in a room, from the lowest. */
 export const CHAT_ROLES = ['viewer', 'moderator', 'host', 'owner', 'admin'] as const;
 export type ChatRole = (typeof CHAT_ROLES)[number];
 
@@ -12,10 +15,10 @@ export interface ChatUser {
   readonly role: string;
 }
 
-/** `text`, and what goes with it. */
+/** The body of a message. */
 export interface ChatBody {
   readonly text: string;
-  /** The `mid` that this answers. */
+  /** The `mid` of the message that it replies to. */
   readonly reply?: string;
   readonly [field: string]: unknown;
 }
@@ -26,18 +29,18 @@ export interface Frame {
   readonly [field: string]: unknown;
 }
 
-/** An object with an `offset`: it takes a place in its room's log, whether its type is known or not. */
+/** A frame with an `offset`: it has a place in the room's log, whether the client knows its type or not. */
 export interface Entry extends Frame {
   readonly epoch: number;
   readonly offset: number;
 }
 
 export interface Limits {
-  /** Bytes of UTF-8 that a text may have. */
+  /** UTF-8 bytes of one text. */
   readonly textBytes: number;
-  /** Publications without an answer. */
+  /** Unanswered `pub` frames. */
   readonly pubsInFlight: number;
-  /** Messages in one room, of who does not moderate it; undefined: as many. */
+  /** The rate of messages in one room, for users who do not moderate it; undefined: no limit. */
   readonly pace: Pace | undefined;
 }
 
@@ -48,9 +51,10 @@ export interface Pace {
 
 export const DEFAULT_LIMITS: Limits = { textBytes: 8192, pubsInFlight: 8, pace: undefined };
 
-/** Answers of the server have an offset, too, and are no entries. */
-const ANSWERS = new Set([
+/** Frames of the server that are no entries, although some have an offset. Any other frame with an offset is an entry, known or not. */
+export const NO_ENTRIES: ReadonlySet<string> = new Set([
   'welcome',
+  'ok',
   'joined',
   'ack',
   'held',
@@ -59,6 +63,7 @@ const ANSWERS = new Set([
   'reset',
   'reacts',
   'members',
+  'channel',
   'you',
   'left',
   'heads',
@@ -67,7 +72,7 @@ const ANSWERS = new Set([
   'err',
 ]);
 
-/** Undefined: not a frame. Nothing that a server sends may throw here. */
+/** Undefined: not a frame. Never throws. */
 export function parseFrame(data: unknown): Frame | undefined {
   if (typeof data !== 'string') return undefined;
   try {
@@ -85,15 +90,15 @@ export const isOffset = (value: unknown): value is number => Number.isSafeIntege
 
 export const textOf = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
 
-/** The entry that this frame is. `epoch`: of the page that it is in, when it does not say so itself. */
+/** The frame as an entry; undefined: it is none. `epoch`: that of its page, for a frame that has none. */
 export function entryOf(value: unknown, epoch?: number): Entry | undefined {
-  if (!isRecord(value) || typeof value.t !== 'string' || ANSWERS.has(value.t) || !isOffset(value.offset)) return undefined;
+  if (!isRecord(value) || typeof value.t !== 'string' || NO_ENTRIES.has(value.t) || !isOffset(value.offset)) return undefined;
   const ownEpoch = value.epoch ?? epoch;
   if (!isOffset(ownEpoch)) return undefined;
   return (value.epoch === undefined ? { ...value, epoch: ownEpoch } : value) as Entry;
 }
 
-/** Those of a page, ascending. What is none is left out. */
+/** The entries of a page, ascending. */
 export function entriesOf(values: unknown, epoch: number): Entry[] {
   if (!Array.isArray(values)) return [];
   const entries = values.map((value) => entryOf(value, epoch)).filter((entry) => entry !== undefined);
@@ -119,7 +124,7 @@ export function timeOf(value: unknown): number | undefined {
   return Number.isFinite(timeMs) ? timeMs : undefined;
 }
 
-/** Why something did not happen. `retryMs`: it may be tried again after that. */
+/** Why a request failed. `retryMs`: it may be sent again after this long. */
 export class ChatProblem extends Error {
   readonly code: string;
   readonly retryMs: number | undefined;
@@ -132,7 +137,7 @@ export class ChatProblem extends Error {
   }
 }
 
-/** Of an `err`, a `refused`. */
+/** The problem that an `err` or a `refused` frame tells. */
 export function problemOf(frame: Frame): ChatProblem {
   const retryMs = typeof frame.retryMs === 'number' && frame.retryMs >= 0 ? frame.retryMs : undefined;
   const code = textOf(frame.code) ?? 'internal';

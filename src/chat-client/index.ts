@@ -4,5 +4,6 @@ export type { ChatSocket, ClientClock, Environment, SocketConstructor, SocketEve
 export { CHAT_ROLES, type ChatBody, ChatProblem, type ChatRole, type ChatUser, type Entry, type Frame, SUBPROTOCOL } from './frames.js';
 export { BACK_OFF_MS, type LinkState, type StopReason, type TokenSource } from './link.js';
 export { KEEP_TRYING_MS, MOST_OUTGOING, type Outgoing, type OutgoingState } from './outbox.js';
-export { ChatRoom, type LinkSource, type RoomEvent, type RoomOptions, type RoomState } from './room.js';
+export { ChatRoom, type LinkSource, type RoomOptions } from './room.js';
+export type { RoomEvent, RoomState } from './room-state.js';
 export { type Item, Timeline, type TimelineEvent } from './timeline.js';

@@ -1,35 +1,10 @@
 import type { ClientClock } from './environment.js';
-import {
-  ChatProblem,
-  type Entry,
-  entriesOf,
-  entryOf,
-  type Frame,
-  isOffset,
-  isRecord,
-  type Pace,
-  problemOf,
-  textOf,
-  timeOf,
-} from './frames.js';
+import { ChatProblem, type Entry, entryOf, type Frame, isOffset, isRecord, type Pace, problemOf, textOf, timeOf } from './frames.js';
+import { type FollowerHost, LogFollower } from './log-follower.js';
 import { Outbox, type Outgoing } from './outbox.js';
-import { type Item, Timeline, type TimelineEvent } from './timeline.js';
-
-/**
- *   joining ◄──► joined      by itself, whenever there is a session
- *      │           │
- *   refused      left        for good: not there, not allowed, banned, deleted, private; `ChatRoom.join()` tries once more
- */
-export type RoomState = 'joining' | 'joined' | 'refused' | 'left';
-
-export type RoomEvent =
-  | TimelineEvent
-  /** State, settings, people, pin, countdown: look at the room. */
-  | { readonly type: 'state' }
-  /** `outgoing` is another. */
-  | { readonly type: 'outgoing' }
-  /** These entries are not shown, and will not be: too many to fetch (`history` has them), or let go by the server. */
-  | { readonly type: 'missing'; readonly from: number; readonly to: number };
+import { PinnedMessage } from './pinned-message.js';
+import type { RoomEvent, RoomState } from './room-state.js';
+import type { Timeline } from './timeline.js';
 
 export interface RoomLink {
   readonly isOnline: boolean;
@@ -42,79 +17,65 @@ export interface RoomLink {
 }
 
 export interface RoomOptions {
-  /** Entries that are held; the oldest go first. Default 10,000; twice that while `keepsOlder`. */
+  /** Entries in the view; above it the oldest are dropped. Default 10,000; twice that while `keepsOlder`. */
   readonly mostItems?: number;
   /** A hole of more entries is not fetched: the view begins anew with the newest. Default 1,000. */
   readonly mostFetched?: number;
-  /** The token of a playback link, which lets a listener into the room of a private channel. Asked for before each join: links end. */
+  /** The token of a playback link, which opens the room of a private channel. Called before each join, because links end. */
   readonly link?: LinkSource;
 }
 
 export type LinkSource = () => string | undefined | Promise<string | undefined>;
 
-const PAGE = 100;
-/** Entries beyond a hole that wait for it. */
-const MOST_AHEAD = 500;
-/** `heads` is ahead of us: what is missing may still be on its way. */
-const GRACE_MS = 1_000;
-const RETRY_MS = { first: 500, most: 10_000 } as const;
-/** After that an emptied page is believed. */
-const EMPTY_PAGES = 2;
+/** After `left` by `private` the room is joined again after this long: there may be a fresh link. */
+const REJOIN_MS = 500;
+/** Own reactions that are remembered, by message. */
+const MAX_OWN_REACTIONS = 1_000;
 
-/** One room: a view that equals its log, from wherever it was joined, and the way to say something in it. */
+/** One room as its client sees it: its state, the view of its log (`LogFollower`), and the messages to it (`Outbox`). */
 export class ChatRoom {
-  /** As it was asked for: the channel's slug, or the room's id. */
+  /** The channel's slug or the room's id, as it was given. */
   readonly name: string;
-  readonly timeline: Timeline;
   readonly #link: RoomLink;
   readonly #clock: ClientClock;
   readonly #makeKey: () => string;
   readonly #outbox: Outbox;
   readonly #listeners = new Set<(event: RoomEvent) => void>();
-  readonly #mostItems: number;
-  readonly #mostFetched: number;
+  readonly #log: LogFollower;
+  readonly #pinned: PinnedMessage;
   readonly #linkSource: LinkSource | undefined;
-  readonly #ahead = new Map<number, Entry>();
   readonly #mine = new Map<string, Set<string>>();
   readonly #timers = new Set<() => void>();
   #id: string | undefined;
   #state: RoomState = 'joining';
   #problem: ChatProblem | undefined;
-  /** Raised whenever the room is joined anew: answers from before do not count. */
+  /** Raised whenever the room is joined anew: answers to an earlier turn do not count. */
   #turn = 0;
   #isAsking = false;
-  #epoch = 0;
-  /** Undefined: there is no view yet. */
-  #last: number | undefined;
-  /** There are entries up to here. */
-  #known = 0;
-  #isFilling = false;
-  #failures = 0;
-  #empties = 0;
-  #isWatchingHeads = false;
-  #hasOlder = false;
-  #history: Promise<boolean> | undefined;
   #slowUntilMs = 0;
   #count: number | undefined;
   #settings: Readonly<Record<string, unknown>> = {};
   #you: Readonly<Record<string, unknown>> = {};
-  #pinned: Readonly<Record<string, unknown>> | undefined;
   #channel: Readonly<Record<string, unknown>> | undefined;
   #bannedUntilMs: number | undefined;
   #isStopped = false;
-  /** Somebody reads further up: more is held than otherwise. */
-  keepsOlder = false;
 
   constructor(name: string, link: RoomLink, clock: ClientClock, makeKey: () => string, options: RoomOptions) {
     this.name = name;
     this.#link = link;
     this.#clock = clock;
     this.#makeKey = makeKey;
-    this.#mostItems = options.mostItems ?? 10_000;
-    this.#mostFetched = options.mostFetched ?? 1_000;
     this.#linkSource = options.link;
-    this.timeline = new Timeline((event) => this.#emit(event));
     const room = this;
+    this.#log = new LogFollower(this.#followerHost(), options.mostItems ?? 10_000, options.mostFetched ?? 1_000);
+    this.#pinned = new PinnedMessage({
+      timeline: this.#log.timeline,
+      get epoch() {
+        return room.#log.epoch;
+      },
+      ask: (frame) => this.#ask({ ...frame, room: this.#id ?? name }),
+      onChanged: () => this.#emit({ type: 'state' }),
+    });
     this.#outbox = new Outbox(
       clock,
       {
@@ -141,61 +102,71 @@ export class ChatRoom {
     );
   }
 
-  /** The immutable one, once joined. */
+  /** The room's immutable id; undefined: it was never joined. */
   get id(): string | undefined {
     return this.#id;
   }
   get state(): RoomState {
     return this.#state;
   }
-  /** Of `refused` and `left`: `not_found`, `banned`, `deleted`, `private`, … */
+  /** Why the room is `refused` or `left`: `not_found`, `banned`, `deleted`, `private`, … */
   get problem(): ChatProblem | undefined {
     return this.#problem;
   }
   get bannedUntilMs(): number | undefined {
     return this.#bannedUntilMs;
   }
+  get timeline(): Timeline {
+    return this.#log.timeline;
+  }
+  /** True: somebody reads further up, and more entries are held. */
+  get keepsOlder(): boolean {
+    return this.#log.keepsOlder;
+  }
+  set keepsOlder(keeps: boolean) {
+    this.#log.keepsOlder = keeps;
+  }
   get epoch(): number {
-    return this.#epoch;
+    return this.#log.epoch;
   }
   /** The newest offset of the view; nothing is missing below it, down to the view's first. */
   get position(): number {
-    return this.#last ?? 0;
+    return this.#log.last ?? 0;
   }
   /** There are older entries on the server. */
   get hasOlder(): boolean {
-    return this.#hasOlder;
+    return this.#log.hasOlder;
   }
   /** Members at present. */
   get members(): number | undefined {
     return this.#count;
   }
-  /** Modes of the room, as the server says them. */
+  /** The room's settings as the server sent them. */
   get settings(): Readonly<Record<string, unknown>> {
     return this.#settings;
   }
-  /** Role and timeout of who is signed in. */
+  /** The role and timeout of the signed-in user. */
   get you(): Readonly<Record<string, unknown>> {
     return this.#you;
   }
   /** `mid`, and of a message that is known `user`, `body`, `at`. */
   get pinned(): Readonly<Record<string, unknown>> | undefined {
-    return this.#pinned;
+    return this.#pinned.current;
   }
   /** What is on air: `state`, `listeners`, `startedAt`, `nowPlaying`. Undefined: the server has not said it since the room was joined, or does not know. */
   get channel(): Readonly<Record<string, unknown>> | undefined {
     return this.#channel;
   }
-  /** Slow mode: the server takes the next message from then on; wall clock. */
+  /** Slow mode: when the server accepts the next message (wall clock). */
   get slowUntilMs(): number {
     return this.#slowUntilMs;
   }
-  /** Messages that are not acknowledged yet, or will not be. */
+  /** Messages that are not acknowledged, or never will be. */
   get outgoing(): readonly Outgoing[] {
     return this.#outbox.messages;
   }
 
-  /** Returns what ends it. */
+  /** Returns a function that removes the listener. */
   listen(listener: (event: RoomEvent) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -208,7 +179,7 @@ export class ChatRoom {
   publish(text: string, more: { readonly reply?: string; readonly key?: string; readonly [field: string]: unknown } = {}): Outgoing {
     const { key = this.#makeKey(), ...fields } = more;
     if (text.trim() === '') throw new ChatProblem('empty', 'There is nothing to send.');
-    // Half an emoji that was cut, say: no UTF-8 can carry it, and the server refuses it.
+    // Half of a surrogate pair, from an emoji that was cut: UTF-8 cannot carry it, and the server refuses it.
     const body = { ...fields, text: text.replace(/\p{Surrogate}/gu, '\ufffd') };
     if (new TextEncoder().encode(text).length > this.#link.textBytes) {
       throw new ChatProblem('too_long', `A message has at most ${this.#link.textBytes} bytes.`);
@@ -225,7 +196,7 @@ export class ChatRoom {
     this.#outbox.discard(key);
   }
 
-  /** What of this client's own reactions is on. */
+  /** Whether this client has reacted so. */
   hasReacted(mid: string, emoji: string): boolean {
     return this.#mine.get(mid)?.has(emoji) ?? false;
   }
@@ -237,7 +208,7 @@ export class ChatRoom {
       if (is) mine.add(emoji);
       else mine.delete(emoji);
       this.#mine.set(mid, mine);
-      if (this.#mine.size > 1_000) this.#mine.delete(this.#mine.keys().next().value!);
+      if (this.#mine.size > MAX_OWN_REACTIONS) this.#mine.delete(this.#mine.keys().next().value!);
       const item = this.timeline.get(mid);
       if (item) this.#emit({ type: 'changed', items: [item] });
     };
@@ -258,10 +229,7 @@ export class ChatRoom {
 
   /** Puts older entries before the view. Resolves with whether there are more. Rejects with `ChatProblem`. */
   history(limit = 50): Promise<boolean> {
-    this.#history ??= this.#older(limit).finally(() => {
-      this.#history = undefined;
-    });
-    return this.#history;
+    return this.#log.readOlder(limit);
   }
 
   /** After `refused` or `left`: once more. */
@@ -270,7 +238,7 @@ export class ChatRoom {
     this.#join();
   }
 
-  // What the client calls.
+  // Called by the client.
 
   /** A session begins. */
   online(): void {
@@ -285,8 +253,7 @@ export class ChatRoom {
     this.#turn++;
     this.#channel = undefined;
     this.#isAsking = false;
-    this.#isFilling = false;
-    this.#isWatchingHeads = false;
+    this.#log.interrupt();
     if (this.#state === 'joined') this.#enter('joining');
     this.#outbox.lost();
   }
@@ -301,13 +268,13 @@ export class ChatRoom {
     this.#listeners.clear();
   }
 
-  /** Another user, or none: what was shown for one is not shown to the other, and what he has not sent is not sent by the other. */
+  /** Another user has signed in, or none: the view, the unsent messages and the reactions of the one before are dropped. */
   forget(): void {
     for (const { key } of this.#outbox.messages) this.#outbox.discard(key);
     this.#mine.clear();
     this.#you = {};
     this.#slowUntilMs = 0;
-    this.#restartView();
+    this.#log.restartView();
     if (this.#state !== 'joined') this.#enter('joining');
   }
 
@@ -315,10 +282,10 @@ export class ChatRoom {
   receive(frame: Frame): void {
     switch (frame.t) {
       case 'reset':
-        this.#reset(frame);
+        this.#log.reset(frame);
         return;
       case 'lag':
-        this.#learnHead(frame.to);
+        this.#log.learnHead(frame.to);
         return;
       case 'reacts':
         if (isRecord(frame.counts)) this.timeline.react(frame.counts);
@@ -344,29 +311,14 @@ export class ChatRoom {
         return;
       default: {
         const entry = entryOf(frame);
-        if (entry && this.#state === 'joined') this.#take([entry]);
+        if (entry && this.#state === 'joined') this.#log.take([entry]);
       }
     }
   }
 
-  /** What the server says is the newest. */
+  /** `heads` names the newest entry. */
   head(epoch: unknown, offset: unknown): void {
-    if (this.#state !== 'joined' || this.#last === undefined || !isOffset(epoch) || !isOffset(offset)) return;
-    if (epoch === this.#epoch && offset <= this.#last) return;
-    if (epoch < this.#epoch || this.#isWatchingHeads) return;
-    // It may be on its way, behind this; only what does not come is asked for.
-    this.#isWatchingHeads = true;
-    const turn = this.#turn;
-    const before = this.#last;
-    this.#after(GRACE_MS, () => {
-      if (this.#turn !== turn) return;
-      this.#isWatchingHeads = false;
-      if (epoch > this.#epoch) this.#rejoin();
-      else if (epoch === this.#epoch && this.#last !== undefined && this.#last < offset) {
-        if (this.#last > before) this.head(epoch, offset);
-        else this.#learnHead(offset);
-      }
-    });
+    this.#log.watchHead(epoch, offset);
   }
 
   #emit(event: RoomEvent): void {
@@ -397,8 +349,7 @@ export class ChatRoom {
     if (!this.#link.isOnline || this.#isAsking || this.#isStopped) return;
     this.#isAsking = true;
     const turn = ++this.#turn;
-    this.#isFilling = false;
-    this.#isWatchingHeads = false;
+    this.#log.interrupt();
     if (!this.#linkSource) {
       this.#sendJoin(turn, {});
       return;
@@ -407,13 +358,14 @@ export class ChatRoom {
       .then(this.#linkSource)
       .then(
         (link) => this.#turn === turn && this.#sendJoin(turn, link === undefined ? {} : { link }),
-        // Whoever hands out links is away: the room may be open without one.
+        // The source of links failed: the room may be open without one.
         () => this.#turn === turn && this.#sendJoin(turn, {}),
       );
   }
 
   #sendJoin(turn: number, link: { readonly link?: string }): void {
-    const since = this.#last === undefined ? {} : { since: { epoch: this.#epoch, offset: this.#last } };
+    const { epoch, last: offset } = this.#log;
+    const since = offset === undefined ? {} : { since: { epoch, offset } };
     this.#link.request(
       { t: 'join', room: this.#id ?? this.name, ...since, ...link },
       (frame) => {
@@ -429,14 +381,14 @@ export class ChatRoom {
           this.#outbox.refuseAll(problem);
           return this.#enter('refused', problem);
         }
-        this.#after(this.#backOff(problem), () => {
+        this.#after(this.#log.backOffMs(problem), () => {
           if (this.#turn === turn) this.#join();
         });
       },
     );
   }
 
-  /** On the same session, from where we are: the server knows better. */
+  /** Leaves and joins again on the same session, from the view's position. */
   #rejoin(): void {
     if (this.#isAsking) return;
     this.#link.request(
@@ -454,88 +406,33 @@ export class ChatRoom {
       this.#enter('refused', new ChatProblem('protocol', 'The server has said something else.'));
       return;
     }
-    this.#failures = 0;
     this.#id = textOf(frame.room) ?? this.#id;
     this.#settings = isRecord(frame.settings) ? frame.settings : {};
     this.#you = isRecord(frame.you) ? frame.you : {};
     this.#count = isOffset(frame.members) ? frame.members : this.#count;
-    if ('pinned' in frame) this.#pinned = isRecord(frame.pinned) ? frame.pinned : undefined;
-    this.#unpinDeleted();
-    const entries = entriesOf(frame.entries, epoch);
-    // A newer epoch is preceded by `reset`; without it nothing says what of ours is still true. And a log that is shorter than we know is another.
-    const isOther =
-      this.#last !== undefined &&
-      (epoch !== this.#epoch ||
-        frame.recovered === 'none' ||
-        (frame.recovered !== 'partial' && offset < this.#last && entries.length === 0));
-    if (isOther) this.#restartView();
-    // The server does not know where we were: it has lost what was acknowledged since.
-    if (hadPosition && frame.recovered === 'none') this.#outbox.withdrawn(0, true);
-    this.#epoch = epoch;
-    if (this.#last === undefined) {
-      this.#last = entries.length > 0 ? entries[0]!.offset - 1 : offset;
-      this.#hasOlder = this.#last > 0;
-    }
-    this.#enter('joined');
-    // `partial`: what lies between was let go by age, or is too much to be sent unasked.
-    const begins = entries[0]?.offset ?? offset + 1;
-    if (begins - this.#last - 1 > this.#mostFetched) {
-      this.#emit({ type: 'missing', from: this.#last + 1, to: begins - 1 });
-      this.#restartView();
-      this.#last = begins - 1;
-      this.#hasOlder = this.#last > 0;
-    }
-    this.#known = Math.max(this.#known, offset);
-    this.#take(entries);
+    if ('pinned' in frame) this.#pinned.set(frame.pinned);
+    this.#pinned.dropIfDeleted();
+    this.#log.startFrom(frame, epoch, offset, () => {
+      // The server does not know the position that was sent: it has lost entries that were acknowledged since.
+      if (hadPosition && frame.recovered === 'none') this.#outbox.withdrawn(0, true);
+      this.#enter('joined');
+    });
     this.#outbox.pump();
-  }
-
-  #restartView(): void {
-    this.#last = undefined;
-    this.#known = 0;
-    this.#ahead.clear();
-    this.#hasOlder = false;
-    this.timeline.clear();
-  }
-
-  #reset(frame: Frame): void {
-    const { epoch, keep } = frame;
-    // What answers a `join` counts also under the epoch that we know: our position was beyond its end.
-    const isOld = epoch === this.#epoch ? this.#state !== 'joining' : Number(epoch) < this.#epoch;
-    if (!isOffset(epoch) || !isOffset(keep) || isOld || this.#last === undefined) return;
-    this.#epoch = epoch;
-    this.#ahead.clear();
-    this.#isFilling = false;
-    this.#turn += this.#isAsking ? 0 : 1;
-    this.#isWatchingHeads = false;
-    this.#known = keep;
-    this.#last = Math.min(this.#last, keep);
-    const first = this.timeline.items[0]?.offset;
-    if (this.timeline.withdraw(keep)) {
-      // What a deletion that is withdrawn has taken from us is not here any more.
-      this.#restartView();
-      this.#outbox.withdrawn(keep);
-      if (this.#state === 'joined') this.#rejoin();
-      return;
-    }
-    if (first !== undefined && first > keep) this.#hasOlder = keep > 0;
-    this.#outbox.withdrawn(keep);
-    if (this.#state === 'joined') this.#fill();
   }
 
   #putOut(frame: Frame): void {
     const code = textOf(frame.code);
-    // The answer to our own leaving.
+    // The answer to this client's `leave` has no code.
     if (code === undefined) return;
     this.#turn++;
     this.#isAsking = false;
     this.#bannedUntilMs = timeOf(frame.until);
     const problem = new ChatProblem(code, textOf(frame.reason) ?? code);
-    // The link has ended, and there may be a fresh one.
+    // The playback link has ended, and the source may have a fresh one.
     if (code === 'private' && this.#linkSource) {
       this.#enter('joining', problem);
       const turn = this.#turn;
-      this.#after(RETRY_MS.first, () => {
+      this.#after(REJOIN_MS, () => {
         if (this.#turn === turn) this.#join();
       });
       return;
@@ -544,193 +441,43 @@ export class ChatRoom {
     this.#enter('left', problem);
   }
 
-  #learnHead(offset: unknown): void {
-    if (this.#state !== 'joined' || this.#last === undefined || !isOffset(offset)) return;
-    this.#known = Math.max(this.#known, offset);
-    this.#fill();
-  }
-
-  /** The rule of the log: the next is applied, what was is dropped, what is further waits and the hole is asked for. */
-  #take(entries: readonly Entry[]): void {
-    if (this.#last === undefined) return;
-    const next: Entry[] = [];
-    for (const entry of entries) {
-      if (entry.epoch < this.#epoch || entry.offset <= this.#last) continue;
-      if (entry.epoch > this.#epoch) {
-        this.#apply(next);
-        this.#rejoin();
-        return;
-      }
-      this.#known = Math.max(this.#known, entry.offset);
-      if (entry.offset > this.#last + 1) {
-        // Too many wait: the farthest are fetched later.
-        if (this.#ahead.size < MOST_AHEAD) this.#ahead.set(entry.offset, entry);
-        continue;
-      }
-      next.push(entry);
-      this.#last = entry.offset;
-      for (let after = this.#ahead.get(this.#last + 1); after; after = this.#ahead.get(this.#last + 1)) {
-        this.#ahead.delete(after.offset);
-        next.push(after);
-        this.#last = after.offset;
-      }
-    }
-    this.#apply(next);
-    this.#fill();
-  }
-
-  #apply(entries: readonly Entry[]): void {
-    if (entries.length === 0) return;
-    this.timeline.append(entries);
+  #onApplied(entries: readonly Entry[]): void {
     for (const entry of entries) {
       if (entry.t === 'msg') this.#outbox.seen(textOf(entry.key), textOf(entry.mid), entry.offset);
       else this.#applyOther(entry);
     }
     this.#outbox.passed();
-    const most = this.#mostItems * (this.keepsOlder ? 2 : 1);
-    if (this.timeline.items.length > most) {
-      // An eighth at once, so that this is rare.
-      this.timeline.trim(most - Math.floor(this.#mostItems / 8));
-      this.#hasOlder = true;
-    }
   }
 
   #applyOther(entry: Entry): void {
-    if (entry.t === 'pin') {
-      const mid = textOf(entry.mid);
-      const item = mid === undefined ? undefined : this.timeline.get(mid);
-      if (mid === undefined) this.#pinned = undefined;
-      else if (item) this.#pinned = { mid, user: item.user, body: item.body, at: item.at, offset: item.offset };
-      // `joined` may have said it already.
-      else if (this.#pinned?.mid !== mid || this.#pinned.body === undefined) {
-        this.#pinned = { mid, offset: entry.messageOffset };
-        if (isOffset(entry.messageOffset)) void this.#fetchPinned(mid, entry.messageOffset);
-      }
-    }
-    // Its message may have been deleted before it was pinned here, or is deleted now: by name, or with all that its author has said.
-    if (entry.t === 'pin' || entry.t === 'del') this.#unpinDeleted();
+    if (entry.t === 'pin') this.#pinned.apply(entry);
+    if (entry.t === 'pin' || entry.t === 'del') this.#pinned.dropIfDeleted();
     if (entry.t === 'act' && isRecord(entry.settings)) this.#settings = { ...this.#settings, ...entry.settings };
     if (entry.t !== 'gone') this.#emit({ type: 'state' });
   }
 
-  #unpinDeleted(): void {
-    if (this.#pinned === undefined) return;
-    const { mid, user, offset } = this.#pinned;
-    const userId = isRecord(user) ? textOf(user.id) : undefined;
-    if (this.timeline.isDeleted({ mid: String(mid), userId, offset: isOffset(offset) ? offset : undefined })) this.#pinned = undefined;
-  }
-
-  /** It lies before what is shown. */
-  async #fetchPinned(mid: string, offset: number): Promise<void> {
-    const epoch = this.#epoch;
-    try {
-      const frame = await this.#ask({ t: 'history', room: this.#id ?? this.name, before: offset + 1, limit: 1 });
-      const found = entriesOf(frame.entries, epoch).find((entry) => entry.mid === mid);
-      if (this.#pinned?.mid !== mid) return;
-      // It is erased: there is nothing to show.
-      this.#pinned = found && { mid, user: found.user, body: found.body, at: found.at, offset };
-      // What was on its way here may have been deleted meanwhile.
-      this.#unpinDeleted();
-      this.#emit({ type: 'state' });
-    } catch {
-      // The next `joined` says it.
-    }
-  }
-
-  /** Asks for the first hole, page after page, until there is none. */
-  #fill(): void {
-    if (this.#last === undefined || this.#state !== 'joined' || this.#isFilling || this.#known <= this.#last) return;
-    const from = this.#last + 1;
-    let end = this.#known;
-    for (const offset of this.#ahead.keys()) if (offset - 1 < end) end = offset - 1;
-    if (end - from + 1 > this.#mostFetched) {
-      this.#emit({ type: 'missing', from, to: end });
-      this.#restartView();
-      this.#rejoin();
-      return;
-    }
-    const to = Math.min(end, from + PAGE - 1);
-    const turn = this.#turn;
-    this.#isFilling = true;
-    this.#link.request(
-      { t: 'range', room: this.#id ?? this.name, from, to },
-      (frame) => {
-        if (this.#turn !== turn) return;
-        this.#isFilling = false;
-        this.#filled(frame, from, to);
+  #followerHost(): FollowerHost {
+    const room = this;
+    return {
+      get isJoined() {
+        return room.#state === 'joined';
       },
-      (problem) => {
-        if (this.#turn !== turn || problem.code === 'disconnected') return;
-        this.#fillLater(turn, problem);
+      get isJoining() {
+        return room.#state === 'joining';
       },
-    );
-  }
-
-  #fillLater(turn: number, problem?: ChatProblem): void {
-    this.#isFilling = true;
-    this.#after(this.#backOff(problem), () => {
-      if (this.#turn !== turn) return;
-      this.#isFilling = false;
-      this.#fill();
-    });
-  }
-
-  #filled(frame: Frame, from: number, to: number): void {
-    const epoch = isOffset(frame.epoch) ? frame.epoch : this.#epoch;
-    if (epoch > this.#epoch) {
-      this.#rejoin();
-      return;
-    }
-    if (this.#last === undefined || this.#last >= to) {
-      this.#fill();
-      return;
-    }
-    const entries = epoch < this.#epoch ? [] : entriesOf(frame.entries, epoch).filter(({ offset }) => offset >= from && offset <= to);
-    // What came meanwhile by itself is dropped by `take`.
-    const next = entries.find(({ offset }) => offset > this.#last!);
-    if (!next && (epoch < this.#epoch || ++this.#empties < EMPTY_PAGES)) {
-      this.#fillLater(this.#turn);
-      return;
-    }
-    this.#empties = 0;
-    this.#failures = 0;
-    if (!next) this.#skip(to);
-    else if (next.offset > this.#last + 1) this.#skip(next.offset - 1);
-    this.#take(entries);
-  }
-
-  /** The server has nothing up to here: said, and gone on. */
-  #skip(to: number): void {
-    this.#emit({ type: 'missing', from: this.#last! + 1, to });
-    this.#last = to;
-    for (const offset of this.#ahead.keys()) if (offset <= to) this.#ahead.delete(offset);
-    const entry = this.#ahead.get(to + 1);
-    if (entry) this.#take([entry]);
-    else this.#fill();
-  }
-
-  #backOff(problem?: ChatProblem): number {
-    const waitMs = Math.min(RETRY_MS.most, RETRY_MS.first * 2 ** Math.min(this.#failures++, 8));
-    return Math.max(problem?.retryMs ?? 0, waitMs);
-  }
-
-  async #older(limit: number): Promise<boolean> {
-    if (this.#last === undefined) throw new ChatProblem('disconnected', 'The room is not joined yet.');
-    const before = this.timeline.items[0]?.offset ?? this.#last + 1;
-    if (before <= 1) {
-      this.#hasOlder = false;
-      return false;
-    }
-    const epoch = this.#epoch;
-    const frame = await this.#ask({ t: 'history', room: this.#id ?? this.name, before, limit: Math.min(PAGE, limit) });
-    // The view was begun anew, or cut: this belongs to another one.
-    const firstNow: Item | undefined = this.timeline.items[0];
-    if (this.#epoch !== epoch || frame.epoch !== epoch || (firstNow ? firstNow.offset !== before : before !== this.position + 1))
-      return this.#hasOlder;
-    const entries = entriesOf(frame.entries, epoch).filter(({ offset }) => offset < before);
-    this.timeline.prepend(entries);
-    this.#hasOlder = frame.more === true && entries.length > 0;
-    this.#emit({ type: 'state' });
-    return this.#hasOlder;
+      get turn() {
+        return room.#turn;
+      },
+      endTurn: () => {
+        this.#turn += this.#isAsking ? 0 : 1;
+      },
+      request: (frame, answer, failed) => this.#link.request({ ...frame, room: this.#id ?? this.name }, answer, failed),
+      ask: (frame) => this.#ask({ ...frame, room: this.#id ?? this.name }),
+      rejoin: () => this.#rejoin(),
+      onApplied: (entries) => this.#onApplied(entries),
+      onWithdrawn: (keep) => this.#outbox.withdrawn(keep),
+      emit: (event) => this.#emit(event),
+      after: (delayMs, task) => this.#after(delayMs, task),
+    };
   }
 }

@@ -1,4 +1,5 @@
-import { Classifier, DEFAULT_CLASSIFIER_SETTINGS } from '../../src/chat/automod/classifier.js';
+import { Classifier } from '../../src/chat/automod/classifier.js';
+import { DEFAULT_CLASSIFIER_SETTINGS } from '../../src/chat/automod/classifier-settings.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { filled, NASTY, nastyTerms } from '../chat/moderation-nasty.js';
 import { type Figure, figure, say } from './report.js';

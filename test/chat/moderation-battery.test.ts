@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SyntaxKind } from 'obscenity';
-import { Classifier, DEFAULT_CLASSIFIER_SETTINGS } from '../../src/chat/automod/classifier.js';
+import { Classifier } from '../../src/chat/automod/classifier.js';
+import { DEFAULT_CLASSIFIER_SETTINGS } from '../../src/chat/automod/classifier-settings.js';
 import { buildDataSet } from '../../src/chat/automod/lexicon.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { EVASIONS, INNOCENT, LATER_EVASIONS, LATER_INNOCENT } from './moderation-battery.js';

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Classifier, DEFAULT_CLASSIFIER_SETTINGS } from '../../src/chat/automod/classifier.js';
+import { Classifier } from '../../src/chat/automod/classifier.js';
+import { DEFAULT_CLASSIFIER_SETTINGS } from '../../src/chat/automod/classifier-settings.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { filled, NASTY, nastyTerms } from './moderation-nasty.js';
 

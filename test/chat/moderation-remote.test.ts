@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
-import { type ClassificationInput, Classifier, DEFAULT_CLASSIFIER_SETTINGS } from '../../src/chat/automod/classifier.js';
+import { type ClassificationInput, Classifier } from '../../src/chat/automod/classifier.js';
+import { DEFAULT_CLASSIFIER_SETTINGS } from '../../src/chat/automod/classifier-settings.js';
 import { OpenAiClassifier, type OpenAiClassifierOptions } from '../../src/chat/automod/remote-classifier.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { Classifier, DEFAULT_CLASSIFIER_SETTINGS } from '../../src/chat/automod/classifier.js';
+import { Classifier } from '../../src/chat/automod/classifier.js';
+import { DEFAULT_CLASSIFIER_SETTINGS } from '../../src/chat/automod/classifier-settings.js';
 import { fold } from '../../src/chat/automod/fold.js';
 import { isSpam, spamScore } from '../../src/chat/automod/spam.js';
 import { FakeClock } from '../../src/runtime/clock.js';

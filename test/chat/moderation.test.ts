@@ -3,14 +3,12 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { RegExpMatcher } from 'obscenity';
 import { Behaviour, DEFAULT_LIMITS } from '../../src/chat/automod/behaviour.js';
+import { type Classification, Classifier, RULES } from '../../src/chat/automod/classifier.js';
 import {
-  type Classification,
-  Classifier,
   type ClassifierSettings,
   checkClassifierSettings,
   DEFAULT_CLASSIFIER_SETTINGS,
-  RULES,
-} from '../../src/chat/automod/classifier.js';
+} from '../../src/chat/automod/classifier-settings.js';
 import { buildDataSet, Lexicon } from '../../src/chat/automod/lexicon.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';

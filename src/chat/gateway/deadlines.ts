@@ -10,7 +10,7 @@ const PING_STEPS = PING_MS / TICK_MS;
 const CHECK_MS = 2000;
 const CHECK_STEPS = CHECK_MS / TICK_MS;
 /** A client that takes no byte for this long is disconnected (4008). */
-export const STALLED_MS = 30_000;
+const STALLED_MS = 30_000;
 /** A client that is silent through this many pings in a row is disconnected. A ping goes only to clients that were silent since the last. */
 const MAX_SILENT_PINGS = 2;
 

@@ -72,7 +72,7 @@ export interface RoomSource {
 }
 
 /** A client that has lacked entries for longer is told what it missed (`lag`). */
-export const LAG_MS = 10_000;
+const LAG_MS = 10_000;
 /** A client has this long to answer a close frame. */
 const CLOSING_MS = 2000;
 /** Frames above the rate limit, less those within it since; each is answered `rate_limited`, and above this the connection is closed. */

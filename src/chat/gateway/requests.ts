@@ -54,7 +54,7 @@ export interface RequestsOptions {
 }
 
 /** A client that missed more entries gets the newest `MAX_ENTRIES`; it fetches the others by `range`. */
-export const MAX_RESUMED = 1000;
+const MAX_RESUMED = 1000;
 /** No channel has this id. Its access is read when there is no such room, so that a missing room takes as long as a forbidden one. */
 const NO_CHANNEL = '00000000-0000-4000-8000-000000000000';
 /** `retryMs` of an answer when something is away. */

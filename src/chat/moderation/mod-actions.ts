@@ -28,7 +28,7 @@ export const MAX_ADDRESS_BAN_S = 30 * 86_400;
 export { MAX_TERM_LENGTH, MAX_TERMS };
 
 /** Text that PostgreSQL stores and that stays on its line. */
-export const LINE = /^[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]*$/u;
+const LINE = /^[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]*$/u;
 
 const line = (maxChars: number, description: string): Field<string> =>
   field({ type: 'string', minLength: 1, maxLength: maxChars, description }, (value, name) => {

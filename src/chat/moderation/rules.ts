@@ -1,42 +1,23 @@
 import type { Database } from '../../backing/database/database.js';
-import { Batched } from '../../runtime/batched.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import type { ClassifierSettings } from '../automod/classifier.js';
+import type { ClassifierSettings } from '../automod/classifier-settings.js';
 import { addressHash } from '../protocol/address.js';
 import type { ChatChange, ControlRoom } from '../protocol/control.js';
 import { type Author, BANNED_REASON, type PublishLimits, type PublishRules, type RoomInfo, type RoomRefusal } from '../rooms/room.js';
 import type { RecentWriters } from './recent-writers.js';
-import {
-  DEFAULT_SETTINGS,
-  moderationOf,
-  NO_TERMS,
-  type RoomSettings,
-  type RoomTerms,
-  rankOf,
-  settingsInForce,
-  storedSettings,
-} from './settings.js';
-
-/** As it is shown above the messages. */
-export interface Pinned {
-  readonly mid: string;
-  readonly offset: number;
-  readonly user: { readonly id: string; readonly name: string; readonly role: string };
-  readonly body: Readonly<Record<string, unknown>>;
-  /** ms since 1970. */
-  readonly at: number;
-}
+import { type Pinned, RulesReader } from './rules-reader.js';
+import { DEFAULT_SETTINGS, moderationOf, NO_TERMS, type RoomSettings, type RoomTerms, rankOf, settingsInForce } from './settings.js';
 
 export interface RulesListener {
-  /** Bans, timeouts or warnings of these people are others now: put out who is banned, show him what is his. */
+  /** Bans, timeouts or warnings of these users have changed. */
   onPeople(roomId: string, userIds: readonly string[]): void;
-  /** Settings, terms, the pin, banned addresses, or everything: look at everybody who is there. */
+  /** Settings, terms, the pin or banned addresses have changed, or everything may have. */
   onRoom(roomId: string): void;
 }
 
-/** What a process knows of a room that it has open. */
+/** The rules of a room that this process has open. */
 interface LoadedRules {
   holders: number;
   settings: RoomSettings;
@@ -47,12 +28,12 @@ interface LoadedRules {
   /** By user. `untilMs` Infinity: for good. */
   bans: Map<string, { untilMs: number; isShadow: boolean }>;
   timeouts: Map<string, number>;
-  /** How many of them he has not seen. */
+  /** Unseen warnings, by user. */
   warnings: Map<string, number>;
-  /** By hash. */
+  /** Banned addresses, by hash. */
   addresses: Map<string, number>;
   isKnown: boolean;
-  /** What is to be read again; undefined: nothing. */
+  /** What has to be read again; undefined: nothing. */
   stale: 'all' | { room: boolean; users: Set<string> } | undefined;
   reading: Promise<void> | undefined;
 }
@@ -62,36 +43,33 @@ export interface RoomRulesOptions {
   readonly control: ControlRoom;
   readonly clock: Clock;
   readonly log: Log;
-  /** Of the hashes of addresses. */
+  /** The key of the hashes of addresses. */
   readonly addressKey: Uint8Array;
   readonly writers?: Pick<RecentWriters, 'noteWriter'> | undefined;
 }
 
-/** A room that nobody has open is forgotten after that. */
+/** A room that nobody has open is forgotten after this long. */
 const IDLE_MS = 30_000;
 const SWEEP_MS = 600_000;
-/** What could not be read is asked for again after that. */
-const AGAIN_MS = 1000;
+/** A read that failed is tried again after this long. */
+const RETRY_MS = 1000;
 const DEFAULT_MODERATION = moderationOf(DEFAULT_SETTINGS, NO_TERMS);
 const NOT_YET: RoomRefusal = { code: 'busy', reason: 'The rules of this room are being read. Send it again.', retryMs: 500 };
 
 /**
- * Who may say what in a room: settings, bans, timeouts. Asked for every message, so all of it is in memory for rooms that are open here, read from
- * PostgreSQL when they are opened and again whenever the control room says that it has changed.
+ * The rules of rooms: who may read, who may write what. Every message asks, so the rules of open rooms are in memory. They are read
+ * when a room is opened, and again when the control room reports a change.
  */
 export class RoomRules implements PublishRules {
   readonly #options: RoomRulesOptions;
   readonly #rooms = new Map<string, LoadedRules>();
   readonly #listeners = new Set<RulesListener>();
   readonly #cancels: (() => void)[] = [];
-  /** Of rooms that are opened at the same time, in one statement. */
-  readonly #rows: Batched<RoomRulesRow>;
-  readonly #people: Batched<readonly SanctionRow[]>;
+  readonly #reader: RulesReader;
 
   constructor(options: RoomRulesOptions) {
     this.#options = options;
-    this.#rows = new Batched(options.clock, (roomIds) => this.#roomRows(roomIds));
-    this.#people = new Batched<readonly SanctionRow[]>(options.clock, (roomIds) => this.#everybody(roomIds));
+    this.#reader = new RulesReader(options);
     this.#cancels.push(
       options.control.follow({
         onChanges: (changes) => this.#changed(changes),
@@ -103,7 +81,7 @@ export class RoomRules implements PublishRules {
     );
   }
 
-  /** Rooms that are known here. */
+  /** Rooms whose rules are in memory. */
   get size(): number {
     return this.#rooms.size;
   }
@@ -113,7 +91,7 @@ export class RoomRules implements PublishRules {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Resolves when the room's rules are known; `release` once for each. Rejects with `unavailable`. */
+  /** Resolves when the room's rules are known. Call `releaseRoom` once for each call. Rejects with `unavailable`. */
   async openRoom(roomId: string): Promise<void> {
     const state = this.#state(roomId);
     state.holders++;
@@ -135,13 +113,13 @@ export class RoomRules implements PublishRules {
     });
   }
 
-  /** What was changed by this process counts here at once. Resolves when it does. */
+  /** Resolves when changes that this process has stored are in force here. */
   async applyChanges(roomId: string): Promise<void> {
     await this.#options.control.readChanges();
     await this.#rooms.get(roomId)?.reading;
   }
 
-  /** As they were set; `inForce` is what the shield makes of them. */
+  /** The settings as they were set; `settingsInForce` applies the shield to them. */
   settingsOf(roomId: string): RoomSettings {
     return this.#rooms.get(roomId)?.settings ?? DEFAULT_SETTINGS;
   }
@@ -150,7 +128,7 @@ export class RoomRules implements PublishRules {
     return this.#rooms.get(roomId)?.inForce ?? DEFAULT_SETTINGS;
   }
 
-  /** What its automatic moderation goes by. The same object until something of it changes. */
+  /** The settings of automatic moderation. The same object until one of them changes. */
   classifierSettingsOf(roomId: string): ClassifierSettings {
     return this.#rooms.get(roomId)?.moderation ?? DEFAULT_MODERATION;
   }
@@ -163,7 +141,7 @@ export class RoomRules implements PublishRules {
     return this.#rooms.get(roomId)?.pinned;
   }
 
-  /** Whether somebody may be in the room; undefined: he may. `author` undefined: a guest. */
+  /** Why the author may not be in the room; undefined: the author may. `author` undefined: a guest. */
   readRefusalOf(
     roomId: string,
     author: Pick<Author, 'id' | 'role' | 'address'> | undefined,
@@ -179,13 +157,13 @@ export class RoomRules implements PublishRules {
     return untilMs === undefined ? undefined : banned(untilMs);
   }
 
-  /** When his timeout ends; undefined: he has none. */
+  /** When the user's timeout ends; undefined: there is none. */
   timeoutUntilMs(roomId: string, userId: string, nowMs: number): number | undefined {
     const untilMs = this.#rooms.get(roomId)?.timeouts.get(userId);
     return untilMs !== undefined && untilMs > nowMs ? untilMs : undefined;
   }
 
-  /** Warnings that he has not seen yet. */
+  /** The number of warnings that the user has not seen. */
   unseenWarnings(roomId: string, userId: string): number {
     return this.#rooms.get(roomId)?.warnings.get(userId) ?? 0;
   }
@@ -193,7 +171,7 @@ export class RoomRules implements PublishRules {
   refusalOf(room: Pick<RoomInfo, 'id'>, author: Author, nowMs: number, text: string): RoomRefusal | undefined {
     const state = this.#rooms.get(room.id);
     if (!state?.isKnown) {
-      // Nobody has opened it first: it is known the next time.
+      // Nobody has the room open. It is read now, and known when the message is sent again.
       if (!state)
         void this.openRoom(room.id).then(
           () => this.releaseRoom(room.id),
@@ -252,7 +230,7 @@ export class RoomRules implements PublishRules {
   #bannedUntil(state: LoadedRules, author: Pick<Author, 'id' | 'role' | 'address'>, nowMs: number): number | undefined {
     const ban = state.bans.get(author.id);
     if (ban && !ban.isShadow && ban.untilMs > nowMs) return ban.untilMs;
-    // Somebody who moderates may well share an address with whom he has banned.
+    // Moderators may share an address with a user that they banned.
     if (state.addresses.size === 0 || author.address === undefined || author.role !== 'viewer') return undefined;
     const hash = addressHash(this.#options.addressKey, author.address);
     const untilMs = hash === undefined ? undefined : state.addresses.get(hash);
@@ -290,7 +268,7 @@ export class RoomRules implements PublishRules {
     }
   }
 
-  /** `what`: everything, one person, or (undefined) what is about the whole room. */
+  /** `what`: everything, one user, or (undefined) what is set for the whole room. */
   #markStale(roomId: string, what: 'all' | string | undefined): void {
     const state = this.#rooms.get(roomId);
     if (!state) return;
@@ -301,14 +279,17 @@ export class RoomRules implements PublishRules {
       else state.stale.users.add(what);
     }
     this.#read(roomId, state).catch((error) => {
-      this.#options.log.warn({ room: roomId, error: messageOf(error) }, 'the rules of a chat room cannot be read; those known count on');
-      this.#options.clock.after(AGAIN_MS, () => {
+      this.#options.log.warn(
+        { event: 'chat.rules_unreadable', room: roomId, error: messageOf(error) },
+        'could not read the rules of a chat room; the known ones stay in force',
+      );
+      this.#options.clock.after(RETRY_MS, () => {
         if (this.#rooms.get(roomId) === state && state.stale) this.#markStale(roomId, state.stale === 'all' ? 'all' : undefined);
       });
     });
   }
 
-  /** One after the other: what changes while it is read is read after that. */
+  /** One read at a time: what changes during a read is read after it. */
   #read(roomId: string, state: LoadedRules): Promise<void> {
     if (state.reading) return state.reading;
     if (!state.stale) return Promise.resolve();
@@ -326,7 +307,7 @@ export class RoomRules implements PublishRules {
           if (isAll || stale.room) await this.#readRoom(roomId, state);
           if (isAll || stale.users.size > 0) await this.#readPeople(roomId, state, isAll ? undefined : [...stale.users]);
         } catch (error) {
-          // With what has come meanwhile.
+          // Merged with what became stale during the read.
           const since = state.stale as LoadedRules['stale'];
           if (isAll || since === 'all') state.stale = 'all';
           else state.stale = { room: stale.room || since?.room === true, users: new Set([...stale.users, ...(since?.users ?? [])]) };
@@ -337,7 +318,7 @@ export class RoomRules implements PublishRules {
         if (wasKnown) this.#tell(roomId, isAll || stale.room ? undefined : [...stale.users]);
       }
     } finally {
-      // In the same step as the look that found nothing: what comes after it begins anew.
+      // In the same step as the loop's last check, so that a later change begins a new read.
       state.reading = undefined;
     }
   }
@@ -348,63 +329,16 @@ export class RoomRules implements PublishRules {
         if (userIds) listener.onPeople(roomId, userIds);
         else listener.onRoom(roomId);
       } catch (error) {
-        this.#options.log.error({ room: roomId, error: messageOf(error) }, 'new rules of a chat room were not taken in');
+        this.#options.log.error(
+          { event: 'chat.rules_listener_failed', room: roomId, error: messageOf(error) },
+          'a listener failed on new rules of a chat room',
+        );
       }
     }
   }
 
-  async #roomRows(roomIds: readonly string[]): Promise<Map<string, RoomRulesRow>> {
-    const { database, clock } = this.#options;
-    const { rows } = await database.query<RoomRulesRow>(
-      `select r.id, r.settings, t.blocked, t.allowed, m.mid, m.payload, m."offset", m.created_at,
-           (select json_agg(json_build_array(address_hash, until)) from room_address_bans where room_id = r.id and until > $2) as addresses
-         from rooms r
-         left join room_terms t on t.room_id = r.id
-         left join room_pins p on p.room_id = r.id
-         left join messages m on m.room_id = p.room_id and m.mid = p.mid and m.type = 'msg'
-       where r.id = any($1::uuid[])`,
-      [roomIds, new Date(clock.wallMs())],
-    );
-    return new Map(rows.map((row) => [row.id, row]));
-  }
-
-  async #readRoom(roomId: string, state: LoadedRules): Promise<void> {
-    const row = await this.#rows.load(roomId);
-    state.settings = storedSettings(row?.settings);
-    state.inForce = settingsInForce(state.settings);
-    state.terms = { blocked: row?.blocked ?? [], allowed: row?.allowed ?? [] };
-    state.moderation = moderationOf(state.inForce, state.terms);
-    state.pinned = row && pinnedOf(row);
-    state.addresses = new Map(row?.addresses?.map(([hash, until]) => [hash, Date.parse(until)]));
-  }
-
-  /** Those of whom there is something to know, of all users or of these. */
-  async #peopleRows(roomIds: readonly string[], userIds: readonly string[] | null): Promise<SanctionRow[]> {
-    const { database, clock } = this.#options;
-    const { rows } = await database.query<SanctionRow>(
-      `select 'ban' as kind, room_id, user_id, shadow, until, null::int as unseen from room_bans
-         where room_id = any($1::uuid[]) and lifted_at is null and (until is null or until > $2) and ($3::text[] is null or user_id = any($3))
-       union all select 'timeout', room_id, user_id, false, until, null from room_timeouts
-         where room_id = any($1::uuid[]) and until > $2 and ($3::text[] is null or user_id = any($3))
-       union all select 'warning', room_id, user_id, false, null, count(*)::int from room_warnings
-         where room_id = any($1::uuid[]) and seen_at is null and ($3::text[] is null or user_id = any($3)) group by room_id, user_id`,
-      [roomIds, new Date(clock.wallMs()), userIds],
-    );
-    return rows;
-  }
-
-  async #everybody(roomIds: readonly string[]): Promise<Map<string, SanctionRow[]>> {
-    const found = new Map<string, SanctionRow[]>();
-    for (const row of await this.#peopleRows(roomIds, null)) {
-      const rows = found.get(row.room_id);
-      if (rows) rows.push(row);
-      else found.set(row.room_id, [row]);
-    }
-    return found;
-  }
-
   async #readPeople(roomId: string, state: LoadedRules, userIds: readonly string[] | undefined): Promise<void> {
-    const rows = userIds ? await this.#peopleRows([roomId], userIds) : ((await this.#people.load(roomId)) ?? []);
+    const sanctions = await this.#reader.readSanctions(roomId, userIds);
     if (userIds)
       for (const userId of userIds) {
         state.bans.delete(userId);
@@ -416,15 +350,24 @@ export class RoomRules implements PublishRules {
       state.timeouts.clear();
       state.warnings.clear();
     }
-    for (const { kind, user_id, shadow, until, unseen } of rows) {
-      const untilMs = until?.getTime() ?? Number.POSITIVE_INFINITY;
-      if (kind === 'ban') state.bans.set(user_id, { untilMs, isShadow: shadow });
-      else if (kind === 'timeout') state.timeouts.set(user_id, untilMs);
-      else state.warnings.set(user_id, unseen ?? 0);
+    for (const { kind, userId, isShadow, untilMs, unseen } of sanctions) {
+      if (kind === 'ban') state.bans.set(userId, { untilMs, isShadow });
+      else if (kind === 'timeout') state.timeouts.set(userId, untilMs);
+      else state.warnings.set(userId, unseen);
     }
   }
 
-  /** What has ended takes no memory for long. */
+  async #readRoom(roomId: string, state: LoadedRules): Promise<void> {
+    const stored = await this.#reader.readRoom(roomId);
+    state.settings = stored.settings;
+    state.inForce = settingsInForce(stored.settings);
+    state.terms = stored.terms;
+    state.moderation = moderationOf(state.inForce, stored.terms);
+    state.pinned = stored.pinned;
+    state.addresses = stored.addresses;
+  }
+
+  /** Forgets sanctions that have ended. */
   #sweep(): void {
     const nowMs = this.#options.clock.wallMs();
     for (const { bans, timeouts, addresses } of this.#rooms.values()) {
@@ -435,40 +378,13 @@ export class RoomRules implements PublishRules {
   }
 }
 
-interface SanctionRow {
-  room_id: string;
-  kind: 'ban' | 'timeout' | 'warning';
-  user_id: string;
-  shadow: boolean;
-  until: Date | null;
-  unseen: number | null;
-}
-
-interface RoomRulesRow {
-  id: string;
-  settings: unknown;
-  blocked: string[] | null;
-  allowed: string[] | null;
-  addresses: [string, string][] | null;
-  mid: string | null;
-  payload: string | null;
-  offset: number | null;
-  created_at: Date | null;
-}
-
-function pinnedOf({ mid, payload, offset, created_at }: RoomRulesRow): Pinned | undefined {
-  if (mid === null || payload === null || offset === null || created_at === null) return undefined;
-  const { user, body } = JSON.parse(payload) as Pick<Pinned, 'user' | 'body'>;
-  return { mid, offset, user, body, at: created_at.getTime() };
-}
-
 const banned = (untilMs: number): RoomRefusal & { untilMs?: number } => ({
   code: 'banned',
   reason: BANNED_REASON,
   ...(Number.isFinite(untilMs) && { untilMs }),
 });
 
-/** One alternative after the other at each place, and never back: an expression with `+` over these overlaps takes exponential time. */
+/** Replaced one by one: the alternatives overlap, so that an expression with `+` over them would take exponential time. */
 const EMOJI_PATTERN = '\\p{RGI_Emoji}|\\p{Extended_Pictographic}\\uFE0F?|\\s';
 const EMOJI = new RegExp(EMOJI_PATTERN, 'gv');
 

@@ -12,14 +12,16 @@ import type { Author, HeldMessage, Room, RoomInfo } from '../rooms/room.js';
 import { type AccountDirectory, type ModerationAct, ModerationActs, type ModerationAudit, type Moderator } from './acts.js';
 import { Appeals, type BanAppeal } from './appeals.js';
 import { Deletions } from './deletions.js';
-import { HELD_KEPT_MS, HeldMessageQueue, type HeldRecord, type HeldRow, recordOf } from './held-message-queue.js';
+import { HeldDecisions } from './held-decisions.js';
+import { HELD_KEPT_MS, HeldMessageQueue, type HeldRecord } from './held-message-queue.js';
 import type { ModAction } from './mod-actions.js';
 import { RecentWriters } from './recent-writers.js';
 import { RoomRules } from './rules.js';
 import { type RoomBan, type RoomTimeout, type RoomWarning, Sanctions } from './sanctions.js';
-import { changedSettings, publicPart, type RoomSettings, rankOf, settingsInForce, storedSettings } from './settings.js';
+import { changedSettings, publicPart, type RoomSettings, settingsInForce, storedSettings } from './settings.js';
+import { ModerationTargets, mustModerate, mustOutrank } from './targets.js';
 
-/** What is asked of a room. */
+/** The part of a room that moderating needs. */
 export type ModeratedRoom = Pick<Room, 'appendEntry' | 'eraseMessages' | 'publishHeld' | 'recentMessage' | 'untilStored' | 'barUser'>;
 
 export interface ModerationServiceOptions {
@@ -34,29 +36,27 @@ export interface ModerationServiceOptions {
   readonly withRoom: <T>(roomId: string, work: (room: ModeratedRoom) => Promise<T>) => Promise<T>;
 }
 
-/** What somebody may know of how he stands in a room. */
+/** What a user may know of the sanctions against them in a room. */
 export interface SanctionsOfUser {
   readonly ban: RoomBan | undefined;
   readonly timeout: RoomTimeout | undefined;
-  /** Unseen. */
+  /** Warnings that the user has not seen. */
   readonly warnings: readonly RoomWarning[];
   readonly appeal: BanAppeal | undefined;
-  /** What became of what he wrote and was held; newest first. */
+  /** The user's messages that were held, and what became of them; newest first. */
   readonly held: readonly HeldRecord[];
 }
 
 const CLEAN_MS = 3_600_000;
 const DAY_MS = 86_400_000;
-/** Acts and warnings are kept for a year. */
+/** How long acts and warnings are kept. */
 const ACTS_KEPT_MS = 365 * DAY_MS;
-/** Who takes back what a judge is against. */
+/** The moderator in whose name automatic moderation retracts messages. */
 const AUTOMATIC: Moderator = { id: 'service', name: 'Automatic moderation', role: 'admin', actor: 'service' };
-/** Who may do everything: he holds the server's own file. */
-const ROOT = 'admin-token';
 
 /**
- * Where a room is moderated: one way for REST, for `mod` frames and for whoever else. What is decided is written down first, with who did it; then it
- * counts here, a moment later everywhere, and the room is told.
+ * The one way to moderate a room, for REST, `mod` frames and programs. A decision is stored first, together with who made it; then
+ * it is in force here, a moment later in every process, and the room is told.
  */
 export class ModerationService {
   readonly control: ControlRoom;
@@ -69,6 +69,8 @@ export class ModerationService {
   readonly #pins: Pins;
   readonly #news: ModerationNotices;
   readonly #deletions: Deletions;
+  readonly #targets: ModerationTargets;
+  readonly #heldDecisions: HeldDecisions;
   readonly #options: ModerationServiceOptions;
   #cancel: (() => void) | undefined;
 
@@ -91,6 +93,8 @@ export class ModerationService {
       rules: this.rules,
       sanctions: this.sanctions,
     });
+    this.#targets = new ModerationTargets({ ...options, writers: this.writers });
+    this.#heldDecisions = new HeldDecisions({ ...options, held: this.held, acts: this.#acts, deletions: this.#deletions });
   }
 
   async start(): Promise<void> {
@@ -112,7 +116,7 @@ export class ModerationService {
   }
 
   /**
-   * Rejects: `forbidden` (not his room, or somebody of an equal or higher role), `second_factor_missing`, `not_found`, `conflict`, `bad_request`,
+   * Rejects: `forbidden` (not a moderator here, or the user has an equal or higher role), `second_factor_missing`, `not_found`, `conflict`, `bad_request`,
    * `unavailable`.
    */
   async moderate(room: RoomInfo, moderator: Moderator, action: ModAction): Promise<ModerationResult> {
@@ -140,17 +144,17 @@ export class ModerationService {
       case 'pin':
         return this.#pin(room, moderator, action.mid);
       case 'approve':
-        return this.#approve(room, moderator, action.mid);
+        return this.#heldDecisions.approve(room, moderator, action.mid);
       case 'deny':
-        return this.#deny(room, moderator, action.mid, action.reason);
+        return this.#heldDecisions.deny(room, moderator, action.mid, action.reason);
       case 'terms':
         return this.#terms(room, moderator, action);
     }
   }
 
   /**
-   * What the automatic moderation has something against after it was published: it leaves the room, and waits for a moderator as if it had been held.
-   * He may put it back, then as another message: what was deleted under a `mid` does not come back. Twice is harmless. Rejects: `unavailable`, `busy`.
+   * Takes back a message that was published and classified afterwards: it is deleted, and a copy waits for a moderator. An approved
+   * copy is another message, because a deleted `mid` does not come back. Twice is harmless. Rejects: `unavailable`, `busy`.
    */
   async retractMessage(room: RoomInfo, said: { mid: string; author: Author; body: HeldMessage['body'] }, reason: string): Promise<void> {
     const { mid, author, body } = said;
@@ -162,7 +166,7 @@ export class ModerationService {
     );
   }
 
-  /** Everything that a deleted account has said in these rooms, with what waits. Twice is harmless. Rejects with `unavailable`, `busy`. */
+  /** Deletes every message of a deleted account in these rooms, held ones too. Twice is harmless. Rejects: `unavailable`, `busy`. */
   async eraseAccount(userId: string, roomIds: Iterable<string>, by: NoticeAuthor): Promise<void> {
     for (const roomId of roomIds) {
       await this.#deletions.barDeleted(roomId, userId);
@@ -172,13 +176,13 @@ export class ModerationService {
     await this.#options.database.query('delete from room_writers where user_id = $1', [userId]);
   }
 
-  /** What only who runs the room may set. Rejects with `bad_request`. */
+  /** Changes settings. The caller checks that the moderator may. Rejects with `bad_request`. */
   async changeSettings(room: RoomInfo, moderator: Moderator, changes: Readonly<Record<string, unknown>>): Promise<RoomSettings> {
     await this.#set(room, moderator, 'settings', changes);
     return this.readSettings(room);
   }
 
-  /** As the database has them. */
+  /** The settings as the database has them. */
   async readSettings(room: Pick<RoomInfo, 'id'>): Promise<RoomSettings> {
     const { rows } = await this.#options.database.query<{ settings: unknown }>('select settings from rooms where id = $1', [room.id]);
     return storedSettings(rows[0]?.settings);
@@ -199,14 +203,14 @@ export class ModerationService {
     return appeal;
   }
 
-  /** Accepted: the ban is lifted. Rejects: `not_found`, `conflict`, `bad_request`. */
+  /** `accepted` lifts the ban. Rejects: `not_found`, `conflict`, `bad_request`. */
   async answerAppeal(room: RoomInfo, moderator: Moderator, id: string, accepted: boolean, answer: string): Promise<BanAppeal> {
     mustModerate(moderator);
     const appeal = await this.#options.database.transaction(async (connection) => {
       const answered = await this.appeals.answerAppeal(connection, room.id, id, accepted, answer, moderator);
       if (accepted)
         await this.sanctions.liftBan(connection, room.id, answered.userId).catch((error) => {
-          // It has ended meanwhile.
+          // The ban has ended meanwhile.
           if (!(error instanceof VezaError && error.code === 'not_found')) throw error;
         });
       await this.#acts.recordAct(connection, room, moderator, 'answerAppeal', answered.userId, { appeal: id, accepted });
@@ -224,23 +228,23 @@ export class ModerationService {
       ban: ban?.isShadow ? undefined : ban,
       timeout: await this.sanctions.findTimeout(roomId, userId),
       warnings: warnings.filter(({ seenAtMs }) => seenAtMs === undefined),
-      // An old answer says nothing about a new ban; of a shadow ban nobody knows.
+      // An old answer says nothing about a new ban, and a shadow-banned user must not learn of the ban.
       appeal: await this.appeals.findOfUser(roomId, userId, ban && !ban.isShadow ? ban.id : undefined),
       held: await this.held.listOfUser(roomId, userId, 20),
     };
   }
 
-  /** Who did what here, newest first. */
+  /** The acts in a room, newest first. */
   listActs(roomId: string, userId: string | undefined, before: number | undefined, limit: number): Promise<ModerationAct[]> {
     return this.#acts.listActs(roomId, userId, before, limit);
   }
 
-  /** Of accounts, and of others who have written here of late. */
+  /** Names by user id: of accounts, and of others who wrote in the room lately. */
   namesOf(roomId: string, userIds: readonly string[]): Promise<ReadonlyMap<string, string>> {
     return this.#acts.names(roomId, userIds);
   }
 
-  /** How much waits for those who moderate the room. */
+  /** How many held messages and appeals wait for moderators. */
   async countWaiting(roomId: string): Promise<{ held: number; appeals: number }> {
     const { rows } = await this.#options.database.query<{ held: number; appeals: number }>(
       `select (select count(*)::int from held_messages where room_id = $1 and decision is null) as held,
@@ -250,7 +254,7 @@ export class ModerationService {
     return rows[0]!;
   }
 
-  /** What has ended and is past its time. */
+  /** Deletes sanctions that have ended, and records past their retention. */
   async deleteExpired(): Promise<void> {
     const { database, clock } = this.#options;
     const ago = (ms: number) => [new Date(clock.wallMs() - ms)];
@@ -267,7 +271,7 @@ export class ModerationService {
     action: Extract<ModAction, { action: 'timeout' | 'untimeout' | 'ban' | 'shadowBan' | 'unban' | 'warn' }>,
   ): Promise<ModerationResult> {
     const { database, clock } = this.#options;
-    const { user, writer } = await this.#target(room, moderator, action.user);
+    const { user, writer } = await this.#targets.findUser(room, moderator, action.user);
     const nowMs = clock.wallMs();
     let untilMs: number | undefined;
     if ('seconds' in action && action.seconds !== undefined) untilMs = nowMs + action.seconds * 1000;
@@ -288,7 +292,7 @@ export class ModerationService {
         case 'warn':
           await this.sanctions.addWarning(connection, room.id, user.id, moderator, action.text);
           details.text = action.text;
-          // Between him and whoever moderates.
+          // Only the user and the moderators see a warning.
           isUntold = true;
           break;
         case 'unban': {
@@ -298,7 +302,7 @@ export class ModerationService {
         }
         case 'shadowBan':
           await this.sanctions.banUser(connection, room.id, user, moderator, { isShadow: true, untilMs, reason });
-          // It would be none if anybody was told.
+          // A shadow ban works only while nobody is told.
           isUntold = true;
           break;
         case 'ban': {
@@ -306,7 +310,7 @@ export class ModerationService {
           if (action.addressSeconds !== undefined) {
             const addressHash = writer?.addressHash;
             if (addressHash === undefined)
-              throw new VezaError('conflict', 'Nobody knows where this user wrote from of late: ban the account alone.');
+              throw new VezaError('conflict', 'No recent address of this user is known: ban the account alone.');
             const addressUntilMs = nowMs + action.addressSeconds * 1000;
             await this.sanctions.banAddress(connection, room.id, banId, addressHash, addressUntilMs);
             details.addressUntil = new Date(addressUntilMs).toISOString();
@@ -326,38 +330,7 @@ export class ModerationService {
     });
   }
 
-  /** Rejects with `forbidden` when it is not somebody below. */
-  async #target(room: RoomInfo, moderator: Moderator, userId: string) {
-    const writer = await this.writers.findWriter(room.id, userId);
-    const person = await this.#options.people.find(userId, room.channelId);
-    const known = person ?? (writer && { name: writer.name, role: writer.role as RoomRole }) ?? (await this.#author(room, userId));
-    if (!known) throw new VezaError('not_found', 'There is no such user.');
-    mustOutrank(moderator, userId, known.role);
-    return { user: { id: userId, name: known.name }, writer };
-  }
-
-  /** Whoever has written here is known by that, though the process in which it was a moment ago has not noted it yet. */
-  async #author(room: RoomInfo, userId: string): Promise<{ name: string; role: RoomRole } | undefined> {
-    const { database, withRoom } = this.#options;
-    const find = async () => {
-      const { rows: said } = await database.query<{ payload: string }>(
-        `select payload from messages where room_id = $1 and user_id = $2 and type in ('msg', 'shadow') order by "offset" desc limit 1`,
-        [room.id, userId],
-      );
-      if (said[0]) return (JSON.parse(said[0].payload) as { user: { name: string; role: RoomRole } }).user;
-      const { rows: held } = await database.query<{ name: string; role: RoomRole }>(
-        'select user_name as name, user_role as role from held_messages where room_id = $1 and user_id = $2 limit 1',
-        [room.id, userId],
-      );
-      return held[0];
-    };
-    const found = await find();
-    if (found) return found;
-    await withRoom(room.id, (told) => told.untilStored());
-    return find();
-  }
-
-  /** The ban or timeout is in force whether or not the log could be told: while it is away nobody is heard, and every process knows of it in a moment. */
+  /** Makes the log refuse the user at once. A failure is harmless: without the log nothing is published, and the rules reach every process in a moment. */
   async #bar(room: RoomInfo, userId: string): Promise<void> {
     await this.#deletions.barSanctioned(room.id, userId).catch((error) => {
       this.#options.log.warn({ room: room.id, error: messageOf(error) }, 'the log of a chat room was not told of a ban or timeout');
@@ -365,32 +338,20 @@ export class ModerationService {
   }
 
   async #delete(room: RoomInfo, moderator: Moderator, mid: string): Promise<ModerationResult> {
-    const { database, people, withRoom } = this.#options;
-    const author = async () => {
-      const { rows } = await database.query<{ user_id: string | null }>('select user_id from messages where room_id = $1 and mid = $2', [
-        room.id,
-        mid,
-      ]);
-      return rows[0];
-    };
-    const userId = await withRoom(room.id, async (told) => {
-      const found = await author();
-      if (found) return found.user_id ?? undefined;
-      await told.untilStored(mid);
-      return (await author())?.user_id ?? told.recentMessage(mid)?.userId;
-    });
+    const { database, people } = this.#options;
+    const userId = await this.#targets.findAuthor(room, mid);
     if (userId === undefined) throw new VezaError('not_found', 'There is no such message.');
     if (userId !== moderator.id) {
       const role = (await people.find(userId, room.channelId))?.role ?? (await this.writers.findWriter(room.id, userId))?.role;
       mustOutrank(moderator, userId, (role as RoomRole | undefined) ?? 'viewer');
     }
-    // First that it is to be: a process that dies after it leaves a message that can be deleted again.
+    // The act comes first: a process that dies after it leaves a message that can be deleted again.
     await database.transaction((connection) => this.#acts.recordAct(connection, room, moderator, 'delete', userId, { mid }));
     return this.#deletions.deleteMessages(room.id, moderator, [mid]);
   }
 
   async #purge(room: RoomInfo, moderator: Moderator, userId: string): Promise<ModerationResult> {
-    // Also of somebody whose account is deleted.
+    // The user's account may be deleted.
     const { people, database } = this.#options;
     const writer = await this.writers.findWriter(room.id, userId);
     const role = (await people.find(userId, room.channelId))?.role ?? (writer?.role as RoomRole | undefined) ?? 'viewer';
@@ -412,7 +373,7 @@ export class ModerationService {
     });
     await this.rules.applyChanges(room.id);
     return this.#news.appendCurrentState(room.id, moderator, action, async () => ({
-      // As `joined` says it: what is in force, and nothing by which one could go around it.
+      // As `joined` has them: the settings in force, without those that would tell how to get round them.
       settings: publicPart(settingsInForce(await this.readSettings(room))),
     }));
   }
@@ -433,7 +394,7 @@ export class ModerationService {
       await this.#acts.recordAct(connection, room, moderator, 'terms', undefined, { blocked: blocked.length, allowed: allowed.length });
     });
     await this.rules.applyChanges(room.id);
-    // What is blocked here is told to nobody: it would be the list of what to get round.
+    // Nobody is told the list of blocked terms: it would tell how to get round it.
     return {};
   }
 
@@ -447,70 +408,11 @@ export class ModerationService {
       });
     await change().catch(async (error) => {
       if (mid === null || !(error instanceof VezaError && error.code === 'not_found')) throw error;
-      // Members see a message a moment before it is stored.
+      // Members see a message a moment before it is stored, and may pin it at once.
       await withRoom(room.id, (told) => told.untilStored(mid));
       await change();
     });
     await this.rules.applyChanges(room.id);
     return this.#news.appendCurrentState(room.id, moderator, 'pin', () => this.#pins.currentPin(room.id), 'pin');
   }
-
-  async #approve(room: RoomInfo, moderator: Moderator, mid: string): Promise<ModerationResult> {
-    const { withRoom, log } = this.#options;
-    const record = await this.#decide(room, moderator, mid, 'approved', undefined);
-    try {
-      const said = await withRoom(room.id, (told) => told.publishHeld(record.message));
-      if (await this.held.markPublished(room.id, mid, said.offset)) return { offset: said.offset };
-    } catch (error) {
-      // Or after a moment, if not even that can be written.
-      await this.held
-        .markWaiting(room.id, mid)
-        .catch((failure) => log.warn({ room: room.id, mid, error: messageOf(failure) }, 'a held message is stuck'));
-      throw error;
-    }
-    // Everything that its author had said was deleted meanwhile, and this came after it.
-    await this.#deletions.deleteMessages(room.id, moderator, [mid]);
-    throw new VezaError('conflict', 'Everything that this user has said was deleted at this moment.');
-  }
-
-  async #deny(room: RoomInfo, moderator: Moderator, mid: string, reason: string | undefined): Promise<ModerationResult> {
-    await this.#decide(room, moderator, mid, 'denied', reason);
-    // An approval of which nobody knew whether it had reached the log may have put it there.
-    const { withRoom, database, log } = this.#options;
-    try {
-      await withRoom(room.id, (told) => told.untilStored(mid));
-      const { rowCount } = await database.query("select 1 from messages where room_id = $1 and mid = $2 and type = 'msg'", [room.id, mid]);
-      if (rowCount > 0) await this.#deletions.deleteMessages(room.id, moderator, [mid]);
-    } catch (error) {
-      log.warn({ room: room.id, mid, error: messageOf(error) }, 'nobody knows whether a message that is denied is in its room');
-    }
-    return {};
-  }
-
-  async #decide(room: RoomInfo, moderator: Moderator, mid: string, decision: 'approved' | 'denied', reason: string | undefined) {
-    const record = await this.#options.database.transaction(async (connection) => {
-      const { rows } = await connection.query<HeldRow>(...this.held.decisionStatement(room.id, mid, decision, moderator.name, reason));
-      const row = rows[0];
-      if (!row) return undefined;
-      if (row.user_id === moderator.id && moderator.id !== ROOT)
-        throw new VezaError('forbidden', 'What you wrote yourself is for somebody else to decide.');
-      const details = { mid, ...(reason !== undefined && { reason }) };
-      await this.#acts.recordAct(connection, room, moderator, decision === 'approved' ? 'approve' : 'deny', row.user_id, details);
-      return recordOf(row);
-    });
-    if (record) return record;
-    if (await this.held.findMessage(room.id, mid)) throw new VezaError('conflict', 'Somebody has decided about this message already.');
-    throw new VezaError('not_found', 'No such message waits for a moderator.');
-  }
-}
-
-function mustModerate({ role, unproven }: Moderator): void {
-  if (rankOf(role) >= rankOf('moderator')) return;
-  if (unproven) throw new VezaError('second_factor_missing', 'This wants a second factor: set one up, or sign in with it.');
-  throw new VezaError('forbidden', 'Only who moderates this room may do that.');
-}
-
-function mustOutrank(moderator: Moderator, userId: string, role: RoomRole): void {
-  if (moderator.id === ROOT && userId !== ROOT) return;
-  if (rankOf(moderator.role) <= rankOf(role)) throw new VezaError('forbidden', 'Nobody moderates somebody of an equal or a higher role.');
 }

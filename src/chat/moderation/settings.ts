@@ -1,5 +1,5 @@
 import { VezaError } from '../../runtime/errors.js';
-import { type ClassifierSettings, checkClassifierSettings, DEFAULT_CLASSIFIER_SETTINGS } from '../automod/classifier.js';
+import { type ClassifierSettings, checkClassifierSettings, DEFAULT_CLASSIFIER_SETTINGS } from '../automod/classifier-settings.js';
 import { ROOM_ROLES, type RoomRole } from '../protocol/protocol.js';
 
 export const rankOf = (role: RoomRole): number => ROOM_ROLES.indexOf(role);

@@ -129,7 +129,7 @@ export const ENTRY_FRAMES: Readonly<Record<string, FrameSchema>> = {
   gone: frameSchema('gone', 'There was something, and it is erased.', place, [], true),
 };
 
-export const ANSWER_FRAMES: Readonly<Record<string, FrameSchema>> = {
+const ANSWER_FRAMES: Readonly<Record<string, FrameSchema>> = {
   welcome: frameSchema('welcome', 'Answers `hello`. `user` null: a guest.', {
     session: text,
     user: orNull({
@@ -225,7 +225,7 @@ export const ANSWER_FRAMES: Readonly<Record<string, FrameSchema>> = {
   ),
 };
 
-export const NEWS_FRAMES: Readonly<Record<string, FrameSchema>> = {
+const NEWS_FRAMES: Readonly<Record<string, FrameSchema>> = {
   reset: frameSchema('reset', 'A new epoch: drop what you hold above `keep`, go on at keep + 1.', { room, epoch, keep: offset }),
   reacts: frameSchema('reacts', 'Reactions to some messages.', { room, counts }),
   members: frameSchema('members', 'How many are in the room.', { room, count: whole }),

@@ -3,25 +3,23 @@ import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import { type Deletion, delOf, type EntryFrame, encodeEntry, goneOf } from '../protocol/entry-frame.js';
+import { MAX_PAGE, MAX_PAGE_BYTES } from '../protocol/protocol.js';
 import { BLOCK_ENTRIES, type HistoryBlocks } from './history-blocks.js';
 import { type KnownMessage, KnownMessages } from './known-messages.js';
 import { reopenRoom } from './opening.js';
+import { RecentErasures } from './recent-erasures.js';
 import { RING_FRAMES, Ring, type Rings } from './ring.js';
 import type { EntryPage, PageQuery, Resumption, RoomInfo, RoomListener } from './room.js';
 import type { RoomHistory, StoredRoom } from './room-history.js';
 
-/** An entry of this process that the log has not told so long after it took it is asked for. */
+/** The log has this long to deliver an entry that this process appended; then the log is read. */
 const EXPECT_MS = 250;
-/** After a look that failed. */
+/** The log is read again this long after a failure. */
 const RETRY_MS = 500;
 const LOOK_ENTRIES = 500;
-export const MAX_PAGE_FRAMES = 100;
-export const MAX_PAGE_BYTES = 65_536;
-/** What somebody gets who joins. */
+/** Entries that a member gets who joins without a position. */
 const JOIN_FRAMES = 50;
-/** What was erased lately, for answers that were being read meanwhile. */
-const MAX_ERASED = 2000;
-/** A hole is looked for so often before the room is begun anew. */
+/** A hole that neither log nor database fills after this many reads begins a new epoch. */
 const HOLE_LOOKS = 4;
 
 export interface ReaderOptions {
@@ -29,15 +27,15 @@ export interface ReaderOptions {
   readonly history: RoomHistory;
   readonly rings: Rings;
   readonly blocks: HistoryBlocks;
-  /** Something of the room was erased. */
+  /** Called when messages of the room were erased. */
   readonly onErased: (roomId: string) => void;
   readonly clock: Clock;
   readonly log: Log;
 }
 
 /**
- * Follows a room's log: what is told is taken when it is the next one, and everything else (a hole, a lost link, a new epoch, a log that was wiped)
- * leads to one thing: a look at the log, which goes on until nothing is missing.
+ * Follows a room's log. A delivered entry is taken when it is the next one. Everything else (a hole, a lost subscription, a new
+ * epoch, a log that was wiped) leads to `readLog`, which goes on until nothing is missing.
  */
 export class RoomReader {
   readonly id: string;
@@ -50,12 +48,11 @@ export class RoomReader {
   readonly #listeners = new Set<RoomListener>();
   readonly #ring: Ring;
   readonly #known = new KnownMessages();
-  readonly #erased = new Set<number>();
-  readonly #wiped = new Map<string, number>();
+  readonly #erasures = new RecentErasures();
   #following: Following | undefined;
   #looking: Promise<void> | undefined;
   #isAskedAgain = false;
-  /** An epoch that the log claims and that is not to be believed. */
+  /** An epoch that the log reports although it is dead; see `distrustEpoch`. */
   #distrusted = 0;
   #holeLooks = 0;
   #expected = 0;
@@ -72,7 +69,7 @@ export class RoomReader {
     this.#ring = new Ring(options.rings);
   }
 
-  /** Rejects with `unavailable`, `not_found`; then nothing is left behind. `state`: what the database said a moment ago. */
+  /** Rejects with `unavailable` or `not_found`, and then leaves nothing behind. `state`: the room as it was just read. */
   async follow(state: StoredRoom): Promise<void> {
     const { roomLog } = this.#options;
     this.#stateAtStart = state;
@@ -99,7 +96,7 @@ export class RoomReader {
     this.#listeners.clear();
   }
 
-  /** The room is no more. */
+  /** The room has ended: tells the listeners and stops. */
   closeRoom(code: string): void {
     if (this.closed) return;
     this.closed = code;
@@ -120,7 +117,7 @@ export class RoomReader {
     for (const listener of this.#listeners) listener.onEvent(text);
   }
 
-  /** The epoch is younger than keys are remembered: the log has lost those before it. */
+  /** The epoch is younger than `KEY_MS`: the log has lost the keys of the epoch before. */
   get isYoung(): boolean {
     return this.#options.clock.monotonicMs() < this.#youngUntilMs;
   }
@@ -133,7 +130,7 @@ export class RoomReader {
     return this.#known.isComplete(this.#options.clock.wallMs());
   }
 
-  /** This process appended it; the log is to tell it. */
+  /** This process appended the entry, and the log should deliver it within `EXPECT_MS`. */
   expectEntry(epoch: number, offset: number): void {
     if (epoch !== this.epoch || offset <= this.head) return;
     this.#expected = Math.max(this.#expected, offset);
@@ -145,30 +142,33 @@ export class RoomReader {
     });
   }
 
-  /** What was stored under it is refused, or it appends nothing: this epoch is dead, whatever the log says of it. */
+  /** The epoch is dead whatever the log reports: PostgreSQL refuses its entries, or it takes none. */
   distrustEpoch(epoch: number): Promise<void> {
     if (epoch >= this.epoch) this.#distrusted = epoch;
     return this.readLog();
   }
 
-  /** Looks at the log until nothing is missing. Rejects with `unavailable`. A call while one is under way is answered by one more look. */
+  /** Reads the log until nothing is missing. Rejects with `unavailable`. A call during a read adds one more read. */
   readLog(): Promise<void> {
     this.#isAskedAgain = true;
     this.#looking ??= this.#lookUntilDone();
     return this.#looking;
   }
 
-  /** Held against where the log said that it stood, at a moment when the head here was `before`. Undefined: the log does not hold it. */
+  /** Compares with the log's position at a moment when the head here was `before`. Undefined: the log does not have the room. */
   compareWithLog(place: Place | undefined, before: number): void {
     const isSame = place && place.epoch === this.epoch && place.head >= before && place.head <= this.head;
     if (!isSame) this.readLogSoon();
   }
 
-  /** The same for whom it is enough that it will be done. */
+  /** Begins `readLog`, and again after a failure. */
   readLogSoon(): void {
     this.readLog().catch((error) => {
       if (this.closed || this.#retrying) return;
-      this.#options.log.debug({ room: this.id, error: messageOf(error) }, 'a room cannot be compared with its log');
+      this.#options.log.debug(
+        { event: 'chat.log_unreadable', room: this.id, error: messageOf(error) },
+        'could not read the log of a chat room',
+      );
       this.#retrying = true;
       this.#later(RETRY_MS, () => {
         this.#retrying = false;
@@ -179,11 +179,11 @@ export class RoomReader {
 
   framesAfter(offset: number, limit: number): readonly EntryFrame[] | Promise<readonly EntryFrame[] | undefined> {
     if (offset >= this.head || limit < 1) return [];
-    return this.#ring.framesAfter(offset, limit) ?? this.#load(offset + 1, Math.min(this.head, offset + Math.min(limit, MAX_PAGE_FRAMES)));
+    return this.#ring.framesAfter(offset, limit) ?? this.#load(offset + 1, Math.min(this.head, offset + Math.min(limit, MAX_PAGE)));
   }
 
   async readPage({ before, from, to, limit, kept, onRead }: PageQuery): Promise<EntryPage> {
-    const count = Math.max(1, Math.min(limit, MAX_PAGE_FRAMES));
+    const count = Math.max(1, Math.min(limit, MAX_PAGE));
     const forward = from !== undefined;
     for (;;) {
       const { epoch } = this;
@@ -193,7 +193,7 @@ export class RoomReader {
       const last = forward ? Math.min(end, first + count - 1) : end;
       const frames = first > last ? [] : (this.#ring.framesAfter(first - 1, last - first + 1) ?? (await this.#load(first, last, onRead)));
       if (this.epoch !== epoch) continue;
-      // Let go by age while it was read: once more, above the new floor.
+      // Entries were let go by age during the read: read again above the new floor.
       if (!frames) continue;
       const fitting = fit(frames, !forward);
       const more = fitting.length > 0 && (forward ? fitting.at(-1)!.offset < end : fitting[0]!.offset > this.floor + 1);
@@ -203,7 +203,7 @@ export class RoomReader {
 
   async resumeFrom(since: { readonly epoch: number; readonly offset: number } | undefined): Promise<Resumption> {
     if (!since) return { recovered: 'none', cursor: Math.max(this.floor, this.head - JOIN_FRAMES), keep: undefined };
-    // The member knows more than this process does.
+    // The member knows entries that this process does not.
     if (since.epoch > this.epoch || since.offset > this.head) await this.readLog();
     for (;;) {
       const { epoch } = this;
@@ -211,7 +211,7 @@ export class RoomReader {
       const keep =
         since.epoch < epoch ? (await this.#options.history.keptSince(this.id, since.epoch, epoch)).keep : isKnown ? undefined : 0;
       if (this.epoch !== epoch) continue;
-      // A position in a time that the database has never seen, since it was restored from a backup: nothing that the member holds is sure to be true here.
+      // The database was restored from a backup and does not know the position's epoch: none of the member's entries is sure.
       if (keep === 0 && since.offset > 0) return { recovered: 'none', cursor: this.floor, keep };
       const offset = Math.min(since.offset, keep ?? this.head);
       const cursor = Math.max(this.floor, offset);
@@ -223,30 +223,22 @@ export class RoomReader {
     return this.#ring.findFrame(wanted);
   }
 
-  /** In memory; a `del` entry does the same in every process. */
-  applyDeletion({ offsets = [], user, upTo = 0 }: Deletion): void {
-    for (const offset of offsets) this.#erased.add(offset);
-    for (const offset of this.#erased) {
-      if (this.#erased.size <= MAX_ERASED) break;
-      this.#erased.delete(offset);
-    }
-    if (user !== undefined) {
-      this.#wiped.delete(user);
-      this.#wiped.set(user, upTo);
-      if (this.#wiped.size > MAX_ERASED) this.#wiped.delete(this.#wiped.keys().next().value!);
-    }
+  /** Erases in memory what a deletion covers. A `del` entry calls it in every process. */
+  applyDeletion(deletion: Deletion): void {
+    const { user, upTo = 0 } = deletion;
+    this.#erasures.add(deletion);
     this.#options.blocks.forget(this.id);
     this.#options.onErased(this.id);
     this.#ring.replaceFrames(
-      (frame) => this.#isErased(frame),
-      (frame) => encodeEntry(this.id, this.epoch, goneOf(frame.offset, frame.atMs)),
+      (frame) => this.#erasures.covers(frame),
+      ({ offset, atMs }) => encodeEntry(this.id, this.epoch, goneOf(offset, atMs)),
     );
-    this.#known.forgetAuthor((known) => this.#erased.has(known.offset) || (known.userId === user && known.offset <= upTo));
+    this.#known.forgetAuthor((known) => this.#erasures.hasOffset(known.offset) || (known.userId === user && known.offset <= upTo));
   }
 
-  #isErased(frame: EntryFrame): boolean {
-    if (frame.mid === undefined) return false;
-    return this.#erased.has(frame.offset) || (frame.userId !== undefined && frame.offset <= (this.#wiped.get(frame.userId) ?? 0));
+  /** The frame, or `gone` in its place if its message was deleted. */
+  #visible(frame: EntryFrame, epoch: number): EntryFrame {
+    return this.#erasures.covers(frame) ? encodeEntry(this.id, epoch, goneOf(frame.offset, frame.atMs)) : frame;
   }
 
   #told(epoch: number, entry: LogEntry): void {
@@ -260,7 +252,7 @@ export class RoomReader {
     this.head = entry.offset;
     let frame = encodeEntry(this.id, this.epoch, entry);
     if (frame.mid !== undefined) this.#known.add(frame.mid, { offset: frame.offset, atMs: frame.atMs, userId: frame.userId });
-    if (this.#isErased(frame)) frame = encodeEntry(this.id, this.epoch, goneOf(frame.offset, frame.atMs));
+    frame = this.#visible(frame, this.epoch);
     this.#ring.pushFrame(frame);
     if (frame.type === 'del') this.applyDeletion(delOf(entry));
     for (const listener of this.#listeners) listener.onFrames();
@@ -273,7 +265,7 @@ export class RoomReader {
         await this.#lookOnce();
       }
     } finally {
-      // In the same step as the last question, or one in between would wait for the next.
+      // In the same step as the loop's last check, so that a call in between begins a new read.
       this.#looking = undefined;
     }
   }
@@ -283,7 +275,7 @@ export class RoomReader {
       const before = this.head;
       const page = await this.#options.roomLog.read(this.id, this.epoch === 0 ? Number.MAX_SAFE_INTEGER : this.head, LOOK_ENTRIES);
       if (this.closed) return;
-      // A head below one that was told is a log that was set back.
+      // A head below a delivered one: the log was rolled back.
       const isLost =
         !page || page.epoch < this.epoch || page.epoch === this.#distrusted || (page.epoch === this.epoch && page.head < before);
       if (isLost) {
@@ -315,39 +307,34 @@ export class RoomReader {
   async #adopt({ epoch, head, archived }: LogPage): Promise<void> {
     const { history, clock } = this.#options;
     const isFirst = this.epoch === 0;
-    // In every process a room that is opened would ask twice more for what has just been answered.
+    // The room was read a moment ago: two queries less for each room that is opened.
     const known = isFirst && this.#stateAtStart?.epoch === epoch ? this.#stateAtStart : undefined;
     this.#stateAtStart = undefined;
-    const {
-      keep,
-      ageMs,
-      isFirst: isFirstEpoch,
-    } = known
+    const kept = known
       ? { keep: 0, ageMs: known.raisedAgoMs, isFirst: known.isFirstEpoch }
       : await history.keptSince(this.id, isFirst ? epoch : this.epoch, epoch);
     if (this.closed) return;
-    // Before the first there was none whose keys could be forgotten.
-    this.#youngUntilMs = isFirstEpoch ? 0 : clock.monotonicMs() + KEY_MS - ageMs;
+    // The first epoch has no epoch before it whose keys were lost.
+    this.#youngUntilMs = kept.isFirst ? 0 : clock.monotonicMs() + KEY_MS - kept.ageMs;
     this.#holeLooks = 0;
     this.#expected = 0;
     if (isFirst) {
       const state = known ?? (await history.readRoom(this.id));
       this.floor = Math.max(this.floor, state?.floor ?? 0);
-      // With all that may not be in PostgreSQL yet, so that one that is sent again is known.
+      // Includes every entry that may not be in PostgreSQL, so that a message that is sent again is known.
       this.head = Math.max(this.floor, Math.min(archived, head - RING_FRAMES));
       if (this.head === 0) this.#known.startAfter(Number.NEGATIVE_INFINITY);
       else this.#known.startAfter(clock.wallMs());
       this.epoch = epoch;
       return;
     }
+    const { keep } = kept;
     this.epoch = epoch;
     this.head = Math.min(this.head, keep);
     this.#ring.clear();
     this.#options.blocks.forget(this.id);
     this.#known.dropAbove(keep);
-    // What was erased above was withdrawn, and somebody else may get its place.
-    for (const offset of this.#erased) if (offset > keep) this.#erased.delete(offset);
-    for (const [user, upTo] of this.#wiped) if (upTo > keep) this.#wiped.set(user, keep);
+    this.#erasures.withdrawAbove(keep);
     this.#options.log.info({ room: this.id, epoch, keep }, 'a room has a new epoch');
     for (const listener of this.#listeners) listener.onReset(epoch, keep);
   }
@@ -356,7 +343,7 @@ export class RoomReader {
     const next = () => this.head + 1;
     const first = page.entries[0]?.offset ?? page.head + 1;
     if (first > next()) {
-      // The log has let it go, so PostgreSQL has it.
+      // The log has trimmed these entries, so PostgreSQL has them.
       const { history, clock } = this.#options;
       const rows = await history.readRange(this.id, next(), first - 1);
       if (this.closed) return;
@@ -379,7 +366,7 @@ export class RoomReader {
     this.#holeLooks = 0;
   }
 
-  /** Contiguous from `from` on, as far as is there, out of blocks. Undefined: it was let go by age. */
+  /** Contiguous entries from `from` on, as far as there are any, read in blocks. Undefined: they were let go by age. */
   async #load(from: number, to: number, onRead?: () => void): Promise<readonly EntryFrame[] | undefined> {
     for (;;) {
       const { epoch } = this;
@@ -387,7 +374,7 @@ export class RoomReader {
       let next = from;
       while (next <= Math.min(to, this.head)) {
         const block = next - ((next - 1) % BLOCK_ENTRIES);
-        // What lies below the floor is not there.
+        // There are no entries below the floor.
         const first = Math.max(block, Math.min(next, this.floor + 1));
         const found = await this.#block(epoch, first, Math.min(block + BLOCK_ENTRIES - 1, this.head), onRead);
         if (this.epoch !== epoch) break;
@@ -395,7 +382,7 @@ export class RoomReader {
         const before = next;
         for (const frame of found) {
           if (frame.offset !== next || next > to) continue;
-          frames.push(this.#isErased(frame) ? encodeEntry(this.id, epoch, goneOf(frame.offset, frame.atMs)) : frame);
+          frames.push(this.#visible(frame, epoch));
           next++;
         }
         if (next === before) break;
@@ -404,13 +391,13 @@ export class RoomReader {
     }
   }
 
-  /** Read once for all who ask within some seconds: at the start of a show hundreds want the same. */
+  /** Read once for all members who ask within seconds: at the start of a show hundreds ask for the same entries. */
   #block(epoch: number, first: number, last: number, onRead?: () => void): Promise<readonly EntryFrame[] | undefined> {
     const { blocks } = this.#options;
     const name = `${epoch} ${first}-${last}`;
     const known = blocks.get(this.id, name);
     if (known) return known;
-    // What the log still has costs PostgreSQL nothing.
+    // Entries that the log still has cost PostgreSQL nothing.
     if (last <= this.head - KEPT) onRead?.();
     const frames = this.#read(first, last);
     blocks.set(this.id, name, last - first + 1, frames);
@@ -424,7 +411,7 @@ export class RoomReader {
       if (from > last) return [];
       const entries = await this.#entries(from, last, epoch);
       if (this.epoch !== epoch) continue;
-      // A hole behind some that are kept below the floor is one all the same.
+      // Entries that are kept below the floor do not make up for a hole.
       if (entries.length < last - from + 1) {
         if (this.floor >= from) return undefined;
         const state = await this.#options.history.readRoom(this.id);
@@ -433,11 +420,11 @@ export class RoomReader {
         if (this.floor >= from) return undefined;
         if (entries.length === 0) throw new VezaError('unavailable', 'Older messages cannot be read now; try again.');
       }
-      return entries.map((entry) => this.#frameOf(epoch, entry));
+      return entries.map((entry) => this.#visible(encodeEntry(this.id, epoch, entry), epoch));
     }
   }
 
-  /** Of what is kept below the floor, with a recording: ascending, and with holes. */
+  /** Entries that are kept below the floor with a recording: ascending, with holes. */
   async #keptPage(end: number, count: number, onRead?: () => void): Promise<EntryPage> {
     const { history } = this.#options;
     onRead?.();
@@ -445,18 +432,13 @@ export class RoomReader {
       const { epoch } = this;
       const entries = await history.reads.run(() => history.readKept(this.id, end, count + 1));
       if (this.epoch !== epoch) continue;
-      const newest = entries.slice(-count).map((entry) => this.#frameOf(epoch, entry));
+      const newest = entries.slice(-count).map((entry) => this.#visible(encodeEntry(this.id, epoch, entry), epoch));
       const fitting = fit(newest, true);
       return { epoch, frames: fitting, more: fitting.length < entries.length };
     }
   }
 
-  #frameOf(epoch: number, entry: LogEntry): EntryFrame {
-    const frame = encodeEntry(this.id, epoch, entry);
-    return this.#isErased(frame) ? encodeEntry(this.id, epoch, goneOf(frame.offset, frame.atMs)) : frame;
-  }
-
-  /** Contiguous from `from` on, as far as is there. */
+  /** Contiguous entries from `from` on, as far as there are any, from log and database. */
   async #entries(from: number, to: number, epoch: number): Promise<LogEntry[]> {
     const { roomLog, history } = this.#options;
     const found = new Map<number, LogEntry>();
@@ -476,9 +458,9 @@ export class RoomReader {
     const fromDatabase = async () => {
       let end = to;
       while (found.has(end)) end--;
-      add(await history.reads.run(() => history.readRange(this.id, firstMissing, end, MAX_PAGE_FRAMES)));
+      add(await history.reads.run(() => history.readRange(this.id, firstMissing, end, MAX_PAGE)));
     };
-    // What is older than what the log keeps is asked for there only if the database lacks it.
+    // Entries older than what the log keeps are read from the log only if the database lacks them.
     const ways = to > this.head - KEPT ? [fromLog, fromDatabase] : [fromDatabase, fromLog];
     let failure: unknown;
     for (const way of ways) {
@@ -501,7 +483,7 @@ export class RoomReader {
   }
 }
 
-/** As many as fit, at least one: the first ones, or the last. */
+/** As many frames as fit into a page, at least one: the first, or with `fromEnd` the last. */
 function fit(frames: readonly EntryFrame[], fromEnd: boolean): readonly EntryFrame[] {
   let bytes = 0;
   let count = 0;
