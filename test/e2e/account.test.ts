@@ -259,6 +259,72 @@ test('an invitation; a private channel plays for a member, and is not there for 
   await member.context().close();
 });
 
+test('what wants a fresh sign-in asks for the password: Cancel leaves the page as it was, a wrong one is said, the right one goes on', async () => {
+  const page = await pageOf(adminContext);
+  // What the service answers when the sign-in is older than ten minutes, until it has been shown the password.
+  let isProven = false;
+  const proofs: number[] = [];
+  let refused = 0;
+  await page.route('**/api/v1/me/proof', async (route) => {
+    const response = await route.fetch();
+    proofs.push(response.status());
+    isProven ||= response.status() === 204;
+    await route.fulfill({ response });
+  });
+  const old = async (route: Route) => {
+    if (route.request().method() !== 'POST' || isProven) return route.continue();
+    refused++;
+    await route.fulfill({ status: 403, json: { code: 'fresh_sign_in_required', detail: 'Show your password once more.' } });
+  };
+  await page.route('**/api/v1/accounts', old);
+  await page.route('**/api/v1/channels/cafe-noir/members', old);
+  const dialog = page.getByRole('dialog', { name: 'Your password, once more' });
+  const password = dialog.getByLabel('Password', { exact: true });
+
+  await page.goto(`${base()}/admin`);
+  await input(page, 'E-mail').fill('liv@example.org');
+  await input(page, 'Name').fill('Liv');
+  await button(page, 'Invite').click();
+  await dialog.waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement?.getAttribute('name')), 'password');
+  await dialog.getByRole('button', { name: 'Cancel' }).click();
+  await page.getByText('Nothing was changed').waitFor();
+  assert.equal(await dialog.count(), 0);
+  assert.deepEqual([await input(page, 'E-mail').inputValue(), await input(page, 'Name').inputValue()], ['liv@example.org', 'Liv']);
+  assert.deepEqual([refused, proofs, await page.locator('.rows li', { hasText: 'Liv' }).count()], [1, [], 0]);
+
+  await button(page, 'Invite').click();
+  await password.fill('not this one');
+  await dialog.getByRole('button', { name: 'Go on' }).click();
+  await dialog.locator('.field.wrong', { hasText: 'The password is wrong' }).waitFor();
+  assert.equal(refused, 2, 'the act waits');
+  await password.fill(ADMIN.password);
+  await dialog.getByRole('button', { name: 'Go on' }).click();
+  await input(page, 'Link').waitFor();
+  await page.locator('.rows li', { hasText: 'Liv' }).getByText('invited').waitFor();
+  assert.equal(await dialog.count(), 0);
+  assert.deepEqual([refused, proofs.length, proofs.at(-1)], [2, 2, 204]);
+
+  isProven = false;
+  await page.goto(`${base()}/channels/cafe-noir`);
+  await input(page, 'E-mail of an account here').fill(MEMBER.email);
+  await button(page, 'Add').click();
+  await dialog.waitFor();
+  await page.keyboard.press('Escape');
+  await page.getByText('Nothing was changed').waitFor();
+  assert.equal(await input(page, 'E-mail of an account here').inputValue(), MEMBER.email);
+  assert.equal(await page.locator('.rows li', { hasText: MEMBER.name }).count(), 0);
+  await button(page, 'Add').click();
+  await password.fill(ADMIN.password);
+  await dialog.getByRole('button', { name: 'Go on' }).click();
+  await page.getByText('Added.').waitFor();
+  assert.deepEqual([refused, proofs.length, proofs.at(-1)], [4, 3, 204]);
+  await page.getByRole('button', { name: `Remove ${MEMBER.name}` }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
+  await page.locator('.rows li', { hasText: MEMBER.name }).waitFor({ state: 'detached' });
+  await page.close();
+});
+
 test('a passkey: made, and signed in with', async () => {
   const page = await pageOf(await contextOf());
   const cdp = await page.context().newCDPSession(page);
