@@ -33,7 +33,7 @@ import { playbackKeyOperations } from './api/channels/playback-keys.js';
 import { webhookOperations } from './api/channels/webhooks.js';
 import { documentEndpoint } from './api/document-endpoint.js';
 import { keySetEndpoint } from './api/jwks.js';
-import { type Client, checked, isAboutChannel, type Operation } from './api/openapi.js';
+import { type Client, checked, DEFAULT_PAGE, isAboutChannel, type Operation } from './api/openapi.js';
 import { openApiDocument, printed } from './api/openapi-document.js';
 import type { RoomsApi } from './api/rooms/room-access.js';
 import { roomModerationOperations } from './api/rooms/room-moderation.js';
@@ -87,17 +87,21 @@ export interface PlaybackHandler {
   handle(req: IncomingMessage, res: ServerResponse): boolean;
 }
 
+const publicReadsOf = ({ access, broadcasts, clock }: Pick<AppOptions, 'access' | 'broadcasts' | 'clock'>) =>
+  new PublicReads({ channels: access.channels, broadcasts, clock, pageSize: DEFAULT_PAGE });
+
 /** Every operation of the API. */
 export function apiOperations(
   options: Pick<
     AppOptions,
     'access' | 'broadcasts' | 'live' | 'addresses' | 'links' | 'chat' | 'chatRecords' | 'clock' | 'maxMessageBytes'
   >,
-  publicReads = new PublicReads(options.access.channels, options.clock),
+  publicReads = publicReadsOf(options),
 ): Operation[] {
   const { access, broadcasts, live, addresses } = options;
   const { channels, members } = access;
   const sees = members.visible.bind(members);
+  const ofRooms = { chat: options.chat, members, reads: publicReads, clock: options.clock };
   const rulesChanged = () => access.playbackRules.refresh();
   const endShows = async (slugs: readonly string[]) => {
     channels.changed();
@@ -106,7 +110,7 @@ export function apiOperations(
   };
   return [
     ...channelOperations({ channels, sees, reads: publicReads, live, addresses, rulesChanged }),
-    ...broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl: addresses.mediaUrl }),
+    ...broadcastOperations({ sees, broadcasts, reads: publicReads, rulesChanged, mediaUrl: addresses.mediaUrl }),
     ...linkOperations({ channels, links: access.playbackLinks, broadcasts, live, addresses, sees, settings: options.links ?? {} }),
     ...playbackKeyOperations(access.playbackKeys),
     ...signInOperations(access),
@@ -120,15 +124,13 @@ export function apiOperations(
     ...encryptionKeyOperations(access),
     ...webhookOperations(access.webhooks),
     ...roomOperations({
-      chat: options.chat,
-      members,
-      clock: options.clock,
+      ...ofRooms,
       audit: access.audit,
       maxTextBytes: options.maxMessageBytes,
     }),
-    ...roomModerationOperations({ chat: options.chat, members, clock: options.clock }),
-    ...roomPeopleOperations({ chat: options.chat, members, clock: options.clock }),
-    ...roomTrialOperations({ chat: options.chat, members, clock: options.clock }),
+    ...roomModerationOperations(ofRooms),
+    ...roomPeopleOperations(ofRooms),
+    ...roomTrialOperations(ofRooms),
   ];
 }
 
@@ -152,7 +154,7 @@ export function createApp(options: AppOptions): Koa {
   // Koa's own listener would print to stderr what the sink has logged.
   app.on('error', () => undefined);
 
-  const publicReads = new PublicReads(options.access.channels, options.clock);
+  const publicReads = publicReadsOf(options);
   const limits = new ApiLimits(options.access.limits, ({ method, path, querystring }) => publicReads.isFree(method, path, querystring));
   const strangers = new Strangers(options.clock);
   app.use(requestRecord(options));

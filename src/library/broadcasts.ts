@@ -62,13 +62,16 @@ const SELECT =
 export class Broadcasts {
   readonly #database: Database;
 
+  /** Rises after each write in this process: an answer that was read before may be out of date. */
+  changes = 0;
+
   constructor(database: Database) {
     this.#database = database;
   }
 
   /** Nothing happens when the id is there already. Rejects with `not_found` when the channel is not there (any more). */
   async insert(start: BroadcastStart): Promise<void> {
-    const { rowCount } = await this.#database.query(
+    const { rowCount } = await this.#write(
       `insert into broadcasts (id, channel_id, title, recording, started_at, first_number, details)
        select $1, id, $3, $4, $5, $6, $7 from channels where id = $2 on conflict (id) do nothing`,
       [start.id, start.channelId, start.title, start.recording, new Date(start.startedAtMs), start.firstNumber, start.details ?? {}],
@@ -81,7 +84,7 @@ export class Broadcasts {
    * transaction, and is asked once: not when it had an end already.
    */
   async end(id: string, end: BroadcastEnd, withIt?: (connection: Queryable) => Promise<void>): Promise<void> {
-    await this.#database.transaction(async (connection) => {
+    const ended = this.#database.transaction(async (connection) => {
       const { rows } = await connection.query<{ ended_at: Date | null }>('select ended_at from broadcasts where id = $1 for update', [id]);
       if (!rows[0]) throw new VezaError('not_found', 'There is no such broadcast.');
       await connection.query(
@@ -90,6 +93,7 @@ export class Broadcasts {
       );
       if (rows[0].ended_at === null) await withIt?.(connection);
     });
+    await ended.finally(() => this.changes++);
   }
 
   /**
@@ -138,7 +142,7 @@ export class Broadcasts {
     id: string,
     changes: { title?: string | undefined; visibility?: Broadcast['visibility'] | null | undefined },
   ): Promise<boolean> {
-    const { rowCount } = await this.#database.query(
+    const { rowCount } = await this.#write(
       `update broadcasts set title = coalesce($2, title), visibility = case when $3 then $4 else visibility end where id = $1`,
       [id, changes.title ?? null, changes.visibility !== undefined, changes.visibility ?? null],
     );
@@ -153,8 +157,12 @@ export class Broadcasts {
 
   /** False when there was none. Its segments go with the next sweep. */
   async delete(id: string): Promise<boolean> {
-    const { rowCount } = await this.#database.query('delete from broadcasts where id = $1', [id]);
+    const { rowCount } = await this.#write('delete from broadcasts where id = $1', [id]);
     return rowCount > 0;
+  }
+
+  #write(sql: string, values: readonly unknown[]): Promise<{ rowCount: number }> {
+    return this.#database.query(sql, values).finally(() => this.changes++);
   }
 }
 

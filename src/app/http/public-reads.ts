@@ -1,16 +1,26 @@
 import type { Channel, Channels } from '../../access/channels.js';
+import type { Broadcast, Broadcasts } from '../../library/broadcasts.js';
 import { BoundedMap } from '../../runtime/bounded-map.js';
 import type { Clock } from '../../runtime/clock.js';
+import { VezaError } from '../../runtime/errors.js';
 
-/** How long an answer is good for everybody who is not signed in. A change in this process is known at once. */
+/** How long guests share one answer. A write in this process ends it at once. */
 const FRESH_MS = 1000;
-/** Channels that were read within this time may be read without being counted. */
+/** Guests may read without being counted what was read, or where a list goes on, within this time. */
 const KNOWN_MS = 600_000;
-/** The first page of public channels; no slug is empty. */
-const LIST = '';
-const LIST_PATH = '/api/v1/channels';
+const MAX_READS = 10_000;
 const MAX_KNOWN = 10_000;
-const PATH = /^\/api\/v1\/channels\/([a-z0-9][a-z0-9-]{1,62})$/;
+
+/** Paths of the API that the pages of a guest read. */
+const LIST_PATH = '/api/v1/channels';
+const SLUG = '([a-z0-9][a-z0-9-]{1,62})';
+const CHANNEL_PATH = new RegExp(`^/api/v1/channels/${SLUG}$`);
+const BROADCASTS_PATH = new RegExp(`^/api/v1/channels/${SLUG}/broadcasts$`);
+const ROOM_PATH = new RegExp(`^/api/v1/rooms/${SLUG}$`);
+const MESSAGES_PATH = new RegExp(`^/api/v1/rooms/${SLUG}/messages$`);
+const ASSET_PATH = /^\/api\/v1\/assets\/([A-Za-z0-9_-]{1,64})$/;
+const PAGE_QUERY = /^(?:limit=(\d{1,3}))?(?:(?:^|&)cursor=([A-Za-z0-9_-]+))?$/;
+const MESSAGES_QUERY = /^before=\d{1,16}&limit=\d{1,3}$/;
 
 interface Read {
   readonly reading: Promise<unknown>;
@@ -18,52 +28,123 @@ interface Read {
   readonly changes: number;
 }
 
+export interface PublicPage {
+  /** The cursor of the page after it. */
+  readonly next: string | null;
+}
+
+export interface PublicReadsOptions {
+  readonly channels: Pick<Channels, 'changes' | 'isPrivate'>;
+  readonly broadcasts: Pick<Broadcasts, 'changes'>;
+  readonly clock: Clock;
+  /** Items of a page whose length the client has not chosen. */
+  readonly pageSize: number;
+}
+
 /**
- * What every open page asks for without a credential: a channel that is not private, or the list of public ones. It is read once a second at most, however many ask, so that it need not
- * be counted: hundreds of pages behind one address open whatever else is asked for from there. Names of no channel are counted.
+ * The reads of a page that is open without a sign-in: channels, their shows, recordings and rooms that are not private.
+ * Each is made once a second at most, however many guests ask, and is not counted against their address: hundreds of pages
+ * behind one address open whatever else is asked for from there. Names of nothing and cursors that no page gave are counted.
  */
 export class PublicReads {
-  readonly #channels: Channels;
+  readonly #channels: PublicReadsOptions['channels'];
+  readonly #broadcasts: PublicReadsOptions['broadcasts'];
   readonly #clock: Clock;
-  /** By slug, in the order in which they were read. */
-  readonly #reads = new BoundedMap<string, Read>(MAX_KNOWN);
+  readonly #pageSize: number;
+  readonly #reads = new BoundedMap<string, Read>(MAX_READS);
+  /** Keys of reads that are not counted, and when each was read or given to a guest. */
+  readonly #known = new BoundedMap<string, number>(MAX_KNOWN);
 
-  constructor(channels: Channels, clock: Clock) {
+  constructor({ channels, broadcasts, clock, pageSize }: PublicReadsOptions) {
     this.#channels = channels;
+    this.#broadcasts = broadcasts;
     this.#clock = clock;
+    this.#pageSize = pageSize;
   }
 
-  /** Whether a read by somebody who is not signed in costs too little to be counted. */
+  /** Whether a read by a guest costs too little to be counted. */
   isFree(method: string, path: string, querystring: string): boolean {
-    if (querystring !== '' || (method !== 'GET' && method !== 'HEAD')) return false;
-    if (path === LIST_PATH) return true;
-    const found = PATH.exec(path);
-    if (!found) return false;
-    const slug = found[1]!;
-    const known = this.#reads.get(slug);
-    return known !== undefined && this.#clock.monotonicMs() - known.atMs < KNOWN_MS && !this.#channels.isPrivate(slug);
+    if (method !== 'GET' && method !== 'HEAD') return false;
+    if (path === LIST_PATH) return this.#isPageFree(LIST_PATH, querystring);
+    const slug = (CHANNEL_PATH.exec(path) ?? ROOM_PATH.exec(path))?.[1];
+    if (slug !== undefined) return querystring === '' && this.#isChannelFree(slug);
+    const ofShows = BROADCASTS_PATH.exec(path)?.[1];
+    if (ofShows !== undefined) return this.#isChannelFree(ofShows) && this.#isPageFree(path, querystring);
+    // Pages of messages are counted by `PageLimits`, and need no second limit.
+    const ofMessages = MESSAGES_PATH.exec(path)?.[1];
+    if (ofMessages !== undefined) return MESSAGES_QUERY.test(querystring) && this.#isChannelFree(ofMessages);
+    const asset = ASSET_PATH.exec(path)?.[1];
+    return asset !== undefined && querystring === '' && this.#isKnown(assetKey(asset));
   }
 
-  /** `read` rejects for a channel that is not there for everybody. */
+  /** A guest's read of a channel, also on the way to its shows and its room. `read` rejects for one that guests do not see. */
   channel(slug: string, read: () => Promise<Channel>): Promise<Channel> {
-    return this.#channels.isPrivate(slug) ? read() : this.#shared(slug, read);
+    return this.#channels.isPrivate(slug) ? read() : this.#shared(channelKey(slug), read);
   }
 
-  /** The first page of the list of public channels, with the number of channels that a page has unless asked otherwise. */
-  list(read: () => Promise<Channel[]>): Promise<Channel[]> {
-    return this.#shared(LIST, read);
+  /** A guest's read of a recording. `read` rejects for one that guests do not see. */
+  asset(id: string, read: () => Promise<Broadcast>): Promise<Broadcast> {
+    return this.#shared(assetKey(id), read);
   }
 
-  #shared<T>(slug: string, read: () => Promise<T>): Promise<T> {
+  /** A guest's read of a page of the public channels. */
+  channelPage<T extends PublicPage>(query: PageQuery, read: () => Promise<T>): Promise<T> {
+    return this.#page(LIST_PATH, query, read);
+  }
+
+  /** A guest's read of a page of a channel's shows. */
+  broadcastPage<T extends PublicPage>(slug: string, query: PageQuery, read: () => Promise<T>): Promise<T> {
+    return this.#channels.isPrivate(slug) ? read() : this.#page(`${LIST_PATH}/${slug}/broadcasts`, query, read);
+  }
+
+  async #page<T extends PublicPage>(path: string, { cursor, limit }: PageQuery, read: () => Promise<T>): Promise<T> {
+    // A guest can make up any number of cursors: these are neither kept nor free.
+    if (limit !== this.#pageSize || (cursor !== undefined && !this.#isKnown(pageKey(path, cursor)))) return read();
+    const found = await this.#shared(pageKey(path, cursor), read);
+    if (found.next !== null) this.#known.set(pageKey(path, found.next), this.#clock.monotonicMs());
+    return found;
+  }
+
+  #isChannelFree(slug: string): boolean {
+    return !this.#channels.isPrivate(slug) && this.#isKnown(channelKey(slug));
+  }
+
+  #isPageFree(path: string, querystring: string): boolean {
+    const [isPage, limit, cursor] = PAGE_QUERY.exec(querystring) ?? [];
+    if (isPage === undefined || (limit !== undefined && Number(limit) !== this.#pageSize)) return false;
+    return cursor === undefined || this.#isKnown(pageKey(path, cursor));
+  }
+
+  #isKnown(key: string): boolean {
+    const atMs = this.#known.get(key);
+    return atMs !== undefined && this.#clock.monotonicMs() - atMs < KNOWN_MS;
+  }
+
+  #shared<T>(key: string, read: () => Promise<T>): Promise<T> {
     const nowMs = this.#clock.monotonicMs();
-    const { changes } = this.#channels;
-    const last = this.#reads.get(slug);
+    // Both only rise.
+    const changes = this.#channels.changes + this.#broadcasts.changes;
+    const last = this.#reads.get(key);
     if (last && nowMs - last.atMs < FRESH_MS && last.changes === changes) return last.reading as Promise<T>;
+    const wasKnown = this.#isKnown(key);
     const made = { reading: read(), atMs: nowMs, changes };
-    this.#reads.set(slug, made);
-    made.reading.catch(() => {
-      if (this.#reads.get(slug) === made) this.#reads.delete(slug);
+    this.#reads.set(key, made);
+    this.#known.set(key, nowMs);
+    made.reading.catch((error) => {
+      if (this.#reads.get(key) !== made) return;
+      this.#reads.delete(key);
+      // While the database is away it is still the name of something.
+      if (!wasKnown || (error instanceof VezaError && error.code === 'not_found')) this.#known.delete(key);
     });
     return made.reading;
   }
 }
+
+interface PageQuery {
+  readonly cursor?: string | undefined;
+  readonly limit: number;
+}
+
+const channelKey = (slug: string) => `channel ${slug}`;
+const assetKey = (id: string) => `asset ${id}`;
+const pageKey = (path: string, cursor = '') => `${path} ${cursor}`;

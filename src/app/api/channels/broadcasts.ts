@@ -3,6 +3,7 @@ import type { Channel } from '../../../access/channels.js';
 import { may, type Principal } from '../../../access/roles.js';
 import type { Broadcast, Broadcasts } from '../../../library/broadcasts.js';
 import { VezaError } from '../../../runtime/errors.js';
+import type { PublicReads } from '../../http/public-reads.js';
 import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf, positionTime } from '../openapi.js';
 import { text } from '../request-schemas.js';
 import { slugParams, titleSchema, visibilitySchema } from './channels.js';
@@ -39,6 +40,7 @@ export interface BroadcastOperationsOptions {
   /** The channel, for those who may see it (as if it were private, when asked so); rejects with `not_found`. */
   sees: (principal: Principal, slug: string, asPrivate?: boolean) => Promise<Channel>;
   broadcasts: Broadcasts;
+  reads: PublicReads;
   /** Who may play what is read again: a change is in force when it is answered. */
   rulesChanged: () => Promise<void>;
   /** Where media is fetched from, without a slash at the end. */
@@ -46,7 +48,7 @@ export interface BroadcastOperationsOptions {
 }
 
 /** Shows and their recordings. */
-export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }: BroadcastOperationsOptions): Operation[] {
+export function broadcastOperations({ sees, broadcasts, reads, rulesChanged, mediaUrl }: BroadcastOperationsOptions): Operation[] {
   const asset = (broadcast: Broadcast): z.infer<typeof assetSchema> => ({
     id: broadcast.id,
     kind: 'recording',
@@ -85,21 +87,27 @@ export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }
       answer: pageOf(broadcastSchema),
       errors: ['not_found'],
       async handle({ params, query, principal }) {
-        await sees(principal, params.slug);
-        // A recording that is not public is in nobody's list who may not hear it.
-        const seesAll = await sees(principal, params.slug, true).then(
-          () => true,
-          () => false,
-        );
-        return listed(query, { channel: params.slug }, (broadcast) => ({
-          id: broadcast.id,
-          channel: broadcast.channel,
-          title: broadcast.title,
-          startedAt: isoOf(broadcast.startedAtMs),
-          endedAt: broadcast.endedAtMs === undefined ? null : isoOf(broadcast.endedAtMs),
-          durationMs: broadcast.durationMs ?? null,
-          asset: isRecorded(broadcast) && (seesAll || broadcast.visibility === 'public') ? broadcast.id : null,
-        }));
+        const { slug } = params;
+        const isGuest = principal.kind === 'anonymous';
+        const seen = () => sees(principal, slug);
+        await (isGuest ? reads.channel(slug, seen) : seen());
+        const read = async () => {
+          // A recording that is not public is in nobody's list who may not hear it.
+          const seesAll = await sees(principal, slug, true).then(
+            () => true,
+            () => false,
+          );
+          return listed(query, { channel: slug }, (broadcast) => ({
+            id: broadcast.id,
+            channel: broadcast.channel,
+            title: broadcast.title,
+            startedAt: isoOf(broadcast.startedAtMs),
+            endedAt: broadcast.endedAtMs === undefined ? null : isoOf(broadcast.endedAtMs),
+            durationMs: broadcast.durationMs ?? null,
+            asset: isRecorded(broadcast) && (seesAll || broadcast.visibility === 'public') ? broadcast.id : null,
+          }));
+        };
+        return isGuest ? reads.broadcastPage(slug, query, read) : read();
       },
     }),
     operation({
@@ -127,10 +135,13 @@ export function broadcastOperations({ sees, broadcasts, rulesChanged, mediaUrl }
       answer: assetSchema,
       errors: ['not_found'],
       async handle({ params, principal }) {
-        const broadcast = await recordingOf(broadcasts, params.id);
-        if (!broadcast) throw noRecording();
-        if (broadcast.visibility === 'private') await sees(principal, broadcast.channel, true).catch(asNoRecording);
-        return asset(broadcast);
+        const read = async () => {
+          const broadcast = await recordingOf(broadcasts, params.id);
+          if (!broadcast) throw noRecording();
+          if (broadcast.visibility === 'private') await sees(principal, broadcast.channel, true).catch(asNoRecording);
+          return broadcast;
+        };
+        return asset(await (principal.kind === 'anonymous' ? reads.asset(params.id, read) : read()));
       },
     }),
     operation({

@@ -5,7 +5,7 @@ import { may, type Principal } from '../../../access/roles.js';
 import { isSeen } from '../../../access/shown-text.js';
 import { VezaError } from '../../../runtime/errors.js';
 import type { PublicReads } from '../../http/public-reads.js';
-import { DEFAULT_PAGE, isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from '../openapi.js';
+import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from '../openapi.js';
 import { PATTERNS, text } from '../request-schemas.js';
 import { channelRoleSchema } from '../role-schemas.js';
 
@@ -166,10 +166,17 @@ export function channelOperations({ channels, sees, reads, live, addresses, rule
       errors: [],
       async handle({ query, principal }) {
         const after = query.cursor === undefined ? '' : positionOf(query.cursor, z.tuple([z.string().max(63)]))[0];
-        const read = () => channels.list(may(principal, 'channel.list-all') ? VISIBILITIES : ['public'], after, query.limit + 1);
-        const isFirstPage = query.cursor === undefined && query.limit === DEFAULT_PAGE;
-        const found = await (principal.kind === 'anonymous' && isFirstPage ? reads.list(read) : read());
-        return page(found, query.limit, shown, ({ slug }) => [slug]);
+        const read = async () => {
+          const found = await channels.list(may(principal, 'channel.list-all') ? VISIBILITIES : ['public'], after, query.limit + 1);
+          return page(
+            found,
+            query.limit,
+            (channel) => channel,
+            ({ slug }) => [slug],
+          );
+        };
+        const { items, next } = await (principal.kind === 'anonymous' ? reads.channelPage(query, read) : read());
+        return { items: items.map(shown), next };
       },
     }),
     operation({

@@ -11,6 +11,7 @@ import type { Author, Room, RoomInfo } from '../../../chat/rooms/room.js';
 import type { Clock } from '../../../runtime/clock.js';
 import { VezaError } from '../../../runtime/errors.js';
 import { isUserId, MAX_USER_ID_LENGTH } from '../../../runtime/user-id.js';
+import type { PublicReads } from '../../http/public-reads.js';
 import type { Call } from '../openapi.js';
 import { PATTERNS, text } from '../request-schemas.js';
 
@@ -50,6 +51,7 @@ export interface RoomOperationsOptions {
   /** Undefined: this process has no chat. */
   readonly chat: RoomsApi | undefined;
   readonly members: Pick<Members, 'roleOf' | 'visible'>;
+  readonly reads: Pick<PublicReads, 'channel'>;
   readonly clock: Clock;
 }
 
@@ -71,7 +73,7 @@ export const messageParams = roomParams.extend({ mid: midSchema });
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** How operations about rooms come to their room. */
-export function roomAccess({ chat, members }: RoomOperationsOptions) {
+export function roomAccess({ chat, members, reads }: RoomOperationsOptions) {
   const here = (): RoomsApi => {
     if (chat) return chat;
     throw new VezaError('unavailable', 'This process has no chat: ask one whose ROLES has "chat" in it.');
@@ -97,7 +99,10 @@ export function roomAccess({ chat, members }: RoomOperationsOptions) {
     moderatorOf,
     /** For whoever may see the channel, and may be in its room. Rejects with `not_found`, `unauthorized`, `forbidden`. */
     async enter(principal: Principal, slug: string, client: Call['client']) {
-      const channel = await members.visible(principal, await slugOf(slug)).catch((error) => {
+      const channelSlug = await slugOf(slug);
+      const visible = () => members.visible(principal, channelSlug);
+      const seen = principal.kind === 'anonymous' ? reads.channel(channelSlug, visible) : visible();
+      const channel = await seen.catch((error) => {
         // Who has the id of a room does not know its channel by that.
         throw error instanceof VezaError && error.code === 'not_found' ? new VezaError('not_found', `There is no room "${slug}".`) : error;
       });
