@@ -347,6 +347,8 @@ test('a passkey: made, and signed in with', async () => {
 
   await page.locator('.account-menu summary').click();
   await button(page, 'Sign out').click();
+  // The link is on the page that is being left, too.
+  await page.waitForURL(`${base()}/`);
   await page.getByRole('link', { name: 'Sign in' }).click();
   await button(page, 'Sign in with a passkey').click();
   await heading(page, 'Account');
