@@ -1,6 +1,8 @@
 /**
- * Rates and channel counts that are taken. A decoder makes 48 kHz of everything: from 1 Hz each sample becomes 48,000, and from 2 GHz the
- * resampler's filter has millions of taps, 0.5 to 1.8 GB for a body of 4 KB. So what a header says is looked at before a decoder is started.
+ * The sample rates and channel counts that are accepted. A decoder makes 48 kHz of everything: from
+ * 1 Hz each sample becomes 48,000, and from 2 GHz the resampler's filter has millions of taps,
+ * which takes 0.5 to 1.8 GB for a body of 4 KB. So the rate and the channel count in a header are
+ * checked before a decoder is started.
  */
 const MIN_RATE_HZ = 8_000;
 const MAX_RATE_HZ = 192_000;
@@ -8,7 +10,9 @@ const MAX_CHANNELS = 8;
 
 export const BOUNDS_TAKEN = `1 to ${MAX_CHANNELS} channels of ${MIN_RATE_HZ / 1000} to ${MAX_RATE_HZ / 1000} kHz`;
 
-/** Why audio of this kind is not taken; undefined when it is. */
+/**
+ * Returns why audio of this rate and channel count is refused, or undefined when it is accepted.
+ */
 export function boundsRefusal(rateHz: number, channels: number): string | undefined {
   if (!(rateHz >= MIN_RATE_HZ && rateHz <= MAX_RATE_HZ)) return `a sample rate of ${rateHz} Hz`;
   if (!(channels >= 1 && channels <= MAX_CHANNELS)) return `audio of ${channels} channels`;
@@ -26,10 +30,17 @@ export function oggCodecOf(packet: Buffer): OggCodec | undefined {
   return undefined;
 }
 
-/** Opus always decodes to 48 kHz; a header of another length than its kind has is left for the decoder to refuse. */
+/**
+ * Bytes that the identification header of each codec has at least. A longer one is passed on, and the
+ * decoder refuses it when it is wrong.
+ */
 const HEAD_BYTES: Readonly<Record<OggCodec, number>> = { opus: 19, vorbis: 30, flac: 13 + 38 };
 
-/** The same for the identification packet of an Ogg stream: whole, or its first 51 bytes. */
+/**
+ * Returns why the stream of this identification packet is refused, or undefined when it is accepted
+ * or its codec is unknown. `packet`: the whole packet of an Ogg stream, or at least its first 51
+ * bytes. Opus always decodes to 48 kHz.
+ */
 export function oggPacketRefusal(packet: Buffer): string | undefined {
   const codec = oggCodecOf(packet);
   if (!codec) return undefined;
@@ -39,7 +50,10 @@ export function oggPacketRefusal(packet: Buffer): string | undefined {
   return streamInfoRefusal(packet.subarray(13 + 4));
 }
 
-/** The same for FLAC's STREAMINFO (RFC 9639 8.2), 34 bytes. */
+/**
+ * Returns why a FLAC stream is refused, or undefined when it is accepted. `streamInfo`: the 34
+ * bytes of STREAMINFO (RFC 9639 8.2).
+ */
 export function streamInfoRefusal(streamInfo: Buffer): string | undefined {
   return boundsRefusal(streamInfo.readUIntBE(10, 3) >> 4, ((streamInfo[12]! >> 1) & 7) + 1);
 }

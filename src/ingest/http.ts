@@ -13,13 +13,15 @@ export interface IngestHttpOptions {
   gate: Gate;
   clock: Clock;
   log: Log;
-  /** 0 takes any free one; `port` tells which. */
+  /** 0: any free port. After `start`, `port` returns the real one. */
   port: number;
   host: string;
   limits?: Partial<IngestHttpLimits>;
 }
 
-/** The `INGEST_PORT`: Icecast sources, their metadata calls, and `POST /ingest/{channel}`. */
+/**
+ * The server on `INGEST_PORT`: Icecast sources, their metadata calls, and `POST /ingest/{channel}`.
+ */
 export class IngestHttpServer {
   readonly name = 'ingest-http';
   readonly #context: IngestHttpContext;
@@ -33,7 +35,7 @@ export class IngestHttpServer {
       protocol: 'http',
       host,
       port,
-      // A client that has finished sending still gets its answer.
+      // A client may close its sending side after the request; the answer is still sent to it.
       socketOptions: { allowHalfOpen: true },
       limits,
       clock,
@@ -53,17 +55,20 @@ export class IngestHttpServer {
     this.#context = { gate, clock, log, strangersLog: this.#listener.strangersLog, limits };
   }
 
-  /** The port that is listened on, after `start`. */
+  /** The port that the server listens on, after `start`. */
   get port(): number {
     return this.#listener.port;
   }
 
-  /** Rejects when the port is taken. */
+  /** Rejects when the port is in use. */
   start(): Promise<void> {
     return this.#listener.start();
   }
 
-  /** Sources end as lost, so that their broadcasters find the next process within the reconnect window. */
+  /**
+   * Closes the connections and waits for them. Sources end as `lost`: their broadcasts are held for
+   * the reconnect window, in which the broadcasters connect to the next process.
+   */
   async stop(): Promise<void> {
     const closed = this.#listener.stop();
     for (const connection of this.#connections) connection.shutDown();

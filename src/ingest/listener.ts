@@ -5,34 +5,46 @@ import type { Clock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 
-/** Every deadline is looked at this often: one timer for all connections, not one a connection and a read. */
+/**
+ * How often all deadlines are checked. One timer serves all connections; a timer per connection
+ * would be set again at every read.
+ */
 const SWEEP_MS = 500;
 
 export interface ListenerLimits {
-  /** Connections of one address (of IPv6 one /64) whose key is not accepted yet. */
+  /** Connections at most per address (of IPv6 per /64) whose key has not been accepted. */
   readonly connectionsPerAddress: number;
-  /** The same of all addresses. */
+  /** Connections at most, of all addresses together, whose key has not been accepted. */
   readonly connections: number;
 }
 
 export interface ListenerOptions {
   readonly protocol: string;
   readonly host: string;
-  /** 0 takes any free one; `port` tells which. */
+  /** 0: any free port. After `start`, `port` returns the real one. */
   readonly port: number;
   readonly socketOptions: ServerOpts;
   readonly limits: ListenerLimits;
   readonly clock: Clock;
   readonly log: Log;
-  /** `admitted` is to be called once its key is accepted: from then on it no longer counts. */
+  /**
+   * Called for each accepted connection. The owner calls `admitted` when its key is accepted; from
+   * then on the connection no longer counts against the limits.
+   */
   readonly onConnection: (socket: Socket, address: string, admitted: () => void) => void;
-  /** Too many wait: it may be told, and is to be destroyed. */
+  /**
+   * Called for a connection above a limit. The owner may send an answer, and has to destroy the
+   * socket.
+   */
   readonly onTurnedAway: (socket: Socket) => void;
-  /** Twice a second, for deadlines. */
+  /** Called twice a second, to check deadlines. */
   readonly onSweep: (nowMs: number) => void;
 }
 
-/** A TCP port for broadcasters. Whoever has not shown a good key is counted and limited, in all and by address. */
+/**
+ * A TCP port for broadcasters. Connections whose key has not been accepted are counted and limited,
+ * in total and by address.
+ */
 export class IngestListener {
   readonly #options: ListenerOptions;
   readonly #waiting = new Map<string, number>();
@@ -40,7 +52,7 @@ export class IngestListener {
   #turnedAway = 0;
   #server: Server | undefined;
   #cancelSweep: (() => void) | undefined;
-  /** For lines about clients whose key is not accepted. */
+  /** The log for lines about clients whose key has not been accepted; their number is bounded. */
   readonly strangersLog: BoundedLog;
   #port = 0;
 
@@ -49,12 +61,12 @@ export class IngestListener {
     this.strangersLog = new BoundedLog(options.log, options.clock);
   }
 
-  /** The port that is listened on, after `start`. */
+  /** The port that the server listens on, after `start`. */
   get port(): number {
     return this.#port;
   }
 
-  /** Rejects when the port is taken. */
+  /** Rejects when the port is in use. */
   async start(): Promise<void> {
     const { host, port, socketOptions, clock, protocol } = this.#options;
     const server = createServer({ noDelay: true, ...socketOptions }, (socket) => this.#accept(socket));
@@ -73,7 +85,10 @@ export class IngestListener {
     this.#cancelSweep = clock.every(SWEEP_MS, () => this.#sweep());
   }
 
-  /** No new connection; resolves when the last one is closed, which is for the caller to see to. Twice is harmless. */
+  /**
+   * Accepts no more connections. Resolves when the last one is closed; closing them is up to the
+   * caller. Twice is harmless.
+   */
   stop(): Promise<void> {
     const server = this.#server;
     this.#server = undefined;
@@ -116,7 +131,8 @@ export class IngestListener {
   #sweep(): void {
     const { clock, protocol, onSweep } = this.#options;
     onSweep(clock.monotonicMs());
-    // One line for all: those who open hundreds of connections do not fill the log.
+    // One line for all connections that were refused since the last check, so that hundreds of them
+    // do not fill the log.
     if (this.#turnedAway > 0)
       this.strangersLog.warn(
         { event: 'ingest.connections_refused', protocol, connections: this.#turnedAway },

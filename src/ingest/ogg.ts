@@ -2,41 +2,49 @@ import { type OggCodec, oggCodecOf, oggPacketRefusal } from './audio-bounds.js';
 import { titleUpdate } from './http/titles.js';
 import type { TitleUpdate } from './source.js';
 
-/** Bytes of a comment packet that are looked at. The texts come first in practice; what follows is cover art. */
+/**
+ * At most this much of a comment packet is read. In practice the texts come first and cover art
+ * follows.
+ */
 const COMMENT_BYTES = 64 * 1024;
 
 export interface OggEvents {
-  /** The stream's bytes, unchanged and in order. */
+  /** Called with the bytes of the stream, unchanged and in order. */
   bytes(bytes: Buffer): void;
-  /** What follows cannot be decoded by the decoder that has had the bytes until now. */
+  /** The next bytes need a new decoder: the one that had the bytes until now cannot decode them. */
   newDecoder(): void;
   title(update: TitleUpdate): void;
-  /** The link that follows must not reach the decoder. Throws. */
+  /** The next link is refused and must not reach the decoder. Throws. */
   refuse(reason: string): never;
 }
 
 /**
- * Follows the pages (RFC 3533 6) of an Ogg stream while they pass: every song of an encoder that chains is a link with
- * comments of its own. It waits for at most a page's header, or the first page of a link (27 to 65,307 bytes).
+ * Follows the pages (RFC 3533 6) of an Ogg stream as they pass. An encoder that chains makes each
+ * song a link with comments of its own. At most the header of a page is held back, or the first
+ * page of a link (27 to 65,307 bytes).
  *
- * Where a link has the codec of the one before, ffmpeg (2018 and 5.1, tried with both) decodes across the boundary,
- * Vorbis and FLAC with another rate or channel count too. Opus with another channel count comes out 3 dB off, and
- * another codec not at all: those get a new decoder. Stream structure that is broken is passed on for the decoder to judge.
+ * Where a link has the codec of the one before, ffmpeg (tried with 2018 and 5.1) decodes across the
+ * boundary, Vorbis and FLAC also with another rate or channel count. Opus with another channel
+ * count comes out 3 dB off, and another codec not at all: these get a new decoder. A broken page
+ * structure is passed on; the decoder decides about it.
  */
 export class OggScanner {
   readonly #events: OggEvents;
   #held: Buffer = Buffer.alloc(0);
   #state: 'header' | 'body' | 'lost' = 'header';
   #bodyLeft = 0;
-  /** The page in hand is of the audio stream and may hold comments: its lacing values. */
+  /**
+   * The lacing values of the page that is being read, while that page is of the audio stream and
+   * may hold comments.
+   */
   #lacing: Buffer | undefined;
   #lacingAt = 0;
   #lacingLeft = 0;
-  /** The serial number of the link's audio; undefined until its first page. */
+  /** The serial number of the link's audio stream; undefined until its first page. */
   #serial: number | undefined;
   #kind: string | undefined;
   #inFirstPages = false;
-  /** Number of the packet in the audio stream: 0 identification, 1 comments. */
+  /** Index of the packet in the audio stream: 0 is identification, 1 comments. */
   #packet = 0;
   #codec: OggCodec | undefined;
   #comment: Buffer[] = [];
@@ -49,7 +57,10 @@ export class OggScanner {
   push(bytes: Buffer): void {
     const data = this.#held.length > 0 ? Buffer.concat([this.#held, bytes]) : bytes;
     this.#held = Buffer.alloc(0);
-    /** Where what has not been passed on begins: runs of pages leave in one piece. */
+    /**
+     * Offset of the first byte that has not been passed on. Adjacent pages are passed on in one
+     * piece.
+     */
     let from = 0;
     let at = 0;
     const flush = () => {
@@ -97,7 +108,7 @@ export class OggScanner {
     this.#held = at < data.length ? Buffer.from(data.subarray(at)) : Buffer.alloc(0);
   }
 
-  /** Passes on what is held: nothing more will come. */
+  /** Passes on the bytes that are held back, because no more will come. */
   end(): void {
     if (this.#held.length > 0) this.#events.bytes(this.#held);
     this.#held = Buffer.alloc(0);
@@ -105,7 +116,7 @@ export class OggScanner {
 
   #beginStream(serial: number, packet: Buffer): void {
     if (!this.#inFirstPages) {
-      // A first page after others is a new link (RFC 3533 4, chaining).
+      // A first page after pages of another kind begins a new link (RFC 3533 4, chaining).
       this.#inFirstPages = true;
       this.#serial = undefined;
     }
@@ -123,7 +134,10 @@ export class OggScanner {
     this.#kind = kind;
   }
 
-  /** Collects the second packet of the audio stream, which may span pages: a lacing value below 255 ends a packet. */
+  /**
+   * Collects the second packet of the audio stream. It may span pages; a lacing value below 255
+   * ends a packet.
+   */
   #readBody(bytes: Buffer): void {
     let at = 0;
     while (this.#lacing && this.#lacingAt < this.#lacing.length) {
@@ -176,7 +190,10 @@ function readPage(bytes: Buffer): OggPage | 'more' | 'bad' {
   return { headerBytes, bodyBytes, serial: bytes.readUInt32LE(14), first: (bytes[5]! & 2) !== 0, lacing };
 }
 
-/** Vorbis I 5.2.1. Names in upper case, the first of each; a list that is cut off gives what is whole. */
+/**
+ * Reads comments (Vorbis I 5.2.1). Names are in upper case; of a repeated name the first value
+ * counts. A list that is cut off yields the comments that are whole.
+ */
 export function readVorbisComments(bytes: Buffer): Map<string, string> {
   const comments = new Map<string, string>();
   let at = 0;

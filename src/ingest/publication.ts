@@ -7,15 +7,19 @@ export interface PublicationOptions {
   readonly admission: Admission;
   readonly contentType: string;
   readonly limits: SniffLimits;
-  /** The decoder reads again: called after `push` answered false. */
+  /** Called when the decoder takes bytes again, after `push` has set `writable` to false. */
   onDrain(): void;
-  /** Veza ends this; the connection has to be closed. At most once, and not after `end`. */
+  /**
+   * Called when Veza ends the source: the connection has to be closed. At most once, and not after
+   * `end`.
+   */
   onClose(error: { code: string; message: string }): void;
 }
 
 /**
- * A broadcaster's body, from its first byte: recognised, opened as a source, written on. An Ogg stream may need several
- * sources one after the other on the same admission.
+ * The body of a broadcaster, from its first byte: its format is recognised, a source is opened, and
+ * the bytes are written to it. An Ogg stream may need several sources, one after the other, on the
+ * same admission.
  */
 export class Publication {
   readonly #options: PublicationOptions;
@@ -36,17 +40,23 @@ export class Publication {
     return this.#format;
   }
 
-  /** False: read no more until `onDrain`. */
+  /** When false, read no more from the socket until `onDrain`. */
   get writable(): boolean {
     return this.#writable;
   }
 
-  /** What to answer when the body is over already; undefined when it was recognised. */
+  /**
+   * The refusal for a body that has ended before its format was recognised; undefined when it was
+   * recognised.
+   */
   get unrecognised(): HttpRefusal | undefined {
     return this.#sniffer && new HttpRefusal(415, 'unsupported_media', this.#sniffer.end().message);
   }
 
-  /** Throws HttpRefusal 415 for what is not taken, and what the admission throws. */
+  /**
+   * Takes the next bytes of the body. Throws HttpRefusal 415 for a format that is not accepted, and
+   * whatever `Admission.open` throws.
+   */
   push(bytes: Buffer): void {
     if (this.#ended) return;
     if (!this.#sniffer) {
@@ -64,7 +74,7 @@ export class Publication {
       this.#ogg = new OggScanner({
         bytes: (passed) => this.#write(passed),
         newDecoder: () => {
-          // What it has is still played; the next one goes on after it.
+          // The sound that the old source holds is still played; the new source follows it.
           this.#source?.end('finished');
           this.#open();
         },
@@ -77,7 +87,7 @@ export class Publication {
     this.push(sniffed.bytes);
   }
 
-  /** Idempotent; returns what `Source.end` does. */
+  /** Ends the source. Twice is harmless. Returns what `Source.end` returns. */
   end(how: SourceEnd): Promise<void> | undefined {
     if (this.#ended) return undefined;
     this.#ogg?.end();
@@ -90,7 +100,7 @@ export class Publication {
   }
 
   #open(): void {
-    // Events of a source that was followed by another one are nobody's any more.
+    // Events of a source that another one has replaced are ignored.
     const number = ++this.#opened;
     this.#writable = true;
     this.#source = this.#options.admission.open(this.#format!, {
@@ -102,7 +112,7 @@ export class Publication {
       onClose: (error) => {
         if (number !== this.#opened || this.#ended) return;
         this.#ended = true;
-        // The room behind the gate does not know what this port takes.
+        // The live room does not know which formats this port accepts, so the list is added here.
         const list = error.code === 'unsupported_media' ? `; taken are ${TAKEN}` : '';
         this.#options.onClose({ code: error.code, message: `${error.message}${list}` });
       },

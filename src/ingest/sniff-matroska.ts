@@ -12,12 +12,13 @@ const SAMPLING_FREQUENCY = 0xb5;
 const CHANNELS = 0x9f;
 
 const AUDIO_TYPE = 2;
-/** RFC 9559 12: Matroska's names of the codecs that are taken. */
+/** The codecs that are accepted, by Matroska's names (RFC 9559 12). */
 const CODEC = /^A_(OPUS|VORBIS|FLAC|AAC(\/.*)?|MPEG\/L3|PCM\/INT\/LIT|PCM\/FLOAT\/IEEE)$/;
 
 /**
- * Walks to the track list (RFC 9559 5.1.4) and wants audio of a codec that is taken in it. A file that has its tracks further in than
- * the window is let through: the decoder tells. Remembers how far it has come.
+ * Finds the track list (RFC 9559 5.1.4) and requires audio of an accepted codec in it. A file whose
+ * track list lies beyond the window is accepted, and the decoder decides about it. Keeps its offset
+ * between calls.
  */
 export class MatroskaJudge {
   readonly #windowBytes: number;
@@ -27,7 +28,7 @@ export class MatroskaJudge {
     this.#windowBytes = windowBytes;
   }
 
-  /** Everything there is so far, from the first byte. */
+  /** Judges the first bytes. `bytes`: everything that has arrived, from the first byte on. */
   judge(bytes: Buffer): 'matroska' | 'more' | { refused: string } {
     while (this.#at < this.#windowBytes) {
       const element = readEbml(bytes, this.#at);
@@ -47,7 +48,7 @@ export class MatroskaJudge {
   }
 }
 
-/** The decoder takes the first audio track. */
+/** Judges the first audio track, which is the one that the decoder uses. */
 function tracksRefusal(tracks: Buffer): string | undefined {
   for (const entry of children(tracks)) {
     if (entry.id !== TRACK_ENTRY) continue;
@@ -63,7 +64,7 @@ function trackRefusal(fields: ReadonlyMap<number, Buffer>): string | undefined {
   const codec = (fields.get(CODEC_ID) ?? Buffer.alloc(0)).toString('latin1', 0, 40).replace(/\0+$/, '');
   if (!CODEC.test(codec)) return `this is WebM or Matroska with the codec ${JSON.stringify(codec)}`;
   const audio = fields.get(AUDIO) ?? Buffer.alloc(0);
-  // RFC 9559 5.1.4.1.29: both have defaults.
+  // RFC 9559 5.1.4.1.29: the sample rate and the channel count have these defaults.
   let [rateHz, channels] = [8000, 1];
   for (const field of children(audio)) {
     const value = audio.subarray(field.data, field.data + field.size);
@@ -75,7 +76,7 @@ function trackRefusal(fields: ReadonlyMap<number, Buffer>): string | undefined {
   return refused === undefined ? undefined : `this is WebM or Matroska with ${refused}`;
 }
 
-/** The codec's own header is what the decoder goes by. */
+/** Checks the header of the codec itself, which the decoder goes by. */
 function privateRefusal(codec: string, header: Buffer): string | undefined {
   if (codec === 'A_OPUS' && header.length > 0) return oggPacketRefusal(header);
   if (codec === 'A_VORBIS') {
@@ -96,9 +97,9 @@ function readFloat(bytes: Buffer): number {
 
 interface EbmlElement {
   id: number;
-  /** Offset of its content. */
+  /** The offset of the content. */
   data: number;
-  /** Bytes of content; Infinity when it is not known (live). */
+  /** The size of the content in bytes; Infinity when it is unknown (live). */
   size: number;
 }
 

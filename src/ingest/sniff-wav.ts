@@ -5,7 +5,7 @@ const FLOAT = 3;
 const A_LAW = 6;
 const MU_LAW = 7;
 const EXTENSIBLE = 0xfffe;
-/** Bits a sample that the decoders know, by `wFormatTag`. */
+/** The bits per sample that the decoders accept, by `wFormatTag`. */
 const BITS: ReadonlyMap<number, readonly number[]> = new Map([
   [PCM, [8, 16, 24, 32]],
   [FLOAT, [32, 64]],
@@ -13,12 +13,15 @@ const BITS: ReadonlyMap<number, readonly number[]> = new Map([
   [MU_LAW, [8]],
 ]);
 
-/** Looks for the format of a WAV or RF64 in its first bytes; remembers how far it has come, so that bytes which trickle in cost no more. */
+/**
+ * Finds the format of a WAV or RF64 in its first bytes. Keeps its offset between calls, so that
+ * bytes which arrive one by one cost no more.
+ */
 export class WavJudge {
-  /** Where the next chunk begins. */
+  /** The offset of the next chunk of the RIFF. */
   #at = 12;
 
-  /** Everything there is so far, from the first byte. */
+  /** Judges the first bytes. `bytes`: everything that has arrived, from the first byte on. */
   judge(bytes: Buffer): 'wav' | 'more' | { refused: string } {
     if (bytes.length < 12) return 'more';
     if (bytes.toString('latin1', 8, 12) !== 'WAVE') return { refused: 'this is RIFF, but not WAV' };
@@ -34,7 +37,7 @@ export class WavJudge {
         const refused = formatRefusal(bytes.subarray(this.#at + 8, end));
         return refused === undefined ? 'wav' : { refused };
       }
-      // Chunks begin at even offsets.
+      // Chunks of a RIFF begin at even offsets.
       this.#at += 8 + sizeBytes + (sizeBytes & 1);
     }
   }
@@ -44,7 +47,7 @@ function formatRefusal(format: Buffer): string | undefined {
   let tag = format.readUInt16LE(0);
   const channels = format.readUInt16LE(2);
   const bits = format.readUInt16LE(14);
-  // The sub-format is a GUID whose first two bytes are the tag.
+  // The sub-format is a GUID; its first two bytes are the tag.
   if (tag === EXTENSIBLE) tag = format.length >= 40 ? format.readUInt16LE(24) : 0;
   const known = BITS.get(tag);
   if (!known) return `this is a WAV with the codec 0x${tag.toString(16).padStart(4, '0')}`;

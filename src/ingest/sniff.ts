@@ -3,29 +3,40 @@ import { MatroskaJudge } from './sniff-matroska.js';
 import { WavJudge } from './sniff-wav.js';
 import type { SourceFormat } from './source.js';
 
-/** What `PUT`, `SOURCE` and `POST` take, in words, for every refusal. */
+/** The formats that `PUT`, `SOURCE` and `POST` accept, in words, for every refusal. */
 export const TAKEN = `MP3, AAC as ADTS, Ogg (Opus, Vorbis, FLAC), WebM or Matroska (the same, and PCM), FLAC, WAV (PCM, G.711); ${BOUNDS_TAKEN}`;
 
 const ID3_HEADER_BYTES = 10;
-/** Files have one leading tag, rarely two. */
+/** At most this many leading ID3v2 tags are accepted. Files have one, rarely two. */
 const MAX_ID3_TAGS = 16;
-/** What has to be seen of the first packet of an Ogg stream: FLAC's, the longest, has 51 bytes. */
+/**
+ * At most this much of an Ogg stream's first packet is needed; FLAC's is the longest with 51 bytes.
+ */
 const OGG_HEAD_BYTES = 51;
 
 export interface SniffLimits {
-  /** Bytes, after a leading ID3v2 tag, in which the container has to be recognised; they are held until then. */
+  /**
+   * The format must be recognised within this many bytes after the leading ID3v2 tags; the bytes
+   * are held until then.
+   */
   sniffBytes: number;
-  /** Leading ID3v2 tags (pictures, mostly); they are dropped as they arrive, not held. */
+  /**
+   * The leading ID3v2 tags (mostly pictures) are together at most this large. They are discarded as
+   * they arrive.
+   */
   id3Bytes: number;
 }
 
 export type Sniffed =
-  /** `bytes`: everything that was held, to be decoded first. */
+  /** `bytes`: everything that was held; it is decoded first. */
   { kind: 'format'; format: SourceFormat; bytes: Buffer } | { kind: 'refused'; message: string };
 
 type Verdict = SourceFormat | 'more' | 'no' | { refused: string };
 
-/** Things that people send by mistake, told by name at once and not after 64 KiB. Latin-1, at the offset. */
+/**
+ * Formats that people send by mistake. They are refused by name and at once, not after 64 KiB. The
+ * magic is Latin-1.
+ */
 const KNOWN_OTHERS: readonly [at: number, magic: string, name: string][] = [
   [4, 'ftyp', 'MP4'],
   [0, 'FLV\x01', 'FLV'],
@@ -46,8 +57,9 @@ const KNOWN_OTHERS: readonly [at: number, magic: string, name: string][] = [
 ];
 
 /**
- * Finds out from its first bytes what a broadcaster sends. The bytes decide; the Content-Type, which half of the clients
- * get wrong, only settles which of MP3 and ADTS is meant where a stream begins in mid-frame and could be both.
+ * Recognises the format from the first bytes that a broadcaster sends. The bytes decide. Half of
+ * the clients send a wrong Content-Type; it only decides between MP3 and ADTS where a stream begins
+ * in the middle of a frame and could be either.
  */
 export class Sniffer {
   readonly #limits: SniffLimits;
@@ -57,12 +69,14 @@ export class Sniffer {
   #id3Bytes = 0;
   #id3Tags = 0;
   #inTags = true;
-  /** Bytes of an ID3v2 tag that are still to be dropped. */
+  /** Bytes of an ID3v2 tag that are still to be discarded. */
   #skip = 0;
   readonly #wav = new WavJudge();
   readonly #ogg = new OggJudge();
   readonly #matroska: MatroskaJudge;
-  /** No MPEG frame begins before this offset: keeps a byte-by-byte arrival linear. */
+  /**
+   * No MPEG frame begins before this offset. It keeps the cost linear when bytes arrive one by one.
+   */
   #scanFrom = 0;
 
   constructor(limits: SniffLimits, contentType = '') {
@@ -87,7 +101,10 @@ export class Sniffer {
     return undefined;
   }
 
-  /** Drops leading tags; what follows them is held. Each byte is looked at once, however small the tags are. */
+  /**
+   * Discards leading tags and holds the bytes after them; returns why they are refused, if they
+   * are. Each byte is read once, however small the tags are.
+   */
   #skipTags(bytes: Buffer): string | undefined {
     let at = 0;
     for (;;) {
@@ -95,7 +112,7 @@ export class Sniffer {
       this.#skip -= skipped;
       at += skipped;
       if (this.#skip > 0) return undefined;
-      // A header may come in pieces: its beginning is held.
+      // A header may arrive in pieces: its beginning is held.
       const piece = bytes.subarray(at, at + ID3_HEADER_BYTES - this.#size);
       const header = this.#size === 0 ? piece : Buffer.concat([this.#bytes, piece]);
       const tag = id3Size(header);
@@ -116,7 +133,7 @@ export class Sniffer {
     }
   }
 
-  /** The body ended before it was recognised. */
+  /** Returns the refusal for a body that ended before its format was recognised. */
   end(): Sniffed & { kind: 'refused' } {
     return this.#unknown();
   }
@@ -154,11 +171,15 @@ export class Sniffer {
     return this.#scan(bytes);
   }
 
-  /** MP3 or ADTS, from the first byte or (an encoder that was joined in mid-frame) from wherever frames follow each other. */
+  /**
+   * Looks for MP3 or ADTS at the first byte, or, where an encoder was joined in the middle of a
+   * frame, at any offset where frames follow each other.
+   */
   #scan(bytes: Buffer): Verdict {
     for (let at = this.#scanFrom; at + 1 < bytes.length; at++) {
       if (bytes[at] !== 0xff || (bytes[at + 1]! & 0xe0) !== 0xe0) continue;
-      // At the very start two frames are proof enough; further in, chance makes a pair of headers now and then.
+      // At the first byte two frames are proof enough. Further in, a pair of headers now and then
+      // occurs by chance.
       const frames = at === 0 ? 2 : 4;
       const mp3 = followsFrames(bytes, at, frames, mp3FrameBytes);
       const adts = followsFrames(bytes, at, frames, adtsFrameBytes);
@@ -176,7 +197,10 @@ export class Sniffer {
   }
 }
 
-/** Size of the ID3v2 tag at the start, 0 when there is none (ID3v2.4 3.1: sizes have 7 bits a byte; a footer adds 10). */
+/**
+ * Returns the size of the ID3v2 tag at the start, 0 when there is none. By ID3v2.4 3.1 sizes have 7
+ * bits per byte, and a footer adds 10.
+ */
 function id3Size(bytes: Buffer): number | 'more' {
   const start = bytes.toString('latin1', 0, 3);
   if (!'ID3'.startsWith(start)) return 0;
@@ -191,7 +215,10 @@ const MP3_KBPS: Readonly<Record<'v1' | 'v2', readonly number[]>> = {
 };
 const MP3_RATES_HZ = [44100, 48000, 32000] as const;
 
-/** Frame length of the header at `at` and what has to be the same in the next one; undefined when it is no header. */
+/**
+ * Returns the length of the frame at `at`, and the bits that its successor must repeat; undefined
+ * when there is no frame header.
+ */
 type FrameReader = (bytes: Buffer, at: number) => { bytes: number; same: number } | undefined;
 
 const mp3FrameBytes: FrameReader = (bytes, at) => {
@@ -231,7 +258,8 @@ function isLayerTwo(bytes: Buffer): boolean {
 }
 
 /**
- * RFC 3533: all first pages (BOS) of a link come before anything else, so after them it is known what there is. Remembers how far it has come.
+ * Looks for a supported codec among the first pages (BOS) of an Ogg stream. By RFC 3533 all of them
+ * come before any other page of a link. Keeps its offset between calls.
  */
 class OggJudge {
   #at = 0;
@@ -258,7 +286,7 @@ class OggJudge {
   }
 }
 
-/** RFC 9639 8: `fLaC`, a block header, and STREAMINFO as the first block. */
+/** Judges FLAC (RFC 9639 8): `fLaC`, a block header, and STREAMINFO as the first block. */
 function judgeFlac(bytes: Buffer): Verdict {
   if (bytes.length < 8 + 34) return 'more';
   if ((bytes[4]! & 0x7f) !== 0) return { refused: 'this is FLAC without STREAMINFO' };

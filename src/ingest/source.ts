@@ -1,19 +1,21 @@
 /**
- * What every ingest protocol needs from the rest of Veza: somebody who checks the key, and somewhere to put bytes. The
- * composition root hands in the live room; the protocols know nothing more of it.
+ * What the ingest protocols need from the rest of Veza: a check of the stream key, and a place for
+ * the bytes. The composition hands in the live room; the protocols know nothing else of it.
  */
 export type Protocol = 'rtmp' | 'rtmps' | 'icecast' | 'post';
 
-/** The barest container the decoder accepts; an FLV or other wrapping costs 100 ms of latency. */
+/**
+ * The barest container that the decoder accepts. FLV or another wrapping costs 100 ms of latency.
+ */
 export type SourceFormat = 'adts' | 'loas' | 'mp3' | 'ogg' | 'matroska' | 'flac' | 'wav';
 
 export interface PublishRequest {
   readonly protocol: Protocol;
-  /** The slug in the address. RTMP has none: the key names the channel. */
+  /** The slug in the address; undefined with RTMP, where the key names the channel. */
   readonly channel: string | undefined;
   readonly streamKey: string;
   readonly remoteAddress: string;
-  /** User agent or flashVer: with the address, what tells one encoder from another. */
+  /** The User-Agent or flashVer. Together with the address it identifies an encoder. */
   readonly client: string;
 }
 
@@ -23,28 +25,42 @@ export interface TitleUpdate {
 }
 
 /**
- * How a source ended. `finished`: the broadcaster said so (RTMP unpublish, the end of a chunked body): the broadcast ends
- * after 5 s. `closed`: the body had no end but the connection's, which was closed in order: held for RECONNECT_WINDOW_S. `lost`: the connection
- * broke: held as long, and what it has sent gives way to the next source at once.
+ * How a source ended.
+ * - `finished`: the broadcaster said so (RTMP unpublish, the end of a chunked body). The broadcast
+ *   ends after 5 s.
+ * - `closed`: the body ends only with the connection, and that was closed in order. The broadcast is
+ *   held for RECONNECT_WINDOW_S.
+ * - `lost`: the connection failed. The broadcast is held as for `closed`. The next source replaces
+ *   this one as soon as it can be heard, also when sound of this one is left.
  */
 export type SourceEnd = 'finished' | 'closed' | 'lost';
 
-/** One connection's stream of container bytes. A change of format is a new source on the same admission. */
+/**
+ * One connection's stream of container bytes. A change of format opens another source on the same
+ * admission.
+ */
 export interface Source {
-  /** False: stop reading from the socket until `onDrain` is called. Bytes are taken in any case. */
+  /**
+   * False means: read no more from the socket until `onDrain` is called. The bytes are accepted in
+   * any case.
+   */
   write(bytes: Uint8Array): boolean;
   title(update: TitleUpdate): void;
   /**
-   * Idempotent. What was written is still played. When nothing of the show can be seen yet, the promise resolves as soon as it can, or when it is clear that
-   * nothing comes.
+   * Ends the source; twice is harmless. The sound that was written is still played. Returns
+   * undefined when the broadcast can be played already; otherwise a promise that resolves when it
+   * can, or when it has ended before that.
    */
   end(how: SourceEnd): Promise<void> | undefined;
 }
 
 export interface SourceEvents {
-  /** The decoder reads again. */
+  /** The decoder takes bytes again. */
   onDrain(): void;
-  /** Veza closes the connection: displaced, undecodable, broadcast ended by an administrator, shutting down. Called at most once. */
+  /**
+   * Veza ends the source, and the connection has to be closed: the source was displaced or cannot
+   * be decoded, the broadcast was ended, or the server stops. Called at most once.
+   */
   onClose(error: { code: string; message: string }): void;
 }
 
@@ -53,9 +69,15 @@ export interface Admission {
   open(format: SourceFormat, events: SourceEvents): Source;
 }
 
-/** Checks the key before a byte is decoded. Rejects with VezaError `unauthorized`, `not_found`, `displaced` or `busy`. */
+/**
+ * Checks the stream key before a byte is decoded. Rejects with VezaError `unauthorized`,
+ * `not_found`, `displaced` or `busy`.
+ */
 export interface Gate {
   admit(request: PublishRequest): Promise<Admission>;
-  /** A title for a channel by key, outside its media connection (the Icecast metadata call). Rejects as `admit` does. */
+  /**
+   * Sets a title by stream key, outside the connection of the source (the Icecast metadata call).
+   * Rejects as `admit` does.
+   */
   title(request: PublishRequest, update: TitleUpdate): Promise<void>;
 }

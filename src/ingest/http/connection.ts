@@ -24,24 +24,27 @@ import {
   renderAnswer,
 } from './wire.js';
 
-/** Characters of a User-Agent that are kept. */
+/** At most this many characters of a User-Agent are kept. */
 const CLIENT_CHARS = 200;
 
 export interface IngestHttpContext {
   readonly gate: Gate;
   readonly clock: Clock;
   readonly log: Log;
-  /** For lines about clients whose key is not accepted. */
+  /** The log for lines about clients whose key has not been accepted; their number is bounded. */
   readonly strangersLog: LineLog;
   readonly limits: IngestHttpLimits;
 }
 
 /**
- * What a connection is waiting for; only `#enter` changes it.
+ * The phase of a connection; only `#enter` changes it.
  *
- * head → form (the body of a metadata call by POST) → deciding (the gate; the socket is not read) → sniffing → streaming →
- * beginning (the body has ended, and its show cannot be seen yet) → closing. Every phase may go to `closing` by a refusal. In `closing` the client was answered, or there is nothing to
- * tell it; what it still sends is thrown away.
+ * head → form (the body of a metadata call by POST) → deciding (the gate checks the key; the socket
+ * is not read) → sniffing → streaming → beginning (the body has ended, and its broadcast cannot be
+ * played yet) → closing.
+ *
+ * A refusal leads from every phase to `closing`. In `closing` the client has had its answer, or
+ * none can be sent. Bytes that still arrive are discarded.
  */
 type Phase = 'head' | 'form' | 'deciding' | 'sniffing' | 'streaming' | 'beginning' | 'closing';
 
@@ -52,7 +55,7 @@ export class IngestHttpConnection {
   readonly #settle: () => void;
   readonly #parser: HeadParser;
   #phase: Phase = 'head';
-  /** Monotonic time at which the phase ends by force. While streaming it moves with every byte. */
+  /** Monotonic time at which the phase ends by force. In `streaming` every read moves it. */
   #deadlineMs: number;
   #head: RequestHead | undefined;
   #protocol: Protocol = 'icecast';
@@ -60,7 +63,8 @@ export class IngestHttpConnection {
   #body: BodyReader | undefined;
   #form: { readonly pieces: Buffer[]; sizeBytes: number; readonly whole: (fields: string) => void } | undefined;
   #publication: Publication | undefined;
-  /** A SOURCE has had its 200 and can be told nothing more. */
+  /** A SOURCE request has been answered with 200; no other status can follow. */
+  /** The decoder takes no more bytes, and the socket is paused. */
   #answered = false;
   #held = false;
   #lingerBytes = 0;
@@ -89,7 +93,7 @@ export class IngestHttpConnection {
         this.#refuse(refusalFor(new VezaError('unavailable', 'the key could not be checked in time')));
         break;
       case 'head':
-        // Says nothing: nobody to answer, nothing to log.
+        // A client that has sent nothing gets neither an answer nor a log line.
         if (this.#parser.begun)
           this.#refuse(new HttpRefusal(408, 'timeout', `the request's head took longer than ${limits.headMs / 1000} s`));
         else this.#socket.destroy();
@@ -109,7 +113,7 @@ export class IngestHttpConnection {
     }
   }
 
-  /** The server stops. */
+  /** Ends the connection because the server stops. */
   shutDown(): void {
     if (this.#phase === 'beginning') this.#finished();
     else if (this.#phase !== 'closing' && this.#parser.begun) this.#refuse(refusalFor(new VezaError('unavailable', 'shutting down')));
@@ -135,7 +139,7 @@ export class IngestHttpConnection {
     if (this.#phase === 'head') {
       const parsed = this.#parser.push(bytes);
       if (!parsed) return;
-      // The body stays in the socket until somebody is there to take it.
+      // The body stays in the socket until the gate has decided.
       this.#socket.pause();
       if (parsed.used < bytes.length) this.#socket.unshift(bytes.subarray(parsed.used));
       this.#head = parsed.head;
@@ -145,11 +149,12 @@ export class IngestHttpConnection {
       this.#takeForm(bytes);
     } else if (this.#phase === 'sniffing' || this.#phase === 'streaming') {
       const publication = this.#publication!;
-      // All that one read brought at once: in chunks of a byte each, every one would cost what the whole costs.
+      // All pieces of one read are passed on together: a piece costs about the same whatever its
+      // size, and a client may send chunks of one byte each.
       const pieces: Buffer[] = [];
       this.#body!.push(bytes, (data) => pieces.push(data));
       if (pieces.length > 0) publication.push(pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces));
-      // A source that was closed on the way has answered already.
+      // `publication.push` may have closed the source; then the answer has been sent already.
       if ((this.#phase as Phase) === 'closing') return;
       if (this.#body!.done) {
         this.#finish('finished');
@@ -173,11 +178,15 @@ export class IngestHttpConnection {
     }
   }
 
-  /** The client has closed its side. Only `closing` and a body until close may meet that in peace. */
+  /**
+   * The client has closed its sending side. That is an error, except in `closing` and where the
+   * body ends with the connection.
+   */
   #onEnd(): void {
     if (this.#phase === 'sniffing' || this.#phase === 'streaming') {
       if (!this.#body!.untilClose) throw new HttpRefusal(400, 'bad_request', 'the connection was closed before the end of the body');
-      // Stopping and a line that broke look the same here: it is held for the broadcaster to come back.
+      // The broadcaster may have stopped, or the connection may have failed: both look the same
+      // here. The broadcast is held for the reconnect window.
       this.#finish('closed');
     } else if (this.#phase === 'form') {
       throw new HttpRefusal(400, 'bad_request', 'the connection was closed before the end of the body');
@@ -201,7 +210,7 @@ export class IngestHttpConnection {
     const resource = resourceOf(path);
     if (resource?.kind === 'post') this.#protocol = 'post';
     this.#channel = resource?.channel;
-    // What makes the request doubtful as a whole comes before what it asks for.
+    // Defects of the whole request are refused before its resource and method are checked.
     checkHost(head);
     const framing = framingOf(head);
     checkExpect(head);
@@ -217,12 +226,13 @@ export class IngestHttpConnection {
       case 'post':
         return this.#publish(resource.channel, postKey(head), postFraming(framing, head));
       case 'mount':
-        // Encoders send without a length until they stop, which HTTP does not know.
+        // Icecast encoders send without a length until they stop, which HTTP does not provide for.
         return this.#publish(resource.channel, icecastKey(head), framing.kind === 'none' ? { kind: 'close' } : framing);
       case 'metadata':
         return this.#metadata(head, framing);
       case 'status':
-        // BUTT asks every second how many listen. They are counted elsewhere; without the number it shows none.
+        // BUTT asks every second for the number of listeners. The web port counts them; with an
+        // answer that lacks the number BUTT shows none.
         return this.#answer(STATUS);
       case 'root':
       case 'server':
@@ -230,7 +240,10 @@ export class IngestHttpConnection {
     }
   }
 
-  /** The fields come in the query, or by POST in a form (libshout posts one); the query gives what the form lacks. */
+  /**
+   * Answers a metadata call. Its fields are in the query, or, with POST, in a form (libshout posts
+   * one). Fields of the form come before those of the query.
+   */
   async #metadata(head: RequestHead, framing: Framing): Promise<void> {
     const { gate } = this.#context;
     const key = icecastKey(head);
@@ -238,13 +251,17 @@ export class IngestHttpConnection {
     const { channel, update } = readMetadataCall(fields, channelOf);
     this.#channel = channel;
     const request = this.#publishRequest(channel, key);
-    // Without a title the key is still checked: an empty call must not tell more than a full one. HEAD changes nothing (RFC 9110 9.2.1).
+    // A call without a title checks the key, too, so that its answer reveals no more than that of a
+    // call with one. HEAD changes nothing (RFC 9110 9.2.1).
     if (update && head.method !== 'HEAD') await gate.title(request, update);
     else await gate.admit(request);
     if (this.#phase === 'deciding') this.#answer(METADATA_DONE);
   }
 
-  /** Resolves with the form when it has arrived whole; an error in it ends the request. */
+  /**
+   * Resolves with the form when all of it has arrived. An error in the form ends the request, and
+   * the promise stays pending.
+   */
   #readForm(head: RequestHead, framing: Framing): Promise<string> {
     const { limits, clock } = this.#context;
     checkForm(head, framing, limits.formBytes);
@@ -271,7 +288,7 @@ export class IngestHttpConnection {
     if (!this.#body!.done) return;
     this.#socket.pause();
     this.#enter('deciding', limits.admitMs);
-    // Bytes, as in a query: the field `charset` says how to read them.
+    // One character per byte, as in a query: the field `charset` names the encoding.
     form.whole(Buffer.concat(form.pieces).toString('latin1'));
   }
 
@@ -291,8 +308,9 @@ export class IngestHttpConnection {
       onClose: (error) => this.#refuse(refusalFor(error)),
     });
     this.#enter('sniffing', limits.sniffMs);
-    // RFC 9110 10.1.1: an expectation of an HTTP/1.0 client is ignored. Who sends until close without one waits for a
-    // whole answer before its first byte (libshout, darkice, liquidsoap) and cannot be told anything later.
+    // RFC 9110 10.1.1: an expectation of an HTTP/1.0 client is ignored. A client that sends until
+    // close without an expectation waits for a whole answer before its first byte (libshout,
+    // darkice, liquidsoap) and can be sent no other answer later.
     const waits = head.headers.has('expect') && head.version === 'HTTP/1.1';
     const { version } = head;
     const wallMs = this.#context.clock.wallMs();
@@ -333,7 +351,8 @@ export class IngestHttpConnection {
       this.#finished();
       return;
     }
-    // A client that has its answer finds the channel on air: a short file is sent before the first of it is decoded.
+    // The answer waits until the channel is on air, so that a client that has it finds the
+    // broadcast. The body of a short file has arrived before its first second is decoded.
     this.#enter('beginning', this.#context.limits.beginMs);
     void begun.then(() => this.#finished());
   }
@@ -342,7 +361,7 @@ export class IngestHttpConnection {
     if (this.#phase !== 'closing') this.#answer(this.#protocol === 'post' ? POST_DONE : text('finished'));
   }
 
-  /** The one place where a failure becomes bytes, a log line and the end of the source. */
+  /** The one place that turns an error into an answer, a log line and the end of the source. */
   #refuse(error: unknown): void {
     if (this.#phase === 'closing') return;
     const refusal = toRefusal(error);
@@ -365,7 +384,8 @@ export class IngestHttpConnection {
     const version: HttpVersion = this.#head?.version ?? 'HTTP/1.0';
     const options = { version, wallMs: this.#context.clock.wallMs(), bodiless: this.#head?.method === 'HEAD' };
     this.#enter('closing', this.#context.limits.lingerMs);
-    // Closing with unread bytes would send a reset, and the client might never see the answer.
+    // The rest of the request is read: closing with unread bytes sends a reset, and the client
+    // might never see the answer.
     this.#socket.end(this.#answered ? '' : renderAnswer(answer, options));
     this.#socket.resume();
   }

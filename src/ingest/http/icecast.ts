@@ -3,12 +3,16 @@ import { decodePercent, splitSong, titleUpdate } from './titles.js';
 import { type Answer, type Framing, HttpRefusal, type RequestHead } from './wire.js';
 
 /**
- * What Icecast's own protocol adds to HTTP: `PUT` or `SOURCE /{channel}` and the metadata call. Encoders have one
- * password field; the user name is `source` in most and whatever its user typed in some, so only the key counts.
+ * What Icecast adds to HTTP: `PUT` or `SOURCE /{channel}`, and the metadata call. Encoders have one
+ * password field for the key. Most send the user name `source`, some whatever their user has
+ * entered, so only the password is checked.
  */
 const REALM = 'Basic realm="Veza", charset="UTF-8"';
 
-/** The stream key of a Basic authorization (RFC 7617). Throws HttpRefusal 401. */
+/**
+ * Returns the stream key of a Basic authorization (RFC 7617). Throws HttpRefusal 401 when there is
+ * none.
+ */
 export function icecastKey(head: RequestHead): string {
   const match = /^Basic +([A-Za-z0-9+/]+=*)$/i.exec(head.headers.get('authorization') ?? '');
   const pair = match ? Buffer.from(match[1]!, 'base64').toString('utf8') : '';
@@ -33,14 +37,14 @@ export function icecastRefusal(refusal: HttpRefusal): Answer {
 
 export interface MetadataCall {
   readonly channel: string;
-  /** Undefined: it was empty, as encoders send between songs; nothing changes. */
+  /** Undefined when the title is empty, as encoders send it between songs; then nothing changes. */
   readonly update: TitleUpdate | undefined;
 }
 
 export const formTooLarge = (limitBytes: number) =>
   new HttpRefusal(413, 'payload_too_large', `a metadata call is at most ${limitBytes} bytes long`);
 
-/** The head of a metadata call that is posted. Throws HttpRefusal 411, 413 or 415. */
+/** Checks the head of a metadata call by POST. Throws HttpRefusal 411, 413 or 415. */
 export function checkForm(head: RequestHead, framing: Framing, limitBytes: number): void {
   if (framing.kind === 'none' && head.query === '')
     throw new HttpRefusal(411, 'length_required', 'send the form with Content-Length, or chunked');
@@ -52,7 +56,11 @@ export function checkForm(head: RequestHead, framing: Framing, limitBytes: numbe
   if (framing.kind === 'length' && framing.bytes > limitBytes) throw formTooLarge(limitBytes);
 }
 
-/** The fields of `/admin/metadata`, of a query or a form. Throws HttpRefusal 400. `song` is split at " - "; `title` and `artist` win over it. */
+/**
+ * Reads the fields of `/admin/metadata`, from a query or a form. `song` is split at " - "; `title`
+ * and `artist` take precedence over it. Throws HttpRefusal 400 for another mode and for a mount
+ * that is no channel.
+ */
 export function readMetadataCall(query: string, channelOf: (path: string) => string | undefined): MetadataCall {
   const raw = new Map<string, string>();
   for (const pair of query.split('&')) {
@@ -68,7 +76,7 @@ export function readMetadataCall(query: string, channelOf: (path: string) => str
   return { channel, update };
 }
 
-/** What libshout, BUTT and others look for after a metadata call. */
+/** The answer to a metadata call that libshout, BUTT and other clients look for. */
 export const METADATA_DONE: Answer = {
   status: 200,
   headers: { 'Content-Type': 'text/xml; charset=utf-8' },

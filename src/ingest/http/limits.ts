@@ -2,25 +2,38 @@ import type { SniffLimits } from '../sniff.js';
 import type { ChunkLimits, HeadLimits } from './wire.js';
 
 export interface IngestHttpLimits extends HeadLimits, ChunkLimits, SniffLimits {
-  /** From accepting a connection to the end of its head. */
+  /** The head of a request must be complete this long after its connection is accepted. */
   headMs: number;
-  /** For the gate's answer about a key. */
+  /** The gate must decide about a key within this time. */
   admitMs: number;
-  /** Of the body of a metadata call by POST, which is a form. */
+  /** The body of a metadata call by POST is at most this large. */
   formBytes: number;
-  /** From the head of such a call to the end of its body. */
+  /** The body of a metadata call must be complete this long after its head. */
   formMs: number;
-  /** From the key to a container that was recognised. */
+  /** The format must be recognised this long after the key was accepted. */
   sniffMs: number;
-  /** Without a byte while we are reading. Time in which back-pressure keeps us from reading does not count. */
+  /**
+   * A source is refused after this long without a byte. Time in which back-pressure pauses the
+   * socket does not count.
+   */
   idleMs: number;
-  /** From the end of a body to the show that it begins. After this the client is answered all the same. */
+  /**
+   * After the end of a body its answer waits at most this long until the broadcast can be played.
+   */
   beginMs: number;
-  /** Connections whose key was not accepted yet, of one address and of all. The gate limits what is on air. */
+  /**
+   * Connections at most per address (of IPv6 per /64) whose key has not been accepted. Connections
+   * with an accepted key are limited by the gate.
+   */
   connectionsPerAddress: number;
+  /** Connections at most, of all addresses together, whose key has not been accepted. */
   connections: number;
-  /** After an answer, for the client to close; what it still sends is read and thrown away so that it sees the answer. */
+  /**
+   * After an answer the client has this long to close; until then its bytes are read and discarded,
+   * so that it sees the answer.
+   */
   lingerMs: number;
+  /** After an answer the connection is destroyed when more than this arrives. */
   lingerBytes: number;
 }
 

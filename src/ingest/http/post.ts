@@ -1,8 +1,14 @@
 import { type Answer, type Framing, HttpRefusal, REASONS, type RequestHead } from './wire.js';
 
-/** `POST /ingest/{channel}`: programs, not encoders. They get problem documents (RFC 9457). */
+/**
+ * `POST /ingest/{channel}` is for programs, not for encoders. Refusals are problem documents (RFC
+ * 9457).
+ */
 
-/** The stream key of a Bearer authorization (RFC 6750). Throws HttpRefusal 401. */
+/**
+ * Returns the stream key of a Bearer authorization (RFC 6750). Throws HttpRefusal 401 when there is
+ * none.
+ */
 export function postKey(head: RequestHead): string {
   const match = /^Bearer +([!-~]+)$/i.exec(head.headers.get('authorization') ?? '');
   if (!match) throw new HttpRefusal(401, 'unauthorized', 'the stream key is missing: Authorization: Bearer KEY');
@@ -10,8 +16,10 @@ export function postKey(head: RequestHead): string {
 }
 
 /**
- * RFC 9112 6.3: a request without a length has no body. A client that means to send until it closes has to say so, with
- * `Connection: close` or HTTP/1.0, else 411. Its end is then a lost line, since a close does not tell.
+ * Returns how the body of a POST ends. By RFC 9112 6.3 a request without a length has no body, so a
+ * client that sends until it closes must say so with `Connection: close` or by HTTP/1.0; otherwise
+ * HttpRefusal 411 is thrown. Such a body ends as `closed`, since a close may also be a failed
+ * connection.
  */
 export function postFraming(framing: Framing, head: RequestHead): Framing {
   if (framing.kind !== 'none') return framing;

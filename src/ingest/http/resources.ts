@@ -1,16 +1,17 @@
 const CHANNEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 
-/** What is told to a client that asked for something else. */
+/** The end of the message for a client that asked for another address. */
 export const USAGE =
   'PUT or SOURCE /{channel} (Icecast), POST /ingest/{channel}, GET or POST /admin/metadata. Listeners and statistics have the web port.';
 
 export type IngestResource =
-  /** `server`: the port as a whole (`*`), which only OPTIONS can name. */
+  /** `server` is the port as a whole (`*`); only OPTIONS can name it. */
   | { readonly kind: 'server' | 'root' | 'status' | 'metadata'; readonly channel?: undefined }
   | { readonly kind: 'post' | 'mount'; readonly channel: string };
 
 export const ALLOWED_METHODS: Readonly<Record<IngestResource['kind'], readonly string[]>> = {
-  // libshout asks this before it connects, and where `POST` is listed it posts metadata calls as a form.
+  // libshout asks for `OPTIONS *` before it connects. Where `POST` is listed, it posts metadata
+  // calls as a form.
   server: ['PUT', 'SOURCE', 'GET', 'OPTIONS', 'HEAD', 'POST'],
   root: ['GET', 'HEAD', 'OPTIONS'],
   status: ['GET', 'HEAD', 'OPTIONS'],
@@ -19,7 +20,10 @@ export const ALLOWED_METHODS: Readonly<Record<IngestResource['kind'], readonly s
   mount: ['PUT', 'SOURCE', 'OPTIONS'],
 };
 
-/** RFC 9110 9.1: any other method is answered 501, whatever the address; one of these may be answered 405. */
+/**
+ * The methods that may be answered with 405. Any other method is answered with 501 at every address
+ * (RFC 9110 9.1).
+ */
 export const KNOWN_METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH', 'SOURCE']);
 
 export function resourceOf(path: string): IngestResource | undefined {
@@ -33,7 +37,7 @@ export function resourceOf(path: string): IngestResource | undefined {
   return mount === undefined ? undefined : { kind: 'mount', channel: mount };
 }
 
-/** The channel of a path `/{channel}`; undefined when it is not one. */
+/** Returns the slug of a path `/{channel}`, or undefined when the path has another form. */
 export function channelOf(path: string): string | undefined {
   const slug = path.startsWith('/') ? path.slice(1) : '';
   return CHANNEL.test(slug) ? slug : undefined;

@@ -3,20 +3,24 @@ import { ERROR_CODES, type VezaError } from '../../runtime/errors.js';
 import { MAX_URL_CHARS } from '../../runtime/request-head.js';
 
 /**
- * The bytes of one HTTP request, as broadcasters' encoders really send it: HTTP/1.1, HTTP/1.0 and ICE/1.0, with a body
- * by length, chunked, or until the connection closes. Node's own server gives the last kind an empty body.
+ * This file reads one HTTP request as the encoders of broadcasters really send it: HTTP/1.1,
+ * HTTP/1.0 or ICE/1.0, with a body by length, in chunks, or until the connection closes. Node's own
+ * server gives the last kind an empty body.
  *
- * A connection carries one request and is closed after the answer, so nothing after a body is ever read as a request.
- * What could still be read in two ways (RFC 9112 6.1 and 6.3, 5.1, 5.2) is refused with 400 all the same: both
- * Transfer-Encoding and Content-Length, either of them twice, two Hosts, a folded header, a space before the colon. A bare LF ends
- * a line of the head, as RFC 9112 2.2 allows and old source clients need; a bare CR does not. Chunk lines need CRLF.
+ * A connection carries one request and is closed after the answer, so bytes after a body are never
+ * read as another request. Requests that can be read in two ways (RFC 9112 6.1 and 6.3, 5.1, 5.2)
+ * are refused with 400 all the same: both Transfer-Encoding and Content-Length, either of them
+ * twice, two Hosts, a folded header, a space before the colon. A bare LF ends a line of the head,
+ * as RFC 9112 2.2 allows and old source clients need; a bare CR does not. Chunk lines need CRLF.
  */
+
+/** Why a request is refused. Thrown while a request is read, and turned into its answer. */
 export class HttpRefusal extends Error {
-  /** HTTP status of the answer. */
+  /** The HTTP status of the answer. */
   readonly status: number;
-  /** Stable word for programs, as in a problem document. */
+  /** A stable word for programs, as in a problem document. */
   readonly code: string;
-  /** Of the answer, beside what every refusal has: `Allow` of a 405. */
+  /** Headers of the answer beyond those that every refusal has, such as `Allow` of a 405. */
   readonly headers: Readonly<Record<string, string>>;
 
   constructor(status: number, code: string, message: string, headers: Readonly<Record<string, string>> = {}) {
@@ -28,10 +32,15 @@ export class HttpRefusal extends Error {
   }
 }
 
-/** Seconds. What is 503 now may work in a second; the rates of this port are counted over ten seconds. */
+/**
+ * `Retry-After` in seconds, by status. A cause of 503 may be over after a second; the rate limits
+ * of this port count over ten seconds.
+ */
 const RETRY_AFTER_S: Readonly<Record<number, number>> = { 429: 10, 503: 1 };
 
-/** The refusal for a code that Veza's rooms use; one that they do not document is the server's own failure. */
+/**
+ * Returns the refusal for the code of a VezaError. An unknown code is a defect of the server: 500.
+ */
 export function refusalFor(error: Pick<VezaError, 'message'> & { code: string; details?: VezaError['details'] }): HttpRefusal {
   const status = (ERROR_CODES as Readonly<Record<string, number>>)[error.code] ?? 500;
   const retryAfterS = RETRY_AFTER_S[status] && (error.details?.retryAfterS ?? RETRY_AFTER_S[status]);
@@ -42,32 +51,36 @@ export type HttpVersion = 'HTTP/1.0' | 'HTTP/1.1' | 'ICE/1.0';
 
 export interface RequestHead {
   readonly method: string;
-  /** Beginning with a slash, without the query; percent-encoded but for what needs not be (RFC 3986 6.2.2.2). `*` only with OPTIONS. */
+  /**
+   * The path, beginning with a slash and without the query. It is percent-encoded, except for
+   * characters that need no encoding (RFC 3986 6.2.2.2). `*` only with OPTIONS.
+   */
   readonly path: string;
-  /** After the question mark, percent-encoded; empty when there is none. */
+  /** The text after the question mark, percent-encoded; empty when there is none. */
   readonly query: string;
   readonly version: HttpVersion;
-  /** Names in lower case; values of a repeated name are joined by ", ". */
+  /** Names are in lower case; the values of a repeated name are joined by ", ". */
   readonly headers: ReadonlyMap<string, string>;
 }
 
 export interface HeadLimits {
-  /** Request line and headers together, with their line ends. */
+  /** The request line and the headers, with their line ends, are together at most this large. */
   headBytes: number;
+  /** A request has at most this many headers. */
   headers: number;
 }
 
 const CR = 13;
 const LF = 10;
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
-/** A second one of these would leave it open which is meant. */
+/** Headers that may occur only once: with two of them the request would have two meanings. */
 const SINGLE = new Set(['content-length', 'transfer-encoding', 'authorization', 'host', 'expect', 'content-type']);
 
-/** Takes a request's head in pieces of any size. */
+/** Reads the head of a request from pieces of any size. */
 export class HeadParser {
   readonly #limits: HeadLimits;
   #bytes = 0;
-  /** Bytes of the line that is being read. */
+  /** The beginning of a line whose end has not arrived. */
   #line = '';
   #request: Pick<RequestHead, 'method' | 'path' | 'query' | 'version'> | undefined;
   readonly #headers = new Map<string, string>();
@@ -77,14 +90,15 @@ export class HeadParser {
     this.#limits = limits;
   }
 
-  /** True when something of a request has arrived. */
+  /** True when at least one byte has arrived. */
   get begun(): boolean {
     return this.#bytes > 0;
   }
 
   /**
-   * The head and how many of these bytes belong to it, or undefined when more is needed.
-   * Throws HttpRefusal: 431 past a limit, 505 for another protocol version, else 400.
+   * Reads on. Returns the head and how many of these bytes belong to it, or undefined when the head
+   * is not complete. Throws HttpRefusal: 431 past a limit, 414 for a long address, 505 for another
+   * version of the protocol, otherwise 400.
    */
   push(bytes: Buffer): { head: RequestHead; used: number } | undefined {
     let from = 0;
@@ -97,7 +111,7 @@ export class HeadParser {
       }
       for (let at = from; at < to; at++) {
         const byte = bytes[at]!;
-        // TLS and random bytes are told at once, not after the deadline.
+        // TLS and random bytes are refused at once, not after the deadline.
         if ((byte < 32 && byte !== 9 && byte !== CR && byte !== LF) || byte === 127) {
           throw new HttpRefusal(
             400,
@@ -139,18 +153,23 @@ export class HeadParser {
   }
 }
 
-/** `uri-host [ ":" port ]` (RFC 9110 7.2), of a name, an IPv4 or a bracketed IPv6 address. */
+/**
+ * `uri-host [ ":" port ]` (RFC 9110 7.2): a name, an IPv4 address, or an IPv6 address in brackets.
+ */
 const HOST = /^(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*(?::[0-9]{0,5})?$|^\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{0,5})?$/;
-/** RFC 3986 3.3. */
+/** A path by RFC 3986 3.3. */
 const PATH = /^\/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*$/;
 
 function isHost(host: string): boolean {
   if (host.startsWith('[')) return HOST.test(host) && isIPv6(host.slice(1, host.indexOf(']')));
-  // libshout writes an IPv6 address without its brackets.
+  // libshout writes an IPv6 address without brackets.
   return HOST.test(host) || isIPv6(host.replace(/:[0-9]{1,5}$/, ''));
 }
 
-/** RFC 9112 3.2: an HTTP/1.1 request has one Host, which may be empty. HTTP/1.0 and ICE/1.0 need none. */
+/**
+ * Throws HttpRefusal 400 for a wrong Host. By RFC 9112 3.2 an HTTP/1.1 request has one Host, which
+ * may be empty; HTTP/1.0 and ICE/1.0 need none.
+ */
 export function checkHost({ version, headers }: Pick<RequestHead, 'version' | 'headers'>): void {
   const host = headers.get('host');
   if (host === undefined && version === 'HTTP/1.1') throw new HttpRefusal(400, 'bad_request', 'HTTP/1.1 needs the header Host');
@@ -164,7 +183,7 @@ function parseRequestLine(line: string): Pick<RequestHead, 'method' | 'path' | '
   if (!method || !target || !given || rest.length > 0 || !TOKEN.test(method)) {
     throw new HttpRefusal(400, 'bad_request', 'the first line is not an HTTP request');
   }
-  // RFC 9110 2.5: a higher minor version is understood as the highest that is known.
+  // RFC 9110 2.5: a higher minor version is read as the highest known one.
   const version = /^HTTP\/1\.[1-9]$/.test(given) ? 'HTTP/1.1' : given;
   if (version !== 'HTTP/1.1' && version !== 'HTTP/1.0' && version !== 'ICE/1.0') {
     const known = /^(HTTP|ICE)\/[0-9.]{1,7}$/.test(version);
@@ -177,7 +196,10 @@ function parseRequestLine(line: string): Pick<RequestHead, 'method' | 'path' | '
   return { method, ...parseTarget(method, target), version };
 }
 
-/** Origin form, absolute form (RFC 9112 3.2.2: accepted from any client) and, for OPTIONS, the asterisk. */
+/**
+ * Reads origin form, absolute form (RFC 9112 3.2.2: accepted from any client) and, for OPTIONS, the
+ * asterisk.
+ */
 function parseTarget(method: string, target: string): { path: string; query: string } {
   if (target === '*' && method === 'OPTIONS') return { path: '*', query: '' };
   const absolute = /^http:\/\/([^/?#]*)(.*)$/is.exec(target);
@@ -187,7 +209,8 @@ function parseTarget(method: string, target: string): { path: string; query: str
   const local = absolute ? absolute[2]!.replace(/^(?!\/)/, '/') : target;
   const mark = local.indexOf('?');
   const path = mark < 0 ? local : local.slice(0, mark);
-  // A query is as encoders write it: song titles with bytes above ASCII and a bare percent sign.
+  // The query is not checked: encoders put song titles there with bytes above ASCII and bare
+  // percent signs.
   if (!PATH.test(path)) throw new HttpRefusal(400, 'bad_request', 'the address is not a path');
   return { path: path.replace(/%[0-9A-Fa-f]{2}/g, unreserved), query: mark < 0 ? '' : local.slice(mark + 1) };
 }
@@ -197,10 +220,15 @@ function unreserved(encoded: string): string {
   return /[A-Za-z0-9._~-]/.test(character) ? character : encoded;
 }
 
-/** How the end of a body is told. */
+/**
+ * How a body ends: after a length, with its last chunk, or with the connection; `none` is no body.
+ */
 export type Framing = { kind: 'length'; bytes: number } | { kind: 'chunked' } | { kind: 'close' } | { kind: 'none' };
 
-/** Throws HttpRefusal 400 where two readings are possible, 501 for a transfer coding other than chunked. */
+/**
+ * Returns how the body ends. Throws HttpRefusal 400 where the headers have two meanings, and 501
+ * for a transfer coding other than chunked.
+ */
 export function framingOf(head: RequestHead): Framing {
   const coding = head.headers.get('transfer-encoding');
   const length = head.headers.get('content-length');
@@ -216,15 +244,21 @@ export function framingOf(head: RequestHead): Framing {
 }
 
 export interface ChunkLimits {
-  /** One chunk. It is not held in memory; the limit tells garbage from a size. */
+  /**
+   * A chunk is at most this large. It is not held in memory; the limit refuses sizes that are no
+   * sizes.
+   */
   chunkBytes: number;
-  /** A chunk's size with its extensions, or one trailer line, with the line end. */
+  /**
+   * The line with a chunk's size and extensions, or one line of the trailer, is at most this long
+   * with its line end.
+   */
   chunkLineBytes: number;
-  /** All chunk extensions and trailers of a body. */
+  /** All chunk extensions and trailers of a body are together at most this large. */
   chunkExtraBytes: number;
 }
 
-/** Takes a body's bytes in pieces of any size and hands on what they carry, without copying it. */
+/** Reads a body from pieces of any size and passes on its content without copying it. */
 export class BodyReader {
   readonly #framing: Framing['kind'];
   readonly #limits: ChunkLimits;
@@ -241,17 +275,20 @@ export class BodyReader {
     if (framing.kind === 'none' || (framing.kind === 'length' && framing.bytes === 0)) this.#state = 'done';
   }
 
-  /** The body is whole. Never true of one that runs until close. */
+  /** True when the body is complete; never true of a body that ends with the connection. */
   get done(): boolean {
     return this.#state === 'done';
   }
 
-  /** The body has no end but the connection's. */
+  /** True when the body ends only with the connection. */
   get untilClose(): boolean {
     return this.#framing === 'close';
   }
 
-  /** What comes after the body is ignored. Throws HttpRefusal: 413 past a limit, 400 for broken chunking. */
+  /**
+   * Reads on and calls `take` for each piece of content. Bytes after the body are ignored. Throws
+   * HttpRefusal: 413 past a limit, 400 for malformed chunks.
+   */
   push(bytes: Buffer, take: (data: Buffer) => void): void {
     if (this.#framing === 'close') {
       take(bytes);
@@ -312,7 +349,10 @@ export class BodyReader {
   }
 }
 
-/** The reason phrase of a status, which is the title of a problem document, too (RFC 9457 4.2.1). */
+/**
+ * The reason phrase of each status, which is also the title of its problem document (RFC 9457
+ * 4.2.1).
+ */
 export const REASONS: Readonly<Record<number, string>> = {
   100: 'Continue',
   200: 'OK',
@@ -340,21 +380,26 @@ export const REASONS: Readonly<Record<number, string>> = {
 export interface Answer {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string>>;
-  /** UTF-8. */
+  /** The text of the answer, sent as UTF-8. */
   readonly body?: string;
 }
 
 export interface AnswerOptions {
   readonly version: HttpVersion;
-  /** For `Date` (RFC 9110 6.6.1). */
+  /** The wall-clock time for the header `Date` (RFC 9110 6.6.1). */
   readonly wallMs: number;
-  /** The client goes on sending after this answer, which has no body. */
+  /** True when the client goes on sending after this answer, which then has no body. */
   readonly open?: boolean;
-  /** HEAD: the head of what GET would be answered, and nothing behind it (RFC 9110 9.3.2). */
+  /**
+   * True for HEAD: the answer has the headers of the answer to GET, and no body (RFC 9110 9.3.2).
+   */
   readonly bodiless?: boolean;
 }
 
-/** ICE/1.0 and HTTP/1.0 are answered as HTTP/1.0: libshout and darkice look for that line. */
+/**
+ * Returns the bytes of an answer. A request of ICE/1.0 or HTTP/1.0 is answered as HTTP/1.0:
+ * libshout and darkice look for that line.
+ */
 export function renderAnswer(answer: Answer, { version, wallMs, open = false, bodiless = false }: AnswerOptions): Buffer {
   const body = Buffer.from(answer.body ?? '');
   const lines = [`${version === 'HTTP/1.1' ? version : 'HTTP/1.0'} ${answer.status} ${REASONS[answer.status] ?? 'Error'}`];

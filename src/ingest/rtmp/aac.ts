@@ -1,23 +1,26 @@
 import { rejected } from './errors.js';
 
-/** What ISO/IEC 14496-3 calls AudioSpecificConfig, as far as it decides how frames are wrapped. */
+/** The fields of AudioSpecificConfig (ISO/IEC 14496-3) that decide how frames are wrapped. */
 export interface AacConfig {
-  /** Of the core: 2 is AAC-LC. SBR and PS on top of it are left for the decoder to find. */
+  /** The object type of the core: 2 is AAC-LC. The decoder finds SBR and PS by itself. */
   readonly objectType: number;
-  /** 0 to 12; undefined when the core's rate is not in the table. */
+  /** Index of the core's sample rate, 0 to 12; undefined when the rate is not in the table. */
   readonly rateIndex: number | undefined;
   readonly rateHz: number;
-  /** 0: described by a program config element. */
+  /** The channel configuration; 0 when a program config element describes the channels. */
   readonly channelConfig: number;
-  /** 960 instead of 1024 samples in a frame. */
+  /** True when a frame has 960 samples instead of 1,024. */
   readonly shortFrames: boolean;
 }
 
 const RATES_HZ = [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350] as const;
-/** Low-overhead object types that ffmpeg decodes: Main, LC, SSR, LTP, ER LC, ER LD, ER ELD. */
+/** The object types that ffmpeg decodes: Main, LC, SSR, LTP, ER LC, ER LD, ER ELD. */
 const DECODABLE = new Set([1, 2, 3, 4, 17, 23, 39]);
 
-/** Throws RtmpRefusal when it is cut off, or of an object type that the decoder does not know. */
+/**
+ * Reads an AudioSpecificConfig. Throws RtmpRefusal `NetStream.Publish.Rejected` when it is cut off,
+ * has no sample rate, or has an object type that the decoder does not know.
+ */
 export function readAacConfig(bytes: Buffer): AacConfig {
   let bit = 0;
   const read = (count: number): number => {
@@ -54,7 +57,7 @@ export function readAacConfig(bytes: Buffer): AacConfig {
   return { objectType, rateIndex, rateHz, channelConfig, shortFrames: read(1) === 1 };
 }
 
-/** Whether the 28 bits of an ADTS fixed header can say it. */
+/** Whether an ADTS header can express this configuration: its fixed part has 28 bits. */
 export function fitsAdts(config: AacConfig): boolean {
   return (
     config.objectType <= 4 &&
@@ -65,7 +68,10 @@ export function fitsAdts(config: AacConfig): boolean {
   );
 }
 
-/** One frame with its header (1.A.2), no CRC. Throws RtmpRefusal above 8,184 bytes. */
+/**
+ * Returns a frame with its ADTS header (ISO/IEC 14496-3 1.A.2), without a CRC. Throws RtmpRefusal
+ * for a frame above 8,184 bytes.
+ */
 export function adtsFrame(config: AacConfig, frame: Buffer): Buffer {
   const size = frame.length + 7;
   if (size > 0x1fff) throw rejected(`an AAC frame of ${frame.length} bytes`);
@@ -82,8 +88,10 @@ export function adtsFrame(config: AacConfig, frame: Buffer): Buffer {
 }
 
 /**
- * One frame as LATM in LOAS (1.7.2, 1.7.3), the sequence header repeated in each: a decoder may begin at any of them.
- * Version 1 of the multiplex states the length of the sequence header, which then needs not be understood here.
+ * Returns a frame as LATM in LOAS (ISO/IEC 14496-3 1.7.2, 1.7.3). Each repeats the sequence header,
+ * so a decoder may begin at any of them. Version 1 of the multiplex states the length of the
+ * sequence header, which need not be parsed for that. Throws RtmpRefusal for a frame that is too
+ * large.
  */
 export function loasFrame(sequenceHeader: Buffer, frame: Buffer): Buffer {
   const bits = new BitWriter(sequenceHeader.length + frame.length + Math.floor(frame.length / 255) + 24);
@@ -122,7 +130,7 @@ class BitWriter {
     }
   }
 
-  /** 1.7.3.1, LatmGetValue(): a count of bytes, then the bytes. */
+  /** LatmGetValue() (ISO/IEC 14496-3 1.7.3.1): a count of bytes, then the bytes. */
   putLatmValue(value: number): void {
     const count = value > 0xff ? 2 : 1;
     this.put(count - 1, 2);

@@ -1,14 +1,20 @@
 import { violation } from './errors.js';
 
-/** AMF 0 (Adobe, 2007): what commands and metadata are written in. AMF 3 is not spoken: nobody publishes with it. */
+/**
+ * A value of AMF 0 (Adobe, 2007), the encoding of commands and metadata. AMF 3 is not supported: no
+ * known encoder publishes with it.
+ */
 export type Amf = number | boolean | string | null | undefined | Amf[] | AmfObject;
-/** A map, so that a name such as `__proto__` is a name like any other. */
+/** An object is a map, so that a name such as `__proto__` is a name like any other. */
 export type AmfObject = Map<string, Amf>;
 
 export interface AmfLimits {
-  /** Objects and arrays inside each other. */
+  /** Objects and arrays are nested at most this deep. */
   amfDepth: number;
-  /** Values in a message, of all depths together. Its bytes are limited by the message. */
+  /**
+   * A message has at most this many values, those of all depths counted. The size of the message
+   * limits their bytes.
+   */
   amfValues: number;
 }
 
@@ -27,7 +33,10 @@ const UNSUPPORTED = 0x0d;
 const XML = 0x0f;
 const TYPED_OBJECT = 0x10;
 
-/** All values of a message. Throws RtmpRefusal for what is cut off, unknown, too deep or too many. */
+/**
+ * Reads all values of a message. Throws RtmpRefusal `NetConnection.Call.Failed` for a value that is
+ * cut off, unknown or nested too deep, and for too many values.
+ */
 export function decodeAmf0(bytes: Buffer, limits: AmfLimits): Amf[] {
   const reader = new AmfReader(bytes, limits);
   const values: Amf[] = [];
@@ -75,7 +84,7 @@ class AmfReader {
         this.#text(this.#take(2).readUInt16BE());
         return this.#members(depth);
       case ECMA_ARRAY:
-        // The count is a hint (2.10) and often wrong: the end marker decides.
+        // The count is only a hint (AMF 0 2.10) and often wrong: the end marker decides.
         this.#take(4);
         return this.#members(depth);
       case OBJECT:
@@ -94,7 +103,7 @@ class AmfReader {
   #members(depth: number): AmfObject {
     const members: AmfObject = new Map();
     for (;;) {
-      // Some encoders end their metadata without an end marker.
+      // Some encoders leave out the end marker of their metadata.
       if (this.done) return members;
       const name = this.#text(this.#take(2).readUInt16BE());
       if (name === '' && this.#bytes[this.#at] === OBJECT_END) {
@@ -116,7 +125,7 @@ class AmfReader {
   }
 }
 
-/** Plain objects are easier to write than maps. */
+/** A value to be encoded. Plain objects are easier to write than maps. */
 export type AmfInput = number | boolean | string | null | undefined | readonly AmfInput[] | { readonly [name: string]: AmfInput };
 
 export function encodeAmf0(...values: readonly AmfInput[]): Buffer {

@@ -4,17 +4,19 @@ import type { SourceFormat } from '../source.js';
 import { type AacConfig, adtsFrame, fitsAdts, loasFrame, readAacConfig } from './aac.js';
 import { rejected } from './errors.js';
 
-/** Enhanced RTMP's names of what is taken, as `connect` is told. */
+/**
+ * The codecs that are accepted, by the names of Enhanced RTMP. The answer to `connect` lists them.
+ */
 export const AUDIO_FOURCCS = ['mp4a', '.mp3', 'Opus', 'fLaC'] as const;
 export const TAKEN = 'AAC, MP3, and by Enhanced RTMP Opus and FLAC';
 
-/** Where the bare stream goes. `begin`: what follows is for a decoder of its own. */
+/** Receives the bare stream. `begin` announces bytes that need a decoder of their own. */
 export interface AudioSink {
   begin(format: SourceFormat): void;
   write(bytes: Buffer): void;
 }
 
-/** Names of FLV's other SoundFormats, for the refusal. */
+/** Names of the SoundFormats of FLV that are refused, for the message. */
 const REFUSED_FORMATS: Readonly<Record<number, string>> = {
   0: 'PCM',
   1: 'ADPCM',
@@ -37,21 +39,26 @@ const MANY_TRACKS_MANY_CODECS = 2;
 const MAX_OPUS_HEAD_BYTES = 19 + 2 + 255;
 const STREAMINFO_BYTES = 34;
 
-/** Turns one codec's sequence header and frames into the barest container that the decoder takes. */
+/**
+ * Turns the sequence header and the frames of one codec into the barest container that the decoder
+ * accepts.
+ */
 interface Wrapper {
   readonly format: SourceFormat;
-  /** Of the same codec and configuration: another sequence header that says the same changes nothing. */
+  /** Names the codec and its configuration. A sequence header with the same key changes nothing. */
   readonly key: string;
-  /** What comes before the first frame. */
+  /** The bytes before the first frame. */
   head(): Buffer | undefined;
   frame(frame: Buffer): Buffer;
 }
 
 /**
- * FLV audio tags, and Enhanced RTMP's, to a bare stream: AAC to ADTS (LOAS where ADTS cannot say it), MP3 as it is, Opus and
- * FLAC to Ogg, one packet a page. (FLAC as a bare stream made ffmpeg's parser hold back 1.1 s more: it looks ten frames ahead.)
+ * Turns the audio tags of FLV and Enhanced RTMP into a bare stream. AAC becomes ADTS (LOAS where
+ * ADTS cannot express it), MP3 stays as it is, Opus and FLAC become Ogg with one packet per page.
+ * (With FLAC as a bare stream ffmpeg's parser held back 1.1 s more: it reads ten frames ahead.)
  *
- * `push` takes the payload of audio messages and throws RtmpRefusal for what is malformed or not taken.
+ * `push` takes the payload of one audio message. It throws RtmpRefusal for audio that is malformed
+ * or not accepted.
  */
 export class AudioUnwrapper {
   readonly #sink: AudioSink;
@@ -63,7 +70,7 @@ export class AudioUnwrapper {
   }
 
   push(tag: Buffer): void {
-    // Empty ones are sent as keep-alives and before the end.
+    // Encoders send empty messages as keep-alives and before the end.
     if (tag.length === 0) return;
     const soundFormat = tag[0]! >> 4;
     switch (soundFormat) {
@@ -84,7 +91,10 @@ export class AudioUnwrapper {
     }
   }
 
-  /** Enhanced RTMP v2, "ExAudioTagHeader" and "ExAudioTagBody". v1 is the same without ModEx and Multitrack. */
+  /**
+   * Reads "ExAudioTagHeader" and "ExAudioTagBody" of Enhanced RTMP v2. Version 1 is the same
+   * without ModEx and Multitrack.
+   */
   #enhanced(tag: Buffer): void {
     const reader = new TagReader(tag);
     let packetType = reader.byte() & 0x0f;
@@ -108,7 +118,7 @@ export class AudioUnwrapper {
       if (multitrackType === MANY_TRACKS_MANY_CODECS) codec = reader.fourCc();
       const track = reader.byte();
       const body = multitrackType === ONE_TRACK ? reader.rest() : reader.take(reader.number(3));
-      // Track 0 is the one of the highest priority, by the specification's advice.
+      // The specification advises that track 0 has the highest priority.
       if (track === 0) this.#packet(packetType, codec, body);
     } while (!reader.done);
   }
@@ -116,11 +126,12 @@ export class AudioUnwrapper {
   #packet(packetType: number, codec: string, body: Buffer): void {
     if (packetType === SEQUENCE_START) this.#sequenceStart(codec, body);
     else if (packetType === CODED_FRAMES) this.#frame(codec, body);
-    // The end of a sequence and the layout of channels change nothing here; what is unknown is no audio.
+    // The end of a sequence and the layout of the channels change nothing here. Packets of an
+    // unknown type are ignored.
   }
 
   #sequenceStart(codec: string, header: Buffer): void {
-    // A comment header may follow the identification header, in a packet of the same kind.
+    // After the identification header a comment header may follow, in a packet of the same type.
     if (codec === 'Opus' && header.toString('latin1', 0, 8) === 'OpusTags') return;
     const wrapper = makeWrapper(codec, header);
     if (this.#wrapper?.key === wrapper.key) return;
@@ -131,7 +142,7 @@ export class AudioUnwrapper {
   #frame(codec: string, frame: Buffer): void {
     if (frame.length === 0) return;
     if (this.#wrapper?.key.startsWith(codec) !== true) {
-      // MP3 has no sequence header; Opus in one or two channels can do without.
+      // MP3 has no sequence header, and Opus with one or two channels needs none.
       if (codec === 'mp4a' || codec === 'fLaC') {
         if (this.#wrapper) throw rejected(`${codec} frames without a sequence header`);
         return;
@@ -140,7 +151,8 @@ export class AudioUnwrapper {
     }
     const wrapper = this.#wrapper!;
     const head = this.#begun ? undefined : wrapper.head();
-    // Before `begin`: a first frame that is malformed puts nobody on air.
+    // The frame is wrapped before `begin` is called: a malformed first frame must not begin a
+    // source.
     const bytes = wrapper.frame(frame);
     if (!this.#begun) this.#sink.begin(wrapper.format);
     this.#begun = true;
@@ -170,7 +182,8 @@ function makeWrapper(codec: string, header: Buffer): Wrapper {
 
 function aac(header: Buffer): Wrapper {
   const config: AacConfig = readAacConfig(header);
-  // 7,350 Hz, of MPEG-4's own table, is below what is taken of other codecs, and harmless.
+  // 7,350 Hz is a rate of MPEG-4's own table. It is below the bounds of the other codecs, and
+  // harmless.
   if (config.rateIndex === undefined) checkBounds(boundsRefusal(config.rateHz, 1));
   const sequenceHeader = Buffer.from(header);
   const adts = fitsAdts(config);
@@ -183,7 +196,7 @@ function aac(header: Buffer): Wrapper {
   };
 }
 
-/** RFC 7845. The header is the OpusHead packet. */
+/** Wraps Opus (RFC 7845). The sequence header is the OpusHead packet. */
 function opus(header: Buffer): Wrapper {
   if (header.length < 19 || header.length > MAX_OPUS_HEAD_BYTES || header.toString('latin1', 0, 8) !== 'OpusHead') {
     throw rejected('the Opus sequence header is not an OpusHead');
@@ -206,7 +219,10 @@ function opus(header: Buffer): Wrapper {
   };
 }
 
-/** The mapping of FLAC to Ogg (RFC 9639 10.1). The header is STREAMINFO: bare, as a block, or behind `fLaC`. */
+/**
+ * Wraps FLAC as Ogg (RFC 9639 10.1). The sequence header is STREAMINFO: bare, as a metadata block,
+ * or after `fLaC`.
+ */
 function flac(header: Buffer): Wrapper {
   let at = header.toString('latin1', 0, 4) === 'fLaC' ? 4 : 0;
   if (header.length - at >= 4 + STREAMINFO_BYTES && (header[at]! & 0x7f) === 0 && header.readUIntBE(at + 1, 3) === STREAMINFO_BYTES)
@@ -218,7 +234,7 @@ function flac(header: Buffer): Wrapper {
   const writer = new OggOpusWriter(1);
   let granule = 0;
   const mapping = Buffer.from([0x7f, 0x46, 0x4c, 0x41, 0x43, 1, 0, 0, 1, 0x66, 0x4c, 0x61, 0x43, 0, 0, 0, STREAMINFO_BYTES]);
-  // The last metadata block: comments, of the vendor "Veza" and no more.
+  // The last metadata block: comments with the vendor "Veza" and no others.
   const comments = Buffer.from('8400000c0400000056657a6100000000', 'hex');
   return {
     format: 'ogg',
@@ -231,7 +247,10 @@ function flac(header: Buffer): Wrapper {
   };
 }
 
-/** Samples in a FLAC frame (RFC 9639 9.1). */
+/**
+ * Returns the number of samples in a FLAC frame (RFC 9639 9.1). Throws RtmpRefusal for a malformed
+ * frame.
+ */
 export function flacFrameSamples(frame: Buffer): number {
   if (frame.length < 10 || frame.readUInt16BE(0) >> 1 !== 0xfff8 >> 1) throw rejected('a malformed FLAC frame');
   const code = frame[2]! >> 4;
@@ -239,7 +258,7 @@ export function flacFrameSamples(frame: Buffer): number {
   if (code >= 2 && code <= 5) return 576 << (code - 2);
   if (code >= 8) return 256 << (code - 8);
   if (code === 0) throw rejected('a malformed FLAC frame');
-  // The coded number before it is written like UTF-8, of 1 to 7 bytes.
+  // Before the number of samples stands a coded number of 1 to 7 bytes, written like UTF-8.
   const leading = Math.clz32(~(frame[4]! << 24));
   const at = 4 + Math.max(1, leading);
   if (at + 2 > frame.length) throw rejected('a malformed FLAC frame');

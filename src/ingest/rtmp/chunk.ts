@@ -1,6 +1,6 @@
 import { violation } from './errors.js';
 
-/** Message types (RTMP 1.0, 5.4 and 7.1) that mean something here. */
+/** The message types (RTMP 1.0 5.4 and 7.1) that are used here. */
 export const MESSAGE = {
   setChunkSize: 1,
   abort: 2,
@@ -24,17 +24,23 @@ export interface RtmpMessage {
 }
 
 export interface ChunkLimits {
-  /** What a client may set its chunk size to. Nothing is reserved for a chunk, whatever its size. */
+  /** A client may set its chunk size to at most this. No memory is reserved for a chunk. */
   chunkBytes: number;
-  /** Chunk streams that one connection may use. */
+  /** A connection may use at most this many chunk streams. */
   chunkStreams: number;
-  /** One audio message: an AAC frame has at most 6 KiB, a FLAC frame of 4,608 stereo samples of 24 bits 27 KiB. */
+  /**
+   * An audio message is at most this large. An AAC frame has at most 6 KiB; a FLAC frame of 4,608
+   * stereo samples of 24 bits has 27 KiB.
+   */
   audioBytes: number;
-  /** One command, control or metadata message. */
+  /** A command, control or metadata message is at most this large. */
   commandBytes: number;
-  /** One video or aggregate message; they are not kept, whatever their size. The protocol's own bound is 16,777,215. */
+  /**
+   * A video or aggregate message is at most this large; its bytes are not kept. The protocol itself
+   * allows 16,777,215.
+   */
   skippedBytes: number;
-  /** Of all messages that have begun and not ended, together. */
+  /** The received bytes of all unfinished messages are together at most this many. */
   pendingBytes: number;
 }
 
@@ -46,10 +52,10 @@ interface ChunkStream {
   type: number;
   streamId: number;
   lengthBytes: number;
-  /** The timestamp field said 0xFFFFFF; `extended` is what followed. */
+  /** True when the timestamp field was 0xFFFFFF and `extended` followed. */
   hasExtended: boolean;
   extended: number;
-  /** Payload bytes of the message that have come. Between messages 0. */
+  /** Bytes of the message's payload that have arrived; 0 between messages. */
   haveBytes: number;
   inMessage: boolean;
   /** Undefined while the payload is skipped. */
@@ -58,10 +64,11 @@ interface ChunkStream {
 }
 
 /**
- * Puts messages together from chunks (RTMP 1.0, 5.3), fed in pieces of any size. Timestamps are read and dropped: Veza counts
- * frames. Video is skipped as it passes; aggregates are taken apart as they pass.
+ * Puts messages together from chunks (RTMP 1.0 5.3), from pieces of any size. Timestamps are
+ * ignored: Veza counts frames. Video is skipped, and aggregates are taken apart, without being kept
+ * as a whole.
  *
- * What it holds is bounded by `pendingBytes`, and grows only with what has really arrived.
+ * The bytes it keeps are at most `pendingBytes`, and grow only with bytes that have arrived.
  */
 export class ChunkReader {
   readonly #limits: ChunkLimits;
@@ -71,7 +78,7 @@ export class ChunkReader {
   #headerBytes = 0;
   #chunkBytes = DEFAULT_CHUNK_BYTES;
   #pendingBytes = 0;
-  /** The chunk whose payload is being read. */
+  /** The chunk stream whose payload is being read. */
   #current: ChunkStream | undefined;
   #currentLeft = 0;
   #paused = false;
@@ -81,17 +88,22 @@ export class ChunkReader {
     this.#onMessage = onMessage;
   }
 
-  /** Bytes held of unfinished messages. */
+  /** Bytes that are kept of unfinished messages. */
   get pendingBytes(): number {
     return this.#pendingBytes;
   }
 
-  /** To be called by `onMessage`: `push` returns after this message. The next `push` goes on. */
+  /**
+   * May be called in `onMessage`: then `push` returns after this message. The next `push` reads on.
+   */
   pause(): void {
     this.#paused = true;
   }
 
-  /** Returns how many bytes were used: all, unless paused. Throws RtmpRefusal; then it must not be used again. */
+  /**
+   * Reads on and returns how many bytes were used: all, unless `pause` was called. Throws
+   * RtmpRefusal; after that the reader must not be used again.
+   */
   push(data: Buffer): number {
     this.#paused = false;
     let at = 0;
@@ -125,7 +137,8 @@ export class ChunkReader {
       const begins = !stream.inMessage;
       if (begins) this.#beginMessage(stream);
       this.#beginChunk(stream);
-      // Some encoders do not repeat the extended timestamp in continuing chunks: then those four bytes are payload already.
+      // Some encoders do not repeat the extended timestamp in continuing chunks. Then these four
+      // bytes are payload already.
       if (hasExtended && extended !== stream.extended) {
         const replay = Buffer.from(header.subarray(extendedAt, extendedAt + 4));
         for (let at = 0; at < 4; ) {
@@ -151,7 +164,7 @@ export class ChunkReader {
   }
 
   #newStream(id: number, format: number): ChunkStream {
-    // Type 1 as the first of a chunk stream breaks 5.3.1.2.1, and librtmp does it.
+    // RTMP 1.0 5.3.1.2.1 demands a chunk of type 0 first; librtmp begins with type 1.
     if (format > 1) throw violation('a chunk stream began without a full header');
     if (this.#streams.size >= this.#limits.chunkStreams) throw violation(`more than ${this.#limits.chunkStreams} chunk streams`);
     const stream: ChunkStream = {
@@ -228,7 +241,7 @@ export class ChunkReader {
     else this.#onMessage({ type: stream.type, streamId: stream.streamId, payload });
   }
 
-  /** 5.4.1. Takes effect with the next chunk. */
+  /** RTMP 1.0 5.4.1. The new size applies from the next chunk on. */
   #setChunkSize(payload: Buffer): void {
     if (payload.length < 4) throw violation('a chunk size of less than 4 bytes');
     const sizeBytes = payload.readUInt32BE();
@@ -238,7 +251,7 @@ export class ChunkReader {
     this.#chunkBytes = sizeBytes;
   }
 
-  /** 5.4.2. */
+  /** RTMP 1.0 5.4.2. */
   #abort(payload: Buffer): void {
     if (payload.length < 4) throw violation('an abort message of less than 4 bytes');
     const stream = this.#streams.get(payload.readUInt32BE());
@@ -255,7 +268,7 @@ export class ChunkReader {
   }
 }
 
-/** Whether a message of this type is kept, and how large it may be. */
+/** Returns whether a message of this type is kept, and its largest size. */
 function sizeRule(type: number, limits: ChunkLimits): [kept: boolean, bytes: number] {
   switch (type) {
     case MESSAGE.audio:
@@ -276,12 +289,15 @@ function sizeRule(type: number, limits: ChunkLimits): [kept: boolean, bytes: num
   }
 }
 
-/** Takes an aggregate message (7.1.6) apart: FLV tags, each followed by its size. Only audio and metadata are kept. */
+/**
+ * Takes an aggregate message (RTMP 1.0 7.1.6) apart: FLV tags, each followed by its size. Only
+ * audio and metadata are kept.
+ */
 class AggregateReader {
   readonly #limits: ChunkLimits;
   readonly #streamId: number;
   readonly #onMessage: (message: RtmpMessage) => void;
-  /** Accounts for what is held; throws when it is too much. */
+  /** Counts bytes that are kept (negative: released). Throws when they are too many. */
   readonly #hold: (bytes: number) => void;
   readonly #header = Buffer.alloc(11);
   #headerBytes = 0;
@@ -304,7 +320,7 @@ class AggregateReader {
         if (this.#headerBytes === 11) this.#beginTag();
         continue;
       }
-      // The four bytes of the back pointer are read past with the body.
+      // The four bytes of the back pointer follow the body and are skipped.
       const take = Math.min(this.#lengthBytes + 4 - this.#haveBytes, data.length - at);
       const body = Math.min(take, this.#lengthBytes - this.#haveBytes);
       if (body > 0) this.#payload?.set(data.subarray(at, at + body), this.#haveBytes);
@@ -318,7 +334,7 @@ class AggregateReader {
     }
   }
 
-  /** Forgets the tag in hand. */
+  /** Discards the tag that is being read. */
   drop(): void {
     if (this.#payload) this.#hold(-this.#payload.length);
     this.#payload = undefined;
@@ -339,7 +355,10 @@ class AggregateReader {
   }
 }
 
-/** A message as chunks: one full header, then type 3. `chunkStreamId` is 2 to 63; the timestamp stays below 0xFFFFFF. */
+/**
+ * Returns the chunks of a message: one with a full header, then chunks of type 3. `chunkStreamId`
+ * is 2 to 63, and `timestampMs` is below 0xFFFFFF.
+ */
 export function encodeMessage(chunkStreamId: number, message: RtmpMessage, chunkBytes: number, timestampMs = 0): Buffer {
   const { payload } = message;
   const header = Buffer.alloc(12);

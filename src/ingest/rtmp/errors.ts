@@ -1,8 +1,8 @@
 import { VezaError } from '../../runtime/errors.js';
 
 /**
- * Why a connection is ended, in RTMP's terms. `code` is the `code` of the status object that the client is shown;
- * `description` is for the person who reads the encoder's log.
+ * Why a connection is ended, in RTMP's terms. `code` is the code of the status object that the
+ * client receives. The message is for the person who reads the encoder's log.
  */
 export class RtmpRefusal extends Error {
   readonly code: RtmpStatusCode;
@@ -19,25 +19,25 @@ export type RtmpStatusCode =
   | 'NetConnection.Connect.InvalidApp'
   /** The bytes break the protocol or a limit, or a deadline passed. */
   | 'NetConnection.Call.Failed'
-  /** Veza is going down; the broadcaster may come back at once. */
+  /** The server stops. The broadcaster may connect again at once. */
   | 'NetConnection.Connect.AppShutdown'
   | 'NetStream.Play.Failed'
-  /** No such key. OBS shows the description and does not retry. */
+  /** The stream key is unknown. OBS shows the description and does not connect again. */
   | 'NetStream.Publish.Denied'
-  /** The channel is held by another encoder. */
+  /** Another encoder is on air on the channel. */
   | 'NetStream.Publish.BadName'
-  /** The audio is of a kind that is not taken. */
+  /** The audio is of a kind that is not accepted. */
   | 'NetStream.Publish.Rejected'
-  /** Anything else that ends a stream. */
+  /** Any other reason to end a stream. */
   | 'NetStream.Failed';
 
-/** Bytes that no client of the protocol would send, or too many of them. */
+/** For bytes that break the protocol or exceed a limit. */
 export const violation = (description: string) => new RtmpRefusal('NetConnection.Call.Failed', description);
 
-/** Audio that cannot be taken. */
+/** For audio that is malformed or not accepted. */
 export const rejected = (description: string) => new RtmpRefusal('NetStream.Publish.Rejected', description);
 
-/** What the client is told of an error: Veza's codes in RTMP's terms. */
+/** Returns an error in RTMP's terms, as the client is sent it. */
 export function refusalOf(error: unknown): RtmpRefusal {
   if (error instanceof RtmpRefusal) return error;
   if (error instanceof VezaError) return new RtmpRefusal(statusCodeOf(error.code), error.message);

@@ -4,13 +4,16 @@ import { violation } from './errors.js';
 const HANDSHAKE_BYTES = 1536;
 const VERSION = 3;
 
-/** What the client sends next: C0, C1, C2, and then chunks. */
+/** What the client sends next: C0, C1, C2, or chunks. */
 export type HandshakeStep = 'version' | 'hello' | 'echo' | 'done';
 
-/** The simple handshake (RTMP 1.0 5.2). Clients that offer a digest take it as well, because S1 has version 0. */
+/**
+ * The simple handshake (RTMP 1.0 5.2). Clients that offer a digest accept it as well, because S1
+ * has version 0.
+ */
 export class Handshake {
   #step: HandshakeStep = 'version';
-  /** What is missing of C1, then of C2. */
+  /** Bytes that have not arrived, of C1 and then of C2. */
   #missingBytes = HANDSHAKE_BYTES;
   #hello: Buffer = Buffer.alloc(0);
 
@@ -18,7 +21,10 @@ export class Handshake {
     return this.#step;
   }
 
-  /** Takes what the client sent and returns what follows the handshake; `reply` is sent to the client. */
+  /**
+   * Takes bytes of the client and returns those that follow the handshake. `reply` sends bytes to
+   * the client. Throws RtmpRefusal for a version other than 3.
+   */
   read(bytes: Buffer, reply: (bytes: Buffer) => void): Buffer {
     let rest = bytes;
     if (this.#step === 'version' && rest.length > 0) {

@@ -2,28 +2,46 @@ import type { AmfLimits } from './amf0.js';
 import type { ChunkLimits } from './chunk.js';
 
 export interface RtmpSessionLimits extends ChunkLimits, AmfLimits {
-  /** From accepting a connection (TLS included) to the end of the RTMP handshake. */
+  /**
+   * The RTMP handshake must be complete this long after its connection is accepted, TLS included.
+   */
   handshakeMs: number;
-  /** From the handshake, or from the end of a stream, to `publish`. */
+  /** `publish` must arrive this long after the handshake, or after the end of a stream. */
   publishMs: number;
-  /** For the gate's answer about a key. */
+  /** The gate must decide about a stream key within this time. */
   admitMs: number;
-  /** On air without a byte. Time in which back-pressure keeps us from reading does not count. */
+  /**
+   * On air a connection is refused after this long without a byte. Time in which back-pressure
+   * pauses the socket does not count.
+   */
   idleMs: number;
-  /** On air without audio, whatever else is sent: a video without a sound track. */
+  /**
+   * On air a connection is refused after this long without audio, whatever else arrives, such as
+   * video without a sound track.
+   */
   audioMs: number;
-  /** After a refusal, for the client to close; what it still sends is thrown away so that it sees the refusal. */
+  /**
+   * After a refusal the client has this long to close; until then its bytes are discarded, so that
+   * it sees the refusal.
+   */
   lingerMs: number;
+  /** After a refusal the connection is destroyed when more than this arrives. */
   lingerBytes: number;
-  /** Characters of a stream key. */
+  /** A stream key has at most this many characters. */
   keyChars: number;
-  /** What we have sent and the client has not read. */
+  /**
+   * A connection is closed when the client has left more than this unread of what was sent to it.
+   */
   unreadBytes: number;
 }
 
 export interface RtmpLimits extends RtmpSessionLimits {
-  /** Connections whose key was not accepted yet, of one address and of all. The gate limits what is on air. */
+  /**
+   * Connections at most per address (of IPv6 per /64) whose key has not been accepted. Connections
+   * with an accepted key are limited by the gate.
+   */
   connectionsPerAddress: number;
+  /** Connections at most, of all addresses together, whose key has not been accepted. */
   connections: number;
 }
 

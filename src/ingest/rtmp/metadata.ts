@@ -3,8 +3,9 @@ import type { TitleUpdate } from '../source.js';
 import { type Amf, type AmfLimits, decodeAmf0 } from './amf0.js';
 
 /**
- * The titles in a data message: in `onMetaData`, with or without `@setDataFrame`, and in whatever other object carries one.
- * Malformed metadata is no reason to end a show: it has no titles.
+ * Returns the titles in a data message: those in `onMetaData`, with or without `@setDataFrame`, and
+ * in any other object. Malformed metadata does not end a broadcast: `onMalformed` is called, and
+ * there are no titles.
  */
 export function titlesOf(payload: Buffer, limits: AmfLimits, onMalformed: (error: unknown) => void): TitleUpdate[] {
   let values: Amf[];
@@ -24,7 +25,7 @@ export function titlesOf(payload: Buffer, limits: AmfLimits, onMalformed: (error
   return titles;
 }
 
-/** A stream's name without its query. */
+/** Returns the name of a stream without its query. */
 export const nameOf = (value: Amf): string => textOf(value).replace(/\?.*$/s, '');
 
 export const textOf = (value: Amf): string => (typeof value === 'string' ? value : '');

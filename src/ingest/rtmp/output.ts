@@ -3,25 +3,31 @@ import { type AmfInput, encodeAmf0 } from './amf0.js';
 import { AUDIO_FOURCCS } from './audio.js';
 import { encodeMessage, MESSAGE } from './chunk.js';
 
-/** What we ask the client to acknowledge by (5.4.4), and how often we acknowledge until the client asks for another window. */
+/**
+ * The window after which the client must send an acknowledgement (RTMP 1.0 5.4.4), and after which
+ * this side sends one until the client asks for another window.
+ */
 export const WINDOW_BYTES = 2_500_000;
 const CHUNK_BYTES = 4096;
 const STREAM_BEGIN = 0;
 const PING_RESPONSE = 7;
 
-/** Enhanced RTMP v2: a codec that is decoded here (CanDecode); messages that are understood (Multitrack, ModEx). */
+/** CanDecode of Enhanced RTMP v2: the codec is decoded here. */
 const CAN_DECODE = 1;
+/** capsEx of Enhanced RTMP v2: Multitrack and ModEx messages are understood. */
 const CAPS_EX = 2 | 4;
 
-/** What a session sends: commands and control messages, with a limit on what the client has not read. */
+/**
+ * Sends the commands and control messages of a session, and limits what the client leaves unread.
+ */
 export class RtmpOutput {
   readonly #socket: Socket;
   readonly #maxUnreadBytes: number;
   readonly #onUnread: () => void;
-  /** 128 until the client has been told another (5.4.1). */
+  /** The chunk size of what is sent: 128 until the client was told another (RTMP 1.0 5.4.1). */
   #chunkBytes = 128;
 
-  /** `onUnread`: more than `maxUnreadBytes` wait for the client. */
+  /** `onUnread` is called when the client has left more than `maxUnreadBytes` unread. */
   constructor(socket: Socket, maxUnreadBytes: number, onUnread: () => void) {
     this.#socket = socket;
     this.#maxUnreadBytes = maxUnreadBytes;
@@ -39,12 +45,15 @@ export class RtmpOutput {
     this.sendBytes(encodeMessage(3, { type: MESSAGE.command, streamId, payload }, this.#chunkBytes));
   }
 
-  /** 5.4.3. */
+  /** RTMP 1.0 5.4.3. */
   sendAcknowledgement(receivedBytes: number): void {
     this.#sendControl(MESSAGE.acknowledgement, uint32(receivedBytes));
   }
 
-  /** The window, the bandwidth and the chunk size from now on; they are sent before the answer to `connect`. */
+  /**
+   * Sends the window, the bandwidth and the chunk size. They are sent before the answer to
+   * `connect`.
+   */
   sendSettings(): void {
     this.#sendControl(MESSAGE.windowAckSize, uint32(WINDOW_BYTES));
     this.#sendControl(MESSAGE.setPeerBandwidth, Buffer.concat([uint32(WINDOW_BYTES), Buffer.from([2])]));
@@ -52,7 +61,7 @@ export class RtmpOutput {
     this.#chunkBytes = CHUNK_BYTES;
   }
 
-  /** The answer to `connect`, with the codecs of enhanced RTMP that are decoded here. */
+  /** Answers `connect`, with the codecs of Enhanced RTMP that are decoded here. */
   sendConnected(transaction: number): void {
     this.sendCommand(
       '_result',
@@ -82,7 +91,7 @@ export class RtmpOutput {
   }
 }
 
-/** The `info` object of an `onStatus` or of an answer to `connect`. */
+/** Returns the `info` object of an `onStatus`, or of the answer to `connect`. */
 export function status(level: 'status' | 'error', code: string, description: string): { level: string; code: string; description: string } {
   return { level, code, description };
 }

@@ -12,15 +12,21 @@ export interface RtmpOptions {
   gate: Gate;
   clock: Clock;
   log: Log;
-  /** 0 takes any free one; `port` tells which. */
+  /** 0: any free port. After `start`, `port` returns the real one. */
   port: number;
   host: string;
-  /** PEM. With it this is RTMPS: TLS 1.2 at least, since the encoders in use are years old. `useCertificate` replaces it. */
+  /**
+   * Certificate and key as PEM; with them the port speaks RTMPS. TLS 1.2 is allowed, because
+   * encoders in use are years old. `useCertificate` replaces them.
+   */
   tls?: { cert: string | Buffer; key: string | Buffer };
   limits?: Partial<RtmpLimits>;
 }
 
-/** `rtmp://host:port/live` with the stream key as the stream name; `rtmps` when it is given a certificate. */
+/**
+ * The server for `rtmp://host:port/live`, or `rtmps` with a certificate. The stream key is the
+ * stream name.
+ */
 export class RtmpServer {
   readonly name: string;
   readonly #tls: RtmpOptions['tls'];
@@ -53,27 +59,33 @@ export class RtmpServer {
     const context: SessionContext = { gate, clock, log, strangersLog: this.#listener.strangersLog, limits, protocol };
   }
 
-  /** The port that is listened on, after `start`. */
+  /** The port that the server listens on, after `start`. */
   get port(): number {
     return this.#listener.port;
   }
 
-  /** Rejects when the port is taken or the certificate cannot be used. */
+  /** Rejects when the port is in use or the certificate cannot be used. */
   async start(): Promise<void> {
     if (this.#tls) this.useCertificate(this.#tls);
     await this.#listener.start();
   }
 
-  /** For connections from now on; a show that is on air keeps the one that it was begun with. Throws when it cannot be used. */
+  /**
+   * Sets the certificate for connections from now on; open connections keep theirs. Throws when it
+   * cannot be used.
+   */
   useCertificate({ cert, key }: NonNullable<RtmpOptions['tls']>): void {
     this.#secure = createSecureContext({ cert, key, minVersion: 'TLSv1.2' });
   }
 
-  /** Sources end as lost, so that their broadcasters find the next process within the reconnect window. */
+  /**
+   * Closes the connections and waits for them. Sources end as `lost`: their broadcasts are held for
+   * the reconnect window, in which the broadcasters connect to the next process.
+   */
   async stop(): Promise<void> {
     const closed = this.#listener.stop();
     for (const session of this.#sessions.values()) session.shutDown();
-    // A client that does not read its last word is not waited for.
+    // A client that does not read the last status is not waited for.
     const force = this.#clock.after(this.#limits.lingerMs, () => {
       for (const socket of this.#sessions.keys()) socket.destroy();
     });
@@ -82,7 +94,8 @@ export class RtmpServer {
   }
 
   #accept(raw: Socket, address: string, context: SessionContext, admitted: () => void): void {
-    // TLS over the accepted socket, and not a TLS server: so the limits and the handshake's deadline hold from the first byte.
+    // TLS runs over the accepted socket, without a TLS server: so the limits and the deadline of
+    // the handshake apply from the first byte.
     const socket = this.#secure ? new TLSSocket(raw, { isServer: true, secureContext: this.#secure }) : raw;
     this.#sessions.set(socket, new RtmpSession(socket, address, context, admitted));
     raw.once('close', () => {

@@ -17,7 +17,7 @@ export interface SessionContext {
   readonly gate: Gate;
   readonly clock: Clock;
   readonly log: Log;
-  /** For lines about clients whose key is not accepted. */
+  /** The log for lines about clients whose key has not been accepted; their number is bounded. */
   readonly strangersLog: LineLog;
   readonly limits: RtmpSessionLimits;
   readonly protocol: Protocol;
@@ -28,14 +28,19 @@ const FIRST_STREAM_ID = 1;
 const CLIENT_CHARS = 200;
 const PING_REQUEST = 6;
 /**
- * What a connection is waiting for; only `#enter` changes it.
+ * The phase of a connection; only `#enter` changes it.
  *
- * handshake → connect → idle → deciding (the gate; nothing is read) → onAir → idle …
- * Every one may go to `closing`, which has said what there was to say and reads only to throw away.
+ * handshake → connect → idle → deciding (the gate checks the key; the socket is not read) → onAir →
+ * idle …
+ *
+ * Every phase may lead to `closing`. In `closing` the last status has been sent, and bytes that
+ * still arrive are discarded.
  */
 type Phase = 'handshake' | 'connect' | 'idle' | 'deciding' | 'onAir' | 'closing';
 
-/** One RTMP connection. Everything that goes wrong inside ends it, with a status for the client and one line in the log. */
+/**
+ * One RTMP connection. Every error in it ends it, with a status for the client and one log line.
+ */
 export class RtmpSession {
   readonly #socket: Socket;
   readonly #address: string;
@@ -44,25 +49,26 @@ export class RtmpSession {
   readonly #reader: ChunkReader;
   readonly #output: RtmpOutput;
   #phase: Phase = 'handshake';
-  /** Monotonic time at which the phase ends by force. On air it moves with every byte. */
+  /** Monotonic time at which the phase ends by force. On air every read moves it. */
+  /** Monotonic time at which a connection on air is refused for sending no audio. */
   #deadlineMs: number;
   #audioDeadlineMs = 0;
   #handshake = new Handshake();
-  /** Read from the socket and not yet parsed, while the gate decides. */
+  /** Bytes that were read while the gate decides; they are parsed afterwards. */
   #rest: Buffer = Buffer.alloc(0);
   #client = '';
-  /** What the next `createStream` is answered. */
+  /** The id in the answer to the next `createStream`. */
   #nextStreamId = FIRST_STREAM_ID;
-  /** The stream that is, or was last, published on, and its name. */
+  /** The id of the stream that is published on now, or was last. */
   #streamId = FIRST_STREAM_ID;
   #streamKey = '';
   #channel: string | undefined;
   #admission: Admission | undefined;
   #audio: AudioUnwrapper | undefined;
   #source: Source | undefined;
-  /** Rises with each source: events of a former one are nobody's. */
+  /** Raised with each source, so that events of an earlier one are ignored. */
   #sourceNumber = 0;
-  /** The decoder does not take more; the socket is not read. */
+  /** The decoder takes no more bytes, and the socket is paused. */
   #held = false;
   #title: TitleUpdate | undefined;
   #receivedBytes = 0;
@@ -70,7 +76,7 @@ export class RtmpSession {
   #ackWindowBytes = WINDOW_BYTES;
   #lingerBytes = 0;
 
-  /** `admitted` is called at most once, when a key was accepted. */
+  /** `admitted` is called at most once, when a key is accepted. */
   constructor(socket: Socket, address: string, context: SessionContext, admitted: () => void) {
     this.#socket = socket;
     this.#address = address;
@@ -85,7 +91,7 @@ export class RtmpSession {
     socket.on('close', () => this.#onGone('closed'));
   }
 
-  /** To be called every now and then. */
+  /** Ends the phase when its deadline has passed. The server calls this regularly. */
   checkDeadline(nowMs: number): void {
     if (this.#phase === 'onAir' && this.#held) return;
     const { limits } = this.#context;
@@ -96,7 +102,7 @@ export class RtmpSession {
         this.#socket.destroy();
         break;
       case 'handshake':
-        // A client that has sent nothing gets no line in the log.
+        // A client that has sent nothing gets no log line.
         if (this.#handshake.step === 'version') this.#socket.destroy();
         else this.#refuse(violation(`the handshake took longer than ${limits.handshakeMs / 1000} s`));
         break;
@@ -114,7 +120,10 @@ export class RtmpSession {
     }
   }
 
-  /** The server stops. What is on air is lost, not finished: the broadcaster finds the next process. */
+  /**
+   * Ends the connection because the server stops. A source ends as `lost`, so that its broadcast is
+   * held until the broadcaster connects to the next process.
+   */
   shutDown(): void {
     if (this.#phase === 'onAir' || this.#phase === 'deciding') {
       this.#refuse(new RtmpRefusal('NetConnection.Connect.AppShutdown', 'the server is shutting down'));
@@ -151,7 +160,7 @@ export class RtmpSession {
     this.#acknowledge();
   }
 
-  /** Returns what follows the handshake. */
+  /** Returns the bytes that follow the handshake. */
   #shakeHands(bytes: Buffer): Buffer {
     const rest = this.#handshake.read(bytes, (reply) => this.#output.sendBytes(reply));
     if (this.#handshake.step === 'done' && this.#phase === 'handshake') this.#enter('connect', this.#context.limits.publishMs);
@@ -163,7 +172,10 @@ export class RtmpSession {
     if (used < bytes.length) this.#rest = Buffer.from(bytes.subarray(used));
   }
 
-  /** At most once a read, however small a window the client asks for (5.4.3). */
+  /**
+   * Sends at most one acknowledgement per read, however small a window the client asks for (RTMP
+   * 1.0 5.4.3).
+   */
   #acknowledge(): void {
     if (this.#phase === 'closing' || this.#receivedBytes - this.#acknowledgedBytes < this.#ackWindowBytes) return;
     this.#acknowledgedBytes = this.#receivedBytes;
@@ -171,7 +183,7 @@ export class RtmpSession {
   }
 
   #onMessage(message: RtmpMessage): void {
-    // The rest of a read after the one that closed the connection.
+    // An earlier message of the same read has closed the connection.
     if (this.#phase === 'closing') return;
     const { payload } = message;
     switch (message.type) {
@@ -190,7 +202,7 @@ export class RtmpSession {
         this.#onCommand(message.streamId, payload);
         return;
       case MESSAGE.commandAmf3:
-        // AMF 0 behind one byte, as those send it who were offered AMF 3.
+        // One byte, then AMF 0: clients that were offered AMF 3 send commands this way.
         this.#onCommand(message.streamId, payload.subarray(1));
         return;
       case MESSAGE.windowAckSize:
@@ -222,7 +234,8 @@ export class RtmpSession {
       case 'createStream':
         this.#output.sendCommand('_result', transaction, null, this.#nextStreamId++);
         break;
-      // OBS and librtmp send the first two, ffmpeg too; whichever comes first ends it. Each may be of another stream than the published one.
+      // OBS, librtmp and ffmpeg send FCUnpublish and then deleteStream; the first to arrive ends
+      // the stream. Each may name another stream than the published one.
       case 'FCUnpublish':
         if (nameOf(args[1]) === '' || nameOf(args[1]) === this.#streamKey) this.#finish();
         break;
@@ -234,7 +247,7 @@ export class RtmpSession {
         break;
       case '_result':
       case '_error':
-        // Answers to what we have never asked.
+        // These answer commands that were never sent.
         return;
     }
     if (transaction === 0 || name === 'publish' || name === 'createStream') return;
@@ -272,7 +285,8 @@ export class RtmpSession {
     this.#streamId = streamId;
     this.#streamKey = streamKey;
     this.#enter('deciding', limits.admitMs);
-    // What follows waits for the gate: some encoders send their sequence header without waiting for an answer.
+    // Further messages wait for the gate: some encoders send their sequence header without waiting
+    // for an answer.
     this.#reader.pause();
     this.#socket.pause();
     gate
@@ -281,7 +295,10 @@ export class RtmpSession {
       .catch((error: unknown) => this.#refuse(error));
   }
 
-  /** Clients that publish on stream 0 mean the one that they have created. */
+  /**
+   * Whether this stream is the published one. A client that publishes on stream 0 means the stream
+   * that it has created.
+   */
   #isPublished(streamId: number): boolean {
     return streamId === this.#streamId || (this.#streamId === 0 && streamId < this.#nextStreamId);
   }
@@ -301,7 +318,7 @@ export class RtmpSession {
     const rest = this.#rest;
     this.#rest = Buffer.alloc(0);
     this.#guard(() => this.#parse(rest));
-    // Parsing may have ended the connection, or met a decoder that is full.
+    // Parsing may have ended the connection, or the decoder may take no more bytes.
     if (!this.#held && (this.#phase as Phase) !== 'deciding') this.#socket.resume();
   }
 
@@ -321,7 +338,7 @@ export class RtmpSession {
       },
     });
     if ((this.#phase as Phase) !== 'onAir') {
-      // It was closed while it was opened.
+      // The source was closed while it was being opened.
       source.end('lost');
       return;
     }
@@ -362,7 +379,7 @@ export class RtmpSession {
     }
   }
 
-  /** The broadcaster says that it is over. The connection may be used again. */
+  /** Ends the source because the broadcaster said so. The connection may be used again. */
   #finish(): void {
     if (this.#phase !== 'onAir') return;
     this.#context.log.info({ event: 'ingest.ended', ...this.#who() }, 'a source ended');
@@ -380,7 +397,7 @@ export class RtmpSession {
     this.#title = undefined;
   }
 
-  /** The connection ended without a word: it may be a broken line. */
+  /** Ends the source because the connection ended without a command; it may have failed. */
   #onGone(reason: string): void {
     if (this.#phase !== 'closing') {
       if (this.#phase === 'onAir')
