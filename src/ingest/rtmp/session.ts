@@ -413,7 +413,7 @@ export class RtmpSession {
     const refusal = refusalOf(error);
     const spoken = this.#phase !== 'handshake';
     if (!(error instanceof RtmpRefusal) && !(error instanceof VezaError)) {
-      this.#logOfFailure.error({ ...this.#who(), error: messageOf(error) }, 'ingest failed');
+      this.#logOfFailure.error({ event: 'ingest.failed', ...this.#who(), error: messageOf(error) }, 'a source failed by an internal error');
     }
     if (spoken) this.#output.sendCommand('onStatus', 0, null, status('error', refusal.code, refusal.message), this.#streamId);
     this.#close(refusal);
@@ -425,7 +425,10 @@ export class RtmpSession {
   }
 
   #close(refusal: RtmpRefusal): void {
-    this.#logOfFailure.warn({ ...this.#who(), code: refusal.code, reason: refusal.message }, 'ingest refused');
+    this.#logOfFailure.warn(
+      { event: 'ingest.refused', ...this.#who(), code: refusal.code, reason: refusal.message },
+      'a source was refused',
+    );
     this.#endSource('lost');
     this.#enter('closing', this.#context.limits.lingerMs);
     this.#held = false;
