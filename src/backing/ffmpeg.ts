@@ -7,22 +7,27 @@ import { messageOf } from '../runtime/errors.js';
 import { reportUnexpected } from '../runtime/unexpected.js';
 
 /**
- * The only file that knows ffmpeg. A decoder turns a broadcaster's bytes into PCM, an encoder turns PCM into every rung of
- * the ladder in one Matroska stream. Both run as children that live on pipes alone (`-protocol_whitelist pipe`), so nothing
- * that a broadcaster sends can make them open a file or an address; with their standard input they end, however we died.
+ * The only file that knows ffmpeg. A decoder turns a broadcaster's bytes into PCM; an encoder turns
+ * PCM into every rendition, in one Matroska stream. Both run as child processes that use pipes only
+ * (`-protocol_whitelist pipe`), so that a broadcaster's bytes cannot make them open a file or an
+ * address. They end when their standard input closes, however this process ended.
  */
 
-/** What is accepted from broadcasters; ffmpeg's own names of the demuxers. `-f` is always given: nothing is probed. */
+/**
+ * The accepted source formats with ffmpeg's names of the demuxers. `-f` is always given, so ffmpeg
+ * never guesses a format.
+ */
 const DEMUXERS = { adts: 'aac', loas: 'loas', mp3: 'mp3', ogg: 'ogg', matroska: 'matroska', flac: 'flac', wav: 'wav' } as const;
 export type DecodableFormat = keyof typeof DEMUXERS;
 
-/** Little-endian and 8 bit, as WAV has it, and G.711. */
+/** The codecs of WAV: little-endian and 8-bit PCM, and G.711. */
 const WAV_DECODERS = ['pcm_u8', 'pcm_s16le', 'pcm_s24le', 'pcm_s32le', 'pcm_f32le', 'pcm_f64le', 'pcm_alaw', 'pcm_mulaw'] as const;
 
 /**
- * ffmpeg's own names of the decoders that may run, for each demuxer: what `docs/limits.md` lists and nothing else. Without it ffmpeg opens
- * whatever a container names (WMA, TrueHD, pictures), a hundred parsers that nobody asked for. Both spellings of a decoder stand here where
- * ffmpeg has two; 2018's and 5.1 take the option.
+ * ffmpeg's names of the decoders that may run for each demuxer: exactly those that `docs/limits.md`
+ * lists. Without this list ffmpeg opens whatever a container names (WMA, TrueHD, pictures), which
+ * would expose a hundred parsers that the service does not need. Where ffmpeg has two names for a
+ * decoder, both are listed. ffmpeg of 2018 and 5.1 support the option.
  */
 const DECODERS: Readonly<Record<DecodableFormat, readonly string[]>> = {
   adts: ['aac'],
@@ -35,47 +40,60 @@ const DECODERS: Readonly<Record<DecodableFormat, readonly string[]>> = {
 };
 
 /**
- * One allocation of a child. The largest that honest audio needs is a FLAC picture block, 16 MiB by its format; a WAV of 1 Hz asked for 0.5 to
- * 1.8 GB.
+ * Bytes of a single allocation in a child, at most. The largest that valid audio needs is a FLAC
+ * picture block, 16 MiB by its format. A WAV of 1 Hz asked for 0.5 to 1.8 GB.
  */
 const MAX_ALLOC_BYTES = 32 * 1024 * 1024;
 
-/** libopus looks ahead 312 samples at 48 kHz; the rest is added so that every CMAF rendition has the same delay. */
+/**
+ * libopus has a delay of 312 samples at 48 kHz. The filter adds the rest, so that every CMAF
+ * rendition has the same delay.
+ */
 const OPUS_LOOKAHEAD_SAMPLES = 312;
 
-/** A first start reads the binary from a cold disk. */
+/** The time limit of `check`: the first start of ffmpeg reads the binary from a cold disk. */
 const CHECK_DEADLINE_MS = 20_000;
 
 const ENCODER_OPTIONS: Readonly<Record<Codec, (stream: number) => string[]>> = {
   aac: (stream) => [`-c:a:${stream}`, 'aac'],
   opus: (stream) => {
     const delay = PRIMING_SAMPLES - OPUS_LOOKAHEAD_SAMPLES;
-    // Unconstrained it makes 128 kbit/s of music at a nominal 96; the multivariant playlist promises less (rule 29).
+    // Unconstrained, libopus makes 128 kbit/s of music at a nominal 96, more than the multivariant
+    // playlist declares (rule 29).
     const rate = [`-vbr:a:${stream}`, 'constrained', `-frame_duration:a:${stream}`, '20'];
     return [`-c:a:${stream}`, 'libopus', ...rate, `-filter:a:${stream}`, `adelay=${delay}S|${delay}S`];
   },
-  // Without a reservoir every frame stands alone: a segment's first frame would otherwise be silent by itself.
+  // Without the bit reservoir each frame can be decoded alone. With it, a segment's first frame
+  // would be silent when it is decoded alone.
   mp3: (stream) => [`-c:a:${stream}`, 'libmp3lame', `-reservoir:a:${stream}`, '0', `-abr:a:${stream}`, '0'],
 };
 
 export interface TransformEvents {
-  /** Output of the child; the buffer may be kept. */
+  /** Output of the child. The receiver may keep the buffer. */
   onData(bytes: Buffer): void;
-  /** `write` may be called again after it returned false. */
+  /** After `write` has returned false: the caller may write again. */
   onDrain?(): void;
-  /** Called once, after the last `onData`. `error` is ffmpeg's last words when it did not end well. */
+  /**
+   * Called once, after the last `onData`. `error` is ffmpeg's last line when it failed, else
+   * undefined.
+   */
   onExit(error: string | undefined): void;
 }
 
 /** A running ffmpeg with bytes in and bytes out. */
 export interface Transform {
-  /** Bytes are taken in any case; false asks to wait for `onDrain`. */
+  /**
+   * Writes input. The bytes are accepted in any case; false asks the caller to wait for `onDrain`.
+   */
   write(bytes: Uint8Array): boolean;
-  /** No more input; what is inside still comes out. */
+  /** Ends the input. The remaining output still arrives. */
   end(): void;
-  /** Ends it now. `onExit` still comes. */
+  /** Ends the child at once. `onExit` is still called. */
   kill(): void;
-  /** Stops (and resumes) reading what the child puts out, so that it stops reading too. */
+  /**
+   * Stops reading the child's output, so that the child stops reading input too. `resume` starts
+   * again.
+   */
   pause(): void;
   resume(): void;
   /** For tests and metrics; undefined before the child runs. */
@@ -87,15 +105,19 @@ export class Ffmpeg {
   readonly #environment: Readonly<Record<string, string>>;
 
   /**
-   * `path`: another ffmpeg (≥ 4.1 with libopus and libmp3lame) than the one from npm. `environment` is all that children see: the service's own
-   * has its secrets.
+   * `path`: an ffmpeg (≥ 4.1 with libopus and libmp3lame) to use instead of the one from npm.
+   * `environment`: all variables that a child gets, because the service's own environment has
+   * secrets.
    */
   constructor(path: string | undefined, environment: Readonly<Record<string, string>> = {}) {
     this.path = path ?? installer.path;
     this.#environment = environment;
   }
 
-  /** Encodes a fifth of a second of silence in every rung. Rejects with what is wrong with the ffmpeg that is configured. */
+  /**
+   * Encodes a fifth of a second of silence in every rendition. Rejects with the reason when the
+   * configured ffmpeg cannot do it.
+   */
   async check(renditions: readonly Rendition[], clock: Clock): Promise<void> {
     let bytes = 0;
     const error = await new Promise<string | undefined>((resolve) => {
@@ -120,7 +142,7 @@ export class Ffmpeg {
     throw new Error(`FFMPEG_PATH: ${this.path} does not work (${error}); it must be ffmpeg 4.1 or later with libopus and libmp3lame`);
   }
 
-  /** Broadcaster's bytes → PCM s16le, 48 kHz, stereo. */
+  /** Decodes a broadcaster's bytes to PCM: s16le, 48 kHz, stereo. */
   decoder(format: DecodableFormat, events: TransformEvents): Transform {
     return this.#run(
       [
@@ -147,22 +169,27 @@ export class Ffmpeg {
     );
   }
 
-  /** PCM → Matroska with one track a rendition, in their order, each block flushed as it is made. */
+  /**
+   * Encodes PCM to Matroska with one track per rendition, in the order given. Each block is flushed
+   * as soon as it is made.
+   */
   encoder(renditions: readonly Rendition[], events: TransformEvents): Transform {
     const output: string[] = [];
     for (const [stream, rendition] of renditions.entries()) {
       output.push('-map', '0:a', ...ENCODER_OPTIONS[rendition.codec](stream), `-b:a:${stream}`, `${rendition.bitrateKbps}k`);
     }
-    // By default a frame waits until every other rung has one as late (the muxer sorts them): 20 ms more at the median. Frames are
-    // counted here, so their order between rungs means nothing. The muxer holds a cluster back until it is whole; one of 21 ms
-    // comes out once a tick, and costs half the wake-ups (55 a second) of one that holds a single frame, and no delay that was measured.
+    // By default the muxer sorts frames, so a frame waits until every other rendition has one as
+    // late: 20 ms more at the median. Frames are counted here, so their order between renditions
+    // does not matter. The muxer also holds a cluster back until it is complete. A cluster of 21 ms
+    // comes out once per tick, and needs half the wake-ups (55 per second) of a cluster with a
+    // single frame, without a measurable delay.
     output.push('-max_interleave_delta', '1', '-flush_packets', '1', '-cluster_time_limit', '21', '-f', 'matroska');
     const input = ['-probesize', '32', '-analyzeduration', '0', '-f', 's16le', '-ar', String(SAMPLE_RATE_HZ), '-ac', String(CHANNELS)];
     return this.#run(input, output, events);
   }
 
   #run(inputOptions: string[], outputOptions: string[], events: TransformEvents): Transform {
-    // Half a second of PCM, or several of anything compressed.
+    // The input buffer holds half a second of PCM, or several seconds of compressed audio.
     let full = false;
     const stdin = new Readable({
       highWaterMark: 96 * 1024,
@@ -180,7 +207,7 @@ export class Ffmpeg {
         try {
           events.onData(bytes);
         } catch (error) {
-          // Thrown on, it would be nobody's, and the child would wait for ever to be read from.
+          // An exception here would be unhandled, and the child would wait for ever to be read.
           reportUnexpected(error);
           fault ??= messageOf(error);
           command.kill('SIGKILL');
@@ -191,18 +218,20 @@ export class Ffmpeg {
     });
     let ended = false;
     let killed = false;
-    /** Why what it puts out cannot be used. */
+    /** Why the child's output cannot be used. */
     let fault: string | undefined;
     let exited = false;
     let hasRun = false;
     const exit = (error: string | undefined) => {
       if (exited) return;
       exited = true;
-      // Never before the caller has the transform, though a child that cannot be started is known of at once.
+      // `onExit` is never called before the caller has the transform, although a child that cannot
+      // start fails at once.
       queueMicrotask(() => events.onExit(fault ?? error));
     };
-    // Everything has passed through `stdout` when it is finished, not before; also of a decoder that ends badly, as one does that met too much
-    // it could not decode: what it made before is good. One that was killed, or never ran, has nothing to say.
+    // All output has passed through `stdout` when `stdout` has finished, and not before. This also
+    // applies to a decoder that fails, for example after too much undecodable input: its earlier
+    // output is good. A child that was killed or never ran has no output to wait for.
     const exitAfterOutput = (error: string | undefined) => {
       if (killed || stdout.writableFinished || stdout.destroyed || !hasRun) exit(error);
       else stdout.once('finish', () => exit(error)).once('error', () => exit(error));
@@ -230,7 +259,7 @@ export class Ffmpeg {
       .on('error', (error: Error, _stdout: string | null, stderr: string | null) => exitAfterOutput(lastWords(stderr) ?? error.message))
       .on('end', () => exitAfterOutput(undefined));
     const child = command as unknown as { ffmpegProc?: { pid?: number } };
-    // A child that dies breaks the pipe; its exit is what is reported.
+    // A child that dies breaks the pipe; only its exit is reported.
     stdout.on('error', () => undefined);
     guardSpawn(command, this.#environment);
     command.run();
@@ -266,9 +295,11 @@ export class Ffmpeg {
 }
 
 /**
- * fluent-ffmpeg 2.1 takes it for granted that a child could be started, and throws out of an event handler when it could not (no more
- * processes or descriptors, the file replaced): that would end every stream of the process. It is told as any other exit instead.
- * Every child, also those that list ffmpeg's formats and encoders, is started here, so here it gets its environment.
+ * fluent-ffmpeg 2.1 assumes that a child could be started. If it could not (no more processes or
+ * descriptors, the file replaced), fluent-ffmpeg throws in an event handler, which would end every
+ * broadcast of the process. This function reports such a failure as an ordinary exit. All children
+ * are started here, including those that list ffmpeg's formats and encoders, so here they also get
+ * their environment.
  */
 function guardSpawn(command: object, env: Readonly<Record<string, string>>): void {
   const inner = command as { _spawnFfmpeg(...args: unknown[]): void };

@@ -5,24 +5,27 @@ import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { Loop } from '../runtime/loop.js';
 
-/** GeoLite2-Country has 10 MB, the largest of cities 120. It is kept in memory. */
+/** The database is kept in memory. GeoLite2-Country has 10 MB, the largest one of cities 120 MB. */
 const MAX_BYTES = 256 * 1024 * 1024;
 const RELOAD_MS = 60_000;
 
 export interface GeoIp {
-  /** Two letters, where the database knows the address. */
+  /** The country's two letters; undefined when the database does not know the address. */
   countryOf(address: string): string | undefined;
   stop(): Promise<void>;
 }
 
-/** A MaxMind database (MMDB) of countries; a new one in its place is used within a minute. Rejects when there is none that can be read. */
+/**
+ * Opens a MaxMind database (MMDB) of countries. When the file is replaced, the new one is used
+ * after at most a minute. Rejects when the file cannot be read.
+ */
 export async function openGeoIp(file: string, clock: Clock, log: Log): Promise<GeoIp> {
   let readAt = -1;
   let reader: Reader<CountryResponse> | undefined;
   const load = async () => {
     const { mtimeMs, size } = await stat(file);
     if (mtimeMs === readAt) return;
-    if (size > MAX_BYTES) throw new Error(`it has more than ${MAX_BYTES} bytes`);
+    if (size > MAX_BYTES) throw new Error(`it is larger than ${MAX_BYTES} bytes`);
     reader = new Reader<CountryResponse>(await readFile(file));
     readAt = mtimeMs;
   };
@@ -45,7 +48,7 @@ export async function openGeoIp(file: string, clock: Clock, log: Log): Promise<G
       try {
         return reader?.get(address)?.country?.iso_code;
       } catch {
-        // A part of the file that is not what it should be.
+        // This part of the file is malformed.
         return undefined;
       }
     },

@@ -7,13 +7,16 @@ import { withDeadline } from '../runtime/deadline.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import { literalOf, notPublic, type OutboundPolicy } from './outbound-address.js';
 
-/** From the question for the address to the end of the answer. */
+/** The time limit for one POST, from the name resolution to the end of the answer. */
 export const OUTBOUND_TIMEOUT_MS = 10_000;
-/** What is read of an answer, so that a receiver that answers shortly can use its connection in order; the rest is not asked for. */
+/**
+ * Bytes of an answer that are read, at most: a receiver with a short answer can then finish it in
+ * order. A longer answer is cut off.
+ */
 export const MAX_ANSWER_BYTES = 1024;
 const MAX_ANSWER_HEADER_BYTES = 8192;
 const RESOLVE_TIMEOUT_MS = 2000;
-/** Somebody waits for this one. */
+/** A shorter limit, because a person is waiting for the check. */
 const CHECK_TIMEOUT_MS = 3000;
 const RESOLVE_TRIES = 2;
 
@@ -22,18 +25,21 @@ export type Resolve = (hostname: string) => Promise<readonly { address: string; 
 
 export type OutboundResult =
   | { readonly status: number; readonly retryAfterS: number | undefined }
-  /** Nothing was answered; for people. */
+  /** The receiver did not answer; `error` is a text for people. */
   | { readonly status: undefined; readonly error: string };
 
 export interface Outbound {
   /**
-   * One POST. No redirect is followed, no proxy of the environment is used, no connection is kept, and nothing of the answer but its status and
-   * `Retry-After` is told. Never rejects.
+   * Sends one POST. It follows no redirect, uses no proxy of the environment and keeps no
+   * connection. It returns only the answer's status and `Retry-After`. Never rejects.
    */
   post(url: URL, headers: Readonly<Record<string, string>>, body: Buffer): Promise<OutboundResult>;
-  /** Rejects with `bad_request` when the name leads out of the public internet now. One that is not found passes: it may be there later. */
+  /**
+   * Rejects with `bad_request` when the name currently resolves to an address that is not public. A
+   * name that is not found is accepted: it may exist later.
+   */
   checkHost(url: URL): Promise<void>;
-  /** Breaks off what is under way. */
+  /** Breaks off the requests that are under way. */
   stop(): void;
 }
 
@@ -44,19 +50,21 @@ export interface OutboundOptions {
 }
 
 export function createOutbound({ policy, clock, resolve = resolverFor(policy) }: OutboundOptions): Outbound {
-  // Of our own: the global ones may go through a proxy, which would resolve names by itself.
+  // The service's own agents: the global ones may use a proxy, which would resolve names itself.
   const agents = { http: new HttpAgent({ keepAlive: false }), https: new HttpsAgent({ keepAlive: false }) };
   const underWay = new Set<ClientRequest>();
 
   const addressesOf = async (hostname: string) => {
     const found = await resolve(hostname);
     if (found.length === 0) throw new Error(`${hostname} has no address`);
-    // One bad address among good ones is reason enough: which of them is taken is not ours to say.
+    // One address that is not public refuses the name: Node chooses which of the addresses it
+    // connects to.
     if (!policy.isNamed(hostname) && !found.every(({ address }) => policy.admits(address))) throw new NotPublic(notPublic(hostname));
     return found;
   };
 
-  // Called by the connection itself: what is checked here is what is connected to, whatever the name said before.
+  // The connection itself calls this, so the addresses that are checked are the ones that it
+  // connects to, whatever the name resolved to before.
   const lookup: LookupFunction = (hostname, options, done) => {
     addressesOf(hostname).then(
       (found) => {
@@ -99,7 +107,7 @@ export function createOutbound({ policy, clock, resolve = resolverFor(policy) }:
         underWay.add(request);
         cancel = clock.after(OUTBOUND_TIMEOUT_MS, () => failed(`no answer within ${OUTBOUND_TIMEOUT_MS / 1000} s`));
         request.on('error', (error) => failed(reasonOf(error)));
-        // Also one that hung up without a word.
+        // This also covers a receiver that closes without an answer or an error.
         request.on('close', () => failed('the connection was closed without an answer'));
         request.on('response', (response) => {
           status = { status: response.statusCode ?? 0, retryAfterS: retryAfterOf(response.headers['retry-after'], clock.wallMs()) };
@@ -134,9 +142,10 @@ export function createOutbound({ policy, clock, resolve = resolverFor(policy) }:
 class NotPublic extends Error {}
 
 /**
- * Names that strangers typed are asked for by c-ares: `getaddrinfo` would hold one of the four threads that files need, for as long as
- * their name server likes; and what stands in `/etc/hosts` is not for them. Names of the operator are found as the system finds them.
- * `servers`: name servers other than the system's.
+ * Resolves names that users typed with c-ares. `getaddrinfo` would occupy one of the four threads
+ * that file access needs, for as long as the user's name server likes, and would also read
+ * `/etc/hosts`, which is not meant for users. Names that the operator allowed are resolved by the
+ * system. `servers`: name servers to use instead of the system's.
  */
 export function resolverFor(policy: OutboundPolicy, servers?: readonly string[]): Resolve {
   const resolver = new Resolver({ timeout: RESOLVE_TIMEOUT_MS, tries: RESOLVE_TRIES });
@@ -153,21 +162,23 @@ export function resolverFor(policy: OutboundPolicy, servers?: readonly string[])
   };
 }
 
-/** RFC 9110 5.6.7: IMF-fixdate, and the two forms of old servers, all of them in GMT. */
+/** RFC 9110 5.6.7: IMF-fixdate, and the two obsolete formats. All are in GMT. */
 const HTTP_DATE =
   /^(?:[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT|[A-Z][a-z]{5,8}, \d{2}-[A-Z][a-z]{2}-\d{2} \d{2}:\d{2}:\d{2} GMT|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d{2}:\d{2}:\d{2} \d{4})$/;
 
-/** `Retry-After` (RFC 9110 10.2.3), seconds from now; undefined: there is none, or it says nothing that can be kept to. */
+/**
+ * `Retry-After` (RFC 9110 10.2.3) in seconds from now; undefined when it is missing or malformed.
+ */
 export function retryAfterOf(given: string | undefined, nowMs: number): number | undefined {
   const text = given?.trim() ?? '';
-  // However many digits: whoever heeds it has a limit of their own.
+  // A large number is accepted: the caller has its own limit.
   if (/^\d{1,300}$/.test(text)) return Number(text);
   if (!HTTP_DATE.test(text)) return undefined;
   const atMs = Date.parse(text.endsWith('GMT') ? text : `${text} GMT`);
   return Number.isNaN(atMs) ? undefined : Math.max(0, Math.ceil((atMs - nowMs) / 1000));
 }
 
-/** Some errors of several addresses have no message of their own. */
+/** Some errors that combine several addresses have no message. */
 function reasonOf(error: Error): string {
   const { code } = error as NodeJS.ErrnoException;
   return error.message || (code ?? 'the connection failed');

@@ -8,53 +8,64 @@ import { MIGRATIONS } from './migrations/index.js';
 import { StartSteps } from './start.js';
 
 /**
- * PostgreSQL: a server when there is a url, else one that is embedded and keeps its data in `dataDir`. Both are spoken to
- * by the same client over the same protocol.
+ * PostgreSQL: a server when there is a `url`, else an embedded one that keeps its data in
+ * `dataDir`. The same client and protocol serve both.
  *
- * Rejections: `conflict` (a unique value is taken), `unavailable` (not reachable, slower than `timeoutMs`, read-only, or a transaction
- * that was rolled back for another's sake); anything else is a defect and comes through as it is.
+ * Queries reject with `conflict` (a unique value is taken) or `unavailable` (not reachable, slower
+ * than `timeoutMs`, read-only, or a transaction that was rolled back because of a concurrent one).
+ * Any other error is a defect and is passed on unchanged.
  */
 export interface Queryable {
-  /** `int8` comes as a number, `timestamptz` as a Date, `jsonb` parsed. */
+  /** `int8` values are numbers, `timestamptz` values are Dates, `jsonb` values are parsed. */
   query<Row extends object = Record<string, unknown>>(sql: string, values?: readonly unknown[]): Promise<{ rows: Row[]; rowCount: number }>;
 }
 
 export interface Database extends Queryable {
-  /** Commits when `work` resolves, rolls back when it rejects. Inside, use only the handed connection. */
+  /**
+   * Commits when `work` resolves, rolls back when it rejects. Inside `work`, use only the given
+   * connection.
+   */
   transaction<T>(work: (connection: Queryable) => Promise<T>): Promise<T>;
-  /** Waits for what is under way. */
+  /** Waits for queries that are under way, then closes the connections. */
   stop(): Promise<void>;
 }
 
 export interface DatabaseOptions {
   url: string | undefined;
   dataDir: string;
-  /** Of the embedded one: a commit is answered when it is on the disk, unless this is false. */
+  /** For the embedded database: a commit is answered after it is on the disk. Default: true. */
   sync?: boolean;
-  /** Connections. The embedded one has a single session and gets one whatever this says. */
+  /**
+   * Connections of the pool. The embedded database has a single session and always gets one
+   * connection.
+   */
   poolSize: number;
-  /** Limit for a connection, and for a statement. */
+  /** The time limit for opening a connection, and for a statement. */
   timeoutMs: number;
   /**
-   * Whether the process still starts; until then the limit is that of a start. A slow machine compiles, copies and recovers, and nobody has anything to do
-   * without. Until its tables are up to date a database has the limit of a start in any case.
+   * Whether the process is still starting; meanwhile the limit is `START_STEP_MS`. A slow machine
+   * compiles, copies and recovers then, and the process cannot work without its database.
+   * `START_STEP_MS` applies in any case until the tables are up to date.
    */
   isStarting?: () => boolean;
   log: Log;
   clock?: Clock;
 }
 
-/** Limit for each step of a start: one that ends is progress. */
+/** The time limit for each step of a start. A step that ends is progress. */
 const START_STEP_MS = 300_000;
 
 interface TimedQuery extends pg.QueryConfig {
   readonly query_timeout: number;
 }
 
-/** Any number will do, as long as every version of Veza takes the same. */
+/** The key of the advisory lock: an arbitrary number that is the same in every version of Veza. */
 const MIGRATION_LOCK = 0x76657a61;
 
-/** Opens it, and brings its tables up to date; several processes may do so at once. */
+/**
+ * Opens the database and brings its tables up to date. Several processes may do so at once. Rejects
+ * when the database is newer than this version of Veza.
+ */
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
   const { url, timeoutMs, log } = options;
   const clock = options.clock ?? new SystemClock();
@@ -70,9 +81,9 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   const pool = new pg.Pool({
     Client: ListenedClient,
     ...(embedded ? { host: embedded.socketDir, port: embedded.port, user: 'postgres', database: 'postgres' } : { connectionString: url }),
-    // The embedded server interleaves the messages of its clients on one session, so that one's unnamed statement
-    // replaces another's ("unnamed prepared statement does not exist", seen with 8 connections). It runs one query at a
-    // time in any case.
+    // The embedded server mixes the messages of its clients on one session, so that the unnamed
+    // statement of one client replaces another's ("unnamed prepared statement does not exist", seen
+    // with 8 connections). It runs one query at a time anyway.
     max: embedded ? 1 : options.poolSize,
     application_name: 'veza',
     statement_timeout: timeoutMs,
@@ -82,14 +93,15 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     },
   });
   Object.defineProperty(pool.options, 'connectionTimeoutMillis', { get: limitMs });
-  // An idle connection that breaks is replaced at the next query.
+  // The pool replaces an idle connection that breaks at the next query.
   const reportBroken = (error: Error) =>
     log.warn({ event: 'database.connection_lost', error: error.message }, 'a database connection was lost');
   pool.on('error', reportBroken);
 
   const query = async (on: { query(config: TimedQuery): Promise<pg.QueryResult> }, text: string, values: readonly unknown[]) => {
     try {
-      // The server cancels first; this is for a server that is gone without a word.
+      // The server cancels a slow statement first. This limit is for a server that has disappeared
+      // without closing the connection.
       const { command, rows, rowCount } = await on.query({ text, values: [...values], query_timeout: limitMs() + 1000 });
       return { command, rows, rowCount: rowCount ?? 0 };
     } catch (error) {
@@ -123,16 +135,19 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
         const result = await work(connection);
         const { command } = await query(client, 'commit', []);
         if (command === 'COMMIT') return result;
-        // A statement failed, and `work` went on: PostgreSQL rolls back, and answers as if nothing were wrong.
+        // A statement failed and `work` went on. PostgreSQL then rolls back and reports no error
+        // for the commit.
         if (failed)
           throw new Error('a transaction was rolled back: a statement in it had failed, and its error was not passed on', {
             cause: failed,
           });
-        // No statement failed, so that the answer is not the server's: bytes of the connection were damaged. Nobody knows whether it was stored.
+        // No statement failed, so the server did not send this answer: bytes on the connection were
+        // damaged. Whether the transaction was stored is unknown.
         broken ??= new Error(`the answer to a commit was ${command}`);
         throw new VezaError('unavailable', 'The database does not answer.', { cause: broken });
       } catch (error) {
-        // Without an answer nobody knows what the server still does on this connection; it rolls back when the connection closes.
+        // Without an answer it is unknown what the server still does on this connection. It rolls
+        // back when the connection closes.
         if (isUnanswered(error)) broken ??= error as Error;
         if (!broken) {
           await query(client, 'rollback', []).catch((failure) => {
@@ -141,7 +156,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
         }
         throw error;
       } finally {
-        // With an error the pool destroys it.
+        // The pool destroys a connection that is released with an error.
         client.release(broken);
         client.off('error', onError);
       }
@@ -167,9 +182,9 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
 async function migrate(database: Database, log: Log, start: StartSteps): Promise<void> {
   await database.transaction(async (connection) => {
     await connection.query(`set local statement_timeout = ${START_STEP_MS}`);
-    start.begin('waiting for another process that brings the tables up to date');
+    start.begin('waiting for another process to bring the tables up to date');
     await connection.query('select pg_advisory_xact_lock($1)', [MIGRATION_LOCK]);
-    start.begin('looking at the tables');
+    start.begin('reading which migrations were applied');
     await connection.query(
       'create table if not exists schema_migrations (name text primary key, applied_at timestamptz not null default now())',
     );
@@ -178,7 +193,7 @@ async function migrate(database: Database, log: Log, start: StartSteps): Promise
     for (const { name, sql } of MIGRATIONS) {
       if (applied.delete(name)) continue;
       start.begin(`migration ${name}`);
-      // Several statements in one text go by the simple protocol, without values.
+      // A text with several statements needs the simple protocol, which has no values.
       await connection.query(sql);
       await connection.query('insert into schema_migrations (name) values ($1)', [name]);
       log.info({ event: 'database.migrated', migration: name }, 'a database migration was applied');
@@ -188,20 +203,21 @@ async function migrate(database: Database, log: Log, start: StartSteps): Promise
 }
 
 /**
- * Errors that came before a connection could be used. Whatever PostgreSQL says then is about the connection: a database that takes none (55000), a right to
- * connect that was revoked (42501); as the error of a statement either is a defect.
+ * Errors from before a connection was usable. PostgreSQL's error codes are then about the
+ * connection: a database that accepts none (55000), or a revoked right to connect (42501). As the
+ * error of a statement, both would be a defect.
  */
 const fromConnecting = new WeakSet<Error>();
 
 /**
- * From its first moment a listener takes its errors. The pool listens to idle connections only: one that broke while a transaction held it, or
- * before it was connected, would end the process.
+ * A client with an error listener from the start. The pool listens to idle connections only; an
+ * error of a connection that is in a transaction, or not yet connected, would end the process.
  */
 class ListenedClient extends pg.Client {
   constructor(config?: string | pg.ClientConfig) {
     super(typeof config === 'object' ? { ...config, stream: () => new ParsedSocket() } : config);
     this.on('error', () => undefined);
-    // The pool always gives a callback.
+    // The pool always passes a callback.
     const connect = this.connect.bind(this) as (callback: (error: Error | null) => void) => void;
     this.connect = ((callback: (error: Error | null) => void) =>
       connect((error) => {
@@ -211,32 +227,40 @@ class ListenedClient extends pg.Client {
   }
 }
 
-/** What pg's parser throws at bytes that are no message of PostgreSQL is an error of the connection; out of a socket's event it would be the process's. */
+/**
+ * A socket that turns an error of pg's parser into an error of the connection. The parser throws at
+ * bytes that are not a message of PostgreSQL, and an exception in a socket's event would end the
+ * process.
+ */
 class ParsedSocket extends Socket {
   override emit(event: string | symbol, ...values: unknown[]): boolean {
     if (event !== 'data') return super.emit(event, ...values);
     try {
       return super.emit(event, ...values);
     } catch (error) {
-      this.destroy(Object.assign(new Error('The database sent something else than an answer.', { cause: error }), { code: 'EPROTO' }));
+      this.destroy(Object.assign(new Error('The database sent bytes that are not an answer.', { cause: error }), { code: 'EPROTO' }));
       return true;
     }
   }
 }
 
 /**
- * SQLSTATEs (PostgreSQL's appendix A) that say "not now", and nothing about the statement: no connection (08), a password, a role or a database
- * that is being changed (28, 3D), no resources (53), a server that starts, ends or takes over (57P), a timeout of a statement (57014), of a
- * transaction (25P03, 25P04) or of a lock (55P03), an error of the disk (58030); and transactions that stood in each other's way (40), of which one was rolled
- * back whole.
+ * SQLSTATEs (PostgreSQL's appendix A) that mean "not now" and do not concern the statement: no
+ * connection (08), a password, role or database that is being changed (28, 3D), no resources (53),
+ * a server that starts, stops or fails over (57P), a timeout of a statement (57014), of a
+ * transaction (25P03, 25P04) or of a lock (55P03), a disk error (58030), and a transaction that was
+ * rolled back as a whole because of a concurrent one (40).
  */
 const UNAVAILABLE = /^(?:08...|28...|3D000|40001|40003|40P01|53...|57P0.|57014|25P03|25P04|55P03|58030)$/;
-/** A standby, or a server that an operator or a full disk made read-only. */
+/** The SQLSTATE of a standby, or of a server that an operator or a full disk made read-only. */
 const READ_ONLY = '25006';
 const UNANSWERED_TEXT =
   /timeout exceeded|timeout expired|Query read timeout|Connection terminated|not queryable|Cannot use a pool after|from backend\./;
 
-/** An error of the connection, not an answer of the server: of a system call or of TLS, or pg gave up waiting. */
+/**
+ * Whether an error is about the connection and not an answer of the server: an error of a system
+ * call or of TLS, or pg gave up waiting.
+ */
 function isConnectionError(error: unknown): boolean {
   const { code, syscall } = (error ?? {}) as { code?: unknown; syscall?: unknown };
   return (
@@ -254,7 +278,8 @@ function translated(error: unknown): unknown {
     const { constraint } = error as { constraint?: string };
     return new VezaError('conflict', 'This value is taken.', { cause: error, details: { constraint: constraint ?? '' } });
   }
-  if (code === READ_ONLY) return new VezaError('unavailable', 'The database takes no changes at the moment.', { cause: error });
+  if (code === READ_ONLY)
+    return new VezaError('unavailable', 'The database is read-only at the moment; try again later.', { cause: error });
   const isConnecting = error instanceof Error && fromConnecting.has(error);
   if (isConnecting || (typeof code === 'string' && UNAVAILABLE.test(code)) || isConnectionError(error)) {
     return new VezaError('unavailable', 'The database does not answer.', { cause: error });

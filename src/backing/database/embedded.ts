@@ -16,31 +16,38 @@ import type { StartSteps } from './start.js';
 import type { EmbeddedSaid, EmbeddedTask } from './worker.js';
 
 /**
- * The embedded PostgreSQL: PGlite in a thread of its own, so that no query holds up the live path, behind a Unix socket
- * that only this user can open. A thread that dies is replaced; what was committed is there again from the write-ahead log.
+ * The embedded PostgreSQL: PGlite in its own thread, so that no query delays live audio, behind a
+ * Unix socket that only this user can open. A thread that dies is replaced; committed data is
+ * restored from the write-ahead log.
  */
 export interface EmbeddedPostgres {
-  /** What libpq calls host when it is a directory. */
+  /** The directory of the socket; libpq takes it as its host. */
   readonly socketDir: string;
   readonly port: number;
   stop(): Promise<void>;
 }
 
 const PORT = 5432;
-/** sun_path holds 104 bytes on the narrowest system; the rest is for the longest name that goes into it. */
+/**
+ * The directory's share of `sun_path`, which holds 104 bytes on the most limited system; the
+ * longest file name takes the rest.
+ */
 const MAX_SOCKET_DIR_BYTES = 85;
 
-/** For a thread to load, to recover from the write-ahead log and to serve. Generous: whoever waits has nothing to do without it. */
+/**
+ * The time for the thread to load, to recover from the write-ahead log and to be ready. It is
+ * generous, because the process cannot work without its database.
+ */
 const READY_MS = 300_000;
 
-/** After a start of the thread that failed. */
+/** The wait after a failed start of the thread. */
 const AGAIN_MS = 1000;
-/** Files that are synced at once. */
+/** Files that are synced concurrently. */
 const SYNCED_AT_ONCE = 16;
 
 export interface EmbeddedOptions {
   readonly dataDir: string;
-  /** A commit is answered when it is on the disk. */
+  /** A commit is answered after it is on the disk. */
   readonly sync: boolean;
   readonly clock: Clock;
   readonly log: Log;
@@ -91,10 +98,10 @@ export async function startEmbeddedPostgres({ dataDir, sync, clock, log, start }
 
   try {
     if (!(await isThere(join(cluster, 'PG_VERSION')))) {
-      start.begin('making the embedded database');
+      start.begin('creating the embedded database');
       await createCluster(cluster, sync);
     }
-    start.begin('starting the embedded database, with recovery when it was not stopped');
+    start.begin('starting the embedded database, with recovery after a crash');
     await serve();
   } catch (error) {
     lock.close();
@@ -123,18 +130,21 @@ const isThere = (path: string) =>
   );
 
 /**
- * An empty cluster that the build makes: to copy it takes a tenth of a second, to make one takes five and 800 MB of memory.
- * Named after the PGlite that made it.
+ * The empty cluster that the build makes, named after its PGlite version. Copying it takes a tenth
+ * of a second; making one takes five seconds and 800 MB of memory.
  */
 export function clusterTemplate(): string {
-  // Beside its entry, since its exports do not name it.
+  // The package's `exports` do not include its package.json, so it is found beside the entry file.
   const manifest = join(dirname(createRequire(import.meta.url).resolve('@electric-sql/pglite')), '..', 'package.json');
   const { version } = JSON.parse(readFileSync(manifest, 'utf8')) as { version: string };
   const dist = import.meta.url.endsWith('.js') ? '../../../' : '../../../dist/';
   return fileURLToPath(new URL(`${dist}embedded-cluster-${version}`, import.meta.url));
 }
 
-/** Whole or not at all: a process killed here begins anew. */
+/**
+ * The cluster appears complete or not at all: if the process is killed before, the next start makes
+ * it anew.
+ */
 async function createCluster(cluster: string, sync: boolean): Promise<void> {
   const template = clusterTemplate();
   if (!(await isThere(join(template, 'PG_VERSION')))) return makeCluster(cluster);
@@ -146,7 +156,10 @@ async function createCluster(cluster: string, sync: boolean): Promise<void> {
   if (sync) syncPath(dirname(cluster));
 }
 
-/** A directory with all that is in it. PostgreSQL syncs what it changes, and takes the rest for synced. */
+/**
+ * Syncs a directory and everything in it. PostgreSQL syncs only its own changes and assumes that
+ * the rest is on the disk.
+ */
 async function syncAll(directory: string): Promise<void> {
   const names = await readdir(directory, { recursive: true });
   const paths = [...names.map((name) => join(directory, name)), directory];
@@ -160,7 +173,10 @@ async function syncAll(directory: string): Promise<void> {
   );
 }
 
-/** By initdb, in a thread that ends: it leaves 800 MB behind in its WebAssembly memory. One that merely serves takes 140 MB. */
+/**
+ * Makes a cluster with initdb. It runs in a thread that ends, because initdb leaves 800 MB in its
+ * WebAssembly memory; a thread that only serves takes 140 MB.
+ */
 export async function makeCluster(cluster: string): Promise<void> {
   const error = await runThread({ task: 'create', cluster }, silentLog).ended;
   if (error) throw error;
@@ -168,7 +184,7 @@ export async function makeCluster(cluster: string): Promise<void> {
 
 interface EmbeddedThread {
   readonly ready: Promise<void>;
-  /** Resolves, with the error if it was one, when the thread is gone. */
+  /** Resolves when the thread has ended, with its error if it failed. */
   readonly ended: Promise<Error | undefined>;
   stop(): void;
   kill(): void;
@@ -203,7 +219,10 @@ function runThread(task: EmbeddedTask, log: Log): EmbeddedThread {
   };
 }
 
-/** `home`, or where it is too long for a socket's address, a directory of this user named after it. */
+/**
+ * `home`; when its path is too long for a socket's address, a directory of this user whose name is
+ * made from it.
+ */
 async function shortDir(home: string): Promise<string> {
   if (Buffer.byteLength(home) <= MAX_SOCKET_DIR_BYTES) return home;
   const dir = join(tmpdir(), `veza-${createHash('sha256').update(home).digest('hex').slice(0, 16)}`);
@@ -214,8 +233,9 @@ async function shortDir(home: string): Promise<string> {
 }
 
 /**
- * Two processes on one cluster would ruin it. A listening socket is a lock that a killed process cannot leave behind:
- * its file stays, but nobody answers.
+ * Holds a lock, since two processes on one cluster would destroy it. The lock is a listening
+ * socket: after a killed process its file remains, but nothing answers on it. Throws VezaError
+ * `conflict` when another process holds the lock.
  */
 async function takeLock(path: string, dataDir: string): Promise<Server> {
   for (let attempt = 0; ; attempt++) {
@@ -236,7 +256,7 @@ async function takeLock(path: string, dataDir: string): Promise<Server> {
     if (answered) {
       throw new VezaError(
         'conflict',
-        `DATA_DIR ${dataDir} is in use by another Veza process; give it one of its own, or set DATABASE_URL.`,
+        `DATA_DIR ${dataDir} is in use by another Veza process. Choose another DATA_DIR, or set DATABASE_URL.`,
       );
     }
     await rm(path, { force: true });

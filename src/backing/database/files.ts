@@ -2,11 +2,11 @@ import { closeSync, fsyncSync, openSync } from 'node:fs';
 import type { PGlite } from '@electric-sql/pglite';
 import { NodeFS } from '@electric-sql/pglite/nodefs';
 
-/** WASI's EIO: PostgreSQL gives up at once then, and is right about it afterwards, from the write-ahead log. */
+/** WASI's EIO. At this error PostgreSQL stops at once, and recovers from the write-ahead log. */
 const EIO = 29;
 
 interface OpenFile {
-  /** Node's descriptor; a directory has none. */
+  /** Node's file descriptor; undefined for a directory. */
   readonly nfd: number | undefined;
   readonly node: object;
 }
@@ -19,8 +19,9 @@ interface Emscripten {
 }
 
 /**
- * PGlite's files in a directory, where a sync is a sync: emscripten's NODEFS has no `fsync`, and what has none is answered with success (`_fd_sync`),
- * so that `fsync=on` alone writes nothing to the disk.
+ * PGlite's files in a directory, with a working `fsync`. Emscripten's NODEFS has none, and reports
+ * success for a missing one (`_fd_sync`), so that `fsync=on` alone would not sync anything to the
+ * disk.
  */
 export class SyncedFiles extends NodeFS {
   override async init(pg: PGlite, options: Parameters<NodeFS['init']>[1]) {
@@ -43,7 +44,7 @@ export class SyncedFiles extends NodeFS {
   }
 }
 
-/** A file, or the entries of a directory, on the disk when it returns. */
+/** Syncs a file, or the entries of a directory. On return they are on the disk. */
 export function syncPath(path: string): void {
   const descriptor = openSync(path, 'r');
   try {

@@ -3,7 +3,7 @@ import type { Log } from '../../runtime/log.js';
 
 const TELL_MS = 5000;
 
-/** What a database that starts is doing: a start that takes long says so in the log, again and again. */
+/** The step that a starting database is at. A long start logs its step every few seconds. */
 export class StartSteps {
   readonly #clock: Clock;
   readonly #beganMs: number;
@@ -32,7 +32,7 @@ export class StartSteps {
     this.#stepBeganMs = this.#clock.monotonicMs();
   }
 
-  /** Twice is harmless. */
+  /** Ends the log lines. Calling it twice is harmless. */
   end(): void {
     this.isUnderWay = false;
     this.#cancel();

@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import { clusterTemplate, makeCluster } from './embedded.js';
 
 /**
- * The last step of the build: the empty cluster that every new embedded database is a copy of. Done once for a PGlite version.
- * Whoever builds need not be who runs it (a container, a service's own user): everybody may read it, and only its owner write.
+ * The last step of the build: makes the empty cluster that every new embedded database is a copy
+ * of. It is made once per PGlite version. The service may run as another user than the build (a
+ * container, a service's own user), so everybody may read the cluster and only its owner may write.
  */
 const template = clusterTemplate();
 await access(template).catch(async () => {

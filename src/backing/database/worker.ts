@@ -5,25 +5,32 @@ import { PGLiteSocketServer } from '@electric-sql/pglite-socket';
 import { describe } from '../../runtime/unexpected.js';
 import { SyncedFiles } from './files.js';
 
-/** The thread of the embedded PostgreSQL; see `database-embedded`. */
+/** A task for the thread of the embedded PostgreSQL (`embedded.ts`). */
 export type EmbeddedTask =
   | { task: 'create'; cluster: string }
-  /** `sync`: a commit is answered when it is on the disk. */
+  /** `sync`: a commit is answered after it is on the disk. */
   | { task: 'serve'; cluster: string; socket: string; sync: boolean };
 
-/** What the thread says: that it serves, or that something in it met a rejection that nobody took. */
+/** Messages of the thread: it is ready, or a promise was rejected in it and nothing handled it. */
 export type EmbeddedSaid = { say: 'ready' } | { say: 'rejection'; error: Record<string, unknown> };
 
-/** For a small database: with PGlite's own 128 MB of shared buffers the process is 130 MB larger. */
+/**
+ * Settings for a small database. With PGlite's default of 128 MB of shared buffers the process is
+ * 130 MB larger.
+ */
 const SETTINGS = ['shared_buffers=8MB', 'wal_buffers=512kB', 'max_wal_size=64MB', 'min_wal_size=32MB'];
-/** PGlite starts with `-F`, which is `fsync=off`. Emscripten's `fdatasync`, the default method, does nothing; its `fsync` asks the files. */
+/**
+ * PGlite starts with `-F`, which is `fsync=off`. The default sync method, `fdatasync`, does nothing
+ * in Emscripten; its `fsync` calls the files' own.
+ */
 const SYNCED = [...PGlite.defaultStartParams.filter((param) => param !== '-F'), '-c', 'fsync=on', '-c', 'wal_sync_method=fsync'];
 
 const given = workerData as EmbeddedTask;
 const say = (said: EmbeddedSaid) => parentPort!.postMessage(said);
 
 if (given.task === 'create') {
-  // Under another name until it is whole: a process killed here begins anew.
+  // The cluster gets its name when it is complete. If the process is killed before, the next start
+  // makes it anew.
   const unfinished = `${given.cluster}.new`;
   await rm(unfinished, { recursive: true, force: true });
   const database = await PGlite.create(unfinished, { postgresqlconf: SETTINGS });
@@ -37,7 +44,7 @@ if (given.task === 'create') {
     postgresqlconf: SETTINGS,
   });
   endWithPostgres(database);
-  // Two, so that a client that lost its connection gets in before the old one is gone.
+  // Two, so that a client that lost its connection can connect before the old one is closed.
   const server = new PGLiteSocketServer({ db: database, path: socket, maxConnections: 2 });
   await server.start();
   await chmod(socket, 0o600);
@@ -50,7 +57,11 @@ if (given.task === 'create') {
   say({ say: 'ready' });
 }
 
-/** Errors of SQL are answers; what is thrown is PostgreSQL's end. The socket server would answer nobody any more (0.2.17, `processQueue`). */
+/**
+ * Ends the thread when PostgreSQL has crashed. Errors of SQL are answers; an exception here means
+ * that PostgreSQL has ended. The socket server would answer no client any more (0.2.17,
+ * `processQueue`).
+ */
 function endWithPostgres(database: PGlite): void {
   const execute = database.execProtocolRawStream.bind(database);
   database.execProtocolRawStream = async (message, options) => {

@@ -4,19 +4,21 @@ import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 
 /**
- * Modes below `DATA_DIR`: segments of private channels, timelines and secrets are for the service's own user. Given with each file and folder
- * that is made, so that they hold from its first byte, whatever the umask.
+ * Modes of files and folders below `DATA_DIR`: only the service's own user may read segments of
+ * private channels, timelines and secrets. The mode is given when a file or folder is made, so that
+ * it applies from the first byte, whatever the umask.
  */
 export const PRIVATE_FOLDER = 0o700;
 export const PRIVATE_FILE = 0o600;
 
-/** What others may do. */
+/** The permission bits of group and others. */
 const OF_OTHERS = 0o077;
 
 /**
- * Makes the folder, or takes from others what is there already: a version before this one made it for everybody to read. Its own mode is
- * corrected last, and tells the next start that the rest has been done. Never rejects for a mode that cannot be changed: the folder may belong to
- * another user (a mounted volume), and is then that user's to protect.
+ * Makes the folder. In a folder that exists, removes the permissions of other users, which older
+ * versions gave. The folder's own mode is changed last: at the next start it shows that everything
+ * inside is done. Never rejects because a mode cannot be changed: the folder may belong to another
+ * user (a mounted volume), who then has to protect it.
  */
 export async function openPrivateFolder(folder: string, log: Log): Promise<void> {
   await mkdir(folder, { recursive: true, mode: PRIVATE_FOLDER });
@@ -36,15 +38,15 @@ export async function openPrivateFolder(folder: string, log: Log): Promise<void>
 
 async function closeToOthers(folder: string): Promise<void> {
   for await (const entry of await opendir(folder)) {
-    // A link may lead out of the folder.
+    // A link may point outside the folder.
     if (!entry.isDirectory() && !entry.isFile()) continue;
     const path = join(folder, entry.name);
     try {
       const { mode } = await stat(path);
-      // Folders before what is in them: what cannot be reached cannot be read.
+      // A folder comes before its content: files that cannot be reached cannot be read.
       if ((mode & OF_OTHERS) !== 0) await chmod(path, mode & ~OF_OTHERS & 0o7777);
     } catch (error) {
-      // Removed in the meantime.
+      // The entry was removed in the meantime.
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
       continue;
     }

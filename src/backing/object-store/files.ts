@@ -6,13 +6,14 @@ import { PRIVATE_FILE, PRIVATE_FOLDER } from '../files/private-files.js';
 import type { ByteRange, ObjectStore, StoredObject } from './object-store.js';
 
 /**
- * Objects as files below `{root}/objects`; what is being written is in `{root}/partial`, on the same file system. `isShared`: another process, which
- * makes the shows, has the same folder, and may be writing.
+ * Objects as files below `{root}/objects`. Files that are still being written are in
+ * `{root}/partial`, on the same file system. `isShared`: an ingest worker uses the same folder and
+ * may be writing.
  */
 export async function createFileStore(root: string, { isShared = false } = {}): Promise<ObjectStore> {
   const objects = join(root, 'objects');
   const partial = join(root, 'partial');
-  // What a killed process left there was never whole.
+  // Partial files of a killed process are incomplete.
   if (!isShared) await rm(partial, { recursive: true, force: true });
   await mkdir(partial, { recursive: true, mode: PRIVATE_FOLDER });
   await mkdir(objects, { recursive: true, mode: PRIVATE_FOLDER });
@@ -21,9 +22,12 @@ export async function createFileStore(root: string, { isShared = false } = {}): 
 
 const MAX_KEY_LENGTH = 512;
 const NAME = /^(?!\.{1,2}$)[A-Za-z0-9._-]+$/;
-/** Objects that one `delete` unlinks at a time. */
+/** Objects that one `delete` unlinks concurrently. */
 const DELETE_BATCH = 32;
-/** Of one `put` whose directory its neighbours' `delete`s remove: each needs a neighbour that has come and gone again. */
+/**
+ * Attempts of a `put` whose directory is removed by `delete`s of neighbouring objects, at most.
+ * Every failed attempt needs another neighbour that was stored and deleted again.
+ */
 const MOVE_ATTEMPTS = 100;
 
 class FileStore implements ObjectStore {
@@ -46,7 +50,8 @@ class FileStore implements ObjectStore {
       } finally {
         await file.close();
       }
-      // `delete` removes directories that it leaves empty: perhaps one of these, just now, also under a `mkdir`.
+      // `delete` removes directories that it leaves empty. That may happen to one of these at any
+      // moment, even during `mkdir`.
       for (let attempt = 1; ; attempt++) {
         try {
           await mkdir(dirname(path), { recursive: true, mode: PRIVATE_FOLDER });
@@ -106,7 +111,7 @@ class FileStore implements ObjectStore {
   }
 
   async *list(prefix: string): AsyncGenerator<{ key: string; sizeBytes: number; modifiedMs: number }> {
-    if (prefix !== '' && !prefix.endsWith('/')) throw new VezaError('bad_request', 'A prefix is empty or ends in a slash.');
+    if (prefix !== '' && !prefix.endsWith('/')) throw new VezaError('bad_request', 'A prefix must be empty or end in a slash.');
     yield* this.#walk(prefix === '' ? this.#objects : this.#pathOf(prefix.slice(0, -1)), prefix);
   }
 
@@ -154,5 +159,7 @@ class FileStore implements ObjectStore {
 }
 
 const codeOf = (error: unknown) => (error as NodeJS.ErrnoException).code;
-/** ENOTDIR: a name on the way is an object. */
+/**
+ * Whether the error says that there is no object. ENOTDIR: a folder of the key is itself an object.
+ */
 const isAbsent = (error: unknown) => codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR';

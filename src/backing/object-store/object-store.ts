@@ -1,23 +1,27 @@
 /**
- * Immutable objects by key. Makers: files (`object-store-files`), later S3. `test/contract/object-store.ts` runs on each.
+ * Immutable objects by key. Makers: files (`files.ts`), later S3. `test/contract/object-store.ts`
+ * runs on each.
  *
- * Keys are relative paths of `[A-Za-z0-9._-]` names joined by `/`, at most 512 characters; anything else, `.` and `..`
- * are refused with VezaError `bad_request`. A put is atomic: a reader sees the whole object or none. The last put wins.
+ * A key is a relative path of `[A-Za-z0-9._-]` names joined by `/`, at most 512 characters long.
+ * Other characters and the names `.` and `..` are refused with VezaError `bad_request`. A put is
+ * atomic: a reader sees the whole object or none. The last put wins.
  */
 export interface ObjectStore {
-  /** Rejects when the object is not safely kept (disk full, store away). */
+  /** Rejects when the object is not durably stored (disk full, store unavailable). */
   put(key: string, bytes: Uint8Array, contentType: string): Promise<void>;
-  /** The whole object or the range, or undefined when there is none. */
+  /** The whole object, or a range of it; undefined when there is no such object. */
   get(key: string, range?: ByteRange): Promise<StoredObject | undefined>;
-  /** Size in bytes, or undefined. */
+  /** Size in bytes; undefined when there is no such object. */
   head(key: string): Promise<number | undefined>;
-  /** Keys that are not there are no error. */
+  /** A key without an object is not an error. */
   delete(keys: readonly string[]): Promise<void>;
-  /** Keys that start with `prefix` (which ends in `/` or is empty), in no order. */
+  /**
+   * The keys that start with `prefix`, in no particular order. `prefix` ends in `/` or is empty.
+   */
   list(prefix: string): AsyncIterable<{ key: string; sizeBytes: number; modifiedMs: number }>;
 }
 
-/** Inclusive, as in RFC 9110 §14.1.2. */
+/** Both ends are inclusive, as in RFC 9110 §14.1.2. */
 export interface ByteRange {
   readonly start: number;
   readonly end: number;
@@ -25,6 +29,6 @@ export interface ByteRange {
 
 export interface StoredObject {
   readonly bytes: Uint8Array;
-  /** Of the whole object, whatever range was asked. */
+  /** The size of the whole object, even if a range was asked for. */
   readonly sizeBytes: number;
 }

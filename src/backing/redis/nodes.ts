@@ -7,17 +7,23 @@ import { singleFlight } from '../../runtime/single-flight.js';
 import { REDIS_OPTIONS, tellWhenAway } from './redis.js';
 
 const SLOTS = 16_384;
-/** Which master has which slot is asked again so often, */
+/** The period at which the slots of each master are read again. */
 const REFRESH_MS = 10_000;
-/** and so often while one is away. */
+/** The same while a node is unavailable. */
 const REFRESH_AWAY_MS = 500;
-/** A link over which nothing comes is not seen to be dead otherwise. */
+/** The period of pings: a dead link without traffic would not be noticed otherwise. */
 const PING_MS = 5000;
-/** A subscriber is let wait for longer: to be cut off costs it all its subscriptions. */
+/**
+ * Subscribers may be silent for longer than other connections, because a lost connection costs all
+ * its subscriptions.
+ */
 const SUBSCRIBER_SILENCE_MS = 3000;
 const OLDEST_VERSION = 7;
 
-/** One server that takes commands: with a connection for them, and one for what it publishes. Both connect again by themselves. */
+/**
+ * One Redis server that takes commands. It has one connection for commands and one for
+ * subscriptions; both reconnect by themselves.
+ */
 export interface RedisNode {
   readonly address: string;
   readonly client: Redis;
@@ -25,11 +31,12 @@ export interface RedisNode {
 }
 
 /**
- * The masters of a cluster, or the one Redis there is: which of the two is found out by asking. Everything that a caller must know is whether
- * a node answers to a slot now; a command that meets the wrong node is refused by it with `MOVED`, and then the slots are asked for again.
+ * The masters of a cluster, or the single Redis server; it finds out which by asking. A caller only
+ * needs to know which node has a slot at the moment. A node that does not have the slot refuses the
+ * command with `MOVED`; the slots are then read again.
  *
- * Events: `slots` when slots have moved; `subscriber` (node) when its second connection is lost, and when it is there again and follows nothing;
- * `message` of a sharded channel.
+ * Events: `slots` when slots have moved; `subscriber` (node) when a node's subscriber connection is
+ * lost, and when it is restored without subscriptions; `message` of a sharded channel.
  */
 export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode]; message: [channel: string, text: string] }> {
   readonly #urls: readonly string[];
@@ -63,12 +70,15 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
     this.refresh();
   }
 
-  /** The node that answers to a slot, as far as is known. */
+  /** The node that has a slot, as far as it is known. */
   of(slot: number): RedisNode | undefined {
     return this.#cluster === false ? this.#slots[0] : this.#slots[slot];
   }
 
-  /** Whether slots are on several masters, or may come to be: what is asked for at once must share one then. Until it is known, as if. */
+  /**
+   * Whether slots may be on several masters, so that keys of one command must share a slot. True
+   * until it is known.
+   */
   get isCluster(): boolean {
     return this.#cluster !== false;
   }
@@ -78,7 +88,7 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
     return this.#slots.length > 0 && [...this.#nodes.values()].every(({ client }) => client.status === 'ready');
   }
 
-  /** Asks which node has which slot; those who ask meanwhile share the answer. Never rejects. */
+  /** Reads which node has which slot. Concurrent callers share one read. Never rejects. */
   refresh(): Promise<void> {
     if (this.#cluster === false || this.#stopped) return Promise.resolve();
     return this.#askOnce();
@@ -131,7 +141,7 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
       const slots = new Array<RedisNode | undefined>(SLOTS).fill(undefined);
       const used = new Set<string>();
       for (const [first, last, [host, port]] of answer) {
-        // No name: the one that was asked.
+        // Without a name the address is that of the node that was asked.
         const address = `${!host || host === '?' ? client.options.host : host}:${port}`;
         used.add(address);
         slots.fill(this.#node(address), first, last + 1);
@@ -177,7 +187,8 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
       ...(url.protocol === 'rediss:' ? { tls: {} } : {}),
     };
     const client = new Redis(options);
-    // Whoever follows makes its subscriptions anew, and knows then that it has.
+    // The followers subscribe again after a reconnection, and so know which subscriptions were
+    // lost.
     const subscriber = new Redis({ ...options, commandTimeout: SUBSCRIBER_SILENCE_MS, socketTimeout: SUBSCRIBER_SILENCE_MS });
     const quiet = tellWhenAway(client, this.#log, { redis: address });
     const node = {
@@ -194,7 +205,8 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
     client.on('close', () => this.refresh());
     subscriber.on('smessage', (channel: string, text: string) => this.emit('message', channel, text));
     for (const change of ['close', 'ready']) subscriber.on(change, () => this.emit('subscriber', node));
-    // An answer to nothing is the server's word that a slot of this subscriber has gone: what it still follows is not known then.
+    // ioredis reports an answer without a command: the server has told the subscriber that it lost
+    // a slot. Which subscriptions remain is unknown then, so the connection is made again.
     subscriber.on('error', (error: Error) => {
       if (!error.message.startsWith('Command queue state error')) return;
       this.refresh();
@@ -204,7 +216,7 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
     return node;
   }
 
-  /** What the rooms' promise rests on. */
+  /** Checks the settings that the chat rooms depend on: Redis 7.0 or newer, and no eviction. */
   async #check({ client, address }: RedisNode): Promise<void> {
     const info = await client.info().catch(() => '');
     const version = /redis_version:(\d+)\S*/.exec(info);
@@ -240,7 +252,10 @@ const CRC16 = Uint16Array.from({ length: 256 }, (_, byte) => {
   return crc;
 });
 
-/** CRC-16/XMODEM over ASCII, by which a cluster distributes keys (Redis cluster specification, "Key distribution model"). */
+/**
+ * CRC-16/XMODEM over ASCII, by which a cluster distributes keys (Redis cluster specification, "Key
+ * distribution model").
+ */
 export function crc16(text: string): number {
   let crc = 0;
   for (let i = 0; i < text.length; i++) crc = ((crc << 8) ^ CRC16[((crc >> 8) ^ text.charCodeAt(i)) & 0xff]!) & 0xffff;

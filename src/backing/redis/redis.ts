@@ -3,32 +3,39 @@ import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 
-/** A Redis that does not answer for so long is away: the connection is closed, and a new one is tried. */
+/**
+ * After this long without an answer Redis counts as unavailable: the connection is closed, and a
+ * new one is tried.
+ */
 const SILENCE_MS = 1000;
 const CONNECT_MS = 2000;
-/** The longest wait between two tries to connect. */
+/** The time between two attempts to connect, at most. */
 const RETRY_MS = 2000;
 
 export interface RedisConnection {
-  /** A command fails at once when there is no connection, and after a second without an answer: callers have something to do without. */
+  /**
+   * A command fails at once without a connection, and after a second without an answer. Callers can
+   * go on without Redis.
+   */
   readonly client: Redis | Cluster;
-  /** Twice is harmless. */
+  /** Closes the connection. Calling it twice is harmless. */
   stop(): void;
 }
 
-/** `REDIS_URL`: one address, or those of some nodes of a cluster, separated by commas. */
+/** The addresses in `REDIS_URL`: one address, or several nodes of a cluster separated by commas. */
 export const redisUrls = (value: string): string[] =>
   value
     .split(',')
     .map((part) => part.trim())
     .filter((part) => part !== '');
 
-/** After a subscription was refused, or not answered in time. */
+/** The wait after a subscription that was refused or not answered in time. */
 const RESUBSCRIBE_MS = 1000;
 
 /**
- * Nothing is sent twice and nothing waits for a connection: whoever asks learns at once that Redis is away. ioredis does not subscribe anew by
- * itself: nobody takes the rejection when the connection breaks again meanwhile, and that ends the process (5.11, `readyHandler`).
+ * No command is sent twice, and no command waits for a connection: the caller learns at once that
+ * Redis is unavailable. ioredis must not subscribe again by itself: when the connection breaks
+ * meanwhile, the rejection is unhandled and ends the process (5.11, `readyHandler`).
  */
 export const REDIS_OPTIONS = {
   enableOfflineQueue: false,
@@ -42,14 +49,18 @@ export const REDIS_OPTIONS = {
   connectionName: 'veza',
 } satisfies RedisOptions;
 
-/** Connects, and connects again whenever the connection is lost; that is logged once, not once a try. Never rejects. */
+/**
+ * Connects, and connects again whenever the connection is lost. A loss is logged once, not at every
+ * attempt. Never rejects.
+ */
 export function openRedis({ url, log }: { url: string; log: Log }): RedisConnection {
   const urls = redisUrls(url);
   return connectionOf(urls.length > 1 ? clusterClient(urls) : new Redis(urls[0] ?? url, REDIS_OPTIONS), log);
 }
 
 /**
- * A connection to any one of them, for what every node of a cluster does alike (PUBLISH and SUBSCRIBE of plain channels): when it is lost, the next is
+ * Connects to any one of the addresses, for commands that every node of a cluster answers alike
+ * (PUBLISH and SUBSCRIBE of plain channels). When the connection is lost, the next address is
  * tried. Never rejects.
  */
 export function openAnyRedis({ url, log }: { url: string; log: Log }): RedisConnection & { readonly client: Redis } {
@@ -58,7 +69,8 @@ export function openAnyRedis({ url, log }: { url: string; log: Log }): RedisConn
     ...REDIS_OPTIONS,
     retryStrategy(tries) {
       if (urls.length > 1) {
-        // Where it connects to next is read from here. They have user, password and TLS in common.
+        // ioredis reads the next address from its options. All addresses share user, password and
+        // TLS.
         const { hostname, port } = new URL(urls[tries % urls.length]!);
         Object.assign(client.options, { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 6379) });
       }
@@ -68,7 +80,10 @@ export function openAnyRedis({ url, log }: { url: string; log: Log }): RedisConn
   return connectionOf(client, log);
 }
 
-/** Subscribes to a channel with every new connection, and again until it is answered. Returns what ends that. */
+/**
+ * Subscribes to a channel on every new connection, and repeats until it succeeds. Returns a
+ * function that ends this.
+ */
 export function keepSubscribed(client: Redis, channel: string, clock: Clock): () => void {
   let attempt = 0;
   let cancel = () => {};
@@ -76,7 +91,7 @@ export function keepSubscribed(client: Redis, channel: string, clock: Clock): ()
     cancel();
     const current = ++attempt;
     client.subscribe(channel).catch(() => {
-      // Of a connection that is lost, the next one takes care.
+      // After the connection is lost, the next `ready` event subscribes.
       if (current === attempt && client.status === 'ready') cancel = clock.after(RESUBSCRIBE_MS, subscribe);
     });
   };
@@ -119,7 +134,10 @@ function clusterClient(urls: readonly string[]): Cluster {
   });
 }
 
-/** Once each time, not once a try. Returns what ends it. */
+/**
+ * Logs once when the connection is lost and once when it is restored. Returns a function that ends
+ * the logging.
+ */
 export function tellWhenAway(client: Redis | Cluster, log: Log, fields: object = {}): () => void {
   let away = false;
   let reason = '';

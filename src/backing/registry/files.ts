@@ -7,7 +7,10 @@ import type { Registry } from './registry.js';
 
 const SLUG = /^[a-z0-9][a-z0-9-]{0,62}$/;
 
-/** One file a channel; written beside, synced and renamed, so that a crash leaves the old one or the new one. */
+/**
+ * One file per channel. Each is written under another name, synced and renamed, so that after a
+ * crash either the old or the new document is there.
+ */
 export class FileRegistry implements Registry {
   readonly #folder: string;
   readonly #log: Log;

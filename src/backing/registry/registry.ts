@@ -1,11 +1,17 @@
 /**
- * Which channel is (or was last) at which place of its timeline: small JSON documents by channel slug that must survive the
- * death of the process, written at every segment. Makers: files; later Redis.
+ * The last known place of each channel on its timeline: small JSON documents by channel slug, saved
+ * at every segment, that must survive the death of the process. Makers: files; later Redis.
  */
 export interface Registry {
-  /** Every document, by channel. One that cannot be read is left out and named in the log. */
+  /**
+   * Every document by its channel. A document that cannot be read is left out, and the log names
+   * its channel.
+   */
   load(): Promise<Map<string, unknown>>;
-  /** Resolves when it is durable. The last save wins; saves of one channel are made in order. */
+  /**
+   * Resolves when the document is durable. Documents of one channel are saved in order, so the last
+   * save wins.
+   */
   save(channel: string, document: unknown): Promise<void>;
   remove(channel: string): Promise<void>;
 }

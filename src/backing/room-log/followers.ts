@@ -4,16 +4,16 @@ import type { Log } from '../../runtime/log.js';
 import type { RedisNode, RedisNodes } from '../redis/nodes.js';
 import { type Follower, type Following, type LogEntry, logUnavailable } from './room-log.js';
 
-/** Whoever does not follow by then is told so. */
+/** `follow` rejects with `unavailable` after this long without a subscription. */
 const FOLLOW_MS = 1000;
-/** What could not be subscribed is tried again so often. */
+/** The period at which failed subscriptions are tried again. */
 const RETRY_MS = 500;
-/** Channels of one command; they share their slot. */
+/** Channels per SUBSCRIBE command, at most. All of them are in one slot. */
 const BATCH = 500;
 
 interface Listener {
   readonly follower: Follower;
-  /** Undefined once it follows. */
+  /** Resolves `follow`; undefined after the first subscription. */
   begin: (() => void) | undefined;
 }
 
@@ -21,15 +21,18 @@ interface Followed {
   readonly channel: string;
   readonly slot: number;
   readonly listeners: Set<Listener>;
-  /** Where it is subscribed, or about to be. */
+  /** The node with the subscription, or the node that is asked for it. */
   node: RedisNode | undefined;
-  /** off → asked (the command is on its way) → on; back to off when the link or the slot has gone. */
+  /** off → asked (the command was sent) → on. Back to off when the link or the slot is lost. */
   state: 'off' | 'asked' | 'on';
-  /** How often it was asked for: an answer to an earlier time says nothing. */
+  /** Number of subscribe commands for this channel. The answer to an earlier command is ignored. */
   asked: number;
 }
 
-/** Sharded channels, each once however many follow it, on one connection to each node; made again whenever they are lost. */
+/**
+ * Follows sharded channels. Each channel is subscribed once, however many follow it, on one
+ * connection per node, and again after every loss.
+ */
 export class RoomFollowers {
   readonly #nodes: RedisNodes;
   readonly #clock: Clock;
@@ -71,7 +74,8 @@ export class RoomFollowers {
       to.listeners.add(listener);
       if (to.state === 'on') return resolve(following);
       const cancel = this.#clock.after(FOLLOW_MS, () =>
-        // After what has come meanwhile, if it was this process that had no time.
+        // `setImmediate`: an answer that has already arrived is handled first, if this process was
+        // too busy to read it.
         setImmediate(() => {
           if (!listener.begin) return;
           following.stop();
@@ -102,7 +106,7 @@ export class RoomFollowers {
   #turnOff(lost: (followed: Followed) => boolean): void {
     for (const followed of this.#followed.values()) {
       if (followed.state === 'off' || !lost(followed)) continue;
-      // To no avail where the link or the node is gone, and then it need not be.
+      // This fails when the link or the node is gone, and then it is not needed.
       followed.node?.subscriber.sunsubscribe(followed.channel).catch(() => undefined);
       followed.state = 'off';
       this.#off.add(followed);
@@ -110,7 +114,7 @@ export class RoomFollowers {
     this.#pumpSoon();
   }
 
-  /** Once for all that come in this turn of the loop. */
+  /** Runs once for all changes of this turn of the event loop. */
   #pumpSoon(): void {
     if (this.#pumping) return;
     this.#pumping = true;
@@ -173,7 +177,7 @@ export class RoomFollowers {
     });
   }
 
-  /** A mistake of a follower is not one of the connection. */
+  /** A follower's exception must not look like an error of the connection. */
   #guard(channel: string, task: () => void): void {
     try {
       task();

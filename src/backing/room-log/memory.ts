@@ -30,11 +30,14 @@ import {
   UNIQUE_MS,
 } from './room-log.js';
 
-/** For all rooms together; more is dropped where it is archived, and refused as `busy` where it is not. */
+/**
+ * Memory for all rooms together, at most. Above it archived entries are dropped; if there are none,
+ * an append is answered with `busy`.
+ */
 const DEFAULT_MAX_BYTES = 64 * 2 ** 20;
-/** Trimming moves what remains, so it is done for so many at once. */
+/** Entries that are dropped at once, at least: dropping moves all remaining entries in memory. */
 const TRIM_STEP = 64;
-// What V8 takes for each, measured and rounded up; two bytes for a character.
+// Memory that V8 takes for each of these, measured and rounded up. A character counts as two bytes.
 const ROOM_BYTES = 1500;
 const ENTRY_BYTES = 150;
 const RECORD_BYTES = 150;
@@ -45,21 +48,24 @@ export interface MemoryRoomLogOptions {
   readonly maxBytes?: number;
 }
 
-/** The log of a single process: the same promises as with Redis, and as long a life as the process. In bounded memory. */
+/**
+ * The room log of a single process: it gives the same guarantees as with Redis, lives as long as
+ * the process, and has bounded memory.
+ */
 export class MemoryRoomLog implements RoomLog {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #maxBytes: number;
-  /** The one that was spoken in last is the last. */
+  /** By room id. The room with the newest message is the last. */
   readonly #rooms = new Map<string, Room>();
   readonly #waiting = new Set<Room>();
   readonly #followers = new Map<string, Set<Follower>>();
-  /** Of a room and an account, until when; kept when the room is dropped or begun anew. */
+  /** The bars by room and account. They stay when the room is dropped or opened again. */
   readonly #bars = new Map<string, { readonly untilMs: number; readonly why: Barred }>();
   readonly #untold: { roomId: string; epoch: number; entry: LogEntry }[] = [];
   #telling = false;
   #bytes = 0;
-  /** Nothing can be dropped until something is archived. */
+  /** True when no entry can be dropped until more is archived. */
   #full = false;
   #stopped = false;
 
@@ -69,7 +75,7 @@ export class MemoryRoomLog implements RoomLog {
     this.#maxBytes = maxBytes;
   }
 
-  /** As it is counted. */
+  /** The size by the estimates above. */
   get sizeBytes(): number {
     return this.#bytes;
   }
@@ -100,7 +106,7 @@ export class MemoryRoomLog implements RoomLog {
     }
     room.push(entry);
     room.spokenMs = nowMs;
-    // Last in the order, and counted anew.
+    // The room becomes the last in the order, and its size is counted again.
     this.#rooms.delete(roomId);
     this.#rooms.set(roomId, room);
     this.#count(room);
@@ -194,7 +200,7 @@ export class MemoryRoomLog implements RoomLog {
   async follow(roomId: string, follower: Follower): Promise<Following> {
     checkRoomId(roomId);
     this.#mustRun();
-    // Its own object, so that one may follow twice and stop once.
+    // Each call has its own object, so that a follower may follow twice and stop once.
     const own: Follower = { onEntry: (epoch, entry) => follower.onEntry(epoch, entry), onRestored: () => follower.onRestored() };
     const followers = this.#followers.get(roomId) ?? new Set();
     this.#followers.set(roomId, followers.add(own));
@@ -243,7 +249,10 @@ export class MemoryRoomLog implements RoomLog {
     this.#full = false;
   }
 
-  /** One a message is enough: it takes a message to make a room that could be idle. */
+  /**
+   * Drops at most one idle room per message. That is enough, since every room in memory has cost a
+   * message.
+   */
   #dropIdle(): void {
     for (const [roomId, room] of this.#rooms) {
       if (room.archived === room.head && this.#nowMs() - room.spokenMs >= IDLE_MS) this.#forget(roomId);
@@ -251,13 +260,16 @@ export class MemoryRoomLog implements RoomLog {
     }
   }
 
-  /** Whether there is memory for one more; if not, what is archived is dropped, the rooms that were silent for longest first. */
+  /**
+   * Returns whether there is memory for one more entry. If there is none, drops archived entries,
+   * and starts with the rooms that have been silent longest.
+   */
   #makeRoom(forRoom: Room): boolean {
     if (this.#bytes < this.#maxBytes) return true;
     if (this.#full) return false;
     const nowMs = this.#nowMs();
     for (const [roomId, room] of this.#rooms) {
-      // Its keys are still needed if somebody spoke a moment ago.
+      // The keys of a room are still needed if somebody wrote in it a moment ago.
       if (room !== forRoom && room.archived === room.head && nowMs - room.spokenMs >= KEY_MS) {
         this.#forget(roomId);
       } else {
@@ -265,14 +277,14 @@ export class MemoryRoomLog implements RoomLog {
         room.trim(0, 1);
         this.#count(room);
       }
-      // A tenth below the limit, so that this is not gone through for each message.
+      // It goes down to a tenth below the limit, so that it does not run at every message.
       if (this.#bytes < this.#maxBytes * 0.9) return true;
     }
     this.#full = this.#bytes >= this.#maxBytes;
     return !this.#full;
   }
 
-  /** In order for every follower, also when one of them appends in its callback. */
+  /** Every follower gets the entries in order, even if one of them appends in its callback. */
   #tell(roomId: string, epoch: number, entry: LogEntry): void {
     if (!this.#followers.has(roomId)) return;
     this.#untold.push({ roomId, epoch, entry });
@@ -300,7 +312,7 @@ const sizeOf = (text: string) => 2 * text.length;
 interface Account {
   tokens: number;
   atMs: number;
-  /** What is known of it then no longer matters. */
+  /** After this time the record no longer matters. */
   untilMs: number;
 }
 
@@ -311,20 +323,20 @@ class Room {
   archived: number;
   atMs: number;
   spokenMs = 0;
-  /** Since when something waits and `archived` has not moved. */
+  /** When `archived` last changed or the first unarchived entry was appended. */
   waitingSinceMs = 0;
-  /** Contiguous, and the last is at `head`. */
+  /** Contiguous; the last entry is at `head`. */
   readonly entries: LogEntry[] = [];
-  /** Archived, above one that is not. */
+  /** Archived offsets above one that is not archived. */
   readonly #ahead = new Set<number>();
-  /** In the order of time, as are the two below. */
+  /** Ordered by time, like the two maps below. */
   readonly keys = new Map<string, { offset: number; atMs: number }>();
   readonly #said = new Map<string, number>();
   readonly #accounts = new Map<string, Account>();
   #tokens: number | undefined;
   #tokensMs = 0;
   bytes = ROOM_BYTES;
-  /** Of `bytes`, what is in the sum of all rooms. */
+  /** The part of `bytes` that is in the sum of all rooms. */
   counted = 0;
 
   constructor(roomId: string, epoch: number, head: number, atMs: number) {
@@ -335,12 +347,12 @@ class Room {
     this.atMs = atMs;
   }
 
-  /** The offset of the first entry that is held, or of the next one. */
+  /** The offset of the first held entry, or of the next one if none is held. */
   get first(): number {
     return this.head - this.entries.length + 1;
   }
 
-  /** `keysSinceMs`: the key of an older one is not remembered. */
+  /** `keysSinceMs`: keys of entries that are not newer are not remembered. */
   push(entry: LogEntry, keysSinceMs = 0): void {
     this.entries.push(entry);
     this.head = entry.offset;
@@ -351,7 +363,7 @@ class Room {
     this.bytes += RECORD_BYTES + sizeOf(entry.key);
   }
 
-  /** Whether `archived` has moved. */
+  /** Returns whether `archived` has changed. */
   archive(upTo: number | readonly number[]): boolean {
     const before = this.archived;
     if (typeof upTo === 'number') {
@@ -365,14 +377,14 @@ class Room {
     return this.archived > before;
   }
 
-  /** Drops what is archived, except the newest `kept`; fewer than `step` are left for later. */
+  /** Drops archived entries except the newest `kept`. Fewer than `step` are left for later. */
   trim(kept: number, step: number): void {
     const count = Math.min(this.archived, this.head - kept) - this.first + 1;
     if (count < step) return;
     for (const { payload } of this.entries.splice(0, count)) this.bytes -= ENTRY_BYTES + sizeOf(payload);
   }
 
-  /** Drops the records that are too old to matter. */
+  /** Drops records that are too old to matter. */
   forget(nowMs: number): void {
     for (const [key, { atMs }] of this.keys) {
       if (nowMs - atMs < KEY_MS) break;
@@ -440,5 +452,8 @@ class Room {
 
 const refilled = (tokens: number, elapsedMs: number, perS: number, burst: number) => Math.min(burst, tokens + (elapsedMs / 1000) * perS);
 
-/** 0: there is one. The small part is for sums of fractions that stay just below. */
+/**
+ * The time until a point is available; 0 when there is one. The tolerance is for sums of fractions
+ * that stay just below 1.
+ */
 const msToToken = (tokens: number, perS: number) => (tokens >= 1 - 1e-9 ? 0 : Math.ceil(((1 - tokens) / perS) * 1000));

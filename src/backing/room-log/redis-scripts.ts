@@ -2,18 +2,22 @@ import { createHash } from 'node:crypto';
 import { IDLE_MS, KEPT, KEY_MS, MAX_UNARCHIVED, UNIQUE_HASHES, UNIQUE_MS } from './room-log.js';
 
 /**
- * The steps of the log that Redis takes as one. Of a room there are
+ * The steps of the log that Redis executes atomically, as Lua scripts. A room has these keys:
  *
- * - its record, a hash: `e` epoch, `h` head, `a` archived, `t` time of the newest, `r` identity of the server (below), `bt`, `bm` tokens of the
- *   room and when, `ks`, `qs` since when the two memories below are filled;
- * - `:log`, a list, the entry at `head` last: an offset is a place in it, and an entry can be replaced, which a stream cannot;
- * - `:k`, `:kp` keys, `:q`, `:qp` texts of unique mode → when: one is filled while the one before it fades;
- * - `:a` offsets that are archived above one that is not;
- * - `:u:` and an account: its tokens and when; it goes when it no longer matters,
- * - `:b:` and an account: until when it is barred, and why where that is no ban.
+ * - its record, a hash: `e` epoch, `h` head, `a` archived, `t` time of the newest entry, `r` identity
+ *   of the server (see `COMMON`), `bt`, `bm` points of the room and their time, `ks`, `qs` when the
+ *   current hashes of keys and of texts were begun;
+ * - `:log`, a list that ends with the entry at `head`: an offset is a position in it, and an entry
+ *   can be replaced, which a Redis stream cannot do;
+ * - `:k`, `:kp` message keys and `:q`, `:qp` texts of unique mode, each with its time: the first hash
+ *   is being filled while the second, older one expires;
+ * - `:a` archived offsets above one that is not archived;
+ * - `:u:` and an account: its points and their time; expires when it no longer matters;
+ * - `:b:` and an account: until when it is barred, and why if it is not a ban.
  *
- * An entry is `time type key payload`; published it has `epoch offset ` before it. Rooms share their slot with one in 256 of all others, and
- * with a sorted set of those in which something waits to be archived: so that it is kept in the same step.
+ * An entry is `time type key payload`; when it is published, `epoch offset ` comes before it. Rooms
+ * are spread over 256 slots. Each slot also has a sorted set of its rooms with unarchived entries,
+ * so that the set is updated in the same step.
  */
 export interface Script {
   readonly lua: string;
@@ -21,9 +25,10 @@ export interface Script {
 }
 
 /**
- * The identity of a server's history: Redis draws a new one at every start and at every promotion of a replica. A record that bears another
- * one came out of a snapshot or from a master that is no more, and may have lost its end. Asked of the server within the step itself (3 µs),
- * since no caller can know which server will take the step.
+ * Functions that every script has. `server` returns the identity of the server's history: Redis
+ * makes a new one at every start and at every promotion of a replica. A record with another
+ * identity comes from a snapshot or from a former master, and its end may be lost. The script asks
+ * the server itself (3 µs), since no caller can know which server will execute the step.
  */
 const COMMON = `
 local function server() return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') end
@@ -31,7 +36,8 @@ local function time(shift)
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(shift)
 end
--- Writes down a name for at least forMs, or until as many others as max came after it. Returns since when the current memory is filled.
+-- Remembers a name for at least forMs, or until max other names came after it. Returns when the
+-- current hash was begun.
 local function remember(current, previous, since, name, value, now, forMs, max)
   local begin = not since or now - since >= forMs or (max and redis.call('HLEN', current) >= max)
   if begin and redis.call('EXISTS', current) == 1 then redis.call('RENAME', current, previous)
@@ -44,15 +50,19 @@ end
 `;
 
 /**
- * `flags` as Redis knows them ("Script flags"). Without any a script is refused as a whole when the memory is full, `no-writes` and `allow-oom`
- * are not: what makes room must be possible then.
+ * Makes a script. `flags` are Redis' own ("Script flags"). When the memory is full, Redis refuses a
+ * script without flags as a whole. It still runs `no-writes` and `allow-oom` scripts, because steps
+ * that free memory must be possible then.
  */
 const script = (flags: '' | 'no-writes' | 'allow-oom', body: string): Script => {
   const lua = `#!lua${flags && ` flags=${flags}`}\n${COMMON}${body.trim()}\n`;
   return { lua, sha: createHash('sha1').update(lua).digest('hex') };
 };
 
-/** KEYS record :log :k :kp :q :qp :u: waiting :b:. ARGV room shift epoch type+key+payload key, and with rules: perS burst roomPerS slowMs hash. */
+/**
+ * KEYS: record :log :k :kp :q :qp :u: waiting :b:. ARGV: room, shift, epoch, "type key payload",
+ * key; with rules also perS, burst, roomPerS, slowMs, hash.
+ */
 export const APPEND = script(
   '',
   `
@@ -80,7 +90,8 @@ if head - archived >= ${MAX_UNARCHIVED} then return {'busy'} end
 local written = {}
 if ARGV[6] then
   local perS, burst, roomPerS, slowMs, hash = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
-  -- A time to come is of a clock that was set back: nobody waits for that, it counts as now.
+  -- A time in the future means that the clock was set back. It counts as now, so that nobody has to
+  -- wait for it.
   local function tokens(had, at, perS, burst) return math.min(burst, had + (now - at) / 1000 * perS) end
   local function wait(tokens, perS) if tokens >= 1 - 1e-9 then return 0 end return math.ceil((1 - tokens) / perS * 1000) end
 
@@ -144,7 +155,10 @@ return {'appended', offset, at}
 `,
 );
 
-/** KEYS record :log :k :kp :q :qp :a waiting. ARGV room shift epoch head time, then for each entry: key time, and the entry. */
+/**
+ * KEYS: record :log :k :kp :q :qp :a waiting. ARGV: room, shift, epoch, head, time; then for each
+ * entry its key, its time and the entry.
+ */
 export const OPEN = script(
   '',
   `
@@ -169,7 +183,7 @@ return 1
 `,
 );
 
-/** KEYS record :log. ARGV after limit. */
+/** KEYS: record :log. ARGV: after, limit. */
 export const READ = script(
   'no-writes',
   `
@@ -184,7 +198,7 @@ return {tonumber(room[1]), head, tonumber(room[4]), from, entries}
 `,
 );
 
-/** KEYS records. Of each 'epoch head', or '' where it is not held. */
+/** KEYS: records. Returns 'epoch head' for each, or '' when the room is not held. */
 export const PLACES = script(
   'no-writes',
   `
@@ -197,7 +211,10 @@ return places
 `,
 );
 
-/** KEYS record :log :a waiting. ARGV room shift epoch, up to or '', offsets. */
+/**
+ * KEYS: record :log :a waiting. ARGV: room, shift, epoch, the offset up to which everything is
+ * archived (or ''), single offsets.
+ */
 export const ARCHIVED = script(
   'allow-oom',
   `
@@ -229,7 +246,10 @@ return 1
 `,
 );
 
-/** KEYS waiting sets. ARGV shift, older than, limit, and of each set what the names of its records begin with. The records are in the slot of their set. */
+/**
+ * KEYS: waiting sets. ARGV: shift, older than, limit, and for each set the prefix of its records'
+ * names. The records are in the slot of their set.
+ */
 export const UNARCHIVED = script(
   'allow-oom',
   `
@@ -244,7 +264,7 @@ for i, waiting in ipairs(KEYS) do
     if room[1] and room[2] == own and room[3] ~= room[4] then
       found[#found + 1] = {id, tonumber(room[1]), tonumber(room[4]), tonumber(room[3])}
     else
-      -- Lost, with what waited in it: its members will be told by the next epoch.
+      -- The room is lost, with its unarchived entries. Its members learn this from the next epoch.
       redis.call('ZREM', waiting, id)
     end
   end
@@ -253,7 +273,7 @@ return found
 `,
 );
 
-/** KEYS record :log. ARGV epoch, offset, type, payload. */
+/** KEYS: record :log. ARGV: epoch, offset, type, payload. */
 export const ERASE = script(
   'allow-oom',
   `
@@ -268,7 +288,10 @@ return 1
 `,
 );
 
-/** KEYS :b:. ARGV shift, for how long in ms, why. A ban is a number alone, which processes of an older version read. */
+/**
+ * KEYS: :b:. ARGV: shift, for how long in ms, why. A ban is a number alone, because processes of an
+ * older version read it so.
+ */
 export const BAR = script(
   '',
   `
@@ -281,7 +304,7 @@ return 1
 `,
 );
 
-/** KEYS record :log :k :kp :q :qp :a waiting. ARGV room. */
+/** KEYS: record :log :k :kp :q :qp :a waiting. ARGV: room. */
 export const REMOVE = script(
   'allow-oom',
   `

@@ -29,11 +29,14 @@ import {
   type RoomLog,
 } from './room-log.js';
 
-/** Redis is to have answered by then. */
+/** The time limit for an answer of Redis. */
 const ANSWER_MS = 1000;
-/** How long the start waits for it; after that it goes on without. */
+/** The time that the start waits for Redis, at most; then it goes on without. */
 const START_MS = 2000;
-/** Rooms share so many slots: fine enough for any cluster, and few enough to look through for rooms where something waits. */
+/**
+ * The slots that all rooms share: enough for any cluster, and few enough to search all of them for
+ * rooms with unarchived entries.
+ */
 const BUCKETS = 256;
 
 export interface RedisRoomLogOptions {
@@ -41,11 +44,14 @@ export interface RedisRoomLogOptions {
   readonly url: string;
   readonly clock: Clock;
   readonly log: Log;
-  /** Added to the time of Redis, ms: for tests. */
+  /** Milliseconds that are added to the time of Redis: for tests. */
   readonly shiftMs?: () => number;
 }
 
-/** Resolves when Redis answers, or after two seconds without: then everything is `unavailable` until it does. */
+/**
+ * Resolves when Redis answers, or after two seconds without an answer. In that case every operation
+ * rejects with `unavailable` until Redis answers.
+ */
 export async function openRedisRoomLog(options: RedisRoomLogOptions): Promise<RedisRoomLog> {
   const log = new RedisRoomLog(options);
   await log.ready(START_MS);
@@ -53,9 +59,11 @@ export async function openRedisRoomLog(options: RedisRoomLogOptions): Promise<Re
 }
 
 /**
- * The log of several processes: Redis 7 or newer, alone or a cluster. Its steps are in `room-log-scripts`. Measured with 100 rooms on two cores
- * that were busy with other things too: an append takes 0.3 ms at 500 a second and 0.7 ms at 5,000 (P99 2 ms), of which 50 µs in Redis; and
- * 16,500 a second is what one process brings through one Redis. While a slot moves between masters, its rooms are `unavailable`.
+ * The room log of several processes: Redis 7 or newer, a single server or a cluster. Its steps are
+ * in `redis-scripts.ts`. Measured with 100 rooms on two busy cores: an append takes 0.3 ms at 500
+ * per second and 0.7 ms at 5,000 per second (P99 2 ms), of which 50 µs are in Redis. One process
+ * gets 16,500 appends per second through one Redis. While a slot moves between masters, its rooms
+ * are `unavailable`.
  */
 export class RedisRoomLog implements RoomLog {
   readonly #nodes: RedisNodes;
@@ -73,12 +81,13 @@ export class RedisRoomLog implements RoomLog {
     this.#nodes = new RedisNodes({ urls: redisUrls(url), clock, log });
     this.#followers = new RoomFollowers({ nodes: this.#nodes, clock, log, parse: parsePublished });
     this.#nodes.on('subscriber', ({ client }) => {
-      // Beforehand, so that the first message is no slower; where it fails, it is done with the first command.
+      // Loaded in advance, so that the first message is as fast as the others. If this fails, the
+      // first command loads the script.
       for (const { lua } of SCRIPTS) client.script('LOAD', lua).catch(() => undefined);
     });
   }
 
-  /** Whether every node answers; waits for that at most so long. */
+  /** Whether every node answers. Waits for that for at most `forMs`. */
   async ready(forMs: number): Promise<boolean> {
     const untilMs = this.#clock.monotonicMs() + forMs;
     while (!this.#nodes.ready && this.#clock.monotonicMs() < untilMs) {
@@ -223,7 +232,10 @@ export class RedisRoomLog implements RoomLog {
     this.#nodes.stop();
   }
 
-  /** What one step may be asked about at once: everything where there is one Redis, else what shares a slot. */
+  /**
+   * The groups that one step may ask about at once: with a single Redis all of them, with a cluster
+   * those that share a slot.
+   */
   #together<T extends { readonly slot: number }>(all: readonly T[]): (readonly [number, readonly T[]])[] {
     if (all.length === 0) return [];
     if (!this.#nodes.isCluster) return [[all[0]!.slot, all]];
@@ -236,7 +248,10 @@ export class RedisRoomLog implements RoomLog {
     return [...bySlot];
   }
 
-  /** One step at the node that has the slot. A node that says that it has it no longer has done nothing: the right one is asked then, once. */
+  /**
+   * Runs one step at the node that has the slot. A node that answers `MOVED` has done nothing; the
+   * slots are then read again, and the right node is asked, once.
+   */
   async #run(script: Script, slot: number, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
     if (this.#stopped) throw logUnavailable('it was stopped');
     const node = this.#nodes.of(slot);
@@ -248,7 +263,7 @@ export class RedisRoomLog implements RoomLog {
     const again = this.#nodes.refresh().then(() => this.#ask(this.#nodes.of(slot), script, keys, args));
     try {
       return await withDeadline(this.#clock, ANSWER_MS / 2, again, () => {
-        throw new Error('the slot is on its way to another node');
+        throw new Error('the slot is moving to another node');
       });
     } catch (error) {
       throw this.#unavailable(error);
@@ -256,18 +271,21 @@ export class RedisRoomLog implements RoomLog {
   }
 
   async #ask(node: RedisNode | undefined, script: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
-    if (!node) throw new Error('no node is known for it');
+    if (!node) throw new Error('no node with the slot is known');
     this.#inOneWrite(node);
     try {
       return await node.client.evalsha(script.sha, keys.length, ...keys, ...args);
     } catch (error) {
-      // It has been restarted, or a replica was promoted.
+      // The node was restarted, or a replica was promoted, and it does not have the script yet.
       if (!messageOf(error).startsWith('NOSCRIPT')) throw error;
       return await node.client.eval(script.lua, keys.length, ...keys, ...args);
     }
   }
 
-  /** All commands of one turn of the loop in one write: at 5,000 messages a second a system call for each is what costs most. */
+  /**
+   * Sends all commands of one turn of the event loop in one write: at 5,000 messages per second a
+   * system call for each would cost most of the CPU time.
+   */
   #inOneWrite({ client }: RedisNode): void {
     const { stream } = client;
     if (!stream || stream.writableCorked > 0) return;
@@ -277,7 +295,7 @@ export class RedisRoomLog implements RoomLog {
 
   #unavailable(error: unknown): VezaError {
     const message = messageOf(error);
-    // What a script itself stumbles over is a mistake of ours, not a Redis that is away.
+    // An error of a script is a defect of this code, not an unavailable Redis.
     if (/^(ERR|WRONGTYPE|NOPERM)/.test(message) && !this.#complained.has(message) && this.#complained.size < 20) {
       this.#complained.add(message);
       this.#log.error({ event: 'room_log.step_refused', error: message }, 'Redis refused a command of the room log');
@@ -315,11 +333,11 @@ function keysOf(roomId: string): RoomKeys {
 
 const barOf = ({ record }: RoomKeys, userId: string) => `${record}:b:${userId}`;
 
-/** `type key payload`. The key without spaces, whatever is in it. */
+/** `type key payload`. The key is encoded if needed, so that it contains no spaces. */
 const textOf = (type: string, key: string, payload: string) =>
   `${type} ${/^[\w-]*$/.test(key) ? key : `~${Buffer.from(key).toString('base64url')}`} ${payload}`;
 
-/** `time type key payload`; the payload may contain anything. */
+/** Parses `time type key payload`. The payload may contain spaces. */
 function parseEntry(text: string, offset: number, from = 0): LogEntry {
   const afterTime = text.indexOf(' ', from);
   const afterType = text.indexOf(' ', afterTime + 1);
@@ -334,7 +352,7 @@ function parseEntry(text: string, offset: number, from = 0): LogEntry {
   };
 }
 
-/** `epoch offset ` and an entry. */
+/** Parses `epoch offset ` and an entry. */
 function parsePublished(text: string): { epoch: number; entry: LogEntry } {
   const afterEpoch = text.indexOf(' ');
   const afterOffset = text.indexOf(' ', afterEpoch + 1);

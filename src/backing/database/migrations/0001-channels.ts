@@ -1,4 +1,7 @@
-/** Channels and their broadcasts. A broadcast's id is the id of its recording and part of its address. */
+/**
+ * Channels and their broadcasts. A broadcast's id is the id of its recording and part of the
+ * recording's address.
+ */
 export const channels = `
 create table channels (
   id uuid primary key,

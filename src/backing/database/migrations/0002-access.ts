@@ -1,8 +1,10 @@
 /**
- * Accounts and what proves them, rights on channels, what is remembered of who did what, and what is told to other systems.
+ * Accounts and their credentials, rights on channels, the audit log, and what is sent to other
+ * systems.
  *
- * Columns named `sealed_…` hold what `access/vault.ts` makes; `…_hash` is SHA-256 of a secret with at least 128 random bits, so that a
- * slow hash would protect nothing. Passwords alone are argon2id.
+ * Columns named `sealed_…` hold values that `access/vault.ts` has sealed. Columns named `…_hash`
+ * hold the SHA-256 of a secret with at least 128 random bits, which a slow hash would not protect
+ * better. Only passwords are hashed with argon2id.
  */
 export const access = `
 create table accounts (

@@ -1,8 +1,10 @@
 /**
- * Chat rooms and what was said in them. A row of `messages` is what an acknowledgement stands for.
+ * Chat rooms and their messages. A client gets the acknowledgement of a message when its row is in
+ * `messages`.
  *
- * `chat_archive`, `chat_raise_epoch` and `chat_react` are functions because each takes a lock and then looks again: within one call every
- * statement has a snapshot of its own, within one statement none has. To the client each is one statement, so that no transaction stays
+ * `chat_archive`, `chat_raise_epoch` and `chat_react` are functions because each takes a lock and
+ * reads again afterwards: inside a function every statement has its own snapshot, inside one
+ * statement there is only one. The client sends a single statement, so that no transaction stays
  * open on the embedded database, which has a single session.
  */
 export const chat = `

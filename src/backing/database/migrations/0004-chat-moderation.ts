@@ -1,7 +1,9 @@
 /**
- * What moderators of chat rooms decide, and the journal by which every process learns of it.
+ * The decisions of moderators in chat rooms, and the journal from which every process learns of
+ * them.
  *
- * A user's id is text: the account's uuid, or `gateway:{sub}` and the like of whom another system vouches for.
+ * A user's id is text: an account's UUID, or `gateway:{sub}` and the like for a person whom another
+ * system vouches for.
  */
 export const chatModeration = `
 -- The journal. Its versions are given in the order of commits: whoever writes one holds the row of the counter until he commits. The triggers are

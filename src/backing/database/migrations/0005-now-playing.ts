@@ -1,4 +1,7 @@
-/** What plays on each channel, written by the process that has the show on air and read by those that have the chat. */
+/**
+ * The title on each channel, written by the process that has the broadcast and read by the
+ * processes that have the chat.
+ */
 export const nowPlaying = `
 create table now_playing (
   channel_id uuid primary key references channels on delete cascade,

@@ -1,4 +1,7 @@
-/** What of a room below its floor has been looked at, so that what is kept there is not looked at again and again. */
+/**
+ * How much of each room below its floor is already checked, so that messages that must be kept are
+ * not checked again and again.
+ */
 export const chatRetention = `
 -- Up to here everything below the floor is deleted, except what belongs to a recording or is pinned. 0: to be looked at from the beginning.
 alter table rooms add column swept bigint not null default 0;

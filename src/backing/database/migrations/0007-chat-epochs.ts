@@ -1,6 +1,7 @@
 /**
- * An epoch is a number that is never given twice, also by a database that was restored from a backup or failed over to a replica that was behind: it
- * carries the time at which it was raised. And what a batch stores is told apart by its epoch.
+ * An epoch is never given twice, even by a database that was restored from a backup or failed over
+ * to a replica that was behind: it contains the time at which it was raised. Archiving a batch
+ * distinguishes its entries by epoch.
  */
 export const chatEpochs = `
 -- Milliseconds since 1970, times 1024, and ten random bits: below 2^53 until the year 2248.

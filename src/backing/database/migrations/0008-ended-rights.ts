@@ -1,9 +1,10 @@
 /**
- * What somebody made ends with the right to make it, in the transaction that takes the right away, whoever asks for that and by whatever way:
- * the API, another process, a cascade.
+ * A grant ends in the transaction that takes its right away. The database does it, so it does not
+ * matter who takes the right away and how: the API, another process, a cascade.
  *
- * A stream key is good for whoever knows it, so it is bound to who made it: it is void once that account may make none any more. It is void
- * as well when an owner or a host is banned or deleted, since they knew it whoever made it.
+ * A stream key works for everybody who knows it, so it is bound to the account that made it. It
+ * becomes void when that account may no longer make one. It also becomes void when an owner or a
+ * host is banned or deleted, since they knew it whoever made it.
  */
 export const endedRights = `
 -- The account that made the key. No reference: a deleted account must be seen to be gone. Null: the admin token made it, or it is void.

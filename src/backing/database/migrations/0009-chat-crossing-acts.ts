@@ -1,4 +1,4 @@
-/** What moderators do at the same time as somebody writes, or as another moderator does something else. */
+/** Moderation acts that happen at the same time as a message or as another moderation act. */
 export const chatCrossingActs = `
 -- A function for what chat_archive is one for: each statement looks again after the lock. It shares the lock of the room with those who store messages; who
 -- lifts held messages of somebody takes it alone, so that what is held is there before that, or sees the ban.

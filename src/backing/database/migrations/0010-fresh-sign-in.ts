@@ -1,4 +1,7 @@
-/** What opens an account for longer than a session does is made only by somebody who has just shown more than the session. */
+/**
+ * Anything that opens an account for longer than a session does is made only by a person who has
+ * shown the password or a code again a short time before.
+ */
 export const freshSignIn = `
 -- When its holder last showed the password or a code again, after the sign-in.
 alter table sessions add column proven_at timestamptz;

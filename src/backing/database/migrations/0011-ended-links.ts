@@ -1,4 +1,7 @@
-/** Playback links, account links and second factors end with the right of whoever made or showed them; see 0008 for stream keys and webhooks. */
+/**
+ * Playback links, account links and second factors end with the right of the account that made or
+ * showed them. Migration 0008 does the same for stream keys and webhooks.
+ */
 export const endedLinks = `
 -- Playback links that are void though they have not expired: those that an account made before a time. A token names its maker and when it was
 -- made (src/access/playback/playback-token.ts). Kept for as long as such a link may be good (MAX_LINK_S).

@@ -1,4 +1,7 @@
-/** More acts that cross: reactions go with their message, whoever reacts at the same time; and nothing of somebody who has a timeout is held. */
+/**
+ * More acts that happen at the same time: reactions are deleted with their message even if another
+ * one arrives meanwhile, and no message of a user with a timeout is held.
+ */
 export const moreCrossingActs = `
 -- Locks are taken in one order everywhere: messages, then reaction_counts, then reactions; many of one table in the order of (room_id, mid).
 

@@ -12,8 +12,9 @@ import { endedLinks } from './0011-ended-links.js';
 import { moreCrossingActs } from './0012-more-crossing-acts.js';
 
 /**
- * In order, each once, in one transaction together. One that has been released is never changed: what comes after it is
- * a new file. They are modules and not .sql files so that the build has nothing to copy.
+ * Every migration in order. Each is applied once, all together in one transaction. A released
+ * migration is never changed; a later change is a new file. They are modules and not .sql files, so
+ * that the build has nothing to copy.
  */
 export const MIGRATIONS: readonly { readonly name: string; readonly sql: string }[] = [
   { name: '0001-channels', sql: channels },
