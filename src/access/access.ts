@@ -38,31 +38,38 @@ import { Webhooks } from './webhooks/webhooks.js';
 export interface AccessOptions extends IssuersOptions {
   readonly database: Database;
   readonly dataDir: string;
-  /** `ENCRYPTION_KEY`; undefined: one that is made once and kept in `dataDir`. */
+  /** `ENCRYPTION_KEY`. Undefined: a key that is made at the first start and kept in `dataDir`. */
   readonly encryptionKey?: Uint8Array | undefined;
   readonly previousEncryptionKey?: Uint8Array | undefined;
-  /** `PUBLIC_URL`, without a slash at the end: the issuer of our own tokens, and the host that passkeys are bound to. */
+  /**
+   * `PUBLIC_URL`, without a slash at the end: the issuer of Veza's own tokens, and the host that
+   * passkeys are bound to.
+   */
   readonly publicUrl: string;
-  /** `PLAYBACK_KEYS_FILE`: where an edge server reads the keys of playback links. */
+  /** `PLAYBACK_KEYS_FILE`: the file from which an edge server reads the playback keys. */
   readonly playbackKeysFile?: string | undefined;
   /** Undefined: no mail can be sent. */
   readonly smtpUrl?: string | undefined;
   readonly mailFrom?: string | undefined;
-  /** With `development` or `test`, links of mails that cannot be sent are in the log. */
+  /**
+   * With `development` or `test`, the links of mails that cannot be sent are written to the log.
+   */
   readonly environment?: 'development' | 'test' | 'production' | undefined;
   readonly registration?: 'open' | 'closed' | undefined;
   readonly defaultRole?: 'listener' | 'broadcaster' | undefined;
   readonly adminEmail?: string | undefined;
-  /** Rate limits are shared through it between processes; undefined: counted in this one. */
+  /**
+   * The Redis that shares rate limits between processes. Undefined: each process counts for itself.
+   */
   readonly redisUrl?: string | undefined;
   readonly rateLimitPerMinute?: number | undefined;
   /** `MAX_CHANNELS_PER_ACCOUNT`. */
   readonly maxChannelsPerAccount?: number | undefined;
-  /** Where webhooks may lead beside the public internet: host names, addresses, ranges. */
+  /** Private destinations that webhooks may call: host names, addresses, ranges of addresses. */
   readonly webhookAllowedHosts?: readonly string[] | undefined;
 }
 
-/** The room, composed: who is who, and who may do what. */
+/** Everything that decides who a principal is, and what they may do. */
 export interface Access {
   readonly channels: Channels;
   readonly members: Members;
@@ -87,9 +94,9 @@ export interface Access {
   readonly playbackRules: PlaybackRules;
   readonly webhooks: Webhooks;
   readonly limits: RateLimits;
-  /** Reads what has to be known before the first request. */
+  /** Reads everything that must be in memory before the first request, and starts the timers. */
   start(): Promise<void>;
-  /** Twice is harmless. */
+  /** Stops timers and threads. A second call does nothing. */
   stop(): Promise<void>;
 }
 

@@ -1,7 +1,10 @@
 import type { Database, Queryable } from '../backing/database/database.js';
 import type { Principal } from './roles.js';
 
-/** Who did what, from where, to what. Rows are only ever added: the database refuses anything else. */
+/**
+ * One entry of the audit log: who did what to what, and from which address. Entries are only ever
+ * added: the database refuses to change or delete them.
+ */
 export interface AuditEntry {
   readonly id: number;
   readonly atMs: number;
@@ -9,13 +12,16 @@ export interface AuditEntry {
   readonly actor: string;
   readonly actorName: string | undefined;
   readonly address: string | undefined;
-  /** The operation's id, such as `createChannel`; or what happened without one, such as `signInFailed`. */
+  /**
+   * The id of the operation, such as `createChannel`, or of an event that is no operation, such as
+   * `signInFailed`.
+   */
   readonly action: string;
-  /** What it was done to: `channel:radio`, `account:{id}`, … */
+  /** The object of the action: `channel:radio`, `account:{id}`, … */
   readonly target: string | undefined;
   readonly channel: string | undefined;
   readonly requestId: string | undefined;
-  /** Never a secret. */
+  /** Without secrets. */
   readonly details: Readonly<Record<string, unknown>>;
 }
 
@@ -24,10 +30,10 @@ export interface AuditFilter {
   action?: string | undefined;
   target?: string | undefined;
   channel?: string | undefined;
-  /** Wall clock milliseconds, inclusive and exclusive. */
+  /** Wall clock milliseconds; `fromMs` is inclusive, `toMs` is exclusive. */
   fromMs?: number | undefined;
   toMs?: number | undefined;
-  /** Entries older than this one. */
+  /** An entry id: only older entries are returned. */
   before?: number | undefined;
 }
 
@@ -48,7 +54,10 @@ export class Audit {
     this.#database = database;
   }
 
-  /** `connection`: that of the transaction that does it. */
+  /**
+   * `connection`: the transaction that makes the change, so that the change and its entry are
+   * committed together.
+   */
   async record(entry: AuditRecord, connection: Queryable = this.#database): Promise<void> {
     const { principal } = entry;
     await connection.query(
@@ -69,7 +78,7 @@ export class Audit {
     );
   }
 
-  /** Newest first. */
+  /** At most `limit` entries, newest first. */
   async list(filter: AuditFilter, limit: number): Promise<AuditEntry[]> {
     const { rows } = await this.#database.query<AuditRow>(
       `select * from audit_log
@@ -103,7 +112,10 @@ export class Audit {
   }
 }
 
-/** PostgreSQL takes neither of them, and what somebody typed must not keep him out of the log. */
+/**
+ * PostgreSQL stores neither NUL nor unpaired surrogates. A text that contains them must not prevent
+ * the entry.
+ */
 const storable = (text: string) => text.replace(/[\0\p{Cs}]/gu, '\ufffd');
 
 interface AuditRow {

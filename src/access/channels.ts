@@ -11,11 +11,14 @@ import { isSeen, PLAIN_LINE } from './shown-text.js';
 import { StreamKeyLookups } from './stream-key-lookups.js';
 
 export const VISIBILITIES = ['public', 'unlisted', 'private'] as const;
-/** `unlisted` is in no list; `private` is found by nobody without a right to it. */
+/**
+ * `public` channels are listed; `unlisted` ones are in no list; `private` ones exist only for
+ * people with a right to them.
+ */
 export type Visibility = (typeof VISIBILITIES)[number];
 
 export const SLUG = /^[a-z0-9][a-z0-9-]{1,62}$/;
-/** Words that stand where a slug stands, in one of our addresses or on the Icecast port. */
+/** Words that stand in the place of a slug in Veza's own addresses or on the Icecast port. */
 export const RESERVED_SLUGS: readonly string[] = [
   'admin',
   'api',
@@ -37,14 +40,20 @@ export interface Channel {
   readonly slug: string;
   readonly title: string;
   readonly visibility: Visibility;
-  /** Shows are kept when they end. */
+  /** Whether broadcasts are kept as recordings. */
   readonly recording: boolean;
-  /** The account that made it, or was given it; none for one that the admin token made. */
+  /**
+   * The account that made the channel, or was given it. Undefined for a channel that the admin
+   * token made.
+   */
   readonly ownerId: string | undefined;
-  /** Where it may be heard. */
+  /** The countries in which the channel may be heard. */
   readonly countries: CountryRule;
   readonly createdAtMs: number;
-  /** How often a stream key of it was made void. A show that began with another number is over. */
+  /**
+   * How many stream keys of the channel were made void. A broadcast that began with another number
+   * ends.
+   */
   readonly keyVoids: number;
 }
 
@@ -54,41 +63,62 @@ export interface ChannelSettings {
   recording: boolean;
 }
 
-/** Of the two country rules a channel has one at most: to set one takes the other away. Null takes one away. */
+/**
+ * A channel has at most one of the two country rules: setting one removes the other. Null removes
+ * the rule.
+ */
 export interface ChannelChanges extends Partial<ChannelSettings> {
   countriesAllowed?: readonly string[] | null | undefined;
   countriesDenied?: readonly string[] | null | undefined;
 }
 
-/** Encoders that are remembered in case the database goes away. */
+/** At most this many encoders stay verified while the database is unavailable. */
 const MAX_KNOWN = 10_000;
-/** A database that has not said more about such an encoder after this is away: the encoder's connection is closed after 10 s without an answer. */
+/**
+ * After this time without an answer, an encoder that was verified before is accepted without the
+ * database. It must be shorter than the 10 s after which the encoder's connection is closed.
+ */
 const KNOWN_WAIT_MS = 6000;
 const KEY = /^vz_[0-9a-hjkmnp-tv-z]{26}$/;
 
 /**
- * Channels and their stream keys. Of a key only its SHA-256 is kept: with 130 random bits there is nothing to guess, so a
- * slow hash would protect nothing and would let strangers spend our CPU; and since the lookup is by the hash, its timing
- * tells about the hash only.
+ * Channels and their stream keys. Only the SHA-256 of a key is stored: a key has 130 random bits
+ * and cannot be guessed, so a slow hash would protect nothing and would let anybody spend the
+ * service's CPU. Keys are looked up by their hash, so the timing of a lookup tells something about
+ * the hash only.
  */
 export class Channels {
   readonly #database: Database;
   readonly #maxOwned: number | undefined;
   readonly #clock: Clock;
-  /** Slugs of private channels, as last read: asked at every media request, so they are kept here. */
+  /**
+   * Slugs of private channels at the last read. They are in memory because every media request
+   * checks them.
+   */
   readonly #private = new Set<string>();
-  /** Reads under way, by what they read: a thousand pages that ask for one channel at once cost one query. */
+  /**
+   * Running queries by their text and values: many requests for one channel at once cost one query.
+   */
   readonly #reading = new Map<string, Promise<ChannelRow[]>>();
-  /** Whose key it was when the database was last there, by the key's hash. */
+  /** The channel of each stream key that was good at its last check, by the key's hash. */
   readonly #known = new BoundedMap<string, Channel>(MAX_KNOWN);
-  /** Keys that were good here have queries of their own, so that a flood of others does not hold them up. */
+  /**
+   * Keys that were good before are looked up in queries of their own, so that a flood of unknown
+   * keys does not delay them.
+   */
   readonly #knownLookups: Batched<KeyHolder>;
   readonly #newLookups: StreamKeyLookups<KeyHolder>;
 
-  /** Rises with each write in this process: what was read before is not to be relied on. */
+  /**
+   * Raised by every write in this process. A result that was read at a lower number may be
+   * outdated.
+   */
   changes = 0;
 
-  /** An account that is no administrator owns at most `maxOwned`; undefined: no limit. */
+  /**
+   * `maxOwned`: at most this many channels per account; administrators have no limit. Undefined: no
+   * limit.
+   */
   constructor(database: Database, { maxOwned, clock = new SystemClock() }: { maxOwned?: number | undefined; clock?: Clock } = {}) {
     this.#database = database;
     this.#maxOwned = maxOwned;
@@ -98,12 +128,14 @@ export class Channels {
   }
 
   /**
-   * Rejects: `bad_request` (slug or title), `conflict` (the slug is taken, reserved, or that of a deleted channel to which links may be good),
-   * `unauthorized` (no such owner), `quota_exceeded`. The key is never shown again.
+   * Makes a channel. Its stream key is returned once and cannot be read again. Rejects:
+   * `bad_request` (slug or title), `conflict` (the slug is taken or reserved, or belonged to a
+   * deleted channel whose playback links may still be good), `unauthorized` (the owner's account
+   * does not exist), `quota_exceeded`.
    */
   async create(slug: string, settings: ChannelSettings, ownerId?: string): Promise<{ channel: Channel; streamKey: string }> {
     if (!SLUG.test(slug))
-      throw new VezaError('bad_request', 'A slug is 2 to 63 lower-case letters, digits and hyphens and does not begin with a hyphen.');
+      throw new VezaError('bad_request', 'A slug has 2 to 63 lower-case letters, digits and hyphens, and does not begin with a hyphen.');
     if (RESERVED_SLUGS.includes(slug)) throw new VezaError('conflict', `The slug "${slug}" is reserved.`);
     checkTitle(settings.title);
     const streamKey = makeStreamKey();
@@ -127,18 +159,23 @@ export class Channels {
         if (error.details?.constraint === 'channels_slug_closed')
           throw new VezaError(
             'conflict',
-            `A channel "${slug}" was deleted, and playback links to it may be good still: they would open yours. Take another slug, or come back 30 days after that.`,
+            `A channel "${slug}" was deleted, and playback links to it may be good still: they would open your channel. Take another slug, or try again 30 days after the deletion.`,
             { cause: error },
           );
         throw new VezaError('conflict', `There is a channel "${slug}" already.`, { cause: error });
       }
-      // Of the owner: another process has deleted the account, and this one still knew its key or its session.
+      // 23503 is a foreign key violation. Another process has deleted the owner's account while
+      // this process still accepted its key or session.
       if ((error as { code?: unknown }).code === '23503') throw new VezaError('unauthorized', 'This account is deleted.', { cause: error });
       throw error;
     }
   }
 
-  /** Before an account owns one more: its row is held until the transaction ends, so that two at once do not both own the last. Rejects with `quota_exceeded`. */
+  /**
+   * Checks that the account may own one more channel. The account's row stays locked until the
+   * transaction ends, so that two transactions at once cannot both use the last place. Rejects with
+   * `quota_exceeded`.
+   */
   async checkQuota(connection: Queryable, accountId: string): Promise<void> {
     if (this.#maxOwned === undefined) return;
     const { rows } = await connection.query<{ role: string }>('select role from accounts where id = $1 for no key update', [accountId]);
@@ -161,9 +198,9 @@ export class Channels {
     return row && channelOf(row);
   }
 
-  /** By slug, from the first after `after`; those of the given visibilities. */
+  /** Channels with one of `visibilities`, ordered by slug, after the slug `after`. */
   async list(visibilities: readonly Visibility[], after: string, limit: number): Promise<Channel[]> {
-    // Byte order, so that the order does not hang on how the database was set up.
+    // Byte order does not depend on the collation of the database.
     const rows = await this.#read(
       'select * from channels where visibility = any($1) and slug collate "C" > $2 order by slug collate "C" limit $3',
       [visibilities, after, limit],
@@ -171,12 +208,12 @@ export class Channels {
     return rows.map(channelOf);
   }
 
-  /** Rejects with `not_found`, `bad_request`. */
+  /** Changes a channel. Rejects: `not_found`, `bad_request`. */
   async update(slug: string, changes: ChannelChanges): Promise<Channel> {
     if (changes.title !== undefined) checkTitle(changes.title);
     const { countriesAllowed, countriesDenied } = changes;
     if (countriesAllowed && countriesDenied)
-      throw new VezaError('bad_request', 'Say either where the channel may be heard (countriesAllowed) or where not (countriesDenied).');
+      throw new VezaError('bad_request', 'Set either countriesAllowed or countriesDenied, not both.');
     const allowed = checkCountries(countriesAllowed);
     const denied = checkCountries(countriesDenied);
     const { rows } = await this.#write<ChannelRow>(
@@ -200,8 +237,10 @@ export class Channels {
   }
 
   /**
-   * A playback link to it is about to be issued. Of a private channel that is no news; of another it is written down, so that nobody has its slug
-   * after it while the link is good: rounded up by a day, which makes it one write a day.
+   * Called before a playback link to the channel is made. The database keeps until when links may
+   * be good, so that nobody gets the slug of a deleted channel before that time. A private channel
+   * needs no record, because its slug is always kept back for 30 days. The time is rounded up by a
+   * day, so that a channel is written at most once a day.
    */
   async willBeLinked({ id, visibility }: Channel, expiresInS: number): Promise<void> {
     if (visibility === 'private') return;
@@ -212,16 +251,20 @@ export class Channels {
     );
   }
 
-  /** With its broadcasts. Its slug is free at once unless links to it may be good. Rejects with `not_found`. */
+  /**
+   * Deletes the channel with its broadcasts. The slug can be used again at once unless links to it
+   * may still be good. Rejects with `not_found`.
+   */
   async delete(slug: string): Promise<void> {
     const { rowCount } = await this.#write('delete from channels where slug = $1', [slug]);
     if (rowCount === 0) throw noChannel(slug);
   }
 
   /**
-   * A new key, made by the account `by` (undefined: the admin token), and good for as long as that account may make one. `onAir`: the key that
-   * the show was begun with stays good until the show ends, however often it is rotated meanwhile; one that was made void stays void. Rejects
-   * with `not_found`.
+   * Makes a new stream key and returns it. `by`: the account that makes it (undefined: the admin
+   * token); the key becomes void when that account may make none any more. `onAir`: the key with
+   * which the current broadcast began stays good until the broadcast ends, however often the key is
+   * rotated; a void key stays void. Rejects with `not_found`.
    */
   async rotateKey(slug: string, onAir: boolean, by?: string): Promise<string> {
     const streamKey = makeStreamKey();
@@ -237,9 +280,11 @@ export class Channels {
   }
 
   /**
-   * The channel whose key this is. A key that was replaced is good only while `isOnAir` says that its show goes on. While the
-   * database is away, only an encoder that is known already may come back to its show; for others it rejects with `unavailable`.
-   * `address`: the client's. Rejects with `busy` when too many clients try keys that were not seen before.
+   * The channel of a stream key, or undefined. A key that was replaced is good only while `isOnAir`
+   * says that its broadcast goes on. If the database is unavailable, only a key that was good
+   * before is accepted, and only for its broadcast on air; for other keys it rejects with
+   * `unavailable`. `address`: the client's. Rejects with `busy` if too many clients try unknown
+   * keys.
    */
   async verifyKey(streamKey: string, isOnAir: (slug: string) => boolean, address = ''): Promise<Channel | undefined> {
     if (!KEY.test(streamKey)) return undefined;
@@ -267,7 +312,8 @@ export class Channels {
 
   async #readKeys(names: readonly string[]): Promise<ReadonlyMap<string, KeyHolder>> {
     const { rows } = await this.#database.query<ChannelRow & KeyRow>(
-      // Its maker is asked for as well: a key that was on its way to the table while they lost the right was seen by no trigger.
+      // The query checks the key's maker as well. If the maker loses the right while a new key is
+      // being written, no trigger sees that key.
       `select * from channels
        where (stream_key_hash = any($1::text[]::bytea[]) or previous_key_hash = any($1::text[]::bytea[]))
          and (stream_key_by is null or runs_channel(id, stream_key_by))`,
@@ -286,7 +332,8 @@ export class Channels {
 
   async #goodFor({ channel, isCurrent, hasPrevious }: KeyHolder, isOnAir: (slug: string) => boolean): Promise<Channel | undefined> {
     const onAir = isOnAir(channel.slug);
-    // The show it belonged to is over: were it left, it would open the next show as well.
+    // The broadcast that the previous key belongs to has ended. If the key stayed, it would open
+    // the next broadcast as well.
     if (hasPrevious && !onAir) {
       await this.#database.query('update channels set previous_key_hash = null where id = $1', [channel.id]);
     }
@@ -294,8 +341,8 @@ export class Channels {
   }
 
   /**
-   * Of channels that are on air, by slug: which are there still, and how often the key of each was made void. What is remembered for the time
-   * that the database is away is brought in line with it.
+   * For channels on air: those that still exist, by slug, with the number of void keys. The keys
+   * that are kept for a database outage are checked at the same time.
    */
   async standing(slugs: readonly string[]): Promise<ReadonlyMap<string, { readonly id: string; readonly keyVoids: number }>> {
     const { rows } = await this.#database.query<KeyRow>(
@@ -330,7 +377,7 @@ export class Channels {
     return reading;
   }
 
-  /** Who reads after a write must not be given the answer to an earlier reader. */
+  /** A read after a write must not share the result of a query that began before the write. */
   async #write<Row extends object>(sql: string, values: readonly unknown[]): Promise<{ rows: Row[]; rowCount: number }> {
     try {
       return await this.#database.query<Row>(sql, values);
@@ -339,30 +386,33 @@ export class Channels {
     }
   }
 
-  /** Somebody else has written to the table of channels. */
+  /** Called when another process has changed the table of channels. */
   changed(): void {
     this.changes++;
     this.#reading.clear();
   }
 
-  /** Reads which channels are private; before the first media request. */
+  /** Reads which channels are private. Called before the first media request. */
   async start(): Promise<void> {
     const { rows } = await this.#database.query<{ slug: string }>(`select slug from channels where visibility = 'private'`);
     for (const { slug } of rows) this.#private.add(slug);
   }
 
-  /** Which channels are private, as it was just read. */
+  /** Replaces the set of private channels with a new result from the database. */
   setPrivate(slugs: Iterable<string>): void {
     this.#private.clear();
     for (const slug of slugs) this.#private.add(slug);
   }
 
-  /** Whether the channel's media is closed to everybody without a right to it. */
+  /** Whether the channel's media needs a right or a playback link. */
   isPrivate(slug: string): boolean {
     return this.#private.has(slug);
   }
 
-  /** As it was just written. What was read may be late: it would open again what was closed meanwhile. */
+  /**
+   * Keeps the visibility that was just written. A read that began before the write must not undo
+   * it.
+   */
   #written(channel: Channel): Channel {
     if (channel.visibility === 'private') this.#private.add(channel.slug);
     else this.#private.delete(channel.slug);
@@ -391,10 +441,13 @@ interface KeyRow {
   previous_key_hash: Buffer | null;
 }
 
-/** The channel that has a stream key. */
+/** A channel found by one of its stream keys. */
 interface KeyHolder {
   readonly channel: Channel;
-  /** It is the channel's key now; else it is the one that the show on air began with. */
+  /**
+   * True: the key is the channel's current key. False: it is the key with which the broadcast on
+   * air began.
+   */
   readonly isCurrent: boolean;
   readonly hasPrevious: boolean;
 }
@@ -415,13 +468,13 @@ const noChannel = (slug: string) => new VezaError('not_found', `There is no chan
 
 function checkTitle(title: string): void {
   if (characterCount(title) > MAX_TITLE_CHARS || !PLAIN_LINE.test(title) || !isSeen(title)) {
-    throw new VezaError('bad_request', `A title is 1 to ${MAX_TITLE_CHARS} characters on one line, and something is to be seen of it.`);
+    throw new VezaError('bad_request', `A title has 1 to ${MAX_TITLE_CHARS} characters on one line, of which at least one is visible.`);
   }
 }
 
 function checkCountries(codes: readonly string[] | null | undefined): string[] | null | undefined {
   if (!codes) return codes as null | undefined;
-  if (codes.length === 0) throw new VezaError('bad_request', 'A list of countries is not empty; null takes the rule away.');
+  if (codes.length === 0) throw new VezaError('bad_request', 'A list of countries must not be empty. Send null to remove the rule.');
   const wrong = codes.find((code) => countryOf(code) !== code);
   if (wrong !== undefined)
     throw new VezaError('bad_request', `"${wrong}" is not a country (two capital letters of ISO 3166-1, such as DE).`);

@@ -13,8 +13,8 @@ import type { SigningKeys } from './tokens/signing-keys.js';
 import { isKeyRevoked } from './tokens/standing-principals.js';
 
 /**
- * What the chat asks about people: who somebody is, and what a channel lets them do. The chat declares the
- * interfaces that it needs; the composition hands these functions in.
+ * What the chat asks about people: who they are, and what a channel lets them do. The chat declares
+ * the interfaces that it needs, and the composition hands these functions in.
  */
 export interface ChatAccess {
   readonly database: Database;
@@ -24,7 +24,7 @@ export interface ChatAccess {
   readonly playbackLinks: PlaybackLinks;
 }
 
-/** Somebody who has shown a good credential, as the chat keeps them. */
+/** A person with a good credential, in the form that the chat keeps. */
 export interface ProvenIdentity {
   readonly id: string;
   readonly name: string;
@@ -33,14 +33,14 @@ export interface ProvenIdentity {
   readonly keyId: string | undefined;
   readonly mayWrite: boolean;
   readonly actor: string;
-  /** A `Principal`; the chat hands it back and does not look into it. */
+  /** A `Principal`. The chat only hands it back. */
   readonly proof: unknown;
 }
 
-/** Somebody's role in a channel's room, and whether they moderate it. */
+/** A person's role in a channel's room, and whether they moderate it. */
 export interface StandingInChannel {
   readonly role: 'viewer' | ChannelRole | 'admin';
-  /** `second-factor`: they would moderate, had they shown one. */
+  /** `second-factor`: they have the right to moderate, but signed in without a second factor. */
   readonly moderates: 'yes' | 'no' | 'second-factor';
 }
 
@@ -49,7 +49,7 @@ const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 export function provenIdentityOf(principal: Principal): ProvenIdentity {
   return {
-    // A ban is of the account, whatever credential it shows.
+    // A ban applies to the account, whatever its credential.
     id: principal.accountId ?? principal.id,
     name: principal.name,
     expiresAtMs: principal.expiresAtMs,
@@ -63,7 +63,7 @@ export function provenIdentityOf(principal: Principal): ProvenIdentity {
 
 const proofOf = (identity: Pick<ProvenIdentity, 'proof'> | undefined) => (identity?.proof as Principal | undefined) ?? ANONYMOUS;
 
-/** The standing of a principal in a channel in which it has `channelRole`. */
+/** The standing of a principal in a channel in which the principal has `channelRole`. */
 export function channelStandingOf(principal: Principal, channelRole: ChannelRole | undefined): StandingInChannel {
   const verdict = judge(principal, 'channel.moderate', channelRole);
   if (verdict !== 'yes') return { role: 'viewer', moderates: verdict };
@@ -72,7 +72,10 @@ export function channelStandingOf(principal: Principal, channelRole: ChannelRole
   return { role, moderates: 'yes' };
 }
 
-/** What a role on the service gives in every room. Without a second factor it gives nothing. */
+/**
+ * The room role that a role on the service gives in every room. Moderators and administrators
+ * without a second factor are viewers.
+ */
 function serviceRoleOf(principal: Principal): 'viewer' | 'moderator' | 'admin' {
   if (!principal.secondFactor && principal.kind !== 'admin-token') return 'viewer';
   return principal.role === 'admin' || principal.role === 'moderator' ? principal.role : 'viewer';
@@ -86,7 +89,7 @@ export function chatAuthorization({ database, identity, ended, signingKeys, play
     isSessionEnded: (person: Pick<ProvenIdentity, 'sessionId' | 'proof'>) =>
       (person.sessionId !== undefined && ended.has(person.sessionId)) || isKeyRevoked(proofOf(person), signingKeys, clock),
 
-    /** Of those given, whose credential is good no longer. */
+    /** Finds those of `people` whose credential is not good any more. */
     async findEnded<Person extends ProvenIdentity>(people: readonly Person[]): Promise<ReadonlyMap<Person, 'banned' | 'ended'>> {
       const found = new Map<Person, 'banned' | 'ended'>();
       const accountIds = [...new Set(people.flatMap((person) => proofOf(person).accountId ?? []))];
@@ -96,7 +99,7 @@ export function chatAuthorization({ database, identity, ended, signingKeys, play
       const keys = await factorsOfApiKeys(database, keyIds);
       const sessionIds = [...new Set(people.flatMap((person) => (proofOf(person).secondFactor && person.sessionId) || []))];
       const provenSessions = await sessionsWithFactor(database, sessionIds);
-      /** The second factor that the credential showed is still there. */
+      /** Whether the second factor that the credential was made with still exists. */
       const isProven = (person: ProvenIdentity) => {
         const { keyId, sessionId } = person;
         if (!proofOf(person).secondFactor) return true;
@@ -113,21 +116,24 @@ export function chatAuthorization({ database, identity, ended, signingKeys, play
       return found;
     },
 
-    /** Undefined: there is no such channel any more. */
+    /** Undefined: the channel does not exist any more. */
     async readAccess(channelId: string) {
       const channel = await channels.load(channelId);
       if (!channel) return undefined;
       const { slug, isPrivate, roles } = channel;
       return {
         isPrivate,
-        /** Undefined: the channel is not there for them. */
+        /** Undefined: the channel is private, and they have no right to it. */
         standingOf(person: Pick<ProvenIdentity, 'proof'> | undefined): StandingInChannel | undefined {
           const principal = proofOf(person);
           const channelRole = principal.accountId === undefined ? undefined : roles.get(principal.accountId);
           if (isPrivate && judge(principal, 'channel.see-private', channelRole) !== 'yes') return undefined;
           return channelStandingOf(principal, channelRole);
         },
-        /** Until when a playback link opens it, ms since 1970; undefined: it does not. */
+        /**
+         * The time at which a playback link expires, in ms since 1970. Undefined: the link does not
+         * open the channel.
+         */
         linkValidUntilMs(token: string, { address, country }: { address: string; country: string | undefined }): number | undefined {
           try {
             return playbackLinks.check('live', slug, token, { address: () => address, country: () => country }).expiresAtMs;
@@ -138,7 +144,10 @@ export function chatAuthorization({ database, identity, ended, signingKeys, play
       };
     },
 
-    /** Since when there is their account, ms since 1970; undefined: they have none here. */
+    /**
+     * The time at which their account was made, in ms since 1970. Undefined: they have no account
+     * here.
+     */
     async accountCreatedAtMs(person: Pick<ProvenIdentity, 'proof'>): Promise<number | undefined> {
       const { accountId } = proofOf(person);
       if (accountId === undefined) return undefined;
@@ -147,12 +156,15 @@ export function chatAuthorization({ database, identity, ended, signingKeys, play
   };
 }
 
-/** Names and roles of people who are not here to show a credential: an administrator is one though they have not signed in with a second factor. */
+/**
+ * Names and roles of people who are not connected. They show no credential, so roles count here
+ * without a second factor.
+ */
 export function chatUserDirectory(database: Database) {
   return {
     async find(userId: string, channelId: string | undefined): Promise<{ name: string; role: StandingInChannel['role'] } | undefined> {
       if (userId === 'admin-token') return { name: 'admin token', role: 'admin' };
-      // A user whom another system vouches for has no account here.
+      // A gateway's user has no account here.
       if (!UUID.test(userId)) return undefined;
       const found = await nameAndRolesOf(database, userId, channelId);
       if (!found) return undefined;

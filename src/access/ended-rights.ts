@@ -1,11 +1,12 @@
 /**
- * What ends with a right, within five seconds, and what stays: the tables that `docs/permissions.md` and the tests of every cell are made from. A
- * cell is `ends`, `stays`, or, where who loses the right cannot have such a thing, `does not apply`.
+ * Which grants end within five seconds when a right is lost, and which stay. `docs/permissions.md`
+ * and the tests of every cell are made from these tables. A cell is `ends`, `stays`, or `does not
+ * apply` if the person who loses the right cannot have such a grant.
  */
 
-/** What an account has. Each cell of this table is held by `test/access/ended-rights.test.ts`. */
+/** What an account has. `test/access/ended-rights.test.ts` checks every cell of this table. */
 export const HOLDINGS = {
-  streamKey: 'show on air and stream key that they made',
+  streamKey: 'broadcast on air and stream key that they made',
   accessToken: 'access token',
   chat: 'chat connection by an access token',
   refreshToken: 'refresh token',
@@ -14,8 +15,8 @@ export const HOLDINGS = {
   sessionKey: 'API key, made by a session alone',
   passkey: 'sign-in by a passkey',
   webhook: 'webhook that they set up',
-  link: 'link in a mail that chooses a new password',
-  confirmation: 'link in a mail that confirms their address',
+  link: 'link in a mail to choose a new password',
+  confirmation: 'link in a mail to confirm their address',
   issuedLink: 'playback link that they gave to others, and connections by it',
   ownLink: 'playback address that they asked for, and connections by it',
   madeLink: 'account link that they made for somebody',
@@ -26,7 +27,10 @@ export const HOLDINGS = {
 } as const;
 export type Holding = keyof typeof HOLDINGS;
 
-/** What somebody has who listens or chats, by a playback link or without one. Each cell is held by `test/app/ended-hearing.test.ts`. */
+/**
+ * What a listener or a guest in the chat has, by a playback link or without one.
+ * `test/app/ended-hearing.test.ts` checks every cell.
+ */
 export const HEARING = {
   stream: 'open `/listen` stream',
   waiting: 'playlist request that waits',
@@ -45,9 +49,9 @@ export type Hearing = keyof typeof HEARING;
 interface Act<Name> {
   readonly text: string;
   readonly ends: readonly Name[];
-  /** Holdings that who loses the right cannot have. */
+  /** Grants that the person who loses the right cannot have. */
   readonly none: readonly Name[];
-  /** Why the others stay. */
+  /** Why the other grants stay. */
   readonly because: string;
 }
 
@@ -63,13 +67,13 @@ export const ACTS = {
     text: 'an administrator becomes a listener',
     ends: ['streamKey', ...OF_SESSIONS, 'keyChat', 'webhook', 'issuedLink', 'ownLink', 'madeLink', 'auditExport'],
     none: [],
-    because: 'keys have the role that their account has now, and what opens the account opens it with that role',
+    because: 'API keys and other credentials stay, with the account’s new role',
   },
   removeHost: {
     text: 'a host is removed from the channel',
     ends: ['streamKey', 'webhook', 'issuedLink', 'ownLink', 'desk', 'export'],
     none: NOT_ADMIN,
-    because: 'the role on the service is the same, and what it gives',
+    because: 'the role on the service has not changed',
   },
   hostToModerator: {
     text: 'a host becomes a moderator of the channel',
@@ -81,84 +85,84 @@ export const ACTS = {
     text: 'a moderator is removed from the channel',
     ends: ['ownLink', 'desk'],
     none: ['streamKey', 'webhook', 'issuedLink', 'export', ...NOT_ADMIN],
-    because: 'the role on the service is the same, and what it gives',
+    because: 'the role on the service has not changed',
   },
   handOver: {
     text: 'an owner hands the channel over',
     ends: [],
     none: NOT_ADMIN,
-    because: 'the former owner is a host, and may do all of it still',
+    because: 'the former owner becomes a host, who may do all of it',
   },
   makePrivate: {
     text: 'an owner makes the channel private',
     ends: [],
     none: NOT_ADMIN,
-    because: 'the owner hears a private channel',
+    because: 'the owner may hear a private channel',
   },
   deleteChannel: {
     text: 'an owner’s channel is deleted',
     ends: ['streamKey', 'webhook', 'issuedLink', 'ownLink', 'desk', 'export'],
     none: NOT_ADMIN,
-    because: 'the role on the service is the same, and what it gives',
+    because: 'the role on the service has not changed',
   },
   removeFactor: {
     text: 'the last second factor of an administrator is removed',
     ends: ['chat', 'passkey', 'issuedLink', 'ownLink', 'desk', 'export', 'auditExport'],
     none: [],
-    because: 'sessions and keys are good still, but not for what wants a second factor',
+    because: 'sessions and keys stay good, but not for operations that need a second factor',
   },
   removePasskey: {
     text: 'a passkey is removed, and an authenticator app stays',
     ends: ['passkey'],
     none: NOT_ADMIN,
-    because: 'sessions that it opened go on until they are ended',
+    because: 'sessions that it opened stay until they are ended',
   },
   changePassword: {
     text: 'the password is changed, from another session',
     ends: [...OF_SESSIONS, 'sessionKey', 'link', 'confirmation'],
     none: NOT_ADMIN,
     because:
-      'the account may do it still; a key that a session alone made may be another’s, and ends; the mail about it names the passkeys',
+      'the account keeps its rights; a key made by a session alone may be somebody else’s and ends; the mail about the change names the passkeys',
   },
   resetPassword: {
     text: 'the password is reset by a link',
     ends: [...OF_SESSIONS, 'sessionKey', 'link', 'confirmation'],
     none: NOT_ADMIN,
-    because: 'the account may do it still; the mail about it names the passkeys',
+    because: 'the account keeps its rights; the mail about the change names the passkeys',
   },
-  endSession: { text: 'a session is ended', ends: OF_SESSIONS, none: NOT_ADMIN, because: 'the account may do it still' },
+  endSession: { text: 'a session is ended', ends: OF_SESSIONS, none: NOT_ADMIN, because: 'the account keeps its rights' },
   endAllSessions: {
     text: 'all sessions are ended',
     ends: [...OF_SESSIONS, 'sessionKey'],
     none: NOT_ADMIN,
-    because: 'the account may do it still',
+    because: 'the account keeps its rights',
   },
-  deleteApiKey: { text: 'an API key is deleted', ends: ['apiKey', 'keyChat'], none: NOT_ADMIN, because: 'the account may do it still' },
-  expireApiKey: { text: 'an API key expires', ends: ['apiKey', 'keyChat'], none: NOT_ADMIN, because: 'the account may do it still' },
-  deleteWebhook: { text: 'a webhook is deleted', ends: ['webhook'], none: NOT_ADMIN, because: 'the account may do it still' },
+  deleteApiKey: { text: 'an API key is deleted', ends: ['apiKey', 'keyChat'], none: NOT_ADMIN, because: 'the account keeps its rights' },
+  expireApiKey: { text: 'an API key expires', ends: ['apiKey', 'keyChat'], none: NOT_ADMIN, because: 'the account keeps its rights' },
+  deleteWebhook: { text: 'a webhook is deleted', ends: ['webhook'], none: NOT_ADMIN, because: 'the account keeps its rights' },
   rotateStreamKey: {
-    text: 'the stream key is replaced while a show is on air',
+    text: 'the stream key is replaced during a broadcast',
     ends: [],
     none: NOT_ADMIN,
-    because: 'the former key is good for this show, and for no other',
+    because: 'the former key stays good for this broadcast only',
   },
   revokeSigningKeys: {
     text: 'the keys that sign access tokens are revoked',
     ends: OF_TOKENS,
     none: NOT_ADMIN,
-    because: 'sessions are good still, and get tokens that the new key signed',
+    because: 'sessions stay good, and get tokens that the new key signs',
   },
   rotateSigningKey: {
     text: 'a new key to sign access tokens is made',
     ends: [],
     none: NOT_ADMIN,
-    because: 'the former key is kept for as long as its tokens are good',
+    because: 'the former key is kept until its tokens expire',
   },
   replacePlaybackKeys: {
     text: 'both playback keys are replaced',
     ends: ['issuedLink', 'ownLink'],
     none: NOT_ADMIN,
-    because: 'they are signed with other keys',
+    because: 'other grants are not signed with playback keys',
   },
 } as const satisfies Record<string, Act<Holding>>;
 export type ActName = keyof typeof ACTS;
@@ -171,32 +175,32 @@ export const HEARING_ACTS = {
     text: 'a gateway’s subject is banned from the room of a channel',
     ends: ['subject'],
     none: [],
-    because: 'a ban from a room is of its chat',
+    because: 'a ban from a room applies to its chat alone',
   },
   timeOut: {
     text: 'a gateway’s subject gets a timeout in the room of a channel',
     ends: [],
     none: [],
-    because: 'who has a timeout reads; what they write is refused',
+    because: 'a person with a timeout may read; their messages are refused',
   },
   restrict: {
     text: 'a public channel is closed to the country of the listener',
     ends: [...WITHOUT_LINK, ...BY_LINK],
     none: [],
-    because: 'countries are asked for where there is sound',
+    because: 'country rules apply to audio, not to the chat',
   },
-  makeRecordingPrivate: { text: 'a recording is made private', ends: ['recording'], none: [], because: 'it is one recording' },
+  makeRecordingPrivate: { text: 'a recording is made private', ends: ['recording'], none: [], because: 'only one recording changes' },
   banMaker: {
     text: 'the account that made a link to a public channel is banned',
     ends: BY_LINK,
     none: [],
-    because: 'the channel and its room are open to everybody, but a link that is given has to be good',
+    because: 'the channel and its room are public, but a request with a link needs a good link',
   },
   makePrivate: {
     text: 'a public channel is made private',
     ends: [...WITHOUT_LINK, 'guest', 'subject'],
     none: [],
-    because: 'a link opens it still',
+    because: 'a link still opens it',
   },
   replaceKeys: {
     text: 'both playback keys are replaced, of a private channel',
@@ -208,7 +212,7 @@ export const HEARING_ACTS = {
     text: 'a recording is deleted',
     ends: ['recording', 'linkRecording'],
     none: [],
-    because: 'it is one recording',
+    because: 'only one recording is deleted',
   },
   deleteChannel: { text: 'a public channel is deleted', ends: Object.keys(HEARING) as Hearing[], none: [], because: '' },
 } as const satisfies Record<string, Act<Hearing>>;
@@ -232,35 +236,35 @@ function tableOf<Name extends string>(holdings: Readonly<Record<Name, string>>, 
   ];
 }
 
-/** A part of `docs/permissions.md`. */
+/** The section of `docs/permissions.md` about these tables. */
 export function endedRightsReference(): string[] {
   return [
     '',
     '## What ends with a right',
     '',
-    'Within five seconds, in every process; while the database is away, when it is back. Of what an account has:',
+    'These grants end within five seconds, in every process. If the database is unavailable, they end when it is back. An account can have:',
     '',
     ...tableOf(HOLDINGS, Object.values(ACTS)),
     '',
-    'And of what listeners have, and whoever is in the chat. A request that waits is refused when it would have been answered.',
+    'Listeners and people in the chat can have the grants below. A blocked request is refused at the time at which it would have been answered.',
     '',
     ...tableOf(HEARING, Object.values(HEARING_ACTS)),
     '',
-    'A stream key is good for whoever knows it, and so is bound to the account that made it. A ban or a deletion of an owner or a host makes the key of the',
-    'channel void whoever made it, since they knew it. A void key stays void after an unban: an owner, a host or an administrator makes a new one. When a',
-    'key is replaced in the ordinary way, the old one stays good for the show that is on air. A removed host who knew a key of somebody else’s goes on',
-    'knowing it: replace it, and end the show. A ban from a room ends the chat of that room alone. What a session has begun (a passkey, an authenticator app)',
-    'it cannot finish once it is over. The former secret of a webhook signs beside the new one for as long as `overlapS` says, which may be not at all.',
+    'Everybody who knows a stream key can use it, so it is bound to the account that made it. If an owner or a host is banned or deleted, the key of the',
+    'channel becomes void, whoever made it, because they knew it. A void key stays void after an unban: an owner, a host or an administrator makes a new one. If a',
+    'key is rotated, the old one stays good until the broadcast on air ends. A removed host who knows a key that somebody else made',
+    'still knows it: rotate the key and end the broadcast. A ban from a room ends the chat in that room alone. A session that has ended cannot finish',
+    'the setup of a passkey or an authenticator app that it began. The former secret of a webhook signs beside the new one for `overlapS` seconds, which may be 0.',
     '',
-    'Tokens of a gateway, and chat connections by them, are good until they expire: give short ones. A new `JWT_SECRET` takes a restart, which ends every',
-    'connection. A key that another issuer takes out of its key set (`AUTH_JWKS_URL`) is believed for 15 minutes more where its tokens come all',
-    'the time, and for an hour and five minutes at most: when they come rarely, or the set cannot be read.',
+    'Tokens of a gateway, and chat connections by them, are good until they expire: make short-lived ones. A new `JWT_SECRET` needs a restart, which ends every',
+    'connection. A key that another issuer removes from its key set (`AUTH_JWKS_URL`) stays good for at most 15 minutes if its tokens arrive all',
+    'the time, and for at most 65 minutes if they arrive rarely or the set cannot be read.',
     '',
-    'A playback link names the account that made it, so that it ends with its maker’s right; links to the same channel by others stay good, and so do',
-    'links that the admin token made. Links that were made before this version name nobody and stay good until they expire (30 days at most): new',
-    'playback keys end them all. A link that was made in the five seconds after its maker lost the right is void, too, should they get it back. Servers',
-    'that check links by themselves (`infra/nginx/veza-signed.conf`) and CloudFront’s signed cookies know keys and times alone: there a link stays good',
-    'until it expires, so give short ones, and where it matters make new playback keys (of CloudFront: a new key pair). The holder of an account gets a',
+    'A playback link names the account that made it, so that it ends with that account’s right. Links that other accounts or the admin token',
+    'made to the same channel stay good. Links from versions before this one name no account and stay good until they expire (at most 30 days): new',
+    'playback keys end them all. A link that was made within five seconds after its maker lost the right stays void even if they get the right back. Servers',
+    'that check links by themselves (`infra/nginx/veza-signed.conf`) and CloudFront’s signed cookies check only keys and times: there a link stays good',
+    'until it expires, so make short-lived ones, and if a link must end at once, replace the playback keys (for CloudFront, the key pair). The owner of an account gets a',
     'mail when a passkey, an authenticator app or an API key is added to it.',
   ];
 }

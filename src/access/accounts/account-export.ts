@@ -1,14 +1,14 @@
 import type { Database } from '../../backing/database/database.js';
 import { type AccountRow, accountOf, noAccount } from './account-rows.js';
 
-/** Entries of the audit log that an export holds, the newest. */
+/** An export holds at most this many entries of the audit log, the newest. */
 export const MAX_EXPORTED_AUDIT = 10_000;
 
 const iso = (at: Date | null) => at?.toISOString() ?? null;
 
 /**
- * Everything that is kept about an account, for its owner. Secrets are not in it, nor what they are hashed to: they prove who one is, and say
- * nothing about him. Rejects with `not_found`.
+ * Everything that is stored about an account, for its owner. Secrets and their hashes are left out:
+ * they prove who a person is, and say nothing about them. Rejects with `not_found`.
  */
 export async function exportAccount(database: Database, accountId: string) {
   const read = async <Row extends object>(sql: string, ...more: unknown[]) => (await database.query<Row>(sql, [accountId, ...more])).rows;
@@ -64,16 +64,16 @@ export async function exportAccount(database: Database, accountId: string) {
     })),
     channels: channels.map(({ slug, role: channelRole, since }) => ({ slug, role: channelRole, since: iso(since)! })),
     audit: audit.slice(0, MAX_EXPORTED_AUDIT).map((entry) => {
-      const byHimself = entry.actor === `account:${accountId}`;
+      const byOwner = entry.actor === `account:${accountId}`;
       return {
         at: iso(entry.at)!,
         action: entry.action,
         target: entry.target,
         channel: entry.channel,
-        byMe: byHimself,
-        // Of an administrator who did something to the account, the address and the details are his own.
-        address: byHimself ? entry.address : null,
-        details: byHimself ? entry.details : {},
+        byMe: byOwner,
+        // An administrator's address and the details of their act are the administrator's own data.
+        address: byOwner ? entry.address : null,
+        details: byOwner ? entry.details : {},
       };
     }),
     auditIsComplete: audit.length <= MAX_EXPORTED_AUDIT,

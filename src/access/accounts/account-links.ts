@@ -3,7 +3,10 @@ import type { Mail } from './mail.js';
 import { confirmationMail, invitationMail, knownAddressMail, type MailText, recoveryMail } from './mail-texts.js';
 import type { LinkIssue, LinkPurpose, OneTimeLinks } from './one-time-links.js';
 
-/** No second mail to one account within this time: the link of the first is good, and nobody can fill somebody else's mailbox. */
+/**
+ * At most one mail per account and purpose in this time: the first link is still good, and nobody
+ * can fill somebody else's mailbox.
+ */
 export const MAIL_INTERVAL_MS = 15 * 60_000;
 
 export type LinkMail = LinkPurpose | 'known-address';
@@ -20,7 +23,7 @@ export interface ShownLink {
   readonly expiresAtMs: number;
 }
 
-/** One-time links as people get them: by mail, or from an administrator. */
+/** One-time links in the form in which people get them: by mail, or from an administrator. */
 export class AccountLinks {
   readonly #links: OneTimeLinks;
   readonly #mail: Mail;
@@ -33,9 +36,11 @@ export class AccountLinks {
   }
 
   /**
-   * Posts a mail with a new link, in the transaction of `connection`, which holds the account's row; `mail.wake()` after its commit. Nothing
-   * happens when one was posted a moment ago. Without a mail server each one is new and shown in the log; where that is not done either, none is
-   * made: strangers could void with it, by asking, the link that an administrator has handed over.
+   * Posts a mail with a new link, in the transaction of `connection`, which must hold the lock on
+   * the account's row. The caller calls `mail.wake()` after its commit. Nothing is posted if a link
+   * younger than `MAIL_INTERVAL_MS` is still good. Without a mail server every call makes a new
+   * link and writes it to the log. If links are not logged either, none is made: otherwise anybody
+   * who asks for a mail could void the link that an administrator has handed over.
    */
   async post(connection: Queryable, account: { id: string; email: string }, kind: LinkMail): Promise<void> {
     if (!this.#mail.reachesSomebody) return;
@@ -44,16 +49,16 @@ export class AccountLinks {
     await this.mailShown(connection, account, kind, await this.show(connection, account.id, purpose));
   }
 
-  /** The same for a link that is there already. */
+  /** Posts a mail with a link that was made before. */
   async mailShown(connection: Queryable, account: { id: string; email: string }, kind: LinkMail, shown: ShownLink): Promise<void> {
     const { link, expiresAtMs } = shown;
     await this.#mail.post({ to: account.email, ...TEXTS[kind](link), link, accountId: account.id, untilMs: expiresAtMs }, connection);
   }
 
-  /** A new link, to be handed over. */
+  /** Makes a new link, for an administrator to hand over. */
   async show(connection: Queryable, accountId: string, purpose: LinkPurpose, issue: LinkIssue = {}): Promise<ShownLink> {
     const { token, expiresAtMs } = await this.#links.issue(connection, accountId, purpose, issue);
-    // In the fragment, which is in no request and so in no log.
+    // The token is in the fragment, which no request carries and so no log shows.
     return { link: `${this.#publicUrl}/account#token=${token}&for=${purpose}`, expiresAtMs };
   }
 }

@@ -14,7 +14,9 @@ export interface Account {
   readonly name: string;
   readonly role: Role;
   /**
-   * `invited`: it has no password yet, and is opened by a link. `unconfirmed`: it waits for the link in the mail. Only an `active` one can sign in.
+   * `invited`: the account has no password yet; its owner sets one with a link. `unconfirmed`: its
+   * owner has not followed the link in the confirmation mail yet. Only an `active` account can sign
+   * in.
    */
   readonly state: 'active' | 'invited' | 'unconfirmed' | 'banned';
   readonly createdAtMs: number;
@@ -46,12 +48,12 @@ export const accountOf = (row: AccountRow): Account => ({
   banReason: row.ban_reason ?? undefined,
 });
 
-/** The same in SQL, of the table `accounts`: what counts accounts or hands something to one asks for those that can sign in now. */
+/** The same condition as `state === 'active'`, in SQL for the table `accounts`. */
 export const CAN_SIGN_IN = '(password_hash is not null and confirmed_at is not null and banned_at is null)';
 
 export const noAccount = () => new VezaError('not_found', 'There is no such account.');
 
-/** Inside a transaction: who changes an account holds its row. */
+/** Locks and returns the account's row. A transaction that changes an account calls this first. */
 export async function lockedAccount(connection: Queryable, id: string): Promise<AccountRow> {
   const { rows } = await connection.query<AccountRow>('select * from accounts where id = $1 for update', [id]);
   if (!rows[0]) throw noAccount();
@@ -59,25 +61,27 @@ export async function lockedAccount(connection: Queryable, id: string): Promise<
 }
 
 /**
- * The same before it stops being an administrator. Rejects with `conflict` when nobody else could administer the service: of two who give
- * up their role at once, one waits here and finds himself the last.
+ * Like `lockedAccount`, for an account that is about to stop being an administrator. Rejects with
+ * `conflict` if no other administrator could sign in. Two administrators who give up their role at
+ * once are handled one after the other, and the second is refused.
  */
 export async function lockedUnlessLastAdmin(connection: Queryable, id: string): Promise<AccountRow> {
-  // In one order, or two would wait for each other.
+  // Every transaction locks the rows in the order of their ids, otherwise two could deadlock.
   const { rows } = await connection.query<AccountRow>(`select * from accounts where id = $1 or role = 'admin' order by id for update`, [
     id,
   ]);
   const row = rows.find((candidate) => candidate.id === id);
   if (!row) throw noAccount();
-  // One that cannot sign in administers nothing: banned, not opened yet, or waiting for the link in the mail.
+  // An account that cannot sign in (banned, invited or unconfirmed) does not count as an
+  // administrator.
   const administers = (candidate: AccountRow) => candidate.role === 'admin' && accountOf(candidate).state === 'active';
   if (administers(row) && !rows.some((other) => other.id !== id && administers(other))) {
-    throw new VezaError('conflict', 'This is the last administrator: make somebody else one first.');
+    throw new VezaError('conflict', 'This is the last administrator. Give another account this role first.');
   }
   return row;
 }
 
-/** What others may know of accounts, by id; accounts that are gone are left out. */
+/** Name, role, ban and age of accounts, by id. Accounts that do not exist are left out. */
 export async function accountsById(
   database: Queryable,
   ids: readonly string[],
@@ -98,7 +102,7 @@ export async function rowByEmail(database: Queryable, email: string): Promise<Ac
   return rows[0];
 }
 
-/** Undefined: it is no address. */
+/** The address as it is compared. Undefined: `email` is not an e-mail address. */
 export function keyOf(email: string): string | undefined {
   try {
     return emailAddress(email).key;
@@ -108,8 +112,8 @@ export function keyOf(email: string): string | undefined {
 }
 
 /**
- * Newest first, from the first after `after`. `query`: an e-mail address finds its account; anything else is looked for in addresses and names,
- * whatever its case.
+ * Accounts after the cursor `after`, newest first. If `query` is an e-mail address, only its
+ * account is returned; any other text is searched in addresses and names, without regard to case.
  */
 export async function listRows(
   database: Database,
@@ -135,7 +139,10 @@ export async function listRows(
   return rows;
 }
 
-/** What stands in front of other people: one line that is seen, and nothing that turns its direction round. Throws `bad_request`. */
+/**
+ * A name that other people see: one visible line, without characters that change the direction of
+ * text. Throws `bad_request`.
+ */
 export function checkedName(given: string): string {
   const name = given.trim().normalize('NFC');
   if (characterCount(name) > MAX_NAME_CHARS || !PLAIN_LINE.test(name) || !isSeen(name)) {
@@ -144,7 +151,9 @@ export function checkedName(given: string): string {
   return name;
 }
 
-/** What anybody knows of an account's owner, and would try as his password. */
+/**
+ * Everything that other people know about an account's owner and would try as the owner's password.
+ */
 export const knownOf = ({ email, name }: { email: string; name: string }): string[] => [
   email,
   email.slice(0, email.lastIndexOf('@')),

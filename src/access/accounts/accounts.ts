@@ -40,32 +40,35 @@ export interface SignInTokens {
   readonly sessionId: string;
 }
 
-/** What is asked of sessions. */
+/** What accounts need from sessions. */
 export interface AccountSessions {
-  /** `amr`: how the holder was proven (RFC 8176). */
+  /** `amr`: how the owner has proven who they are (RFC 8176). */
   begin(of: { accountId: string; amr: readonly string[]; client: SignInClient }): Promise<SignInTokens>;
   end(sessionId: string): Promise<unknown>;
   endAll(accountId: string, options?: { except?: string | undefined; connection?: Queryable }): Promise<unknown>;
 }
 
-/** What is asked of the second factor. `check` uses the code up. */
+/** What accounts need from the second factor. `check` consumes the code. */
 export interface AccountFactor {
   isOn(accountId: string): Promise<boolean>;
   check(accountId: string, code: string): Promise<boolean>;
 }
 
-/** What is asked of the limits; all of it rejects with `rate_limited`. */
+/** What accounts need from rate limits. Every method rejects with `rate_limited`. */
 export interface AccountLimits {
-  /** Around a sign-in; rejects with `busy` when too many are under way. */
+  /** Runs one whole sign-in. Also rejects with `busy` if too many sign-ins are running. */
   inTurn<T>(email: string, address: string, signIn: () => Promise<T>): Promise<T>;
-  /** Around looking at a password. Only failures count, and those from elsewhere do not stand in the way of an address that is known. */
+  /**
+   * Runs one password check. Only failures count. Failures from other addresses do not count
+   * against an address from which the account was signed in before.
+   */
   signIn<T>(
     email: string,
     address: string,
     signIn: (attempt: { uncounted(): void }) => Promise<T>,
     wasHere: () => Promise<boolean>,
   ): Promise<T>;
-  /** Around an attempt of which only a wrong one counts. */
+  /** Runs one attempt. Only a wrong attempt counts. */
   attempt<T>(
     bucket: 'sign-in-account' | 'token',
     key: string | readonly string[],
@@ -75,14 +78,17 @@ export interface AccountLimits {
   take(bucket: 'recover' | 'register', key: string | readonly string[]): Promise<unknown>;
 }
 
-/** What is asked of API keys: those that were just used are remembered for a moment, with their account's role. */
+/**
+ * What accounts need from API keys. A process caches recently used keys with their account's role
+ * for a short time.
+ */
 export interface AccountKeys {
   forget(): void;
-  /** Ends the keys that were made by a session alone: neither password nor code was shown for them. */
+  /** Revokes the keys that were made with a session alone, without the password or a code. */
   endThoseOfSessions(accountId: string, connection: Queryable): Promise<void>;
 }
 
-/** Who else is told. */
+/** Receives account events, for webhooks. */
 export interface AccountEvents {
   emit(
     event: 'account.banned',
@@ -105,13 +111,13 @@ export interface AccountsOptions {
   readonly limits: AccountLimits;
   readonly apiKeys: AccountKeys;
   readonly events?: AccountEvents | undefined;
-  /** Without a slash at the end. */
+  /** `PUBLIC_URL`, without a slash at the end. */
   readonly publicUrl: string;
 }
 
 /**
- * Accounts: signing in with a password, and what their owners and administrators do with them. How one comes to have one is
- * `registration`.
+ * Signing in with a password, and what owners and administrators do with accounts. Accounts are
+ * made in `registration.ts`.
  */
 export class Accounts {
   readonly #options: AccountsOptions;
@@ -127,23 +133,25 @@ export class Accounts {
     return row && accountOf(row);
   }
 
-  /** Whatever the case of the address. */
+  /** Finds an account by its address, without regard to case. */
   async byEmail(email: string): Promise<Account | undefined> {
     const row = await rowByEmail(this.#database, email);
     return row && accountOf(row);
   }
 
-  /** Newest first; `query` is an address, or a part of a name or an address. */
+  /** Newest first. `query` is an address, or a part of a name or an address. */
   async list(query: string | undefined, after: { createdAtMs: number; id: string } | undefined, limit: number): Promise<Account[]> {
     return (await listRows(this.#database, query, after, limit)).map(accountOf);
   }
 
   /**
-   * Begins a session. For an address that nobody has the same work is done as for one with another password, and the answer is the same;
-   * so it is for an account whose address is not confirmed, or whoever registers an address could see whether it had an account.
+   * Signs in and begins a session. An address without an account costs the same work and gets the
+   * same answer as a wrong password. So does an account whose address is not confirmed: otherwise
+   * anybody who registers an address could see whether it had an account before.
    *
-   * Rejects: `invalid_credentials`; `second_factor_required` (no code, or a wrong one; the password was right); `forbidden` (banned; the password
-   * was right); `rate_limited`, `busy`.
+   * Rejects: `invalid_credentials`; `second_factor_required` (the password is right, the code is
+   * missing or wrong); `forbidden` (the password is right, the account is banned); `rate_limited`;
+   * `busy`.
    */
   async signIn(given: {
     email: string;
@@ -187,9 +195,10 @@ export class Accounts {
     const amr = ['pwd'];
     if (await twoFactor.isOn(row.id)) {
       if (code === undefined) {
-        // Half of every ordinary sign-in, and no failure.
+        // Clients ask for the code after the password, so every sign-in with a second factor gets
+        // here once.
         attempt.uncounted();
-        throw new VezaError('second_factor_required', 'Send a code of your authenticator app with it, or a recovery code.');
+        throw new VezaError('second_factor_required', 'Send a code from your authenticator app, or a recovery code.');
       }
       if (!(await twoFactor.check(row.id, code))) {
         await this.#failed(row, client, 'code');
@@ -199,7 +208,8 @@ export class Accounts {
     }
     const hash = outdated ? await this.#rehash(row, password) : row.password_hash;
     const tokens = await sessions.begin({ accountId: row.id, amr, client });
-    // While the password was checked another one may have been set, or a second factor, which ended all sessions but this.
+    // The password or the second factor may have changed during the check. That change ended all
+    // sessions that existed then, but not this one, which began later.
     const { rowCount } = await this.#database.query(
       'select 1 from accounts where id = $1 and password_hash = $2 and (totp_confirmed_at is null or $3)',
       [row.id, hash, amr.includes('otp')],
@@ -211,14 +221,18 @@ export class Accounts {
     return { account: accountOf(row), tokens };
   }
 
-  /** Of somebody who is signed in, before what needs more than a session. Rejects with `rate_limited` after too many wrong ones. */
+  /**
+   * Checks the password of an account that is signed in already. Rejects with `rate_limited` after
+   * too many wrong passwords.
+   */
   async checkPassword(accountId: string, password: string): Promise<boolean> {
     return (await this.#verified(accountId, password)) !== undefined;
   }
 
   /**
-   * Ends all sessions but `sessionId`. Rejects: `invalid_credentials` (the old one is wrong), `bad_request` (the new one may not be chosen),
-   * `conflict`, `rate_limited`, `busy`.
+   * Changes the password and ends all sessions except `sessionId`. Rejects: `invalid_credentials`
+   * (the old password is wrong), `bad_request` (the new password is not allowed), `conflict`,
+   * `rate_limited`, `busy`.
    */
   async changePassword(accountId: string, password: string, newPassword: string, sessionId: string | undefined): Promise<void> {
     const { passwords, oneTimeLinks, sessions, apiKeys, mail, publicUrl } = this.#options;
@@ -232,7 +246,7 @@ export class Accounts {
         row.password_hash,
         hash,
       ]);
-      if (rowCount === 0) throw new VezaError('conflict', 'The password was changed by somebody else a moment ago.');
+      if (rowCount === 0) throw new VezaError('conflict', 'The password was changed in another session a moment ago. Sign in again.');
       await oneTimeLinks.void(connection, accountId, ['recovery', 'invitation', 'confirmation']);
       await sessions.endAll(accountId, { except: sessionId, connection });
       await apiKeys.endThoseOfSessions(accountId, connection);
@@ -249,7 +263,10 @@ export class Accounts {
     if (rowCount === 0) throw noAccount();
   }
 
-  /** Its sessions end, because what is in their tokens is no longer true. Rejects: `not_found`, `conflict` (the last administrator). */
+  /**
+   * Changes the role and ends the account's sessions, because their tokens name the old role.
+   * Rejects: `not_found`, `conflict` (the last administrator).
+   */
   async setRole(accountId: string, role: Role): Promise<Account> {
     const account = await this.#database.transaction(async (connection) => {
       const row = await lockedUnlessLastAdmin(connection, accountId);
@@ -263,8 +280,9 @@ export class Accounts {
   }
 
   /**
-   * Its sessions, keys and links end. Rejects: `not_found`, `forbidden` (`by` does not stand above it), `conflict` (the last administrator),
-   * `bad_request` (the reason).
+   * Bans the account and ends its sessions, keys and links. A second ban changes only the reason.
+   * Rejects: `not_found`, `forbidden` (the role of `by` is not higher), `conflict` (the last
+   * administrator), `bad_request` (the reason).
    */
   async ban(by: Principal, accountId: string, reason: string | undefined): Promise<Account> {
     const { clock, oneTimeLinks, sessions, apiKeys, events } = this.#options;
@@ -290,7 +308,7 @@ export class Accounts {
     return account;
   }
 
-  /** Rejects: `not_found`, `forbidden`. One that is not banned is left as it is. */
+  /** Lifts the ban, if there is one. Rejects: `not_found`, `forbidden`. */
   async unban(by: Principal, accountId: string): Promise<Account> {
     return this.#database.transaction(async (connection) => {
       const row = await lockedAccount(connection, accountId);
@@ -301,15 +319,17 @@ export class Accounts {
   }
 
   /**
-   * With its sessions, keys, links and memberships, and with the channels that it owns when `withChannels`; else they stay, and have no owner.
-   * The audit log keeps what it did. Resolves to the slugs of the channels that are deleted: their shows are to be ended. Rejects: `not_found`,
-   * `conflict` (the last administrator).
+   * Deletes the account with its sessions, keys, links and memberships. Its channels are deleted if
+   * `withChannels` is true; otherwise they stay without an owner. The audit log keeps the account's
+   * entries. Resolves to the slugs of the deleted channels, whose broadcasts the caller must end.
+   * Rejects: `not_found`, `conflict` (the last administrator).
    */
   async delete(accountId: string, withChannels: boolean): Promise<string[]> {
     const { sessions, apiKeys, mail } = this.#options;
     const slugs = await this.#database.transaction(async (connection) => {
       const row = await lockedUnlessLastAdmin(connection, accountId);
-      // Before the rows are gone: what is left of its access tokens' lives must be worth nothing.
+      // The sessions must end before their rows are deleted: their access tokens would otherwise
+      // stay good until they expire.
       await sessions.endAll(accountId, { connection });
       const { rows } = withChannels
         ? await connection.query<{ slug: string }>('delete from channels where owner_id = $1 returning slug', [accountId])
@@ -323,7 +343,7 @@ export class Accounts {
     return slugs;
   }
 
-  /** Everything that is kept about it. Rejects with `not_found`. */
+  /** Everything that is stored about the account. Rejects with `not_found`. */
   export(accountId: string): ReturnType<typeof exportAccount> {
     return exportAccount(this.#database, accountId);
   }
@@ -346,7 +366,10 @@ export class Accounts {
     );
   }
 
-  /** Whether somebody was signed in to it from this address, or its neighbours, in the last month. */
+  /**
+   * Whether the account has a session from this address or its group of addresses. Ended sessions
+   * are kept for a month.
+   */
   async #wasHere(key: string | undefined, address: string): Promise<boolean> {
     if (key === undefined) return false;
     const { rows } = await this.#database.query<{ address: string }>(
@@ -356,7 +379,7 @@ export class Accounts {
     return rows.some((session) => addressGroup(session.address) === addressGroup(address));
   }
 
-  /** Resolves to what is kept from now on. */
+  /** Stores a hash with the current cost. Resolves to the hash that is stored now. */
   async #rehash(row: AccountRow, password: string): Promise<string | null> {
     const hash = await this.#options.passwords.hash(password);
     const { rowCount } = await this.#database.query('update accounts set password_hash = $3 where id = $1 and password_hash = $2', [
@@ -375,7 +398,10 @@ export class Accounts {
     this.#options.mail.wake();
   }
 
-  /** For the audit log, as far as it is known whose account was tried. */
+  /**
+   * Records a failed sign-in in the audit log, with the account if there is one, and returns the
+   * error to throw.
+   */
   async #failed(row: AccountRow | undefined, client: SignInClient, reason: string): Promise<VezaError> {
     await this.#options.audit.record({
       principal: ANONYMOUS,
@@ -396,5 +422,5 @@ function mayBan(by: Principal, role: Role): void {
 const wrongCredentials = () =>
   new VezaError(
     'invalid_credentials',
-    'The e-mail address or the password is wrong, or the address is not confirmed yet: look for our mail.',
+    'The e-mail address or the password is wrong, or the address is not confirmed yet. Check your mail for a confirmation link.',
   );

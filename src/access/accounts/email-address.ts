@@ -1,21 +1,24 @@
 import { VezaError } from '../../runtime/errors.js';
 
-/** RFC 5321 4.5.3.1: a path is 256 octets, two of them its brackets. */
+/** RFC 5321 4.5.3.1: a path has at most 256 octets, two of them its brackets. */
 export const MAX_EMAIL_BYTES = 254;
 
-/** No space, control or format character, and none that has a meaning in a header: nothing that is put into a mail can end a line of it. */
+/**
+ * No space, no control or format character, and no character with a meaning in a mail header: an
+ * address cannot end a header line.
+ */
 const ADDRESS = /^[^\s\p{C}@<>()[\]\\,;:"]{1,64}@[\p{L}\p{N}](?:[\p{L}\p{M}\p{N}.-]*[\p{L}\p{M}\p{N}])?$/u;
 
 export interface EmailAddress {
-  /** As it is shown, and written to. */
+  /** The address that is shown, and that mails go to. */
   readonly shown: string;
-  /** As it is compared: `Ann@Example.org` and `ann@example.org` are one account. */
+  /** The address that is compared: `Ann@Example.org` and `ann@example.org` are one account. */
   readonly key: string;
 }
 
 /**
- * An e-mail address. It is brought to its compatibility form before it is looked at, so that no full-width `＠` or `，` slips through.
- * Rejects with `bad_request`.
+ * Checks an e-mail address. The text is normalised (NFKC) before the check, so that a full-width
+ * `＠` or `，` is refused like its ASCII form. Throws `bad_request`.
  */
 export function emailAddress(given: string): EmailAddress {
   const shown = given.length > MAX_EMAIL_BYTES ? '' : given.trim().normalize('NFKC');

@@ -3,23 +3,30 @@ import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 import type { Principal } from '../roles.js';
 
-/** How long after a sign-in, or after the password or a code was shown again, a session may make what outlives it. */
+/**
+ * For this long after a sign-in or a proof (the password or a code), a session may make credentials
+ * that outlive it.
+ */
 export const FRESH_MS = 10 * 60_000;
 
-/** `proven`: the password or a code was shown again; `signed-in`: the sign-in itself was a short time ago. */
+/**
+ * `proven`: the session has shown the password or a code again. `signed-in`: only its sign-in is
+ * recent.
+ */
 export type Freshness = 'proven' | 'signed-in';
 
 export interface FreshSignInOptions {
   readonly database: Database;
   readonly clock: Clock;
   readonly accounts: { checkPassword(accountId: string, password: string): Promise<boolean> };
-  /** `check` uses the code up. */
+  /** Consumes the code. */
   readonly twoFactor: { check(accountId: string, code: string): Promise<boolean> };
 }
 
 /**
- * A session that was stolen must not become a right that outlives it: what makes one (`Operation.wantsFreshSignIn`) is done only by a session that was
- * signed in a short time ago, or has shown the password or a code again.
+ * Keeps a stolen session from making a credential that outlives it. Operations that make one
+ * (`Operation.wantsFreshSignIn`) need a session with a recent sign-in, or with a recent proof: the
+ * password or a code, shown again.
  */
 export class FreshSignIn {
   readonly #options: FreshSignInOptions;
@@ -28,7 +35,10 @@ export class FreshSignIn {
     this.#options = options;
   }
 
-  /** Shows it again. Rejects: `invalid_credentials`, `unauthorized` (the session is over), `rate_limited`, `busy`. */
+  /**
+   * Checks the password or the code and marks the session as proven. Rejects:
+   * `invalid_credentials`, `unauthorized` (the session has ended), `rate_limited`, `busy`.
+   */
   async prove(principal: Principal, given: { readonly password: string } | { readonly code: string }): Promise<void> {
     const { database, clock, accounts, twoFactor } = this.#options;
     const { accountId, sessionId } = signedIn(principal);
@@ -41,10 +51,10 @@ export class FreshSignIn {
       sessionId,
       new Date(clock.wallMs()),
     ]);
-    if (rowCount === 0) throw new VezaError('unauthorized', 'The session is over; sign in again.');
+    if (rowCount === 0) throw new VezaError('unauthorized', 'The session has ended. Sign in again.');
   }
 
-  /** Rejects with `fresh_sign_in_required`. */
+  /** Rejects with `fresh_sign_in_required`, or with `forbidden` if the principal has no session. */
   async check(principal: Principal): Promise<Freshness> {
     const { database, clock } = this.#options;
     const { rows } = await database.query<{ created_at: Date; proven_at: Date | null }>(
@@ -54,7 +64,7 @@ export class FreshSignIn {
     const isFresh = (at: Date | null | undefined) => at != null && clock.wallMs() - at.getTime() < FRESH_MS;
     if (isFresh(rows[0]?.proven_at)) return 'proven';
     if (isFresh(rows[0]?.created_at)) return 'signed-in';
-    throw new VezaError('fresh_sign_in_required', 'Show your password once more: POST /me/proof, then try again.');
+    throw new VezaError('fresh_sign_in_required', 'Enter your password again (POST /me/proof), then try again.');
   }
 }
 

@@ -1,8 +1,8 @@
 import type { WaysIn } from './ways-in.js';
 
 /**
- * What is written to people. Nothing that a stranger typed is in it, neither a name nor a reason: whoever enters somebody else's address must
- * not be able to send him a message.
+ * The text of a mail. No text that another person typed is in it, neither a name nor a reason:
+ * entering somebody else's address must not be a way to send them a message.
  */
 export interface MailText {
   readonly subject: string;
@@ -14,12 +14,12 @@ const mail = (subject: string, ...paragraphs: string[]): MailText => ({
   text: `${['Hello,', ...paragraphs, 'Veza'].join('\n\n')}\n`,
 });
 
-const NOT_YOU = 'If it was not you, there is nothing to do: without this link nothing happens.';
+const NOT_YOU = 'If this was not you, you need not do anything: nothing happens without this link.';
 
 export const confirmationMail = (link: string): MailText =>
   mail(
     'Confirm your address',
-    'an account was made with this address, by you, we hope. To open it, follow this link within two days and type the password that you chose:',
+    'an account was made with this address. To open it, follow this link within two days and enter the password that you chose:',
     link,
     NOT_YOU,
   );
@@ -30,7 +30,7 @@ export const recoveryMail = (link: string): MailText =>
 export const knownAddressMail = (link: string): MailText =>
   mail(
     'You have an account already',
-    'somebody, probably you, wanted to make an account with this address. It has one already, so just sign in. If you have forgotten the password, choose a new one within an hour:',
+    'somebody tried to make an account with this address, which has one already. If it was you, sign in. If you have forgotten your password, choose a new one within an hour:',
     link,
     NOT_YOU,
   );
@@ -40,10 +40,10 @@ export const invitationMail = (link: string): MailText =>
     'You are invited',
     'an administrator has made an account for you. To open it, follow this link within a week and choose a password:',
     link,
-    'If you did not expect this, there is nothing to do: without this link nothing happens.',
+    'If you did not expect this, you need not do anything: nothing happens without this link.',
   );
 
-/** `page`: of the account. */
+/** `page`: the address of the account page. */
 export function passwordChangedMail(page: string, { apiKeys, passkeys, hasApp }: WaysIn): MailText {
   const left = [
     ...(apiKeys > 0 ? [`${apiKeys} API ${apiKeys === 1 ? 'key' : 'keys'}`] : []),
@@ -53,10 +53,8 @@ export function passwordChangedMail(page: string, { apiKeys, passkeys, hasApp }:
   return mail(
     'Your password was changed',
     'the password of your account was changed a moment ago, and every other device is signed out.',
-    ...(left.length > 0
-      ? [`What was set up beside it stays and opens the account as before: ${left.join(', ')}. Delete there what is not yours: ${page}`]
-      : []),
-    `If it was not you, choose a new one at once: ${page}`,
+    ...(left.length > 0 ? [`These still open the account: ${left.join(', ')}. Delete there what is not yours: ${page}`] : []),
+    `If this was not you, choose a new password now: ${page}`,
   );
 }
 
@@ -70,9 +68,9 @@ const ADDED: Readonly<Record<AddedWayIn, { subject: string; what: string }>> = {
   'api-key': { subject: 'An API key was made', what: 'an API key was made for your account a moment ago. A program with it acts for you.' },
 };
 
-/** `page`: of the account. */
+/** `page`: the address of the account page. */
 export const wayInAddedMail = (page: string, added: AddedWayIn): MailText =>
-  mail(ADDED[added].subject, ADDED[added].what, `If it was not you, delete it there and choose a new password at once: ${page}`);
+  mail(ADDED[added].subject, ADDED[added].what, `If this was not you, delete it and choose a new password now: ${page}`);
 
 export const deletedMail = (): MailText =>
-  mail('Your account is deleted', 'your account and its data are deleted, as you asked. There is nothing left to do.');
+  mail('Your account is deleted', 'your account and its data were deleted, as you asked. You need not do anything else.');

@@ -11,11 +11,17 @@ export interface MailMessage {
   readonly to: string;
   readonly subject: string;
   readonly text: string;
-  /** What the mail is for, said by itself: for the log of a development server, which can send none. */
+  /**
+   * The link that is in `text`. A service without a mail server writes it to its log in
+   * development.
+   */
   readonly link?: string | undefined;
-  /** The account that it is about: deleted with it while it waits. */
+  /**
+   * The account that the mail is about. If the account is deleted, its waiting mails are deleted
+   * with it.
+   */
   readonly accountId?: string | undefined;
-  /** Later than this, wall clock milliseconds, nobody has a use for it. */
+  /** After this wall clock time in milliseconds the mail is dropped: its link has expired. */
   readonly untilMs?: number | undefined;
 }
 
@@ -27,7 +33,10 @@ export interface MailOptions {
   /** Undefined: no mail can be sent. */
   readonly smtpUrl: string | undefined;
   readonly from: string;
-  /** Links of mails that cannot be sent go into the log: not in production, where others read it. */
+  /**
+   * Writes the links of mails that cannot be sent to the log. Not for production, where other
+   * people read the log.
+   */
   readonly showsLinks: boolean;
 }
 
@@ -35,24 +44,32 @@ const PURPOSE = 'mail';
 const GIVE_UP_MS = 2 * 24 * 3_600_000;
 const FIRST_RETRY_MS = 60_000;
 const LONGEST_RETRY_MS = 3_600_000;
-/** Longer than all the limits below together: after that another process may take the mail over. */
+/**
+ * Longer than the timeouts of one delivery together. After it another process may send the mail.
+ */
 const LEASE_MS = 5 * 60_000;
 const POLL_MS = 15_000;
 const CONNECT_WITHIN_MS = 10_000;
 const ANSWER_WITHIN_MS = 20_000;
-/** More than this many wait only when a mail server is away and somebody floods: what comes then is dropped, with a line in the log. */
+/**
+ * Mails above this number are dropped with a log line. It is reached only when the mail server does
+ * not answer and somebody floods the service.
+ */
 const MAX_WAITING = 10_000;
 const MAX_TEXT_CHARS = 10_000;
 
 /**
- * Mails, by way of a table: what is posted in a transaction is sent when that is committed, by whichever process comes first, and tried again
- * for two days. A mail may come twice when a server took it and its answer was lost; both have the same Message-ID.
+ * Sends mails by way of an outbox table. A mail that is posted in a transaction is sent after its
+ * commit, by any one process, and is tried again for two days. A mail is sent twice if the server
+ * took it and its answer was lost; both copies have the same Message-ID.
  */
 export class Mail {
   readonly canSend: boolean;
-  /** Whether anybody sees what is posted: it is sent, or its link is in the log. */
+  /** Whether a posted mail is sent, or its link is written to the log. */
   readonly reachesSomebody: boolean;
-  /** `dropped`: given up, refused for good, out of date, or too many waited. */
+  /**
+   * `dropped`: given up after two days, refused permanently, expired, or posted into a full outbox.
+   */
   readonly counts = { sent: 0, retried: 0, dropped: 0 };
   readonly #options: MailOptions;
   readonly #transport: ReturnType<typeof createTransport> | undefined;
@@ -86,11 +103,11 @@ export class Mail {
       this.#cancelPoll = clock.every(POLL_MS, () => this.wake());
       this.wake();
     } else if (!showsLinks) {
-      log.warn({ event: 'mail.not_configured' }, 'SMTP_URL is not set: nobody can reset a forgotten password by mail');
+      log.warn({ event: 'mail.not_configured' }, 'SMTP_URL is not set: forgotten passwords cannot be reset by mail');
     }
   }
 
-  /** Waits for the mail that is on its way. Twice is harmless. */
+  /** Waits for the mail that is being sent. A second call does nothing. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#cancelPoll();
@@ -99,15 +116,16 @@ export class Mail {
     this.#dropLog.close();
   }
 
-  /** Into the outbox, and off. */
+  /** Posts a mail and starts sending. */
   async send(message: MailMessage): Promise<void> {
     await this.post(message, this.#options.database);
     this.wake();
   }
 
   /**
-   * Into the outbox, in the transaction of `connection`; `wake` after its commit. Throws when the message could be more than one (a line break
-   * in a header): that is a defect of ours, since nothing that a stranger says is put into one.
+   * Posts a mail into the outbox, in the transaction of `connection`. The caller calls `wake` after
+   * its commit. Throws if a header could contain a line break: no text from outside is put into a
+   * header, so that is a programming error.
    */
   async post(message: MailMessage, connection: Queryable): Promise<void> {
     const { vault, clock, log, showsLinks } = this.#options;
@@ -133,18 +151,18 @@ export class Mail {
     this.#dropLog.error({ event: 'mail.queue_full', waiting: MAX_WAITING }, 'too many mails wait for the mail server: a mail was dropped');
   }
 
-  /** Sends what is due, now. */
+  /** Starts sending the mails that are due. */
   wake(): void {
     if (!this.canSend || this.#stopped) return;
     this.#wanted = true;
     this.#sending ??= this.#sendDue().finally(() => {
       this.#sending = undefined;
-      // Woken after the last look.
+      // `wake` was called after the last query for due mails.
       if (this.#wanted) this.wake();
     });
   }
 
-  /** Resolves when nothing that is due is left. */
+  /** Resolves when no mail is due any more. */
   async idle(): Promise<void> {
     while (this.#sending) await this.#sending;
   }
@@ -163,7 +181,7 @@ export class Mail {
     }
   }
 
-  /** False: none is due. */
+  /** Sends one mail. Resolves to false if none is due. */
   async #sendOne(): Promise<boolean> {
     const { database, vault, clock, log, from } = this.#options;
     const now = clock.wallMs();
@@ -190,13 +208,13 @@ export class Mail {
       const { to, subject, text } = message;
       await this.#transport!.sendMail({
         from,
-        // As an object it is one address, whatever is in it.
+        // An object is always one address to nodemailer, whatever characters it contains.
         to: { name: '', address: to },
         subject,
         text,
         messageId: `<veza.${row.id}.${row.created_at.getTime()}@${from.slice(from.lastIndexOf('@') + 1).replace(/>.*$/, '')}>`,
         date: row.created_at,
-        // RFC 3834: no out-of-office notice is wanted.
+        // RFC 3834: asks for no automatic answer such as an out-of-office notice.
         headers: { 'Auto-Submitted': 'auto-generated' },
       });
       await done('sent');
@@ -233,7 +251,10 @@ interface OutboxMessage {
   untilMs?: number;
 }
 
-/** 5xx about the recipient or the message. About us (a wrong password, a full server) it may be put right while the mail waits. */
+/**
+ * A 5xx answer about the recipient or the message is final. Errors about our side (a wrong
+ * password, a full server) may be corrected while the mail waits.
+ */
 function isFinal(error: unknown): boolean {
   const { responseCode, command } = error as { responseCode?: unknown; command?: unknown };
   return typeof responseCode === 'number' && responseCode >= 550 && responseCode <= 554 && (command === 'RCPT TO' || command === 'DATA');

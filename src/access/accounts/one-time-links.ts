@@ -27,8 +27,9 @@ export interface LinkIssue {
 }
 
 /**
- * What opens an account once: tokens of 256 random bits, of which only the SHA-256 is kept. Each is for one purpose, ends, and is good once;
- * a new one voids those before. All methods take the connection of the transaction that they are part of.
+ * Links that open an account once. A token has 256 random bits; only its SHA-256 is stored. Each
+ * link has one purpose, expires, and can be used once; a new link voids the older ones. All methods
+ * take the connection of the transaction that they are part of.
  */
 export class OneTimeLinks {
   readonly #clock: Clock;
@@ -37,7 +38,10 @@ export class OneTimeLinks {
     this.#clock = clock;
   }
 
-  /** `besides`: how many older ones stay good. `madeBy`: the administrator with whose role it ends; undefined: it ends with none. */
+  /**
+   * `besides`: how many older links stay good. `madeBy`: the administrator who made the link; it is
+   * void when they lose their role.
+   */
   async issue(
     connection: Queryable,
     accountId: string,
@@ -60,7 +64,10 @@ export class OneTimeLinks {
     return { token, expiresAtMs };
   }
 
-  /** Whose it is, if it is good for one of `purposes`; it stays good. Rejects with `not_found`. */
+  /**
+   * The id of the account, if the link is good for one of `purposes`. The link stays good. Rejects
+   * with `not_found`.
+   */
   async look(connection: Queryable, token: string, purposes: readonly LinkPurpose[]): Promise<string> {
     const { rows } = await connection.query<{ account_id: string }>(
       'select account_id from one_time_links where token_hash = $1 and purpose = any($2) and used_at is null and expires_at > $3',
@@ -70,7 +77,10 @@ export class OneTimeLinks {
     return rows[0].account_id;
   }
 
-  /** Uses it up; whoever comes second, in whatever process, is refused. Rejects with `not_found`. */
+  /**
+   * Uses the link up and returns the id of its account. Only the first of several callers in all
+   * processes succeeds. Rejects with `not_found`.
+   */
   async use(connection: Queryable, token: string, purposes: readonly LinkPurpose[]): Promise<string> {
     const { rows } = await connection.query<{ account_id: string }>(
       `update one_time_links set used_at = $3 where token_hash = $1 and purpose = any($2) and used_at is null and expires_at > $3
@@ -88,7 +98,10 @@ export class OneTimeLinks {
     ]);
   }
 
-  /** Whether one that is good still was issued in the last `withinMs`: its mail is in the mailbox, and need not come again. */
+  /**
+   * Whether a link that is still good was made in the last `withinMs`: its mail need not be sent
+   * again.
+   */
   async isFresh(connection: Queryable, accountId: string, purpose: LinkPurpose, withinMs: number): Promise<boolean> {
     const now = this.#clock.wallMs();
     const { rowCount } = await connection.query(
@@ -100,4 +113,7 @@ export class OneTimeLinks {
 }
 
 const notGood = () =>
-  new VezaError('not_found', 'This link is no longer good: it was used, has expired, or a newer one was sent. Ask for a new one.');
+  new VezaError(
+    'not_found',
+    'This link does not work any more: it was used, has expired, or was replaced by a newer one. Ask for a new one.',
+  );

@@ -4,9 +4,12 @@ import { VezaError } from '../../runtime/errors.js';
 import { startThread } from '../../runtime/thread.js';
 import type { PasswordAnswer, PasswordTask } from './password-worker.js';
 
-/** One core is left for the live path. */
+/** At least one core stays free for the live path. */
 const THREADS = Math.max(1, Math.min(4, availableParallelism() - 1));
-/** Two seconds of work for one thread, at some 30 ms each: who is told to come back later waits no longer than that. */
+/**
+ * About two seconds of work for one thread, at some 30 ms per task. A client that is refused is
+ * asked to come back after the same time.
+ */
 const MAX_WAITING = 64;
 
 interface Job {
@@ -26,15 +29,16 @@ export interface PasswordPoolOptions {
 }
 
 /**
- * Threads for passwords alone, so that neither files nor DNS wait for them as they would in Node's own pool. They are begun when they are
- * needed, one task at a time each; a thread that dies fails its task and is replaced by the next.
+ * Threads for password tasks, so that file and DNS calls do not wait for them as they would in
+ * Node's own pool. Threads start on demand and run one task at a time. A thread that dies rejects
+ * its task and is replaced when the next task needs it.
  */
 export class PasswordPool {
   readonly #maxThreads: number;
   readonly #maxWaiting: number;
   readonly #threads = new Set<Thread>();
   #waiting: Job[] = [];
-  /** How many were told to come back later. */
+  /** How many tasks were refused with `busy`. */
   refused = 0;
   #stopped = false;
 
@@ -43,7 +47,9 @@ export class PasswordPool {
     this.#maxWaiting = maxWaiting;
   }
 
-  /** Rejects: `busy` (too many wait already), `unavailable` (its thread died, or the pool is stopped). */
+  /**
+   * Rejects: `busy` (too many tasks wait), `unavailable` (the thread died, or the pool is stopped).
+   */
   run(task: PasswordTask): Promise<string | boolean> {
     return new Promise((resolve, reject) => {
       if (this.#stopped) throw unavailable();
@@ -56,7 +62,7 @@ export class PasswordPool {
     });
   }
 
-  /** Fails what is under way. Twice is harmless. */
+  /** Rejects all tasks and ends the threads. A second call does nothing. */
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const job of this.#waiting.splice(0)) job.reject(unavailable());
@@ -68,7 +74,7 @@ export class PasswordPool {
       const thread = [...this.#threads].find(({ job }) => !job) ?? this.#begin();
       if (!thread) return;
       thread.job = this.#waiting.shift()!;
-      // What nobody else holds open must not be held open by an idle thread.
+      // A thread keeps the process alive only while it has a task.
       thread.worker.ref();
       thread.worker.postMessage(thread.job.task);
     }
@@ -98,4 +104,4 @@ export class PasswordPool {
   }
 }
 
-const unavailable = (cause?: unknown) => new VezaError('unavailable', 'Passwords cannot be checked right now. Try again.', { cause });
+const unavailable = (cause?: unknown) => new VezaError('unavailable', 'Passwords cannot be checked now. Try again.', { cause });

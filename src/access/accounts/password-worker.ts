@@ -2,11 +2,17 @@ import { setPriority } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import { hashSync, verifySync } from '@node-rs/argon2';
 
-/** A thread of `password-pool`: what takes tens of milliseconds of CPU, and megabytes, away from the thread that serves listeners. */
+/**
+ * A task for a thread of `password-pool`. Hashing takes tens of milliseconds of CPU and many
+ * megabytes, which the thread that serves listeners cannot spare.
+ */
 export type PasswordTask =
   | { readonly task: 'hash'; readonly password: string; readonly cost: PasswordCost }
   | { readonly task: 'verify'; readonly password: string; readonly hash: string }
-  /** Is it, but for case, common letter swaps and a few digits at its end, one of the most used passwords, or one of `own`? */
+  /**
+   * Whether the password is one of the most used passwords or one of `own`, apart from case, common
+   * letter swaps and up to five digits or signs at its end.
+   */
   | { readonly task: 'guessable'; readonly password: string; readonly own: readonly string[] };
 
 export type PasswordAnswer = { readonly done: string | boolean } | { readonly failed: string };
@@ -17,12 +23,13 @@ export interface PasswordCost {
   readonly lanes: number;
 }
 
-// On Linux this is the thread's own niceness: a flood of sign-ins takes only what the live path leaves.
+// On Linux this sets the niceness of this thread alone: a flood of sign-ins gets only the CPU time
+// that the live path leaves.
 if (process.platform === 'linux') {
   try {
     setPriority(10);
   } catch {
-    // Not allowed here: it works without.
+    // The process may lack the right to set priorities. The thread works without it.
   }
 }
 
@@ -40,7 +47,7 @@ function run(task: PasswordTask): string | boolean | Promise<boolean> {
   switch (task.task) {
     case 'hash':
       return hashSync(task.password, {
-        // Argon2id, as a number: the package's enum exists for the compiler alone.
+        // 2 is Argon2id. The package's enum is a `const enum`, which exists only for the compiler.
         algorithm: 2,
         memoryCost: task.cost.memoryKib,
         timeCost: task.cost.passes,
@@ -53,7 +60,10 @@ function run(task: PasswordTask): string | boolean | Promise<boolean> {
   }
 }
 
-/** The 49,000 most used passwords, read when the first password is chosen: most processes never need them. */
+/**
+ * The 49,000 most used passwords. They are loaded when the first password is chosen, because most
+ * processes never need them.
+ */
 let common: Promise<ReadonlySet<string>> | undefined;
 
 async function commonPasswords(): Promise<ReadonlySet<string>> {
@@ -62,7 +72,10 @@ async function commonPasswords(): Promise<ReadonlySet<string>> {
 }
 
 const SWAPS: Readonly<Record<string, string>> = { '@': 'a', '4': 'a', '3': 'e', '0': 'o', '1': 'i', '!': 'i', $: 's', '5': 's', '7': 't' };
-/** What people put behind a word when they are told to: a year and a sign, at most. */
+/**
+ * The ending that people add to a word when a rule asks for digits or signs: usually a year and a
+ * sign.
+ */
 const TAIL = /[\d\p{P}\p{S}]{1,5}$/u;
 
 async function guessable(password: string, own: readonly string[]): Promise<boolean> {
@@ -82,7 +95,10 @@ async function guessable(password: string, own: readonly string[]): Promise<bool
   return false;
 }
 
-/** One piece of up to four characters again and again, or letters or digits in their order. */
+/**
+ * Whether the text repeats one piece of up to four characters, or is a run of neighbouring
+ * characters such as `abcd` or `4321`.
+ */
 function isPattern(lower: string): boolean {
   if (/^(.{1,4}?)\1+.{0,3}$/su.test(lower)) return true;
   const points = [...lower].map((character) => character.codePointAt(0)!);

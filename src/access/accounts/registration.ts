@@ -37,26 +37,35 @@ export interface RegistrationOptions {
   readonly sessions: Pick<AccountSessions, 'endAll'>;
   readonly limits: Pick<AccountLimits, 'attempt' | 'take'>;
   readonly apiKeys: AccountKeys;
-  /** Whether strangers may make accounts, and with which role. */
+  /** Whether people may make accounts themselves. */
   readonly registration: 'open' | 'closed';
+  /** The role of an account that its owner registered. */
   readonly defaultRole: 'listener' | 'broadcaster';
-  /** Of the administrator that the first start makes. */
+  /** The address of the administrator's account that the first start makes. */
   readonly adminEmail: string;
   readonly publicUrl: string;
 }
 
-/** Links to the first administrator's account that are good at once: each process of a service that starts shows one. */
+/**
+ * At most this many links to the first administrator's account are good at once: every process that
+ * starts makes one.
+ */
 const FIRST_ADMIN_LINKS = 5;
 const CLEAN_MS = 3_600_000;
-/** An address that was never confirmed is free again after that. */
+/** After this time an address that was never confirmed can be registered again. */
 const UNCONFIRMED_KEPT_MS = 7 * 24 * 3_600_000;
-/** Recoveries whose mails are being written; more are dropped, with a line in the log. */
+/**
+ * At most this many password recoveries run at once; a request above it is dropped with a log line.
+ */
 const MAX_UNDER_WAY = 100;
 
-/** How one comes to have an account, and comes back to it: by oneself, by invitation, by a link. */
+/**
+ * The ways to get an account or to come back to it: by registering, by invitation, by a recovery
+ * link.
+ */
 export class Registration {
   readonly #options: RegistrationOptions;
-  /** For what everybody may ask. */
+  /** Bounded, because anybody can cause these lines. */
   readonly #strangersLog: BoundedLog;
   readonly #underWay = new Set<Promise<void>>();
   readonly #cleanings: Loop;
@@ -84,22 +93,24 @@ export class Registration {
     this.#strangersLog.close();
   }
 
-  /** Resolves when everything that was asked for is in the outbox. */
+  /** Resolves when the mails of all requested recoveries are in the outbox. */
   async idle(): Promise<void> {
     while (this.#underWay.size > 0) await Promise.all(this.#underWay);
   }
 
   /**
-   * For an address that has an account the same is done and answered, only that its holder gets a mail that says so. With a mail server the
-   * account waits until its address is confirmed. Until then whoever registers the address again replaces name and password: it belongs to
-   * nobody, so the first who comes must not keep it. `confirm` wants the password, so nobody opens the account with another's.
+   * Makes an account. An address that has an account gets the same answer; its owner gets a mail
+   * that says so. With a mail server the account waits until its address is confirmed. Until then a
+   * second registration of the address replaces name and password: the address may be somebody
+   * else's, so the first to register it must not keep it. `confirm` needs the password, so nobody
+   * confirms an account that has another person's password.
    *
    * Rejects: `forbidden` (registration is closed), `bad_request`, `rate_limited`, `busy`.
    */
   async register(given: { email: string; password: string; name: string }, address: string): Promise<{ email: string; name: string }> {
     const { database, passwords, accountLinks, mail, limits, clock } = this.#options;
     if (this.#options.registration === 'closed') {
-      throw new VezaError('forbidden', 'Accounts are made by an administrator here: ask for an invitation.');
+      throw new VezaError('forbidden', 'Registration is closed. Ask an administrator for an invitation.');
     }
     await limits.take('register', address);
     const email = emailAddress(given.email);
@@ -127,7 +138,7 @@ export class Registration {
     const { accountLinks, mail } = this.#options;
     const { rows } = await connection.query<AccountRow>('select * from accounts where email_key = $1 for update', [email.key]);
     const row = rows[0];
-    // Deleted a moment ago; or banned, and then there is nothing to say.
+    // The account was deleted a moment ago, or it is banned. Neither gets a mail.
     if (!row || row.banned_at) return;
     const { state } = accountOf(row);
     if (state !== 'unconfirmed') {
@@ -140,9 +151,11 @@ export class Registration {
   }
 
   /**
-   * The address is its holder's, and the password his: the link alone would open the account to whoever registered somebody else's address.
-   * Resolves to the account's id. Rejects: `not_found` (the link is not good), `invalid_credentials` (the password is not the one that was
-   * registered last; the link stays good), `rate_limited`, `busy`.
+   * Confirms the address of an account. The link proves who owns the address, the password proves
+   * who registered it. The link alone would open the account to somebody who registered another
+   * person's address. Resolves to the account's id. Rejects: `not_found` (the link is not good),
+   * `invalid_credentials` (the password is not the one that was registered last; the link stays
+   * good), `rate_limited`, `busy`.
    */
   confirm(token: string, password: string, address: string): Promise<string> {
     return this.#options.limits.attempt('token', address, () => this.#confirm(token, password));
@@ -156,7 +169,7 @@ export class Registration {
     if (!(await passwords.verify(known, password)).right) throw otherPassword();
     return database.transaction(async (connection) => {
       const row = await lockedAccount(connection, accountId);
-      // Somebody has registered the address again while the password was checked.
+      // The address was registered again while the password was checked.
       if (row.password_hash !== known) throw otherPassword();
       await oneTimeLinks.use(connection, token, ['confirmation']);
       await connection.query('update accounts set confirmed_at = coalesce(confirmed_at, $2) where id = $1', [
@@ -169,8 +182,8 @@ export class Registration {
   }
 
   /**
-   * Sends a link, if there is such an account. Resolves before it is known whether there is, so that the time tells nothing. Rejects with
-   * `rate_limited`.
+   * Mails a recovery link if the address has an account. Resolves before the account is looked up,
+   * so that the response time does not show whether there is one. Rejects with `rate_limited`.
    */
   async recover(email: string, address: string): Promise<void> {
     const { limits } = this.#options;
@@ -202,9 +215,11 @@ export class Registration {
   }
 
   /**
-   * A password for the account whose link of recovery or invitation it is; it proves the address, too. Ends all sessions; of an account whose
-   * address was never confirmed everything else that opens it as well, because it may be a stranger's. Resolves to the account's id.
-   * Rejects: `not_found` (the link is not good), `bad_request` (the password; the link stays good), `rate_limited`, `busy`.
+   * Sets a password by a recovery or an invitation link, which also confirms the address. Ends all
+   * sessions. If the address was never confirmed, every other credential of the account is revoked
+   * too, because somebody else may have set it up. Resolves to the account's id. Rejects:
+   * `not_found` (the link is not good), `bad_request` (the password; the link stays good),
+   * `rate_limited`, `busy`.
    */
   reset(token: string, newPassword: string, address: string): Promise<string> {
     return this.#options.limits.attempt('token', address, () => this.#reset(token, newPassword));
@@ -218,7 +233,7 @@ export class Registration {
     await passwords.check(newPassword, knownOf(rows[0]));
     const hash = await passwords.hash(newPassword);
     await database.transaction(async (connection) => {
-      // The account first, as everywhere: two that take turns the other way round would wait for each other.
+      // Every transaction locks the account before its link, otherwise two could deadlock.
       const row = await lockedAccount(connection, accountId);
       await oneTimeLinks.use(connection, token, ['recovery', 'invitation']);
       await connection.query('update accounts set password_hash = $2, confirmed_at = coalesce(confirmed_at, $3) where id = $1', [
@@ -240,8 +255,10 @@ export class Registration {
   }
 
   /**
-   * An account that is opened by the link, which is mailed as well where mail can be sent. The link ends with the role of `by`, an administrator.
-   * Rejects: `bad_request`, `conflict`.
+   * Makes an account without a password and a link to set one. If a mail server is configured, the
+   * link is mailed as well. The link is void when `by` is no longer an administrator. Rejects:
+   * `bad_request`, `conflict` (the address has an account), `forbidden` (`by` is not an
+   * administrator any more).
    */
   async invite(given: { email: string; name: string; role: Role }, by?: Principal): Promise<{ account: Account } & ShownLink> {
     const { database, accountLinks, mail, clock } = this.#options;
@@ -249,7 +266,7 @@ export class Registration {
     const name = checkedName(given.name);
     const made = await database.transaction(async (connection) => {
       const row = await this.#insertInvited(connection, email, name, given.role, new Date(clock.wallMs()));
-      if (!row) throw new VezaError('conflict', 'There is an account with this address already.');
+      if (!row) throw new VezaError('conflict', 'This address has an account already.');
       const shown = await accountLinks.show(connection, row.id, 'invitation', { madeBy: await stillAdmin(connection, by) });
       if (mail.canSend) await accountLinks.mailShown(connection, row, 'invitation', shown);
       return { account: accountOf(row), ...shown };
@@ -259,15 +276,16 @@ export class Registration {
   }
 
   /**
-   * A link for somebody who cannot get mail: an invitation for an account without a password, else a recovery. Rejects: `not_found`,
-   * `forbidden` (`by` does not stand above it, or is a key that does not reach it; or it is banned).
+   * A link to hand over to somebody who gets no mail: an invitation for an account without a
+   * password, otherwise a recovery link. Rejects: `not_found`; `forbidden` (the role of `by` is not
+   * higher, or `by` is an API key that does not reach the account, or the account is banned).
    */
   async link(by: Principal, accountId: string): Promise<ShownLink> {
     const { database, accountLinks } = this.#options;
     return database.transaction(async (connection) => {
       const row = await lockedAccount(connection, accountId);
       if (by.kind !== 'admin-token' && !outranks(by.role, row.role)) {
-        throw new VezaError('forbidden', 'Only for an account of a lower role: whoever has the link has the account.');
+        throw new VezaError('forbidden', 'Links can be made only for accounts with a lower role than yours.');
       }
       if (!keyReaches(by, row.role)) throw beyondKeys();
       if (row.banned_at) throw new VezaError('forbidden', 'This account is banned.');
@@ -276,7 +294,11 @@ export class Registration {
     });
   }
 
-  /** Until there is an administrator who can sign in: an account for one, and a new link to it. Undefined: there is an administrator. */
+  /**
+   * Makes an invited administrator account and a new link to it, as long as no administrator can
+   * sign in. Resolves to undefined if one can, or if ADMIN_EMAIL belongs to an account that cannot
+   * become the administrator.
+   */
   async firstAdmin(): Promise<({ email: string } & ShownLink) | undefined> {
     const { database, accountLinks, adminEmail, clock, log } = this.#options;
     const email = emailAddress(adminEmail);
@@ -287,7 +309,7 @@ export class Registration {
       const { rows } = await connection.query<AccountRow>('select * from accounts where email_key = $1 for update', [email.key]);
       const row = rows[0];
       if (row?.role !== 'admin' || row.banned_at) {
-        // Somebody has registered the address: that alone must not make him the administrator.
+        // Registering the address of ADMIN_EMAIL must not be enough to become the administrator.
         log.warn(
           { event: 'access.admin_email_not_administrator', email: email.shown },
           'ADMIN_EMAIL belongs to an account that is not an administrator; change its role with: veza user set-role',
@@ -307,7 +329,7 @@ export class Registration {
     return rows[0];
   }
 
-  /** Links that are over, and addresses that were never confirmed. */
+  /** Deletes expired links, and accounts whose address was not confirmed in time. */
   async clean(): Promise<void> {
     const { database, clock } = this.#options;
     const now = clock.wallMs();
@@ -321,8 +343,9 @@ export class Registration {
 }
 
 /**
- * The account of an administrator who makes a link; undefined: the admin token does. Held until the link is committed, so that a demotion at the
- * same moment sees it. Rejects with `forbidden`.
+ * Resolves to the account id of the administrator `by` who makes a link, or to undefined for the
+ * admin token. The row stays locked until the link is committed, so that a demotion at the same
+ * moment voids the link. Rejects with `forbidden`.
  */
 async function stillAdmin(connection: Queryable, by: Principal | undefined): Promise<string | undefined> {
   if (by?.accountId === undefined) return undefined;
@@ -336,5 +359,5 @@ async function stillAdmin(connection: Queryable, by: Principal | undefined): Pro
 const otherPassword = () =>
   new VezaError(
     'invalid_credentials',
-    'This is not the password that this address was registered with last. Choose a new one by “Forgotten password”: its mail opens the account, too.',
+    'This is not the password that this address was registered with last. Choose “Forgotten password” to set a new one; that confirms the address, too.',
   );

@@ -2,13 +2,16 @@ import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 
 export interface SignInQueueSizes {
-  /** Sign-ins under way from addresses that the account is not known to sign in from. */
+  /**
+   * At most this many sign-ins run at once from addresses that the account has not signed in from
+   * before.
+   */
   readonly strangers: number;
-  /** The most of these sign-ins that one address may have under way. */
+  /** At most this many of these run at once from one address. */
   readonly perAddress: number;
-  /** Places for addresses that the account is known to sign in from; nobody else takes them. */
+  /** Slots reserved for addresses that the account has signed in from before. */
   readonly known: number;
-  /** Sign-ins that wait. */
+  /** At most this many sign-ins wait. */
   readonly waiting: number;
   readonly maxWaitMs: number;
 }
@@ -16,7 +19,10 @@ export interface SignInQueueSizes {
 export interface SignInSource {
   readonly address: string;
   readonly isKnown: boolean;
-  /** Sign-ins from this address failed a short time ago: it waits behind the others. */
+  /**
+   * Whether a sign-in from this address failed a short time ago. Such addresses are served after
+   * the others.
+   */
   readonly hasFailed: boolean;
 }
 
@@ -27,23 +33,31 @@ interface Waiting {
   refuse(): void;
 }
 
-/** One for all: where it was thrown is known, and finding that out anew is a good part of what a refusal costs. */
-const FULL = new VezaError('busy', 'Too many people sign in at once. Try again in a few seconds.', { details: { retryAfterS: 2 } });
+/**
+ * One error object for all refusals. Its stack trace says nothing new, and making one is a good
+ * part of the cost of a refusal.
+ */
+const FULL = new VezaError('busy', 'Too many people are signing in. Try again in a few seconds.', { details: { retryAfterS: 2 } });
 
 /**
- * How many sign-ins are under way at one time, because each costs a password hash. The others wait, and are served address by address in turn,
- * those without a failure first: many people behind one address all get in, and a flood from one address delays that address alone. When too
- * many wait, the address with the most waiting gives way.
+ * Limits how many sign-ins run at once, because each costs a password hash. The others wait and are
+ * served one address after another, addresses without a failure first. Many people behind one
+ * address all get in, and a flood from one address delays only that address. When the queue is
+ * full, a sign-in from the address with the most waiting sign-ins is refused.
  */
 export class SignInQueue {
   readonly #sizes: SignInQueueSizes;
   readonly #clock: Clock;
-  /** Under way, by address; strangers only. */
+  /** Running sign-ins from unknown addresses, by address. */
   readonly #running = new Map<string, number>();
   #strangers = 0;
   #known = 0;
-  /** By address, in the order of their turn. */
+  /**
+   * Waiting sign-ins from addresses without a failure, by address. The addresses are in the order
+   * in which they are served.
+   */
   readonly #clean = new Map<string, Waiting[]>();
+  /** Waiting sign-ins from addresses with a recent failure. */
   readonly #failed = new Map<string, Waiting[]>();
   #waiting = 0;
 
@@ -52,7 +66,10 @@ export class SignInQueue {
     this.#sizes = sizes;
   }
 
-  /** Rejects with `busy`: too many wait, or it has waited too long. */
+  /**
+   * Runs `task` in its turn. Rejects with `busy` if too many sign-ins wait, or after `maxWaitMs` in
+   * the queue.
+   */
   async run<T>(source: SignInSource, task: () => Promise<T>): Promise<T> {
     if (source.isKnown && this.#known < this.#sizes.known) {
       this.#known++;
@@ -109,12 +126,15 @@ export class SignInQueue {
       if (ofAddress) ofAddress.push(waiting);
       else queue.set(address, [waiting]);
       this.#waiting++;
-      // The queue may hold only addresses that have all their places.
+      // The sign-ins ahead may all be from addresses that use all their slots.
       this.#next();
     });
   }
 
-  /** Refuses the last of the address that has the most waiting, if that is more than `count`: first of those that failed. */
+  /**
+   * Refuses the newest sign-in of the address with the most waiting, if that address has more than
+   * `count` of them. Addresses with a failure are tried first.
+   */
   #makeRoom(count: number): boolean {
     for (const queue of [this.#failed, this.#clean]) {
       let longest: Waiting[] = [];
@@ -151,7 +171,7 @@ export class SignInQueue {
       if (!this.#hasRoomFor(address)) continue;
       const first = ofAddress[0]!;
       this.#remove(first);
-      // Its next one comes after everybody else's.
+      // The address goes to the end of the queue.
       const left = queue.get(address);
       if (left) {
         queue.delete(address);

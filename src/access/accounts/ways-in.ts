@@ -2,7 +2,7 @@ import type { Queryable } from '../../backing/database/database.js';
 import type { Mail } from './mail.js';
 import { type AddedWayIn, wayInAddedMail } from './mail-texts.js';
 
-/** What opens an account beside its password. */
+/** The credentials of an account other than its password. */
 export interface WaysIn {
   readonly apiKeys: number;
   readonly passkeys: number;
@@ -21,7 +21,7 @@ export async function waysIn(connection: Queryable, accountId: string): Promise<
   return { apiKeys: row?.api_keys ?? 0, passkeys: row?.passkeys ?? 0, hasApp: row?.has_app ?? false };
 }
 
-/** Nothing but the password and its links opens it from now on. */
+/** Deletes every credential of the account except its password and its links. */
 export async function closeWaysIn(connection: Queryable, accountId: string): Promise<void> {
   for (const table of ['api_keys', 'passkeys', 'recovery_codes']) {
     await connection.query(`delete from ${table} where account_id = $1`, [accountId]);
@@ -29,7 +29,10 @@ export async function closeWaysIn(connection: Queryable, accountId: string): Pro
   await connection.query('update accounts set sealed_totp = null, totp_confirmed_at = null, totp_step = null where id = $1', [accountId]);
 }
 
-/** Tells the holder of an account of a new way into it, in the transaction that makes it. */
+/**
+ * Sends a mail to the owner of an account when a credential is added. The mail is posted in the
+ * transaction that adds it.
+ */
 export class WayInMails {
   readonly #mail: Mail;
   readonly #page: string;
@@ -39,7 +42,10 @@ export class WayInMails {
     this.#page = `${publicUrl}/account`;
   }
 
-  /** `wake` after the commit. An address that was never confirmed gets none: it may be somebody else's. */
+  /**
+   * The caller calls `wake` after the commit. No mail goes to an address that was never confirmed,
+   * because it may be somebody else's.
+   */
   async post(connection: Queryable, accountId: string, added: AddedWayIn): Promise<void> {
     const { rows } = await connection.query<{ email: string }>('select email from accounts where id = $1 and confirmed_at is not null', [
       accountId,

@@ -1,15 +1,19 @@
 import { VezaError } from '../../runtime/errors.js';
 
-/** A point that was taken for an attempt. Exactly one of both is called, once; later calls do nothing. */
+/**
+ * A point that was consumed for an attempt. The caller calls `release` or `keep`; only the first
+ * call counts.
+ */
 export interface Hold {
-  /** The attempt was right, or was never looked at: the point is given back. */
+  /** Gives the point back: the attempt was right, or was not checked. */
   release(): Promise<void>;
-  /** It was wrong. */
+  /** Consumes the point: the attempt was wrong. */
   keep(): void;
 }
 
-/** Attempts that wait, in one process: of one key, and of all. */
+/** At most this many attempts per key wait in one process. */
 const MAX_WAITING_PER_KEY = 1000;
+/** At most this many attempts of all keys wait in one process. */
 const MAX_WAITING = 10_000;
 
 interface Outstanding {
@@ -18,17 +22,19 @@ interface Outstanding {
 }
 
 /**
- * Points for attempts of which only the wrong ones count. A point is taken before an attempt is looked at, so that wrong ones that run at the same
- * time never get more tries than the limit allows, and given back when it was right. An attempt that finds none left waits while some are out and may
- * come back: sixty people behind one address sign in at once, though thirty wrong passwords would be the limit.
+ * Points for attempts of which only the wrong ones count. A point is consumed before the attempt is
+ * checked, so that concurrent wrong attempts never exceed the limit, and is given back if the
+ * attempt was right. If no point is left but running attempts may give some back, an attempt waits:
+ * sixty people behind one address can sign in at once although the limit is thirty wrong passwords.
  */
 export class Attempts {
   readonly #outstanding = new Map<string, Outstanding>();
   #waiting = 0;
 
   /**
-   * `take` takes a point of `name`, or rejects; with what `isRefusal` knows when there is none. Rejects with that when none is left and none may come
-   * back, or too many wait.
+   * Consumes a point of `name`. `point.take` consumes one, or rejects with an error that
+   * `isRefusal` recognises if none is left. Rejects with that error if no running attempt can give
+   * a point back, or if too many attempts wait.
    */
   async hold(
     name: string,
@@ -49,7 +55,8 @@ export class Attempts {
     const settle = () => {
       isOpen = false;
       outstanding.held--;
-      // One for one; the last lets all of them find out that nothing comes back any more.
+      // Each settled attempt wakes one waiting attempt. The last one wakes them all, so that they
+      // learn that no point will come back.
       for (const wake of outstanding.waiting.splice(0, outstanding.held > 0 ? 1 : outstanding.waiting.length)) wake();
       if (outstanding.held === 0) this.#outstanding.delete(name);
     };
@@ -65,12 +72,15 @@ export class Attempts {
     };
   }
 
-  /** Points of `name` that are out: attempts that this process is looking at. */
+  /** Points of `name` that are held: running attempts of this process. */
   held(name: string): number {
     return this.#outstanding.get(name)?.held ?? 0;
   }
 
-  /** Resolves to false at once when there is nothing to wait for. */
+  /**
+   * Resolves to true after an attempt of `name` has settled, or to false at once if there is none
+   * to wait for or too many wait.
+   */
   async #oneSettled(name: string): Promise<boolean> {
     const outstanding = this.#outstanding.get(name);
     if (!outstanding || outstanding.waiting.length >= MAX_WAITING_PER_KEY || this.#waiting >= MAX_WAITING) return false;
@@ -81,6 +91,9 @@ export class Attempts {
   }
 }
 
-/** The limits or a part of the service turned it away, so that nothing was learned from it. */
+/**
+ * Whether a limit or an unavailable part of the service refused the attempt, so that nobody learned
+ * whether it was right.
+ */
 export const wasTurnedAway = (error: unknown): boolean =>
   error instanceof VezaError && (error.code === 'rate_limited' || error.code === 'busy' || error.code === 'unavailable');

@@ -9,54 +9,66 @@ import { SignInQueue } from '../accounts/sign-in-queue.js';
 import { Attempts, type Hold, wasTurnedAway } from './attempts.js';
 
 interface Size {
-  /** Points that may be taken in a window; the window begins with the first. */
+  /** At most this many points can be consumed in a window, which begins with the first of them. */
   readonly points: number;
   readonly windowS: number;
 }
 
 /**
- * What is counted, and how much of it is allowed to one key. With a `RATE_LIMIT_PER_MINUTE` other than 1000 all but `UNSCALED` grow or
- * shrink with it. `docs/limits.md` says the same for operators.
+ * The limits per key. All but those in `UNSCALED` are scaled by `RATE_LIMIT_PER_MINUTE` / 1000.
+ * `docs/limits.md` lists them for operators.
  */
 export const BUCKETS = {
-  /** Requests to the API of one account, API key or gateway subject; of one address where nobody is known. */
+  /** API requests per account, API key or gateway subject, or per address for anonymous clients. */
   api: { points: 1000, windowS: 60 },
-  /** Requests from one address to sign in, refresh, register, recover and the like, that proved nobody: apart from `api`, which pages use up. */
+  /**
+   * Anonymous requests to sign in, refresh, register, recover and the like, per address. They are
+   * separate from `api`, which loading pages uses up.
+   */
   auth: { points: 1000, windowS: 60 },
-  /** Credentials that were sent from one address and were not good. */
+  /** Credentials that were not good, per address. */
   credential: { points: 100, windowS: 60 },
-  /** Failed sign-ins from one address. */
+  /** Failed sign-ins per address. */
   'sign-in-address': { points: 30, windowS: 300 },
-  /** Failed sign-ins to one account from one address: another address is not touched by them. */
+  /** Failed sign-ins per account and address. They do not affect other addresses. */
   'sign-in-account': { points: 10, windowS: 900 },
-  /** Failed sign-ins to one account from all addresses that never signed in to it. Short, so that it slows and does not lock out. */
+  /**
+   * Failed sign-ins per account from all addresses that never signed in to it. The window is short,
+   * so that it slows attackers and does not lock the owner out.
+   */
   'sign-in-unknown': { points: 20, windowS: 60 },
-  /** That an address has signed in to an account. */
+  /** Not a limit: remembers that an address has signed in to an account. */
   'sign-in-known': { points: 1, windowS: 30 * 86_400 },
-  /** Tokens that were not good, of refreshing, confirming, resetting. */
+  /** Tokens that were not good for refreshing, confirming and resetting, per address. */
   token: { points: 60, windowS: 60 },
-  /** Recovery mails asked for, from one address or for one account. */
+  /** Requested recovery mails per address. */
   recover: { points: 10, windowS: 3600 },
-  /** Accounts registered from one address. */
+  /** Registered accounts per address. */
   register: { points: 20, windowS: 3600 },
-  /** Wrong codes of an account's second factor: 5 of a million in a quarter of an hour. */
+  /** Wrong codes per account: 5 guesses in a quarter of an hour, of a million possible codes. */
   'second-factor': { points: 5, windowS: 900 },
-  /** Accounts that one of a channel's owners looks up by e-mail address. */
+  /** E-mail addresses that an owner looks up to add members, per account. */
   'member-email': { points: 30, windowS: 3600 },
 } as const satisfies Record<string, Size>;
 
 export type Bucket = keyof typeof BUCKETS;
-/** What keeps from guessing, or is no count of requests, does not follow how many requests are allowed. */
+/**
+ * Limits that do not scale with the number of allowed requests: they protect against guessing, or
+ * do not count requests.
+ */
 export const UNSCALED: readonly Bucket[] = ['sign-in-address', 'sign-in-account', 'sign-in-unknown', 'sign-in-known', 'second-factor'];
 
-/** An address, an e-mail address, an id; several of them together are one key. Addresses of IPv6 count by their /64. */
+/**
+ * An address, an e-mail address or an id, or several of them as one key. IPv6 addresses count by
+ * their /64.
+ */
 export type LimitKey = string | readonly string[];
 
-/** How a key stands with a bucket. */
+/** The state of one key in one bucket. */
 export interface Standing extends Size {
   readonly bucket: Bucket;
   readonly remaining: number;
-  /** Whole seconds until the points are all there again. */
+  /** Whole seconds until all points are available again. */
   readonly resetS: number;
 }
 
@@ -77,15 +89,21 @@ export interface RateLimitsOptions {
   readonly redisUrl?: string | undefined;
   /** `RATE_LIMIT_PER_MINUTE`. */
   readonly perMinute?: number | undefined;
-  /** Keys of one bucket that are kept in this process. */
+  /** At most this many keys per bucket are kept in this process. */
   readonly maxKeys?: number;
 }
 
 const DEFAULT_MAX_KEYS = 50_000;
-/** Sign-ins in this process. A password takes a thread some 30 ms: the last of those under way waits a second, the last in the queue nine. */
+/**
+ * Limits of sign-ins in this process. A password takes a thread some 30 ms: the last running
+ * sign-in waits about one second, the last one in the queue about nine.
+ */
 const SIGN_INS = { strangers: 32, perAddress: 16, known: 16, waiting: 256, maxWaitMs: 10_000 };
 
-/** As the library's own, but what is refused takes nothing, and giving back never makes more than there was. */
+/**
+ * The library's own script with two changes: a refused request consumes nothing, and giving back
+ * never raises the points above the maximum.
+ */
 const incrementUpTo = (points: number) => `redis.call('set', KEYS[1], 0, 'EX', ARGV[2], 'NX')
 local wanted = tonumber(redis.call('get', KEYS[1])) + tonumber(ARGV[1])
 if tonumber(ARGV[1]) > 0 and wanted > ${points} then return {wanted, redis.call('pttl', KEYS[1])} end
@@ -100,9 +118,9 @@ interface Limiter {
 }
 
 /**
- * Counts what clients do, in windows of fixed length: with Redis for all processes together, without it (or while it is away) in this
- * process, in bounded memory. So while Redis is away each process allows what all of them do otherwise. Keys are hashed: no address or name
- * is in Redis.
+ * Rate limits in windows of fixed length. With Redis all processes share the counts. Without Redis,
+ * or while it is unavailable, each process counts for itself in bounded memory, so that each allows
+ * as much as all of them together do otherwise. Keys are hashed: Redis holds no addresses or names.
  */
 export class RateLimits {
   readonly #limiters: ReadonlyMap<Bucket, Limiter & Size>;
@@ -134,7 +152,10 @@ export class RateLimits {
     );
   }
 
-  /** Takes points, or rejects with `RateLimited` when there are not so many left, and takes none. */
+  /**
+   * Consumes points. Rejects with `RateLimited` if fewer than `points` are left, and then consumes
+   * none.
+   */
   async take(bucket: Bucket, key: LimitKey, points = 1): Promise<Standing> {
     try {
       return this.#standing(bucket, await this.#limiter(bucket).consume(nameOf(key), points));
@@ -144,17 +165,20 @@ export class RateLimits {
     }
   }
 
-  /** How it stands, without taking anything. */
+  /** The standing of a key, without consuming anything. */
   async peek(bucket: Bucket, key: LimitKey): Promise<Standing> {
     return this.#standing(bucket, await this.#limiter(bucket).get(nameOf(key)));
   }
 
-  /** Gives points back: what they were taken for has turned out well. */
+  /** Gives points back. */
   async reward(bucket: Bucket, key: LimitKey, points = 1): Promise<void> {
     await this.#limiter(bucket).reward(nameOf(key), points);
   }
 
-  /** A point for an attempt of which only a wrong one counts; `Attempts` says when it waits. Rejects with `RateLimited`. */
+  /**
+   * Consumes a point for an attempt of which only a wrong one counts. `Attempts` says when it
+   * waits. Rejects with `RateLimited`.
+   */
   hold(bucket: Bucket, key: LimitKey): Promise<Hold> {
     return this.#attempts.hold(`${bucket} ${nameOf(key)}`, {
       take: () => this.take(bucket, key),
@@ -164,8 +188,9 @@ export class RateLimits {
   }
 
   /**
-   * Around an attempt. What it rejects with counts, unless it was turned away; so does what it resolves to, when `isRight` says that it is wrong.
-   * Rejects with `RateLimited` when too many were wrong.
+   * Runs an attempt. An attempt counts if `task` rejects, unless a limit refused it, or if
+   * `isRight` says that its result is wrong. Rejects with `RateLimited` after too many wrong
+   * attempts.
    */
   async attempt<T>(bucket: Bucket, key: LimitKey, task: () => Promise<T>, isRight: (result: T) => boolean = () => true): Promise<T> {
     const hold = await this.hold(bucket, key);
@@ -182,8 +207,9 @@ export class RateLimits {
   }
 
   /**
-   * Around a sign-in: `SignInQueue` says how many are under way at one time, with places that are kept for addresses which the account is known to
-   * sign in from. Rejects with `busy`, before the database or a password is looked at: a flood costs no more than its refusals.
+   * Runs a sign-in in its turn. `SignInQueue` limits how many run at once, and keeps slots for
+   * addresses that have signed in to the account before. Rejects with `busy` before any database
+   * query or password check, so that a flood costs no more than its refusals.
    */
   async inTurn<T>(email: string, address: string, signIn: () => Promise<T>): Promise<T> {
     const { remaining } = await this.peek('sign-in-known', [email.toLowerCase(), address]);
@@ -194,10 +220,11 @@ export class RateLimits {
   }
 
   /**
-   * Around looking at a password: only failures count. Resolves and rejects as `signIn` does, or rejects with `RateLimited`. When `signIn` resolves,
-   * the address is known to the account from then on; `uncounted` says that the password was right and a code is asked for still. What others try
-   * from elsewhere never stands in the way of a known address. `wasHere`: whether the account has a session there, for a process that has forgotten
-   * what it counted.
+   * Runs a password check of which only failures count. Resolves and rejects as `signIn` does, or
+   * rejects with `RateLimited`. After a success the address is known to the account. `signIn` calls
+   * `uncounted` if the password was right and only the code is missing. Failures from other
+   * addresses never count against a known address. `wasHere`: whether the account has a session
+   * from the address; it is asked if the counts do not know the address.
    */
   async signIn<T>(
     email: string,
@@ -210,7 +237,8 @@ export class RateLimits {
     const holds: Hold[] = [];
     let isUncounted = false;
     try {
-      // Always in this order: who waits for the last of them holds up nobody who holds it.
+      // All callers take the points in this order, so that a caller that waits for the last point
+      // does not block one that holds it.
       holds.push(await this.hold('sign-in-address', address));
       holds.push(await this.hold('sign-in-account', both));
       const isKnown = (await this.peek('sign-in-known', both)).remaining === 0 || (await wasHere());
@@ -257,18 +285,19 @@ interface Count {
   readonly endMs: number;
 }
 
-/** Keys that are looked at for their end with each new one. */
+/** At most this many ended windows are deleted with each new key. */
 const SWEPT_AT_A_TIME = 8;
 
 /**
- * The same in this process. All windows of a bucket are of one length, so the order of insertion is the order in which they end: no timer,
- * and the one that gives way when there are too many is the one that has the least time left. Whoever has so many addresses that his own counts
- * are pushed out had that many times the limit anyway.
+ * The counts of one bucket in this process. All windows of a bucket have the same length, so the
+ * order of insertion is the order in which they end: no timer is needed, and the key that is
+ * dropped when there are too many is the one with the least time left. A client with enough
+ * addresses to push out its own counts has the limit of all those addresses anyway.
  */
 class Counts extends RateLimiterCompatibleAbstract implements Limiter {
   readonly points: number;
   readonly windowS: number;
-  // Set by the library on what it falls back on, and of no use here.
+  // The library sets these on a fallback limiter. They have no effect here.
   override blockDuration = 0;
   override execEvenly = false;
   override readonly keyPrefix = '';
@@ -288,7 +317,7 @@ class Counts extends RateLimiterCompatibleAbstract implements Limiter {
     const nowMs = this.#clock.monotonicMs();
     const count = this.#counts.get(key);
     const consumed = count && count.endMs > nowMs ? count.consumed : 0;
-    // What is refused takes nothing, or the refused would keep out those who come after them.
+    // A refused request consumes nothing, otherwise refused clients would keep out later ones.
     if (consumed + points > this.points) {
       const endMs = consumed > 0 ? count!.endMs : nowMs + this.windowS * 1000;
       throw new RateLimiterRes(0, endMs - nowMs, consumed + points, false);
@@ -340,7 +369,7 @@ class Counts extends RateLimiterCompatibleAbstract implements Limiter {
   }
 }
 
-/** Short whatever was sent, and nothing that names somebody. */
+/** A hash of fixed length, so that long keys cost no memory and names nobody. */
 const nameOf = (key: LimitKey): string =>
   createHash('sha256')
     .update((typeof key === 'string' ? [key] : key).map(addressGroup).join('\n'))
