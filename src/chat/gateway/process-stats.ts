@@ -1,27 +1,27 @@
 import type { UnexpectedCounts } from '../../runtime/unexpected.js';
 
-/** What one process holds: of 20,000 descriptors some are for other things. */
+/** Connections of one process. The others of its 20,000 descriptors are for sockets without a connection, files and databases. */
 export const MAX_PROCESS_CONNECTIONS = 19_000;
 const SPARE_SOCKETS = 1000;
 const MAX_PROCESS_SOCKETS = 19_700;
-/** So many handshakes with tokens a second a core does beside its work; half of it is for those who come back. */
+/** Handshakes with tokens that one core does per second beside its work; reconnects after a drain may take half of it. */
 const ACCEPTED_PER_S = 2000;
 const LEAST_RETRY_MS = 500;
-/** Of those who are sent away at once, so long at most. */
+/** The longest time that clients are asked to wait when all are sent away at once. */
 const MOST_RETRY_MS = 60_000;
 
-/** Sockets open at once, with those in the midst of their handshake or about to be told that it is full. */
+/** Sockets open at one time: connections, and sockets in their handshake or about to be turned away. */
 export const mostSockets = (maxConnections: number): number => Math.min(maxConnections + SPARE_SOCKETS, MAX_PROCESS_SOCKETS);
 
-/** Within this time so many come back without more than half of what accepting can take. */
+/** The time over which this many reconnects take half of what accepting can take. */
 export const retrySpreadMs = (connections: number): number =>
   Math.min(MOST_RETRY_MS, Math.max(LEAST_RETRY_MS, (connections / (ACCEPTED_PER_S / 2)) * 1000));
 
-/** What a process counts; can be sent and added up. */
+/** What a process counts; it is sent to the primary and added up there. */
 export interface ProcessStats {
   readonly connections: number;
   readonly users: number;
-  /** Rising from here on. */
+  /** These and the following only rise. */
   readonly delivered: number;
   readonly skipped: number;
   readonly slowClosed: number;
@@ -33,7 +33,7 @@ export interface ProcessStats {
   readonly retractionsFailed: number;
   readonly deliveryCounts: readonly number[];
   readonly deliverySumS: number;
-  /** Errors that nobody took in it. */
+  /** Uncaught errors of the process. */
   readonly unexpected: UnexpectedCounts;
 }
 
@@ -52,7 +52,7 @@ const NOTHING: ProcessStats = {
   unexpected: { exception: 0, rejection: 0 },
 };
 
-/** Of processes that are there; of those that are gone what rises. Users are counted in each process. */
+/** The sum over processes. A user counts once in each process. */
 export function addStats(stats: readonly ProcessStats[]): ProcessStats {
   let sum = NOTHING;
   for (const one of stats) {
@@ -77,9 +77,9 @@ export function addStats(stats: readonly ProcessStats[]): ProcessStats {
   return sum;
 }
 
-/** One that has just begun has none. */
+/** A process that has just begun has no counts. */
 const added = (one: readonly number[], other: readonly number[]) =>
   Array.from({ length: Math.max(one.length, other.length) }, (_, index) => (one[index] ?? 0) + (other[index] ?? 0));
 
-/** A process that is gone: what it has counted stays. */
+/** The counts of a process that is gone: those that only rise stay. */
 export const withoutPeople = (stats: ProcessStats): ProcessStats => ({ ...stats, connections: 0, users: 0 });

@@ -3,14 +3,14 @@ import type { Clock } from '../../runtime/clock.js';
 import type { RoomRole } from '../protocol/protocol.js';
 import type { RoomInfo } from '../rooms/room.js';
 
-/** Who moderates. */
+/** Somebody who moderates a room. */
 export interface Moderator {
-  /** As messages have it. */
+  /** The user's id, as messages carry it. */
   readonly id: string;
   readonly name: string;
-  /** In this room. Of a moderator or administrator of the service only what is proven: without the second factor he is a viewer. */
+  /** The role in this room. Without a second factor a moderator or administrator of the service is a viewer. */
   readonly role: RoomRole;
-  /** He would be more with a second factor. */
+  /** True: a second factor would give a higher role. */
   readonly unproven?: boolean;
   /** For the audit log: `account:{id}`, `api-key:{id}`, … */
   readonly actor: string;
@@ -18,15 +18,15 @@ export interface Moderator {
   readonly requestId?: string | undefined;
 }
 
-/** Who people are. */
+/** Names and roles of users, whether or not they are connected. */
 export interface AccountDirectory {
-  /** Undefined: nobody is known by this id. `role` is that in the room of this channel, proven or not. */
+  /** Undefined: there is no account with this id. `role`: in the room of this channel, with or without a second factor. */
   find(userId: string, channelId: string | undefined): Promise<{ name: string; role: RoomRole } | undefined>;
-  /** By id; whoever is not known is not in it. */
+  /** Names by id; unknown ids are left out. */
   names(userIds: readonly string[]): Promise<ReadonlyMap<string, string>>;
 }
 
-/** Where everything that is decided is written down. */
+/** The audit log, as far as moderation writes to it. */
 export interface ModerationAudit {
   record(
     entry: {
@@ -49,7 +49,7 @@ export interface ModerationAct {
   readonly byId: string;
   readonly byName: string;
   readonly userId: string | undefined;
-  /** As he is called now; undefined: nobody knows any more. */
+  /** The user's name now; undefined: it is not known any more. */
   readonly userName: string | undefined;
   readonly details: Readonly<Record<string, unknown>>;
 }
@@ -61,7 +61,7 @@ export interface ModerationActsOptions {
   readonly audit: ModerationAudit;
 }
 
-/** Who did what in rooms, and about whom. */
+/** The moderation acts of rooms: what was decided, by whom, about whom. */
 export class ModerationActs {
   readonly #options: ModerationActsOptions;
 
@@ -69,7 +69,7 @@ export class ModerationActs {
     this.#options = options;
   }
 
-  /** Who did what here, newest first. */
+  /** The acts in a room, newest first. */
   async listActs(roomId: string, userId: string | undefined, before: number | undefined, limit: number): Promise<ModerationAct[]> {
     const { rows } = await this.#options.database.query<ActRow>(
       `select * from room_acts where room_id = $1 and ($2::text is null or user_id = $2) and ($3::bigint is null or id < $3)
@@ -89,7 +89,7 @@ export class ModerationActs {
     }));
   }
 
-  /** Of accounts, and of others who have written here of late. */
+  /** Names by user id: of accounts, and of others who wrote in the room lately. */
   async names(roomId: string, userIds: readonly string[]): Promise<ReadonlyMap<string, string>> {
     if (userIds.length === 0) return new Map();
     const { rows } = await this.#options.database.query<{ user_id: string; user_name: string }>(
@@ -99,7 +99,7 @@ export class ModerationActs {
     return new Map([...rows.map((row) => [row.user_id, row.user_name] as const), ...(await this.#options.people.names(userIds))]);
   }
 
-  /** With the audit log, in the transaction of what was done. */
+  /** Records the act and its line in the audit log, in the transaction of the decision. */
   async recordAct(
     connection: Queryable,
     room: RoomInfo,

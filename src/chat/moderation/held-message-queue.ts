@@ -7,21 +7,21 @@ import type { HeldMessage, HeldMessages, HoldOutcome } from '../rooms/room.js';
 /** A message that waits for a moderator, or has waited. */
 export interface HeldRecord {
   readonly message: HeldMessage;
-  /** Undefined: it waits. */
+  /** Undefined: the message waits. */
   readonly decision: 'approved' | 'denied' | undefined;
   readonly decidedBy: string | undefined;
   readonly decidedAtMs: number | undefined;
   readonly denialReason: string | undefined;
 }
 
-/** Of a room. More are refused as `busy`: nobody would read them in time. */
+/** Waiting messages of one room; above it `busy`, because nobody would read them in time. */
 export const MAX_HELD = 1000;
-/** After that, what waits is dropped, and what was decided is forgotten. */
+/** Held messages, decided or not, are deleted after this long. */
 export const HELD_KEPT_MS = 30 * 86_400_000;
-/** Approved, and not in the room: the process that was about to put it there is gone, and another may. */
+/** An approved message that is not in the room after this long waits again: the process that was to publish it is gone. */
 const STUCK_MS = 30_000;
 
-/** The queue of messages that were held. A row is what the author's `held` stands for. */
+/** The held messages of all rooms. The row exists before the author gets `held`. */
 export class HeldMessageQueue implements HeldMessages {
   readonly #database: Database;
   readonly #clock: Clock;
@@ -53,8 +53,9 @@ export class HeldMessageQueue implements HeldMessages {
   }
 
   /**
-   * Holds it in place of the message `instead`, which stays as it is until `connection` commits. `waiting`: it was held before; `decided`: so it was, and a
-   * moderator has decided; `gone`: there is nothing any more in whose place it could be; `full`: it may be deleted, and does not wait.
+   * Holds a message in place of the published message `instead`, which stays until `connection` commits. `waiting`: it is held
+   * already; `decided`: a moderator has decided about it; `gone`: `instead` does not exist any more; `full`: `instead` may be
+   * deleted, and nothing is held.
    */
   async holdInstead(
     connection: Queryable,
@@ -93,8 +94,8 @@ export class HeldMessageQueue implements HeldMessages {
   }
 
   /**
-   * Forgets what of somebody waits or has waited. Returns the `mid`s of those that were approved: they may be on their way into the room. Whoever is
-   * holding a message of his at this moment is waited for, so that it is among them.
+   * Deletes a user's held messages. Returns the `mid`s of those that were approved: they may be on their way into the room. A message
+   * that is being held at the same time is waited for, so that it is deleted too.
    */
   async deleteOfUser(roomId: string, userId: string): Promise<string[]> {
     return this.#database.transaction(async (connection) => {
@@ -107,7 +108,7 @@ export class HeldMessageQueue implements HeldMessages {
     });
   }
 
-  /** Those that wait, oldest first; from the first after `after`. */
+  /** Waiting messages, oldest first, from the first after `after`. */
   async listWaiting(roomId: string, after: { createdAtMs: number; mid: string } | undefined, limit: number): Promise<HeldRecord[]> {
     const { rows } = await this.#database.query<HeldRow>(
       `select * from held_messages
@@ -131,7 +132,7 @@ export class HeldMessageQueue implements HeldMessages {
     return rows[0] && recordOf(rows[0]);
   }
 
-  /** What became of what somebody wrote, newest first. */
+  /** A user's held messages, newest first. */
   async listOfUser(roomId: string, userId: string, limit: number): Promise<HeldRecord[]> {
     const { rows } = await this.#database.query<HeldRow>(
       'select * from held_messages where room_id = $1 and user_id = $2 order by created_at desc limit $3',
@@ -140,7 +141,7 @@ export class HeldMessageQueue implements HeldMessages {
     return rows.map(recordOf);
   }
 
-  /** It is in the room. False: meanwhile everything that its author had said was deleted. */
+  /** Notes that the message is in the room. False: everything of its author was deleted meanwhile. */
   async markPublished(roomId: string, mid: string, offset: number): Promise<boolean> {
     const { rowCount } = await this.#database.query('update held_messages set "offset" = $3 where room_id = $1 and mid = $2', [
       roomId,
@@ -150,7 +151,7 @@ export class HeldMessageQueue implements HeldMessages {
     return rowCount > 0;
   }
 
-  /** It could not be put into the room: it waits again. */
+  /** The approved message could not be published: it waits again. */
   async markWaiting(roomId: string, mid: string): Promise<void> {
     await this.#database.query(
       `update held_messages set decision = null, decided_by = null, decided_at = null
@@ -159,7 +160,7 @@ export class HeldMessageQueue implements HeldMessages {
     );
   }
 
-  /** The statement of a decision, for the transaction that makes it; a row: it waited. */
+  /** The statement that decides about a message, for the caller's transaction. It returns the row if the message waited. */
   decisionStatement(
     roomId: string,
     mid: string,

@@ -11,14 +11,14 @@ import type { OnAirChanges } from '../rooms/on-air.js';
 /** What the primary tells a chat process. */
 export type ToProcess =
   | { readonly do: 'begin'; readonly with: unknown }
-  /** Until it has so many sockets open. `port`: one of so many comes with it, since the process has let go of them. */
+  /** Accept until `upTo` sockets are open. `port`: its handle comes with the message, as one of `of` ports, because the process has closed its own. */
   | { readonly do: 'accept'; readonly upTo: number; readonly port?: { readonly name: ChatPort; readonly of: number } }
-  /** Comes with the socket of a request that was read already. */
+  /** Take over a request that the primary has read; its socket comes with the message. */
   | { readonly do: 'take'; readonly request: HandedRequest }
   | { readonly do: 'tell'; readonly channels: OnAirChanges }
-  /** Send so many away, who come back within `retryMs`; accept nobody from now on. */
+  /** Send `count` clients away, to come back within `retryMs`; accept nobody from now on. */
   | { readonly do: 'drain'; readonly count: number; readonly retryMs: number }
-  /** Send away who is left, and end. */
+  /** Send the remaining clients away, and end. */
   | { readonly do: 'end'; readonly retryMs: number };
 
 export type ChatPort = 'plain' | 'secure';
@@ -29,63 +29,64 @@ export type FromProcess =
   | { readonly say: 'failed'; readonly reason: string }
   /** It is ready, and cannot accept. */
   | { readonly say: 'deaf'; readonly reason: string }
-  /** It met an exception that nobody took, and goes on until it is replaced. */
+  /** It met an uncaught exception and runs on until it is replaced. */
   | { readonly say: 'unwell' }
-  /** `taken`: requests that it was handed since it began; `open`: sockets of those and of what it has accepted. Said at once when it begins to accept or ceases. */
+  /** `taken`: requests that it was handed since it began; `open`: its open sockets, handed or accepted. Sent at once when it begins or ceases to accept. */
   | { readonly say: 'state'; readonly open: number; readonly taken: number; readonly accepts: boolean; readonly stats: ProcessStats };
 
 export interface ProcessPoolOptions {
   readonly count: number;
-  /** Connections that one is meant to hold. */
+  /** Connections per process. */
   readonly full: number;
-  /** Starts one; it is sent `begin` and says `ready`. */
+  /** Forks a process, which is sent `begin` and answers `ready`. */
   readonly start: () => ChildProcess;
   readonly begin: unknown;
   readonly clock: Clock;
   readonly log: Log;
 }
 
-/** A machine under load takes its time: a start is given up late. */
+/** A process that is not ready after this long is given up. Long, because a machine under load takes its time. */
 const READY_MS = 300_000;
-/** A process may be ahead of the emptiest by so many sockets, and so much of what that one has. */
+/** Sockets that a process may have more than the emptiest one. */
 const AHEAD = 2;
+/** The same as a share of what the emptiest one has; both are added. */
 const AHEAD_SHARE = 1 / 64;
-/** Of a process that has said nothing for so long it is not known how full it is: the others do not wait for it. */
+/** A process that was silent for this long is left out of balancing: nobody knows how full it is. */
 const SILENT_MS = 1000;
 const LOOK_MS = 1000;
-/** One that has said nothing in so many looks hangs, and is killed. Looks and not time, so that a primary that was halted itself blames nobody. */
+/** A process that was silent at this many looks in a row hangs and is killed. Not a time, so that a primary that was halted itself kills nobody. */
 const HUNG_LOOKS = 30;
-/** A process that died is replaced at once, and after this time when that fails. */
+/** A process that died is replaced at once; if the start fails, it is tried again after this long. */
 const AGAIN_MS = 1000;
-/** People that a process sends away a second, at most, when it is replaced because it met an exception. */
+/** Clients per second that are sent away from a process that met an uncaught exception. */
 const RELIEVED_PER_S = 1000;
-/** After it was told to. */
+/** A process that was told to end is killed after this long. */
 const END_MS = 10_000;
 
 /**
- * While a process is replaced so many of those who were sent away are not back yet, and none is asked to wait longer than that: a machine that is sent more
- * than it can take in ends with most of them outside.
+ * Clients that were sent away and are not back, at most, while a process is replaced. A machine that is sent more reconnects than
+ * it can accept ends with most clients outside.
  */
 const MOST_AWAY = 500;
 const STEP_MS = 100;
-/** Who is not back when nobody has come for so long is not waited for. */
+/** When nobody has come back for this long, draining stops waiting for the clients that are missing. */
 const BACK_MS = 3000;
 
-/** So many more than the emptiest may another have. */
+/** How many more sockets than the emptiest process another may have. */
 export const aheadOf = (fewest: number): number => AHEAD + Math.floor(fewest * AHEAD_SHARE);
 
 type ChatProcessState = 'starting' | 'ready' | 'draining' | 'gone';
 
 class ChatProcess {
   phase: ChatProcessState = 'starting';
-  /** There is one for it already: none is needed when it ends. */
+  /** Its replacement was started: none is needed when it ends. */
   isReplaced = false;
   silentLooks = 0;
-  /** Requests that it was handed. */
+  /** Requests that the primary has handed to it. */
   given = 0;
   state: Omit<Extract<FromProcess, { say: 'state' }>, 'say'> = { open: 0, taken: 0, accepts: false, stats: addStats([]) };
   heardAtMs: number;
-  /** What it was told last. */
+  /** The limit that it was sent last. */
   upTo = 0;
   readonly exited: Promise<void>;
   readonly ready: Promise<void>;
@@ -99,7 +100,7 @@ class ChatProcess {
     this.heardAtMs = clock.monotonicMs();
     this.exited = new Promise((resolve) => {
       child.once('exit', () => resolve());
-      // Where the system has no process to give there is no exit either. Any other error is of a message that did not arrive.
+      // If the fork itself fails there is no exit event. Any other error is a message that did not arrive.
       child.on('error', () => {
         if (child.pid === undefined) resolve();
       });
@@ -132,7 +133,7 @@ class ChatProcess {
     this.send({ do: 'begin', with: begin });
   }
 
-  /** Handles of sockets that the process has not said it has; Node forgets them with it. */
+  /** Handles of sockets on their way to the process. Node leaks them if the process dies. */
   readonly #underWay = new Set<{ close(): void } | undefined>();
 
   get open(): number {
@@ -151,7 +152,7 @@ class ChatProcess {
     this.given++;
     const { _handle: handle } = socket as unknown as { _handle?: { close(): void } };
     this.#underWay.add(handle);
-    // It is the other process's then; what is left here of it is told that it is over.
+    // The socket belongs to the other process then; this side's object is closed.
     const done = () => {
       this.#underWay.delete(handle);
       socket.destroy();
@@ -178,16 +179,17 @@ class ChatProcess {
 export type PortHandle = Server;
 
 /**
- * The chat's processes. They accept by themselves from ports that they share, none far ahead of the emptiest; a request that the primary has read is
- * handed to that one. A process that dies is replaced, and one that is to go goes when its replacement is ready.
+ * The chat's processes. Each accepts from ports that they share, and none gets far ahead of the emptiest. A request that the
+ * primary has read is handed to the emptiest. A process that dies is replaced; one that is to be replaced ends when its
+ * replacement is ready.
  */
 export class ProcessPool {
   readonly #options: ProcessPoolOptions;
   #workers: ChatProcess[] = [];
   #ports: ReadonlyMap<ChatPort, PortHandle> = new Map();
-  /** What those counted that are gone. */
+  /** The counters of processes that are gone. */
   #past: ProcessStats = addStats([]);
-  /** What is on air, for processes that begin later; undefined: nobody has said. */
+  /** What is on air, for processes that start later; undefined: it was never told. */
   #onAir: Record<string, NonNullable<OnAirChanges[string]>> | undefined;
   readonly #accepted: Promise<void>;
   #accepts!: () => void;
@@ -218,7 +220,7 @@ export class ProcessPool {
     }
   }
 
-  /** Process ids, for tests and for whoever looks. */
+  /** The ids of the processes that are ready. */
   get pids(): number[] {
     return this.#workers.flatMap(({ child, phase }) => (phase === 'ready' ? [child.pid!] : []));
   }
@@ -227,14 +229,14 @@ export class ProcessPool {
     return addStats([this.#past, ...this.#workers.map(({ state }) => state.stats)]);
   }
 
-  /** From now on they accept there; once. Resolves when the first does, rejects when it cannot. The handles stay the caller's, who closes them before `stop`. */
+  /** Lets the processes accept from these ports; call it once. Resolves when the first process accepts, rejects when it cannot. The caller closes the handles before `stop`. */
   sharePorts(ports: ReadonlyMap<ChatPort, PortHandle>): Promise<void> {
     this.#ports = ports;
     this.#balance();
     return this.#accepted;
   }
 
-  /** Gives a socket away of which `request` was read. */
+  /** Hands a socket, and the request that was read from it, to the emptiest process. */
   handOver(socket: Socket, request: HandedRequest): void {
     const ready = this.#workers.filter(({ phase }) => phase === 'ready');
     const awake = this.#awake;
@@ -244,7 +246,7 @@ export class ProcessPool {
     else socket.destroy();
   }
 
-  /** What is on air is another in these channels: all of them tell it to their people. */
+  /** Tells every process what is on air in these channels now. */
   broadcastOnAir(changes: OnAirChanges): void {
     const onAir = { ...this.#onAir };
     for (const [slug, news] of Object.entries(changes)) {
@@ -255,7 +257,7 @@ export class ProcessPool {
     for (const worker of this.#workers) if (worker.phase === 'ready') worker.send({ do: 'tell', channels: changes });
   }
 
-  /** Tells each how far it may go. When all are full they go on, to say so to whoever comes. */
+  /** Sends each process its limit. When all are full they accept on, to tell clients so (1013). */
   #balance(): void {
     if (this.#stopping || this.#ports.size === 0) return;
     const workers = this.#awake;
@@ -265,7 +267,7 @@ export class ProcessPool {
     for (const worker of workers) {
       const { open, state } = worker;
       const room = upTo - open;
-      // The port is not sent for one more, but for the emptiest.
+      // Handles are not sent for one socket more, except to the emptiest process.
       const isDue = state.accepts ? Math.abs(worker.upTo - upTo) >= ahead / 2 : room >= ahead / 4 || (room > 0 && open === fewest);
       if (isDue) worker.allowAccepting(upTo, this.#ports);
     }
@@ -279,7 +281,7 @@ export class ProcessPool {
   #look(): void {
     for (const worker of this.#workers) {
       if (worker.phase !== 'ready' || ++worker.silentLooks < HUNG_LOOKS) continue;
-      this.#options.log.error({ pid: worker.child.pid }, 'a chat process says nothing any more; it is killed');
+      this.#options.log.error({ event: 'chat.process_hung', pid: worker.child.pid }, 'a chat process hangs; it is killed');
       worker.child.kill('SIGKILL');
     }
   }
@@ -297,7 +299,7 @@ export class ProcessPool {
     this.#balance();
   }
 
-  /** One after the other: the replacement is ready before the one it replaces sends its people away, so many a second at most. Twice is once. */
+  /** Replaces the processes one by one. Each replacement is ready before `perS` clients per second are sent away. Twice is once. */
   replaceAll(perS: number): Promise<void> {
     this.#restarting ??= this.#restart(perS).finally(() => {
       this.#restarting = undefined;
@@ -329,14 +331,14 @@ export class ProcessPool {
     return true;
   }
 
-  /** One that met an exception: what it was in the midst of is half done. */
+  /** Replaces a process that met an uncaught exception: its work may be half done. */
   async #relieve(worker: ChatProcess): Promise<void> {
     if (this.#stopping || worker.phase !== 'ready' || worker.isReplaced) return;
     this.#options.log.error({ pid: worker.child.pid }, 'a chat process met an exception that nobody took; it is replaced');
     await this.#exchange(worker, RELIEVED_PER_S);
   }
 
-  /** Sends its people away as fast as the others take them in. */
+  /** Sends the clients of a process away as fast as the others take them in. */
   async #drain(worker: ChatProcess, perS: number): Promise<void> {
     if (worker.phase !== 'ready') return;
     worker.phase = 'draining';
@@ -353,12 +355,12 @@ export class ProcessPool {
         most = now;
         grewAtMs = clock.monotonicMs();
       } else if (clock.monotonicMs() - grewAtMs >= BACK_MS) {
-        // As if they were.
+        // Counted as if they had come back.
         before = now - sent;
         most = now;
         grewAtMs = clock.monotonicMs();
       }
-      // Who comes besides makes no room for more.
+      // New clients do not count as clients that came back.
       before = Math.max(before, now - sent);
       const away = sent - (now - before);
       const count = Math.min(Math.ceil((perS * STEP_MS) / 1000), MOST_AWAY - away, all - sent);
@@ -381,7 +383,7 @@ export class ProcessPool {
     cancel();
   }
 
-  /** Everybody is sent away at once, and comes back within `retryMs`. Twice is harmless. */
+  /** Sends every client away at once, to come back within `retryMs`, and ends the processes. Twice is harmless. */
   stop(retryMs: number): Promise<void> {
     this.#cancelLooks();
     this.#stopping ??= Promise.all(this.#workers.map((worker) => this.#end(worker, retryMs))).then(() => undefined);
@@ -426,7 +428,7 @@ export class ProcessPool {
   }
 }
 
-/** Where the system refuses a process at once, as where it does so a little later: a child that has ended. */
+/** A fork that throws is turned into a child that has ended, as when the system refuses it a little later. */
 function started(start: () => ChildProcess): ChildProcess {
   try {
     return start();

@@ -1,45 +1,45 @@
 import { createHash } from 'node:crypto';
 import type { LogEntry } from '../../backing/room-log/room-log.js';
 
-/** An entry of a room, ready to be sent: encoded once for each room and process. */
+/** An entry of a room as a server frame, encoded once for each room and process. */
 export interface EntryFrame {
   readonly offset: number;
-  /** Of the log's clock, whole ms since 1970; never falls within a room. */
+  /** The log's time, whole ms since 1970; never falls within a room. */
   readonly atMs: number;
-  /** As members see it: 'msg', 'del', 'act', 'pin', 'now', 'gone', … */
+  /** The type that members see: 'msg', 'del', 'act', 'pin', 'now', 'gone', … */
   readonly type: string;
-  /** A whole server frame as JSON, with the epoch that the room has in this process. Who wrote it gets `textFor` instead. */
+  /** The whole frame as JSON, with the epoch that the room has in this process. Its author gets `textFor` instead. */
   readonly text: string;
-  /** Of `text` in UTF-8. */
+  /** The UTF-8 length of `text`. */
   readonly bytes: number;
-  /** Of a message. */
+  /** The id of a message. */
   readonly mid: string | undefined;
-  /** The key its author made. */
+  /** The key that the author's client made. */
   readonly key: string | undefined;
-  /** Its author; also of a message that others do not see. */
+  /** The author, also of a shadow-banned message. */
   readonly userId: string | undefined;
-  /** The message of somebody whom others do not see; `text` is `gone` then. */
+  /** The frame that a shadow-banned author sees; `text` is `gone` then. */
   readonly hidden: string | undefined;
 }
 
-/** The frame as `userId` is to get it: an author gets his `key` with it, and sees what others do not. Undefined: a guest. */
+/** The frame as this user gets it: an author gets the `key` with it, and a shadow-banned author the message. Undefined: a guest. */
 export function textFor(frame: EntryFrame, userId: string | undefined): string {
   if (userId === undefined || frame.userId !== userId) return frame.text;
   const text = frame.hidden ?? frame.text;
   return frame.key === undefined ? text : `${text.slice(0, -1)},"key":${JSON.stringify(frame.key)}}`;
 }
 
-/** The first 128 bits of SHA-256 over room, user and key: 22 characters. */
+/** A message's id: the first 128 bits of SHA-256 over room, user and key, in 22 characters. */
 export function midOf(roomId: string, userId: string, key: string): string {
   return createHash('sha256').update(`${roomId}\0${userId}\0${key}`).digest().subarray(0, 16).toString('base64url');
 }
 
-/** What the log knows a message by: its mid, which says room, user and key, and behind it the key for its author's copy. */
+/** The key of a message in the log: its `mid`, and the client's key for the author's copy. */
 export const logKeyOf = (mid: string, key: string): string => `${mid}:${key}`;
 
 const MID_LENGTH = 22;
 
-/** What an entry says beside its text. */
+/** What an entry contains beside its text. */
 export interface EntryFacts {
   /** Also of another entry that is there once, however often it is put in: see `NewEntry.key`. */
   readonly mid: string | undefined;
@@ -63,7 +63,7 @@ export function factsOf(entry: LogEntry): EntryFacts {
 
 const NO_FACTS: EntryFacts = { mid: undefined, key: undefined, userId: undefined, sentAtMs: undefined };
 
-/** The same of an entry out of a log that may have been damaged: undefined where its payload or its time is none. */
+/** The facts of an entry from a log that may be damaged; undefined: its payload or its time is not valid. */
 export function readableFacts(entry: LogEntry): EntryFacts | undefined {
   if (!entry.payload.startsWith('{') || !isTime(entry.atMs)) return undefined;
   try {
@@ -75,7 +75,7 @@ export function readableFacts(entry: LogEntry): EntryFacts | undefined {
     const isWhole = typeof facts.mid === 'string' && typeof facts.userId === 'string';
     return isWhole && (facts.sentAtMs === undefined || isTime(facts.sentAtMs)) ? facts : undefined;
   } catch {
-    // It is no JSON.
+    // The payload is no JSON.
     return undefined;
   }
 }
@@ -87,20 +87,20 @@ const isDel = ({ offsets, user, upTo }: Record<keyof Deletion, unknown>) =>
   (user === undefined || typeof user === 'string') &&
   (upTo === undefined || isPlace(upTo));
 
-/** What takes the place of an entry that is erased. */
+/** The entry that takes the place of an erased one. */
 export const goneOf = (offset: number, atMs: number): LogEntry => ({ offset, atMs, type: 'gone', payload: '{}', key: undefined });
 
-/** What a `del` entry says is to be erased. */
+/** What a `del` entry erases. */
 export interface Deletion {
   readonly offsets?: readonly number[];
-  /** All of this account up to `upTo`. */
+  /** With `upTo`: every message of this user up to that offset. */
   readonly user?: string;
   readonly upTo?: number;
 }
 
 export const delOf = (entry: LogEntry): Deletion => delAt(JSON.parse(entry.payload) as Deletion, entry.offset);
 
-/** A deletion takes what is before it, also where its log has lost entries since it was decided up to where. */
+/** Caps `upTo` below the deletion itself, because the log may have lost entries since `upTo` was determined. */
 export const delAt = (del: Deletion, offset: number): Deletion =>
   del.upTo === undefined ? del : { ...del, upTo: Math.min(del.upTo, offset - 1) };
 

@@ -1,25 +1,25 @@
 import { VezaError } from '../../runtime/errors.js';
 
-/** Reads of old entries at one time in a process: two of the connections to PostgreSQL, so that the API and what is being said have the others. */
+/** Reads of old entries at one time in a process: they take two of the connections to PostgreSQL; the API and the archive have the others. */
 const MAX_READING = 2;
-/** Reads that wait; at some hundred a second the last one waits less than a second. */
+/** Reads that wait. At a few hundred reads per second the last one waits less than a second. */
 const MAX_WAITING = 200;
 
-/** Lets a few reads of old entries through at a time; the others wait in their order. */
+/** Lets `MAX_READING` reads of old entries through at a time; the others wait in order. */
 export class ConcurrencyGate {
   readonly #waiting: (() => void)[] = [];
   #reading = 0;
 
-  /** Rejects with `busy` when too many wait. */
+  /** Rejects with `busy` when `MAX_WAITING` reads wait. */
   async run<T>(read: () => Promise<T>): Promise<T> {
     if (this.#reading >= MAX_READING) {
-      if (this.#waiting.length >= MAX_WAITING) throw new VezaError('busy', 'Too many people read old messages at this moment; try again.');
+      if (this.#waiting.length >= MAX_WAITING) throw new VezaError('busy', 'Too many people are reading old messages; try again.');
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
     } else this.#reading++;
     try {
       return await read();
     } finally {
-      // The place goes to the next, or is free.
+      // The next read takes the place over, or it is free.
       const next = this.#waiting.shift();
       if (next) next();
       else this.#reading--;

@@ -3,11 +3,11 @@ import type { Log } from '../../runtime/log.js';
 import type { Room } from './room.js';
 
 export interface ModerationResult {
-  /** Of the entry that tells the room; undefined: nobody is told, or the log is away. What was decided is in force in either case. */
+  /** The offset of the entry that tells the room; undefined: the room is not told, or the log is away. The decision is in force in any case. */
   readonly offset?: number;
 }
 
-/** Who did it, as entries name him. */
+/** The moderator, as entries name them. */
 export interface NoticeAuthor {
   readonly id: string;
   readonly name: string;
@@ -18,10 +18,10 @@ export interface ModerationNoticesOptions {
   readonly withRoom: <T>(roomId: string, work: (room: Pick<Room, 'appendEntry'>) => Promise<T>) => Promise<T>;
 }
 
-/** Every further entry takes another change of the same thing while the one before was written. */
+/** Entries of one `appendCurrentState`: each further one needs another change while the last was being appended. */
 const MOST_ENTRIES = 20;
 
-/** Entries that tell those who are in a room what was decided about it. */
+/** Appends the entries that tell a room's members what moderators have decided. */
 export class ModerationNotices {
   readonly #options: ModerationNoticesOptions;
 
@@ -29,7 +29,7 @@ export class ModerationNotices {
     this.#options = options;
   }
 
-  /** Never rejects: what was decided is in force already, so that it is no failure when the log is away. */
+  /** Never rejects: the decision is in force already, even if the log is away. */
   async appendNotice(roomId: string, by: NoticeAuthor, action: string, more: object, type = 'act'): Promise<ModerationResult> {
     const { withRoom, log } = this.#options;
     try {
@@ -37,14 +37,17 @@ export class ModerationNotices {
       const { offset } = await withRoom(roomId, (room) => room.appendEntry({ type, payload }));
       return { offset };
     } catch (error) {
-      log.warn({ room: roomId, action, error: messageOf(error) }, 'a room was not told what a moderator did');
+      log.warn(
+        { event: 'chat.notice_failed', room: roomId, action, error: messageOf(error) },
+        'could not tell a chat room what a moderator did',
+      );
       return {};
     }
   }
 
   /**
-   * Tells how something stands now, and again when that has changed while it was told: two who change it at once write their entries in any order, and
-   * the last entry has to be what is in force. Resolves to the last one. Rejects as `read` does.
+   * Appends the current state, and again if it has changed meanwhile: two moderators may append in any order, and the last entry has
+   * to be the state in force. Resolves to the last entry. Rejects as `read` does.
    */
   async appendCurrentState(
     roomId: string,

@@ -3,23 +3,24 @@ import type { EntryFrame } from '../protocol/entry-frame.js';
 import type { RoomRole } from '../protocol/protocol.js';
 
 /**
- * What a process of the chat has of a room, and what others hand in for it. A room is a log: entries with contiguous offsets that never restart,
- * in an epoch that is raised when the log was lost. Whoever follows a room keeps a cursor (the last offset he has) and asks for what comes after it.
+ * A room as a process of the chat has it, and the interfaces that others implement for it. A room is a log: entries with contiguous
+ * offsets that never restart, in an epoch that is raised when the log was lost. A member has a cursor (the offset of its last
+ * entry) and asks for the entries after it.
  */
 
 export interface Author {
-  /** Of the account; unique among all issuers of tokens. */
+  /** The user's id, unique among all issuers of tokens. */
   readonly id: string;
   readonly name: string;
   readonly role: RoomRole;
   readonly address?: string;
-  /** Since when he follows the channel, ms since 1970. */
+  /** When the author's account was made, ms since 1970. */
   readonly sinceMs?: number;
 }
 
 export interface RoomInfo {
   readonly id: string;
-  /** Of the channel. Undefined for a room of the service itself, which nobody joins. */
+  /** The channel's slug. Undefined for a room of the service itself, which nobody joins. */
   readonly slug: string | undefined;
   readonly channelId: string | undefined;
   readonly visibility: 'public' | 'unlisted' | 'private' | undefined;
@@ -27,11 +28,12 @@ export interface RoomInfo {
 }
 
 export interface RoomListener {
-  /** There are frames above your cursor: call `after`. Called synchronously, once for each entry; must not throw. */
+  /** There are frames above your cursor: call `framesAfter`. Called synchronously, once for each entry; must not throw. */
   onFrames(): void;
   /**
-   * The room has a new epoch. What you hold above `keep` was never acknowledged and is withdrawn: tell the members `reset`, lower every cursor above
-   * `keep` to it, and call `after` again. Frames taken before this call have the old epoch in their text and must not go out after it.
+   * The room has a new epoch. Entries above `keep` were never acknowledged and are withdrawn: send `reset` to the members, lower
+   * every cursor above `keep` to it, and call `framesAfter` again. Frames that were taken before this call carry the old epoch and
+   * must not be sent after it.
    */
   onReset(epoch: number, keep: number): void;
   /** A whole server frame that is no entry (`reacts`), for every member. */
@@ -41,51 +43,51 @@ export interface RoomListener {
 }
 
 export interface PageQuery {
-  /** Exclusive. Default: above the newest, so the newest entries. */
+  /** Exclusive. Default: the newest entries. */
   readonly before?: number;
-  /** Inclusive, both: a hole. With `from`, `before` is not looked at. */
+  /** A hole, both ends inclusive. With `from`, `before` is ignored. */
   readonly from?: number;
   readonly to?: number;
   /** At most 100 are given, and at most 64 KB. */
   readonly limit: number;
-  /** A `before` just above the floor has what is kept below it; else the history ends there, and one goes on with a lower `before`. */
+  /** True: a `before` just above the floor gives the entries that are kept below it. False: the history ends at the floor. */
   readonly kept?: boolean;
-  /** Called before a block of old entries is read from PostgreSQL, which nobody has asked for lately. What it throws, `page` rejects with. */
+  /** Called before a block of old entries is read from PostgreSQL. `readPage` rejects with what it throws. */
   readonly onRead?: () => void;
 }
 
 export interface EntryPage {
-  /** Of the room when the frames were made; they carry it. */
+  /** The room's epoch, as the frames carry it. */
   readonly epoch: number;
-  /** Ascending; contiguous, save below the floor. Of a `before` the newest that fit, of a range the oldest. */
+  /** Ascending, and contiguous except below the floor. For `before` the newest frames that fit, for a hole the oldest. */
   readonly frames: readonly EntryFrame[];
-  /** There are more in the direction that was asked for (older ones; later ones of the range). */
+  /** There are more in the direction of the query: older ones, or later ones of the hole. */
   readonly more: boolean;
 }
 
-/** Where a member who comes back goes on. */
+/** Where a member that comes back goes on. */
 export interface Resumption {
-  /** `full`: from where he was. `partial`: something between is gone for good, or was withdrawn. `none`: his position says nothing here. */
+  /** `full`: from its position. `partial`: entries in between are gone for good, or were withdrawn. `none`: the position is of no use here. */
   readonly recovered: 'none' | 'full' | 'partial';
-  /** The cursor to go on from: `after(cursor, …)` is what he lacks. */
+  /** The cursor to go on from: `framesAfter(cursor, …)` has the entries that the member lacks. */
   readonly cursor: number;
-  /** He comes from an older epoch: tell him `reset` with this before anything else. */
+  /** The member knows an older epoch: send it `reset` with this first. Undefined: it knows this epoch. */
   readonly keep: number | undefined;
 }
 
 export interface Publish {
   readonly author: Author;
-  /** Made by the client, 1 to 64 characters without control characters; the same of one author within 5 minutes is one message. */
+  /** Made by the client, 1 to 64 characters without control characters. The same key of one author within 5 minutes is the same message. */
   readonly key: string;
-  /** `text` and what goes with it, small. A reply names a `mid` and does not quote: what is quoted would outlive its deletion. */
+  /** The text, and small fields beside it. A reply names a `mid` and quotes nothing: a quotation would outlive the message's deletion. */
   readonly body: { readonly text: string; readonly [field: string]: unknown };
 }
 
 /**
- * What became of a publication, as soon as it is known. `published` is no acknowledgement yet: that is `committed`.
- * `refused` with `retryMs`: try again under the same key after that time (`busy`: the log or the database is away or behind, the outcome may even be
- * that it was published; `rate_limited`, `slow_mode`). Without `retryMs` it is final (`too_long`, `bad_request`, `not_unique`, `deleted`, and what rules and
- * judge say).
+ * The outcome of a publication, as soon as it is known. `published` is not the acknowledgement; `committed` is. A `refused` message
+ * with `retryMs` may be sent again under the same key (`busy`: log or database are away or behind, and the message may even have
+ * been published; `rate_limited`, `slow_mode`). Without `retryMs` the refusal is final (`too_long`, `bad_request`, `not_unique`,
+ * `deleted`, and the codes of rules and reviewer).
  */
 export type PublishOutcome =
   | {
@@ -101,48 +103,48 @@ export type PublishOutcome =
   | { readonly kind: 'refused'; readonly mid: string; readonly code: string; readonly reason: string; readonly retryMs?: number };
 
 export type Commit =
-  /** It is in PostgreSQL: acknowledge, with this place (of a duplicate: the one of the first). */
+  /** The message is in PostgreSQL at this place (for a duplicate, the place of the first): acknowledge it. */
   | { readonly kind: 'stored'; readonly epoch: number; readonly offset: number; readonly dup: boolean }
-  /** The epoch ended before it was stored: it is withdrawn. Never acknowledge it; tell the author to send the same key again. */
+  /** The epoch ended before the message was stored: it is withdrawn. Never acknowledge it; the client sends it again under the same key. */
   | { readonly kind: 'resend' };
 
-/** An entry by a process or a moderator. No rules are asked. */
+/** An entry by a process or a moderator. No rules apply to it. */
 export interface NewEntry {
-  /** 'act', 'pin', 'now', … Deletions are made by `erase`, messages by `publish` and `approve`. */
+  /** 'act', 'pin', 'now', … Deletions are made by `eraseMessages`, messages by `publishMessage` and `publishHeld`. */
   readonly type: string;
   /** At most 16 KB as JSON. */
   readonly payload: Readonly<Record<string, unknown>>;
-  /** The same type under the same key is one entry of the room for good, whichever processes put it in, and however often. */
+  /** Entries of one type under one key are one entry of the room, whichever processes append them and however often. */
   readonly key?: string | undefined;
 }
 
-/** Resolved when it is in PostgreSQL. */
+/** The place of an entry that is in PostgreSQL. */
 export interface AppendedAt {
   readonly epoch: number;
   readonly offset: number;
 }
 
-/** Written down so that it can be published later by `approve`. */
+/** A message that waits for a moderator. `publishHeld` publishes it. */
 export interface HeldMessage {
   readonly roomId: string;
-  /** What it will be known by when it is approved. */
+  /** Its `mid` once it is approved. */
   readonly mid: string;
   readonly key: string;
   readonly author: Author;
   readonly body: { readonly text: string; readonly [field: string]: unknown };
-  /** When it was said, ms since 1970. */
+  /** When the author sent it, ms since 1970. */
   readonly saidAtMs: number;
   readonly reason: string;
 }
 
 export type Erasure =
   | { readonly mids: readonly string[] }
-  /** All that this account has said here so far. */
+  /** Every message of this user here so far. */
   | { readonly userId: string };
 
 /**
- * One room, shared by all who have it open in this process. Everything that rejects does so with a `VezaError`: `unavailable` (log or database are
- * away), `busy`, `not_found`, `bad_request`, `payload_too_large`.
+ * One room, shared by all who have it open in this process. Its methods reject with a `VezaError` alone: `unavailable` (log or
+ * database are away), `busy`, `not_found`, `bad_request`, `payload_too_large`.
  */
 export interface Room {
   readonly id: string;
@@ -150,48 +152,48 @@ export interface Room {
   readonly epoch: number;
   /** The newest offset this process has; nothing is missing below it. 0: none. */
   readonly head: number;
-  /** Everything up to here was let go by age. */
+  /** Entries up to here were let go by age. */
   readonly floor: number;
 
   /**
-   * Frames after `offset`, ascending and contiguous, at most `limit` (≤ 100 when they are not in memory): from the ring of the newest 64 at once
-   * (an array), else from the log and PostgreSQL (a promise). Empty: there is nothing yet, `onFrames` will be called. Undefined: it was let go by
-   * age; go on from `floor`. Drop the answer of a promise when the cursor has moved or `onReset` was called meanwhile, and ask again.
+   * At most `limit` frames after `offset` (≤ 100 when they are not in memory), ascending and contiguous: an array when the ring has
+   * them, else a promise of frames from log and PostgreSQL. Empty: there are none yet, and `onFrames` will be called. Undefined:
+   * they were let go by age; go on from `floor`. Ignore a promise's frames if the cursor has moved or `onReset` was called.
    */
   framesAfter(offset: number, limit: number): readonly EntryFrame[] | Promise<readonly EntryFrame[] | undefined>;
-  /** History. Ring → log → PostgreSQL, as `after`. A `before` at the floor or below it has what is kept there, see `kept`. */
+  /** Reads history from ring, log or PostgreSQL. A `before` at the floor or below it gives the entries that are kept there, see `kept`. */
   readPage(query: PageQuery): Promise<EntryPage>;
-  /** For `join` with `since`, and without (undefined): then the cursor is 50 before the head. */
+  /** Where a `join` with this position goes on. Undefined: from 50 entries before the head. */
   resumeFrom(since: { readonly epoch: number; readonly offset: number } | undefined): Promise<Resumption>;
 
-  /** Never rejects. Rules and judge are asked only for a message that is not known already. */
+  /** Never rejects. Rules and reviewer are asked only about a message that is not known already. */
   publishMessage(publication: Publish): Promise<PublishOutcome>;
-  /** Who wrote a message of the last minutes, also one that is not in PostgreSQL yet. Undefined: not known here. */
+  /** A message of the last minutes, in PostgreSQL or not; undefined: this process does not know it. `userId` undefined: it was erased. */
   recentMessage(mid: string): { readonly userId: string | undefined } | undefined;
-  /** Publishes a message that was held, under its `mid`, with `sentAt`. Twice is once. */
+  /** Publishes a held message under its `mid`, with `sentAt`. Twice is once. */
   publishHeld(held: HeldMessage): Promise<AppendedAt>;
   appendEntry(entry: NewEntry): Promise<AppendedAt>;
   /**
-   * Deletes messages everywhere: in the log, the database and every ring their text is gone, and a `del` entry
-   * (`{offsets, mids, by}` or `{user, upTo, by}`) tells members to drop them. What is not there is left out; undefined: there was nothing.
+   * Deletes messages everywhere: their text is gone from the log, the database and every ring, and a `del` entry
+   * (`{offsets, mids, by}` or `{user, upTo, by}`) tells members to drop them. Undefined: there was no such message.
    */
   eraseMessages(what: Erasure, by: { readonly id: string; readonly name: string }): Promise<AppendedAt | undefined>;
 
   /**
-   * From then on nothing of this account is taken here for `forMs`, whichever process it is said in, and whatever is on its way to the log: a ban or a
-   * timeout is known to all processes only a moment later. 0 lifts it.
+   * The log refuses this user's messages for `forMs` from now on, also those that are on their way from any process: the processes
+   * learn of a ban or timeout only a moment later. 0 lifts it.
    */
   barUser(userId: string, forMs: number, why: Barred): Promise<void>;
-  /** Resolves when PostgreSQL has the message, if there is one, or all that was said so far: what is in the log alone is stored now. Rejects with `unavailable`. */
+  /** Resolves when PostgreSQL has the message, if there is one; without `mid`, when it has every entry so far. Rejects with `unavailable`. */
   untilStored(mid?: string): Promise<void>;
-  /** Resolves when it is stored. Told to members as absolute counts, at most once a second. */
+  /** Resolves when the reaction is stored. Members are sent absolute counts, at most once a second. */
   setReaction(userId: string, mid: string, emoji: string, on: boolean): Promise<void>;
-  /** Counts of those messages (≤ 200) that have any: to be sent as `reacts` after `joined` and `page`. */
+  /** The counts of those of these messages (≤ 200) that have any, for `reacts` after `joined` and `page`. */
   reactionCounts(mids: readonly string[]): Promise<Reactions>;
 
   addListener(listener: RoomListener): void;
   removeListener(listener: RoomListener): void;
-  /** Once for each `open`. */
+  /** Call it once for each `Rooms.open`. */
   release(): void;
 }
 
@@ -216,17 +218,17 @@ export interface PublishLimits {
   readonly unique: boolean;
 }
 
-/** Rules of a room: settings, bans, timeouts. Handed in. Called for every message. */
+/** The rules of a room for authors: settings, bans, timeouts. Called for every message. */
 export interface PublishRules {
-  /** Undefined: he may. `text` as he wrote it. */
+  /** Why the message is refused; undefined: it is not. `text` as it was sent. */
   refusalOf(room: RoomInfo, author: Author, nowMs: number, text: string): RoomRefusal | undefined;
-  /** Undefined: none (somebody who moderates). */
+  /** The author's limits; undefined: none. */
   limitsOf(room: RoomInfo, author: Author): PublishLimits | undefined;
-  /** Nobody but he himself sees what he says. */
+  /** Whether the author is shadow-banned: nobody else sees the messages. */
   isShadowed(room: RoomInfo, author: Author, nowMs: number): boolean;
 }
 
-/** Judges what is said. Handed in. */
+/** Decides on the content of messages. */
 export interface ContentReviewer {
   review(message: {
     readonly room: RoomInfo;
@@ -238,28 +240,28 @@ export interface ContentReviewer {
 
 export type ReviewOutcome =
   /**
-   * `text`: masked. `normal`: what unique mode compares; default: the text in NFKC, lower case, spaces as one. `published`: called once the room has
-   * it and others see it; returns at once, does not throw.
+   * `text`: publish this text instead. `normal`: what unique mode compares; default: the text in NFKC, in lower case, with single
+   * spaces. `published`: called when members see the message; returns at once and does not throw.
    */
   | { readonly kind: 'allow'; readonly text?: string; readonly normal?: string; readonly published?: () => void }
   | { readonly kind: 'hold'; readonly reason: string }
-  /** `retryMs`: too fast; the same may be said after it. */
+  /** With `retryMs` the same message may be sent again after it. */
   | { readonly kind: 'refuse'; readonly code: string; readonly reason: string; readonly retryMs?: number };
 
-/** What became of a message that was to be held. */
+/** The outcome of holding a message. */
 export type HoldOutcome =
   | { readonly kind: 'waiting' }
-  /** It was denied before. */
+  /** A moderator has denied it before. */
   | { readonly kind: 'denied'; readonly reason: string | undefined }
-  /** It was approved before, and is in the room at this place; undefined: it is on its way there. */
+  /** A moderator has approved it before; `offset` undefined: it is not in the room yet. */
   | { readonly kind: 'approved'; readonly offset: number | undefined }
-  /** Its author is banned. */
+  /** The author is banned. */
   | { readonly kind: 'banned' }
-  /** He has a timeout. */
+  /** The author has a timeout. */
   | { readonly kind: 'timed_out' };
 
-/** Messages that wait for a moderator. Handed in. */
+/** The store of messages that wait for a moderator. */
 export interface HeldMessages {
-  /** Resolves when it is in PostgreSQL. The same `mid` twice is one. Rejects with `busy` (too many wait), `unavailable`. */
+  /** Resolves when the message is in PostgreSQL. The same `mid` twice is one message. Rejects with `busy` (too many wait) or `unavailable`. */
   holdMessage(message: HeldMessage): Promise<HoldOutcome>;
 }
