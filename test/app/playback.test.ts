@@ -3,6 +3,7 @@ import { get, type IncomingMessage, request } from 'node:http';
 import { connect } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
+import { Admissions } from '../../src/app/playback/admission.js';
 import { MAX_KEYS_PER_ADDRESS } from '../../src/app/playback/audience.js';
 import type { PlaybackOptions } from '../../src/app/playback/playback.js';
 import { type FakeService, startPlayback } from '../support/fake-edge.js';
@@ -482,6 +483,57 @@ test('a segment that memory does not have comes from the object store, read once
   assert.equal(whole[0]!.headers['cache-control'], 'public, max-age=31536000, immutable');
   assert.equal(s.store.reads, 1);
   await problem(ask(`${s.url}/live/radio/aac-128/old-8.m4s`), 404, 'not_found');
+});
+
+test('a right that ends while the store or the look-up of a recording hangs: nothing is sent', async (t) => {
+  let isOver = false;
+  let isClosed = false;
+  let lookUp: Promise<void> = Promise.resolve();
+  const rules: ConstructorParameters<typeof Admissions>[0]['rules'] = {
+    isPrivate: () => isOver,
+    countries: () => undefined,
+    asset: () => undefined,
+    recording: async () => {
+      await lookUp;
+      return { channel: 'radio', isPrivate: false, from: 0, to: 99 };
+    },
+    isDeleted: () => isOver,
+    isClosedSegment: () => isClosed,
+  };
+  const links = { check: () => assert.fail('nobody has a link'), seen: () => undefined };
+  const admissions = new Admissions({ links, rules, addressOf: () => '', countryOf: () => undefined });
+  const s = await service(t, { admissions });
+  const channel = s.edge.start('radio');
+  channel.segments(2);
+  const own = channel.segmentPath('aac-128', 10).split('/').at(-1)!;
+  for (const key of ['live/radio/aac-128/old-7.m4s', 'vod/show/master.m3u8']) s.store.objects.set(key, Buffer.from(key));
+  const paths = ['/live/radio/aac-128/old-7.m4s', '/vod/show/master.m3u8', '/vod/show/aac-128/old-7.m4s', `/vod/show/aac-128/${own}`];
+  // A manifest would be kept, and need the store no more.
+  for (const path of paths.filter((path) => !path.endsWith('.m3u8'))) assert.equal((await ask(s.url + path)).status, 200, path);
+
+  /** Asked while all of it hangs; `end` comes before it goes on. */
+  const askedMeanwhile = async (asked: readonly string[], end: () => void) => {
+    let goOn = () => {};
+    s.store.gate = new Promise((resolve) => {
+      goOn = resolve;
+    });
+    lookUp = s.store.gate;
+    const { requests } = s.playback.counters;
+    const replies = asked.map((path) => ask(s.url + path));
+    await until(() => s.playback.counters.requests === requests + asked.length);
+    end();
+    goOn();
+    return Promise.all(replies);
+  };
+  const [closed] = await askedMeanwhile(paths.slice(0, 1), () => {
+    isClosed = true;
+  });
+  await problem(Promise.resolve(closed!), 404, 'not_found');
+  isClosed = false;
+  const replies = await askedMeanwhile(paths, () => {
+    isOver = true;
+  });
+  for (const reply of replies) await problem(Promise.resolve(reply), 404, 'not_found');
 });
 
 test('a store that fails is 503, not a miss', async (t) => {

@@ -80,13 +80,13 @@ export class Admissions {
   }
 
   /** Why it may not. */
-  refusal(req: IncomingMessage, slug: string, token: string | undefined): unknown {
-    try {
-      this.live(req, slug, token, 'manifest');
-      return undefined;
-    } catch (error) {
-      return error;
-    }
+  refusal(req: IncomingMessage, slug: string, token: string | undefined, asked: 'manifest' | 'media' = 'manifest'): unknown {
+    return thrownBy(() => this.live(req, slug, token, asked));
+  }
+
+  /** Why a client that was admitted to a recording may not have it any more. */
+  vodRefusal(req: IncomingMessage, id: string, token: string | undefined, asked: 'manifest' | 'media'): unknown {
+    return thrownBy(() => this.vod(req, id, token, asked));
   }
 
   #admit(
@@ -106,6 +106,15 @@ export class Admissions {
     if (pass && closed.isListed) links.seen(pass);
     if (pass) return { isPrivate: closed.isPrivate || closed.countries !== undefined, pass };
     return closed.countries ? OPEN_HERE : OPEN;
+  }
+}
+
+function thrownBy(work: () => unknown): unknown {
+  try {
+    work();
+    return undefined;
+  } catch (error) {
+    return error;
   }
 }
 

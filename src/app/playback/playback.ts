@@ -27,7 +27,7 @@ import {
 } from './media-response.js';
 import { CMCD_SESSION, parseQuery, type Query } from './query.js';
 import { RequestPlaces } from './request-places.js';
-import { StoredMedia } from './stored-media.js';
+import { isRefused, type RefusalNow, StoredMedia } from './stored-media.js';
 import type { Answer, Waiter } from './waiting.js';
 
 export interface PlaybackOptions {
@@ -253,12 +253,13 @@ export class Playback {
     const isManifest = /\.(?:m3u8|mpd)$/.test(third ?? second);
     const admission = this.#options.admissions?.vod(req, id, token, isManifest ? 'manifest' : 'media');
     const cache = admission?.isPrivate ? CACHE_PRIVATE : CACHE;
+    const refusalNow = () => this.#options.admissions?.vodRefusal(req, id, token, isManifest ? 'manifest' : 'media');
     const isMedia = third !== undefined && RENDITION.test(second) && MEDIA_NAME.test(third);
     this.#places.take('stored', req, res);
     if (isMedia && this.#options.admissions)
-      this.#recorded(req, res, id, second, third, cache.immutable).catch((error: unknown) => sendError(res, error));
+      this.#recorded(req, res, id, second, third, cache.immutable, refusalNow).catch((error: unknown) => sendError(res, error));
     // What a link opens, or what is not open at its channel's addresses, is listed at addresses of its own.
-    else void this.#stored.vod(req, res, path.slice(1), cache, token !== undefined || admission?.restricted !== undefined);
+    else void this.#stored.vod(req, res, path.slice(1), cache, token !== undefined || admission?.restricted !== undefined, refusalNow);
   }
 
   /** A segment by the address of its recording: it is kept under that of its channel. */
@@ -269,9 +270,10 @@ export class Playback {
     rendition: string,
     file: string,
     cacheControl: string,
+    refusalNow: RefusalNow,
   ): Promise<void> {
     const recording = await this.#options.admissions?.recording(id);
-    if (!recording) return this.#stored.media(req, res, `vod/${id}/${rendition}/${file}`, cacheControl);
+    if (!recording) return this.#stored.media(req, res, `vod/${id}/${rendition}/${file}`, cacheControl, refusalNow);
     const number = MEDIA_NAME.exec(file)?.[2];
     const isPart = MEDIA_NAME.exec(file)?.[3] !== undefined;
     if (isPart || (number !== undefined && !(Number(number) >= recording.from && Number(number) <= recording.to))) {
@@ -281,10 +283,11 @@ export class Playback {
     // Just now it was on air, and the store may not have it yet.
     const media = await this.#inMemory(recording.channel, rendition, file);
     if (media?.complete) {
+      if (isRefused(res, refusalNow)) return;
       sendMedia(req, res, { chunks: media.chunks, contentType: media.contentType, cacheControl, tag: file });
       return;
     }
-    return this.#stored.media(req, res, `live/${recording.channel}/${rendition}/${file}`, cacheControl);
+    return this.#stored.media(req, res, `live/${recording.channel}/${rendition}/${file}`, cacheControl, refusalNow);
   }
 
   /** Of a show that is over, or nearly. Whoever would know may be away: then it is in the store, or not to be had now. */
@@ -397,12 +400,17 @@ export class Playback {
     const { cache } = terms;
     const cacheControl = cache.immutable;
     const { run, number } = wanted;
-    const isClosed = number !== undefined && this.#options.admissions?.isClosedSegment(channelName, number);
-    if (isClosed && !(channel && this.#isInWindow(channel, run, number))) throw new VezaError('not_found', NO_SEGMENT);
+    const closure = () => {
+      const isClosed = number !== undefined && this.#options.admissions?.isClosedSegment(channelName, number);
+      return isClosed && !(channel && this.#isInWindow(channel, run, number)) ? new VezaError('not_found', NO_SEGMENT) : undefined;
+    };
+    const closed = closure();
+    if (closed) throw closed;
+    const refusalNow = () => this.#options.admissions?.refusal(req, channelName, terms.token, 'media') ?? closure();
     const media = channel?.view.media(rendition, wanted.name);
     if (media?.loading) {
       this.#places.take('live', req, res, channelName);
-      void this.#whenLoaded(media.loading, res, () =>
+      void this.#whenLoaded(media.loading, res, refusalNow, () =>
         this.#media(req, res, this.#channel(channelName), channelName, rendition, wanted, terms),
       );
     } else if (channel && media) {
@@ -413,7 +421,15 @@ export class Playback {
         if (now?.loading) {
           const { loading } = now;
           const again = ({ req, res }: Waiter) => this.#media(req, res, this.#channel(channelName), channelName, rendition, wanted, terms);
-          return (waiter) => void this.#whenLoaded(loading, waiter.res, () => again(waiter));
+          // Others wait in the same group, each with a right of its own.
+          const refusalOf = ({ req, token }: Waiter) => this.#options.admissions?.refusal(req, channelName, token, 'media');
+          return (waiter) =>
+            void this.#whenLoaded(
+              loading,
+              waiter.res,
+              () => refusalOf(waiter),
+              () => again(waiter),
+            );
         }
         if (now) return (waiter) => this.#sendLive(waiter, channel, wanted.name, now, cacheControl);
         if (isComing(channel.view, rendition, wanted)) return undefined;
@@ -424,15 +440,15 @@ export class Playback {
       throw away ?? new VezaError('not_found', NO_SEGMENT);
     } else {
       this.#places.take('stored', req, res);
-      void this.#stored.media(req, res, `live/${channelName}/${rendition}/${wanted.name}`, cacheControl, away);
+      void this.#stored.media(req, res, `live/${channelName}/${rendition}/${wanted.name}`, cacheControl, refusalNow, away);
     }
   }
 
   /** Goes on when the bytes are here. */
-  async #whenLoaded(loading: Promise<void>, res: ServerResponse, goOn: () => void): Promise<void> {
+  async #whenLoaded(loading: Promise<void>, res: ServerResponse, refusalNow: RefusalNow, goOn: () => void): Promise<void> {
     try {
       await loading;
-      if (!res.destroyed) goOn();
+      if (!res.destroyed && !isRefused(res, refusalNow)) goOn();
     } catch (error) {
       sendError(res, error);
     }

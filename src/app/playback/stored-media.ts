@@ -26,6 +26,9 @@ const CONTENT_TYPES: Readonly<Record<string, string>> = {
   mp3: 'audio/mpeg',
 };
 
+/** Why the client may not have it any more. Asked just before the answer: the store may have been slow, and the right may have ended. */
+export type RefusalNow = () => unknown;
+
 /** Manifests of recordings that stay in memory: a 12 h one has 1.1 MB, so a few dozen long ones or thousands of short. */
 const KEPT_MAX_BYTES = 32 * 1024 * 1024;
 const KEPT_MS = 60_000;
@@ -45,16 +48,32 @@ export class StoredMedia {
   }
 
   /** A segment or init segment; the name is immutable, and so is the answer. `otherwise`: what is answered when it is not there. */
-  media(req: IncomingMessage, res: ServerResponse, key: string, cacheControl: string, otherwise?: VezaError): Promise<void> {
-    return this.#answer(res, key, () => this.#media(req, res, key, cacheControl, otherwise), otherwise);
+  media(
+    req: IncomingMessage,
+    res: ServerResponse,
+    key: string,
+    cacheControl: string,
+    refusalNow: RefusalNow,
+    otherwise?: VezaError,
+  ): Promise<void> {
+    return this.#answer(res, key, () => this.#media(req, res, key, cacheControl, refusalNow, otherwise), otherwise);
   }
 
   /** Anything under `vod/{asset}/`. `own`: manifests name the segments below themselves, and not where their channel keeps them. */
-  vod(req: IncomingMessage, res: ServerResponse, key: string, cache: typeof CACHE | typeof CACHE_PRIVATE, own: boolean): Promise<void> {
+  vod(
+    req: IncomingMessage,
+    res: ServerResponse,
+    key: string,
+    cache: typeof CACHE | typeof CACHE_PRIVATE,
+    own: boolean,
+    refusalNow: RefusalNow,
+  ): Promise<void> {
     const extension = key.slice(key.lastIndexOf('.') + 1);
     const isText = extension === 'm3u8' || extension === 'mpd';
     if (!VOD_PATH.test(key) || !(extension in CONTENT_TYPES)) throw new VezaError('not_found', isText ? NO_RECORDING : NO_SEGMENT);
-    return this.#answer(res, key, () => (isText ? this.#text(req, res, key, cache.vod, own) : this.#media(req, res, key, cache.immutable)));
+    return this.#answer(res, key, () =>
+      isText ? this.#text(req, res, key, cache.vod, own, refusalNow) : this.#media(req, res, key, cache.immutable, refusalNow),
+    );
   }
 
   async #answer(res: ServerResponse, key: string, work: () => Promise<void>, otherwise?: VezaError): Promise<void> {
@@ -70,10 +89,17 @@ export class StoredMedia {
     }
   }
 
-  async #media(req: IncomingMessage, res: ServerResponse, key: string, cacheControl: string, otherwise?: VezaError): Promise<void> {
+  async #media(
+    req: IncomingMessage,
+    res: ServerResponse,
+    key: string,
+    cacheControl: string,
+    refusalNow: RefusalNow,
+    otherwise?: VezaError,
+  ): Promise<void> {
     const found = await this.#read(key);
     if (!found) throw otherwise ?? new VezaError('not_found', NO_SEGMENT);
-    if (res.destroyed) return;
+    if (res.destroyed || isRefused(res, refusalNow)) return;
     this.#options.places.takeBytes(req, res, found.bytes.length);
     sendMedia(req, res, {
       chunks: [found.bytes],
@@ -83,11 +109,18 @@ export class StoredMedia {
     });
   }
 
-  async #text(req: IncomingMessage, res: ServerResponse, key: string, cacheControl: string, own: boolean): Promise<void> {
+  async #text(
+    req: IncomingMessage,
+    res: ServerResponse,
+    key: string,
+    cacheControl: string,
+    own: boolean,
+    refusalNow: RefusalNow,
+  ): Promise<void> {
     const text = this.#kept(nameOf(key, own)) ?? (await this.#readText(key, own));
     if (!text) throw new VezaError('not_found', NO_RECORDING);
     if (acceptsGzip(req)) await text.compress();
-    if (!res.destroyed) text.reply(req, res, cacheControl);
+    if (!res.destroyed && !isRefused(res, refusalNow)) text.reply(req, res, cacheControl);
   }
 
   #kept(key: string): TextResponse | undefined {
@@ -132,6 +165,13 @@ export class StoredMedia {
     }
     return read;
   }
+}
+
+/** True: it was answered with the refusal. */
+export function isRefused(res: ServerResponse, refusalNow: RefusalNow): boolean {
+  const refusal = refusalNow();
+  if (refusal !== undefined) sendError(res, refusal);
+  return refusal !== undefined;
 }
 
 const nameOf = (key: string, own: boolean) => (own ? `${key} own` : key);
