@@ -1,4 +1,7 @@
 import { runService } from '../src/compose/run.js';
 
-/** Takes broadcasts, makes shows of them, and answers an app's questions for them on `WORKER_PORT`; the same as `ROLES=ingest` (docs/workers.md). */
+/**
+ * The ingest worker: takes broadcasts and answers apps' questions for them on `WORKER_PORT`. The
+ * same as `ROLES=ingest` (docs/workers.md).
+ */
 await runService({ ROLES: 'ingest' });

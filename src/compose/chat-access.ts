@@ -35,10 +35,16 @@ export interface OpenedChatAccess extends ChatAccess {
   stop(): Promise<void>;
 }
 
-/** Who came by a link of a key that was thrown away, or of somebody who may give none any more, has to be out within five seconds. */
+/**
+ * The period at which playback keys and links are read. A listener with a link of a deleted key, or
+ * of an account that may give none any more, must be refused within five seconds.
+ */
 const RELOAD_MS = 2000;
 
-/** Of the access room what looks at tokens, and nothing else: a chat process is small, because there are several. */
+/**
+ * Opens the part of `access` that checks tokens, and nothing else: a chat process must be small,
+ * because there are several.
+ */
 export async function openChatAccess(options: ChatAccessOptions): Promise<OpenedChatAccess> {
   const { database, dataDir, clock, log } = options;
   const masterKey =

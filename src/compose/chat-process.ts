@@ -20,7 +20,7 @@ import { openChatAccess } from './chat-access.js';
 import { openChatRooms, openGateway } from './chat-service.js';
 import { statsOf } from './chat-stats.js';
 
-/** What a chat process is begun with. */
+/** The options of a chat process, sent by the primary. */
 export interface ChatProcessOptions {
   readonly config: Config;
   readonly poolSize: number;
@@ -29,13 +29,13 @@ export interface ChatProcessOptions {
 }
 
 const STATE_MS = 200;
-/** Within this time they come back whom a process sends away by itself. */
+/** Clients that this process sends away by itself come back within this time, in random order. */
 const RETRY_MS = 2000;
 const END_MS = 10_000;
-/** A process that meets one exception after the other asks to be replaced this often. */
+/** A process with repeated exceptions asks to be replaced at most once per this time. */
 const UNWELL_MS = 1000;
 
-/** One of the chat's processes, forked by the primary: see `chat/processes`. */
+/** Starts a chat process that the primary has forked; see `chat/processes`. */
 async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatProcessOptions): Promise<void> {
   const clock = new SystemClock();
   const log = createLog({ level: config.logLevel, service: config.serviceName, version: config.version }).child({
@@ -77,7 +77,8 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
   });
   const sayState = () => say({ say: 'state', open: acceptor.open, taken, accepts: acceptor.accepts, stats: statsOf(gateway, chat) });
   clock.every(STATE_MS, sayState);
-  // What it was in the midst of is half done: others take its people over. Without a primary nobody replaces it.
+  // After an exception the process may be in an inconsistent state, so other processes take over
+  // its clients. Without a primary nobody replaces it, and it ends by itself.
   let saidUnwellMs = Number.NEGATIVE_INFINITY;
   onException = () => {
     if (clock.monotonicMs() - saidUnwellMs < UNWELL_MS) return;
@@ -92,7 +93,7 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     if (isEnding) return;
     isEnding = true;
     acceptor.stop();
-    // Nobody else sees to it when the primary is gone.
+    // The deadline for a graceful end. When the primary is gone, no other process enforces it.
     clock.after(END_MS, () => void exit(1));
     void (async () => {
       await gateway.drainAll(retryMs);
@@ -119,12 +120,12 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
     } else if (told.do === 'tell') gateway.broadcastOnAir(told.channels);
     else if (told.do === 'take') {
       taken++;
-      // It may have gone on its way here.
+      // The client may have closed the socket on its way to this process.
       const socket = handle as Socket | undefined;
       try {
         if (socket) handOver(told.request, socket, acceptor, (req, from, head) => gateway.upgrade(req, from, head));
       } catch (error) {
-        // It is this request's alone: the people of the process stay.
+        // The error concerns only this request; other connections of the process stay.
         countUnexpected('exception');
         failureLog.error(
           { event: 'chat.connection_failed', ...describe(error) },
@@ -134,13 +135,15 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
       }
     }
   });
-  // Whoever is here has to come back somewhere else.
+  // The clients of this process have to connect to another one.
   onGone = () => end(RETRY_MS);
   isStarting = false;
   say({ say: 'ready' });
 }
 
-/** A request that the primary has read, on the port that it shares with the pages. */
+/**
+ * Takes over a request that the primary has read on the port that the chat shares with the pages.
+ */
 function handOver(
   request: HandedRequest,
   socket: Socket,
@@ -153,20 +156,23 @@ function handOver(
   socket.resume();
 }
 
-/** Of a primary that is gone, that is learnt by `disconnect`: a message that no longer arrives is no error of this process. */
+/**
+ * Sends a message to the primary. A message to a primary that is gone is not an error: the event
+ * `disconnect` handles that.
+ */
 const say = (what: FromProcess, done: () => void = () => undefined) => {
   if (process.connected) process.send!(what, undefined, {}, done);
   else done();
 };
 
-/** The primary is gone. */
+/** Called when the primary is gone. */
 let onGone: () => void = () => void exit(1);
 process.on('disconnect', () => onGone());
 
-/** Until it is ready it has nobody. */
+/** Before the process is ready it has no clients, so an exception ends it. */
 let onException: () => void = () => void exit(1);
 
-// The primary decides when it ends, also where a terminal tells all of them.
+// The primary decides when this process ends, even if a terminal signals all processes at once.
 process.on('SIGTERM', () => undefined);
 process.on('SIGINT', () => undefined);
 process.on('SIGHUP', () => undefined);

@@ -13,22 +13,30 @@ import type { Component } from '../runtime/lifecycle.js';
 import type { ComposeChatOptions } from './chat.js';
 import type { ChatProcessOptions } from './chat-process.js';
 
-/** A rolling restart (SIGHUP) sends so many away a second at most from the process that goes. */
+/**
+ * Clients that a rolling restart (SIGHUP) sends away per second, at most, from the process that is
+ * being replaced.
+ */
 const RESTARTED_PER_S = 1000;
 
 /**
- * V8 for a process that holds some 17,000 connections for hours, beside others like it on the same cores. Measured at that size: with
- * `--optimize-for-size` there were 10 collections a second for the same garbage, and pauses of 100 ms; without it the heap grew by half until the
- * first great one, so that it may grow by a quarter only. A nursery of 4 MiB is enough for what lives as long as a write, and threads that help
- * with it would wait for a core longer than they help.
+ * V8 flags for a process that holds about 17,000 connections for hours, beside similar processes on
+ * the same cores. Measured at that size: with `--optimize-for-size` there were 10 collections per
+ * second for the same garbage, with pauses of 100 ms. Without it the heap grew by half before the
+ * first major collection, so its growth is limited to a quarter. A young generation of 4 MiB is
+ * enough for objects that live as long as a write. Helper threads would wait for a core longer than
+ * they help.
  */
 const V8_FLAGS = ['--min-semi-space-size=4', '--max-semi-space-size=4', '--no-parallel-scavenge', '--heap-growing-percent=25'];
 
-/** Of what one address may have, for a process that may be ahead of the others: each counts by itself. */
+/**
+ * The share of one address's limit for a single process. Each process counts by itself, and a
+ * process may be ahead of the others.
+ */
 const addressShare = (limit: number, count: number, maxConnections: number) =>
   Math.min(limit, Math.ceil((limit / count) * 1.1) + aheadOf(maxConnections));
 
-/** The chat in processes of its own, in this one what begins and balances them. */
+/** Composes the chat in several processes; the parts here start and balance them. */
 export function composeProcesses(
   { config, clock, log, onUpgrade }: ComposeChatOptions,
   count: number,
@@ -36,7 +44,7 @@ export function composeProcesses(
   const maxConnections = Math.min(Math.ceil(config.maxConnections / count), MAX_PROCESS_CONNECTIONS);
   const begin: ChatProcessOptions = {
     config,
-    // What is left is of this process.
+    // The rest of the pool is for this process.
     poolSize: Math.max(1, Math.floor(config.databasePoolSize / (count + 1))),
     maxConnections: Math.min(MAX_PROCESS_CONNECTIONS, Math.ceil(maxConnections * 1.02)),
     maxPerAddress: config.trustProxyHops > 0 ? undefined : addressShare(config.maxHttpConnectionsPerAddress, count, maxConnections),

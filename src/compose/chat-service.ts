@@ -28,7 +28,7 @@ import type { Clock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 
-/** What of the configuration the chat goes by. */
+/** The part of the configuration that the chat uses. */
 export interface ChatConfig {
   readonly redisUrl?: string | undefined;
   readonly maxMessageBytes: number;
@@ -45,23 +45,29 @@ export interface ChatRoomsOptions {
   readonly audit: Audit;
   readonly clock: Clock;
   readonly log: Log;
-  /** Of the one process that lets go what is old. */
+  /** Set only in the one process that deletes old entries. */
   readonly retention?: Retention | undefined;
 }
 
-/** The rooms and where they are moderated: of every process that has to do with the chat. */
+/** The rooms and their moderation, as every process with a part of the chat has them. */
 export interface ChatRooms {
   readonly rooms: Rooms;
   readonly desk: ModerationService;
   readonly moderation: Classifier | undefined;
-  /** For the metrics: published messages that could not be judged, or not be taken back, for good. */
+  /**
+   * For the metrics: published messages that could not be classified afterwards, or could not be
+   * retracted, for good.
+   */
   readonly retractionsFailed: number;
   start(): Promise<void>;
-  /** Waits until what was said is stored, or PostgreSQL is found to be away. Twice is harmless. */
+  /**
+   * Waits until all messages are stored, or PostgreSQL is found to be unavailable. Calling it twice
+   * is harmless.
+   */
   stop(): Promise<void>;
 }
 
-/** Composes them. Rejects with `unavailable` when the database is away. */
+/** Composes rooms and moderation. Rejects with `unavailable` when the database is unavailable. */
 export async function openChatRooms({ config, database, vault, audit, clock, log, retention }: ChatRoomsOptions): Promise<ChatRooms> {
   const roomLog = await openRoomLog(config.redisUrl, clock, log);
   let rooms: Rooms | undefined;
@@ -91,7 +97,7 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
     onChanges: (changes) => void refresh(changes),
     onLost: () => undefined,
   });
-  /** What a room says of itself is read again. */
+  /** Reloads the settings of the rooms that have changed. */
   const refresh = async (changes: readonly ChatChange[]) => {
     for (const { kind, roomId } of changes)
       if ((kind === 'rules' || kind === 'channel') && roomId !== undefined)
@@ -137,7 +143,7 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
   };
 }
 
-/** Whoever has no Redis has no use for its client. */
+/** Without Redis its client is not loaded. */
 async function openRoomLog(redisUrl: string | undefined, clock: Clock, log: Log): Promise<RoomLog> {
   if (redisUrl === undefined) return new MemoryRoomLog({ clock, log });
   const { openRedisRoomLog } = await import('../backing/room-log/redis.js');
@@ -168,11 +174,11 @@ export interface ChatGatewayOptions extends Pick<ChatRoomsOptions, 'clock' | 'lo
 export interface ChatGateway {
   readonly gateway: Gateway;
   readonly presence: Presence;
-  /** Twice is harmless. */
+  /** Calling it twice is harmless. */
   stop(): Promise<void>;
 }
 
-/** The door of one process. */
+/** Composes the gateway of one process. */
 export function openGateway(options: ChatGatewayOptions): ChatGateway {
   const { config, chat, access, clock, log, maxConnections, maxPerAddress, addressOf, countryOf } = options;
   const { rooms, desk } = chat;

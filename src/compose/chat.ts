@@ -29,18 +29,22 @@ export interface ComposeChatOptions {
   readonly database: Database;
   readonly access: Access;
   readonly tls: TlsFiles | undefined;
-  /** For the chat on `PORT` and `HTTPS_PORT`. */
+  /** Sets the handler of WebSockets when the chat shares `PORT` or `HTTPS_PORT`. */
   readonly onUpgrade: (port: 'http' | 'https', handler: UpgradeHandler) => void;
   readonly addressOf: (req: IncomingMessage) => string;
   readonly countryOf: (req: IncomingMessage) => string | undefined;
-  /** Undefined: what is on air is not known in this process, and the rooms are not told. */
+  /**
+   * Undefined when this process does not know what is on air; the rooms then get no on-air changes.
+   */
   readonly onAir: Pick<OnAirWatcherOptions, 'channels' | 'news'> | undefined;
 }
 
-/** The chat, composed: its rooms, for the API, and its door, here or in processes of its own. */
+/**
+ * The composed chat: its rooms, for the API, and its gateway, in this process or in chat processes.
+ */
 export interface ComposedChat {
   readonly api: RoomsApi;
-  /** In the order of their start. */
+  /** In the order in which they start. */
   readonly parts: readonly Component[];
 }
 
@@ -48,7 +52,7 @@ const DAY_MS = 86_400_000;
 
 export async function composeChat(options: ComposeChatOptions): Promise<ComposedChat> {
   const { config, database, access, clock, log } = options;
-  // Here and not in the processes of the gateway: one is enough.
+  // Retention runs here and not in the chat processes: one is enough.
   const retention = { entries: config.messageHistoryLimit, ageMs: config.chatRetentionDays * DAY_MS };
   const chat = await openChatRooms({ config, database, vault: access.vault, audit: access.audit, clock, log, retention });
   const rooms: Component = { name: 'chat rooms', start: () => chat.start(), stop: () => chat.stop() };
@@ -61,7 +65,7 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
     const { composeProcesses } = await import('./chat-processes.js');
     const processes = composeProcesses(options, count);
     provideChatMetrics(options.metrics, () => processes.stats());
-    // In one process they are counted with the rest of it.
+    // With a single process the errors are already in that process's counts.
     options.metrics.provideUnexpected('chat', () => processes.stats().unexpected);
     const onAir = onAirParts(options, (changes) => processes.tellOnAir(changes));
     return { api: apiOf(chat, processes.presence, authorization), parts: [rooms, nowPlaying, processes.part, ...onAir] };
@@ -117,18 +121,25 @@ function apiOf({ rooms, desk, moderation }: ChatRooms, presence: Presence, autho
   };
 }
 
-/** `WORKER_THREADS`; unset: one for each core where they have something to share the rooms by. */
+/**
+ * The number of chat processes: `WORKER_THREADS`, or by default one per core when Redis and
+ * PostgreSQL let them share the rooms.
+ */
 export function processesOf({ workerThreads, redisUrl, databaseUrl }: Config): number {
   return workerThreads ?? (redisUrl === undefined || databaseUrl === undefined ? 1 : availableParallelism());
 }
 
-/** Where the chat is over TLS. Unless told (`WSS_PORT`) it is with the pages, where one process has both: one that is handed over has had no handshake. */
+/**
+ * The port of the chat over TLS; undefined when there is none. The default is the port of the
+ * pages, if one process has both. Several chat processes need their own port: a connection can be
+ * handed to a process only before its TLS handshake.
+ */
 export function wssPortOf(config: Config): number | undefined {
   const { wssPort, httpsPort, roles } = config;
   return wssPort ?? (roles.includes('app') && roles.includes('chat') && processesOf(config) === 1 ? httpsPort : undefined);
 }
 
-/** In this process. */
+/** The gateway in this process. */
 function door({ config, clock, log, tls, onUpgrade }: ComposeChatOptions, opened: ChatGateway, maxConnections: number): Component {
   const { gateway } = opened;
   const upgrade: UpgradeHandler = (req, socket, head) => gateway.upgrade(req, socket, head);

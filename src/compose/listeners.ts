@@ -7,7 +7,9 @@ import type { Log } from '../runtime/log.js';
 import { TlsFiles } from '../runtime/tls-files.js';
 import type { PublicListeners } from './service.js';
 
-/** Opens `PORT` and `HTTPS_PORT`. Rejects when a port is taken or the certificate cannot be used. */
+/**
+ * Opens `PORT` and `HTTPS_PORT`. Rejects when a port is taken or the certificate cannot be used.
+ */
 export async function openListeners(config: Config, handler: RequestListener, log: Log, clock: Clock): Promise<PublicListeners> {
   const { host, port, httpsPort, tlsCertFile, tlsKeyFile, trustProxyHops } = config;
   const connections = new ConnectionLimits({

@@ -25,11 +25,11 @@ import type { Log } from '../runtime/log.js';
 import type { Metrics } from '../runtime/metrics.js';
 import type { TlsFiles } from '../runtime/tls-files.js';
 
-/** What shows are encoded with, and into what. */
+/** The encoder of broadcasts and the renditions that it makes. */
 export interface Encoding {
   readonly ffmpeg: Ffmpeg;
   readonly ladder: readonly Rendition[];
-  /** Rejects when ffmpeg is of no use. */
+  /** Rejects when ffmpeg cannot be used. */
   readonly works: Promise<void>;
 }
 
@@ -50,17 +50,17 @@ export interface LiveRoomOptions {
   readonly access: Access;
   readonly broadcasts: Broadcasts;
   readonly encoding: Encoding;
-  /** For `RTMPS_PORT`. */
+  /** The certificate of `RTMPS_PORT`. */
   readonly tls: TlsFiles | undefined;
 }
 
-/** What makes shows of what broadcasters send, in this process. */
+/** Ingest and live in this process: they make broadcasts of what broadcasters send. */
 export interface LiveRoom {
   readonly live: LiveChannels;
   readonly uploader: Uploader;
-  /** In the order of their start. */
+  /** In the order in which they start. */
   readonly parts: readonly Component[];
-  /** Broadcasters come in by these. */
+  /** The listeners to which broadcasters connect. */
   readonly listeners: readonly Component[];
 }
 
@@ -131,7 +131,7 @@ export function composeLive(options: LiveRoomOptions): LiveRoom {
     parts: [
       recordings,
       live,
-      // What the live room has found after a crash it sees to itself.
+      // Broadcasts that the live room recovers after a crash are left to it.
       { name: 'broadcasts', start: () => recordings.closeOrphans((assetId) => live.knows(assetId)) },
     ],
     listeners: [
@@ -142,10 +142,16 @@ export function composeLive(options: LiveRoomOptions): LiveRoom {
   };
 }
 
-/** Apps have one connection for each segment in the making that somebody listens to. */
+/**
+ * Connections of apps, at most. An app has one connection for each open segment that somebody
+ * listens to.
+ */
 const MAX_WORKER_CONNECTIONS = 8192;
 const WORKER_GRACE_MS = 2000;
-/** Longer than the longest segment is made. */
+/**
+ * The time after which old connections are closed. A segment takes less time to make, so none is
+ * cut off.
+ */
 const RENEW_MS = 15_000;
 
 export interface WorkerOptions {
@@ -154,13 +160,14 @@ export interface WorkerOptions {
   readonly clock: Clock;
   readonly live: LiveChannels;
   readonly ready: () => Promise<unknown>;
-  /** Of the `INTERNAL_…` files. */
+  /** The certificate in the `INTERNAL_…` files. */
   readonly internalTls: TlsFiles | undefined;
 }
 
 /**
- * The port on which a process that does not serve listeners answers those that do. `first` and `last` are put around the live room: the port is
- * opened after it, since it would say that nothing is on air, and closed after it, so that apps have every show's last segment.
+ * The port on which an ingest worker answers apps. `first` and `last` surround the live parts. The
+ * port opens after them, since before that it would answer that nothing is on air. It closes after
+ * them, so that apps get the last segment of every broadcast.
  */
 export function composeWorker({ config, log, clock, live, ready, internalTls }: WorkerOptions): { first: Component; last: Component } {
   const port = new WorkerPort({ edge: live, clock, log, ready });
@@ -197,7 +204,8 @@ export function composeWorker({ config, log, clock, live, ready, internalTls }: 
         internalTls?.onChange((certificates) => {
           useCertificate(opened, internalServerTls(certificates));
           port.renew();
-          // Who came in by what may be good no more comes in anew; what is being sent is at its end by then.
+          // Connections that were made with the old certificates are closed after `RENEW_MS`, and
+          // apps connect again. Every segment that is being sent is complete by then.
           const before = [...open];
           cancelRenewal();
           cancelRenewal = clock.after(RENEW_MS, () => {
@@ -213,12 +221,14 @@ export function composeWorker({ config, log, clock, live, ready, internalTls }: 
   };
 }
 
-/** Connections whose certificate has none of the names are closed before anything is read. */
+/**
+ * Closes connections whose certificate has none of the names, before anything is read from them.
+ */
 export function onlyNamed({ server }: HttpListener, names: readonly string[]): void {
   server.prependListener('secureConnection', (socket: TLSSocket) => {
     let isNamed = false;
     try {
-      // Null once the connection is gone; names that are not written as they should be are thrown.
+      // The certificate is null once the connection is gone; malformed names make this throw.
       const certificate = socket.getPeerCertificate();
       isNamed = names.some((name) => checkServerIdentity(name, certificate) === undefined);
     } finally {
@@ -227,7 +237,7 @@ export function onlyNamed({ server }: HttpListener, names: readonly string[]): v
   });
 }
 
-/** Bytes from broadcasters over the last whole seconds. */
+/** Measures the bits per second from broadcasters, over at least one second. */
 class IngestMeter {
   readonly #clock: Clock;
   #bytes = 0;

@@ -7,11 +7,11 @@ import { openListeners } from './listeners.js';
 import type { Service } from './service.js';
 import { WaitingRequests } from './waiting-requests.js';
 
-/** Starts the service. Rejects when a part cannot start. */
+/** Starts the service. Rejects when a component cannot start. */
 export async function startService(config: Config, log: Log, clock: Clock = new SystemClock()): Promise<Service> {
   for (const warning of config.warnings) log.warn({}, warning);
-  // The port opens before the rest of the service is loaded: a player that is refused a connection gives up after a second
-  // or two, and a player that is connected waits.
+  // The port opens before the rest of the service is loaded. A player that cannot connect gives up
+  // after a second or two, and a player that is connected waits.
   const waiting = new WaitingRequests(config.maxHttpConnections);
   const http = await openListeners(config, waiting.handle, log, clock);
   try {
@@ -25,8 +25,9 @@ export async function startService(config: Config, log: Log, clock: Clock = new 
 }
 
 /**
- * Runs the service as a process: reads the environment, starts, and stops at SIGTERM or SIGINT. Exits with 2 when the
- * configuration is wrong and with 1 when a part cannot start. `fixed` are variables that the environment cannot change.
+ * Runs the service as a process: reads the environment, starts, and stops at SIGTERM or SIGINT.
+ * Exits with 2 when the configuration is wrong and with 1 when a component cannot start. `fixed`
+ * are variables that the environment cannot change.
  */
 export async function runService(fixed: Readonly<Record<string, string>> = {}): Promise<void> {
   let config: Config;
@@ -40,7 +41,8 @@ export async function runService(fixed: Readonly<Record<string, string>> = {}): 
   const log = createLog({ level: config.logLevel, service: config.serviceName, version: config.version });
   const clock = new SystemClock();
   let isStarted = false;
-  // Until the service is ready nothing is on air, and the part that failed may be missing for good: a restart is better.
+  // Before the service is ready nothing is on air, and the failed component may be missing for
+  // good, so the process exits and can be restarted.
   takeUnexpectedErrors({ clock, log, onException: () => void (isStarted || exit(1)) });
   let service: Service;
   try {

@@ -37,28 +37,38 @@ import { TlsFiles } from '../runtime/tls-files.js';
 import { composeChat, wssPortOf } from './chat.js';
 import { composeLive, composeWorker, prepareEncoding } from './live.js';
 
-/** What is open to everybody, and what it shares. */
+/** The listeners that are open to everybody, and what they share. */
 export interface PublicListeners {
   readonly connections: ConnectionLimits;
-  /** What `TLS_CERT_FILE` and `TLS_KEY_FILE` hold. */
+  /** The certificate of `TLS_CERT_FILE` and `TLS_KEY_FILE`. */
   readonly tls: TlsFiles | undefined;
-  /** Hands over who asks for a WebSocket on `PORT` or `HTTPS_PORT`. Undone by no one: once each. */
+  /**
+   * Sets the handler of WebSocket requests on `PORT` or `HTTPS_PORT`. Call it at most once per
+   * port.
+   */
   onUpgrade(port: 'http' | 'https', handler: UpgradeHandler): void;
-  /** Twice is harmless. */
+  /** Calling it twice is harmless. */
   stop(graceMs: number): Promise<void>;
 }
 
-/** How long answers under way may take when the process ends; a playlist that waits for a part takes up to 6 s. */
+/**
+ * The time that current answers may take when the process ends. A playlist request that waits for a
+ * part takes up to 6 s.
+ */
 const HTTP_GRACE_MS = 7000;
 
 export interface Service {
-  /** Resolves to true when every part ended within `SHUTDOWN_TIMEOUT_S`. Twice is harmless. */
+  /**
+   * Resolves to true when every component stopped within `SHUTDOWN_TIMEOUT_S`. Calling it twice is
+   * harmless.
+   */
   stop(): Promise<boolean>;
 }
 
 /**
- * Builds what `ROLES` asks for, starts it in order, and hands out what stops it in reverse. `http` has been listening since the process
- * began; `open` is called when the service is ready for what has come in meanwhile. Rejects when a part cannot start.
+ * Composes and starts the components that `ROLES` asks for. The result stops them in reverse order.
+ * `http` has been listening since the process began. `open` is called when the service is ready for
+ * the requests that have arrived meanwhile. Rejects when a component cannot start.
  */
 export async function composeService(
   config: Config,
@@ -71,7 +81,8 @@ export async function composeService(
   const serves = config.roles.includes('app');
   const takesBroadcasts = config.roles.includes('ingest');
 
-  // Beside what else takes its time at start: every moment counts when a show waits to go on.
+  // It runs beside the other slow steps of the start: when a broadcast waits to go on, every moment
+  // counts.
   const encoding = takesBroadcasts ? prepareEncoding(config, clock) : undefined;
   await openPrivateFolder(config.dataDir, log);
   const store = await createFileStore(join(config.dataDir, 'objects'), { isShared: !takesBroadcasts });
@@ -80,7 +91,8 @@ export async function composeService(
     url: config.databaseUrl,
     dataDir: config.dataDir,
     sync: config.databaseSync,
-    // Of all processes together: where there are two, each has a half.
+    // The configured size is for all processes together. When app and ingest run apart, each gets
+    // half.
     poolSize: serves === takesBroadcasts ? config.databasePoolSize : Math.ceil(config.databasePoolSize / 2),
     timeoutMs: config.databaseTimeoutMs,
     isStarting: () => isStarting,
@@ -108,7 +120,7 @@ export async function composeService(
   const addressOf = (req: IncomingMessage) => clientAddress(req, config.trustProxyHops);
   const { countryHeader: header, trustProxyHops } = config;
   const countryOf = countryReader({ header, trustProxyHops, lookup: geoIp?.countryOf, addressOf });
-  // Who listens is known where playback is, which begins after the chat.
+  // Playback counts the listeners, but it is composed after the chat.
   let listenersOf = (_slug: string) => 0;
   const onAir =
     serves && live ? { channels: () => live.channels(), news: (slug: string) => newsOf(live.status(slug), listenersOf(slug)) } : undefined;
@@ -152,11 +164,12 @@ export async function composeService(
   const parts: Component[] = [
     { name: 'database', stop: () => database.stop() },
     ...(internalTls ? [{ name: 'internal certificate', stop: () => internalTls.stop() }] : []),
-    // Stopped after the shows have finished their segments, and after playback has let go of whoever listens to an endless stream.
+    // This stops after the broadcasts have finished their segments, and after playback has ended
+    // all endless streams.
     { name: 'http', stop: () => http.stop(HTTP_GRACE_MS) },
     { name: 'countries', stop: () => geoIp?.stop() },
     ...(served?.parts ?? []),
-    // Who only takes broadcasts signs nobody in.
+    // A process that only takes broadcasts has no sign-ins.
     { name: 'access', start: () => (serves ? access.start() : access.webhooks.start()), stop: () => access.stop() },
     ...(worker ? [worker.first] : []),
     ...(remote ? [remote] : []),
@@ -190,7 +203,7 @@ export async function composeService(
   return { stop: () => lifecycle.stop(config.shutdownTimeoutS * 1000) };
 }
 
-/** What the room of a channel is told. */
+/** The on-air state that a channel's room gets. */
 const newsOf = ({ state, startWallMs, nowPlaying }: ChannelStatus, listeners: number): OnAirState => ({
   state,
   listeners,
@@ -204,7 +217,9 @@ const newsOf = ({ state, startWallMs, nowPlaying }: ChannelStatus, listeners: nu
     : null,
 });
 
-/** For mutual TLS between our own processes, and with those who watch them. */
+/**
+ * The certificate for mutual TLS between the service's own processes, and with monitoring systems.
+ */
 async function openInternalTls(config: Config, log: Log, clock: Clock): Promise<TlsFiles | undefined> {
   const { internalCertFile, internalKeyFile, internalCaFile } = config;
   const isWanted = config.metricsTls || config.roles.includes('app') !== config.roles.includes('ingest');
@@ -224,7 +239,7 @@ interface ServingOptions {
   readonly live: LiveEdge;
   readonly chat: RoomsApi | undefined;
   readonly chatRecords: AppOptions['chatRecords'];
-  /** Where requests come from. */
+  /** Functions that read a client's address and country from its request. */
   readonly client: {
     readonly addressOf: (req: IncomingMessage) => string;
     readonly countryOf: (req: IncomingMessage) => string | undefined;
@@ -233,7 +248,7 @@ interface ServingOptions {
   readonly health: Readonly<Record<string, HealthCheck>>;
 }
 
-/** Playback, API and pages, for shows that are on air here or at a worker. */
+/** Composes playback, API and pages, for broadcasts on air in this process or at a worker. */
 async function composeServing(
   options: ServingOptions,
 ): Promise<{ handler: RequestListener; listeners: (slug: string) => number; parts: Component[] }> {
@@ -253,7 +268,8 @@ async function composeServing(
     admissions: new Admissions({ links: access.playbackLinks, rules: access.playbackRules, addressOf, countryOf }),
     titleOf: (slug) => live.status(slug).title ?? slug,
     addressOf,
-    // One channel gets half of them when nobody else waits: each connection of HTTP/1.1 may have one.
+    // A single channel gets half of this when no other has waiting requests. Each HTTP/1.1
+    // connection may have one.
     maxWaiting: Math.max(100_000, 2 * config.maxHttpConnections),
     ...(config.maxListenersPerStream === undefined ? {} : { maxListenersPerStream: config.maxListenersPerStream }),
   });

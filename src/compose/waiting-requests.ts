@@ -2,8 +2,9 @@ import type { RequestListener } from 'node:http';
 import { sendRefusal } from '../runtime/http-problem.js';
 
 /**
- * Requests that arrive before the service is ready wait here, at most `maxWaiting` of them; requests of clients that have
- * gone are forgotten. Above the maximum, and for health checks, the answer is 503.
+ * Keeps requests that arrive before the service is ready, at most `maxWaiting` of them. A request
+ * whose client has gone is dropped. Requests above the maximum and health checks are answered with
+ * 503.
  */
 export class WaitingRequests {
   readonly #maxWaiting: number;
@@ -17,7 +18,10 @@ export class WaitingRequests {
     this.#maxWaiting = maxWaiting;
   }
 
-  /** Resolves with the handler's answer, so that what it throws is answered for a request that has waited as for any other. */
+  /**
+   * Resolves with the handler's answer, so that an error of the handler is answered for a request
+   * that has waited as for any other.
+   */
   readonly handle = (...[req, res]: Parameters<RequestListener>): Promise<unknown> | unknown => {
     if (this.#handler) return this.#handler(req, res);
     if (req.url?.startsWith('/health/') || this.#waiting.size >= this.#maxWaiting)
@@ -28,7 +32,7 @@ export class WaitingRequests {
     }).then(() => res.destroyed || this.#handler?.(req, res));
   };
 
-  /** Hands every waiting request, and every later one, to `handler`. */
+  /** Gives every waiting request, and every later one, to `handler`. */
   answerWith(handler: RequestListener): void {
     this.#handler = handler;
     const waiting = [...this.#waiting.values()];
@@ -36,7 +40,7 @@ export class WaitingRequests {
     for (const request of waiting) request.open();
   }
 
-  /** Ends the connections of all waiting requests: the service cannot start. */
+  /** Closes the connections of all waiting requests, because the service cannot start. */
   dropAll(): void {
     for (const { req } of this.#waiting.values()) req.destroy();
     this.#waiting.clear();

@@ -1,9 +1,10 @@
 /**
- * The demo show's music: two minutes of slow electric piano, pad, bass and brushed drums, made from numbers, so that a fresh clone has something to
- * listen to without a download. It ends where it begins: notes and reverb ring over the end into the start, so it can be looped without a seam.
+ * The music of the demo: two minutes of slow electric piano, pad, bass and brushed drums, computed
+ * from numbers, so that a fresh clone has something to play without a download. Notes and reverb at
+ * the end continue at the start, so that the piece loops without a break.
  */
 const RATE_HZ = 48_000;
-/** 87.9 beats a minute; a whole number of samples, so that the loop is exact. */
+/** Samples per beat: 87.9 beats per minute. A whole number, so that the loop is exact. */
 const BEAT = 32_768;
 const BAR = 4 * BEAT;
 const BARS = 48;
@@ -11,7 +12,7 @@ const TOTAL = BARS * BAR;
 
 export const MUSIC_SECONDS = TOTAL / RATE_HZ;
 
-/** MIDI notes: the bass, then the chord from the bottom up. */
+/** MIDI notes: the bass, then the chord from its lowest note up. */
 const CHORDS: readonly (readonly [number, ...number[]])[] = [
   [38, 53, 57, 60, 64],
   [43, 53, 57, 59, 64],
@@ -23,7 +24,7 @@ const CHORDS: readonly (readonly [number, ...number[]])[] = [
   [43, 53, 57, 60, 62],
 ];
 
-/** Melody of the middle section, by bar: [eighth in the bar, length in eighths, MIDI note]. */
+/** The melody of the middle section by bar: [eighth in the bar, length in eighths, MIDI note]. */
 const MELODY: readonly (readonly (readonly [number, number, number])[])[] = [
   [
     [0, 3, 76],
@@ -60,7 +61,7 @@ const MELODY: readonly (readonly (readonly [number, number, number])[])[] = [
 
 const hzOf = (note: number) => 440 * 2 ** ((note - 69) / 12);
 
-/** The same music every time. */
+/** A fixed seed, so that the music is the same every time. */
 let seed = 20_260;
 function random(): number {
   seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0;
@@ -85,7 +86,7 @@ const WARM = waveTable([1, 0.42, 0.22, 0.1, 0.06, 0.03]);
 const SOFT = waveTable([1, 0.05, 0.16, 0.02, 0.04]);
 const BELL = waveTable([1, 0.1, 0, 0.22, 0, 0, 0.06]);
 
-/** Stereo, circular: what runs over the end goes on at the start. */
+/** A stereo track that is circular: sound after its end continues at its start. */
 class Track {
   readonly left = new Float32Array(TOTAL);
   readonly right = new Float32Array(TOTAL);
@@ -108,7 +109,7 @@ class Track {
     let slope = 0;
     let index = ((at % TOTAL) + TOTAL) % TOTAL;
     for (let n = 0; n < samples; n++) {
-      // The envelope is exact every 64 samples and straight in between.
+      // The envelope is computed every 64 samples and interpolated linearly in between.
       if (n % 64 === 0) {
         envelope = shape(n / RATE_HZ);
         slope = (shape((n + 64) / RATE_HZ) - envelope) / 64;
@@ -149,9 +150,10 @@ class Track {
     }
   }
 
-  /** Echo on the other side, `samples` later, again and again. */
+  /** A repeated echo on the opposite side, every `samples`. */
   pingPong(samples: number, feedback: number): void {
-    // The second time round starts with the first one's tail, which makes it circular.
+    // The loop runs twice: its second pass starts with the echo of the first, which makes the track
+    // circular.
     const left = this.left.slice();
     const right = this.right.slice();
     const echoLeft = new Float32Array(TOTAL);
@@ -176,7 +178,10 @@ class Track {
   }
 }
 
-/** A room: four damped delay lines that feed each other (a Householder matrix keeps the energy), the loop's end ringing into its start. */
+/**
+ * A room reverb: four damped delay lines that feed each other (a Householder matrix keeps the
+ * energy). The end of the loop rings into its start.
+ */
 function reverb(dry: Track): Track {
   const wet = new Track();
   const lengths = [2239, 2917, 3529, 4127];
@@ -184,7 +189,7 @@ function reverb(dry: Track): Track {
   const heads = [0, 0, 0, 0];
   const damped = [0, 0, 0, 0];
   const out = [0, 0, 0, 0];
-  // Three seconds of the end first: they are the tail that the start begins with.
+  // The last three seconds come first: their reverb is what the start begins with.
   for (let n = -3 * RATE_HZ; n < TOTAL; n++) {
     const index = (n + TOTAL) % TOTAL;
     let sum = 0;
@@ -219,7 +224,8 @@ function compose(): Track {
   for (let bar = 0; bar < BARS; bar++) {
     const at = bar * BAR;
     const [bass, ...chord] = CHORDS[bar % CHORDS.length]!;
-    // Eight bars each: pad and keys, + bass and brushes, all, all with melody, keys and melody alone, all.
+    // Eight bars per section: pad and keys, then with bass and brushes, then all, all with melody,
+    // only keys and melody, all.
     const section = Math.floor(bar / 8);
     chord.forEach((note, voice) => {
       for (const detune of [-0.0018, 0.0021]) {
@@ -280,12 +286,12 @@ function compose(): Track {
   return mix;
 }
 
-/** The piece as a WAV file: 48 kHz, stereo, 16 bit, 25 MB. Takes a few seconds to make. */
+/** The piece as a WAV file: 48 kHz, stereo, 16 bit, 25 MB. It takes a few seconds to make. */
 export function renderMusic(): Buffer {
   const { left, right } = compose();
   let power = 0;
   for (let n = 0; n < TOTAL; n++) power += (left[n]! ** 2 + right[n]! ** 2) / 2;
-  // −17.5 dBFS RMS is about −16 LUFS for this mixture; peaks bend softly below −1 dBFS.
+  // −17.5 dBFS RMS is about −16 LUFS for this mix. Peaks are limited softly below −1 dBFS.
   const gain = 10 ** (-17.5 / 20) / Math.sqrt(power / TOTAL);
   const file = Buffer.alloc(44 + TOTAL * 4);
   file.write('RIFF', 0, 'latin1');

@@ -16,8 +16,8 @@ import { takeUnexpectedErrors } from '../runtime/unexpected.js';
 import { MUSIC_SECONDS, renderMusic } from './demo-music.js';
 
 /**
- * `npm run demo`: the service on its embedded defaults with a show on air. The music goes the way a broadcaster's does, out of an encoder
- * and in through the RTMP port.
+ * `npm run demo`: the service with its embedded database and a broadcast on air. The music takes
+ * the way of any broadcaster: out of an encoder and in through the RTMP port.
  */
 const CHANNEL = 'demo';
 const TITLES: readonly (readonly [artist: string, title: string])[] = [
@@ -26,11 +26,16 @@ const TITLES: readonly (readonly [artist: string, title: string])[] = [
   ['Veza', 'Last Tram Home'],
 ];
 const TITLE_MS = (MUSIC_SECONDS * 1000) / TITLES.length;
-/** Short enough that the music is back soon after somebody who took over the channel has left. */
+/**
+ * The wait before the encoder connects again. It is short, so that the music returns soon after a
+ * person who took over the channel has left.
+ */
 const REPUBLISH_MS = 3000;
 const STARTED_WITHIN_MS = 120_000;
 
-/** Which variable moves a port that another program has. */
+/**
+ * A message that names the variable for a port that cannot be opened; undefined for other errors.
+ */
 function portHint(config: Config, error: unknown): string | undefined {
   const { code, port } = error as NodeJS.ErrnoException & { port?: number };
   if (code !== 'EADDRINUSE' && code !== 'EACCES') return undefined;
@@ -53,7 +58,7 @@ const exists = (path: string) =>
     () => false,
   );
 
-/** Rendered once; later starts find it. */
+/** Renders the music to a file once. Later starts use the file. */
 async function musicFile(dataDir: string): Promise<string> {
   const path = join(dataDir, 'demo-music-1.wav');
   if (await exists(path)) return path;
@@ -63,7 +68,7 @@ async function musicFile(dataDir: string): Promise<string> {
   return path;
 }
 
-/** The API of the service in this process, as its administrator. */
+/** A client of this process's API, with administrator rights. */
 class Api {
   readonly #base: string;
   readonly #token: string;
@@ -73,7 +78,7 @@ class Api {
     this.#token = token;
   }
 
-  /** Undefined: there is no such thing. */
+  /** Resolves to undefined when the answer is 404. Rejects at any other error. */
   async call<T>(method: string, path: string, body?: object): Promise<T | undefined> {
     const response = await fetch(`${this.#base}/api/v1${path}`, {
       method,
@@ -87,7 +92,10 @@ class Api {
   }
 }
 
-/** Until the administrator that the first start made has a password, a new link to choose one. */
+/**
+ * A link to choose a password for the administrator that the first start has made; undefined when
+ * that is done.
+ */
 async function firstAdminLink(api: Api, email: string): Promise<string | undefined> {
   const found = await api.call<{ items: { id: string; role: string; state: string }[] }>(
     'GET',
@@ -98,7 +106,10 @@ async function firstAdminLink(api: Api, email: string): Promise<string | undefin
   return (await api.call<{ link: string }>('POST', `/accounts/${account.id}/link`))?.link;
 }
 
-/** Keeps an encoder running until stopped. One that is refused, because somebody else is on air with the key, tries again. */
+/**
+ * Keeps an encoder running until stopped. When the encoder is refused, because another one is on
+ * air with the key, it tries again.
+ */
 class Publisher {
   readonly #ffmpeg: string;
   readonly #args: readonly string[];
@@ -106,7 +117,7 @@ class Publisher {
   #child: ChildProcess | undefined;
   #cancel: () => void = () => undefined;
   #stopped = false;
-  /** What the encoder said last: the reason when nothing comes on air. */
+  /** The encoder's last error text, for the case that the broadcast does not come on air. */
   lastWords = '';
 
   constructor(ffmpeg: string, music: string, url: string, clock: Clock) {
@@ -139,7 +150,10 @@ class Publisher {
   }
 }
 
-/** The channel's key, kept in a file, so that an encoder that was set up once goes on working. Makes the channel when there is none. */
+/**
+ * The channel's stream key. It is kept in a file, so that an encoder that was set up once keeps
+ * working. Makes the channel when there is none.
+ */
 async function streamKeyOf(api: Api, path: string): Promise<string> {
   let fresh: { streamKey: string } | undefined;
   if (!(await api.call('GET', `/channels/${CHANNEL}`))) {
@@ -157,12 +171,15 @@ async function onAir(api: Api, publisher: Publisher, clock: Clock): Promise<void
   for (;;) {
     const channel = await api.call<{ state: string }>('GET', `/channels/${CHANNEL}`);
     if (channel?.state === 'live') return;
-    if (clock.monotonicMs() > deadlineMs) throw new Error(`The demo show did not come on air. ${publisher.lastWords}`);
+    if (clock.monotonicMs() > deadlineMs) throw new Error(`The demo did not come on air. ${publisher.lastWords}`);
     await sleep(clock, 100);
   }
 }
 
-/** Ctrl-C reaches every child of this terminal at once; that encoders end by it is no news to whoever pressed it. */
+/**
+ * A log without warnings while the demo stops. Ctrl-C reaches every process of the terminal at
+ * once, so encoders end too, and that is expected.
+ */
 function hushed(log: Log, stopping: () => boolean): Log {
   return {
     debug: (fields, message) => log.debug(fields, message),
@@ -184,7 +201,8 @@ function framed(lines: readonly string[]): string {
 async function demo(config: Config): Promise<void> {
   const clock = new SystemClock();
   const say = (line: string) => process.stdout.write(`${line}\n`);
-  // The frame below is what a newcomer should read; the log keeps quiet unless something is wrong.
+  // The framed text below is what a newcomer should read, so the log shows only warnings and
+  // errors.
   let signals = 0;
   const level = config.logLevel === 'info' ? 'warn' : config.logLevel;
   const log = hushed(createLog({ level, service: config.serviceName, version: config.version }), () => signals > 0);
@@ -219,7 +237,8 @@ async function demo(config: Config): Promise<void> {
     let shown = 0;
     const nextTitle = () => {
       const [artist, title] = TITLES[shown++ % TITLES.length]!;
-      // Off air for a moment (the encoder restarts): the next title comes soon enough.
+      // This fails while the encoder restarts and the channel is off air; the next title follows
+      // soon.
       api.call('POST', `/channels/${CHANNEL}/now-playing`, { artist, title }).catch(() => undefined);
     };
     nextTitle();

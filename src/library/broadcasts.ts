@@ -1,26 +1,33 @@
 import type { Database, Queryable } from '../backing/database/database.js';
 import { VezaError } from '../runtime/errors.js';
 
-/** One show, from its first segment to its end. Its id is the id of its recording: `/vod/{id}/…`. */
+/**
+ * One broadcast, from its first segment to its end. Its id is the id of its recording:
+ * `/vod/{id}/…`.
+ */
 export interface Broadcast {
   readonly id: string;
-  /** Slug. */
+  /** The channel's slug. */
   readonly channel: string;
   readonly channelId: string;
-  /** Its own, else its channel's. */
+  /** The broadcast's own visibility if it has one, else its channel's. */
   readonly visibility: 'public' | 'unlisted' | 'private';
-  /** Where its channel may be heard; two letters each, one of the two at most. */
+  /**
+   * The country rule of its channel, as two-letter codes. At most one of the two lists is defined.
+   */
   readonly countries: { readonly allowed: readonly string[] | undefined; readonly denied: readonly string[] | undefined };
   readonly title: string;
-  /** It is kept when it has ended. */
+  /** Whether the recording is kept after the end. */
   readonly recording: boolean;
   readonly startedAtMs: number;
-  /** Undefined while it is on air, or when the process died and has not seen to it yet. */
+  /**
+   * Undefined while it is on air. Also undefined after the process died, until its end is recorded.
+   */
   readonly endedAtMs: number | undefined;
   readonly durationMs: number | undefined;
   readonly firstNumber: number;
   readonly lastNumber: number | undefined;
-  /** What a recording needs beyond this: grid, runs, gaps, renditions, titles. JSON. */
+  /** Everything else that a recording needs: grid, runs, gaps, renditions, titles. JSON. */
   readonly details: Readonly<Record<string, unknown>>;
 }
 
@@ -37,39 +44,46 @@ export interface BroadcastStart {
 
 export interface BroadcastEnd {
   endedAtMs: number;
-  /** Of what can be played. */
+  /** Length of the playable range. */
   durationMs: number;
   lastNumber: number;
-  /** Merged over what is there. */
+  /** Merged into the stored details. */
   details?: Readonly<Record<string, unknown>>;
 }
 
 export interface BroadcastFilter {
-  /** Slug. */
+  /** The channel's slug. */
   channel?: string;
-  /** Only what can be played as a recording: ended, and kept. */
+  /** Only playable recordings: ended, and kept. */
   recorded?: boolean;
   visibilities?: readonly Broadcast['visibility'][];
-  /** Only what comes after this one: the last of the page before. */
+  /** Only broadcasts after this one, which is the last of the previous page. */
   after?: { startedAtMs: number; id: string };
 }
 
-// A recording's own visibility comes before its channel's; of two columns of one name the later counts.
+// A broadcast's own visibility takes precedence over its channel's: of two columns with one name,
+// the later counts.
 const SELECT =
   'select b.*, c.slug, c.countries_allowed, c.countries_denied, coalesce(b.visibility, c.visibility) as visibility from broadcasts b join channels c on c.id = b.channel_id';
 
-/** The table of broadcasts. */
+/** The owner of the table `broadcasts`. */
 export class Broadcasts {
   readonly #database: Database;
 
-  /** Rises after each write in this process: an answer that was read before may be out of date. */
+  /**
+   * Rises after each write in this process, so that a reader can see that its earlier answer may be
+   * out of date.
+   */
   changes = 0;
 
   constructor(database: Database) {
     this.#database = database;
   }
 
-  /** Nothing happens when the id is there already. Rejects with `not_found` when the channel is not there (any more). */
+  /**
+   * Inserts a broadcast; without effect when the id exists. Rejects with `not_found` when the
+   * channel does not exist or was deleted.
+   */
   async insert(start: BroadcastStart): Promise<void> {
     const { rowCount } = await this.#write(
       `insert into broadcasts (id, channel_id, title, recording, started_at, first_number, details)
@@ -80,8 +94,9 @@ export class Broadcasts {
   }
 
   /**
-   * Rejects with `not_found` when it is not there (any more: its channel was deleted). The last call wins. `withIt` belongs to the same
-   * transaction, and is asked once: not when it had an end already.
+   * Stores the end of a broadcast; the last call wins. `withIt` runs in the same transaction, but
+   * only at the first end. Rejects with `not_found` when there is no such broadcast, for example
+   * because its channel was deleted.
    */
   async end(id: string, end: BroadcastEnd, withIt?: (connection: Queryable) => Promise<void>): Promise<void> {
     const ended = this.#database.transaction(async (connection) => {
@@ -97,8 +112,9 @@ export class Broadcasts {
   }
 
   /**
-   * Its channel was deleted while it was on air, when nobody knew yet which segments it would have: they are closed under the addresses that they
-   * had live, as those of the other shows are with the deletion.
+   * Closes the segments of a broadcast whose channel was deleted while it was on air. At the
+   * deletion its last segment was not known yet, so only now are they closed under their live
+   * addresses. Segments of other broadcasts are closed by the deletion.
    */
   async closeDeleted(id: string, segments: { slug: string; from: number; to: number }): Promise<void> {
     await this.#database.query(
@@ -116,7 +132,7 @@ export class Broadcasts {
     return rows[0] && broadcastOf(rows[0]);
   }
 
-  /** Newest first. */
+  /** Returns at most `limit` broadcasts, newest first. */
   async list(filter: BroadcastFilter, limit: number): Promise<Broadcast[]> {
     const { rows } = await this.#database.query<BroadcastRow>(
       `${SELECT}
@@ -137,7 +153,10 @@ export class Broadcasts {
     return rows.map(broadcastOf);
   }
 
-  /** `visibility` null: as its channel. False when there is none. */
+  /**
+   * Changes title and visibility. `visibility` null: the channel's applies. Resolves to false when
+   * there is no such broadcast.
+   */
   async update(
     id: string,
     changes: { title?: string | undefined; visibility?: Broadcast['visibility'] | null | undefined },
@@ -149,13 +168,16 @@ export class Broadcasts {
     return rowCount > 0;
   }
 
-  /** Those without an end, oldest first: what a process that died left open. */
+  /** Broadcasts without an end, oldest first: on air, or left open by a process that died. */
   async unfinished(): Promise<Broadcast[]> {
     const { rows } = await this.#database.query<BroadcastRow>(`${SELECT} where b.ended_at is null order by b.started_at`);
     return rows.map(broadcastOf);
   }
 
-  /** False when there was none. Its segments go with the next sweep. */
+  /**
+   * Deletes the row; the next sweep deletes the segments. Resolves to false when there is no such
+   * broadcast.
+   */
   async delete(id: string): Promise<boolean> {
     const { rowCount } = await this.#write('delete from broadcasts where id = $1', [id]);
     return rowCount > 0;

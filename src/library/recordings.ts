@@ -14,7 +14,7 @@ import type { Broadcasts } from './broadcasts.js';
 const RETENTION_PERIOD_MS = 3600_000;
 const RETRY_MS = 5000;
 const MAX_TRIES = 60;
-/** A page of broadcasts read at a time. */
+/** Broadcasts that are read at a time. */
 const PAGE = 200;
 
 interface ChannelInfo {
@@ -37,9 +37,15 @@ export interface RecordingsOptions {
   readonly broadcasts: Broadcasts;
   readonly clock: Clock;
   readonly log: Log;
-  /** How far back live rewind reaches, seconds: what is older and in no recording is deleted. */
+  /**
+   * Length of the rewind window in seconds. Segments that are older and in no recording are
+   * deleted.
+   */
   readonly dvrWindowS: number;
-  /** A recording that is kept can be played; once for each, in the transaction that says so. */
+  /**
+   * Called once for each recording that can be played from now on, in the transaction that stores
+   * its end.
+   */
   readonly onReady?: (recording: ReadyRecording, connection: Queryable) => Promise<void>;
 }
 
@@ -51,16 +57,17 @@ export interface ReadyRecording {
 }
 
 /**
- * Recordings need no work: their segments are in the store when the show ends, and a playlist and an MPD over them are all that
- * is written. And the sweep: segments that are older than the rewind window and in no recording are deleted.
+ * Keeps recordings, and deletes old segments. A recording needs no encoding: its segments are in
+ * the object store when the broadcast ends, and only playlists and an MPD are written. The sweep
+ * deletes segments that are older than the rewind window and in no recording.
  */
 export class Recordings {
   readonly name = 'recordings';
   readonly #options: RecordingsOptions;
   readonly #sweeps: Loop;
-  /** What is under way, one thing after the other for each asset. */
+  /** The work under way for each asset, one task after the other. */
   readonly #work = new Map<string, Promise<boolean>>();
-  /** Shows on air that are kept, by asset: the database may not know of them yet. */
+  /** Broadcasts on air that are to be kept, by asset. The database may not know them yet. */
   readonly #open = new Map<string, { slug: string; from: number }>();
   #stopped = false;
 
@@ -90,19 +97,23 @@ export class Recordings {
     void this.#enqueue(assetId, () => this.#insert(assetId, channel, startedMs, firstNumber));
   }
 
-  /** Resolves to true when it is written down (or its channel is gone), to false when it was given up. The same one twice is harmless. */
+  /**
+   * Records the end of a broadcast. Resolves to true when it is stored (or its channel is gone), to
+   * false when that was given up. Calling it twice for the same recording is harmless.
+   */
   async ended(recording: FinishedRecording): Promise<boolean> {
     const { assetId, channel, from } = recording;
     if (channel.recording) this.#open.set(assetId, { slug: channel.slug, from });
     const written = await this.#enqueue(assetId, () => this.#writeOrClose(recording));
-    // One that was given up stays protected from the sweep.
+    // The segments of a recording that was given up stay protected from the sweep.
     if (written) this.#open.delete(assetId);
     return written;
   }
 
   /**
-   * Broadcasts without an end that nobody sees to: what they had beyond a row was lost with a process or its disk. Without a
-   * timeline they cannot be played, and would keep every later segment of their channel from the sweep.
+   * Deletes broadcasts that have no end and that no process looks after: their timeline was lost
+   * with a process or its disk. Without a timeline they cannot be played, and they would protect
+   * every later segment of their channel from the sweep.
    */
   async closeOrphans(isSeenTo: (assetId: string) => boolean): Promise<void> {
     for (const { id, channel } of await this.#options.broadcasts.unfinished()) {
@@ -120,18 +131,20 @@ export class Recordings {
     return this.#options.broadcasts.insert({ id, channelId: channel.id, title, recording, startedAtMs, firstNumber });
   }
 
-  /** Resolves when everything asked so far is done (or given up). */
+  /** Resolves when all work so far is done or given up. */
   async settled(): Promise<void> {
     while (this.#work.size > 0) await Promise.allSettled(this.#work.values());
   }
 
-  /** Rejects with `not_found` when its channel is gone; then nobody gets its segments any more. */
+  /**
+   * Rejects with `not_found` when the channel is gone. The segments are then closed to listeners.
+   */
   async #writeOrClose(recording: FinishedRecording): Promise<void> {
     try {
       await this.#write(recording);
     } catch (error) {
       const { assetId, channel, window, from } = recording;
-      // What comes after the last sound is in the store as well.
+      // Segments after the last sound are in the object store too.
       const to = Math.max(recording.to, ...Object.values(window.progress).map(({ openNumber }) => openNumber));
       if (error instanceof VezaError && error.code === 'not_found')
         await this.#options.broadcasts.closeDeleted(assetId, { slug: channel.slug, from, to });
@@ -144,12 +157,15 @@ export class Recordings {
     const [reference] = window.renditions;
     const range = reference ? recordedRange(window, reference.codec, { from, to }) : { from, to: from - 1 };
     const segments = range.to - range.from + 1;
-    // Again, in case the database was away for too long when it began.
+    // Inserted again, in case the database was unavailable for too long at the start.
     await this.#insert(assetId, channel, wallMsOf(window, from), from);
     if (segments <= 0) {
-      // Nothing was heard: an address under which there is nothing to play helps nobody.
+      // A broadcast without any sound has nothing to play, so it is not kept.
       await broadcasts.delete(assetId);
-      this.#options.log.info({ event: 'recordings.empty', asset: assetId, channel: channel.slug }, 'a show without sound is not kept');
+      this.#options.log.info(
+        { event: 'recordings.empty', asset: assetId, channel: channel.slug },
+        'the broadcast had no sound; no recording is kept',
+      );
       return;
     }
     if (channel.recording) {
@@ -161,7 +177,7 @@ export class Recordings {
       }
       const mpd = renderVodMpd(window, window.renditions, { ...range, uriPrefix: `../../live/${channel.slug}/` });
       await put('manifest.mpd', mpd, 'application/dash+xml');
-      // Last: who finds it finds everything.
+      // Written last, so that a player that finds it finds all files that it names.
       await put('master.m3u8', renderMultivariant(window.renditions), HLS);
     }
     const durationMs = segments * window.grid.segmentSamples * SAMPLES_TO_MS;
@@ -180,7 +196,10 @@ export class Recordings {
     );
   }
 
-  /** Deletes segments that nobody can ask for any more. Returns how many objects went. */
+  /**
+   * Deletes segments that no listener can ask for any more. Resolves to the number of deleted
+   * objects.
+   */
   async sweep(): Promise<number> {
     const { kept, assets } = await this.#keptNumbers();
     const oldestMs = this.#options.clock.wallMs() - this.#options.dvrWindowS * 1000;
@@ -212,7 +231,8 @@ export class Recordings {
     for (const init of inits) if (!runsInUse.has(init.run) && init.modifiedMs < oldestMs) gone.push(init.key);
     for await (const { key, modifiedMs } of this.#options.store.list('vod/')) {
       const asset = key.split('/')[1] ?? '';
-      // What is being written is younger than its row is old.
+      // Files of a recording that is being written may have no row yet, but they are younger than
+      // this.
       if (!assets.has(asset) && !this.#open.has(asset) && modifiedMs < this.#options.clock.wallMs() - RETENTION_PERIOD_MS) gone.push(key);
     }
     await this.#options.store.delete(gone);
@@ -221,7 +241,10 @@ export class Recordings {
     return count;
   }
 
-  /** By slug: what belongs to recordings that are kept, or to a show whose end is not known yet. */
+  /**
+   * The ranges of segment numbers, by slug, that belong to kept recordings or to broadcasts without
+   * a known end.
+   */
   async #keptNumbers(): Promise<{ kept: Map<string, { from: number; to: number }[]>; assets: Set<string> }> {
     const kept = new Map<string, { from: number; to: number }[]>();
     const assets = new Set<string>();
@@ -242,7 +265,11 @@ export class Recordings {
     }
   }
 
-  /** The database or the store may be away for a while: tried again until it is done, five minutes long. */
+  /**
+   * Runs a task after the asset's earlier tasks. The database or the store may be unavailable for
+   * some time, so a task that fails is repeated for five minutes. Resolves to false when the task
+   * was given up. Never rejects.
+   */
   #enqueue(assetId: string, task: () => Promise<void>): Promise<boolean> {
     const before = this.#work.get(assetId) ?? Promise.resolve(true);
     const work = before.then(async () => {
