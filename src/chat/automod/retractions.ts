@@ -3,15 +3,15 @@ import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 
-/** Messages that are published and not judged yet. */
+/** Published messages that are not classified yet. */
 export const MAX_WAITING = 1000;
-/** Half of what a remote judge is asked at once: the rooms that wait for its word before they publish come first. */
+/** Requests at one time: half of what the remote classifier is asked at once, because rooms that wait for it before publishing come first. */
 const AT_ONCE = 32;
 const ATTEMPTS = 10;
 const AGAIN_MS = 1000;
 
 export interface RetractionsOptions<Message> {
-  /** What is against it; undefined: nothing. Never rejects. */
+  /** Why the message is to be retracted; undefined: it stays. Never rejects. */
   readonly objection: (message: Message) => Promise<string | undefined>;
   /** Twice is harmless. */
   readonly takeBack: (message: Message, reason: string) => Promise<unknown>;
@@ -20,8 +20,8 @@ export interface RetractionsOptions<Message> {
 }
 
 /**
- * Messages that were published at once and are judged afterwards: what there is something against is taken back. A process that dies in between
- * leaves what it had not judged.
+ * Classifies messages after they were published, and retracts those that are objected to. When the process dies, messages that it
+ * had not classified stay.
  */
 export class Retractions<Message> {
   readonly #options: RetractionsOptions<Message>;
@@ -30,7 +30,7 @@ export class Retractions<Message> {
   #under = 0;
   #stopping = false;
   #failed = 0;
-  /** Who is pausing, and who waits for the end. */
+  /** Wake functions of pauses, and of callers of `stop`. */
   readonly #sleepers = new Set<() => void>();
   readonly #enders = new Set<() => void>();
 
@@ -39,12 +39,12 @@ export class Retractions<Message> {
     this.#failureLog = new BoundedLog(options.log, options.clock);
   }
 
-  /** Messages that could not be judged, or not be taken back, for good. */
+  /** Messages that could not be classified or retracted, for good. */
   get failed(): number {
     return this.#failed;
   }
 
-  /** Then whoever publishes asks before he does. */
+  /** True: a message has to be classified before it is published. */
   get isFull(): boolean {
     return this.#stopping || this.#waiting.length >= MAX_WAITING;
   }
@@ -55,7 +55,7 @@ export class Retractions<Message> {
     this.#next();
   }
 
-  /** Waits until what was published is judged; what cannot be taken back then is not tried again. Twice is harmless. */
+  /** Waits until every message is classified; failed retractions are not tried again. Twice is harmless. */
   async stop(): Promise<void> {
     this.#stopping = true;
     for (const wake of [...this.#sleepers]) wake();

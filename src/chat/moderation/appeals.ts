@@ -23,7 +23,7 @@ export interface BanAppeal {
   readonly answeredAtMs: number | undefined;
 }
 
-/** Whoever is banned may say something to it once, and is answered. */
+/** Appeals against bans: one for each ban, and its answer. */
 export class Appeals {
   readonly #database: Database;
   readonly #clock: Clock;
@@ -35,10 +35,10 @@ export class Appeals {
     this.#sanctions = sanctions;
   }
 
-  /** Rejects: `not_found` (not banned, as far as he knows), `conflict` (once for each ban), `bad_request`. */
+  /** Rejects: `not_found` (no ban that the user knows of), `conflict` (an appeal for this ban exists), `bad_request`. */
   async fileAppeal(roomId: string, user: SanctionedUser, text: string): Promise<BanAppeal> {
     const ban = await this.#sanctions.findBan(roomId, user.id);
-    // Of a shadow ban he does not know.
+    // The user does not know of a shadow ban.
     if (!ban || ban.isShadow) throw new VezaError('not_found', 'You are not banned here.');
     const given = checked(text, MAX_APPEAL_CHARS, 'text');
     const { rows } = await this.#database.query<AppealRow>(
@@ -50,7 +50,7 @@ export class Appeals {
     return appealOf(rows[0]);
   }
 
-  /** Newest first. `isOpen`: those that nobody has answered. */
+  /** Appeals, newest first. `isOpen`: the unanswered ones. */
   async list(
     roomId: string,
     isOpen: boolean | undefined,
@@ -65,7 +65,7 @@ export class Appeals {
     return rows.map(appealOf);
   }
 
-  /** The last one of a user. `banId`: that against this ban, and no other. */
+  /** The user's last appeal. `banId`: the one against this ban alone. */
   async findOfUser(roomId: string, userId: string, banId?: string): Promise<BanAppeal | undefined> {
     const { rows } = await this.#database.query<AppealRow>(
       `select * from room_appeals where room_id = $1 and user_id = $2 and ($3::uuid is null or ban_id = $3)

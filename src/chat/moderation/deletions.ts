@@ -8,7 +8,7 @@ import type { HeldMessageQueue } from './held-message-queue.js';
 import type { RoomRules } from './rules.js';
 import type { Sanctions } from './sanctions.js';
 
-/** What is asked of the room. */
+/** The part of a room that deleting needs. */
 export type ErasingRoom = Pick<Room, 'eraseMessages' | 'untilStored' | 'barUser'>;
 
 export interface DeletionsOptions {
@@ -23,15 +23,15 @@ export interface DeletionsOptions {
   readonly withRoom: <T>(roomId: string, work: (room: ErasingRoom) => Promise<T>) => Promise<T>;
 }
 
-/** Deleted by one entry. */
+/** Messages that one `del` entry deletes. */
 const MAX_MIDS = 100;
-/** Until every process that reaches the database has long heard of a ban or a timeout. */
+/** How long the log bars a user: far longer than a process that reaches the database takes to learn of a ban or timeout. */
 const BAR_MS = 60_000;
 
 /**
- * Takes messages out of a room with everything that hangs on them: the pin, and what waits for a moderator. Somebody may be writing, holding, approving
- * or pinning one of them at the same time, in this process or another. Each of these looks once more after it has done its part, and so does this:
- * whoever comes second finds the other.
+ * Deletes messages of a room with everything that depends on them: the pin, and held messages. A message may be published, held,
+ * approved or pinned at the same time, here or in another process. Each of these operations checks once more after its part, and so
+ * does deletion: the later one finds the earlier.
  */
 export class Deletions {
   readonly #options: DeletionsOptions;
@@ -40,21 +40,21 @@ export class Deletions {
     this.#options = options;
   }
 
-  /** Rejects with `unavailable`, `busy`: then they may be there still. */
+  /** Rejects with `unavailable` or `busy`; the messages may then still be there. */
   async deleteMessages(roomId: string, by: NoticeAuthor, mids: readonly string[]): Promise<ModerationResult> {
     const said = await this.#options.withRoom(roomId, (room) => room.eraseMessages({ mids }, named(by)));
     await this.#afterwards(roomId, by);
     return said ? { offset: said.offset } : {};
   }
 
-  /** Everything that somebody has said in the room so far. Rejects as `deleteMessages`. */
+  /** Deletes every message of a user in the room so far. Rejects as `deleteMessages` does. */
   async deleteAllOf(roomId: string, by: NoticeAuthor, userId: string): Promise<ModerationResult> {
     const { held, withRoom } = this.#options;
-    // What is approved after this does not find its row again, and is taken back by whoever approves it.
+    // A message that is approved after this does not find its row again, and its approver deletes it.
     await held.deleteOfUser(roomId, userId);
     const said = await withRoom(roomId, async (room) => {
       const wiped = await room.eraseMessages({ userId }, named(by));
-      // What was taken back meanwhile waits now instead of being in the room; and one of those may have been approved.
+      // Messages that were retracted meanwhile are held now, and one of them may have been approved.
       const approved = await held.deleteOfUser(roomId, userId);
       for (let at = 0; at < approved.length; at += MAX_MIDS)
         await room.eraseMessages({ mids: approved.slice(at, at + MAX_MIDS) }, named(by));
@@ -65,8 +65,8 @@ export class Deletions {
   }
 
   /**
-   * A message leaves the room and waits for a moderator under another mid: what was deleted under a mid does not come back under it. `record` writes
-   * down that it does, with it. Twice is harmless. Rejects with `unavailable`, `busy`.
+   * Deletes a message and holds a copy under another `mid`, because a deleted `mid` does not come back. `record` writes the act, in
+   * the same transaction. Twice is harmless. Rejects with `unavailable` or `busy`.
    */
   async holdInstead(by: NoticeAuthor, mid: string, message: HeldMessage, record: (connection: Queryable) => Promise<void>): Promise<void> {
     const { database, held, withRoom, log } = this.#options;
@@ -78,9 +78,9 @@ export class Deletions {
         if (holding === 'held' || holding === 'full') await record(connection);
         return holding;
       });
-      // Somebody was faster: it is deleted, or decided about.
+      // The message was deleted or decided about meanwhile.
       if (outcome === 'gone' || outcome === 'decided') return;
-      // It is deleted all the same, and the list of acts says why.
+      // The queue is full: the message is deleted all the same, and the act says why.
       if (outcome === 'full') log.warn({ room: roomId, mid }, 'a message that was taken back does not wait for a moderator: too many do');
       await room.eraseMessages({ mids: [mid] }, named(by));
     });
@@ -88,8 +88,8 @@ export class Deletions {
   }
 
   /**
-   * Sets the log to what is in force: nothing of somebody who is banned or has a timeout is taken from now on, in no process, though some may not have
-   * heard of it yet and messages may be on their way. Rejects with `unavailable`; then no message is taken of anybody.
+   * Makes the log refuse a banned or timed-out user from now on, or accept them again: other processes may not know of the sanction
+   * yet, and messages may be on their way. Rejects with `unavailable`; the log then takes no message from anybody.
    */
   async barSanctioned(roomId: string, userId: string): Promise<void> {
     const { sanctions, clock, withRoom } = this.#options;
@@ -99,7 +99,7 @@ export class Deletions {
       return { why: 'timed_out', untilMs: (await sanctions.findTimeout(roomId, userId))?.untilMs ?? 0 } as const;
     };
     await withRoom(roomId, async (room) => {
-      // Somebody may lift or shorten it while the log is told of it, and the other way round: whoever is told last has to be right.
+      // The sanction may change while the log is told of it: the log has to be told the state in force last.
       for (let last = await wanted(), isOther = true; isOther; ) {
         await room.barUser(userId, Math.max(0, Math.ceil(Math.min(BAR_MS, last.untilMs - clock.wallMs()))), last.why);
         const now = await wanted();
@@ -109,7 +109,7 @@ export class Deletions {
     });
   }
 
-  /** Of an account that is deleted: nobody asks for it to be let in again. */
+  /** Bars a deleted account; nothing lifts it before it ends. */
   async barDeleted(roomId: string, userId: string): Promise<void> {
     await this.#options.withRoom(roomId, (room) => room.barUser(userId, BAR_MS, 'banned'));
   }

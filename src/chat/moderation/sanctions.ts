@@ -14,7 +14,7 @@ export interface RoomBan {
   readonly createdAtMs: number;
   /** Undefined: for good. */
   readonly untilMs: number | undefined;
-  /** Until then nobody may write from where the user wrote of late. */
+  /** Until when the address that the user wrote from lately is banned too. */
   readonly addressUntilMs: number | undefined;
 }
 
@@ -41,13 +41,13 @@ export interface SanctionedUser {
   readonly name: string;
 }
 
-/** In force in a room. They are all in the memory of every process that has it open. */
+/** Sanctions in force in one room; every process that has the room open keeps them in memory. */
 export const MAX_BANS = 50_000;
 export const MAX_TIMEOUTS = 10_000;
-/** Unseen, of one person in one room. */
+/** Unseen warnings of one user in one room. */
 export const MAX_WARNINGS = 50;
 
-/** Bans, timeouts and warnings: the rows. Who may do it, and who is told, is the desk's business. */
+/** The rows of bans, timeouts and warnings. `ModerationService` checks who may impose them, and tells the room. */
 export class Sanctions {
   readonly #database: Database;
   readonly #clock: Clock;
@@ -57,7 +57,7 @@ export class Sanctions {
     this.#clock = clock;
   }
 
-  /** In place of one that is in force. Rejects with `conflict` (`MAX_BANS`). */
+  /** Replaces a ban in force. Rejects with `conflict` (`MAX_BANS`). */
   async banUser(
     connection: Queryable,
     roomId: string,
@@ -66,7 +66,7 @@ export class Sanctions {
     ban: { isShadow: boolean; untilMs: number | undefined; reason: string | undefined },
   ): Promise<string> {
     const now = new Date(this.#clock.wallMs());
-    // One that has ended is another than the new one.
+    // A ban that has ended stays a record of its own.
     await connection.query(
       'update room_bans set lifted_at = until where room_id = $1 and user_id = $2 and lifted_at is null and until <= $3',
       [roomId, user.id, now],
@@ -103,7 +103,7 @@ export class Sanctions {
     );
   }
 
-  /** With that of the address. Rejects with `not_found`. */
+  /** Lifts the ban of the address too. Rejects with `not_found`. */
   async liftBan(connection: Queryable, roomId: string, userId: string): Promise<{ userName: string; isShadow: boolean }> {
     const now = new Date(this.#clock.wallMs());
     const { rows } = await connection.query<{ id: string; user_name: string; shadow: boolean }>(
@@ -118,7 +118,7 @@ export class Sanctions {
     return { userName: row.user_name, isShadow: row.shadow };
   }
 
-  /** In place of one that runs. Rejects with `conflict` (`MAX_TIMEOUTS`). */
+  /** Replaces a timeout in force. Rejects with `conflict` (`MAX_TIMEOUTS`). */
   async startTimeout(
     connection: Queryable,
     roomId: string,
@@ -161,7 +161,7 @@ export class Sanctions {
   /** Rejects with `not_found`. Twice is harmless. */
   async markWarningSeen(roomId: string, userId: string, id: string): Promise<void> {
     const { rowCount } = await this.#database.query(
-      // His other pages are told as well.
+      // The user's other connections are told as well.
       `with before as (select id, seen_at from room_warnings where id = $3 and room_id = $1 and user_id = $2),
          seen as (update room_warnings w set seen_at = $4 from before b where w.id = b.id and b.seen_at is null returning w.room_id, w.user_id)
        select before.id, (select chat_has_changed('sanction', room_id, null, user_id, null) from seen)::text as told from before`,
@@ -185,7 +185,7 @@ export class Sanctions {
     }));
   }
 
-  /** In force, newest first. */
+  /** The bans in force, newest first. */
   async listBans(roomId: string, before: { createdAtMs: number; id: string } | undefined, limit: number): Promise<RoomBan[]> {
     const { rows } = await this.#database.query<BanRow>(
       `${BAN_ROWS} and ($3::timestamptz is null or (b.created_at, b.id) < ($3, $4)) order by b.created_at desc, b.id desc limit $5`,
@@ -194,13 +194,13 @@ export class Sanctions {
     return rows.map(banOf);
   }
 
-  /** The one in force. */
+  /** The ban in force. */
   async findBan(roomId: string, userId: string): Promise<RoomBan | undefined> {
     const { rows } = await this.#database.query<BanRow>(`${BAN_ROWS} and b.user_id = $3`, [roomId, new Date(this.#clock.wallMs()), userId]);
     return rows[0] && banOf(rows[0]);
   }
 
-  /** That run, the first to end first. */
+  /** The timeouts in force; the first to end comes first. */
   async listTimeouts(roomId: string, after: { untilMs: number; userId: string } | undefined, limit: number): Promise<RoomTimeout[]> {
     const { rows } = await this.#database.query<TimeoutRow>(
       `select * from room_timeouts where room_id = $1 and until > $2
