@@ -62,7 +62,7 @@ export function takeUnexpectedErrors({ clock, log, onException }: UnexpectedOpti
   let periodFromMs = clock.monotonicMs();
   let logged = 0;
   let left = 0;
-  const report = (event: string, thrown: unknown, message: string) => {
+  const report = ({ event, thrown }: { event: string; thrown: unknown }, message: string) => {
     const nowMs = clock.monotonicMs();
     if (nowMs - periodFromMs >= PERIOD_MS) {
       if (left > 0) log.error({ event: 'process.unexpected_errors_left_out', count: left }, 'more unexpected errors were not logged');
@@ -84,12 +84,12 @@ export function takeUnexpectedErrors({ clock, log, onException }: UnexpectedOpti
   };
   const onUncaught = (thrown: unknown) => {
     counts.exception++;
-    report('process.uncaught_exception', thrown, 'an exception was thrown and nothing caught it');
+    report({ event: 'process.uncaught_exception', thrown }, 'an exception was thrown and nothing caught it');
     onException?.(thrown);
   };
   const onUnhandled = (thrown: unknown) => {
     counts.rejection++;
-    report('process.unhandled_rejection', thrown, 'a promise was rejected and nothing handled it');
+    report({ event: 'process.unhandled_rejection', thrown }, 'a promise was rejected and nothing handled it');
   };
   take = onUncaught;
   process.on('uncaughtException', onUncaught);
