@@ -246,8 +246,8 @@ function requestRecord({ clock, log, metrics, trustProxyHops }: AppOptions): Koa
       };
       // Health checks and page files would bury the rest, and so would what a flood is answered, which the metrics count.
       const turnedAway = status === 429 || ctx.state.turnedAway === true;
-      if (!turnedAway && (route.startsWith('/api') || status >= 500)) log.info(fields, 'request');
-      else log.debug(fields, 'request');
+      if (!turnedAway && (route.startsWith('/api') || status >= 500)) log.info({ event: 'http.request', ...fields }, 'request');
+      else log.debug({ event: 'http.request', ...fields }, 'request');
     });
     return next();
   };
@@ -351,7 +351,10 @@ function mount(
           .record({ principal, action: operation.id, address, requestId, channel, target, details: noted?.details })
           // It has been done: an error would say that it has not.
           .catch((error) =>
-            log.error({ action: operation.id, actor: principal.id, target, requestId, error: messageOf(error) }, 'not in the audit log'),
+            log.error(
+              { event: 'audit.not_recorded', action: operation.id, actor: principal.id, target, requestId, error: messageOf(error) },
+              'an operation was done but not recorded in the audit log',
+            ),
           );
       }
       ctx.status = operation.status;
@@ -471,10 +474,23 @@ function answerError(ctx: Koa.Context, error: Error, log: LineLog): void {
   const { requestId } = ctx.state as { requestId?: string };
   const { status, code, detail, details } = problemOf(error);
   if (code === 'internal' && !isOfConnection(ctx, error))
-    log.error({ requestId, path: ctx.path.slice(0, 200), error: error.message, stack: error.stack }, 'a request failed');
+    log.error(
+      { event: 'http.request_failed', requestId, path: ctx.path.slice(0, 200), error: error.message, stack: error.stack },
+      'a request failed',
+    );
   else if (code === 'busy') ctx.state.turnedAway = true;
   else if (status >= 500)
-    log.warn({ requestId, path: ctx.path.slice(0, 200), code, error: error.message, cause: String(error.cause ?? '') }, 'a request failed');
+    log.warn(
+      {
+        event: 'http.request_failed',
+        requestId,
+        path: ctx.path.slice(0, 200),
+        code,
+        error: error.message,
+        cause: String(error.cause ?? ''),
+      },
+      'a request failed',
+    );
   if (res.headersSent || res.writableEnded || res.destroyed) {
     res.destroy();
     return;

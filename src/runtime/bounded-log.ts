@@ -1,5 +1,5 @@
 import type { Clock } from './clock.js';
-import type { Log } from './log.js';
+import type { Log, LogFields } from './log.js';
 
 type Level = 'info' | 'warn' | 'error';
 export type LineLog = Pick<Log, Level>;
@@ -21,7 +21,7 @@ const MAX_KINDS = 100;
 interface Kind {
   readonly level: Level;
   readonly message: string;
-  readonly event: string | undefined;
+  readonly event: string;
   readonly code: string | undefined;
   written: number;
   leftOut: number;
@@ -49,15 +49,15 @@ export class BoundedLog implements LineLog {
     this.#periodMs = periodMs;
   }
 
-  info(fields: object, message: string): void {
+  info(fields: LogFields, message: string): void {
     this.#write('info', fields, message);
   }
 
-  warn(fields: object, message: string): void {
+  warn(fields: LogFields, message: string): void {
     this.#write('warn', fields, message);
   }
 
-  error(fields: object, message: string): void {
+  error(fields: LogFields, message: string): void {
     this.#write('error', fields, message);
   }
 
@@ -72,12 +72,11 @@ export class BoundedLog implements LineLog {
     this.#kinds = new Map();
     for (const { level, message, event, code, leftOut } of ended.values()) {
       if (leftOut === 0) continue;
-      const of = { ...(event !== undefined && { of: event }), ...(code !== undefined && { code }) };
-      this.#log[level]({ event: 'log.lines_left_out', ...of, leftOut }, message);
+      this.#log[level]({ event: 'log.lines_left_out', of: event, ...(code !== undefined && { code }), leftOut }, message);
     }
   }
 
-  #write(level: Level, fields: object, message: string): void {
+  #write(level: Level, fields: LogFields, message: string): void {
     const nowMs = this.#clock.monotonicMs();
     if (nowMs - this.#fromMs >= this.#periodMs) {
       this.close();
@@ -94,23 +93,19 @@ export class BoundedLog implements LineLog {
     this.#cancel ??= this.#clock.after(this.#fromMs + this.#periodMs - nowMs, () => this.close());
   }
 
-  #kindOf(level: Level, fields: object, message: string): Kind {
-    const { event, code } = namesIn(fields);
+  #kindOf(level: Level, fields: LogFields, message: string): Kind {
+    const { event } = fields;
+    const code = typeof fields.code === 'string' ? fields.code : undefined;
     const own = `${level} ${event} ${code} ${message}`;
     const name = !this.#kinds.has(own) && this.#kinds.size >= MAX_KINDS ? 'other' : own;
     let kind = this.#kinds.get(name);
     if (!kind) {
       kind =
         name === 'other'
-          ? { level, message: 'other lines', event: undefined, code: undefined, written: 0, leftOut: 0 }
+          ? { level, message: 'other lines', event: 'other', code: undefined, written: 0, leftOut: 0 }
           : { level, message, event, code, written: 0, leftOut: 0 };
       this.#kinds.set(name, kind);
     }
     return kind;
   }
-}
-
-function namesIn(fields: object): { event: string | undefined; code: string | undefined } {
-  const { event, code } = fields as { event?: unknown; code?: unknown };
-  return { event: typeof event === 'string' ? event : undefined, code: typeof code === 'string' ? code : undefined };
 }

@@ -1,12 +1,18 @@
 import { writeSync } from 'node:fs';
 import { pino } from 'pino';
 
+/** `event` is the stable name that operators alert on, `area.what_happened`; docs/log-events.md lists all. */
+export interface LogFields {
+  readonly event: string;
+  readonly [field: string]: unknown;
+}
+
 /** The part of pino that the rooms of the code use; tests pass a silent one. */
 export interface Log {
-  debug(fields: object, message: string): void;
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
+  debug(fields: LogFields, message: string): void;
+  info(fields: LogFields, message: string): void;
+  warn(fields: LogFields, message: string): void;
+  error(fields: LogFields, message: string): void;
   child(fields: Record<string, unknown>): Log;
 }
 

@@ -57,6 +57,6 @@ test('user and password of the address are for every connection; a wrong one is 
 
   const refused = await open('ve%3Aza:wr0ng');
   await assert.rejects(refused.read(roomId, 0, 1), { code: 'unavailable' });
-  assert.match(lines.join(), /Redis is not there yet.*WRONGPASS/);
+  assert.match(lines.join(), /Redis is not available yet.*WRONGPASS/);
   assert.doesNotMatch(lines.join(), /wr0ng/);
 });

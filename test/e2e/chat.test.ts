@@ -177,7 +177,7 @@ describe('the chat of the service', { concurrency: 2 }, () => {
     const pids = () =>
       server
         .log()
-        .filter(({ msg }) => msg === 'a chat process is ready')
+        .filter(({ event }) => event === 'chat.process_ready')
         .map(({ pid }) => pid as number);
 
     test('what is said in one is heard in the other, once and in order; all count', async () => {

@@ -8,14 +8,14 @@ export interface LogEvent {
 
 /** A call that writes a line: its level, its event, and its message when that is a constant. */
 const LINE =
-  /(?:\.(?<level>debug|info|warn|error)|#fault|\breport)\(\s*\{\s*event: '(?<event>[a-z_]+\.[a-z_]+)'[^;]*?\},\s*(?:(?<quote>['`])(?<message>(?:\\.|(?!\k<quote>)[^\\])*)\k<quote>)?/g;
+  /(?:\.(?<level>debug|info|warn|error)|(?<any>\[level\])|#fault|\breport)\(\s*\{\s*event: '(?<event>[a-z_]+\.[a-z_]+)'[^;]*?\},\s*(?:(?<quote>['`])(?<message>(?:\\.|(?!\k<quote>)[^\\])*)\k<quote>)?/g;
 
 /** Every event that the service logs, sorted; once for each text. */
 export function logEvents(): LogEvent[] {
   const found = new Map<string, LogEvent>();
   for (const { text } of sourceFiles(['src', 'workers']))
     for (const { groups } of text.matchAll(LINE)) {
-      const { level = 'error', event = '', message = '' } = groups!;
+      const { any, level = any === undefined ? 'error' : 'any', event = '', message = '' } = groups!;
       const line = { event, level, message: message.replaceAll("\\'", "'").replaceAll(/\$\{[^}]*\}+/g, '…') };
       found.set(JSON.stringify(line), line);
     }

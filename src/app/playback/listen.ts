@@ -298,7 +298,11 @@ class Broadcaster {
           return;
         }
         this.#unfollow?.();
-        if (aborted) this.#log.info({ channel: this.#channel, rendition: this.#rendition.name }, 'a stream goes on with the next run');
+        if (aborted)
+          this.#log.info(
+            { event: 'playback.stream_continued', channel: this.#channel, rendition: this.#rendition.name },
+            'an endless stream continues with the next run',
+          );
         this.#next();
         this.#read();
       });
@@ -332,7 +336,10 @@ class Broadcaster {
     try {
       made = this.#encode(chunk);
     } catch (error) {
-      this.#log.error({ channel: this.#channel, rendition: this.#rendition.name, error: messageOf(error) }, 'a chunk was left out');
+      this.#log.error(
+        { event: 'playback.stream_chunk_skipped', channel: this.#channel, rendition: this.#rendition.name, error: messageOf(error) },
+        'a chunk of an endless stream was skipped',
+      );
       return;
     }
     if (made.samples === 0) return;

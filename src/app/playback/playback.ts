@@ -178,7 +178,8 @@ export class Playback {
         throw new VezaError('not_found', 'no such address');
       }
     } catch (error) {
-      if (!(error instanceof VezaError)) this.#failureLog.error({ path, error: messageOf(error) }, 'a playback request failed');
+      if (!(error instanceof VezaError))
+        this.#failureLog.error({ event: 'playback.request_failed', path, error: messageOf(error) }, 'a playback request failed');
       sendError(res, error);
     }
     return true;

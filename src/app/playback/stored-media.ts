@@ -84,7 +84,10 @@ export class StoredMedia {
         sendError(res, error);
         return;
       }
-      this.#failureLog.error({ key, error: messageOf(error) }, 'an object could not be read');
+      this.#failureLog.error(
+        { event: 'playback.object_unreadable', key, error: messageOf(error) },
+        'could not read an object from the object store',
+      );
       sendError(res, new VezaError('unavailable', 'the object store does not answer'));
     }
   }

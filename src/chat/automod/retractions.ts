@@ -90,12 +90,17 @@ export class Retractions<Message> {
           await this.#pause();
           continue;
         }
-        const what =
-          reason === undefined
-            ? 'a message that is published could not be judged'
-            : 'a message that the remote judge is against could not be taken back';
         this.#failed++;
-        this.#failureLog.error({ reason, error: messageOf(error) }, what);
+        if (reason === undefined)
+          this.#failureLog.error(
+            { event: 'chat.judgement_failed', error: messageOf(error) },
+            'the remote classifier did not judge a published message',
+          );
+        else
+          this.#failureLog.error(
+            { event: 'chat.retraction_failed', reason, error: messageOf(error) },
+            'could not delete a published message that the remote classifier rejected',
+          );
         return;
       }
     }

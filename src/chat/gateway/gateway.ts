@@ -366,7 +366,10 @@ export class Gateway implements ConnectionHost {
   /** Handling one of its frames threw. The defect costs this connection; the process and the others go on. */
   onDefect(connection: ClientConnection, error: unknown): void {
     countUnexpected('exception');
-    this.#failureLog.error({ event: 'chat.connection_failed', ...describe(error) }, 'a chat connection met a defect; it is cut');
+    this.#failureLog.error(
+      { event: 'chat.connection_failed', ...describe(error) },
+      'a chat connection failed by an internal error and was closed',
+    );
     connection.terminate();
   }
 

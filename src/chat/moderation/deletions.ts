@@ -80,8 +80,12 @@ export class Deletions {
       });
       // The message was deleted or decided about meanwhile.
       if (outcome === 'gone' || outcome === 'decided') return;
-      // The queue is full: the message is deleted all the same, and the act says why.
-      if (outcome === 'full') log.warn({ room: roomId, mid }, 'a message that was taken back does not wait for a moderator: too many do');
+      // It is deleted all the same, and the list of acts says why.
+      if (outcome === 'full')
+        log.warn(
+          { event: 'chat.held_messages_full', room: roomId, mid },
+          'a retracted message is not held for a moderator: too many are held',
+        );
       await room.eraseMessages({ mids: [mid] }, named(by));
     });
     await this.#afterwards(roomId, by);

@@ -64,7 +64,10 @@ export class Erasures {
         else await database.query('update chat_erasures set erased_at = $2 where account_id = $1', [accountId, new Date(nowMs)]);
       }
     } catch (error) {
-      log.warn({ error: messageOf(error) }, 'messages of a deleted account are not erased yet; it is tried again');
+      log.warn(
+        { event: 'chat.erasure_failed', error: messageOf(error) },
+        'could not erase the messages of a deleted account; will try again',
+      );
     }
   }
 }

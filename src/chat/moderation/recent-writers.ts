@@ -102,13 +102,15 @@ export class RecentWriters {
       );
     } catch (error) {
       for (const key of waiting.keys()) this.#known.delete(key);
-      this.#log.warn({ error: messageOf(error) }, 'who writes in chat rooms is not noted');
+      this.#log.warn({ event: 'chat.authors_not_recorded', error: messageOf(error) }, 'could not record the authors of a room');
     }
   }
 
   async #clean(): Promise<void> {
     await this.#database
       .query('delete from room_writers where seen_at < $1', [new Date(this.#clock.wallMs() - WRITER_KEPT_MS)])
-      .catch((error) => this.#log.warn({ error: messageOf(error) }, 'who wrote in chat rooms is not cleaned up'));
+      .catch((error) =>
+        this.#log.warn({ event: 'chat.old_authors_not_deleted', error: messageOf(error) }, 'could not delete old authors of rooms'),
+      );
   }
 }

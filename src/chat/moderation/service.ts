@@ -101,7 +101,10 @@ export class ModerationService {
     await this.control.start();
     this.#cancel ??= this.#options.clock.every(CLEAN_MS, () => {
       this.deleteExpired().catch((error) =>
-        this.#options.log.warn({ error: messageOf(error) }, 'old decisions in chat rooms are not cleaned up'),
+        this.#options.log.warn(
+          { event: 'chat.old_decisions_not_deleted', error: messageOf(error) },
+          'could not delete old decisions of moderators',
+        ),
       );
     });
   }
@@ -333,7 +336,10 @@ export class ModerationService {
   /** Makes the log refuse the user at once. A failure is harmless: without the log nothing is published, and the rules reach every process in a moment. */
   async #bar(room: RoomInfo, userId: string): Promise<void> {
     await this.#deletions.barSanctioned(room.id, userId).catch((error) => {
-      this.#options.log.warn({ room: room.id, error: messageOf(error) }, 'the log of a chat room was not told of a ban or timeout');
+      this.#options.log.warn(
+        { event: 'chat.sanction_not_logged', room: room.id, error: messageOf(error) },
+        'could not write a ban or timeout to the log of a room',
+      );
     });
   }
 

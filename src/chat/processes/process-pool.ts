@@ -281,7 +281,10 @@ export class ProcessPool {
   #look(): void {
     for (const worker of this.#workers) {
       if (worker.phase !== 'ready' || ++worker.silentLooks < HUNG_LOOKS) continue;
-      this.#options.log.error({ event: 'chat.process_hung', pid: worker.child.pid }, 'a chat process hangs; it is killed');
+      this.#options.log.error(
+        { event: 'chat.process_unresponsive', pid: worker.child.pid },
+        'a chat process does not respond and was killed',
+      );
       worker.child.kill('SIGKILL');
     }
   }
@@ -293,7 +296,11 @@ export class ProcessPool {
     }
     if (said?.say === 'deaf') {
       this.#acceptsNot(new Error(said.reason));
-      if (!this.#isDeafnessKnown) this.#options.log.error({ error: said.reason }, 'a chat process cannot accept; trying again');
+      if (!this.#isDeafnessKnown)
+        this.#options.log.error(
+          { event: 'chat.process_cannot_accept', error: said.reason },
+          'a chat process cannot accept connections; will try again',
+        );
       this.#isDeafnessKnown = true;
     }
     this.#balance();
@@ -321,7 +328,10 @@ export class ProcessPool {
     try {
       await this.#fork().ready;
     } catch (error) {
-      this.#options.log.error({ error: (error as Error).message }, 'a chat process is not replaced: the new one does not start');
+      this.#options.log.error(
+        { event: 'chat.process_not_replaced', error: (error as Error).message },
+        'a chat process was not replaced: the new one does not start',
+      );
       worker.isReplaced = false;
       if (!worker.isThere) this.#replace();
       return false;
@@ -334,7 +344,10 @@ export class ProcessPool {
   /** Replaces a process that met an uncaught exception: its work may be half done. */
   async #relieve(worker: ChatProcess): Promise<void> {
     if (this.#stopping || worker.phase !== 'ready' || worker.isReplaced) return;
-    this.#options.log.error({ pid: worker.child.pid }, 'a chat process met an exception that nobody took; it is replaced');
+    this.#options.log.error(
+      { event: 'chat.process_exception', pid: worker.child.pid },
+      'a chat process had an uncaught exception and will be replaced',
+    );
     await this.#exchange(worker, RELIEVED_PER_S);
   }
 
@@ -402,7 +415,7 @@ export class ProcessPool {
       () => {
         wasReady = true;
         if (this.#onAir) worker.send({ do: 'tell', channels: this.#onAir });
-        log.info({ pid: worker.child.pid }, 'a chat process is ready');
+        log.info({ event: 'chat.process_ready', pid: worker.child.pid }, 'a chat process is ready');
       },
       () => worker.child.kill('SIGKILL'),
     );
@@ -411,7 +424,7 @@ export class ProcessPool {
       this.#past = addStats([this.#past, withoutPeople(worker.state.stats)]);
       if (this.#stopping || worker.isReplaced || !wasReady) return;
       log.error(
-        { pid: worker.child.pid, signal: worker.child.signalCode, code: worker.child.exitCode },
+        { event: 'chat.process_died', pid: worker.child.pid, signal: worker.child.signalCode, code: worker.child.exitCode },
         'a chat process died; starting another',
       );
       this.#replace();
@@ -422,7 +435,7 @@ export class ProcessPool {
   #replace(): void {
     if (this.#stopping) return;
     this.#fork().ready.catch((error: Error) => {
-      this.#options.log.error({ error: error.message }, 'a chat process does not start; trying again');
+      this.#options.log.error({ event: 'chat.process_not_started', error: error.message }, 'a chat process does not start; will try again');
       this.#options.clock.after(AGAIN_MS, () => this.#replace());
     });
   }

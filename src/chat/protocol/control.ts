@@ -100,7 +100,11 @@ export class ControlRoom {
       } while (this.#isAskedAgain);
       this.#isAway = false;
     } catch (error) {
-      if (!this.#isAway) this.#log.warn({ error: messageOf(error) }, 'changes to chat rooms cannot be read; what is known counts on');
+      if (!this.#isAway)
+        this.#log.warn(
+          { event: 'chat.changes_unreadable', error: messageOf(error) },
+          'could not read changes to chat rooms; the last known state stays in force',
+        );
       this.#isAway = true;
     }
   }
@@ -136,7 +140,7 @@ export class ControlRoom {
         if (isLost) follower.onLost();
         follower.onChanges(changes);
       } catch (error) {
-        this.#log.error({ error: messageOf(error) }, 'a change to a chat room was not taken in');
+        this.#log.error({ event: 'chat.change_not_applied', error: messageOf(error) }, 'a change to a chat room was not applied');
       }
     }
     return rows.length === BATCH;
@@ -145,6 +149,8 @@ export class ControlRoom {
   async #clean(): Promise<void> {
     await this.#database
       .query('delete from chat_changes where at < $1', [new Date(this.#clock.wallMs() - KEPT_MS)])
-      .catch((error) => this.#log.warn({ error: messageOf(error) }, 'old changes to chat rooms are not cleaned up'));
+      .catch((error) =>
+        this.#log.warn({ event: 'chat.old_changes_not_deleted', error: messageOf(error) }, 'could not delete old changes to chat rooms'),
+      );
   }
 }

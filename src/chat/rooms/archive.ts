@@ -104,8 +104,8 @@ export class Archive {
     const { roomId, epoch, offset, type } = entry;
     this.#refused++;
     this.#options.log.error(
-      { room: roomId, offset, type, refused: this.#refused },
-      'an entry of a chat room cannot be read; its place is stored as erased',
+      { event: 'chat.entry_unreadable', room: roomId, offset, type, refused: this.#refused },
+      'an entry of a room log cannot be read; it is archived as erased',
     );
     const gone = goneOf(offset, this.#options.clock.wallMs());
     await this.#enqueue({ ...gone, roomId, epoch }, readableFacts(gone)!);
@@ -130,7 +130,10 @@ export class Archive {
     await this.#batch;
     while (this.#queue.length > 0 && !this.isAway) await this.#store();
     if (this.#queue.length > 0)
-      this.#options.log.warn({ entries: this.#queue.length }, 'entries of chat rooms are not stored: the database is away');
+      this.#options.log.warn(
+        { event: 'chat.archive_queue_full', entries: this.#queue.length },
+        'entries of room logs wait for the archive: the database is unavailable',
+      );
   }
 
   #schedule(delayMs: number): void {
@@ -159,7 +162,7 @@ export class Archive {
       this.#failed(batch, error);
       return;
     }
-    if (this.#retryMs > 0) this.#options.log.info({}, 'chat messages are stored again');
+    if (this.#retryMs > 0) this.#options.log.info({ event: 'chat.archive_restored' }, 'chat messages are archived again');
     this.#retryMs = 0;
     this.#batchEntries = Math.min(MAX_BATCH_ENTRIES, this.#batchEntries * 2);
     const outcomes = new Map(rows.map((row) => [row.n - 1, row]));
@@ -192,7 +195,10 @@ export class Archive {
     const { log } = this.#options;
     const isAway = error instanceof VezaError && error.code === 'unavailable';
     if (this.#retryMs === 0)
-      log.warn({ error: messageOf(error), entries: batch.length }, 'chat messages cannot be stored yet; acknowledgements wait');
+      log.warn(
+        { event: 'chat.archive_failed', error: messageOf(error), entries: batch.length },
+        'could not archive chat messages; acknowledgements wait',
+      );
     this.#retryMs = Math.min(MAX_RETRY_MS, Math.max(FIRST_RETRY_MS, this.#retryMs * 2));
     if (isAway) return;
     // Maybe one entry is refused for what it is: it must not hold up the others.
@@ -200,7 +206,10 @@ export class Archive {
     else if (/^2[23]/.test(String((error as { code?: unknown }).code))) {
       const [pending] = this.#queue.splice(0, 1);
       const { roomId, offset, type } = pending!.entry;
-      log.error({ room: roomId, offset, type, error: messageOf(error) }, 'an entry cannot be stored; it is stored as erased');
+      log.error(
+        { event: 'chat.entry_refused', room: roomId, offset, type, error: messageOf(error) },
+        'PostgreSQL refused an entry; it is archived as erased',
+      );
       const gone: ArchiveEntry = { ...pending!.entry, type: 'gone', payload: '{}', key: undefined };
       this.#queue.unshift({ ...pending!, entry: gone, facts: readableFacts(gone)! });
       if (type === 'gone') this.#finish(this.#queue.shift()!, { kind: 'fenced' });

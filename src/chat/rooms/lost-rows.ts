@@ -40,6 +40,9 @@ export async function storeLostRows(roomId: string, { roomLog, archive, history,
     }
     after = held.entries.at(-1)!.offset;
   }
-  log.warn({ room: roomId, from, stored, lost: missing.size }, 'the database has lost entries of a room; what the log had is stored again');
+  log.warn(
+    { event: 'chat.rows_lost', room: roomId, from, stored, lost: missing.size },
+    'the database lost entries of a room; the entries in the log are archived again',
+  );
   return missing.size > 0 ? epoch : undefined;
 }

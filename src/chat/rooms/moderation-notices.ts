@@ -38,8 +38,8 @@ export class ModerationNotices {
       return { offset };
     } catch (error) {
       log.warn(
-        { event: 'chat.notice_failed', room: roomId, action, error: messageOf(error) },
-        'could not tell a chat room what a moderator did',
+        { event: 'chat.act_not_announced', room: roomId, action, error: messageOf(error) },
+        'could not announce the act of a moderator to its room',
       );
       return {};
     }

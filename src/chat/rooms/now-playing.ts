@@ -83,7 +83,11 @@ export class NowPlaying {
       if (failed) throw failed.reason;
       this.#isFailing = false;
     } catch (error) {
-      if (!this.#isFailing) log.warn({ error: messageOf(error) }, 'rooms are not told yet what is playing; it is tried again');
+      if (!this.#isFailing)
+        log.warn(
+          { event: 'chat.now_playing_not_announced', error: messageOf(error) },
+          'could not announce to rooms what is playing; will try again',
+        );
       this.#isFailing = true;
     }
   }

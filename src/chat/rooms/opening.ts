@@ -51,7 +51,7 @@ export async function reopenRoom(roomId: string, options: OpeningOptions): Promi
     if (!raised) continue;
     const entries = raised.head === 0 ? [] : await history.readTail(roomId, raised.head);
     const isOpened = await roomLog.open({ roomId, ...raised, atMs: entries.at(-1)?.atMs ?? 0, entries });
-    log.info({ room: roomId, ...raised, isOpened }, 'a room of the chat is begun in its log');
+    log.info({ event: 'chat.room_opened', room: roomId, ...raised, isOpened }, 'a room was opened in the room log');
     return { ...state, epoch: raised.epoch, raisedAgoMs: 0, isFirstEpoch: state.epoch === 0 };
   }
   throw new VezaError('unavailable', 'The room cannot be opened now; try again.');

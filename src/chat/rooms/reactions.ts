@@ -212,7 +212,7 @@ export class RoomReactions {
       if (last) this.#since = rows.length === MAX_READ ? new Date(last.getTime() + 10_000) : last;
       for (const [roomId, counts] of rooms) tell(roomId, JSON.stringify({ t: 'reacts', room: roomId, counts }));
     } catch (error) {
-      log.debug({ error: messageOf(error) }, 'reactions cannot be asked for');
+      log.debug({ event: 'chat.reactions_unreadable', error: messageOf(error) }, 'could not read reactions');
     }
   }
 }

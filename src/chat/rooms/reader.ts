@@ -335,7 +335,7 @@ export class RoomReader {
     this.#options.blocks.forget(this.id);
     this.#known.dropAbove(keep);
     this.#erasures.withdrawAbove(keep);
-    this.#options.log.info({ room: this.id, epoch, keep }, 'a room has a new epoch');
+    this.#options.log.info({ event: 'chat.epoch_changed', room: this.id, epoch, keep }, 'a room has a new epoch');
     for (const listener of this.#listeners) listener.onReset(epoch, keep);
   }
 
@@ -355,7 +355,10 @@ export class RoomReader {
           this.head = Math.max(this.head, Math.min(state.floor, page.head));
           for (const listener of this.#listeners) listener.onFrames();
         } else if (++this.#holeLooks >= HOLE_LOOKS) {
-          this.#options.log.error({ room: this.id, offset: next() }, 'neither log nor database has an entry; the room gets a new epoch');
+          this.#options.log.error(
+            { event: 'chat.entry_missing', room: this.id, offset: next() },
+            'an entry is neither in the log nor in the database; the room gets a new epoch',
+          );
           this.#holeLooks = 0;
           this.#distrusted = this.epoch;
         } else await new Promise<void>((resolve) => clock.after(RETRY_MS, resolve));

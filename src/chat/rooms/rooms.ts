@@ -301,7 +301,10 @@ export class Rooms {
       if (lost !== undefined) await reader.distrustEpoch(lost);
     } catch (error) {
       if (!(error instanceof VezaError)) throw error;
-      log.debug({ room: reader.id, error: error.message }, 'the rows of a room cannot be compared with its log');
+      log.debug(
+        { event: 'chat.rows_check_failed', room: reader.id, error: error.message },
+        'could not compare the rows of a room with its log',
+      );
     }
   }
 
@@ -354,7 +357,7 @@ export class Rooms {
       const places = await this.#options.roomLog.places(readers.map(({ id }) => id));
       for (const [index, reader] of readers.entries()) if (!reader.closed) reader.compareWithLog(places.get(reader.id), heads[index]!);
     } catch (error) {
-      this.#options.log.debug({ error: messageOf(error) }, 'rooms cannot be compared with their log');
+      this.#options.log.debug({ event: 'chat.rooms_check_failed', error: messageOf(error) }, 'could not compare rooms with their logs');
     }
   }
 

@@ -60,14 +60,14 @@ export class RoomSweeper {
     this.#cancels.push(
       clock.every(SWEEP_MS, () => {
         this.#sweeping ??= this.sweep()
-          .catch((error) => log.debug({ error: messageOf(error) }, 'the logs of the rooms cannot be swept'))
+          .catch((error) => log.debug({ event: 'chat.sweep_failed', error: messageOf(error) }, 'could not sweep the room logs'))
           .finally(() => {
             this.#sweeping = undefined;
           });
       }),
       clock.every(RETAIN_MS, () => {
         this.#retaining ??= this.retain()
-          .catch((error) => log.warn({ error: messageOf(error) }, 'old messages are not let go'))
+          .catch((error) => log.warn({ event: 'chat.old_messages_not_deleted', error: messageOf(error) }, 'could not delete old messages'))
           .finally(() => {
             this.#retaining = undefined;
           });
@@ -87,7 +87,10 @@ export class RoomSweeper {
     if (archive.isAway) return;
     await this.#compareRows();
     for (const { roomId, archived, head } of await roomLog.unarchived(STUCK_MS, SWEEP_ROOMS)) {
-      log.info({ room: roomId, entries: head - archived }, 'entries that nobody has stored are stored');
+      log.info(
+        { event: 'chat.entries_archived_late', room: roomId, entries: head - archived },
+        'unarchived entries of a room log were archived',
+      );
       await settleRoom(roomId, head, this.#options);
     }
   }

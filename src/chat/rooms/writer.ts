@@ -137,7 +137,8 @@ export class RoomWriter {
       }
     } catch (error) {
       if (error instanceof VezaError && error.code === 'not_found') return refuse('not_found', 'There is no such room.');
-      if (!(error instanceof VezaError)) this.#options.log.error({ room: id, error: messageOf(error) }, 'a message could not be published');
+      if (!(error instanceof VezaError))
+        this.#options.log.error({ event: 'chat.publish_failed', room: id, error: messageOf(error) }, 'could not publish a message');
       return refuse('busy', 'The chat does not answer at this moment. Send it again.', BUSY_RETRY_MS);
     }
   }
