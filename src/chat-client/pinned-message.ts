@@ -1,7 +1,7 @@
 import { type Entry, entriesOf, type Frame, isOffset, isRecord, textOf } from './frames.js';
 import type { Timeline } from './timeline.js';
 
-type Pinned = Readonly<Record<string, unknown>>;
+type PinnedFields = Readonly<Record<string, unknown>>;
 
 export interface PinnedMessageHost {
   readonly timeline: Timeline;
@@ -13,14 +13,14 @@ export interface PinnedMessageHost {
 /** What is pinned in a room: from `joined`, from `pin` entries, and fetched when the message is older than the view. */
 export class PinnedMessage {
   readonly #host: PinnedMessageHost;
-  #pinned: Pinned | undefined;
+  #pinned: PinnedFields | undefined;
 
   constructor(host: PinnedMessageHost) {
     this.#host = host;
   }
 
   /** `mid`, and of a message that is known `user`, `body`, `at`. Undefined: nothing is pinned. */
-  get current(): Pinned | undefined {
+  get current(): PinnedFields | undefined {
     return this.#pinned;
   }
 

@@ -16,7 +16,7 @@ export interface ConnectedAccount {
   createdAtMs(identity: ChatIdentity): Promise<number | undefined>;
 }
 
-class Account implements ConnectedAccount {
+class AccountEntry implements ConnectedAccount {
   readonly connections: ClientConnection[] = [];
   readonly budget: FrameBudget;
   readonly #authorization: ChatAuthorization;
@@ -36,27 +36,27 @@ class Account implements ConnectedAccount {
   }
 }
 
-export interface AccountsOptions {
+export interface ConnectedAccountsOptions {
   readonly authorization: ChatAuthorization;
   readonly log: Log;
   readonly endSession: (connection: ClientConnection, why: 'banned' | 'ended') => void;
 }
 
 /** The accounts that are connected to this process, and the check that their sessions and keys are still good. */
-export class Accounts {
-  readonly #options: AccountsOptions;
-  readonly #accounts = new Map<string, Account>();
+export class ConnectedAccounts {
+  readonly #options: ConnectedAccountsOptions;
+  readonly #accounts = new Map<string, AccountEntry>();
   /** Connections whose account has changed and could not be read; they are checked again. */
   readonly #unchecked = new Set<ClientConnection>();
   /** Connections that came with an API key. No event tells that a key is gone, so they are checked every time. */
   readonly #withKeys = new Set<ClientConnection>();
   #checking: Promise<void> | undefined;
 
-  constructor(options: AccountsOptions) {
+  constructor(options: ConnectedAccountsOptions) {
     this.#options = options;
   }
 
-  /** Accounts with at least one connection. */
+  /** ConnectedAccounts with at least one connection. */
   get size(): number {
     return this.#accounts.size;
   }
@@ -65,7 +65,7 @@ export class Accounts {
   signIn(connection: ClientConnection, identity: ChatIdentity, nowMs: number): boolean {
     let account = this.#accounts.get(identity.id);
     if (!account) {
-      account = new Account(this.#options.authorization, nowMs);
+      account = new AccountEntry(this.#options.authorization, nowMs);
       this.#accounts.set(identity.id, account);
     }
     if (account.connections.length >= MAX_ACCOUNT_CONNECTIONS) return false;

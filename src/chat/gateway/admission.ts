@@ -6,7 +6,7 @@ import { CHAT_PATH, SUBPROTOCOL } from '../protocol/protocol.js';
 /** RFC 6455 4.2.2: the versions that the server speaks. */
 const VERSION_HEADERS = ['Upgrade', 'websocket', 'Sec-WebSocket-Version', '13'];
 
-export interface AdmissionOptions {
+export interface UpgradeAdmissionOptions {
   /** Connections of this process; above it a connection is accepted and closed at once (1013). */
   readonly maxConnections: number;
   /** Connections of one address group. Default: `maxConnections`. */
@@ -18,12 +18,12 @@ export interface AdmissionOptions {
 }
 
 /** Decides which upgrade requests become connections, and counts those that did. */
-export class Admission {
-  readonly #options: AdmissionOptions;
+export class UpgradeAdmission {
+  readonly #options: UpgradeAdmissionOptions;
   readonly #perAddress = new Map<string, number>();
   #open = 0;
 
-  constructor(options: AdmissionOptions) {
+  constructor(options: UpgradeAdmissionOptions) {
     this.#options = options;
   }
 

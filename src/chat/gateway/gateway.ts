@@ -25,8 +25,8 @@ import { type OnAirChanges, OnAirFrames } from '../rooms/on-air.js';
 import { PageLimits } from '../rooms/page-limits.js';
 import type { Presence } from '../rooms/presence/presence.js';
 import type { Room, RoomInfo } from '../rooms/room.js';
-import { Accounts } from './accounts.js';
-import { Admission } from './admission.js';
+import { ConnectedAccounts } from './accounts.js';
+import { UpgradeAdmission } from './admission.js';
 import type { ChatAuthorization } from './authorization.js';
 import { ClientConnection, type ConnectionHost } from './connection.js';
 import { Deadlines, type SessionEnd } from './deadlines.js';
@@ -86,7 +86,7 @@ type AttachedSocket = WebSocket & { [CONNECTION]: ClientConnection; [GATEWAY]: G
 
 /**
  * The gateway of one chat process: turns WebSockets into connections, signs clients in, and hands their frames on. What it
- * decides by has files of its own: `Admission` (who may connect), `Accounts` (who is signed in), `Deadlines` (timeouts and
+ * decides by has files of its own: `UpgradeAdmission` (who may connect), `ConnectedAccounts` (who is signed in), `Deadlines` (timeouts and
  * pings), `Greeting` (how `hello` is answered), `WriteScheduler` (when frames are written), `Draining` (sending clients away).
  */
 export class Gateway implements ConnectionHost {
@@ -105,8 +105,8 @@ export class Gateway implements ConnectionHost {
   /** For lines that one client can cause as often as it likes. */
   readonly #failureLog: BoundedLog;
   readonly #server: WebSocketServer;
-  readonly #admission: Admission;
-  readonly #accounts: Accounts;
+  readonly #admission: UpgradeAdmission;
+  readonly #accounts: ConnectedAccounts;
   readonly #deadlines: Deadlines;
   readonly #writes: WriteScheduler;
   readonly #draining: Draining;
@@ -125,8 +125,8 @@ export class Gateway implements ConnectionHost {
     const endSession = (connection: ClientConnection, why: SessionEnd) => this.#endSessionOf(connection, why);
     this.#failureLog = new BoundedLog(log, clock);
     this.localRooms = new LocalRooms(options, this, this.counters);
-    this.#admission = new Admission({ ...options, groupOf });
-    this.#accounts = new Accounts({ authorization, log, endSession });
+    this.#admission = new UpgradeAdmission({ ...options, groupOf });
+    this.#accounts = new ConnectedAccounts({ authorization, log, endSession });
     this.#writes = new WriteScheduler({
       clock,
       busy: options.busy,
@@ -211,7 +211,7 @@ export class Gateway implements ConnectionHost {
     return this.#admission.open;
   }
 
-  /** Accounts that are signed in. */
+  /** ConnectedAccounts that are signed in. */
   get users(): number {
     return this.#accounts.size;
   }

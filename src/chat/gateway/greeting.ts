@@ -14,13 +14,13 @@ import {
   MAX_ROOMS,
   PING_MS,
 } from '../protocol/protocol.js';
-import type { Accounts } from './accounts.js';
+import type { ConnectedAccounts } from './accounts.js';
 import type { ChatAuthorization } from './authorization.js';
 import type { ClientConnection } from './connection.js';
 
 export interface GreetingOptions {
   readonly authorization: ChatAuthorization;
-  readonly accounts: Accounts;
+  readonly accounts: ConnectedAccounts;
   readonly clock: Clock;
   readonly failureLog: LineLog;
   readonly maxTextBytes: number;

@@ -3,9 +3,9 @@ import { characterCount } from '../../runtime/text.js';
 import { checkTerms, MAX_TERM_LENGTH, MAX_TERMS } from '../automod/terms.js';
 import { mid, userId } from '../protocol/client-frames.js';
 import {
-  type Field,
   FieldError,
   type Fields,
+  type FrameField,
   type FrameSchema,
   field,
   flag,
@@ -30,7 +30,7 @@ export { MAX_TERM_LENGTH, MAX_TERMS };
 /** Text that PostgreSQL stores and that stays on its line. */
 const LINE = /^[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]*$/u;
 
-const line = (maxChars: number, description: string): Field<string> =>
+const line = (maxChars: number, description: string): FrameField<string> =>
   field({ type: 'string', minLength: 1, maxLength: maxChars, description }, (value, name) => {
     const text = typeof value === 'string' && value.length <= 4 * maxChars ? value.trim() : '';
     if (text === '' || characterCount(text) > maxChars || !LINE.test(text))
@@ -38,7 +38,7 @@ const line = (maxChars: number, description: string): Field<string> =>
     return text;
   });
 
-const terms = (description: string): Field<readonly string[]> => {
+const terms = (description: string): FrameField<readonly string[]> => {
   const term = line(MAX_TERM_LENGTH, '');
   return field({ type: 'array', items: term.schema, maxItems: MAX_TERMS, description }, (value, name, limits) => {
     if (!Array.isArray(value) || value.length > MAX_TERMS) throw new FieldError(`${name}: a list of at most ${MAX_TERMS} terms.`);
@@ -53,10 +53,10 @@ const pinnedMid = field<string | null>({ anyOf: [mid.schema, { type: 'null' }], 
 );
 
 /** A field that is left out of the action when it is missing. */
-interface Omittable<T> extends Field<T | undefined> {
+interface Omittable<T> extends FrameField<T | undefined> {
   readonly isOmitted: true;
 }
-const omittable = <T>(of: Field<T>): Omittable<T> => ({
+const omittable = <T>(of: FrameField<T>): Omittable<T> => ({
   ...of,
   isOptional: true,
   isOmitted: true,

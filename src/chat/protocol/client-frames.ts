@@ -2,10 +2,10 @@ import { uncleanTextIn } from '../../runtime/text.js';
 import { isUserId } from '../../runtime/user-id.js';
 import { type ChatErrorCode, MAX_ENTRIES, MAX_MENTIONS, MAX_PAGE } from './protocol.js';
 import {
-  type Field,
   FieldError,
   type Fields,
   type FieldValues,
+  type FrameField,
   type FrameSchema,
   field,
   flag,
@@ -26,7 +26,7 @@ const ACTION = /^[A-Za-z]{1,32}$/;
 const CONTROL = /[\u0000-\u001f\u007f]/;
 const MAX_OFFSET = Number.MAX_SAFE_INTEGER;
 
-const text = (least: number, most: number, description: string): Field<string> =>
+const text = (least: number, most: number, description: string): FrameField<string> =>
   field({ type: 'string', ...(least > 0 && { minLength: least }), maxLength: most, description }, (value, name) => {
     if (typeof value !== 'string' || value.length < least || value.length > most)
       throw new FieldError(`${name}: a text of ${least > 0 ? `${least} to ${most}` : `at most ${most}`} characters.`);
@@ -204,7 +204,7 @@ export interface BadFrame {
   readonly fatal: boolean;
 }
 
-type Members = Readonly<Record<string, unknown>>;
+type FrameMembers = Readonly<Record<string, unknown>>;
 const ESCAPED_UNCLEAN = /\\u(?:0000|d[89a-f])/i;
 
 /** Parses and checks a text that is at most `MAX_FRAME_BYTES` long. Never throws. */
@@ -215,9 +215,9 @@ export function parseFrame(frameText: string, maxTextBytes: number): ClientFrame
   } catch {
     return { t: 'bad', id: undefined, code: 'bad_request', message: 'This is not JSON.', fatal: true };
   }
-  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed) || typeof (parsed as Members).t !== 'string')
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed) || typeof (parsed as FrameMembers).t !== 'string')
     return { t: 'bad', id: undefined, code: 'bad_request', message: 'A frame is a JSON object with a text "t".', fatal: true };
-  const members = parsed as Members & { readonly t: string };
+  const members = parsed as FrameMembers & { readonly t: string };
   const bad = (code: ChatErrorCode, message: string): BadFrame => {
     const requestId = isId(members.id) && uncleanTextIn(members.id) === undefined ? members.id : undefined;
     return { t: 'bad', id: requestId, code, message, fatal: false };
@@ -234,7 +234,7 @@ export function parseFrame(frameText: string, maxTextBytes: number): ClientFrame
   }
 }
 
-function readFrame(members: Members, t: ClientFrameType, limits: { readonly maxTextBytes: number }): ClientFrame {
+function readFrame(members: FrameMembers, t: ClientFrameType, limits: { readonly maxTextBytes: number }): ClientFrame {
   const fields: Fields = CLIENT_FRAME_FIELDS[t].fields;
   const frame: Record<string, unknown> = { t };
   for (const name in fields) frame[name] = fields[name]!.read(members[name], name, limits);
@@ -250,7 +250,7 @@ function readFrame(members: Members, t: ClientFrameType, limits: { readonly maxT
 /** The `id` of a frame that is not parsed; undefined: it has none. */
 export function idOf(frameText: string): string | undefined {
   try {
-    const { id: found } = (JSON.parse(frameText) ?? {}) as Members;
+    const { id: found } = (JSON.parse(frameText) ?? {}) as FrameMembers;
     return isId(found) ? found : undefined;
   } catch {
     return undefined;

@@ -25,7 +25,7 @@ export const frameSchema = (
 });
 
 /** One field of a frame that a client sends. */
-export interface Field<T> {
+export interface FrameField<T> {
   readonly schema: object;
   /** The field may be missing; `read` then gets undefined. */
   readonly isOptional: boolean;
@@ -47,16 +47,16 @@ export class FieldError extends Error {
   }
 }
 
-export const field = <T>(schema: object, read: Field<T>['read']): Field<T> => ({ schema, isOptional: false, read });
+export const field = <T>(schema: object, read: FrameField<T>['read']): FrameField<T> => ({ schema, isOptional: false, read });
 
 /** The same field where it may be missing or null: then it is `fallback`. */
-export const optionalField = <T, F>({ schema, read }: Field<T>, fallback: F): Field<T | F> => ({
+export const optionalField = <T, F>({ schema, read }: FrameField<T>, fallback: F): FrameField<T | F> => ({
   schema,
   isOptional: true,
   read: (value, name, limits) => (value === undefined || value === null ? fallback : read(value, name, limits)),
 });
 
-export type Fields = Readonly<Record<string, Field<unknown>>>;
+export type Fields = Readonly<Record<string, FrameField<unknown>>>;
 export type FieldValues<F extends Fields> = { readonly [name in keyof F]: ReturnType<F[name]['read']> };
 
 /** The schema of a frame whose fields these are. Members that are not listed are ignored. */
@@ -69,14 +69,14 @@ export const schemaOf = (t: string, description: string, fields: Fields): FrameS
     true,
   );
 
-export const wholeNumber = (least: number, most: number, description = ''): Field<number> =>
+export const wholeNumber = (least: number, most: number, description = ''): FrameField<number> =>
   field({ type: 'integer', minimum: least, maximum: most, description }, (value, name) => {
     if (typeof value !== 'number' || !Number.isInteger(value) || value < least || value > most)
       throw new FieldError(`${name}: a whole number from ${least} to ${most}.`);
     return value;
   });
 
-export const flag = (description?: string): Field<boolean> =>
+export const flag = (description?: string): FrameField<boolean> =>
   field({ type: 'boolean', ...(description !== undefined && { description }) }, (value, name) => {
     if (typeof value !== 'boolean') throw new FieldError(`${name}: true or false.`);
     return value;
