@@ -14,7 +14,10 @@ export interface ChannelInfo {
   readonly slug: string;
   readonly title: string;
   readonly recording: boolean;
-  /** How often a stream key of the channel was made void. A show that began with another number is over. */
+  /**
+   * How often a stream key of the channel was made void. A broadcast that began with another number
+   * must end.
+   */
   readonly keyVoids: number;
 }
 
@@ -33,15 +36,15 @@ export interface LiveMetrics {
   decoderRestarted(): void;
   encoderRestarted(): void;
   timelineNotDurable(): void;
-  /** The encoder did not deliver the end of a show. */
+  /** The encoder did not deliver the end of a broadcast. */
   endLost(): void;
-  /** The encoder is behind real time. */
+  /** An encoder is behind real time. */
   encoderLagging(): void;
-  /** Sound that no encoder delivered before it was given up. */
+  /** Seconds of sound that no encoder delivered before its run was given up. */
   encodedLost(seconds: number): void;
 }
 
-/** A broadcast that is on air, or was until now. */
+/** A broadcast that is on air or has just ended. */
 export interface Show {
   readonly channel: ChannelInfo;
   readonly broadcastId: string;
@@ -54,7 +57,7 @@ export interface Recording {
   readonly channel: ChannelInfo;
   readonly window: LiveWindow;
   readonly from: number;
-  /** Inclusive; below `from` when nothing was heard. */
+  /** The last segment, inclusive; below `from` when nothing was heard. */
   readonly to: number;
 }
 
@@ -65,16 +68,24 @@ export interface BroadcastDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: LiveMetrics;
-  /** The PCM that all encoders of the process keep. */
+  /** The size of the PCM that all encoders of the process keep. */
   readonly kept: KeptPcm;
-  /** Listeners hear the show from now on. Not called again when another process goes on with it. */
+  /**
+   * Called when listeners can hear the broadcast. Not called again when another process resumes it.
+   */
   readonly onOnAir?: ((show: Show) => void) | undefined;
-  /** A recording begins. The first one has the broadcast's own id. */
+  /** Called when a recording begins. The first recording has the id of the broadcast. */
   readonly onRecordingStarted: (recording: { assetId: string; channel: ChannelInfo; startedMs: number; firstNumber: number }) => void;
-  /** Every rendition of it is complete. */
+  /** Called when every rendition of a recording is complete. */
   readonly onRecordingEnded: (recording: Recording) => void;
-  /** Recordings of this channel that the database does not have yet, with those that `onRecordingEnded` was just told of. */
+  /**
+   * Returns the recordings of this channel that the database does not have yet, including those for
+   * which `onRecordingEnded` was just called.
+   */
   readonly unwritten: () => readonly UnwrittenRecording[];
-  /** The last segment is out and listeners were told of the end; the window is still shown for a while. */
+  /**
+   * Called when the last segment is published and the playlists are marked as ended. The window is
+   * still served for a while.
+   */
   readonly onEnded: (broadcast: Broadcast) => void;
 }

@@ -21,28 +21,43 @@ import {
 } from './sources.js';
 import { LiveWindow } from './window.js';
 
-/** After OBS's Stop the broadcast is held this long, in case it was only a change of settings. */
+/**
+ * After the broadcaster ends a stream, the broadcast is held this long: OBS also ends it when its
+ * settings are changed.
+ */
 const FINISHED_WINDOW_S = 5;
-/** From a source's first sound to its being put on, at most: a source that is followed is looked at for a second, and may fill up to two. */
+/**
+ * A source is on air at most this long after its first sound: a source whose buffer follows the
+ * arrivals is observed for one second, and its buffer may take two to fill.
+ */
 const FIRST_SOUND_MS = 3000;
-/** A process that ends plays what ended sources have left for at most this time. */
+/** A process that stops plays the sound of ended sources for at most this long. */
 const PLAY_OUT_DEADLINE_MS = 10_000;
-/** A process that slept longer than this does not make up for it: what it would encode nobody waits for. */
+/**
+ * After the process has stalled for longer than this, the missed time is not encoded and a new run
+ * begins: no listener waits for sound that old.
+ */
 const MAX_CATCH_UP_MS = 10_000;
-/** What is missing is waited for this long before fill takes its place, or three quarters of a part where that is less. */
+/**
+ * Late sound is waited for at most this long before fill replaces it, or three quarters of a part
+ * when that is less.
+ */
 const PATIENCE_MS = 120;
 
 /**
- * Modes, changed in `#enter` alone:
- *   waiting   the first source is being decoded; nobody sees anything yet, and if it fails nobody will.
- *   live      a source is on air.
- *   holding   there is none; fill plays until one comes or the time is up.
- *   ending    plays to the end of the segment, then flushes the encoder.
- *   ended     the end is told.
+ * The mode of a broadcast; only `#enter` changes it.
+ * - `waiting`: the first source is being decoded. Listeners see nothing yet, and if the source
+ *   fails they never do.
+ * - `live`: a source is on air.
+ * - `holding`: no source is on air; fill plays until one is, or until the reconnect window ends.
+ * - `ending`: the playout goes on to the end of the segment, then the encoder is flushed.
+ * - `ended`: the playlists are marked as ended.
  */
 type Mode = 'waiting' | 'live' | 'holding' | 'ending' | 'ended';
 
-/** One broadcast: from the first publisher's first byte to the end that is told to the listeners. */
+/**
+ * One broadcast, from the first byte of its first source until its playlists are marked as ended.
+ */
 export class Broadcast {
   readonly channel: ChannelInfo;
   readonly window: LiveWindow;
@@ -56,24 +71,30 @@ export class Broadcast {
   #deadline: (() => void) | undefined;
   readonly #place: ChannelPlace;
   #pipeline: RunPipeline | undefined;
-  /** How far the playout may be behind the clock while it waits for sound that is late. */
+  /** How far the playout may be behind the clock while it waits for late sound, in samples. */
   readonly #patienceSamples: number;
-  /** `playout.rendered` when the run began. */
+  /** The value of `playout.rendered` when the run began. */
   #runBase = 0;
   #endAt = Number.POSITIVE_INFINITY;
   #finishing: Promise<void> | undefined;
   #suspended = false;
   #processEnds = false;
-  /** Of sources that ended before anything could be seen: called when the show begins, or is over without a beginning. */
+  /**
+   * Resolves the promises of sources that ended before the broadcast was on air. Called when it
+   * goes on air, or ends without having been.
+   */
   readonly #begun: (() => void)[] = [];
-  /** Announced before anything was heard; shown with the first sound. */
+  /** A title that was set before the broadcast was on air; it is shown with the first sound. */
   #firstTitle: { title: string; artist?: string } | undefined;
   #tellOver = () => {};
   readonly #over = new Promise<void>((resolve) => {
     this.#tellOver = resolve;
   });
 
-  /** A new broadcast, or with `resume` one whose process is gone. `start` puts it on air. */
+  /**
+   * A new broadcast, or with `resume` one whose process has ended. A new one goes on air with the
+   * first sound of a source; a resumed one by `resume()`.
+   */
   constructor(
     channel: ChannelInfo,
     settings: MediaSettings,
@@ -114,7 +135,8 @@ export class Broadcast {
     const { registry, clock, metrics, unwritten } = deps;
     this.#place = new ChannelPlace({ channel, window: this.window, registry, clock, log: this.#log, metrics, unwritten, from });
     if (resume) {
-      // What was open when the process died was never finished; the window learns of it as a gap when the run begins.
+      // The segment that was open when the process died is not finished any more. It becomes a gap
+      // when the next run begins.
       for (const rendition of settings.ladder) {
         this.window.progress[rendition.codec] = { openNumber: resume.clean ? from.nextNumber : resume.timeline.openNumber, openParts: 0 };
       }
@@ -125,33 +147,34 @@ export class Broadcast {
     return this.#mode === 'live' ? 'live' : 'holding';
   }
 
-  /** Whether listeners can see it. */
+  /** Whether listeners can see the broadcast. */
   get visible(): boolean {
     return this.window.runs.length > 0;
   }
 
-  /** Wall-clock milliseconds at which it went on air. */
+  /** Wall-clock milliseconds at which the broadcast went on air. */
   get startedMs(): number | undefined {
     return this.window.runs[0]?.startWallMs;
   }
 
-  /** Goes on with a broadcast whose process is gone: fill plays until its broadcaster is back. */
+  /** Resumes a broadcast whose process has ended: fill plays until the broadcaster is back. */
   resume(): void {
     this.#beginRun();
     this.#enter('holding', this.#settings.reconnectWindowS);
-    // Harmless when it is known already; the dead process may not have come to it.
+    // The dead process may have died before this call. A second call for the same recording is
+    // harmless.
     this.#recordingStarted(wallMsOf(this.window, this.#place.recording.from));
     this.#log.info({ event: 'show.resumed', number: this.window.run.firstNumber }, 'a show is back on air after a restart');
   }
 
-  /** It is too late to go on: ends it where the dead process left it. */
+  /** Ends a broadcast that is too old to be resumed, at the point where its process stopped. */
   async abandon(): Promise<void> {
     this.#log.info({ event: 'show.not_resumed' }, 'a show that was cut off by the end of the server was closed');
     this.window.giveUpBelow(this.#place.next.nextNumber);
     await this.#tellEnd();
   }
 
-  /** Where the channel's next broadcast goes on. */
+  /** The numbers with which the channel's next broadcast begins. */
   get nextNumbers(): { nextNumber: number; nextDiscontinuity: number } {
     return this.#place.next;
   }
@@ -166,12 +189,15 @@ export class Broadcast {
     this.#log.info({ event: 'show.started', number: this.window.run.firstNumber }, 'a show is on air');
   }
 
-  /** Throws `displaced` for one that would throw out the publisher that threw it out. */
+  /** Throws `displaced` when this broadcaster was displaced by one that is still sending. */
   checkPublisher(info: ConnectionInfo): void {
     this.#sources.check(info);
   }
 
-  /** A source that is put on as soon as it can be heard. */
+  /**
+   * Connects a source. It is put on air as soon as it can be heard. Throws `unavailable` while the
+   * broadcast ends, `busy` when too much sound of ended sources waits.
+   */
   connect(info: ConnectionInfo, admission: ConnectionAdmission, format: DecodableFormat, events: ConnectionEvents): BroadcastSource {
     if (this.#mode === 'ending' || this.#mode === 'ended') throw new VezaError('unavailable', 'the show is ending; try again');
     const source = this.#sources.connect(info, admission, format, events);
@@ -186,7 +212,10 @@ export class Broadcast {
     };
   }
 
-  /** A title is shown when it is heard: it begins behind what is waiting in the source's buffer. */
+  /**
+   * Adds a title. It begins when its sound is heard: after the sound that waits in the source's
+   * buffer.
+   */
   title(update: { title: string; artist?: string }, connection?: PlayoutSource): void {
     if (this.#mode === 'waiting') {
       this.#firstTitle = update;
@@ -199,7 +228,7 @@ export class Broadcast {
     this.window.addTitle({ id: randomId(8), startWallMs: Math.max(startWallMs, (last?.startWallMs ?? 0) + 1), ...update });
   }
 
-  /** What is due by the clock is rendered and encoded. Called every RENDER_STEP_MS. */
+  /** Renders and encodes the samples that are due by the clock. Called every RENDER_STEP_MS. */
   tick(): void {
     if (this.#mode === 'ended' || this.#finishing) return;
     const nowMs = this.#clock.monotonicMs();
@@ -222,7 +251,8 @@ export class Broadcast {
     }
     const blocks: Int16Array[] = [];
     while (this.#playout.rendered + BLOCK_SAMPLES <= due && this.#playout.rendered < this.#endAt) {
-      // A part that comes a little later is not heard by players, which hold three back; a hole is.
+      // Players do not hear a part that is a little late, because they hold three parts back; they
+      // do hear fill.
       if (due - this.#playout.rendered < this.#patienceSamples && this.#playout.short(nowMs)) break;
       blocks.push(this.#playout.render(nowMs));
     }
@@ -235,7 +265,10 @@ export class Broadcast {
     if (this.#playout.rendered >= this.#endAt) this.#finishing = this.#finish().catch((error) => this.#cutOff(error));
   }
 
-  /** Ends the broadcast: to the end of the segment, at most 2 s or so. Resolves when that is told. */
+  /**
+   * Ends the broadcast at the end of the segment, after about 2 s at most. Resolves when the
+   * playlists are marked as ended.
+   */
   async end(reason: string): Promise<void> {
     if (this.#mode !== 'ending' && this.#mode !== 'ended') {
       this.#log.info({ event: 'show.ending', reason }, 'a show is ending');
@@ -244,7 +277,10 @@ export class Broadcast {
     await this.#over;
   }
 
-  /** The process ends, the broadcast does not: finishes the segment, so that nothing is missing when another goes on. */
+  /**
+   * Suspends the broadcast because the process stops: its segment is finished, so that the next
+   * process resumes it without a missing number.
+   */
   async suspend(): Promise<void> {
     this.#processEnds = true;
     await this.#playedOut();
@@ -255,7 +291,10 @@ export class Broadcast {
     await this.#over;
   }
 
-  /** What ended sources have left was acknowledged: it is heard before the process ends, if it does not take too long. */
+  /**
+   * Waits until the sound of ended sources is played, because it was acknowledged; at most
+   * PLAY_OUT_DEADLINE_MS.
+   */
   async #playedOut(): Promise<void> {
     const untilMs = this.#clock.monotonicMs() + PLAY_OUT_DEADLINE_MS;
     while (this.#sources.playingOut && this.#mode !== 'ending' && this.#mode !== 'ended') {
@@ -285,7 +324,7 @@ export class Broadcast {
     }
   }
 
-  /** One that has sound, and is about to be put on, is no longer absent. */
+  /** A source that has sound and is about to be put on air counts as connected. */
   #endUnlessHeard(waitMs: number, windowS: number): void {
     this.#deadline = this.#clock.after(waitMs, () => {
       if ((this.#playout.next?.buffer.levelMs ?? 0) > 0) this.#endUnlessHeard(FIRST_SOUND_MS, windowS);
@@ -314,15 +353,16 @@ export class Broadcast {
     this.#runBase = this.#playout.rendered;
     const firstNumber = this.#place.next.nextNumber;
     const { runs, openNumber } = this.window;
-    // One in which nothing was listed is replaced. The first one stays in any case: it is where the presentation begins.
+    // A run in which nothing was listed is replaced. The first run is never replaced, because the
+    // presentation begins there.
     const unheard = runs.length > 1 && runs.at(-1)?.firstNumber === firstNumber ? runs.at(-1) : undefined;
-    // A clock that was set back a little while no process ran: the runs must not overlap.
+    // The clock may have been set back a little while no process ran: the runs must not overlap.
     const earliestMs = runs.length > 0 ? wallMsOf(this.window, openNumber) : 0;
     const run: Run = {
       id: randomId(6),
       firstNumber,
       discontinuity: unheard?.discontinuity ?? this.#place.takeDiscontinuity(),
-      // Whole milliseconds: what PROGRAM-DATE-TIME and the MPD can say.
+      // Whole milliseconds, because PROGRAM-DATE-TIME and the MPD have no finer unit.
       startWallMs: Math.round(Math.max(this.#clock.wallMs(), earliestMs)),
     };
     this.window.beginRun(run);
@@ -345,12 +385,16 @@ export class Broadcast {
 
   #cutLongRecording(): void {
     const maxSegments = (this.#settings.recordingMaxH * 3600 * SAMPLE_RATE_HZ) / this.window.grid.segmentSamples;
-    // Not before every rendition has finished the segment: one that has not would lack it in the recording.
+    // The recording ends only where every rendition has finished the segment; otherwise it would
+    // lack one.
     const complete = this.window.openNumber - 1;
     if (complete + 1 - this.#place.recording.from >= maxSegments) this.#cutRecording(complete);
   }
 
-  /** A station that never stops: the recording ends here and another begins, on the same timeline. */
+  /**
+   * Ends the recording and begins another on the same timeline. A broadcast that never ends is
+   * recorded in pieces of RECORDING_MAX_H.
+   */
   #cutRecording(to: number): void {
     this.#deps.onRecordingEnded({ ...this.#place.recording, channel: this.channel, window: this.window, to });
     this.#place.beginRecording(randomId(12), to + 1);
@@ -384,7 +428,10 @@ export class Broadcast {
     this.window.close();
   }
 
-  /** Its end has failed. It ends all the same: a show that never does keeps its channel from the next one. */
+  /**
+   * Ends the broadcast although ending it in order has failed: otherwise the channel could never
+   * begin another one.
+   */
   #cutOff(error: unknown): void {
     reportUnexpected(error);
     if (this.#mode === 'ended') return;
@@ -395,7 +442,8 @@ export class Broadcast {
 
   async #tellEnd(): Promise<void> {
     const { channel, window } = this;
-    // First, so that the document below has the recording: the process may die before it is written down.
+    // Called first, so that the document saved below contains the recording. The process may die
+    // before the recording is in the database.
     this.#deps.onRecordingEnded({ ...this.#place.recording, channel, window, to: this.#place.lastSound });
     await this.#place.saveEnded();
     this.#enter('ended');
@@ -411,7 +459,8 @@ export class Broadcast {
       this.#deps.onEnded(this);
       return;
     }
-    // One that was never heard changes nothing: connections that fail one after the other would hold the show for ever.
+    // A source that was never heard does not extend the reconnect window: otherwise connections
+    // that fail one after the other would hold the broadcast for ever.
     if (this.#mode === 'holding') return;
     const windowS = how === 'finished' ? Math.min(FINISHED_WINDOW_S, this.#settings.reconnectWindowS) : this.#settings.reconnectWindowS;
     this.#log.info({ event: 'show.holding', how, windowS }, 'a show lost its source; fill is playing');
@@ -419,12 +468,15 @@ export class Broadcast {
   }
 }
 
-/** `end` returns what resolves when the show begins, or is over without a beginning; undefined when it has begun. */
+/**
+ * `end` returns a promise that resolves when the broadcast goes on air, or ends without having
+ * been; undefined when it is on air already.
+ */
 export interface BroadcastSource extends Omit<ConnectedSource, 'end'> {
   end(how: SourceEnd): Promise<void> | undefined;
 }
 
-/** Lower-case letters and digits, so that it can stand in any name. */
+/** Returns lower-case letters and digits, which are allowed in every kind of name. */
 function randomId(length: number): string {
   let id = '';
   while (id.length < length) id += BigInt(`0x${randomBytes(16).toString('hex')}`).toString(36);

@@ -5,24 +5,39 @@ import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import type { LiveWindow, TimelineSnapshot } from './window.js';
 
-/** How long listing a segment waits until its number is durable. After that the stream goes on, and a metric and the log name the fault. */
+/**
+ * A segment is listed when its number is durable, or after this long. In the second case a metric
+ * and the log name the fault.
+ */
 const RESERVE_DEADLINE_MS = 250;
-/** How long the end of a broadcast waits for its document: a disk that does not answer must not keep the channel from its next show. */
+/**
+ * The end of a broadcast waits at most this long until its document is saved: a disk that does not
+ * answer must not keep the channel from its next broadcast.
+ */
 const SAVE_DEADLINE_MS = 5000;
 
-/** A recording that the database does not have yet: enough for another process to write it down, should this one die first. */
+/**
+ * A recording that the database does not have yet, with everything that another process needs to
+ * write it there if this one dies first.
+ */
 export interface UnwrittenRecording {
   readonly assetId: string;
   readonly title: string;
   readonly recording: boolean;
   readonly from: number;
   readonly to: number;
-  /** Its `openNumber` is the first that was not finished. */
+  /**
+   * The timeline when the recording ended. Its `openNumber` is the first segment that was not
+   * finished.
+   */
   readonly timeline: TimelineSnapshot;
   readonly renditions: readonly string[];
 }
 
-/** A channel's document in the registry. The numbers rise for the channel's life, whatever becomes of its broadcasts. */
+/**
+ * The document of a channel in the registry. Its numbers rise as long as the channel exists, also
+ * across broadcasts.
+ */
 export interface ChannelDocument {
   readonly version: 1;
   readonly channelId: string;
@@ -35,10 +50,12 @@ export interface ChannelDocument {
     readonly assetId: string;
     readonly assetFrom: number;
     readonly lastSound: number;
-    /** The process ended in order: every number below `nextNumber` is finished. */
+    /** True when the process stopped in order: every segment below `nextNumber` is finished. */
     readonly clean: boolean;
     readonly savedMs: number;
-    /** `ChannelInfo.keyVoids` when the show began. Unset: an earlier version wrote the document. */
+    /**
+     * `ChannelInfo.keyVoids` when the broadcast began. Undefined in documents of earlier versions.
+     */
     readonly keyVoids?: number;
   };
 }
@@ -50,17 +67,18 @@ export interface ChannelPlaceOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: { timelineNotDurable(): void };
-  /** Recordings of this channel that the database does not have yet. */
+  /** Returns the recordings of this channel that the database does not have yet. */
   readonly unwritten: () => readonly UnwrittenRecording[];
   readonly from: { readonly nextNumber: number; readonly nextDiscontinuity: number; readonly resume?: OnAirDocument };
 }
 
-/** The part of the document about a broadcast that is on air. */
+/** The part of the document about the broadcast that is on air. */
 export type OnAirDocument = NonNullable<ChannelDocument['onAir']>;
 
 /**
- * A broadcast's place on its channel's timeline, and the document that makes it durable: a number is written down before a
- * segment with it is listed, so that a process that takes over never uses it again.
+ * The place of a broadcast on the timeline of its channel, and the document that makes it durable.
+ * A number is saved before a segment with it is listed, so that the next process never uses it
+ * again.
  */
 export class ChannelPlace {
   readonly #options: ChannelPlaceOptions;
@@ -80,17 +98,17 @@ export class ChannelPlace {
     this.#lastSound = resume?.lastSound ?? nextNumber - 1;
   }
 
-  /** Where the channel's next run or broadcast goes on. */
+  /** The numbers with which the channel's next run or broadcast begins. */
   get next(): { nextNumber: number; nextDiscontinuity: number } {
     return { nextNumber: this.#reserved + 1, nextDiscontinuity: this.#nextDiscontinuity };
   }
 
-  /** The recording under way: its id and its first segment. */
+  /** The current recording: its id and its first segment. */
   get recording(): { assetId: string; from: number } {
     return { assetId: this.#assetId, from: this.#assetFrom };
   }
 
-  /** The last segment in which a source was heard. */
+  /** The number of the last segment in which a source was heard. */
   get lastSound(): number {
     return this.#lastSound;
   }
@@ -124,7 +142,10 @@ export class ChannelPlace {
     }
   }
 
-  /** The process ends in order and the broadcast goes on elsewhere: every number is finished. Never rejects. */
+  /**
+   * Saves that every number is finished, because the process stops and another one resumes the
+   * broadcast. Never rejects.
+   */
   async saveSuspended(): Promise<void> {
     await this.#save(() => this.#onAirDocument(true), SAVE_DEADLINE_MS).catch((error) =>
       this.#options.log.error(
@@ -134,7 +155,10 @@ export class ChannelPlace {
     );
   }
 
-  /** The broadcast is over; the numbers and the recordings that are not written down stay. Never rejects. */
+  /**
+   * Saves that the broadcast has ended. The numbers stay, and the recordings that are not in the
+   * database. Never rejects.
+   */
   async saveEnded(): Promise<void> {
     const { channel, log, metrics, unwritten } = this.#options;
     const document = (): ChannelDocument => ({ version: 1, channelId: channel.id, ...this.next, unwritten: unwritten() });

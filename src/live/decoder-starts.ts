@@ -1,15 +1,18 @@
 import { VezaError } from '../runtime/errors.js';
 
-/** The window in which decoders that are started are counted. */
+/** The starts of decoders are counted over this time. */
 const WINDOW_MS = 10_000;
 /**
- * Starting a child holds the event loop for some 5 ms: a broadcaster who changed codec with every message held it for 0.9 to 2.9 s. An encoder
- * starts one decoder; a playlist in Ogg that changes codec one a song; a line that breaks every second one a second.
+ * Starts per window of one connection, at most. Starting a child blocks the event loop for about 5
+ * ms: a broadcaster who changed codec with every message blocked it for 0.9 to 2.9 s. An encoder
+ * starts one decoder. An Ogg playlist that changes codec starts one per song, and a line that fails
+ * every second one per second.
  */
 const MAX_OF_CONNECTION = 10;
 const MAX_OF_CHANNEL = 20;
+/** Starts per window of one channel, at most, those of all its connections counted. */
 
-/** Counts the decoders of one connection, or of one channel, in the last ten seconds. */
+/** The starts of decoders of one connection, or of one channel, within the window. */
 class RecentStarts {
   #startedMs: number[] = [];
 
@@ -23,13 +26,19 @@ class RecentStarts {
   }
 }
 
-/** What a connection asks before each decoder that is started for it. */
+/** Counts the starts of decoders of one connection. */
 export interface DecoderStarts {
-  /** Throws `rate_limited` above the limit. A refused one is not counted. */
+  /**
+   * To be called before a decoder is started. Throws `rate_limited` above the limit; a refused
+   * start is not counted.
+   */
   take(): void;
 }
 
-/** The limit of decoders started, by connection and by channel. A channel is forgotten ten seconds after its last one. */
+/**
+ * Limits the starts of decoders per connection and per channel. A channel is forgotten ten seconds
+ * after its last start.
+ */
 export class DecoderStartLimits {
   readonly #nowMs: () => number;
   readonly #channels = new Map<string, RecentStarts>();

@@ -2,76 +2,96 @@ import type { Rendition } from '../media/ladder.js';
 import type { Timeline, Title } from '../media/timeline.js';
 
 /**
- * The live window of every channel that is on air (or ended a moment ago), as the app needs it. One maker keeps it in
- * memory beside the packager (`LiveChannels`); the other asks the worker that holds the broadcast (`RemoteEdge`).
+ * The live window of every channel that is on air or has just ended, as the app needs it.
+ * `LiveChannels` keeps it in memory beside the packager; `RemoteEdge` gets it from the worker that
+ * holds the broadcast.
  */
 export interface Edge {
   /**
-   * The channel's presentation, or undefined when it is off air (and its last playlist has had its time). Throws `unavailable` while the
-   * worker that would know is away.
+   * Returns the presentation of a channel. Undefined when the channel is off air and its last
+   * playlist need not be served any more. Throws `unavailable` while the worker is away.
    */
   view(channel: string): LiveView | undefined;
-  /** Channels that have a view. */
+  /** Returns the slugs of the channels that have a view. */
   channels(): string[];
 }
 
-/** What can be asked and done beside listening. */
+/** An edge that can also be asked for the state of a channel and can change its broadcast. */
 export interface LiveEdge extends Edge {
-  /** While the worker is away: what was on air when it was last heard of is `holding`. Never throws. */
+  /**
+   * Returns the state of a channel. While the worker is away, a broadcast that was on air at the
+   * last news is `holding`. Never throws.
+   */
   status(channel: string): ChannelStatus;
   /**
-   * Ends a channel's broadcast; resolves when that is told to the listeners. False when it is off air. Rejects with `unavailable` when the worker
-   * is away, and the end may be or not be.
+   * Ends the broadcast of a channel. Resolves with true when the playlists are marked as ended,
+   * with false when the channel is off air. Rejects with `unavailable` when the worker is away;
+   * then the broadcast may have ended or not.
    */
   end(channel: string, reason: string): Promise<boolean>;
-  /** False when the channel is off air. Rejects with `unavailable` as `end` does. */
+  /**
+   * Sets the title that is playing. Returns false when the channel is off air. Rejects with
+   * `unavailable` as `end` does.
+   */
   setTitle(channel: string, update: { title: string; artist?: string }): Promise<boolean> | boolean;
-  /** Broadcasts that are on air (or held) now. */
+  /** The number of broadcasts that are on air, held ones included. */
   readonly streams: number;
-  /** Calls back at each change of what `channels` lists, or of which view one of them has. Returns what cancels it. */
+  /**
+   * Calls `listener` at each change of the list that `channels` returns, or of a channel's view.
+   * Returns the function that cancels it.
+   */
   onChannels(listener: () => void): () => void;
 }
 
 export interface ChannelStatus {
   readonly state: 'offline' | 'live' | 'holding';
-  /** Of the channel, as it was when the show began. */
+  /** The title of the channel when the broadcast began. */
   readonly title?: string | undefined;
   readonly startWallMs?: number | undefined;
   readonly broadcastId?: string | undefined;
-  /** What is heard now, not what was announced last. */
+  /** The title that is heard now, not the last one that was set. */
   readonly nowPlaying: Title | undefined;
 }
 
 export interface LiveView {
   readonly channel: string;
   readonly renditions: readonly Rendition[];
-  /** Rises with each change of `timeline`: a rendered manifest is good as long as it stands. */
+  /**
+   * Rises with each change of `timeline`. A rendered manifest is valid as long as it stays the
+   * same.
+   */
   readonly version: number;
   readonly timeline: Timeline;
-  /** Calls back once at the next change (a part, a segment, a title, the end). Returns what cancels it. */
+  /**
+   * Calls `listener` once, at the next change: a part, a segment, a title, the end. Returns the
+   * function that cancels it.
+   */
   onChange(listener: () => void): () => void;
   /**
-   * The init segment, a segment or a part that is finished or in the making. `undefined`: not in memory; ask the object store.
-   * Names are those of `media/timeline`.
+   * Returns an init segment, a segment or a part, finished or not, by its name of `media/timeline`.
+   * Undefined when it is not in memory; the object store may have it.
    */
   media(rendition: string, name: string): LiveMedia | undefined;
-  /** Segments that are in memory, in some rendition at least. */
+  /** Returns the numbers of the segments that are in memory in at least one rendition. */
   held(): number[];
 }
 
 export interface LiveMedia {
   readonly contentType: string;
   /**
-   * Set while bytes that exist are still on their way here: `chunks` and `complete` mean nothing yet. Ask `media` again when it has resolved;
-   * it rejects with `unavailable` when they could not be had.
+   * Set while existing bytes are still being fetched; `chunks` and `complete` mean nothing yet.
+   * When it has resolved, call `media` again. Rejects with `unavailable` when the bytes cannot be
+   * fetched.
    */
   readonly loading?: Promise<void> | undefined;
-  /** Bytes there are now; grows while `complete` is false. */
+  /** The bytes that exist now; more follow while `complete` is false. */
   readonly chunks: readonly Uint8Array[];
   readonly complete: boolean;
   /**
-   * Set while incomplete: called for each further chunk, then once with undefined at the end. `aborted` says that it will never
-   * be finished: the response must be destroyed, not ended, lest an immutable cache keep half of it.
+   * While `complete` is false, calls `onChunk` for each further chunk, and once with undefined at
+   * the end. `aborted` means that the media will never be complete: the response must be destroyed,
+   * not ended, so that a cache does not keep half of immutable media. Returns the function that
+   * cancels it.
    */
   follow(onChunk: (chunk: Uint8Array | undefined, aborted: boolean) => void): () => void;
 }

@@ -5,41 +5,59 @@ import type { Clock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 
-/** Frames that a fresh encoder needs before what it puts out equals what the dead one would have: with 2 there is a click. */
+/**
+ * A new encoder is fed this many frames before the first missing one; only then its output equals
+ * that of the encoder that died. With 2 frames there is a click.
+ */
 const WARM_UP_FRAMES = 4;
 const WARM_UP_SAMPLES = WARM_UP_FRAMES * 1152;
-/** Samples fed without a frame coming out after which the encoder is taken for stuck: 15 s. On a busy machine a live one can rest for several. */
+/**
+ * An encoder is restarted after it was fed this much without putting out a frame: 15 s. On a busy
+ * machine a working encoder may pause for several seconds.
+ */
 const STUCK_SAMPLES = 15 * SAMPLE_RATE_HZ;
-/** Undelivered samples at which the encoder is said to lag: 10 s. */
+/** An encoder lags when more than this is undelivered: 10 s. */
 const LAG_SAMPLES = 10 * SAMPLE_RATE_HZ;
-/** Undelivered samples at which a lag that was logged is over. */
+/** A lagging encoder has caught up when no more than this is undelivered: 2 s. */
 const LAG_OVER_SAMPLES = 2 * SAMPLE_RATE_HZ;
-/** Undelivered samples at which the run is given up: 120 s, 23 MB of PCM. The encoder would never catch up, and listeners are that late. */
+/**
+ * A run is given up when more than this is undelivered: 120 s, which is 23 MB of PCM. Its encoder
+ * would never catch up, and its listeners hear everything that late.
+ */
 const MAX_UNDELIVERED_SAMPLES = 120 * SAMPLE_RATE_HZ;
-/** PCM kept by all encoders of the process at which one that lags is given up, however little it lags: 512 MB, 22 shows at their bound. */
+/**
+ * While all encoders of the process together keep more PCM than this, the run of an encoder that
+ * lags is given up: 512 MB, as much as 22 runs at their limit.
+ */
 const MAX_KEPT_BYTES = 512 * 1024 * 1024;
 const RESTART_PAUSE_MS = 1000;
 
-/** What all encoders of the process keep for restarts. */
+/** The PCM that all encoders of the process keep for restarts. */
 export interface KeptPcm {
   sizeBytes: number;
 }
 
 export interface EncoderEvents {
-  /** Frame `index` of a rendition, counted from the start of the run, without a gap or repetition. */
+  /**
+   * A frame of the ladder's rendition `rendition`. `index` counts from the start of the run,
+   * without a gap or a repetition.
+   */
   onFrame(rendition: number, index: number, frame: Buffer): void;
-  /** It died and was started again within the run. */
+  /** The encoder died and was started again within the run. */
   onRestart(reason: string): void;
-  /** It is behind real time; not again before it has caught up. */
+  /** The encoder is behind real time. Called once until it has caught up. */
   onLag(): void;
-  /** More is undelivered than is kept: the run is over, and `lostMs` of it are lost. */
+  /** The run is given up because too much is undelivered; `lostMs` of sound are lost. */
   onBroken(reason: string, lostMs: number): void;
 }
 
 /**
- * The encoder of one run: PCM in, frames of every rendition out. An ffmpeg that dies is replaced by one that starts at a frame
- * boundary common to all codecs before the first frame that is missing; the frames that were out already are dropped. PCM is kept from
- * that boundary on, so nothing is lost by a restart. One that is slow is let be while frames come out: a fresh one would not be faster.
+ * The encoder of one run: it takes PCM and puts out the frames of every rendition.
+ *
+ * An ffmpeg that dies is replaced. The new one starts at a frame boundary common to all codecs,
+ * before the first missing frame; frames that were put out already are discarded. PCM is kept from
+ * that boundary on, so a restart loses nothing. An encoder that is slow is not replaced while it
+ * puts out frames: a new one would not be faster.
  */
 export class RunEncoder {
   readonly #ffmpeg: Ffmpeg;
@@ -79,12 +97,14 @@ export class RunEncoder {
     this.#start(0);
   }
 
-  /** Frames of all renditions that have come out: whether it makes progress. */
+  /**
+   * The number of frames put out, of all renditions; it shows whether the encoder makes progress.
+   */
   get framesOut(): number {
     return this.#framesOut;
   }
 
-  /** Audio that was written and of which some rendition has no frame yet. */
+  /** Milliseconds of sound that were written and that some rendition has not put out. */
   get undeliveredMs(): number {
     return Math.max(0, Math.round(((this.#written - this.#delivered()) * 1000) / SAMPLE_RATE_HZ));
   }
@@ -112,12 +132,12 @@ export class RunEncoder {
     }
   }
 
-  /** Another one makes what this one has not delivered. */
+  /** Kills the ffmpeg; a new one encodes everything that is undelivered. */
   replace(): void {
     this.#transform?.kill();
   }
 
-  /** No more PCM: resolves when the last frame is out. */
+  /** Ends the input. Resolves when the last frame is put out, or when the encoder is closed. */
   async flush(): Promise<void> {
     if (this.#state !== 'running') return;
     this.#state = 'flushing';
@@ -136,12 +156,12 @@ export class RunEncoder {
     this.#flushed?.();
   }
 
-  /** Every rendition is out up to this sample. */
+  /** The sample up to which every rendition has been put out. */
   #delivered(): number {
     return Math.min(...this.#renditions.map((rendition, index) => (this.#next[index] ?? 0) * FRAME_SAMPLES[rendition.codec]));
   }
 
-  /** Where the next encoder would start. */
+  /** The sample at which the next ffmpeg would start. */
   #restartPoint(): number {
     return Math.max(0, Math.floor((this.#delivered() - WARM_UP_SAMPLES) / COMMON_FRAME_SAMPLES) * COMMON_FRAME_SAMPLES);
   }
@@ -213,7 +233,7 @@ export class RunEncoder {
       this.#flushed?.();
       return;
     }
-    // One that dies at once again is not started more than once a second.
+    // An ffmpeg that dies at once is restarted at most once per RESTART_PAUSE_MS.
     const waitMs = this.#clock.monotonicMs() - this.#startedMs < RESTART_PAUSE_MS ? RESTART_PAUSE_MS : 0;
     const restart = () => {
       this.#events.onRestart(reason);

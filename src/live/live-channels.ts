@@ -21,17 +21,32 @@ import type { ConnectionEvents, ConnectionInfo } from './sources.js';
 import type { Uploader } from './uploader.js';
 import { LiveWindow } from './window.js';
 
-/** A server that was away longer than this does not go on with the show; it ends it where it broke off. */
+/**
+ * A broadcast is resumed at most this long after its process stopped. Later it is ended at the
+ * point where it broke off.
+ */
 const RESUME_WITHIN_MS = 10 * 60_000;
-/** A clock that is behind by more than this when the process starts would have the show go on before it broke off. */
+/**
+ * A broadcast is not resumed when the clock at start is behind its last save by more than this: it
+ * would go on before the point where it broke off.
+ */
 const MAX_CLOCK_BEHIND_MS = 10_000;
-/** After a crash segments are looked for in the store, backwards, until so many in a row are there: what was on its way is newer. */
+/**
+ * After a crash, stored segments are looked for backwards until this many in a row are found: only
+ * the newest segments can have been on their way to the store.
+ */
 const STORED_IN_A_ROW = 12;
-/** How long the end of the process waits for a store that does not take what is left. */
+/** When the process stops, the object store has this long to take the remaining segments. */
 const DRAIN_DEADLINE_MS = 10_000;
-/** How soon a show is ended whose channel was deleted, or whose key was made void, by whatever process; five seconds are promised. */
+/**
+ * How often the channels of all broadcasts are checked: whether one was deleted, or its stream key
+ * made void, by any process. Such a broadcast is promised to end within five seconds.
+ */
 const STANDING_CHECK_MS = 1000;
-/** Recordings of a channel that a database away for days may leave to be written down later. */
+/**
+ * At most this many recordings per channel wait to be written to a database that is unavailable for
+ * days; older ones are dropped.
+ */
 const MAX_UNWRITTEN = 50;
 
 export interface LiveChannelsOptions {
@@ -43,18 +58,27 @@ export interface LiveChannelsOptions {
   readonly log: Log;
   readonly metrics: LiveMetrics;
   readonly media: MediaSettings;
-  /** Streams at one time; undefined: no limit. */
+  /** At most this many broadcasts are on air at a time; undefined: no limit. */
   readonly maxStreams: number | undefined;
-  /** Whose key it is, or undefined. An old key is good while `isOnAir`. */
+  /**
+   * Resolves with the channel of a stream key, or undefined. A key that was replaced is accepted
+   * while its channel is on air.
+   */
   readonly verifyKey: (streamKey: string, isOnAir: (slug: string) => boolean, address: string) => Promise<ChannelInfo | undefined>;
   readonly channelBySlug: (slug: string) => Promise<ChannelInfo | undefined>;
-  /** Of channels that are on air, by slug: which are there still, and how often the key of each was made void. */
+  /**
+   * Resolves with those of the given channels that still exist, by slug, and how often the key of
+   * each was made void.
+   */
   readonly standing: (slugs: readonly string[]) => Promise<ReadonlyMap<string, Pick<ChannelInfo, 'id' | 'keyVoids'>>>;
   readonly onRecordingStarted: (recording: { assetId: string; channel: ChannelInfo; startedMs: number; firstNumber: number }) => void;
   readonly onOnAir?: (show: Show) => void;
-  /** The end is told. A broadcaster who is waited for, or a process that stops, is no end. */
+  /** Called when a broadcast has ended: not when it is held, and not when the process stops. */
   readonly onOffAir?: (show: Show & { readonly endedMs: number }) => void;
-  /** Resolves to true when it is written down, false when that was given up; it is brought again at the next start. */
+  /**
+   * Resolves with true when the recording is in the database, with false when writing it was given
+   * up. It is then passed again at the next start.
+   */
   readonly onRecordingEnded: (recording: Recording) => Promise<boolean>;
 }
 
@@ -64,23 +88,28 @@ interface PublishRequest extends ConnectionInfo {
 }
 
 /**
- * Every channel that is on air in this process. It admits publishers, drives all playouts with one tick, and shows the windows
- * to the app. After a crash it goes on with what the registry says was on air.
+ * All channels that are on air in this process. It admits broadcasters, drives all playouts with
+ * one timer, and gives the app the live windows. After a crash it resumes the broadcasts that the
+ * registry has.
  */
 export class LiveChannels implements LiveEdge {
   readonly name = 'live';
   readonly #options: LiveChannelsOptions;
   readonly #onAir = new Map<string, Broadcast>();
-  /** Windows of broadcasts that have ended, shown for their own duration. */
+  /**
+   * The live windows of broadcasts that have ended. Each is served for as long as its last live
+   * playlist lasts.
+   */
   readonly #ended = new Map<string, { view: LiveWindow; channelId: string; cancel: () => void }>();
-  /** Broadcasts whose channel was deleted: they end, and are shown to nobody meanwhile. */
+  /** Broadcasts whose channel was deleted. They are ending, and no longer shown. */
   readonly #deleted = new WeakSet<Broadcast>();
-  /** Where each channel's numbers go on. */
+  /** The numbers with which each channel's next broadcast begins, by slug. */
   readonly #numbers = new Map<string, { nextNumber: number; nextDiscontinuity: number }>();
-  /** Recordings by slug that are not written down yet. */
+  /** The PCM that all encoders of the process keep. */
   readonly #kept = { sizeBytes: 0 };
+  /** Recordings that are not in the database yet, by slug. */
   readonly #unwritten = new Map<string, readonly UnwrittenRecording[]>();
-  /** Assets that the registry knew at start. */
+  /** Ids of the recordings that the registry had at start. */
   readonly #found = new Set<string>();
   readonly #listeners = new Set<() => void>();
   readonly #decoderStarts: DecoderStartLimits;
@@ -94,7 +123,7 @@ export class LiveChannels implements LiveEdge {
     this.#standingChecks = new Loop({ clock: options.clock, periodMs: STANDING_CHECK_MS, task: () => this.#endOver() });
   }
 
-  /** Ready once resumed shows are back on air. */
+  /** Resolves when the broadcasts of the registry are resumed or ended. */
   async start(): Promise<void> {
     for (const [slug, loaded] of await this.#options.registry.load()) {
       const document = loaded as ChannelDocument;
@@ -110,7 +139,10 @@ export class LiveChannels implements LiveEdge {
     this.#standingChecks.start();
   }
 
-  /** Every show finishes its segment, so that the next process goes on without a gap in the numbers. */
+  /**
+   * Suspends every broadcast at the end of its segment, so that the next process goes on without a
+   * gap in the numbers.
+   */
   async stop(): Promise<void> {
     this.#stopping = true;
     const checked = this.#standingChecks.stop();
@@ -126,7 +158,10 @@ export class LiveChannels implements LiveEdge {
     await checked;
   }
 
-  /** Whether a recording was on air here, or not written down yet, when the process began: its end is seen to. */
+  /**
+   * Whether the registry had this recording at start, on air or not yet in the database. Then this
+   * class takes care of its end.
+   */
   knows(assetId: string): boolean {
     return this.#found.has(assetId);
   }
@@ -145,7 +180,7 @@ export class LiveChannels implements LiveEdge {
     return broadcast.visible && !this.#deleted.has(broadcast);
   }
 
-  /** Broadcasts that are on air (or held) now. */
+  /** The number of broadcasts that are on air, held ones included. */
   get streams(): number {
     return this.#onAir.size;
   }
@@ -159,7 +194,10 @@ export class LiveChannels implements LiveEdge {
     return { state, title: channel.title, startWallMs, broadcastId: window.broadcastId, nowPlaying };
   }
 
-  /** Ends a channel's broadcast; resolves when that is told to the listeners. False when it is off air. */
+  /**
+   * Ends the broadcast of a channel. Resolves with true when the playlists are marked as ended,
+   * with false when the channel is off air.
+   */
   async end(slug: string, reason: string): Promise<boolean> {
     const broadcast = this.#onAir.get(slug);
     if (!broadcast) return false;
@@ -168,8 +206,9 @@ export class LiveChannels implements LiveEdge {
   }
 
   /**
-   * Ends the shows whose right to be on air is over: the channel was deleted, or the key that they began with was made void, by this process or
-   * another. Of a deleted channel nothing is shown any more. Never rejects.
+   * Ends the broadcasts that are no longer allowed: their channel was deleted, or the stream key
+   * that they began with was made void, by this process or another. A deleted channel is not shown
+   * any more. Never rejects.
    */
   endOver(): Promise<void> {
     return this.#standingChecks.run();
@@ -188,7 +227,7 @@ export class LiveChannels implements LiveEdge {
           this.#deleted.add(broadcast);
           this.#changed();
         }
-        // Not awaited: one that takes its time to end does not keep the others on air.
+        // Not awaited, so that a broadcast that takes long to end does not delay the others.
         if (reason !== undefined) void broadcast.end(reason);
       }
       for (const [slug, one] of ended)
@@ -197,12 +236,12 @@ export class LiveChannels implements LiveEdge {
           this.#hide(slug, one.view);
         }
     } catch (error) {
-      // The database is away; it is asked again.
+      // The database is unavailable; the next check asks again.
       this.#options.log.debug({ event: 'live.standing_check_failed', error: messageOf(error) }, 'could not check the shows on air');
     }
   }
 
-  /** False when the channel is off air. */
+  /** Sets the title that is playing. Returns false when the channel is off air. */
   setTitle(slug: string, update: { title: string; artist?: string }): boolean {
     const broadcast = this.#onAir.get(slug);
     if (!broadcast?.visible) return false;
@@ -219,7 +258,11 @@ export class LiveChannels implements LiveEdge {
     each(this.#listeners, (listener) => listener());
   }
 
-  /** Checks the key; nothing is decoded before. Rejects with `unauthorized`, `not_found`, `displaced`, `busy`, `unavailable`. */
+  /**
+   * Admits a broadcaster by stream key, before anything is decoded. Rejects with `unauthorized`,
+   * `not_found`, `displaced`, `busy` or `unavailable`. `open` begins a source; it throws `busy`,
+   * `rate_limited` or `unavailable`.
+   */
   async admit(request: PublishRequest) {
     const channel = await this.#check(request);
     const existing = this.#onAir.get(channel.slug);
@@ -229,7 +272,7 @@ export class LiveChannels implements LiveEdge {
     return {
       channel: channel.slug,
       open: (format: DecodableFormat, events: ConnectionEvents) => {
-        // Others may have been let in since.
+        // Another broadcaster may have been admitted since this one was.
         this.#checkRoom(this.#onAir.get(channel.slug));
         admission.starts.take();
         const broadcast = this.#onAir.get(channel.slug) ?? this.#create(channel);
@@ -238,7 +281,7 @@ export class LiveChannels implements LiveEdge {
     };
   }
 
-  /** A title by key. Rejects as `admit` does. */
+  /** Sets a title by stream key. Rejects as `admit` does. */
   async title(request: PublishRequest, update: { title: string; artist?: string }): Promise<void> {
     const channel = await this.#check(request);
     if (!this.setTitle(channel.slug, update)) throw new VezaError('not_found', 'the channel is off air');
@@ -247,7 +290,8 @@ export class LiveChannels implements LiveEdge {
   async #check(request: PublishRequest): Promise<ChannelInfo> {
     if (this.#stopping) throw new VezaError('unavailable', 'the server is stopping; try again');
     const channel = await this.#options.verifyKey(request.streamKey, (slug) => this.#onAir.has(slug), request.remoteAddress);
-    // A good key at another channel's address tells nothing about that channel.
+    // The error is the same for a valid key of another channel, so that it reveals nothing about
+    // this channel.
     if (!channel || (request.channel !== undefined && request.channel !== channel.slug)) {
       throw new VezaError('unauthorized', 'the stream key is not right for this channel');
     }
@@ -271,7 +315,7 @@ export class LiveChannels implements LiveEdge {
       {
         ...this.#options,
         kept: this.#kept,
-        // What those who are told throw is theirs: the show goes on, and ends, without them.
+        // An error thrown by these callbacks does not affect the broadcast.
         onOnAir: (show) => apart(() => this.#options.onOnAir?.(show)),
         onRecordingStarted: (recording) => apart(() => this.#options.onRecordingStarted(recording)),
         onRecordingEnded: (recording) => this.#recordingEnded(recording),
@@ -281,7 +325,8 @@ export class LiveChannels implements LiveEdge {
       resume ? { ...numbers, resume } : numbers,
     );
     this.#onAir.set(channel.slug, broadcast);
-    // The first change of a window is that its first run begins, and it can be seen.
+    // The first change of a live window is the beginning of its first run; from then on it is
+    // shown.
     broadcast.window.onChange(() => this.#changed());
     return broadcast;
   }
@@ -295,7 +340,8 @@ export class LiveChannels implements LiveEdge {
     const endedMs = this.#options.clock.wallMs();
     const show = { channel, broadcastId: window.broadcastId, startedMs: broadcast.startedMs ?? endedMs };
     apart(() => this.#options.onOffAir?.({ ...show, endedMs }));
-    // What was written down in the meantime must not be brought again.
+    // Saves that this broadcast is over, without the recordings that were written to the database
+    // meanwhile: they must not be passed again.
     this.#saveOffAir(broadcast.channel);
     this.#ended.get(slug)?.cancel();
     this.#ended.delete(slug);
@@ -337,7 +383,10 @@ export class LiveChannels implements LiveEdge {
     });
   }
 
-  /** Whether it is written down. One whose writing met a defect is brought again at the next start, as one that was given up. */
+  /**
+   * Resolves with whether the recording is in the database. After a defect it is passed again at
+   * the next start, as one that was given up.
+   */
   async #bring(recording: Recording): Promise<boolean> {
     try {
       return await this.#options.onRecordingEnded(recording);
@@ -347,7 +396,7 @@ export class LiveChannels implements LiveEdge {
     }
   }
 
-  /** On air the next segment does it. */
+  /** Saves the document of a channel that is off air. On air the next segment saves it. */
   #saveOffAir(channel: ChannelInfo): void {
     const numbers = this.#numbers.get(channel.slug);
     if (!numbers || this.#onAir.has(channel.slug)) return;
@@ -373,13 +422,14 @@ export class LiveChannels implements LiveEdge {
       this.#numbers.delete(slug);
       return;
     }
-    // All at once, so that one that is written down does not save the channel without the others.
+    // All of them before the first is written, so that its success does not save the channel
+    // without the others.
     this.#unwritten.set(slug, unwritten);
     if (onAir) await this.#goOn(channel, onAir);
     for (const recording of unwritten) await this.#bringAgain(channel, recording);
   }
 
-  /** A recording that the dead process had not written down. */
+  /** Passes a recording again that the dead process had not written to the database. */
   async #bringAgain(channel: ChannelInfo, unwritten: UnwrittenRecording): Promise<void> {
     const { assetId, title, recording, from, to, timeline } = unwritten;
     const renditions = LADDER.filter((rendition) => unwritten.renditions.includes(rendition.name));
@@ -391,7 +441,8 @@ export class LiveChannels implements LiveEdge {
 
   async #goOn(channel: ChannelInfo, onAir: NonNullable<ChannelDocument['onAir']>): Promise<void> {
     const { slug } = channel;
-    // It may have died between the last part of a segment and the first of the next.
+    // The process may have died between the last part of a segment and the first part of the next;
+    // then the segment is stored.
     const { openNumber, runs } = onAir.timeline;
     const run = runs.at(-1);
     const finished = run !== undefined && (await this.#isStored(slug, onAir.renditions, run, openNumber));
@@ -403,7 +454,7 @@ export class LiveChannels implements LiveEdge {
     else await broadcast.abandon();
   }
 
-  /** What was finished but not stored when the process died is missing now. */
+  /** Marks segments as gaps that were finished and not stored when the process died. */
   async #findMissing(window: LiveWindow, openNumber: number): Promise<void> {
     const names = window.renditions.map((rendition) => rendition.name);
     let inARow = 0;

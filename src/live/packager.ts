@@ -13,16 +13,16 @@ import type { LiveWindow } from './window.js';
 
 export interface PackagerEvents {
   /**
-   * Asked before the first part of a segment is published: makes the number durable. Parts wait for it, in order; it must resolve
-   * in any case, within its own deadline.
+   * Makes a number durable. Called before the first part of its segment is published; parts wait
+   * for the promise, in order. It must always resolve, within a deadline of its own.
    */
   reserve(number: number): Promise<void>;
   onPart(number: number, codecs: readonly Codec[]): void;
-  /** A rendition's segment is complete and published. */
+  /** Called when a rendition's segment is complete and published. */
   onSegment(rendition: Rendition, number: number): void;
 }
 
-/** Renditions whose parts are cut at the same samples, and so are published in one step. */
+/** Renditions whose parts are cut at the same samples; their parts are published in one step. */
 interface Group {
   readonly codecs: Codec[];
   readonly members: Rendition[];
@@ -33,12 +33,13 @@ interface Open {
   readonly rendition: Rendition;
   readonly group: Group;
   frames: Buffer[];
-  /** Frames of the run that are packaged. */
+  /** The number of frames of the run that have been packaged. */
   packaged: number;
 }
 
 /**
- * Cuts the encoder's frames into parts and segments by counting them, and publishes them in the window. Belongs to one run.
+ * Cuts the frames of one run into parts and segments by counting them, and publishes these in the
+ * live window.
  */
 export class Packager {
   readonly #window: LiveWindow;
@@ -68,7 +69,10 @@ export class Packager {
     });
   }
 
-  /** Frame after frame of one rendition (by its place in the ladder). The buffer is kept until the part is made. */
+  /**
+   * Appends a frame of the rendition at `index` of the ladder. The buffer is kept until its part is
+   * made.
+   */
   frame(index: number, frame: Buffer): void {
     const open = this.#open[index];
     if (!open || this.#closed) return;
@@ -87,7 +91,7 @@ export class Packager {
     this.#ready(open, number, part, bytes);
   }
 
-  /** Resolves when all that is complete has been published. */
+  /** Resolves when all complete parts are published. */
   settled(): Promise<void> {
     return this.#waiting.length === 0 ? Promise.resolve() : new Promise((resolve) => this.#idle.push(resolve));
   }
@@ -114,7 +118,10 @@ export class Packager {
     });
   }
 
-  /** Titles that begin in this part; at a segment's start also the one that is on, for those who join here. */
+  /**
+   * Returns the titles that begin in this part. The first part of a segment also has the title that
+   * is playing, for players that start here.
+   */
   #titleEvents(number: number, first: boolean, mediaTime: number, samples: number): Buffer[] {
     const { titles } = this.#window;
     const events: Buffer[] = [];
@@ -180,7 +187,10 @@ function sameParts(window: LiveWindow, group: Group, rendition: Rendition): bool
   return partDurationSamples(window.grid, codec, 0) === partDurationSamples(window.grid, rendition.codec, 0);
 }
 
-/** A 32-bit id of the event from the title's own (FNV-1a): the same in every rendition and at each repetition. */
+/**
+ * Returns a 32-bit event id made of the title's id (FNV-1a). It is the same in every rendition and
+ * at each repetition.
+ */
 function eventId(id: string): number {
   let hash = 0x811c9dc5;
   for (let index = 0; index < id.length; index += 1) hash = Math.imul(hash ^ id.charCodeAt(index), 0x01000193);

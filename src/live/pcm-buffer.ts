@@ -2,27 +2,38 @@ import { CHANNELS, SAMPLE_RATE_HZ } from '../media/ladder.js';
 import { crossfade, fade, resample } from '../media/pcm.js';
 
 /**
- * The buffer between one broadcaster's decoder and the playout: it decides latency and peace.
+ * The buffer between the decoder of one source and the playout. It decides the latency and absorbs
+ * jitter and clock drift.
  *
- * Modes, changed in `#enter` alone:
- *   filling   collects until the target is reached; gives nothing.
- *   playing   gives samples; fades out over the last 5 ms when it runs dry, and is `filling` again.
- *   drained   the source has ended and everything was played.
+ * The mode of the buffer; only `#enter` changes it.
+ * - `filling`: collects sound until the target level is reached, and gives none.
+ * - `playing`: gives sound. When the buffer runs empty, the last 5 ms fade out and it is `filling`
+ *   again.
+ * - `drained`: the source has ended and everything was played.
  *
- * How surplus is treated depends on where it came from. What a real-time source sent before it was put on is trimmed at its
- * start (untrimmed it held 130–200 ms for good). What piled up while the playout was playing fill for want of it (an uplink
- * that stalled and caught up) is removed by one crossfaded cut. A source that is simply faster than real time, a file, is
- * never cut: its decoder is paused above 3 s, and through it the broadcaster's socket.
- * Clock drift up to 500 ppm is taken up by resampling, steered by the lowest level of the last 5 s.
+ * Surplus is treated by its origin. What a real-time source sent before it was on air is trimmed
+ * when it is put on air (untrimmed, it added 130 to 200 ms of latency for good). What piled up
+ * while the playout played fill, because an uplink stalled and then caught up, is removed by one
+ * crossfaded cut. A source that is faster than real time, such as a file, is never cut: above 3 s
+ * its decoder is paused, and with it the broadcaster's socket.
+ *
+ * Clock drift of at most 500 ppm is corrected by resampling, steered by the lowest level of the
+ * last 5 s.
  */
 export interface PcmBufferOptions {
-  /** The level to hold; undefined follows the largest gap between arrivals of the last 10 s + 50 ms, at most 2 s. */
+  /**
+   * The level to keep. Undefined: the largest gap between arrivals of the last 10 s, plus 50 ms, at
+   * most 2 s.
+   */
   readonly targetMs: number | undefined;
-  /** How far apart arrivals are. A fixed target is what the level does not go below until the next: what it starts at is that much above. */
+  /**
+   * The time between two arrivals. With a fixed target the buffer starts this much above it, so
+   * that the level does not fall below the target before the next arrival.
+   */
   readonly arrivalMs?: number;
-  /** Stop or go on reading the decoder. */
+  /** Called to pause (true) or resume (false) reading from the decoder. */
   readonly onPressure: (pause: boolean) => void;
-  /** A standing surplus was cut out of what is heard. */
+  /** Called when a lasting surplus was cut out of the sound. */
   readonly onCut?: (removedMs: number) => void;
 }
 
@@ -35,36 +46,53 @@ const MIN_TARGET_MS = 100;
 const MAX_TARGET_MS = 2000;
 const ARRIVAL_MARGIN_MS = 50;
 const ARRIVAL_WINDOW_MS = 10_000;
-/** Time from the first PCM to the decision whether the source is faster than real time. */
+/**
+ * How long a source with a fixed target is observed to decide whether it is faster than real time.
+ */
 const OBSERVE_MS = 200;
-/** The same for a source whose gaps decide the target: in less it has shown none, and runs dry at its first. */
+/**
+ * How long a source whose target follows its gaps is observed. In less time it has shown no gap,
+ * and would run empty at its first one.
+ */
 const OBSERVE_FOLLOWED_MS = 1000;
-/** More than this above the time observed, and it is a file. */
+/** A source that has sent this much more than the time observed is a file. */
 const FAST_SURPLUS_MS = 1000;
-/** More than this above the time observed needs no more observation: no encoder sends as much of its past when it begins. */
+/**
+ * A source that has sent this much more than the time observed is a file without further
+ * observation: no encoder sends as much of its past when it begins.
+ */
 const FAST_AT_ONCE_MS = 2000;
 const HIGH_WATER = samplesOf(3000);
 const LOW_WATER = samplesOf(2500);
-/** Of a source that waits and does not seem to be a file; below `HIGH_WATER`, so that its broadcaster is not held up. */
+/**
+ * The level at which a waiting real-time source is trimmed. Below `HIGH_WATER`, so that its
+ * broadcaster is not paused.
+ */
 const HELD_AT_MOST = samplesOf(2500);
-/** A connection that is silent for longer is closed by its protocol: 2 MB of PCM at most. */
+/**
+ * The most late sound that is taken in above `HIGH_WATER`: 2 MB of PCM. A connection that is silent
+ * for longer is closed by its protocol.
+ */
 const MAX_LATE = samplesOf(10_000);
 const LEVEL_WINDOW_MS = 5000;
 const SURPLUS_MS = 250;
 /**
- * After fill was played, what came late is cut from this much on: the glitch has been heard, and left to the drift's 500 ppm it would be
- * delay for minutes.
+ * After fill was played, late sound is cut when it is more than this. The glitch was heard already;
+ * left to the 500 ppm of drift correction, the sound would add latency for minutes.
  */
 const LATE_SURPLUS_MS = 60;
 const MAX_DRIFT = 500e-6;
-/** Samples that interpolation looks at past its last position. */
+/** The samples that interpolation needs after its last position. */
 const RESAMPLE_REACH = 3;
-/** A level off by this much is corrected at the full 500 ppm: 12 ms stand at 200 ppm of drift. */
+/**
+ * The deviation of the level that is corrected at the full 500 ppm. At 200 ppm of drift the level
+ * settles 12 ms off.
+ */
 const FULL_CORRECTION_MS = 30;
-/** Within this the ratio stays exactly 1, and nothing is resampled. */
+/** While the deviation of the level is at most this, nothing is resampled. */
 const DEAD_BAND_MS = 4;
 
-/** 1 in the gains of a seam. */
+/** The gain 1 in the gains of a fade. */
 const FULL_GAIN = 32_767;
 
 type Mode = 'filling' | 'playing' | 'drained';
@@ -73,7 +101,7 @@ export class PcmBuffer {
   readonly #options: PcmBufferOptions;
   #mode: Mode = 'filling';
   #chunks: Int16Array[] = [];
-  /** Samples of the first chunk that are used up. */
+  /** Samples of the first chunk that were read already. */
   #offset = 0;
   #level = 0;
   #ended = false;
@@ -85,7 +113,10 @@ export class PcmBuffer {
   #received = 0;
   #fast: boolean | undefined;
 
-  /** Samples of fill played while this source was connected and empty: the most that cuts may remove. */
+  /**
+   * Samples of fill that were played while this source was connected and empty. Cuts remove at most
+   * this many.
+   */
   #debt = 0;
   #starved = false;
   #windowStartMs = 0;
@@ -94,24 +125,24 @@ export class PcmBuffer {
   #ratio = 1;
   #phase = 0;
   #history = new Int16Array(CHANNELS);
-  /** Samples of what comes next that are faded in yet. */
+  /** Samples that arrive next and are still to be faded in. */
   #fadeIn = 0;
 
   constructor(options: PcmBufferOptions) {
     this.#options = options;
   }
 
-  /** Milliseconds of audio waiting. */
+  /** Milliseconds of sound in the buffer. */
   get levelMs(): number {
     return msOf(this.#level);
   }
 
-  /** Nothing will come out any more. */
+  /** True when the buffer will give no more sound. */
   get drained(): boolean {
     return this.#mode === 'drained';
   }
 
-  /** How much faster than the nominal rate it is being read, in ppm. */
+  /** How much faster than its nominal rate the source is read, in ppm. */
   get correctionPpm(): number {
     return (this.#ratio - 1) * 1e6;
   }
@@ -123,7 +154,10 @@ export class PcmBuffer {
     return Math.min(MAX_TARGET_MS, Math.max(MIN_TARGET_MS, largest + ARRIVAL_MARGIN_MS));
   }
 
-  /** Takes decoded PCM (interleaved stereo). Never refuses: the pressure goes out by `onPressure`. */
+  /**
+   * Appends decoded PCM (interleaved stereo). It is always accepted; `onPressure` pauses the
+   * decoder.
+   */
   push(pcm: Int16Array, nowMs: number): void {
     if (pcm.length === 0 || this.#ended) return;
     if (this.#firstArrivalMs === undefined) this.#firstArrivalMs = nowMs;
@@ -139,7 +173,10 @@ export class PcmBuffer {
     }
   }
 
-  /** What is pushed from now on does not continue what is here: both edges are softened over 5 ms. */
+  /**
+   * Fades over 5 ms on both sides of this point, because the next PCM does not continue the PCM in
+   * the buffer.
+   */
   seam(): void {
     let left = Math.min(this.#level, EDGE_FADE);
     const edge = new Int16Array(left * CHANNELS).fill(FULL_GAIN);
@@ -153,13 +190,16 @@ export class PcmBuffer {
     this.#fadeIn = EDGE_FADE;
   }
 
-  /** The decoder has given its last. What is here is still played. */
+  /** Marks the end of the source. The sound in the buffer is still played. */
   end(): void {
     this.#ended = true;
     if (this.#level === 0) this.#enter('drained');
   }
 
-  /** Whether `read` would give sound: the source can be put on. Settles what kind of source it is, and trims it. */
+  /**
+   * Returns whether `read` would give sound, so that the source can be put on air. The call that
+   * first returns true decides whether the source is a file, and trims it.
+   */
   ready(nowMs: number): boolean {
     if (this.#mode === 'playing') return true;
     if (this.#mode === 'drained' || this.#firstArrivalMs === undefined) return false;
@@ -180,8 +220,9 @@ export class PcmBuffer {
   }
 
   /**
-   * Called instead of `ready` and `read` while another source is played to its end. What a real-time source sends in that time is not
-   * heard, or it would be late for good; the rest of a file is held back, as always.
+   * Called instead of `ready` and `read` while another source is played to its end. Sound that a
+   * real-time source sends in that time is discarded, otherwise it would be late for good. A file
+   * is paused, as always.
    */
   hold(nowMs: number): void {
     if (this.#mode !== 'filling' || this.#ended || this.#firstArrivalMs === undefined || this.#fast === true) return;
@@ -189,14 +230,15 @@ export class PcmBuffer {
     else if (this.#level > HELD_AT_MOST) this.#skip(this.#level - samplesOf(this.targetMs(nowMs)));
   }
 
-  /** Whether reading `samples` now would end in fill though more may come. */
+  /** Returns whether reading `samples` now would end in fill although more may arrive. */
   short(samples: number): boolean {
     return this.#mode === 'playing' && !this.#ended && this.#level < samples + EDGE_FADE + RESAMPLE_REACH;
   }
 
   /**
-   * Fills `out` with the next samples; what is missing is silence, with soft edges. Returns how many samples of `out` hold
-   * sound. Call it for as long as the source is on, also while it is starved: it begins again by itself.
+   * Fills `out` with the next samples, and the missing ones with silence, faded at the edges.
+   * Returns how many samples of `out` have sound. To be called for as long as the source is on air,
+   * also while the buffer is empty: it starts again by itself.
    */
   read(out: Int16Array, nowMs: number): number {
     const wanted = out.length / CHANNELS;
@@ -207,7 +249,7 @@ export class PcmBuffer {
       return 0;
     }
     this.#steer(nowMs);
-    // While more may come, 5 ms are held back, so that a shortage can always be faded into.
+    // While more may arrive, 5 ms are kept in the buffer, so that it can always fade out.
     const runsDry = this.#ended ? this.#level <= wanted : this.short(wanted);
     const got = runsDry ? this.#takeLast(out, wanted) : this.#take(out, wanted);
     if (resumes && this.#starved) fade(out.subarray(0, Math.min(EDGE_FADE, got) * CHANNELS), 'in');
@@ -231,12 +273,12 @@ export class PcmBuffer {
     }
   }
 
-  /** What a stalled real-time source sends late is taken in whole, so that one cut can remove it. */
+  /** Late sound of a stalled real-time source is taken in whole, so that one cut can remove it. */
   get #highWater(): number {
     return HIGH_WATER + (this.#fast ? 0 : Math.min(this.#debt, MAX_LATE));
   }
 
-  /** A decoder's chunks may be shorter than the fade. */
+  /** Fades in the PCM after a seam. Its chunks may be shorter than the fade. */
   #soften(pcm: Int16Array): void {
     const edge = new Int16Array(EDGE_FADE * CHANNELS).fill(FULL_GAIN);
     fade(edge, 'in');
@@ -246,18 +288,20 @@ export class PcmBuffer {
 
   #rememberGap(nowMs: number): void {
     this.#gaps.push({ atMs: nowMs, gapMs: nowMs - this.#lastArrivalMs });
-    // One entry an arrival, a few hundred in 10 s; pruned in steps so that it is not done each time.
+    // There is one entry per arrival, a few hundred in 10 s. They are pruned in steps, not at each
+    // arrival.
     if (this.#gaps.length > 2048) this.#gaps = this.#gaps.filter((gap) => nowMs - gap.atMs <= ARRIVAL_WINDOW_MS).slice(-1024);
   }
 
-  /** The last samples before a shortage or the end: as much as there is, faded out over its end. */
+  /** Takes the last samples before the buffer is empty, faded out at their end. */
   #takeLast(out: Int16Array, wanted: number): number {
     this.#ratio = 1;
     const got = Math.min(wanted, this.#level);
     this.#take(out, got);
     out.fill(0, got * CHANNELS);
     fade(out.subarray(Math.max(0, got - EDGE_FADE) * CHANNELS, got * CHANNELS), 'out');
-    // What is left, below 5 ms, begins the next stretch; after the end nothing is.
+    // The samples that are left, less than 5 ms of them, begin the next stretch. After the end none
+    // are left.
     this.#enter(this.#ended ? 'drained' : 'filling');
     return got;
   }
@@ -268,7 +312,8 @@ export class PcmBuffer {
       this.#skip(samples);
       return samples;
     }
-    // Back at ratio 1 the fraction of a sample that is left is spread over one block, and copying can go on.
+    // Back at ratio 1, the remaining fraction of a sample is spread over one block; after it
+    // samples are copied again.
     const settling = this.#ratio === 1;
     const ratio = settling ? 1 + (1 - this.#phase) / samples : this.#ratio;
     const reach = Math.ceil(samples * ratio + this.#phase) + RESAMPLE_REACH;
@@ -281,7 +326,9 @@ export class PcmBuffer {
     return samples;
   }
 
-  /** Once a window: cut a surplus that a stall has left, or set the resampling ratio. */
+  /**
+   * Once per LEVEL_WINDOW_MS: cuts the surplus that a stall has left, or sets the resampling ratio.
+   */
   #steer(nowMs: number): void {
     this.#windowMin = Math.min(this.#windowMin, this.#level);
     if (nowMs - this.#windowStartMs < LEVEL_WINDOW_MS) return;
@@ -291,7 +338,8 @@ export class PcmBuffer {
     if (this.#fast || this.#ended) return;
     const target = samplesOf(this.targetMs(nowMs));
     if (lowest > target + samplesOf(LATE_SURPLUS_MS) && this.#debt > 0) {
-      // What was sent late came within this window: the next one sees all of it, and one cut is enough.
+      // The late sound arrived within this window. The next window has all of it, so one cut is
+      // enough.
       if (this.#level > lowest + samplesOf(SURPLUS_MS) && !this.#postponed) {
         this.#postponed = true;
         return;
@@ -301,13 +349,14 @@ export class PcmBuffer {
       return;
     }
     const errorMs = msOf(lowest - target);
-    // A source with no more debt that stands far above its target is left there: it was sent early, not late.
+    // A source far above its target, without fill to make up for, has sent its sound early, not
+    // late: the level stays.
     if (Math.abs(errorMs) <= DEAD_BAND_MS || errorMs > SURPLUS_MS) this.#ratio = 1;
     else this.#ratio = 1 + Math.max(-MAX_DRIFT, Math.min(MAX_DRIFT, (errorMs / FULL_CORRECTION_MS) * MAX_DRIFT));
   }
 
   #cut(samples: number): void {
-    // What was played last stays what interpolation sees before the next sample.
+    // Interpolation continues from the sample that was played last, not from the cut.
     const played = this.#history.slice();
     const from = new Int16Array(CUT_FADE * CHANNELS);
     this.#copy(from, CUT_FADE);
@@ -318,7 +367,8 @@ export class PcmBuffer {
     crossfade(from, onto);
     this.#chunks.unshift(from);
     if (this.#offset > 0) {
-      // The chunk behind `from` was partly used: the offset belongs to the first chunk only.
+      // `#offset` belongs to the first chunk, which is `from` now. The chunk after it is shortened
+      // instead.
       const second = this.#chunks[1];
       if (second) this.#chunks[1] = second.subarray(this.#offset * CHANNELS);
       this.#offset = 0;
@@ -329,7 +379,7 @@ export class PcmBuffer {
     this.#options.onCut?.(msOf(samples));
   }
 
-  /** Copies without using up. */
+  /** Copies samples without removing them. */
   #copy(out: Int16Array, samples: number): void {
     let at = 0;
     let offset = this.#offset;

@@ -2,44 +2,55 @@ import { CHANNELS, SAMPLE_RATE_HZ } from '../media/ladder.js';
 import { crossfade, fade } from '../media/pcm.js';
 import type { PcmBuffer } from './pcm-buffer.js';
 
-/** 20 ms: the step of the clock and the length of a crossfade. */
+/** 20 ms: the smallest step of the playout, and the length of a crossfade. */
 export const BLOCK_SAMPLES = SAMPLE_RATE_HZ / 50;
 
-/** Rendered and encoded at once: a step of 20 ms woke each encoder and this process three times as often, for 60 ms less delay. */
+/**
+ * How often sound is rendered and encoded. A step of 20 ms woke each encoder and this process three
+ * times as often, for 60 ms less latency.
+ */
 export const RENDER_STEP_MS = 60;
 
-/** 5 ms: a source may begin in the middle of its sound. */
+/** 5 ms: the length of a fade-in. A source may begin in the middle of its sound. */
 const EDGE_FADE_SAMPLES = SAMPLE_RATE_HZ / 200;
 
 export interface PlayoutSource {
   readonly buffer: PcmBuffer;
-  /** It has ended, and what it has sent is to be heard whole: the next one waits for it. */
+  /**
+   * True when the source has ended and its sound must be played to the end: the next source waits
+   * for it.
+   */
   readonly playsOut: boolean;
-  /** It is heard from now on; the one before it (if any) is not heard again. */
+  /**
+   * Called when the source is on air. `displaced`, the source before it, is not played any more.
+   */
   readonly onAir: (displaced: PlayoutSource | undefined) => void;
-  /** Its last sample was played. */
+  /** Called when the last sample of the source was played. */
   readonly onDrained: () => void;
 }
 
 /**
- * What is heard: the source that is on air, fill when there is none or it is starved, and a crossfade to the next one when
- * that is ready. Of a source that plays out, the next one follows its last sample. It knows nothing of the wall clock: whoever calls `render`
- * decides what is due, and each call continues where the last ended. So whatever happens to a broadcaster, what comes out is one unbroken
- * stream of samples.
+ * Renders what is heard: the source that is on air, fill while there is none or its buffer is
+ * empty, and a crossfade to the next source when that is ready. After a source that plays out, the
+ * next one begins at its last sample.
+ *
+ * The playout does not read the wall clock. Its caller decides what is due, and each call continues
+ * where the last one ended. So the result is one unbroken stream of samples, whatever happens to
+ * the broadcasters.
  */
 export class Playout {
   #current: PlayoutSource | undefined;
-  /** First come, first played; all but the last one play out. */
+  /** The sources that wait, oldest first. All except the last one play out. */
   #waiting: PlayoutSource[] = [];
   #rendered = 0;
   #soundEnd = 0;
 
-  /** Samples rendered since the run began. */
+  /** The number of samples rendered since the broadcast began. */
   get rendered(): number {
     return this.#rendered;
   }
 
-  /** Position after the last sample that came from a source: what follows is fill. */
+  /** The position after the last sample that came from a source. Fill follows it. */
   get soundEnd(): number {
     return this.#soundEnd;
   }
@@ -48,36 +59,39 @@ export class Playout {
     return this.#current;
   }
 
-  /** The source that is put on next. */
+  /** The source that is put on air next. */
   get next(): PlayoutSource | undefined {
     return this.#waiting[0];
   }
 
-  /** Puts a source on as soon as it is ready. Those that wait and do not play out are given up, and returned. */
+  /**
+   * Lets a source wait until it can be put on air. Returns the waiting sources that it replaces:
+   * those that do not play out.
+   */
   put(source: PlayoutSource): PlayoutSource[] {
     const given = this.#waiting.filter((waiting) => !waiting.playsOut);
     this.#waiting = [...this.#waiting.filter((waiting) => waiting.playsOut), source];
     return given;
   }
 
-  /** Takes a source off without waiting for its end. */
+  /** Removes a source without playing it to its end. */
   remove(source: PlayoutSource): void {
     this.#waiting = this.#waiting.filter((waiting) => waiting !== source);
     if (this.#current === source) this.#current = undefined;
   }
 
-  /** Whether the next block would have a hole that a little patience may fill. */
+  /** Returns whether the next block would contain fill that a little waiting may avoid. */
   short(nowMs: number): boolean {
     return this.#current?.buffer.short(BLOCK_SAMPLES) === true && !this.#takesOver(nowMs);
   }
 
-  /** The next block of `BLOCK_SAMPLES`; a fresh array each time. */
+  /** Returns the next block of `BLOCK_SAMPLES`, a new array each time. */
   render(nowMs: number): Int16Array {
     const out = new Int16Array(BLOCK_SAMPLES * CHANNELS);
     let got = this.#current ? this.#current.buffer.read(out, nowMs) : 0;
     if (this.#current?.buffer.drained) {
       this.#dropCurrent();
-      // The next one begins where this one ended, not a block later.
+      // The next source begins at the end of this one, not one block later.
       if (this.#takesOver(nowMs)) {
         const rest = out.subarray(got * CHANNELS);
         const more = this.#waiting[0]!.buffer.read(rest, nowMs);
@@ -98,7 +112,7 @@ export class Playout {
     return out;
   }
 
-  /** Lets go of waiting sources in which there is nothing more. */
+  /** Removes waiting sources that have no sound left. */
   prune(): void {
     for (const waiting of this.#waiting.filter(({ buffer }) => buffer.drained)) {
       this.remove(waiting);

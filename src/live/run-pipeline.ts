@@ -11,21 +11,26 @@ import type { Uploader } from './uploader.js';
 import type { LiveWindow } from './window.js';
 
 /**
- * At the end of a show an encoder on a busy machine may take its time as long as it gives frames: no listener hears what comes late, but
- * the recording has it. An encoder that gives none for this time is replaced once; when the next gives none either, the end is given up.
+ * At the end of a broadcast an encoder that puts out nothing for this long is replaced once. When
+ * the new one puts out nothing for this long, the end is given up. An encoder that makes progress
+ * may take its time on a busy machine: no listener hears the late segments, but the recording has
+ * them.
  */
 const FLUSH_STALL_MS = 15_000;
-/** The end is given up after this in any case, because the channel cannot begin its next show before its encoder is done. */
+/**
+ * The end is given up after this long in any case, because the channel's next broadcast cannot
+ * begin before.
+ */
 const FLUSH_DEADLINE_MS = 120_000;
-/** The same limit when the process ends, which is ended by force after SHUTDOWN_TIMEOUT_S. */
+/** The same deadline while the process stops: after SHUTDOWN_TIMEOUT_S it is ended by force. */
 const SUSPEND_FLUSH_DEADLINE_MS = 10_000;
-/** How often the encoder's progress is looked at. */
+/** How often the progress of the encoder is checked. */
 const FLUSH_LOOK_MS = 1000;
 
 export interface RunPipelineOptions {
   readonly slug: string;
   readonly window: LiveWindow;
-  /** It has begun in the window. */
+  /** The run; it has begun in the live window. */
   readonly run: Run;
   readonly ffmpeg: Ffmpeg;
   readonly uploader: Uploader;
@@ -39,15 +44,18 @@ export interface RunPipelineOptions {
   };
   /** The PCM that all encoders of the process keep. */
   readonly kept: KeptPcm;
-  /** Resolves when the segment's number is durable. */
+  /** Resolves when the number of the segment is durable. */
   readonly reserveNumber: (number: number) => Promise<void>;
-  /** One rendition has finished a segment. */
+  /** Called when one rendition has finished a segment. */
   readonly onSegment: () => void;
-  /** The encoder cannot catch up: this run is over. */
+  /** Called when the run is given up because its encoder cannot catch up. */
   readonly onBroken: () => void;
 }
 
-/** One run of a broadcast: PCM goes into the encoder, its frames become parts in the window and segments in the object store. */
+/**
+ * One run of a broadcast: PCM goes into the encoder, and its frames become parts in the live window
+ * and segments in the object store.
+ */
 export class RunPipeline {
   readonly #options: RunPipelineOptions;
   readonly #packager: Packager;
@@ -90,7 +98,7 @@ export class RunPipeline {
     });
   }
 
-  /** Audio that was written and that the encoder has not delivered in every rendition. */
+  /** Milliseconds of sound that were written and that some rendition has not put out. */
   get undeliveredMs(): number {
     return this.#encoder.undeliveredMs;
   }
@@ -104,7 +112,10 @@ export class RunPipeline {
     this.#packager.close();
   }
 
-  /** Resolves when everything that was written is published, or to the reason why the end is given up. */
+  /**
+   * Resolves with undefined when everything that was written is published, or with the reason why
+   * the end is given up.
+   */
   async flush(isProcessEnding: () => boolean): Promise<string | undefined> {
     const { clock, log } = this.#options;
     const encoder = this.#encoder;

@@ -7,29 +7,35 @@ import type { Log } from '../runtime/log.js';
 import { PcmBuffer } from './pcm-buffer.js';
 
 const BYTES_PER_SAMPLE = CHANNELS * 2;
-/** A decoder that dies again and again on what it is fed is not started more often than this in a row. */
+/** A decoder that dies again and again is restarted at most this many times in a row. */
 const MAX_RESTARTS_IN_A_ROW = 3;
-/** After this much sound a decoder has proven that it can. */
+/** After it has put out this much sound, a decoder's earlier restarts no longer count. */
 const PROVEN_SAMPLES = 48_000;
 
 /**
- * What comes within this time is handed to the decoder at once: a write to a child costs Node and the child a wake-up each, and an
- * encoder sends a message every 21 ms.
+ * Bytes that arrive within this time are written to the decoder together. Each write wakes Node and
+ * the decoder, and an encoder sends a message every 21 ms.
  */
 const DECODER_BATCH_MS = 60;
-/** As much is handed on without waiting. */
+/** A batch of this size is written at once. */
 const BATCH_BYTES = 8192;
 
 export interface SourceDecoderEvents {
-  /** The decoder takes bytes again after `write` returned false. */
+  /** Called when the decoder takes bytes again, after `write` has returned false. */
   onDrain(): void;
-  /** It cannot be decoded (any further); the reason is for the broadcaster. Nothing is played beyond what is in the buffer. */
+  /**
+   * Called when the source cannot be decoded, or not any further. The reason is for the
+   * broadcaster. The sound in the buffer is still played.
+   */
   onFailed(reason: string): void;
   onCut(removedMs: number): void;
   onRestart(reason: string): void;
 }
 
-/** One source: container bytes in, PCM in its buffer. A decoder that is killed is replaced and goes on in the same buffer. */
+/**
+ * Decodes one source: container bytes in, PCM in its buffer. A decoder that dies is replaced, and
+ * goes on with the same buffer.
+ */
 export class SourceDecoder {
   readonly buffer: PcmBuffer;
   readonly #ffmpeg: Ffmpeg;
@@ -51,16 +57,16 @@ export class SourceDecoder {
   #ended = false;
   #closed = false;
   #paused = false;
-  /** Monotonic time of the last byte. */
+  /** Monotonic time at which bytes last arrived. */
   lastBytesMs: number;
-  /** Monotonic time at which the decoder was last fed, ended or heard from. */
+  /** Monotonic time at which the input last ended or the decoder last put out sound. */
   lastProgressMs: number;
 
   constructor(options: {
     ffmpeg: Ffmpeg;
     format: DecodableFormat;
     targetMs: number | undefined;
-    /** Asked before a decoder that died is replaced; throws when it is not to be. */
+    /** Called before a decoder that died is replaced. Throws when it must not be. */
     mayRestart: () => void;
     clock: Clock;
     log: Log;
@@ -111,7 +117,7 @@ export class SourceDecoder {
     this.#full = !this.#transform.write(bytes);
   }
 
-  /** No more bytes; what came is decoded and stays in the buffer. */
+  /** Ends the input. The bytes that arrived are decoded and stay in the buffer. */
   end(): void {
     if (this.#ended) return;
     this.#ended = true;
@@ -120,7 +126,7 @@ export class SourceDecoder {
     this.#transform.end();
   }
 
-  /** Away with it and with what it holds. */
+  /** Kills the decoder; no more sound is put into the buffer. */
   close(): void {
     this.#closed = true;
     this.#cancelBatch?.();
@@ -150,7 +156,7 @@ export class SourceDecoder {
     const whole = data.length - (data.length % BYTES_PER_SAMPLE);
     this.#carry = data.subarray(whole);
     if (whole === 0) return;
-    // A typed array wants an even offset; the pool gives any.
+    // A typed array needs an even offset; a buffer of Node's pool may have an odd one.
     const aligned = data.byteOffset % 2 === 0 ? data : Buffer.from(data);
     const pcm = new Int16Array(aligned.buffer, aligned.byteOffset, whole / 2);
     this.lastProgressMs = this.#clock.monotonicMs();
@@ -182,7 +188,8 @@ export class SourceDecoder {
       this.#decoded = 0;
       this.#log.warn({ event: 'decoder.died', reason }, 'a decoder died; another continues');
       this.#events.onRestart(reason);
-      // What the dead one had taken is lost, and what waited for it: it would begin in the middle of a frame.
+      // The bytes that the dead decoder had are lost. Those that wait are discarded, because they
+      // begin in the middle of a frame.
       this.#batch = [];
       this.#batchBytes = 0;
       this.buffer.seam();

@@ -8,18 +8,31 @@ import type { DecoderStarts } from './decoder-starts.js';
 import type { Playout, PlayoutSource } from './playout.js';
 import { SourceDecoder } from './source-decoder.js';
 
-/** A displaced publisher is refused while the winner has sent something within this time. */
+/**
+ * A displaced broadcaster is refused while the broadcaster that displaced it has sent bytes within
+ * this time.
+ */
 const SENDING_MS = 3000;
 /**
- * The same where both have one address and one name, as an encoder that reconnects over the dead connection it had before, or its twin beside
- * it. An encoder sends every 20 to 100 ms, so this silence tells which.
+ * The same limit where both have the same address and client name. Then it is one encoder that
+ * reconnects while its old connection is dead, or a second encoder beside it. An encoder sends
+ * every 20 to 100 ms, so a connection that is silent for this long is dead.
  */
 const OWN_SENDING_MS = 1000;
-/** Sources that have ended, and wait to be played out or are being played out. */
+/**
+ * At most this many ended sources are played out or wait to be. Further sources are refused with
+ * `busy`.
+ */
 const MAX_PLAYING_OUT = 8;
-/** An ended source whose decoder has given nothing for this time, with nothing in its buffer, is not waited for. */
+/**
+ * An ended source with an empty buffer is no longer waited for when its decoder has put out nothing
+ * for this long.
+ */
 const DECODER_PATIENCE_MS = 3000;
-/** RTMP arrives frame by frame; its buffer can be short. Other sources are followed. */
+/**
+ * The buffer level of RTMP sources: their sound arrives frame by frame, so the buffer can be short.
+ * The level of other sources follows the gaps between arrivals.
+ */
 const RTMP_TARGET_MS = 100;
 
 export interface ConnectionInfo {
@@ -33,10 +46,14 @@ export interface ConnectionEvents {
   onClose(error: { code: string; message: string }): void;
 }
 
-/** `finished`: the broadcaster said so. `closed`: the connection was closed in order, which does not tell. `lost`: it broke. */
+/**
+ * How a source ended. `finished`: the broadcaster said so. `closed`: the connection was closed in
+ * order, so the broadcaster may have stopped or the connection may have failed. `lost`: the
+ * connection failed.
+ */
 export type SourceEnd = 'finished' | 'closed' | 'lost';
 
-/** One connection of a broadcaster that was let in; it may bring several sources, one after the other. */
+/** An admitted connection of a broadcaster. It may bring several sources, one after the other. */
 export interface ConnectionAdmission {
   readonly starts: DecoderStarts;
 }
@@ -50,12 +67,14 @@ interface Connection extends PlayoutSource {
   closed: boolean;
 }
 
-/** What a connection writes to. */
+/** A source of this broadcast, as its connection writes to it. */
 export interface ConnectedSource {
-  /** Bytes are taken in any case; false asks to wait for `onDrain`. */
+  /**
+   * Writes bytes. False means: write no more until `onDrain`. The bytes are accepted in any case.
+   */
   write(bytes: Uint8Array): boolean;
   title(update: { title: string; artist?: string }): void;
-  /** Idempotent. What was written is still played. */
+  /** Ends the source; twice is harmless. The sound that was written is still played. */
   end(how: SourceEnd): void;
 }
 
@@ -67,28 +86,31 @@ export interface SourcesOptions {
   readonly metrics: { ingestBytes(channel: string, bytes: number): void; cut(removedMs: number): void; decoderRestarted(): void };
   readonly channel: string;
   readonly onAir: () => void;
-  /** The last source there was has been played to its end. */
+  /** Called when the last source has been played to its end. */
   readonly onGone: (how: SourceEnd | undefined) => void;
   readonly onTitle: (update: { title: string; artist?: string }, source: PlayoutSource) => void;
 }
 
 /**
- * The publishers of one broadcast: who is on air, who waits to be, and who lost the place to whom. A newer one takes over from one that is
- * connected, or whose connection broke, as soon as it can be heard. One that has ended in order was told that its sound was taken: it is played
- * to its end first. Two encoders that reconnect by themselves must not take over from each other for ever: the one that was displaced (same
- * network and client) is refused for as long as the winner is sending.
+ * The sources of one broadcast: which is on air, which wait, and which broadcasters were displaced.
+ *
+ * A newer source replaces one that is connected, or whose connection failed, as soon as it can be
+ * heard. A source that ended in order is played to its end first, because its sound was
+ * acknowledged. Two encoders that reconnect by themselves must not displace each other for ever: a
+ * broadcaster that was displaced (same network and client name) is refused while the one that
+ * displaced it is sending.
  */
 export class Sources {
   readonly #options: SourcesOptions;
   readonly #connections = new Set<Connection>();
-  /** Identities that lost their place to the one that is on air. */
+  /** Identities of the broadcasters that were displaced by the source that is on air. */
   readonly #displaced = new Set<string>();
 
   constructor(options: SourcesOptions) {
     this.#options = options;
   }
 
-  /** Throws `displaced` for one that would throw out the publisher that threw it out. */
+  /** Throws `displaced` when this broadcaster was displaced by one that is still sending. */
   check(info: ConnectionInfo): void {
     const identity = identityOf(info);
     if (!this.#displaced.has(identity)) return;
@@ -106,7 +128,7 @@ export class Sources {
     }
   }
 
-  /** Whether sound is left of sources that have ended. */
+  /** Whether ended sources have sound that is still to be played. */
   get playingOut(): boolean {
     return this.#playingOut > 0;
   }
@@ -117,7 +139,10 @@ export class Sources {
     return count;
   }
 
-  /** A source that is put on as soon as it can be heard. */
+  /**
+   * Connects a source. It is put on air as soon as it can be heard. Throws `busy` above
+   * MAX_PLAYING_OUT.
+   */
   connect(info: ConnectionInfo, admission: ConnectionAdmission, format: DecodableFormat, events: ConnectionEvents): ConnectedSource {
     if (this.#playingOut >= MAX_PLAYING_OUT) {
       throw new VezaError('busy', `${MAX_PLAYING_OUT} recordings that were sent before this one are not played yet; try again in a moment`);
@@ -183,22 +208,26 @@ export class Sources {
     };
   }
 
-  /** Tells every broadcaster, and takes nothing more from them; what came is still played. */
+  /**
+   * Closes all connections with this error. No more bytes are accepted; the sound that arrived is
+   * still played.
+   */
   closeAll(code: string, message: string): void {
     for (const connection of this.#connections) this.#close(connection, code, message);
   }
 
-  /** The show is over: nothing is played any more, and no decoder stays. */
+  /** Closes all decoders, because the broadcast has ended and nothing is played any more. */
   dispose(): void {
     for (const connection of this.#connections) connection.decoder.close();
     this.#connections.clear();
   }
 
   #displace(loser: Connection, winner: Connection): void {
-    // A new source of the same connection (a change of format) displaces nobody.
+    // A newer source of the same connection (a change of format) displaces no broadcaster.
     if (loser.admission !== winner.admission && loser.end === undefined) {
       const isOwn = loser.identity === winner.identity;
-      // A connection that was silent already was dead; its encoder may reconnect as often as its line breaks.
+      // A connection that was silent before was dead. Its encoder may reconnect as often as its
+      // line fails.
       const wasSending = this.#options.clock.monotonicMs() - loser.decoder.lastBytesMs < OWN_SENDING_MS;
       if (!isOwn) this.#displaced.delete(winner.identity);
       if (!isOwn || wasSending) this.#displaced.add(loser.identity);
@@ -230,10 +259,10 @@ export class Sources {
   #close(connection: Connection, code: string, message: string): void {
     if (connection.closed) return;
     connection.closed = true;
-    // One whose connection cannot be told must not keep the others from being told, nor the show from its end.
+    // An error thrown for one connection must not keep the others open, nor the broadcast on air.
     apart(() => connection.events.onClose({ code, message }));
   }
 }
 
-/** An encoder may come back from another address of its /64. */
+/** Returns what identifies an encoder. It may come back from another IPv6 address of its /64. */
 const identityOf = (info: ConnectionInfo) => `${addressGroup(info.remoteAddress)}|${info.client}`;

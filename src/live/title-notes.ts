@@ -5,11 +5,11 @@ import type { Log } from '../runtime/log.js';
 import { Loop } from '../runtime/loop.js';
 import type { LiveEdge } from './edge.js';
 
-/** Of titles that change more often, those in between are not written down. */
+/** How often titles are looked at. Of titles that change more often, only the newest is written. */
 const LOOK_MS = 1000;
 
 export interface TitleNotesOptions {
-  /** The shows of this process. */
+  /** The broadcasts of this process. */
   readonly live: Pick<LiveEdge, 'channels' | 'status'>;
   readonly database: Database;
   readonly clock: Clock;
@@ -26,14 +26,16 @@ interface Note {
 }
 
 /**
- * Writes down in the database what is heard on each channel, for processes that have nothing to do with shows: the chat tells it in the channel's room.
- * Of the process that has the shows on air, so each title is written once; the newest alone, so that what the database could not take
- * meanwhile is not caught up with.
+ * Writes the title that is heard on each channel into the database, for processes without
+ * broadcasts: the chat shows it in the channel's room.
+ *
+ * It runs in the process that holds the broadcasts, so each title is written once. Only the newest
+ * title is written: those that changed while the database was unavailable are skipped.
  */
 export class TitleNotes {
   readonly name = 'titles';
   readonly #options: TitleNotesOptions;
-  /** The title that is written down, by slug, of channels that are on air. */
+  /** Id of the title that was written last, by slug, for channels that are on air. */
   #written = new Map<string, string>();
   readonly #looks: Loop;
   #isAway = false;
@@ -47,12 +49,15 @@ export class TitleNotes {
     this.#looks.start();
   }
 
-  /** Waits for what is under way. Twice is harmless. */
+  /** Stops looking, and waits for a write that has begun. Twice is harmless. */
   async stop(): Promise<void> {
     await this.#looks.stop();
   }
 
-  /** Never rejects: what cannot be written now is tried again at the next look. */
+  /**
+   * Writes the titles that have changed. Never rejects: a title that cannot be written is written
+   * at the next look.
+   */
   look(): Promise<void> {
     return this.#looks.run();
   }

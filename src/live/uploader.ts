@@ -22,12 +22,15 @@ const CONCURRENCY = 8;
 const MAX_BACKLOG_BYTES = 256 * 1024 * 1024;
 const FIRST_RETRY_MS = 500;
 const MAX_RETRY_MS = 10_000;
-/** A store that has not answered by then is taken for one that refused; a later answer does no harm. */
+/**
+ * A put without an answer after this long counts as failed. An answer that comes later is harmless.
+ */
 const PUT_DEADLINE_MS = 30_000;
 
 /**
- * Brings finished segments to the object store. While the store is away or slow they wait in memory, up to 256 MiB for the
- * whole process; above that the oldest is given up, which is said by name and counted. The live edge never waits for any of it.
+ * Brings finished segments to the object store. While the store is unavailable or slow, they wait
+ * in memory, up to 256 MiB for the whole process. Above that the oldest segment is given up; a log
+ * line names it and a metric counts it. Publishing live segments never waits for the uploader.
  */
 export class Uploader {
   readonly #store: ObjectStore;
@@ -68,12 +71,15 @@ export class Uploader {
     this.#pump();
   }
 
-  /** For readiness: rejects while the store refuses what it is given. Nothing is lost by that yet, and whoever listens goes on. */
+  /**
+   * For readiness: rejects while the object store does not take segments. Nothing is lost at that
+   * point, and listeners are not affected.
+   */
   async check(): Promise<void> {
     if (this.#failing) throw new Error(`the object store does not take segments; ${this.#backlog} wait in memory`);
   }
 
-  /** Resolves when nothing waits any more. */
+  /** Resolves when no segment waits any more. */
   async drained(): Promise<void> {
     if (this.#backlog > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
@@ -104,7 +110,7 @@ export class Uploader {
       this.#failing = true;
       this.#failures += 1;
       this.#queue.unshift(upload);
-      // One pause for all of them, then one try at a time, until the store takes something again.
+      // All uploads pause together. Then they are tried one at a time until the store takes one.
       this.#pausedUntil ??= this.#clock.after(Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(10, this.#failures - 1)), () => {
         this.#pausedUntil = undefined;
         this.#pump();
@@ -114,7 +120,8 @@ export class Uploader {
     }
     this.#running -= 1;
     this.#count(-1, -upload.bytes.length);
-    // Not the store's: thrown in there, the same segment would be stored again and again, and the others wait behind it.
+    // An error thrown by `onStored` is not one of the store: handled as such, it would store this
+    // segment again and again and block the others.
     apart(() => upload.onStored());
     this.#pump();
   }

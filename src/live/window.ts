@@ -14,17 +14,23 @@ import {
 import { each } from '../runtime/each.js';
 import type { LiveMedia, LiveView } from './edge.js';
 
-/** Segments kept in memory though the store has them: parts stay fetchable for 6 target durations. */
+/**
+ * At most this many of the newest segments stay in memory after they were stored: parts must be
+ * available for six target durations.
+ */
 const MEMORY_SEGMENTS = 8;
-/** A live playlist lists 30; one that was fetched a moment ago, a few older ones. */
+/**
+ * A segment that could not be stored stays in memory for this many segments. A live playlist lists
+ * 30; one that was fetched a moment ago lists a few older ones.
+ */
 const LISTED_SEGMENTS = 36;
-/** Titles remembered; the rest has left every playlist. */
+/** At most this many titles are kept. Older ones have left every playlist. */
 const MAX_TITLES = 500;
 const CONTENT_TYPE: Readonly<Record<Codec, string>> = { aac: 'audio/mp4', opus: 'audio/mp4', mp3: 'audio/mpeg' };
 
 type Follower = (chunk: Uint8Array | undefined, aborted: boolean) => void;
 
-/** A segment of one rendition: its chunks (parts), as far as they are published. */
+/** A segment of one rendition: the chunks (parts) that are published. */
 class SegmentBytes implements LiveMedia {
   readonly contentType: string;
   readonly chunks: Uint8Array[] = [];
@@ -57,7 +63,10 @@ class SegmentBytes implements LiveMedia {
   }
 }
 
-/** What a timeline needs to go on after the process is gone; plain JSON, written at each segment. */
+/**
+ * A timeline as JSON, with everything that another process needs to resume it. It is saved at each
+ * segment.
+ */
 export interface TimelineSnapshot {
   readonly broadcastId: string;
   readonly grid: Grid;
@@ -65,13 +74,14 @@ export interface TimelineSnapshot {
   readonly runs: readonly Run[];
   readonly gaps: readonly number[];
   readonly titles: readonly Title[];
-  /** The highest number that may have been listed. */
+  /** The highest segment number that may have been listed. */
   readonly openNumber: number;
 }
 
 /**
- * The live window of one broadcast: its timeline and the bytes that are in memory. The packager appends; the app reads.
- * Everything that changes the timeline is here, so `version` can be trusted.
+ * The live window of one broadcast: its timeline, and the segments that are in memory. The packager
+ * appends parts, and the app reads them. Every change of the timeline is made in this class, so
+ * that `version` can be relied on.
  */
 export class LiveWindow implements LiveView, Timeline {
   readonly channel: string;
@@ -90,10 +100,13 @@ export class LiveWindow implements LiveView, Timeline {
   readonly #segments = new Map<string, Map<number, SegmentBytes>>();
   readonly #inits = new Map<string, LiveMedia>();
   readonly #listeners = new Set<() => void>();
-  /** Numbers that could not be stored, in some rendition at least. */
+  /** Numbers of the segments that could not be stored in at least one rendition. */
   readonly #lost = new Set<number>();
 
-  /** A new broadcast, or one resumed from its snapshot. A run must be begun before it is shown to anybody. */
+  /**
+   * A new broadcast, or one that is resumed from its snapshot. A run must have begun before the
+   * window is shown.
+   */
   constructor(channel: string, renditions: readonly Rendition[], from: Omit<TimelineSnapshot, 'openNumber'>) {
     this.channel = channel;
     this.renditions = renditions;
@@ -115,19 +128,22 @@ export class LiveWindow implements LiveView, Timeline {
     return run;
   }
 
-  /** The lowest number that some codec has not finished. */
+  /** The lowest segment number that some codec has not finished. */
   get openNumber(): number {
     return Math.min(...Object.values(this.progress).map((progress) => progress.openNumber));
   }
 
-  /** Every number from here to `run.firstNumber` that is unfinished becomes a gap. A run without a segment of its own is replaced. */
+  /**
+   * Begins a run. Unfinished segments below `run.firstNumber` become gaps. A run without a segment
+   * is replaced, except the first.
+   */
   beginRun(run: Run): void {
     if (this.runs.length > 1 && this.runs.at(-1)?.firstNumber === run.firstNumber) this.runs.pop();
     this.runs.push(run);
     this.giveUpBelow(run.firstNumber);
   }
 
-  /** Every number below `next` that is unfinished becomes a gap; `next` is the one that is open. */
+  /** Makes gaps of all unfinished segments below `next`, which becomes the open segment. */
   giveUpBelow(next: number): void {
     for (const rendition of this.renditions) {
       const open = this.progress[rendition.codec]?.openNumber ?? next;
@@ -148,7 +164,7 @@ export class LiveWindow implements LiveView, Timeline {
     this.#changed();
   }
 
-  /** Publishes part `part` of segment `number` in these renditions, in one step. */
+  /** Publishes part `part` of segment `number` in all these renditions, in one step. */
   appendPart(codecs: readonly Codec[], number: number, part: number, chunks: ReadonlyMap<Rendition, Uint8Array>): void {
     for (const [rendition, chunk] of chunks) {
       const segment = this.#segment(rendition, number);
@@ -163,19 +179,19 @@ export class LiveWindow implements LiveView, Timeline {
   }
 
   /**
-   * The store will never have it. It stays in memory for as long as a live playlist may list it; for rewind and recording it is
-   * a gap after that.
+   * Notes that a segment will never be in the store. It stays in memory for as long as a live
+   * playlist may list it. After that it is a gap, for rewind and for the recording.
    */
   markLost(number: number): void {
     this.#lost.add(number);
   }
 
-  /** The bytes of a finished segment. */
+  /** Returns the bytes of a finished segment. */
   segmentBytes(rendition: Rendition, number: number): Buffer {
     return Buffer.concat(this.#segment(rendition, number).chunks);
   }
 
-  /** The store has it: it need not stay in memory for that. */
+  /** Notes that a segment is in the store, and frees the memory of older ones that are. */
   markStored(rendition: Rendition, number: number): void {
     const segments = this.#segments.get(rendition.name);
     const segment = segments?.get(number);
@@ -198,7 +214,7 @@ export class LiveWindow implements LiveView, Timeline {
     this.#changed();
   }
 
-  /** Lets go of everybody who waits; their responses are destroyed where they were in the middle of a segment. */
+  /** Wakes all blocked requests. Responses that are in the middle of a segment are destroyed. */
   close(): void {
     for (const segments of this.#segments.values()) for (const segment of segments.values()) segment.abort();
     this.#changed();

@@ -6,23 +6,37 @@ import { internalClientTls } from '../../runtime/internal-tls.js';
 import type { Certificates, TlsFiles } from '../../runtime/tls-files.js';
 
 export interface WorkerClientOptions {
-  /** `https:` with `tls`; `http:` to this machine alone, which the configuration sees to. */
+  /**
+   * `https:` with `tls`, or `http:`, which the configuration allows only for an address of this
+   * machine.
+   */
   readonly url: string;
-  /** What this process shows, and who signs what the worker shows. */
+  /**
+   * The certificate that this process shows, and the authority that signs the worker's certificate.
+   */
   readonly tls?: Pick<TlsFiles, 'current' | 'onChange'> | undefined;
   readonly clock: Clock;
 }
 
-/** To the head of an answer: the worker answers out of memory. */
+/** The head of an answer must arrive within this time. The worker answers from memory. */
 const HEAD_DEADLINE_MS = 5000;
-/** The end of a show waits for the end of its segment, and for the encoder. */
+/**
+ * The head of an answer to an act must arrive within this time. The end of a broadcast waits for
+ * the end of its segment and for the encoder.
+ */
 const ACT_DEADLINE_MS = 20_000;
-/** Open at one time, beside those that wait for a free one: five renditions of a hundred channels, and the feed. */
+/**
+ * At most this many connections are open at a time; further requests wait for a free one. It is
+ * enough for five renditions of a hundred channels, and the feed.
+ */
 const MAX_SOCKETS = 512;
 const MAX_FREE_SOCKETS = 64;
 const MAX_ANSWER_BYTES = 64 * 1024;
 
-/** Asks one worker over connections that are kept. What goes wrong is `unavailable`. */
+/**
+ * Sends requests to one worker over connections that are kept open. Errors reject with
+ * `unavailable`.
+ */
 export class WorkerClient {
   readonly #url: URL;
   readonly #clock: Clock;
@@ -33,14 +47,18 @@ export class WorkerClient {
     this.#clock = clock;
     this.#agent = this.#makeAgent(tls?.current);
     tls?.onChange((certificates) => {
-      // What is under way ends with what it began with; free connections of the old certificate are not used again.
+      // Requests that have begun keep their connection. Free connections with the old certificate
+      // are not used again.
       const old = this.#agent;
       this.#agent = this.#makeAgent(certificates);
       for (const sockets of Object.values(old.freeSockets)) for (const socket of sockets ?? []) socket.destroy();
     });
   }
 
-  /** The answer, whose body the caller reads or destroys; undefined when it is 404. */
+  /**
+   * Resolves with the answer, whose body the caller must read or destroy; with undefined when it is
+   * 404. Rejects with `unavailable`.
+   */
   async get(path: string): Promise<IncomingMessage | undefined> {
     const answer = await this.#ask('GET', path, undefined, HEAD_DEADLINE_MS);
     if (answer.statusCode === 200) return answer;
@@ -66,7 +84,7 @@ export class WorkerClient {
     }
   }
 
-  /** Cuts every connection. */
+  /** Destroys every connection. */
   close(): void {
     this.#agent.destroy();
   }
@@ -78,7 +96,7 @@ export class WorkerClient {
       try {
         return await answer;
       } catch (error) {
-        // The worker closed the connection at the moment when it was taken for this: it has seen nothing of it.
+        // The worker closed the kept connection before it received this request: it is sent again.
         if (request.reusedSocket && (error as NodeJS.ErrnoException).code === 'ECONNRESET') continue;
         throw away(error);
       } finally {
@@ -103,7 +121,7 @@ export class WorkerClient {
     const common = { keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: MAX_FREE_SOCKETS };
     if (this.#url.protocol !== 'https:') return new HttpAgent(common);
     if (!certificates) throw new Error('a worker at https: wants certificates');
-    // A session that is resumed would not look at certificates that were changed meanwhile.
+    // A resumed session would not check certificates that have changed since it began.
     return new HttpsAgent({ ...common, ...internalClientTls(certificates), maxCachedSessions: 0 });
   }
 }

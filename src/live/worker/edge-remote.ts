@@ -9,15 +9,21 @@ import { WorkerClient, type WorkerClientOptions } from './client.js';
 import { doneSchema, type Line, lineSchema, MAX_LINE_BYTES, PROTOCOL, type Show } from './protocol.js';
 import { RemoteView } from './remote-view.js';
 
-/** A worker that cannot be reached for so long is away; until then what was told last is taken for true, and what waits waits on. */
+/**
+ * The worker counts as away after its feed has been broken off for this long. Until then the last
+ * known state is served, and blocked requests keep waiting.
+ */
 const GRACE_MS = 1000;
 const FIRST_RETRY_MS = 200;
 const MAX_RETRY_MS = 1000;
-/** The feed says something every second, if only that it is there. */
+/**
+ * The feed is broken off after this long without a line. The worker sends at least one every
+ * second.
+ */
 const SILENCE_MS = 5000;
-/** How long the start waits for the worker; it may as well be started after. */
+/** `start` waits at most this long for the worker, which may also be started later. */
 const START_MS = 3000;
-/** How long an act waits to be seen in the feed as well. */
+/** An act waits at most this long until the feed has reported its result. */
 const SEEN_MS = 2000;
 const MAX_CHANNELS = 10_000;
 
@@ -28,15 +34,19 @@ export interface RemoteEdgeOptions extends WorkerClientOptions {
 }
 
 /**
- * Modes, changed in `#enter` alone:
- *   unheard   no worker has been heard of since the start: nothing is known.
- *   here      its feed is followed.
- *   lost      its feed broke off less than GRACE_MS ago.
- *   away      nothing is told of live shows but that; what was on air is remembered as held.
+ * The mode of the edge; only `#enter` changes it.
+ * - `unheard`: no feed was received since the start; no channel is known.
+ * - `here`: the feed is followed.
+ * - `lost`: the feed broke off less than GRACE_MS ago.
+ * - `away`: the feed broke off. Views throw `unavailable`, and `status` reports the last known
+ *   broadcasts as `holding`.
  */
 type Mode = 'unheard' | 'here' | 'lost' | 'away';
 
-/** What is on air at the worker: its timelines are followed here, so that whoever waits for a part waits here, and media is asked for. */
+/**
+ * The broadcasts of a worker. Their timelines are followed through its feed, so requests that wait
+ * for a part are blocked here; media is requested from the worker.
+ */
 export class RemoteEdge implements LiveEdge {
   readonly name = 'worker';
   readonly #clock: Clock;
@@ -46,7 +56,7 @@ export class RemoteEdge implements LiveEdge {
   readonly #listeners = new Set<() => void>();
   #mode: Mode = 'unheard';
   #sequence = 0;
-  /** Acts that wait until the feed has told what they did. */
+  /** The checks of acts that wait until the feed has reported their result. */
   readonly #seen = new Set<() => void>();
   #heardMs = 0;
   #feed: IncomingMessage | undefined;
@@ -61,7 +71,7 @@ export class RemoteEdge implements LiveEdge {
     this.#client = new WorkerClient(options);
   }
 
-  /** Resolves when the worker has told everything, or when it is not there. */
+  /** Resolves when the feed has listed all broadcasts, or after START_MS. */
   async start(): Promise<void> {
     const here = new Promise<void>((resolve) => {
       const unwatch = this.onChannels(() => {
@@ -74,7 +84,7 @@ export class RemoteEdge implements LiveEdge {
     await withDeadline(this.#clock, START_MS, here, () => undefined);
   }
 
-  /** Twice is harmless. */
+  /** Disconnects from the worker. Twice is harmless. */
   stop(): void {
     this.#stopped = true;
     this.#cancelGrace();
@@ -134,7 +144,7 @@ export class RemoteEdge implements LiveEdge {
     const answer = doneSchema.safeParse(await this.#client.post(`/v1/channels/${encodeURIComponent(channel)}/${act}`, body));
     if (!answer.success) throw new VezaError('unavailable', 'the worker speaks another version');
     const { done, sequence } = answer.data;
-    // Who asks next is to see what he has done.
+    // Waits until the feed has reported the act, so that the caller's next request sees its result.
     if (this.#mode === 'here' && this.#sequence < sequence) {
       await new Promise<void>((resolve) => {
         const cancel = this.#clock.after(SEEN_MS, () => look(true));
@@ -162,7 +172,7 @@ export class RemoteEdge implements LiveEdge {
         { event: 'worker.lost', error: this.#fault },
         'the connection to the worker is lost; live shows are answered with 503 until it is back',
       );
-    // Whoever waits for a part learns that nobody knows when it will come.
+    // Blocked requests must learn that the worker is away or back.
     if (this.#isAway !== wasAway) for (const view of this.#views.values()) view.changed();
     for (const look of [...this.#seen]) look();
     this.#changed();
@@ -172,7 +182,7 @@ export class RemoteEdge implements LiveEdge {
     each([...this.#listeners], (listener) => listener());
   }
 
-  /** Follows the feed, again and again, until `stop`. */
+  /** Follows the feed, and connects again when it breaks off, until `stop`. */
   async #follow(): Promise<void> {
     let pauseMs = FIRST_RETRY_MS;
     while (!this.#stopped) {
@@ -199,7 +209,7 @@ export class RemoteEdge implements LiveEdge {
     }
   }
 
-  /** One connection's life. */
+  /** Reads one connection of the feed to its end. Rejects when it breaks off. */
   async #read(): Promise<void> {
     const feed = await this.#client.get('/v1/feed');
     if (!feed) throw new Error('it has no feed: is this the worker’s port?');

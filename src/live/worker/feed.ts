@@ -4,18 +4,24 @@ import type { Log } from '../../runtime/log.js';
 import type { LiveEdge, LiveView } from '../edge.js';
 import { BEAT_MS, type Line, PROTOCOL, type Show } from './protocol.js';
 
-/** Unsent bytes at which an app is disconnected; it comes back and is told everything anew. */
+/**
+ * An app with more unsent bytes than this is disconnected. It connects again and is sent
+ * everything.
+ */
 const MAX_UNSENT_BYTES = 16 * 1024 * 1024;
 
 interface Followed {
   readonly view: LiveView;
   readonly viewId: string;
   unfollow: () => void;
-  /** What was told last of that which seldom changes; the lists only grow at their end, or lose what is oldest. */
+  /**
+   * What was sent last of the lists that seldom change. They only grow at their end or lose their
+   * oldest items, so these stamps are enough to see a change.
+   */
   told: { runs: string; gaps: number; titles: string };
 }
 
-/** Tells apps what is on air, and each change of it once for all of them. */
+/** Sends apps what is on air, and each change once, for all of them. */
 export class WorkerFeed {
   readonly #edge: LiveEdge;
   readonly #clock: Clock;
@@ -29,7 +35,7 @@ export class WorkerFeed {
   #due = false;
   #cancels: (() => void)[] = [];
 
-  /** `worker`: of this process's life alone. */
+  /** `worker`: an id that is new at each start of the process. */
   constructor(options: { edge: LiveEdge; clock: Clock; log: Log; worker: string }) {
     this.#edge = options.edge;
     this.#clock = options.clock;
@@ -41,7 +47,7 @@ export class WorkerFeed {
     return this.#apps.size;
   }
 
-  /** Of what was told last. */
+  /** The sequence number of the line that was sent last. */
   get sequence(): number {
     return this.#sequence;
   }
@@ -58,13 +64,13 @@ export class WorkerFeed {
     this.disconnect();
   }
 
-  /** They come back, and are told everything anew. */
+  /** Disconnects all apps. They connect again and are sent everything. */
   disconnect(): void {
     for (const app of this.#apps) app.end();
     this.#apps.clear();
   }
 
-  /** The answer never ends by itself. */
+  /** Adds an app. Its response ends only when it is disconnected. */
   add(res: ServerResponse): void {
     this.flush();
     res.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' });
@@ -76,7 +82,7 @@ export class WorkerFeed {
     res.once('close', () => this.#apps.delete(res));
   }
 
-  /** Tells everything that has changed, now. */
+  /** Sends all changes now. */
   flush(): void {
     this.#due = false;
     const now = new Set(this.#edge.channels());
@@ -106,7 +112,8 @@ export class WorkerFeed {
     this.#dirty.clear();
   }
 
-  // The packager, which calls this, does not wait; and parts of several codecs that come together are told together.
+  // Sends all changes in the next turn of the event loop: the packager, which causes them, does not
+  // wait, and parts of several codecs that are published together are sent together.
   #flushSoon(): void {
     if (this.#due) return;
     this.#due = true;
@@ -120,7 +127,8 @@ export class WorkerFeed {
     const { broadcastId, grid, firstNumber, runs, gaps, titles, progress, ended } = timeline;
     const status = this.#edge.status(channel);
     const stamps = stampsOf(view);
-    // A channel whose last show is still listed may be in its next one already, which nobody sees yet.
+    // A channel whose last broadcast is still listed may already have the next one, which is not
+    // visible yet.
     const isOn = status.broadcastId === broadcastId && !ended;
     return {
       channel,

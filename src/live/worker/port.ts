@@ -9,13 +9,16 @@ import type { LiveEdge } from '../edge.js';
 import { WorkerFeed } from './feed.js';
 import { COMPLETE_HEADER, END_FRAME, endSchema, FRAMES_HEADER, frameOf, titleUpdateSchema } from './protocol.js';
 
-/** Of an act; more is answered 413. */
+/** The body of an act is at most this large; a larger one is answered with 413. */
 const MAX_BODY_BYTES = 16 * 1024;
-/** Apps that follow at one time; more are answered 503. */
+/** At most this many apps follow the feed at a time; further ones are answered with 503. */
 const MAX_APPS = 64;
-/** Segments in the making that are being sent at one time, all apps together; more are answered 503. */
+/**
+ * At most this many unfinished segments are being sent at a time, to all apps together; further
+ * requests are answered with 503.
+ */
 const MAX_STREAMING = 4096;
-/** In which readiness is looked at twice at most. */
+/** How long an answer about readiness is reused. */
 const READY_MS = 1000;
 
 const MEDIA_PATH =
@@ -30,7 +33,10 @@ export interface WorkerPortOptions {
   readonly ready: () => Promise<unknown>;
 }
 
-/** Answers apps for the channels of this process (`worker-protocol`). Who may ask is decided by the listener, with certificates. */
+/**
+ * Answers the requests of apps for the channels of this process (`protocol.ts`). The listener
+ * decides by certificates which apps may ask.
+ */
 export class WorkerPort {
   readonly name = 'apps';
   readonly #options: WorkerPortOptions;
@@ -48,12 +54,15 @@ export class WorkerPort {
     this.#feed.start();
   }
 
-  /** Ends what is endless. Twice is harmless. */
+  /** Ends the feed's responses, which would not end by themselves. Twice is harmless. */
   stop(): void {
     this.#feed.stop();
   }
 
-  /** Apps have to come in anew, by the certificates that are in use now; they are not away for that. */
+  /**
+   * Disconnects the apps from the feed, so that they connect with the certificates that are in use
+   * now. They do not count as away for that.
+   */
   renew(): void {
     this.#feed.disconnect();
   }
@@ -125,7 +134,7 @@ export class WorkerPort {
       for (const bytes of frameOf(chunk)) res.write(bytes);
     };
     res.cork();
-    // A segment that nothing is in yet is waited for, and its head with it, unless it is sent now.
+    // Sends the head now: without this it would wait for the first part of the segment.
     res.flushHeaders();
     for (const chunk of media.chunks) write(chunk);
     res.uncork();
@@ -136,7 +145,7 @@ export class WorkerPort {
     this.#streaming++;
     const unfollow = media.follow((chunk, aborted) => {
       if (chunk) write(chunk);
-      // Never finished: the end frame is what would say that it was.
+      // The segment will never be complete. Without the end frame the app knows that.
       else if (aborted) res.destroy();
       else res.end(END_FRAME);
     });

@@ -1,26 +1,28 @@
 import { z } from 'zod';
 
 /**
- * What app and worker say to each other on the worker's internal port, HTTP/1.1 with keep-alive:
+ * The protocol between app and worker on the worker's internal port, HTTP/1.1 with keep-alive:
  *
- *   GET  /v1/feed                             lines of JSON without end: what is on air, and each change of it
+ *   GET  /v1/feed                             endless JSON lines: what is on air, and each change
  *   GET  /v1/media/{slug}/{rendition}/{name}  a segment or init segment in frames; 404: not in memory
  *   POST /v1/channels/{slug}/end              {reason}           → {done, sequence}
  *   POST /v1/channels/{slug}/title            {title, artist?}   → {done, sequence}
  *
- * The feed begins with `hello`, then a `show` with everything about each channel that has a view, then `synced`; from there on a `show` has
- * what has changed. An app that reads up to `sequence` knows what its act has done.
+ * The two POST requests are called acts. The feed begins with `hello`, then a `show` with all fields
+ * for each channel that has a view, then `synced`. After that a `show` has the fields that have
+ * changed. When an app has read the feed up to the `sequence` of an act, it has read its result.
  */
 export const PROTOCOL = 1;
 
-/** How often the feed says something, if only that it is there. */
+/** The feed sends at least one line per this time. */
 export const BEAT_MS = 1000;
-/** One line of the feed; the longest hold all the titles of a show. */
+/** A line of the feed is at most this long. The longest lines have all titles of a broadcast. */
 export const MAX_LINE_BYTES = 8 * 1024 * 1024;
-/** One frame: a part, or a whole segment of packed audio. */
+/** A frame is at most this large: a part, or a whole segment of packed audio. */
 export const MAX_FRAME_BYTES = 4 * 1024 * 1024;
 
-/** Of a media answer: how many frames there were when it was asked for, and whether these are all. */
+/** Header of an answer with media: the number of frames that existed when it was requested. */
+/** Header of an answer with media: `1` when these frames are all there will be, otherwise `0`. */
 export const FRAMES_HEADER = 'veza-frames';
 export const COMPLETE_HEADER = 'veza-complete';
 
@@ -37,7 +39,7 @@ const renditionSchema = z.object({
 
 const progressSchema = z.object({ openNumber: int, openParts: int });
 
-/** What never changes in a view. */
+/** The fields of a view that never change. */
 const viewSchema = z.object({
   broadcastId: z.string().max(64),
   renditions: z.array(renditionSchema).min(1).max(32),
@@ -56,7 +58,7 @@ const titleSchema = z.object({
 
 export const showSchema = z.object({
   channel: z.string().max(128),
-  /** Another one is another presentation: nothing of the one before holds. */
+  /** Another id is another presentation: nothing of the earlier one is valid. */
   viewId: z.string().max(64),
   view: viewSchema.exactOptional(),
   runs: z.array(runSchema).min(1).exactOptional(),
@@ -68,7 +70,7 @@ export const showSchema = z.object({
     mp3: progressSchema.exactOptional(),
   }),
   ended: z.boolean(),
-  /** Segments that can be asked for, in some rendition at least. */
+  /** Numbers of the segments that can be requested in at least one rendition. */
   held: z.array(int),
   state: z.enum(['offline', 'live', 'holding']),
   title: z.string().exactOptional(),
@@ -90,7 +92,10 @@ export const endSchema = z.object({ reason: z.string().max(200) });
 export const titleUpdateSchema = z.object({ title: z.string().min(1).max(2000), artist: z.string().min(1).max(2000).exactOptional() });
 export const doneSchema = z.object({ done: z.boolean(), sequence: int });
 
-/** Length in four bytes, big-endian, and the bytes. A length of 0 is the end: without it, the media was never finished. */
+/**
+ * Returns a frame: its length in four bytes, big-endian, and its bytes. A length of 0 ends the
+ * media; without it the media was never finished.
+ */
 export function frameOf(bytes: Uint8Array): Uint8Array[] {
   const head = Buffer.alloc(4);
   head.writeUInt32BE(bytes.length);
@@ -99,7 +104,10 @@ export function frameOf(bytes: Uint8Array): Uint8Array[] {
 
 export const END_FRAME: Uint8Array = Buffer.alloc(4);
 
-/** Takes bytes as they come and calls back with whole frames; undefined at the end. Throws on one that is too long. */
+/**
+ * Reads frames from pieces of any size. Calls back with each whole frame, and with undefined at the
+ * end. Throws for a frame above MAX_FRAME_BYTES.
+ */
 export class FrameReader {
   readonly #onFrame: (frame: Buffer | undefined) => void;
   #waiting: Buffer[] = [];

@@ -8,25 +8,34 @@ import { COMPLETE_HEADER, FRAMES_HEADER, FrameReader } from './protocol.js';
 
 type Follower = (chunk: Uint8Array | undefined, aborted: boolean) => void;
 
-/** A worker that says nothing for so long in the midst of a segment is taken for gone; a part comes at least every second. */
+/**
+ * A worker that sends nothing for this long within a segment counts as away; a part is due at least
+ * every second.
+ */
 const SILENCE_MS = 8000;
-/** A segment of the longest kind has 400 KB. */
+/** An answer with media is at most this large. The largest segments have 400 KB. */
 const MAX_SEGMENT_BYTES = 16 * 1024 * 1024;
 
-/** A segment (or init segment) of a worker: asked for once, whoever wants it, and read on while it is made. */
+/**
+ * A segment or init segment of a worker. It is requested once for all listeners, and read on while
+ * it is made.
+ */
 export class RemoteMedia implements LiveMedia {
   readonly contentType: string;
   readonly chunks: Uint8Array[] = [];
   complete = false;
-  /** The worker does not have it in memory; the store may. */
+  /** The worker does not have the segment in memory; the object store may have it. */
   isAbsent = false;
   #loading: Promise<void> | undefined;
-  /** It cannot be had, or will never be finished: the next who asks begins anew. */
+  /**
+   * The segment could not be fetched, or will never be complete. The next request for it begins
+   * anew.
+   */
   hasFailed = false;
   readonly #clock: Clock;
   readonly #followers = new Set<Follower>();
   #answer: IncomingMessage | undefined;
-  /** Who waits for so many chunks. */
+  /** Callers of `has`, with the number of chunks that they wait for. */
   #waiting: { count: number; resolve: () => void; reject: (error: Error) => void }[] = [];
   #sizeBytes = 0;
   #closed = false;
@@ -35,7 +44,7 @@ export class RemoteMedia implements LiveMedia {
     this.#clock = clock;
     this.contentType = contentType;
     this.#loading = this.#load(client, path);
-    // Whoever waits for it learns of it; there may be nobody.
+    // Callers that wait for `loading` receive the rejection. There may be none.
     this.#loading.catch(() => undefined);
   }
 
@@ -48,7 +57,10 @@ export class RemoteMedia implements LiveMedia {
     return () => this.#followers.delete(onChunk);
   }
 
-  /** Resolves when there are so many chunks (or it is complete, or absent); rejects with `unavailable` when they will not come. */
+  /**
+   * Resolves when there are at least `count` chunks, or the segment is complete or absent. Rejects
+   * with `unavailable` when they will not arrive.
+   */
   async has(count: number): Promise<void> {
     await this.#loading;
     if (this.chunks.length >= count || this.complete || this.isAbsent) return;
@@ -56,7 +68,7 @@ export class RemoteMedia implements LiveMedia {
     await new Promise<void>((resolve, reject) => this.#waiting.push({ count, resolve, reject }));
   }
 
-  /** Nobody is to wait for it any more. */
+  /** Rejects all that wait, and destroys the request. */
   close(): void {
     this.#closed = true;
     this.#answer?.destroy();
@@ -75,7 +87,7 @@ export class RemoteMedia implements LiveMedia {
       const known = Number(answer.headers[FRAMES_HEADER]);
       const isComplete = answer.headers[COMPLETE_HEADER] === '1';
       this.#read(answer);
-      // Of a complete one, to its end frame.
+      // A complete segment is waited for up to its end frame.
       const count = isComplete ? Number.POSITIVE_INFINITY : known;
       if (count > 0) await this.#reached(count);
     } catch (error) {

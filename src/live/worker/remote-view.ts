@@ -7,13 +7,17 @@ import type { WorkerClient } from './client.js';
 import type { Show } from './protocol.js';
 import { RemoteMedia } from './remote-media.js';
 
-/** Segments behind the open one that are kept here for whoever asks again; of older ones the worker is asked each time, and then the store. */
+/**
+ * This many segments before the open one are kept here for further requests. Older ones are
+ * requested from the worker each time, and otherwise from the object store.
+ */
 const KEPT_SEGMENTS = 4;
 const MEDIA_NAME = /^([0-9a-z]{1,64})-(?:(init)\.mp4|(\d{1,15})(?:\.(\d{1,4}))?\.(m4s|mp3))$/;
 
 /**
- * A worker's live window as its feed tells it: the timeline is here, media is asked for when somebody wants it and then shared by all who do.
- * A segment in the making is one answer of the worker's, which brings the parts as they are made.
+ * A live window of a worker. Its timeline comes from the worker's feed. Media is requested from the
+ * worker on demand, and shared by all requests for it. An unfinished segment is one answer of the
+ * worker, which brings the parts as they are made.
  */
 export class RemoteView implements LiveView, Timeline {
   readonly channel: string;
@@ -36,11 +40,14 @@ export class RemoteView implements LiveView, Timeline {
   readonly #client: WorkerClient;
   readonly #clock: Clock;
   #held: ReadonlySet<number>;
-  /** By rendition and number, in the order in which they were asked for. */
+  /** The requested media by rendition and name, oldest request first. */
   readonly #media = new Map<string, { media: RemoteMedia; number: number | undefined }>();
   readonly #listeners = new Set<() => void>();
 
-  /** From a `show` with everything in it. */
+  /**
+   * Makes a view of the first `show` of a channel, which has all fields. Throws when fields are
+   * missing.
+   */
   constructor(client: WorkerClient, clock: Clock, show: Show) {
     const { view, runs } = show;
     if (!view || !runs) throw new Error('the first that is told of a view is not all of it');
@@ -77,7 +84,7 @@ export class RemoteView implements LiveView, Timeline {
     this.changed();
   }
 
-  /** Whoever waits for a change looks again. */
+  /** Wakes everything that waits for a change. */
   changed(): void {
     this.version += 1;
     const listeners = [...this.#listeners];
@@ -85,7 +92,7 @@ export class RemoteView implements LiveView, Timeline {
     each(listeners, (listener) => listener());
   }
 
-  /** It is over: whoever is in the midst of a segment is told that it will not be finished. */
+  /** Ends the view. Responses that are in the middle of a segment are aborted. */
   close(): void {
     for (const { media } of this.#media.values()) media.close();
     this.#media.clear();
@@ -127,12 +134,15 @@ export class RemoteView implements LiveView, Timeline {
     if (!segment || (!chunk && segment.complete)) return undefined;
     if (chunk) return { contentType: segment.contentType, chunks: [chunk], complete: true, follow: () => () => undefined };
     const loading = segment.has(part + 1);
-    // Who only wanted to know whether there is one does not wait for it.
+    // The caller may not wait for `loading`; then its rejection is not unhandled.
     loading.catch(() => undefined);
     return { contentType: segment.contentType, chunks: [], complete: false, loading, follow: () => () => undefined };
   }
 
-  /** Undefined: the worker said that it has it no more. */
+  /**
+   * Returns the media, which is requested if need be; undefined when the worker has answered that
+   * it is not in memory.
+   */
   #asked(rendition: Rendition, run: string, number: number | undefined): RemoteMedia | undefined {
     const extension = rendition.codec === 'mp3' ? 'mp3' : 'm4s';
     const name = number === undefined ? `${run}-init.mp4` : `${run}-${number}.${extension}`;
@@ -149,7 +159,7 @@ export class RemoteView implements LiveView, Timeline {
     return Math.max(...Object.values(this.progress).map(({ openNumber }) => openNumber));
   }
 
-  // Who reads one that is forgotten reads it to its end.
+  // Removes old segments. A response that reads one of them still reads it to its end.
   #forget(below: number): void {
     for (const [key, { number, media }] of this.#media) {
       if (number === undefined ? media.hasFailed : number < below && media.loading === undefined) this.#media.delete(key);
