@@ -164,12 +164,12 @@ export class Broadcast {
     // The dead process may have died before this call. A second call for the same recording is
     // harmless.
     this.#recordingStarted(wallMsOf(this.window, this.#place.recording.from));
-    this.#log.info({ event: 'show.resumed', number: this.window.run.firstNumber }, 'a show is back on air after a restart');
+    this.#log.info({ event: 'show.resumed', number: this.window.run.firstNumber }, 'a broadcast was resumed after a restart');
   }
 
   /** Ends a broadcast that is too old to be resumed, at the point where its process stopped. */
   async abandon(): Promise<void> {
-    this.#log.info({ event: 'show.not_resumed' }, 'a show that was cut off by the end of the server was closed');
+    this.#log.info({ event: 'show.not_resumed' }, 'a broadcast that stopped with its process was ended, not resumed');
     this.window.giveUpBelow(this.#place.next.nextNumber);
     await this.#tellEnd();
   }
@@ -186,7 +186,7 @@ export class Broadcast {
     const startedMs = this.window.run.startWallMs;
     this.#recordingStarted(startedMs);
     this.#deps.onOnAir?.({ channel: this.channel, broadcastId: this.window.broadcastId, startedMs });
-    this.#log.info({ event: 'show.started', number: this.window.run.firstNumber }, 'a show is on air');
+    this.#log.info({ event: 'show.started', number: this.window.run.firstNumber }, 'a broadcast is on air');
   }
 
   /** Throws `displaced` when this broadcaster was displaced by one that is still sending. */
@@ -199,7 +199,7 @@ export class Broadcast {
    * broadcast ends, `busy` when too much sound of ended sources waits.
    */
   connect(info: ConnectionInfo, admission: ConnectionAdmission, format: DecodableFormat, events: ConnectionEvents): BroadcastSource {
-    if (this.#mode === 'ending' || this.#mode === 'ended') throw new VezaError('unavailable', 'the show is ending; try again');
+    if (this.#mode === 'ending' || this.#mode === 'ended') throw new VezaError('unavailable', 'the broadcast is ending; try again');
     const source = this.#sources.connect(info, admission, format, events);
     return {
       write: source.write,
@@ -271,7 +271,7 @@ export class Broadcast {
    */
   async end(reason: string): Promise<void> {
     if (this.#mode !== 'ending' && this.#mode !== 'ended') {
-      this.#log.info({ event: 'show.ending', reason }, 'a show is ending');
+      this.#log.info({ event: 'show.ending', reason }, 'a broadcast is ending');
       this.#stopAtSegmentEnd();
     }
     await this.#over;
@@ -414,7 +414,7 @@ export class Broadcast {
       this.#deps.metrics.encodedLost(lostMs / 1000);
       this.#log.error(
         { event: 'show.end_lost', reason: lost, lostMs },
-        'the last segments of a show were not finished; the recording lacks its end',
+        'the last segments of a broadcast were not finished; the recording lacks its end',
       );
     }
     this.window.giveUpBelow(this.#place.next.nextNumber);
@@ -448,7 +448,7 @@ export class Broadcast {
     await this.#place.saveEnded();
     this.#enter('ended');
     this.window.end();
-    this.#log.info({ event: 'show.ended', segments: this.window.openNumber - this.window.firstNumber }, 'a show is off air');
+    this.#log.info({ event: 'show.ended', segments: this.window.openNumber - this.window.firstNumber }, 'a broadcast has ended');
     this.#deps.onEnded(this);
   }
 
@@ -463,7 +463,7 @@ export class Broadcast {
     // that fail one after the other would hold the broadcast for ever.
     if (this.#mode === 'holding') return;
     const windowS = how === 'finished' ? Math.min(FINISHED_WINDOW_S, this.#settings.reconnectWindowS) : this.#settings.reconnectWindowS;
-    this.#log.info({ event: 'show.holding', how, windowS }, 'a show lost its source; fill is playing');
+    this.#log.info({ event: 'show.holding', how, windowS }, 'a broadcast lost its source; fill is playing');
     this.#enter('holding', windowS);
   }
 }

@@ -164,7 +164,7 @@ export class ChannelPlace {
     const document = (): ChannelDocument => ({ version: 1, channelId: channel.id, ...this.next, unwritten: unwritten() });
     await this.#save(document, SAVE_DEADLINE_MS).catch((error) => {
       metrics.timelineNotDurable();
-      log.error({ event: 'show.end_not_saved', error: messageOf(error) }, 'could not save the end of a show');
+      log.error({ event: 'show.end_not_saved', error: messageOf(error) }, 'could not save the end of a broadcast');
     });
   }
 

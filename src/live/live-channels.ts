@@ -131,7 +131,7 @@ export class LiveChannels implements LiveEdge {
       try {
         await this.#restore(slug, document);
       } catch (error) {
-        this.#options.log.error({ event: 'show.resume_failed', channel: slug, error: messageOf(error) }, 'could not resume a show');
+        this.#options.log.error({ event: 'show.resume_failed', channel: slug, error: messageOf(error) }, 'could not resume a broadcast');
       }
     }
     const { clock } = this.#options;
@@ -237,7 +237,10 @@ export class LiveChannels implements LiveEdge {
         }
     } catch (error) {
       // The database is unavailable; the next check asks again.
-      this.#options.log.debug({ event: 'live.standing_check_failed', error: messageOf(error) }, 'could not check the shows on air');
+      this.#options.log.debug(
+        { event: 'live.standing_check_failed', error: messageOf(error) },
+        'could not check whether the broadcasts on air may go on',
+      );
     }
   }
 
@@ -293,7 +296,7 @@ export class LiveChannels implements LiveEdge {
     // The error is the same for a valid key of another channel, so that it reveals nothing about
     // this channel.
     if (!channel || (request.channel !== undefined && request.channel !== channel.slug)) {
-      throw new VezaError('unauthorized', 'the stream key is not right for this channel');
+      throw new VezaError('unauthorized', 'the stream key is not valid for this channel');
     }
     return channel;
   }
@@ -301,7 +304,7 @@ export class LiveChannels implements LiveEdge {
   #checkRoom(existing: Broadcast | undefined): void {
     const { maxStreams } = this.#options;
     if (!existing && maxStreams !== undefined && this.#onAir.size >= maxStreams) {
-      throw new VezaError('busy', `${maxStreams} streams are on air, which is the limit here`);
+      throw new VezaError('busy', `${maxStreams} broadcasts are on air, which is the limit; try again later`);
     }
   }
 

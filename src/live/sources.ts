@@ -122,8 +122,8 @@ export class Sources {
       throw new VezaError(
         'displaced',
         isOwn
-          ? 'an earlier connection of this encoder (same address, same name) is still sending; it is replaced once that one is silent for a second'
-          : 'another encoder took over this show and is sending; stop that one first',
+          ? 'an earlier connection of this encoder (same address, same name) is still sending; this one is accepted when the earlier one has been silent for a second'
+          : 'another encoder is on air on this channel; stop it first',
       );
     }
   }
@@ -145,7 +145,7 @@ export class Sources {
    */
   connect(info: ConnectionInfo, admission: ConnectionAdmission, format: DecodableFormat, events: ConnectionEvents): ConnectedSource {
     if (this.#playingOut >= MAX_PLAYING_OUT) {
-      throw new VezaError('busy', `${MAX_PLAYING_OUT} recordings that were sent before this one are not played yet; try again in a moment`);
+      throw new VezaError('busy', `${MAX_PLAYING_OUT} earlier streams of this channel are not played yet; try again in a moment`);
     }
     const { clock } = this.#options;
     const decoder = new SourceDecoder({
@@ -232,7 +232,7 @@ export class Sources {
       if (!isOwn) this.#displaced.delete(winner.identity);
       if (!isOwn || wasSending) this.#displaced.add(loser.identity);
       const who = isOwn ? 'a newer connection of this encoder (same address, same name)' : 'another encoder';
-      this.#close(loser, 'displaced', `${who} took over this show`);
+      this.#close(loser, 'displaced', `${who} took over this broadcast`);
     }
     loser.decoder.close();
     this.#connections.delete(loser);

@@ -27,7 +27,7 @@ const START_MS = 3000;
 const SEEN_MS = 2000;
 const MAX_CHANNELS = 10_000;
 
-const AWAY = 'the worker that holds the live shows is away; try again';
+const AWAY = 'the worker that holds the live broadcasts does not answer; try again';
 
 export interface RemoteEdgeOptions extends WorkerClientOptions {
   readonly log: Log;
@@ -170,7 +170,7 @@ export class RemoteEdge implements LiveEdge {
     if (mode === 'away')
       this.#log.error(
         { event: 'worker.lost', error: this.#fault },
-        'the connection to the worker is lost; live shows are answered with 503 until it is back',
+        'the connection to the worker is lost; live playback is answered with 503 until it is back',
       );
     // Blocked requests must learn that the worker is away or back.
     if (this.#isAway !== wasAway) for (const view of this.#views.values()) view.changed();
@@ -288,6 +288,6 @@ export class RemoteEdge implements LiveEdge {
 
 function lineOf(text: string): Line {
   const line = lineSchema.safeParse(JSON.parse(text));
-  if (!line.success) throw new Error(`its feed says what is not understood: ${line.error.issues[0]?.message}`);
+  if (!line.success) throw new Error(`its feed has a line that is not understood: ${line.error.issues[0]?.message}`);
   return line.data;
 }

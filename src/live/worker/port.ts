@@ -158,7 +158,7 @@ export class WorkerPort {
 
 function parsed<T>(schema: z.ZodType<T>, body: unknown): T {
   const found = schema.safeParse(body);
-  if (!found.success) throw new VezaError('bad_request', 'this is not what is asked for here');
+  if (!found.success) throw new VezaError('bad_request', 'the body does not have the fields that this address takes');
   return found.data;
 }
 
