@@ -256,7 +256,7 @@ export class Ffmpeg {
         hasRun = child.ffmpegProc?.pid !== undefined;
         if (killed) command.kill('SIGKILL');
       })
-      .on('error', (error: Error, _stdout: string | null, stderr: string | null) => exitAfterOutput(lastWords(stderr) ?? error.message))
+      .on('error', (error: Error, _stdout: string | null, stderr: string | null) => exitAfterOutput(lastLine(stderr) ?? error.message))
       .on('end', () => exitAfterOutput(undefined));
     const child = command as unknown as { ffmpegProc?: { pid?: number } };
     // A child that dies breaks the pipe; only its exit is reported.
@@ -318,7 +318,7 @@ function guardSpawn(command: object, env: Readonly<Record<string, string>>): voi
   };
 }
 
-function lastWords(stderr: string | null): string | undefined {
+function lastLine(stderr: string | null): string | undefined {
   const refused = /Codec \((\w+)\) not on whitelist/.exec(stderr ?? '');
   if (refused) return `the codec ${refused[1]} is not taken`;
   const lines = (stderr ?? '').split('\n').filter((line) => line.trim().length > 0);

@@ -80,7 +80,7 @@ export async function openChatRooms({ config, database, vault, audit, clock, log
     addressKey: await addressKey(database, vault),
     withRoom: (roomId, work) => rooms!.withRoom(roomId, work),
   });
-  const moderation = config.moderationEnabled ? new Classifier({ clock, remote: remoteJudge(config, clock) }) : undefined;
+  const moderation = config.moderationEnabled ? new Classifier({ clock, remote: remoteClassifier(config, clock) }) : undefined;
   const reviewer = moderation && new AutomaticReviewer({ automod: moderation, moderation: desk, clock, log });
   rooms = new Rooms({
     database,
@@ -150,7 +150,7 @@ async function openRoomLog(redisUrl: string | undefined, clock: Clock, log: Log)
   return openRedisRoomLog({ url: redisUrl, clock, log });
 }
 
-function remoteJudge(
+function remoteClassifier(
   { moderationUrl: url, moderationApiKey: apiKey, moderationModel: model }: ChatConfig,
   clock: Clock,
 ): OpenAiClassifier | undefined {
@@ -210,11 +210,11 @@ export function openGateway(options: ChatGatewayOptions): ChatGateway {
       else if ((kind === 'channel' || kind === 'member') && channelId !== undefined) await gateway.recheckChannel(channelId);
     }
   };
-  const notFollowed = (error: unknown) =>
+  const logFailedFollow = (error: unknown) =>
     log.error({ event: 'chat.change_not_followed', error: messageOf(error) }, 'a change of rights did not reach the open connections');
   const unfollow = desk.control.follow({
-    onChanges: (changes) => void follow(changes).catch(notFollowed),
-    onLost: () => void gateway.recheckEverything().catch(notFollowed),
+    onChanges: (changes) => void follow(changes).catch(logFailedFollow),
+    onLost: () => void gateway.recheckEverything().catch(logFailedFollow),
   });
   let stopping: Promise<void> | undefined;
   return {

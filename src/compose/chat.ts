@@ -84,7 +84,10 @@ export async function composeChat(options: ComposeChatOptions): Promise<Composed
   });
   provideChatMetrics(options.metrics, () => statsOf(opened.gateway, chat));
   const onAir = onAirParts(options, (changes) => opened.gateway.broadcastOnAir(changes));
-  return { api: apiOf(chat, opened.presence, authorization), parts: [rooms, nowPlaying, door(options, opened, maxConnections), ...onAir] };
+  return {
+    api: apiOf(chat, opened.presence, authorization),
+    parts: [rooms, nowPlaying, gatewayComponent(options, opened, maxConnections), ...onAir],
+  };
 }
 
 const onAirParts = ({ onAir, clock }: ComposeChatOptions, tell: (changes: OnAirChanges) => void): Component[] =>
@@ -140,7 +143,11 @@ export function wssPortOf(config: Config): number | undefined {
 }
 
 /** The gateway in this process. */
-function door({ config, clock, log, tls, onUpgrade }: ComposeChatOptions, opened: ChatGateway, maxConnections: number): Component {
+function gatewayComponent(
+  { config, clock, log, tls, onUpgrade }: ComposeChatOptions,
+  opened: ChatGateway,
+  maxConnections: number,
+): Component {
   const { gateway } = opened;
   const upgrade: UpgradeHandler = (req, socket, head) => gateway.upgrade(req, socket, head);
   const servers: Server[] = [];

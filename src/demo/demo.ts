@@ -118,7 +118,7 @@ class Publisher {
   #cancel: () => void = () => undefined;
   #stopped = false;
   /** The encoder's last error text, for the case that the broadcast does not come on air. */
-  lastWords = '';
+  lastErrorText = '';
 
   constructor(ffmpeg: string, music: string, url: string, clock: Clock) {
     this.#ffmpeg = ffmpeg;
@@ -133,10 +133,10 @@ class Publisher {
     const child = spawn(this.#ffmpeg, [...this.#args], { stdio: ['ignore', 'ignore', 'pipe'], env: childEnvironment('ffmpeg') });
     this.#child = child;
     child.stderr.on('data', (chunk: Buffer) => {
-      this.lastWords = chunk.toString().trim();
+      this.lastErrorText = chunk.toString().trim();
     });
     child.on('error', (error) => {
-      this.lastWords = error.message;
+      this.lastErrorText = error.message;
     });
     child.once('close', () => {
       if (!this.#stopped) this.#cancel = this.#clock.after(REPUBLISH_MS, () => this.start());
@@ -171,7 +171,7 @@ async function onAir(api: Api, publisher: Publisher, clock: Clock): Promise<void
   for (;;) {
     const channel = await api.call<{ state: string }>('GET', `/channels/${CHANNEL}`);
     if (channel?.state === 'live') return;
-    if (clock.monotonicMs() > deadlineMs) throw new Error(`The demo did not come on air. ${publisher.lastWords}`);
+    if (clock.monotonicMs() > deadlineMs) throw new Error(`The demo did not come on air. ${publisher.lastErrorText}`);
     await sleep(clock, 100);
   }
 }
@@ -180,7 +180,7 @@ async function onAir(api: Api, publisher: Publisher, clock: Clock): Promise<void
  * A log without warnings while the demo stops. Ctrl-C reaches every process of the terminal at
  * once, so encoders end too, and that is expected.
  */
-function hushed(log: Log, stopping: () => boolean): Log {
+function withoutWarnings(log: Log, stopping: () => boolean): Log {
   return {
     debug: (fields, message) => log.debug(fields, message),
     info: (fields, message) => log.info(fields, message),
@@ -188,7 +188,7 @@ function hushed(log: Log, stopping: () => boolean): Log {
       if (!stopping()) log.warn(fields, message);
     },
     error: (fields, message) => log.error(fields, message),
-    child: (fields) => hushed(log.child(fields), stopping),
+    child: (fields) => withoutWarnings(log.child(fields), stopping),
   };
 }
 
@@ -200,24 +200,24 @@ function framed(lines: readonly string[]): string {
 
 async function demo(config: Config): Promise<void> {
   const clock = new SystemClock();
-  const say = (line: string) => process.stdout.write(`${line}\n`);
+  const print = (line: string) => process.stdout.write(`${line}\n`);
   // The framed text below is what a newcomer should read, so the log shows only warnings and
   // errors.
   let signals = 0;
   const level = config.logLevel === 'info' ? 'warn' : config.logLevel;
-  const log = hushed(createLog({ level, service: config.serviceName, version: config.version }), () => signals > 0);
+  const log = withoutWarnings(createLog({ level, service: config.serviceName, version: config.version }), () => signals > 0);
 
   let isOnAir = false;
   takeUnexpectedErrors({ clock, log, onException: () => void (isOnAir || exit(1)) });
-  say('Making two minutes of music …');
+  print('Making two minutes of music …');
   const music = await musicFile(config.dataDir);
-  say('Starting Veza …');
+  print('Starting Veza …');
   const service = await startService(config, log, clock);
   let publisher: Publisher | undefined;
   let cancelTitles = () => {};
   const stop = async (code: number) => {
     if (++signals > 1) process.exit(1);
-    say('\nStopping …');
+    print('\nStopping …');
     cancelTitles();
     publisher?.stop();
     await exit((await service.stop()) ? code : 1);
@@ -244,7 +244,7 @@ async function demo(config: Config): Promise<void> {
     nextTitle();
     cancelTitles = clock.every(TITLE_MS, nextTitle);
     const adminLink = await firstAdminLink(api, config.adminEmail);
-    say(
+    print(
       framed([
         'Veza is on air.',
         '',
@@ -262,7 +262,7 @@ async function demo(config: Config): Promise<void> {
     );
     // Outside the frame, so that it can be copied from a narrow terminal too.
     if (adminLink !== undefined)
-      say(`To become the administrator (${config.adminEmail}), open this once and choose a password:\n${adminLink}`);
+      print(`To become the administrator (${config.adminEmail}), open this once and choose a password:\n${adminLink}`);
   } catch (error) {
     process.stderr.write(`${messageOf(error)}\n`);
     await stop(1);

@@ -77,7 +77,7 @@ export class Recordings {
       clock: options.clock,
       periodMs: RETENTION_PERIOD_MS,
       task: async () => void (await this.sweep()),
-      onError: (error) => this.#fault({ event: 'recordings.sweep_failed', error }, 'could not delete old segments'),
+      onError: (error) => this.#logError({ event: 'recordings.sweep_failed', error }, 'could not delete old segments'),
     });
   }
 
@@ -115,9 +115,9 @@ export class Recordings {
    * with a process or its disk. Without a timeline they cannot be played, and they would protect
    * every later segment of their channel from the sweep.
    */
-  async closeOrphans(isSeenTo: (assetId: string) => boolean): Promise<void> {
+  async closeOrphans(isLookedAfter: (assetId: string) => boolean): Promise<void> {
     for (const { id, channel } of await this.#options.broadcasts.unfinished()) {
-      if (isSeenTo(id) || this.#open.has(id) || this.#work.has(id)) continue;
+      if (isLookedAfter(id) || this.#open.has(id) || this.#work.has(id)) continue;
       this.#options.log.warn(
         { event: 'recordings.broadcast_removed', asset: id, channel },
         'a broadcast without an end and without a timeline was removed',
@@ -284,10 +284,11 @@ export class Recordings {
             return true;
           }
           if (attempt >= MAX_TRIES || this.#stopped) {
-            this.#fault({ event: 'recordings.given_up', error, assetId }, 'could not save a recording');
+            this.#logError({ event: 'recordings.given_up', error, assetId }, 'could not save a recording');
             return false;
           }
-          if (attempt === 1) this.#fault({ event: 'recordings.save_failed', error, assetId }, 'could not save a recording; will try again');
+          if (attempt === 1)
+            this.#logError({ event: 'recordings.save_failed', error, assetId }, 'could not save a recording; will try again');
           await sleep(this.#options.clock, RETRY_MS);
         }
       }
@@ -299,7 +300,7 @@ export class Recordings {
     return work;
   }
 
-  #fault({ event, error, assetId }: { event: string; error: unknown; assetId?: string }, message: string): void {
+  #logError({ event, error, assetId }: { event: string; error: unknown; assetId?: string }, message: string): void {
     this.#options.log.error({ event, ...(assetId === undefined ? {} : { asset: assetId }), error: messageOf(error) }, message);
   }
 }

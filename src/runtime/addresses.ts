@@ -11,7 +11,8 @@ import ipaddr from 'ipaddr.js';
  * address.
  */
 export function networkOf(address: string): string | undefined {
-  // `ipaddr.js` also reads `1`, `0x7f.1` and `010.1.1.1`; Node accepts only the dotted form with four decimal numbers.
+  // `ipaddr.js` also reads `1`, `0x7f.1` and `010.1.1.1`; Node accepts only the dotted form with
+  // four decimal numbers.
   if (isIP(address) === 0) return undefined;
   const parsed = ipaddr.process(address);
   if (!(parsed instanceof ipaddr.IPv6)) return parsed.toString();

@@ -2,10 +2,10 @@ import type { Clock } from './clock.js';
 import { sleep } from './sleep.js';
 
 /** Keys per read, at most; further keys wait for the next read. */
-const MOST_KEYS = 200;
+const MAX_KEYS = 200;
 
 /** The pause between the end of one read and the start of the next. */
-const GATHER_MS = 50;
+const PAUSE_MS = 50;
 
 interface Asked<V> {
   readonly resolve: (value: V | undefined) => void;
@@ -51,8 +51,8 @@ export class Batched<V> {
     for (let isFirst = true; this.#waiting.size > 0; isFirst = false) {
       // A read of two keys costs hardly more than a read of one. When requests arrive in a steady
       // stream, small batches mean more work for the database.
-      if (!isFirst && this.#waiting.size < MOST_KEYS) await sleep(this.#clock, GATHER_MS);
-      const batch = new Map([...this.#waiting].slice(0, MOST_KEYS));
+      if (!isFirst && this.#waiting.size < MAX_KEYS) await sleep(this.#clock, PAUSE_MS);
+      const batch = new Map([...this.#waiting].slice(0, MAX_KEYS));
       for (const key of batch.keys()) this.#waiting.delete(key);
       try {
         const found = await this.#read([...batch.keys()]);

@@ -1,9 +1,11 @@
 /**
- * One clock for everything that has a deadline or a timestamp. Tests use `FakeClock`; nothing else reads the time.
+ * One clock for everything that has a deadline or a timestamp. Tests use `FakeClock`; no other code
+ * reads the time.
  *
- * `wallMs` is the monotonic clock plus an offset that was read once at start, so it never jumps. A step of the system
- * clock is followed by slewing at no more than 500 ppm (`slewPpm`), so that PROGRAM-DATE-TIME, the MPD and `/time`
- * agree with each other always, and with the world again in the end.
+ * `wallMs` is the monotonic clock plus an offset that was read once at start, so it never jumps.
+ * After a step of the system clock the offset follows by at most 500 ppm (`SLEW_PPM`).
+ * PROGRAM-DATE-TIME, the MPD and `/time` therefore always agree with each other, and after a while
+ * with the system clock again.
  */
 export interface Clock {
   /** Milliseconds since an arbitrary start; never decreases. */

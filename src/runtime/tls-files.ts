@@ -48,7 +48,7 @@ export class TlsFiles {
   #current: Certificates;
   /** The text of the files at the last read, whether the pair was usable or not. */
   #read: string;
-  #complained = '';
+  #lastError = '';
   readonly #users = new Set<(certificates: Certificates) => void>();
   readonly #watchers: FSWatcher[] = [];
   readonly #cancelPoll: () => void;
@@ -71,7 +71,7 @@ export class TlsFiles {
     this.#options = options;
     this.#current = found;
     this.#read = textOf(found);
-    this.#tellExpiry();
+    this.#warnOfExpiry();
     const { certFile, keyFile, caFile, clock } = options;
     this.#cancelPoll = clock.every(POLL_MS, () => void this.reload());
     // The directory is watched, not the file: a renewal replaces the file, or a link to it.
@@ -125,20 +125,20 @@ export class TlsFiles {
         { event: 'tls.certificate_replaced', certFile, validTo: new X509Certificate(found.cert).validTo },
         'a new certificate is in use',
       );
-      this.#complained = '';
-      this.#tellExpiry();
+      this.#lastError = '';
+      this.#warnOfExpiry();
     } catch (error) {
       // An error that stays the same is logged once, not at every poll.
-      if (messageOf(error) === this.#complained) return;
-      this.#complained = messageOf(error);
+      if (messageOf(error) === this.#lastError) return;
+      this.#lastError = messageOf(error);
       log.error(
-        { event: 'tls.certificate_unusable', certFile, error: this.#complained },
+        { event: 'tls.certificate_unusable', certFile, error: this.#lastError },
         'the new certificate cannot be used; the previous one stays in use',
       );
     }
   }
 
-  #tellExpiry(): void {
+  #warnOfExpiry(): void {
     const { certFile, clock, log } = this.#options;
     const { validTo } = new X509Certificate(this.#current.cert);
     const leftDays = Math.floor((Date.parse(validTo) - clock.wallMs()) / DAY_MS);

@@ -61,17 +61,17 @@ export interface UnexpectedOptions {
 export function takeUnexpectedErrors({ clock, log, onException }: UnexpectedOptions): () => void {
   let periodFromMs = clock.monotonicMs();
   let logged = 0;
-  let left = 0;
+  let leftOut = 0;
   const report = ({ event, thrown }: { event: string; thrown: unknown }, message: string) => {
     const nowMs = clock.monotonicMs();
     if (nowMs - periodFromMs >= PERIOD_MS) {
-      if (left > 0) log.error({ event: 'process.unexpected_errors_left_out', count: left }, 'more unexpected errors were not logged');
+      if (leftOut > 0) log.error({ event: 'process.unexpected_errors_left_out', count: leftOut }, 'more unexpected errors were not logged');
       periodFromMs = nowMs;
       logged = 0;
-      left = 0;
+      leftOut = 0;
     }
     if (logged >= LOGGED_PER_PERIOD) {
-      left++;
+      leftOut++;
       return;
     }
     logged++;
@@ -79,7 +79,7 @@ export function takeUnexpectedErrors({ clock, log, onException }: UnexpectedOpti
       log.error({ event, ...describe(thrown) }, message);
     } catch {
       // An error thrown here would end the process. The unexpected error is still counted.
-      left++;
+      leftOut++;
     }
   };
   const onUncaught = (thrown: unknown) => {

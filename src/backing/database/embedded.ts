@@ -41,9 +41,9 @@ const MAX_SOCKET_DIR_BYTES = 85;
 const READY_MS = 300_000;
 
 /** The wait after a failed start of the thread. */
-const AGAIN_MS = 1000;
+const RESTART_DELAY_MS = 1000;
 /** Files that are synced concurrently. */
-const SYNCED_AT_ONCE = 16;
+const SYNC_CONCURRENCY = 16;
 
 export interface EmbeddedOptions {
   readonly dataDir: string;
@@ -58,12 +58,12 @@ export async function startEmbeddedPostgres({ dataDir, sync, clock, log, start }
   const home = join(dataDir, 'database');
   await mkdir(home, { recursive: true, mode: 0o700 });
   const socketDir = await shortDir(await realpath(home));
-  const lock = await takeLock(join(socketDir, 'lock'), dataDir);
+  const lock = await acquireLock(join(socketDir, 'lock'), dataDir);
   const cluster = join(home, 'cluster');
   const socket = join(socketDir, `.s.PGSQL.${PORT}`);
   let thread: EmbeddedThread | undefined;
   let stopping: Promise<void> | undefined;
-  let cancelAgain = () => {};
+  let cancelRestart = () => {};
 
   const serve = async () => {
     await rm(socket, { force: true });
@@ -85,14 +85,14 @@ export async function startEmbeddedPostgres({ dataDir, sync, clock, log, start }
       if (stopping) return;
       countUnexpected('exception');
       log.error({ event: 'database.died', error: error?.message }, 'the embedded database died; restarting it');
-      serveAgain();
+      restart();
     });
   };
-  const serveAgain = () => {
+  const restart = () => {
     serve().catch((error) => {
       if (stopping) return;
       log.error({ event: 'database.not_started', error: messageOf(error) }, 'the embedded database does not start; will try again');
-      cancelAgain = clock.after(AGAIN_MS, serveAgain);
+      cancelRestart = clock.after(RESTART_DELAY_MS, restart);
     });
   };
 
@@ -113,7 +113,7 @@ export async function startEmbeddedPostgres({ dataDir, sync, clock, log, start }
     port: PORT,
     stop() {
       stopping ??= (async () => {
-        cancelAgain();
+        cancelRestart();
         thread?.stop();
         await thread?.ended;
         await new Promise((resolve) => lock.close(resolve));
@@ -164,7 +164,7 @@ async function syncAll(directory: string): Promise<void> {
   const names = await readdir(directory, { recursive: true });
   const paths = [...names.map((name) => join(directory, name)), directory];
   await Promise.all(
-    Array.from({ length: SYNCED_AT_ONCE }, async () => {
+    Array.from({ length: SYNC_CONCURRENCY }, async () => {
       for (let path = paths.shift(); path !== undefined; path = paths.shift()) {
         const handle = await open(path, 'r');
         await handle.sync().finally(() => handle.close());
@@ -237,7 +237,7 @@ async function shortDir(home: string): Promise<string> {
  * socket: after a killed process its file remains, but nothing answers on it. Throws VezaError
  * `conflict` when another process holds the lock.
  */
-async function takeLock(path: string, dataDir: string): Promise<Server> {
+async function acquireLock(path: string, dataDir: string): Promise<Server> {
   for (let attempt = 0; ; attempt++) {
     const server = createServer((socket) => socket.destroy());
     const taken = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {

@@ -1,7 +1,7 @@
 import type { Clock } from '../../runtime/clock.js';
 import type { Log } from '../../runtime/log.js';
 
-const TELL_MS = 5000;
+const LOG_PERIOD_MS = 5000;
 
 /** The step that a starting database is at. A long start logs its step every few seconds. */
 export class StartSteps {
@@ -16,7 +16,7 @@ export class StartSteps {
     this.#clock = clock;
     this.#beganMs = clock.monotonicMs();
     this.#stepBeganMs = this.#beganMs;
-    this.#cancel = clock.every(TELL_MS, () => {
+    this.#cancel = clock.every(LOG_PERIOD_MS, () => {
       const nowMs = clock.monotonicMs();
       const [stepMs, startMs] = [nowMs - this.#stepBeganMs, nowMs - this.#beganMs].map(Math.round);
       log.warn({ event: 'database.starting', step: this.#step, stepMs, startMs }, 'the database is not ready yet');

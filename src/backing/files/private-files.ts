@@ -12,7 +12,7 @@ export const PRIVATE_FOLDER = 0o700;
 export const PRIVATE_FILE = 0o600;
 
 /** The permission bits of group and others. */
-const OF_OTHERS = 0o077;
+const GROUP_AND_OTHERS = 0o077;
 
 /**
  * Makes the folder. In a folder that exists, removes the permissions of other users, which older
@@ -24,9 +24,9 @@ export async function openPrivateFolder(folder: string, log: Log): Promise<void>
   await mkdir(folder, { recursive: true, mode: PRIVATE_FOLDER });
   try {
     const { mode } = await stat(folder);
-    if ((mode & OF_OTHERS) === 0) return;
-    await closeToOthers(folder);
-    await chmod(folder, mode & ~OF_OTHERS & 0o7777);
+    if ((mode & GROUP_AND_OTHERS) === 0) return;
+    await removeOthersPermissions(folder);
+    await chmod(folder, mode & ~GROUP_AND_OTHERS & 0o7777);
     log.info({ event: 'files.data_folder_closed', folder }, 'the data folder is no longer readable by other users');
   } catch (error) {
     log.warn(
@@ -36,7 +36,7 @@ export async function openPrivateFolder(folder: string, log: Log): Promise<void>
   }
 }
 
-async function closeToOthers(folder: string): Promise<void> {
+async function removeOthersPermissions(folder: string): Promise<void> {
   for await (const entry of await opendir(folder)) {
     // A link may point outside the folder.
     if (!entry.isDirectory() && !entry.isFile()) continue;
@@ -44,12 +44,12 @@ async function closeToOthers(folder: string): Promise<void> {
     try {
       const { mode } = await stat(path);
       // A folder comes before its content: files that cannot be reached cannot be read.
-      if ((mode & OF_OTHERS) !== 0) await chmod(path, mode & ~OF_OTHERS & 0o7777);
+      if ((mode & GROUP_AND_OTHERS) !== 0) await chmod(path, mode & ~GROUP_AND_OTHERS & 0o7777);
     } catch (error) {
       // The entry was removed in the meantime.
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
       continue;
     }
-    if (entry.isDirectory()) await closeToOthers(path);
+    if (entry.isDirectory()) await removeOthersPermissions(path);
   }
 }

@@ -10,7 +10,7 @@ const SLOTS = 16_384;
 /** The period at which the slots of each master are read again. */
 const REFRESH_MS = 10_000;
 /** The same while a node is unavailable. */
-const REFRESH_AWAY_MS = 500;
+const REFRESH_UNAVAILABLE_MS = 500;
 /** The period of pings: a dead link without traffic would not be noticed otherwise. */
 const PING_MS = 5000;
 /**
@@ -47,7 +47,7 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
   #cluster: boolean | undefined;
   #refreshedMs = Number.NEGATIVE_INFINITY;
   readonly #cancel: (() => void)[] = [];
-  readonly #told = new Set<string>();
+  readonly #logged = new Set<string>();
   #stopped = false;
 
   constructor({ urls, clock, log }: { urls: readonly string[]; clock: Clock; log: Log }) {
@@ -56,7 +56,7 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
     this.#clock = clock;
     this.#log = log;
     this.#cancel.push(
-      clock.every(REFRESH_AWAY_MS, () => {
+      clock.every(REFRESH_UNAVAILABLE_MS, () => {
         if (this.#cluster === false) return;
         const whole = this.#slots.length === SLOTS && [...this.#nodes.values()].every((node) => node.client.status === 'ready');
         if (!whole || clock.monotonicMs() - this.#refreshedMs >= REFRESH_MS) this.refresh();
@@ -121,7 +121,7 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
         await seed.connect();
         if (await this.#askOne(seed)) return;
       } catch (error) {
-        this.#tellOnce(`away ${new URL(url).host}`, () =>
+        this.#logOnce(`away ${new URL(url).host}`, () =>
           this.#log.warn(
             { event: 'redis.not_available', redis: new URL(url).host, error: reason ?? messageOf(error) },
             'Redis is not available yet',
@@ -190,13 +190,13 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
     // The followers subscribe again after a reconnection, and so know which subscriptions were
     // lost.
     const subscriber = new Redis({ ...options, commandTimeout: SUBSCRIBER_SILENCE_MS, socketTimeout: SUBSCRIBER_SILENCE_MS });
-    const quiet = tellWhenAway(client, this.#log, { redis: address });
+    const stopLogging = tellWhenAway(client, this.#log, { redis: address });
     const node = {
       address,
       client,
       subscriber,
       stop: () => {
-        quiet();
+        stopLogging();
         client.disconnect();
         subscriber.disconnect();
       },
@@ -221,7 +221,7 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
     const info = await client.info().catch(() => '');
     const version = /redis_version:(\d+)\S*/.exec(info);
     if (version && Number(version[1]) < OLDEST_VERSION) {
-      this.#tellOnce(`version ${address}`, () =>
+      this.#logOnce(`version ${address}`, () =>
         this.#log.error(
           { event: 'redis.too_old', redis: address, version: version[0] },
           'this Redis is too old for the chat, which needs 7.0 or newer',
@@ -230,7 +230,7 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
     }
     const policy = /maxmemory_policy:(\S+)/.exec(info)?.[1];
     if (policy !== undefined && policy !== 'noeviction') {
-      this.#tellOnce(`policy ${address}`, () =>
+      this.#logOnce(`policy ${address}`, () =>
         this.#log.warn(
           { event: 'redis.may_evict', redis: address, policy },
           'Redis may evict unarchived chat messages when its memory is full: set maxmemory-policy noeviction',
@@ -239,9 +239,9 @@ export class RedisNodes extends EventEmitter<{ slots: []; subscriber: [RedisNode
     }
   }
 
-  #tellOnce(what: string, tell: () => void): void {
-    if (this.#told.has(what)) return;
-    this.#told.add(what);
+  #logOnce(what: string, tell: () => void): void {
+    if (this.#logged.has(what)) return;
+    this.#logged.add(what);
     tell();
   }
 }
@@ -253,8 +253,8 @@ const CRC16 = Uint16Array.from({ length: 256 }, (_, byte) => {
 });
 
 /**
- * CRC-16/XMODEM over ASCII, by which a cluster distributes keys (Redis cluster specification, "Key
- * distribution model").
+ * CRC-16/XMODEM of an ASCII text, by which a cluster distributes keys (Redis cluster specification,
+ * "Key distribution model").
  */
 export function crc16(text: string): number {
   let crc = 0;

@@ -62,8 +62,8 @@ export class MemoryRoomLog implements RoomLog {
   readonly #followers = new Map<string, Set<Follower>>();
   /** The bars by room and account. They stay when the room is dropped or opened again. */
   readonly #bars = new Map<string, { readonly untilMs: number; readonly why: Barred }>();
-  readonly #untold: { roomId: string; epoch: number; entry: LogEntry }[] = [];
-  #telling = false;
+  readonly #undelivered: { roomId: string; epoch: number; entry: LogEntry }[] = [];
+  #isDelivering = false;
   #bytes = 0;
   /** True when no entry can be dropped until more is archived. */
   #full = false;
@@ -82,9 +82,9 @@ export class MemoryRoomLog implements RoomLog {
 
   async append(append: Append): Promise<AppendOutcome> {
     checkAppend(append);
-    this.#mustRun();
+    this.#assertRunning();
     const { roomId, epoch, type, payload, key, rules } = append;
-    this.#dropIdle();
+    this.#dropIdleRoom();
     const room = this.#rooms.get(roomId);
     if (!room || room.epoch !== epoch) return { kind: 'reopen' };
     const nowMs = this.#nowMs();
@@ -110,13 +110,13 @@ export class MemoryRoomLog implements RoomLog {
     this.#rooms.delete(roomId);
     this.#rooms.set(roomId, room);
     this.#count(room);
-    this.#tell(roomId, epoch, entry);
+    this.#deliver(roomId, epoch, entry);
     return { kind: 'appended', epoch, offset: entry.offset, atMs: entry.atMs };
   }
 
   async read(roomId: string, after: number, limit: number): Promise<LogPage | undefined> {
     checkRoomId(roomId);
-    this.#mustRun();
+    this.#assertRunning();
     const room = this.#rooms.get(roomId);
     if (!room) return undefined;
     const { epoch, head, archived } = room;
@@ -126,7 +126,7 @@ export class MemoryRoomLog implements RoomLog {
 
   async places(roomIds: readonly string[]): Promise<ReadonlyMap<string, Place>> {
     checkPlaces(roomIds);
-    this.#mustRun();
+    this.#assertRunning();
     const found = new Map<string, Place>();
     for (const roomId of roomIds) {
       const room = this.#rooms.get(roomId);
@@ -137,7 +137,7 @@ export class MemoryRoomLog implements RoomLog {
 
   async open(opening: Opening): Promise<boolean> {
     const entries = entriesToHold(opening);
-    this.#mustRun();
+    this.#assertRunning();
     const { roomId, epoch, head, atMs } = opening;
     const before = this.#rooms.get(roomId);
     if (before && before.epoch >= epoch) return false;
@@ -155,7 +155,7 @@ export class MemoryRoomLog implements RoomLog {
 
   async archived(roomId: string, epoch: number, upTo: number | readonly number[]): Promise<void> {
     checkRoomId(roomId);
-    this.#mustRun();
+    this.#assertRunning();
     const room = this.#rooms.get(roomId);
     if (room?.epoch !== epoch || !room.archive(upTo)) return;
     room.waitingSinceMs = this.#nowMs();
@@ -166,7 +166,7 @@ export class MemoryRoomLog implements RoomLog {
   }
 
   async unarchived(olderThanMs: number, limit: number) {
-    this.#mustRun();
+    this.#assertRunning();
     const found: { roomId: string; epoch: number; archived: number; head: number }[] = [];
     const beforeMs = this.#nowMs() - olderThanMs;
     for (const { roomId, epoch, archived, head, waitingSinceMs } of this.#waiting) {
@@ -179,7 +179,7 @@ export class MemoryRoomLog implements RoomLog {
   async erase(roomId: string, epoch: number, offset: number, type: string, payload: string): Promise<void> {
     checkRoomId(roomId);
     checkEntry(type, payload);
-    this.#mustRun();
+    this.#assertRunning();
     const room = this.#rooms.get(roomId);
     const entry = room?.entries[offset - room.first];
     if (room?.epoch !== epoch || !entry) return;
@@ -190,7 +190,7 @@ export class MemoryRoomLog implements RoomLog {
 
   async bar(roomId: string, userId: string, forMs: number, why: Barred): Promise<void> {
     checkBar(roomId, userId, forMs);
-    this.#mustRun();
+    this.#assertRunning();
     const nowMs = this.#nowMs();
     for (const [bar, { untilMs }] of this.#bars) if (untilMs <= nowMs) this.#bars.delete(bar);
     if (forMs > 0) this.#bars.set(barOf(roomId, userId), { untilMs: nowMs + forMs, why });
@@ -199,7 +199,7 @@ export class MemoryRoomLog implements RoomLog {
 
   async follow(roomId: string, follower: Follower): Promise<Following> {
     checkRoomId(roomId);
-    this.#mustRun();
+    this.#assertRunning();
     // Each call has its own object, so that a follower may follow twice and stop once.
     const own: Follower = { onEntry: (epoch, entry) => follower.onEntry(epoch, entry), onRestored: () => follower.onRestored() };
     const followers = this.#followers.get(roomId) ?? new Set();
@@ -214,7 +214,7 @@ export class MemoryRoomLog implements RoomLog {
 
   async remove(roomId: string): Promise<void> {
     checkRoomId(roomId);
-    this.#mustRun();
+    this.#assertRunning();
     this.#forget(roomId);
   }
 
@@ -231,7 +231,7 @@ export class MemoryRoomLog implements RoomLog {
     return Math.floor(this.#clock.wallMs());
   }
 
-  #mustRun(): void {
+  #assertRunning(): void {
     if (this.#stopped) throw logUnavailable('it was stopped');
   }
 
@@ -253,7 +253,7 @@ export class MemoryRoomLog implements RoomLog {
    * Drops at most one idle room per message. That is enough, since every room in memory has cost a
    * message.
    */
-  #dropIdle(): void {
+  #dropIdleRoom(): void {
     for (const [roomId, room] of this.#rooms) {
       if (room.archived === room.head && this.#nowMs() - room.spokenMs >= IDLE_MS) this.#forget(roomId);
       return;
@@ -285,12 +285,12 @@ export class MemoryRoomLog implements RoomLog {
   }
 
   /** Every follower gets the entries in order, even if one of them appends in its callback. */
-  #tell(roomId: string, epoch: number, entry: LogEntry): void {
+  #deliver(roomId: string, epoch: number, entry: LogEntry): void {
     if (!this.#followers.has(roomId)) return;
-    this.#untold.push({ roomId, epoch, entry });
-    if (this.#telling) return;
-    this.#telling = true;
-    for (let next = this.#untold.shift(); next; next = this.#untold.shift()) {
+    this.#undelivered.push({ roomId, epoch, entry });
+    if (this.#isDelivering) return;
+    this.#isDelivering = true;
+    for (let next = this.#undelivered.shift(); next; next = this.#undelivered.shift()) {
       for (const follower of this.#followers.get(next.roomId) ?? []) {
         try {
           follower.onEntry(next.epoch, next.entry);
@@ -302,7 +302,7 @@ export class MemoryRoomLog implements RoomLog {
         }
       }
     }
-    this.#telling = false;
+    this.#isDelivering = false;
   }
 }
 
@@ -331,7 +331,7 @@ class Room {
   readonly #ahead = new Set<number>();
   /** Ordered by time, like the two maps below. */
   readonly keys = new Map<string, { offset: number; atMs: number }>();
-  readonly #said = new Map<string, number>();
+  readonly #texts = new Map<string, number>();
   readonly #accounts = new Map<string, Account>();
   #tokens: number | undefined;
   #tokensMs = 0;
@@ -391,9 +391,9 @@ class Room {
       this.keys.delete(key);
       this.bytes -= RECORD_BYTES + sizeOf(key);
     }
-    for (const [hash, atMs] of this.#said) {
-      if (nowMs - atMs < UNIQUE_MS && this.#said.size <= 2 * UNIQUE_HASHES) break;
-      this.#said.delete(hash);
+    for (const [hash, atMs] of this.#texts) {
+      if (nowMs - atMs < UNIQUE_MS && this.#texts.size <= 2 * UNIQUE_HASHES) break;
+      this.#texts.delete(hash);
       this.bytes -= RECORD_BYTES + sizeOf(hash);
     }
     for (const [userId, { untilMs }] of this.#accounts) {
@@ -407,7 +407,7 @@ class Room {
     const account = this.#account(rules.userId, nowMs);
     const slowMs = account ? account.atMs + rules.slowMs - nowMs : 0;
     if (slowMs > 0) return { kind: 'refused', code: 'slow_mode', retryMs: slowMs };
-    const saidMs = rules.uniqueHash === undefined ? undefined : this.#said.get(rules.uniqueHash);
+    const saidMs = rules.uniqueHash === undefined ? undefined : this.#texts.get(rules.uniqueHash);
     if (saidMs !== undefined) return { kind: 'refused', code: 'not_unique', retryMs: Math.max(1, saidMs + UNIQUE_MS - nowMs) };
     const retryMs = Math.max(
       msToToken(this.#accountTokens(rules, nowMs), rules.perS),
@@ -424,14 +424,14 @@ class Room {
     if (!this.#accounts.delete(userId)) this.bytes += RECORD_BYTES + sizeOf(userId);
     this.#accounts.set(userId, { tokens, atMs: nowMs, untilMs: nowMs + Math.max(slowMs, Math.ceil((burst / perS) * 1000)) });
     if (uniqueHash === undefined) return;
-    if (!this.#said.delete(uniqueHash)) this.bytes += RECORD_BYTES + sizeOf(uniqueHash);
-    this.#said.set(uniqueHash, nowMs);
+    if (!this.#texts.delete(uniqueHash)) this.bytes += RECORD_BYTES + sizeOf(uniqueHash);
+    this.#texts.set(uniqueHash, nowMs);
   }
 
   #account(userId: string, nowMs: number): Account | undefined {
     const account = this.#accounts.get(userId);
     if (account && account.atMs > nowMs) {
-      // The clock was set back.
+      // The wall clock was set back, so the account's times are moved back too.
       account.untilMs -= account.atMs - nowMs;
       account.atMs = nowMs;
     }

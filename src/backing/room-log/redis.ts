@@ -40,7 +40,7 @@ const START_MS = 2000;
 const BUCKETS = 256;
 
 export interface RedisRoomLogOptions {
-  /** `REDIS_URL`. */
+  /** The addresses of Redis, as in `REDIS_URL`. */
   readonly url: string;
   readonly clock: Clock;
   readonly log: Log;
@@ -71,7 +71,7 @@ export class RedisRoomLog implements RoomLog {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #shiftMs: () => number;
-  readonly #complained = new Set<string>();
+  readonly #loggedErrors = new Set<string>();
   #stopped = false;
 
   constructor({ url, clock, log, shiftMs = () => 0 }: RedisRoomLogOptions) {
@@ -272,7 +272,7 @@ export class RedisRoomLog implements RoomLog {
 
   async #ask(node: RedisNode | undefined, script: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
     if (!node) throw new Error('no node with the slot is known');
-    this.#inOneWrite(node);
+    this.#writeTogether(node);
     try {
       return await node.client.evalsha(script.sha, keys.length, ...keys, ...args);
     } catch (error) {
@@ -286,7 +286,7 @@ export class RedisRoomLog implements RoomLog {
    * Sends all commands of one turn of the event loop in one write: at 5,000 messages per second a
    * system call for each would cost most of the CPU time.
    */
-  #inOneWrite({ client }: RedisNode): void {
+  #writeTogether({ client }: RedisNode): void {
     const { stream } = client;
     if (!stream || stream.writableCorked > 0) return;
     stream.cork();
@@ -296,8 +296,8 @@ export class RedisRoomLog implements RoomLog {
   #unavailable(error: unknown): VezaError {
     const message = messageOf(error);
     // An error of a script is a defect of this code, not an unavailable Redis.
-    if (/^(ERR|WRONGTYPE|NOPERM)/.test(message) && !this.#complained.has(message) && this.#complained.size < 20) {
-      this.#complained.add(message);
+    if (/^(ERR|WRONGTYPE|NOPERM)/.test(message) && !this.#loggedErrors.has(message) && this.#loggedErrors.size < 20) {
+      this.#loggedErrors.add(message);
       this.#log.error({ event: 'room_log.step_refused', error: message }, 'Redis refused a command of the room log');
     }
     if (/^(CLUSTERDOWN|READONLY)/.test(message)) this.#nodes.refresh();
