@@ -96,7 +96,7 @@ export interface Transform {
    */
   pause(): void;
   resume(): void;
-  /** For tests and metrics; undefined before the child runs. */
+  /** The child's process id, for tests and metrics; undefined before the child runs. */
   readonly pid: number | undefined;
 }
 

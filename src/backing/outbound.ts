@@ -39,7 +39,7 @@ export interface Outbound {
    * name that is not found is accepted: it may exist later.
    */
   checkHost(url: URL): Promise<void>;
-  /** Breaks off the requests that are under way. */
+  /** Aborts the requests that are under way. */
   stop(): void;
 }
 

@@ -36,8 +36,8 @@ export interface OpenedChatAccess extends ChatAccess {
 }
 
 /**
- * The period at which playback keys and links are read. A listener with a link of a deleted key, or
- * of an account that may give none any more, must be refused within five seconds.
+ * The period at which playback keys and links are read again. A listener must be refused within
+ * five seconds after the link's key was deleted, or after its maker lost the right to give links.
  */
 const RELOAD_MS = 2000;
 

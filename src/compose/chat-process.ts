@@ -135,7 +135,7 @@ async function begin({ config, poolSize, maxConnections, maxPerAddress }: ChatPr
       }
     }
   });
-  // The clients of this process have to connect to another one.
+  // When the primary is gone, the clients of this process have to connect to another process.
   onGone = () => end(RETRY_MS);
   isStarting = false;
   say({ say: 'ready' });

@@ -44,7 +44,7 @@ export interface ComposeChatOptions {
  */
 export interface ComposedChat {
   readonly api: RoomsApi;
-  /** In the order in which they start. */
+  /** Components, in the order in which they start. */
   readonly parts: readonly Component[];
 }
 

@@ -58,7 +58,7 @@ export interface LiveRoomOptions {
 export interface LiveRoom {
   readonly live: LiveChannels;
   readonly uploader: Uploader;
-  /** In the order in which they start. */
+  /** Components, in the order in which they start. */
   readonly parts: readonly Component[];
   /** The listeners to which broadcasters connect. */
   readonly listeners: readonly Component[];
@@ -131,7 +131,8 @@ export function composeLive(options: LiveRoomOptions): LiveRoom {
     parts: [
       recordings,
       live,
-      // Broadcasts that the live room recovers after a crash are left to it.
+      // `live` ends the broadcasts that it recovers after a crash itself; only the others are
+      // closed here.
       { name: 'broadcasts', start: () => recordings.closeOrphans((assetId) => live.knows(assetId)) },
     ],
     listeners: [

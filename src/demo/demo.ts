@@ -201,8 +201,7 @@ function framed(lines: readonly string[]): string {
 async function demo(config: Config): Promise<void> {
   const clock = new SystemClock();
   const print = (line: string) => process.stdout.write(`${line}\n`);
-  // The framed text below is what a newcomer should read, so the log shows only warnings and
-  // errors.
+  // The framed text below is what a newcomer should read, so the log has only warnings and errors.
   let signals = 0;
   const level = config.logLevel === 'info' ? 'warn' : config.logLevel;
   const log = withoutWarnings(createLog({ level, service: config.serviceName, version: config.version }), () => signals > 0);

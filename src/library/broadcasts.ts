@@ -32,7 +32,7 @@ export interface Broadcast {
 }
 
 export interface BroadcastStart {
-  /** At most 64 characters. */
+  /** The broadcast's id, at most 64 characters. */
   id: string;
   channelId: string;
   title: string;

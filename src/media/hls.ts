@@ -369,8 +369,8 @@ function endMsOf(timeline: Timeline, number: number): number {
 }
 
 /**
- * The titles that are heard within the window; each lasts until the next begins. A line never
- * changes while it is listed.
+ * The DATERANGE tags of the titles that are heard within the window. Each title lasts until the
+ * next begins. A tag never changes while it is listed.
  */
 function titleLines(timeline: Timeline, window: WallWindow): string {
   let text = '';

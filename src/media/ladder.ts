@@ -56,14 +56,14 @@ export interface LadderOptions {
 
 /** The renditions that a configuration asks for, in the order of `LADDER`. */
 export function chooseLadder(options: LadderOptions): Rendition[] {
-  const wanted = LADDER.filter((rung) => options.codecs.includes(rung.codec));
+  const wanted = LADDER.filter((rendition) => options.codecs.includes(rendition.codec));
   if (options.adaptive) return wanted;
   return options.codecs
-    .map((codec) => wanted.filter((rung) => rung.codec === codec))
-    .filter((rungs) => rungs.length > 0)
-    .map((rungs) =>
-      rungs.reduce((best, rung) =>
-        Math.abs(rung.bitrateKbps - options.defaultKbps) < Math.abs(best.bitrateKbps - options.defaultKbps) ? rung : best,
+    .map((codec) => wanted.filter((rendition) => rendition.codec === codec))
+    .filter((renditions) => renditions.length > 0)
+    .map((renditions) =>
+      renditions.reduce((best, rendition) =>
+        Math.abs(rendition.bitrateKbps - options.defaultKbps) < Math.abs(best.bitrateKbps - options.defaultKbps) ? rendition : best,
       ),
     )
     .sort((a, b) => LADDER.indexOf(a) - LADDER.indexOf(b));

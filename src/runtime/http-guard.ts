@@ -221,8 +221,8 @@ function asPlainRequest(server: Server, { method, url, httpVersion, rawHeaders }
 }
 
 /**
- * The refusal for an error of Node's parser. It has its own texts, because the parser's texts may
- * be about bytes that the client did not write.
+ * The refusal for an error of Node's parser. It has its own texts, because the parser's texts
+ * describe single bytes, and a proxy may have written those instead of the client.
  */
 function parserRefusal({ code, reason }: NodeJS.ErrnoException & { reason?: string }): Refusal {
   switch (code) {

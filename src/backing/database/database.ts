@@ -210,8 +210,9 @@ async function migrate(database: Database, log: Log, start: StartSteps): Promise
 const fromConnecting = new WeakSet<Error>();
 
 /**
- * A client with an error listener from the start. The pool listens to idle connections only; an
- * error of a connection that is in a transaction, or not yet connected, would end the process.
+ * A client that handles its errors from the start. The pool handles errors of idle connections
+ * only. An error of a connection that is in a transaction, or not yet connected, would end the
+ * process.
  */
 class ListenedClient extends pg.Client {
   constructor(config?: string | pg.ClientConfig) {

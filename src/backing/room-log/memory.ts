@@ -56,7 +56,7 @@ export class MemoryRoomLog implements RoomLog {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #maxBytes: number;
-  /** By room id. The room with the newest message is the last. */
+  /** Rooms by id. The room with the newest message is the last. */
   readonly #rooms = new Map<string, Room>();
   readonly #waiting = new Set<Room>();
   readonly #followers = new Map<string, Set<Follower>>();
@@ -96,7 +96,7 @@ export class MemoryRoomLog implements RoomLog {
     if (room.head - room.archived >= MAX_UNARCHIVED) return { kind: 'busy' };
     const refused = rules && room.refuses(rules, nowMs);
     if (refused) return refused;
-    if (!this.#makeRoom(room)) return { kind: 'busy' };
+    if (!this.#freeMemory(room)) return { kind: 'busy' };
 
     if (rules) room.count(rules, nowMs);
     const entry: LogEntry = { offset: room.head + 1, atMs: Math.max(nowMs, room.atMs), type, payload, key };
@@ -149,7 +149,7 @@ export class MemoryRoomLog implements RoomLog {
     room.spokenMs = nowMs;
     this.#rooms.set(roomId, room);
     this.#count(room);
-    this.#makeRoom(room);
+    this.#freeMemory(room);
     return true;
   }
 
@@ -264,12 +264,12 @@ export class MemoryRoomLog implements RoomLog {
    * Returns whether there is memory for one more entry. If there is none, drops archived entries,
    * and starts with the rooms that have been silent longest.
    */
-  #makeRoom(forRoom: Room): boolean {
+  #freeMemory(forRoom: Room): boolean {
     if (this.#bytes < this.#maxBytes) return true;
     if (this.#full) return false;
     const nowMs = this.#nowMs();
     for (const [roomId, room] of this.#rooms) {
-      // The keys of a room are still needed if somebody wrote in it a moment ago.
+      // The keys of the room are still needed if somebody wrote in it less than `KEY_MS` ago.
       if (room !== forRoom && room.archived === room.head && nowMs - room.spokenMs >= KEY_MS) {
         this.#forget(roomId);
       } else {
@@ -277,7 +277,8 @@ export class MemoryRoomLog implements RoomLog {
         room.trim(0, 1);
         this.#count(room);
       }
-      // It goes down to a tenth below the limit, so that it does not run at every message.
+      // Memory is freed down to a tenth below the limit, so that this does not run at every
+      // message.
       if (this.#bytes < this.#maxBytes * 0.9) return true;
     }
     this.#full = this.#bytes >= this.#maxBytes;
@@ -297,7 +298,7 @@ export class MemoryRoomLog implements RoomLog {
         } catch (error) {
           this.#log.error(
             { event: 'room_log.follower_failed', room: next.roomId, error: messageOf(error) },
-            'a subscriber of a room log failed',
+            'a follower of a room log failed',
           );
         }
       }
@@ -312,7 +313,7 @@ const sizeOf = (text: string) => 2 * text.length;
 interface Account {
   tokens: number;
   atMs: number;
-  /** After this time the record no longer matters. */
+  /** The record matters until this time. */
   untilMs: number;
 }
 
@@ -323,7 +324,7 @@ class Room {
   archived: number;
   atMs: number;
   spokenMs = 0;
-  /** When `archived` last changed or the first unarchived entry was appended. */
+  /** The time at which `archived` last changed or the first unarchived entry was appended. */
   waitingSinceMs = 0;
   /** Contiguous; the last entry is at `head`. */
   readonly entries: LogEntry[] = [];
@@ -363,7 +364,7 @@ class Room {
     this.bytes += RECORD_BYTES + sizeOf(entry.key);
   }
 
-  /** Returns whether `archived` has changed. */
+  /** Marks offsets as archived. Returns whether `archived` has changed. */
   archive(upTo: number | readonly number[]): boolean {
     const before = this.archived;
     if (typeof upTo === 'number') {

@@ -4,7 +4,7 @@
  *
  * A stream key works for everybody who knows it, so it is bound to the account that made it. It
  * becomes void when that account may no longer make one. It also becomes void when an owner or a
- * host is banned or deleted, since they knew it whoever made it.
+ * host is banned or deleted, since they knew it even if another account made it.
  */
 export const endedRights = `
 -- The account that made the key. No reference: a deleted account must be seen to be gone. Null: the admin token made it, or it is void.
