@@ -182,7 +182,7 @@ export class RoomFollowers {
     try {
       task();
     } catch (error) {
-      this.#log.error({ event: 'room_log.follower_failed', channel, error: messageOf(error) }, 'a follower of a room log failed');
+      this.#log.error({ event: 'room_log.follower_failed', channel, error: messageOf(error) }, 'a subscriber of a room log failed');
     }
   }
 }

@@ -298,7 +298,7 @@ export class MemoryRoomLog implements RoomLog {
         } catch (error) {
           this.#log.error(
             { event: 'room_log.follower_failed', room: next.roomId, error: messageOf(error) },
-            'a follower of a room log failed',
+            'a subscriber of a room log failed',
           );
         }
       }
