@@ -3,7 +3,7 @@ import { BoundedMap } from '../runtime/bounded-map.js';
 import type { Clock } from '../runtime/clock.js';
 import { VezaError } from '../runtime/errors.js';
 import { Places } from '../runtime/places.js';
-import { sleep } from '../runtime/sleep.js';
+import { sleep } from '../runtime/waiting.js';
 
 /** Keys of one query; more go into the next. */
 const KEYS_PER_QUERY = 200;

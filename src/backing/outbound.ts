@@ -3,8 +3,8 @@ import { type ClientRequest, Agent as HttpAgent, request as httpRequest } from '
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { LookupFunction } from 'node:net';
 import type { Clock } from '../runtime/clock.js';
-import { withDeadline } from '../runtime/deadline.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
+import { withDeadline } from '../runtime/waiting.js';
 import { literalOf, notPublic, type OutboundPolicy } from './outbound-address.js';
 
 /** The time limit for one POST, from the name resolution to the end of the answer. */

@@ -11,8 +11,8 @@ import { type Config, ConfigError, loadConfig } from '../config/config.js';
 import { type Clock, SystemClock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import { createLog, exit, type Log } from '../runtime/log.js';
-import { sleep } from '../runtime/sleep.js';
 import { takeUnexpectedErrors } from '../runtime/unexpected.js';
+import { sleep } from '../runtime/waiting.js';
 import { MUSIC_SECONDS, renderMusic } from './demo-music.js';
 
 /**

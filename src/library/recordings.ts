@@ -8,7 +8,7 @@ import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { Loop } from '../runtime/loop.js';
-import { sleep } from '../runtime/sleep.js';
+import { sleep } from '../runtime/waiting.js';
 import type { Broadcasts } from './broadcasts.js';
 
 const RETENTION_PERIOD_MS = 3600_000;

@@ -1,8 +1,8 @@
 import type { Registry } from '../backing/registry/registry.js';
 import type { Clock } from '../runtime/clock.js';
-import { rejectLate, withDeadline } from '../runtime/deadline.js';
 import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
+import { rejectLate, withDeadline } from '../runtime/waiting.js';
 import type { LiveWindow, TimelineSnapshot } from './window.js';
 
 /**

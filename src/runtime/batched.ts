@@ -1,5 +1,5 @@
 import type { Clock } from './clock.js';
-import { sleep } from './sleep.js';
+import { sleep } from './waiting.js';
 
 /** Keys per read, at most; further keys wait for the next read. */
 const MAX_KEYS = 200;

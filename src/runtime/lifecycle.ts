@@ -1,7 +1,7 @@
 import type { Clock } from './clock.js';
-import { withDeadline } from './deadline.js';
 import { messageOf } from './errors.js';
 import type { Log } from './log.js';
+import { withDeadline } from './waiting.js';
 
 export interface Component {
   readonly name: string;

@@ -6,7 +6,7 @@ import { createSecureContext } from 'node:tls';
 import type { Clock } from './clock.js';
 import { messageOf } from './errors.js';
 import type { Log } from './log.js';
-import { singleFlight } from './single-flight.js';
+import { singleFlight } from './shared-work.js';
 
 /**
  * A certificate chain and its key in PEM. `ca` is the authority that signs the certificates of the

@@ -2,7 +2,7 @@ import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type Clock, SystemClock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
-import { sleep } from '../runtime/sleep.js';
+import { sleep } from '../runtime/waiting.js';
 import { announced, checkDash, clockUrl, durationMs, readMpd } from './dash.js';
 import { checkHls } from './hls.js';
 import { applyDelta, listed, type MediaPlaylist, PLAYLIST_MAX_CHARS, parsePlaylist, positionOf, type Segment } from './playlist.js';

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { type ClientRequest, get, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import { type TestContext, test } from 'node:test';
-import type { PlaybackOptions } from '../../src/app/playback/playback.js';
+import type { PlaybackOptions } from '../../src/app/playback/playback-options.js';
 import { LADDER } from '../../src/media/ladder.js';
 import { oggCrc } from '../../src/media/ogg.js';
 import { type FakeService, plainFrames, startPlayback } from '../support/fake-edge.js';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type TestContext, test } from 'node:test';
-import type { PlaybackOptions } from '../../src/app/playback/playback.js';
+import type { PlaybackOptions } from '../../src/app/playback/playback-options.js';
 import { clientAddress } from '../../src/runtime/addresses.js';
 import { Places } from '../../src/runtime/places.js';
 import { type FakeService, startPlayback } from '../support/fake-edge.js';

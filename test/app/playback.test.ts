@@ -5,7 +5,7 @@ import { type TestContext, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { Admissions } from '../../src/app/playback/admission.js';
 import { MAX_KEYS_PER_ADDRESS } from '../../src/app/playback/audience.js';
-import type { PlaybackOptions } from '../../src/app/playback/playback.js';
+import type { PlaybackOptions } from '../../src/app/playback/playback-options.js';
 import { type FakeService, startPlayback } from '../support/fake-edge.js';
 
 async function service(t: TestContext, options: Partial<PlaybackOptions> = {}): Promise<FakeService> {

@@ -2,10 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BoundedMap, BoundedSet } from '../../src/runtime/bounded-map.js';
 import { FakeClock } from '../../src/runtime/clock.js';
-import { rejectLate, withDeadline } from '../../src/runtime/deadline.js';
 import { Loop } from '../../src/runtime/loop.js';
-import { singleFlight } from '../../src/runtime/single-flight.js';
-import { sleep } from '../../src/runtime/sleep.js';
+import { singleFlight } from '../../src/runtime/shared-work.js';
+import { rejectLate, sleep, withDeadline } from '../../src/runtime/waiting.js';
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 

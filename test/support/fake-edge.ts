@@ -1,7 +1,8 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import Koa from 'koa';
-import { Playback, type PlaybackOptions } from '../../src/app/playback/playback.js';
+import { Playback } from '../../src/app/playback/playback.js';
+import type { PlaybackOptions } from '../../src/app/playback/playback-options.js';
 import type { ObjectStore, StoredObject } from '../../src/backing/object-store/object-store.js';
 import type { Edge, LiveView } from '../../src/live/edge.js';
 import { LiveWindow } from '../../src/live/window.js';

@@ -1,9 +1,9 @@
 import { BoundedLog, type LineLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
-import { rejectLate, withDeadline } from '../../runtime/deadline.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import { recent } from '../../runtime/recent.js';
+import { recent } from '../../runtime/shared-work.js';
+import { rejectLate, withDeadline } from '../../runtime/waiting.js';
 
 /** A part that this process cannot work without; rejects when it is out of order. */
 export type HealthCheck = () => Promise<unknown> | unknown;

@@ -1,92 +1,40 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type Koa from 'koa';
-import type { ObjectStore } from '../../backing/object-store/object-store.js';
-import type { Edge, LiveMedia } from '../../live/edge.js';
-import { decideReload, isReached } from '../../media/hls.js';
-import { type Codec, type Rendition, SAMPLE_RATE_HZ } from '../../media/ladder.js';
+import type { LiveMedia } from '../../live/edge.js';
+import type { Codec } from '../../media/ladder.js';
 import { BoundedLog } from '../../runtime/bounded-log.js';
-import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
-import type { Log } from '../../runtime/log.js';
-import { type Admissions, NO_CHANNEL, NO_RECORDING, NO_SEGMENT } from './admission.js';
+import { NO_CHANNEL, NO_RECORDING, NO_SEGMENT } from './admission.js';
 import { Audience } from './audience.js';
+import { ChannelStates } from './channel-states.js';
 import { Listen } from './listen.js';
-import { isAhead, isComing, LiveChannel, type MediaName, waitMs } from './live-channel.js';
+import { LiveChannel } from './live-channel.js';
+import { type AnswerTerms, LiveRequests } from './live-requests.js';
 import {
-  acceptsGzip,
   answersCondition,
   CACHE,
   CACHE_PRIVATE,
   CORS,
-  mediaHeaders,
   PLAYBACK_METHODS,
   sendError,
   sendMedia,
   sendPreflight,
   sendProblem,
 } from './media-response.js';
+import type { PlaybackCounters, PlaybackOptions } from './playback-options.js';
 import { CMCD_SESSION, parseQuery, type Query } from './query.js';
 import { RequestPlaces } from './request-places.js';
 import { isRefused, type RefusalNow, StoredMedia } from './stored-media.js';
-import type { Answer, Waiter } from './waiting.js';
-
-export interface PlaybackOptions {
-  readonly edge: Edge;
-  readonly store: ObjectStore;
-  readonly clock: Clock;
-  readonly log: Log;
-  /** How far back `dvr.m3u8` and the MPD reach, seconds. */
-  readonly dvrWindowS: number;
-  /** Where players of the MPD read the clock; `/time` of the same host unless given. */
-  readonly utcTimingUrl?: string;
-  /** Requests that may wait at one time, all channels together, in the shares of `Places`; one more gets 503. As many listeners of endless streams beside them. */
-  readonly maxWaiting?: number;
-  /** Listeners of a channel (an estimate) from which a new one gets 503, unless he has a link; unlimited unless given. */
-  readonly maxListenersPerStream?: number;
-  /** Who may play what; everybody everything, unless given. */
-  readonly admissions?: Admissions;
-  /** A channel's name for `icy-name`; the slug unless given. */
-  readonly titleOf?: (channel: string) => string;
-  /** The client's address; behind a trusted proxy the one that it names. */
-  readonly addressOf?: (req: IncomingMessage) => string;
-}
-
-/** Rising counts, read by the metrics; `waiting` is what is there now. */
-export interface PlaybackCounters {
-  requests: number;
-  /** Manifests made; less than requests by what the cache saves. */
-  renders: number;
-  waiting: number;
-  /** Waited for 3 target durations in vain. */
-  timeouts: number;
-  /** Refused for `maxWaiting` or `maxListenersPerStream`. */
-  refused: number;
-  objectReads: number;
-  /** Responses destroyed because the run died under them. */
-  aborted: number;
-  /** Listeners of `/listen` that read too slowly and were disconnected. */
-  slowListeners: number;
-}
 
 const DEFAULT_MAX_WAITING = 100_000;
 /** How long a listener is remembered after a manifest request: three segments of the default length. */
 const AUDIENCE_WINDOW_MS = 6000;
-const SWEEP_MS = 10_000;
 
-/** No capitals: on a file system to which they mean nothing, they would be another name for the same thing. */
+/** Without capitals: on a file system that ignores case they would be a second name of the same thing. */
 const NAME = /^[a-z0-9][a-z0-9_-]{0,127}$/;
 const RENDITION = /^(aac|opus|mp3)-\d{1,4}$/;
 const MEDIA_NAME = /^([A-Za-z0-9]{1,64})-(?:init\.mp4|(0|[1-9]\d{0,14})(?:\.(0|[1-9]\d{0,5})\.m4s|\.m4s|\.mp3))$/;
-/** On what terms a request is answered. */
-interface Terms {
-  readonly cache: typeof CACHE | typeof CACHE_PRIVATE;
-  /** Of a listener with a link. */
-  readonly listener: string | undefined;
-  /** Of the address. */
-  readonly token: string | undefined;
-}
-
-const OPEN: Terms = { cache: CACHE, listener: undefined, token: undefined };
+const OPEN: AnswerTerms = { cache: CACHE, listener: undefined, token: undefined };
 
 /**
  * The playback edge: manifests and media of what is on air from memory, everything else from the object store. It comes before
@@ -108,22 +56,35 @@ export class Playback {
   };
 
   readonly #options: PlaybackOptions;
-  readonly #channels = new Map<string, LiveChannel>();
-  readonly #failureLog: BoundedLog;
+  readonly #channels: ChannelStates;
+  readonly #live: LiveRequests;
   readonly #audience: Audience;
   readonly #stored: StoredMedia;
   readonly #listen: Listen;
+  readonly #failureLog: BoundedLog;
   readonly #places: RequestPlaces;
-  #sweptMs = 0;
   #stopped = false;
 
   constructor(options: PlaybackOptions) {
     this.#options = options;
+    this.#failureLog = new BoundedLog(options.log, options.clock);
     const { maxWaiting = DEFAULT_MAX_WAITING, addressOf } = options;
     this.#places = new RequestPlaces({ maxWaiting, addressOf, counters: this.counters });
-    this.#failureLog = new BoundedLog(options.log, options.clock);
     this.#audience = new Audience(options.clock, AUDIENCE_WINDOW_MS);
     this.#stored = new StoredMedia({ ...options, counters: this.counters, places: this.#places });
+    this.#channels = new ChannelStates({
+      edge: options.edge,
+      clock: options.clock,
+      make: (view) => new LiveChannel(view, options, this.counters),
+      onForgotten: (name) => this.#audience.forget(name),
+    });
+    this.#live = new LiveRequests({
+      ...options,
+      channels: this.#channels,
+      stored: this.#stored,
+      places: this.#places,
+      counters: this.counters,
+    });
     this.#listen = new Listen({ ...options, counters: this.counters, audience: this.#audience, places: this.#places });
   }
 
@@ -165,7 +126,7 @@ export class Playback {
         if (req.method === 'OPTIONS') sendPreflight(res);
         else sendProblem(res, 'method_not_allowed', `only ${PLAYBACK_METHODS}`, ['Allow', PLAYBACK_METHODS]);
       } else if (kind === 'live') {
-        this.#live(req, res, path, queryAt < 0 ? {} : parseQuery(url, queryAt + 1), token);
+        this.#answerLive(req, res, path, queryAt < 0 ? {} : parseQuery(url, queryAt + 1), token);
       } else if (kind === 'vod') {
         this.#vod(req, res, path, token);
       } else if (kind === 'listen') {
@@ -194,7 +155,7 @@ export class Playback {
   stop(): void {
     this.#stopped = true;
     this.#listen.stop();
-    for (const channel of this.#channels.values()) channel.waiting.releaseAll(({ res }) => sendProblem(res, 'unavailable', 'stopping'));
+    this.#live.stop();
   }
 
   // xs:dateTime with milliseconds (DASH UTCTiming `http-iso`).
@@ -205,17 +166,19 @@ export class Playback {
     res.end(body);
   }
 
-  #live(req: IncomingMessage, res: ServerResponse, path: string, query: Query, token: string | undefined): void {
+  #answerLive(req: IncomingMessage, res: ServerResponse, path: string, query: Query, token: string | undefined): void {
     const [, , name = '', second = '', third, more] = path.split('/', 6);
     if (!NAME.test(name) || more !== undefined) throw new VezaError('not_found', 'no such address');
     const isPlaylist = third === 'index.m3u8';
     const isManifest = third === undefined || isPlaylist || third === 'dvr.m3u8';
     const admission = this.#options.admissions?.live(req, name, token, isManifest ? 'manifest' : 'media');
-    const terms: Terms = admission ? { cache: admission.isPrivate ? CACHE_PRIVATE : CACHE, listener: admission.pass?.id, token } : OPEN;
+    const terms: AnswerTerms = admission
+      ? { cache: admission.isPrivate ? CACHE_PRIVATE : CACHE, listener: admission.pass?.id, token }
+      : OPEN;
     let channel: LiveChannel | undefined;
     let away: VezaError | undefined;
     try {
-      channel = this.#channel(name);
+      channel = this.#channels.find(name);
     } catch (error) {
       // What is in the store needs nobody else.
       if (isManifest || !(error instanceof VezaError)) throw error;
@@ -232,7 +195,7 @@ export class Playback {
       const rendition = channel.view.renditions.find((candidate) => candidate.name === second);
       if (!rendition || !channel.view.timeline.progress[rendition.codec]) throw new VezaError('not_found', 'no such rendition');
       this.#seen(req, name, query, terms);
-      if (isPlaylist) this.#playlist(req, res, channel, rendition, query, terms);
+      if (isPlaylist) this.#live.answerPlaylist(req, res, channel, rendition, query, terms);
       else channel.dvr(rendition).reply(req, res, terms.cache.live);
       return;
     }
@@ -245,7 +208,7 @@ export class Playback {
       number: number === undefined ? undefined : Number(number),
       part: part === undefined ? undefined : Number(part),
     };
-    this.#media(req, res, channel, name, second, wanted, terms, away);
+    this.#live.answerMedia(req, res, channel, name, second, wanted, terms, away);
   }
 
   #vod(req: IncomingMessage, res: ServerResponse, path: string, token: string | undefined): void {
@@ -302,40 +265,7 @@ export class Playback {
     }
   }
 
-  /** The state kept for a channel that has a view, made or refreshed; undefined when it has none. */
-  #channel(name: string): LiveChannel | undefined {
-    const view = this.#options.edge.view(name);
-    let channel = this.#channels.get(name);
-    if (!view) {
-      if (channel?.waiting.isEmpty) {
-        this.#channels.delete(name);
-        this.#audience.forget(name);
-      }
-      return undefined;
-    }
-    if (channel) {
-      channel.refresh(view);
-      return channel;
-    }
-    this.#sweep();
-    channel = new LiveChannel(view, this.#options, this.counters);
-    this.#channels.set(name, channel);
-    return channel;
-  }
-
-  /** Forgets channels that went off air without a further request. */
-  #sweep(): void {
-    const nowMs = this.#options.clock.monotonicMs();
-    if (nowMs - this.#sweptMs < SWEEP_MS) return;
-    this.#sweptMs = nowMs;
-    for (const [name, channel] of this.#channels) {
-      if (!channel.waiting.isEmpty || this.#options.edge.view(name)) continue;
-      this.#channels.delete(name);
-      this.#audience.forget(name);
-    }
-  }
-
-  #seen(req: IncomingMessage, channel: string, query: Query, terms: Terms): void {
+  #seen(req: IncomingMessage, channel: string, query: Query, terms: AnswerTerms): void {
     // Who asks for no body listens to nothing.
     if (req.method === 'HEAD') return;
     if (terms.listener !== undefined) {
@@ -347,7 +277,7 @@ export class Playback {
     this.#audience.seen(channel, session ?? `${address} ${req.headers['user-agent'] ?? ''}`, address);
   }
 
-  #presentation(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, file: string, query: Query, terms: Terms): void {
+  #presentation(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, file: string, query: Query, terms: AnswerTerms): void {
     if (file === 'manifest.mpd') {
       this.#seen(req, channel.view.channel, query, terms);
       channel.mpd().reply(req, res, terms.cache.live);
@@ -364,203 +294,5 @@ export class Playback {
       throw new VezaError('busy', 'the channel has as many listeners as it may have');
     }
     channel.multivariant(file, only).reply(req, res, terms.cache.multivariant);
-  }
-
-  #playlist(req: IncomingMessage, res: ServerResponse, channel: LiveChannel, rendition: Rendition, query: Query, terms: Terms): void {
-    const { cache } = terms;
-    const { codec } = rendition;
-    const { timeline } = channel.view;
-    const reload = decideReload(timeline, codec, query);
-    const skip = query.skip === 'YES' || query.skip === 'v2';
-    if (reload.kind === 'now') {
-      const cacheControl = query.msn !== undefined && rendition.lowLatency ? cache.blocked : cache.live;
-      channel.playlist(rendition, skip).reply(req, res, cacheControl);
-      return;
-    }
-    if (reload.kind === 'bad') throw new VezaError('bad_request', reload.message);
-
-    const { msn, part } = reload;
-    const gzip = acceptsGzip(req);
-    this.#wait(req, res, channel, `${rendition.name} ${msn} ${part} ${skip} ${gzip} ${cache.blocked}`, terms, () => {
-      if (!isReached(channel.view.timeline, codec, msn, part)) return undefined;
-      const text = channel.playlist(rendition, skip);
-      return (waiter) => text.sendAwaited(waiter.req, waiter.res, cache.blocked, gzip);
-    });
-  }
-
-  #media(
-    req: IncomingMessage,
-    res: ServerResponse,
-    channel: LiveChannel | undefined,
-    channelName: string,
-    rendition: string,
-    wanted: MediaName,
-    terms: Terms,
-    away?: VezaError,
-  ): void {
-    const { cache } = terms;
-    const cacheControl = cache.immutable;
-    const { run, number } = wanted;
-    const closure = () => {
-      const isClosed = number !== undefined && this.#options.admissions?.isClosedSegment(channelName, number);
-      return isClosed && !(channel && this.#isInWindow(channel, run, number)) ? new VezaError('not_found', NO_SEGMENT) : undefined;
-    };
-    const closed = closure();
-    if (closed) throw closed;
-    const refusalNow = () => this.#options.admissions?.refusal(req, channelName, terms.token, 'media') ?? closure();
-    const media = channel?.view.media(rendition, wanted.name);
-    if (media?.loading) {
-      this.#places.take('live', req, res, channelName);
-      void this.#whenLoaded(media.loading, res, refusalNow, () =>
-        this.#media(req, res, this.#channel(channelName), channelName, rendition, wanted, terms),
-      );
-    } else if (channel && media) {
-      this.#sendLive({ req, res, token: terms.token }, channel, wanted.name, media, cacheControl);
-    } else if (channel && isComing(channel.view, rendition, wanted)) {
-      this.#wait(req, res, channel, `${rendition}/${wanted.name} ${cacheControl}`, terms, () => {
-        const now = channel.view.media(rendition, wanted.name);
-        if (now?.loading) {
-          const { loading } = now;
-          const again = ({ req, res }: Waiter) => this.#media(req, res, this.#channel(channelName), channelName, rendition, wanted, terms);
-          // Others wait in the same group, each with a right of its own.
-          const refusalOf = ({ req, token }: Waiter) => this.#options.admissions?.refusal(req, channelName, token, 'media');
-          return (waiter) =>
-            void this.#whenLoaded(
-              loading,
-              waiter.res,
-              () => refusalOf(waiter),
-              () => again(waiter),
-            );
-        }
-        if (now) return (waiter) => this.#sendLive(waiter, channel, wanted.name, now, cacheControl);
-        if (isComing(channel.view, rendition, wanted)) return undefined;
-        return (waiter) => sendProblem(waiter.res, 'not_found', 'this will not be made');
-      });
-    } else if (wanted.part !== undefined || (channel && isAhead(channel.view, rendition, wanted))) {
-      // Parts live in memory only, and what is not made yet is in no store.
-      throw away ?? new VezaError('not_found', NO_SEGMENT);
-    } else {
-      this.#places.take('stored', req, res);
-      void this.#stored.media(req, res, `live/${channelName}/${rendition}/${wanted.name}`, cacheControl, refusalNow, away);
-    }
-  }
-
-  /** Goes on when the bytes are here. */
-  async #whenLoaded(loading: Promise<void>, res: ServerResponse, refusalNow: RefusalNow, goOn: () => void): Promise<void> {
-    try {
-      await loading;
-      if (!res.destroyed && !isRefused(res, refusalNow)) goOn();
-    } catch (error) {
-      sendError(res, error);
-    }
-  }
-
-  /** Whether listeners of a show that is on air may rewind to it. */
-  #isInWindow({ view: { timeline } }: LiveChannel, run: string, number: number): boolean {
-    const { grid, firstNumber, progress, runs, ended } = timeline;
-    const newest = Math.max(...Object.values(progress).map(({ openNumber }) => openNumber));
-    const segments = Math.ceil((this.#options.dvrWindowS * SAMPLE_RATE_HZ) / grid.segmentSamples);
-    return !ended && number >= firstNumber && number >= newest - segments && runs.some(({ id }) => id === run);
-  }
-
-  #wait(
-    req: IncomingMessage,
-    res: ServerResponse,
-    channel: LiveChannel,
-    key: string,
-    { token }: Terms,
-    settle: () => Answer | undefined,
-  ): void {
-    if (this.#stopped) throw new VezaError('unavailable', 'stopping');
-    this.#places.take('live', req, res, channel.view.channel);
-    channel.waiting.add(key, { req, res, token }, waitMs(channel.view.timeline), this.#timedOut, () => {
-      try {
-        const view = this.#options.edge.view(channel.view.channel);
-        if (!view) return ({ res }) => sendProblem(res, 'not_found', 'the channel is off air');
-        channel.refresh(view);
-      } catch (error) {
-        return ({ res }) => sendError(res, error);
-      }
-      const answer = settle();
-      return answer && ((waiter) => this.#answerAdmitted(channel.view.channel, waiter, answer));
-    });
-  }
-
-  /** While it waited, the channel may have become private or the link may have ended. */
-  #answerAdmitted(channel: string, waiter: Waiter, answer: Answer): void {
-    const refusal = this.#options.admissions?.refusal(waiter.req, channel, waiter.token);
-    if (refusal === undefined) answer(waiter);
-    else sendError(waiter.res, refusal);
-  }
-
-  readonly #timedOut: Answer = ({ res }) => {
-    this.counters.timeouts++;
-    sendProblem(res, 'unavailable', 'nothing was published for 3 target durations');
-  };
-
-  #sendLive(waiter: Waiter, channel: LiveChannel, name: string, media: LiveMedia, cacheControl: string): void {
-    const { req, res, token } = waiter;
-    const { contentType } = media;
-    const meta = { contentType, cacheControl, tag: name };
-    if (media.complete) sendMedia(req, res, { ...meta, chunks: media.chunks });
-    else if (!answersCondition(req, res, `"${name}"`, ['Cache-Control', cacheControl])) {
-      this.#places.take('live', req, res, channel.view.channel);
-      const isAdmitted = () => this.#options.admissions?.staysAdmitted(req, channel.view.channel, token) ?? true;
-      this.#stream(req, res, media, mediaHeaders(meta), waitMs(channel.view.timeline), isAdmitted);
-    }
-  }
-
-  /**
-   * Media in the making: what there is and each further chunk as it comes. The queue to a slow client is at most one segment. When
-   * it is never finished, the socket is destroyed, so that no cache takes half of it for the whole.
-   */
-  #stream(
-    req: IncomingMessage,
-    res: ServerResponse,
-    media: LiveMedia,
-    headers: string[],
-    firstByteMs: number,
-    isAdmitted: () => boolean,
-  ): void {
-    const write = (chunk: Uint8Array) => {
-      if (!res.headersSent) {
-        cancelTimer();
-        res.writeHead(200, headers);
-        if (req.method === 'HEAD') {
-          unfollow();
-          res.end();
-          return;
-        }
-      }
-      res.write(chunk);
-    };
-    let unfollow = () => {};
-    const cancelTimer =
-      media.chunks.length > 0
-        ? () => {}
-        : this.#options.clock.after(firstByteMs, () => {
-            unfollow();
-            this.#timedOut({ req, res });
-          });
-    for (const chunk of media.chunks) if (!res.writableEnded) write(chunk);
-    if (res.writableEnded) return;
-    unfollow = media.follow((chunk, aborted) => {
-      if (chunk) {
-        // A segment may be in the making for longer than a right may outlive its end.
-        if (isAdmitted()) write(chunk);
-        else res.destroy();
-        return;
-      }
-      unfollow();
-      cancelTimer();
-      if (aborted) this.counters.aborted++;
-      if (!res.headersSent) sendProblem(res, 'not_found', 'this will not be made');
-      else if (aborted) res.destroy();
-      else res.end();
-    });
-    res.once('close', () => {
-      unfollow();
-      cancelTimer();
-    });
   }
 }

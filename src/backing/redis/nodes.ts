@@ -3,7 +3,7 @@ import { Redis, type RedisOptions } from 'ioredis';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import { singleFlight } from '../../runtime/single-flight.js';
+import { singleFlight } from '../../runtime/shared-work.js';
 import { REDIS_OPTIONS, tellWhenAway } from './redis.js';
 
 const SLOTS = 16_384;

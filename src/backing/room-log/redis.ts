@@ -1,8 +1,7 @@
 import type { Clock } from '../../runtime/clock.js';
-import { withDeadline } from '../../runtime/deadline.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import { sleep } from '../../runtime/sleep.js';
+import { sleep, withDeadline } from '../../runtime/waiting.js';
 import { crc16, type RedisNode, RedisNodes } from '../redis/nodes.js';
 import { redisUrls } from '../redis/redis.js';
 import { RoomFollowers } from './followers.js';

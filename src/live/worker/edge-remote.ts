@@ -1,9 +1,9 @@
 import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../../runtime/clock.js';
-import { withDeadline } from '../../runtime/deadline.js';
 import { each } from '../../runtime/each.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
+import { withDeadline } from '../../runtime/waiting.js';
 import type { ChannelStatus, LiveEdge, LiveView } from '../edge.js';
 import { WorkerClient, type WorkerClientOptions } from './client.js';
 import { doneSchema, type Line, lineSchema, MAX_LINE_BYTES, PROTOCOL, type Show } from './protocol.js';

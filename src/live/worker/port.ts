@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import { recent } from '../../runtime/recent.js';
+import { recent } from '../../runtime/shared-work.js';
 import type { LiveEdge } from '../edge.js';
 import { WorkerFeed } from './feed.js';
 import { COMPLETE_HEADER, END_FRAME, endSchema, FRAMES_HEADER, frameOf, titleUpdateSchema } from './protocol.js';

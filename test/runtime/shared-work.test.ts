@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeClock } from '../../src/runtime/clock.js';
-import { recent } from '../../src/runtime/recent.js';
+import { recent } from '../../src/runtime/shared-work.js';
 
 test('work that is under way is shared, and begins twice in a window at most', async () => {
   const clock = new FakeClock();

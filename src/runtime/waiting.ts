@@ -1,5 +1,10 @@
 import type { Clock } from './clock.js';
 
+/** Resolves after `ms`. It cannot be cancelled: for a wait that is short, or that its caller checks afterwards. */
+export function sleep(clock: Clock, ms: number): Promise<void> {
+  return new Promise((resolve) => void clock.after(ms, resolve));
+}
+
 /**
  * Settles as `work` does. If `work` has not settled after `ms`, settles with what `onLate` returns
  * or throws. `work` itself goes on, and a later rejection of it is ignored. No timer is left
