@@ -1,6 +1,7 @@
-import './style.css';
-import './pages.css';
-import './chat/chat.css';
+import './ui/base.css';
+import './ui/page.css';
+import './ui/forms.css';
+import './ui/rows.css';
 import { accountMenu } from './account/menu';
 import { guarded } from './guarded';
 import { mountList } from './player/channel-list';

@@ -1,3 +1,4 @@
+import './account.css';
 import { besideChat } from '../chat/beside-chat';
 import { type Channel, repeat } from '../ui/api';
 import { h, setText } from '../ui/dom';

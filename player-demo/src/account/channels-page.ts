@@ -1,3 +1,4 @@
+import './account.css';
 import type { Channel } from '../ui/api';
 import { h } from '../ui/dom';
 import { type Field, field, form, pageHead, section, show } from '../ui/forms';

@@ -1,3 +1,4 @@
+import './menu.css';
 import { h } from '../ui/dom';
 import { currentUser, onSession, signOut } from '../ui/session';
 

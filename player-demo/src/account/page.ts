@@ -1,3 +1,4 @@
+import './account.css';
 import { h, setText } from '../ui/dom';
 import { actionButton, confirmed, dateText, download, field, form, newPassword, pageHead, section, show } from '../ui/forms';
 import { call, callRaw, forget, type Me, remember } from '../ui/session';

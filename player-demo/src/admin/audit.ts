@@ -1,3 +1,4 @@
+import './audit.css';
 import { h, setText } from '../ui/dom';
 import { actionButton, dateText, download, type Field, field, form, pageHead, section, show } from '../ui/forms';
 import { call, callRaw } from '../ui/session';

@@ -1,3 +1,4 @@
+import './place.css';
 import { h } from '../ui/dom';
 
 /** Puts the room's chat beside what `main` shows, for as long as the page is open. */

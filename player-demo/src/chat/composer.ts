@@ -1,3 +1,4 @@
+import './composer.css';
 import { ChatProblem, type ChatRoom, type Item } from '../../../src/chat-client/index';
 import { h, icon, setText } from '../ui/dom';
 import { emojiPicker } from './emoji';

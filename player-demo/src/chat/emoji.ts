@@ -1,3 +1,4 @@
+import './menu.css';
 import { h } from '../ui/dom';
 
 const EMOJI: readonly (readonly [string, string])[] = [

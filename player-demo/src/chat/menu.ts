@@ -1,3 +1,4 @@
+import './menu.css';
 import type { Item } from '../../../src/chat-client/index';
 import { h } from '../ui/dom';
 import { confirmed, field, open } from '../ui/forms';

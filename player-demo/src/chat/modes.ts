@@ -1,3 +1,4 @@
+import './modes.css';
 import { h } from '../ui/dom';
 
 const SLOW: readonly (readonly [number, string])[] = [

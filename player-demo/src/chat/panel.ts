@@ -1,3 +1,4 @@
+import './panel.css';
 import { ChatClient, ChatProblem, type ChatRoom, type Item } from '../../../src/chat-client/index';
 import { h, icon, setText } from '../ui/dom';
 import { accessToken, currentUser, onSession } from '../ui/session';

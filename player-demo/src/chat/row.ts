@@ -1,3 +1,4 @@
+import './row.css';
 import type { Item, Outgoing } from '../../../src/chat-client/index';
 import { h, icon } from '../ui/dom';
 import { isEmojiOnly, mentions, ROLE_NAMES, textNodes, timeText } from './text';

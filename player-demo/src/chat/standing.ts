@@ -1,3 +1,4 @@
+import './standing.css';
 import type { ChatRoom, Outgoing } from '../../../src/chat-client/index';
 import { h, setText } from '../ui/dom';
 import { actionButton, area, dateText, form } from '../ui/forms';

@@ -1,3 +1,4 @@
+import './channel-list.css';
 import { type Channel, listChannels, repeat } from '../ui/api';
 import { h, setText } from '../ui/dom';
 

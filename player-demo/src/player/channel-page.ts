@@ -1,3 +1,6 @@
+import './player.css';
+import './history.css';
+import '../chat/place.css';
 import { ChannelWatch } from '../chat/channel-watch';
 import { ApiError, type Channel, getChannel, measureClockOffset, repeat } from '../ui/api';
 import { clockText, h, icon, setText } from '../ui/dom';

@@ -1,3 +1,6 @@
+import './player.css';
+import '../chat/place.css';
+import './recording.css';
 import Hls from 'hls.js';
 import type { Entry } from '../../../src/chat-client/index';
 import { MessageList } from '../chat/list';
