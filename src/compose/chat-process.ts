@@ -14,7 +14,7 @@ import { BoundedLog } from '../runtime/bounded-log.js';
 import { SystemClock } from '../runtime/clock.js';
 import { messageOf } from '../runtime/errors.js';
 import { createLog, exit } from '../runtime/log.js';
-import { TlsFiles } from '../runtime/tls-files.js';
+import { TlsFiles } from '../runtime/tls/tls-files.js';
 import { countUnexpected, describe, takeUnexpectedErrors } from '../runtime/unexpected.js';
 import { openChatAccess } from './chat-access.js';
 import { openChatRooms, openGateway } from './chat-service.js';

@@ -17,7 +17,7 @@ import type { UpgradeHandler } from '../runtime/http-guard.js';
 import type { Component } from '../runtime/lifecycle.js';
 import type { Log } from '../runtime/log.js';
 import type { Metrics } from '../runtime/metrics.js';
-import type { TlsFiles } from '../runtime/tls-files.js';
+import type { TlsFiles } from '../runtime/tls/tls-files.js';
 import { type ChatGateway, type ChatRooms, openChatRooms, openGateway } from './chat-service.js';
 import { statsOf } from './chat-stats.js';
 

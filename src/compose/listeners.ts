@@ -4,7 +4,7 @@ import { type HttpListener, listenHttp, useCertificate } from '../app/http/liste
 import type { Config } from '../config/config.js';
 import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/log.js';
-import { TlsFiles } from '../runtime/tls-files.js';
+import { TlsFiles } from '../runtime/tls/tls-files.js';
 import type { PublicListeners } from './service.js';
 
 /**

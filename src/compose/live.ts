@@ -19,11 +19,11 @@ import { Uploader } from '../live/uploader.js';
 import { WorkerPort } from '../live/worker/port.js';
 import { chooseLadder, type Rendition } from '../media/ladder.js';
 import type { Clock } from '../runtime/clock.js';
-import { internalServerTls } from '../runtime/internal-tls.js';
 import type { Component } from '../runtime/lifecycle.js';
 import type { Log } from '../runtime/log.js';
 import type { Metrics } from '../runtime/metrics.js';
-import type { TlsFiles } from '../runtime/tls-files.js';
+import { internalServerTls } from '../runtime/tls/internal-tls.js';
+import type { TlsFiles } from '../runtime/tls/tls-files.js';
 
 /** The encoder of broadcasts and the renditions that it makes. */
 export interface Encoding {

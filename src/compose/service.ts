@@ -29,11 +29,11 @@ import { RemoteEdge } from '../live/worker/edge-remote.js';
 import { clientAddress } from '../runtime/addresses.js';
 import type { Clock } from '../runtime/clock.js';
 import type { UpgradeHandler } from '../runtime/http-guard.js';
-import { internalServerTls } from '../runtime/internal-tls.js';
 import { type Component, Lifecycle } from '../runtime/lifecycle.js';
 import type { Log } from '../runtime/log.js';
 import { Metrics } from '../runtime/metrics.js';
-import { TlsFiles } from '../runtime/tls-files.js';
+import { internalServerTls } from '../runtime/tls/internal-tls.js';
+import { TlsFiles } from '../runtime/tls/tls-files.js';
 import { composeChat, wssPortOf } from './chat.js';
 import { composeLive, composeWorker, prepareEncoding } from './live.js';
 

@@ -4,7 +4,7 @@ import { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
 import type { Access } from '../../src/access/access.js';
 import { codeOf, stepAt } from '../../src/access/second-factor/totp.js';
-import { whileAllowed } from '../../src/app/server.js';
+import { whileAllowed } from '../../src/app/api/streamed.js';
 import { FakeClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { type AccountWorld, accountWorld, client } from './account-world.js';

@@ -10,7 +10,7 @@ import { ConfigError, loadConfig } from '../../src/config/config.js';
 import { RemoteEdge } from '../../src/live/worker/edge-remote.js';
 import { SystemClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
-import { TlsFiles } from '../../src/runtime/tls-files.js';
+import { TlsFiles } from '../../src/runtime/tls/tls-files.js';
 import { type Issued, type IssuedFiles, TestAuthority } from '../support/certificates.js';
 import { freePorts } from '../support/free-port.js';
 import { eventually } from '../support/process.js';

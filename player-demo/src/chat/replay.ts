@@ -1,4 +1,3 @@
-import './panel.css';
 import { type Entry, Timeline, type TimelineEvent } from '../../../src/chat-client/index.js';
 
 /** Entries of a room before an offset (exclusive), ascending, at most `limit`. */

@@ -1,5 +1,6 @@
 import './player.css';
 import '../chat/place.css';
+import '../chat/panel.css';
 import './recording.css';
 import Hls from 'hls.js';
 import type { Entry } from '../../../src/chat-client/index';

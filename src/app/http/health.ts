@@ -1,9 +1,11 @@
+import type Koa from 'koa';
 import { BoundedLog, type LineLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import { recent } from '../../runtime/shared-work.js';
 import { rejectLate, withDeadline } from '../../runtime/waiting.js';
+import { reads } from './reads.js';
 
 /** A part that this process cannot work without; rejects when it is out of order. */
 export type HealthCheck = () => Promise<unknown> | unknown;
@@ -41,3 +43,24 @@ export const sharedReadiness = (checks: Readonly<Record<string, HealthCheck>>, c
   const failureLog = new BoundedLog(log, clock);
   return recent(clock, WINDOW_MS, () => readiness(checks, clock, failureLog));
 };
+
+export interface HealthOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** What `/health/ready` asks, by name. */
+  readonly health: Readonly<Record<string, HealthCheck>>;
+}
+
+/** `/health/live` and `/health/ready`. */
+export function healthEndpoints({ clock, log, health }: HealthOptions): Koa.Middleware {
+  const ready = sharedReadiness(health, clock, log);
+  return async (ctx, next) => {
+    if (ctx.path !== '/health/live' && ctx.path !== '/health/ready') return next();
+    ctx.state.route = ctx.path;
+    if (!reads(ctx)) return;
+    ctx.set('Cache-Control', 'no-store');
+    const answer = ctx.path === '/health/live' ? { status: 'ok', failing: [] } : await ready();
+    ctx.status = answer.status === 'ok' ? 200 : 503;
+    ctx.body = answer;
+  };
+}

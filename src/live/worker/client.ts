@@ -2,8 +2,8 @@ import { type ClientRequest, Agent as HttpAgent, type IncomingMessage, request a
 import { Agent as HttpsAgent, request as requestHttps } from 'node:https';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
-import { internalClientTls } from '../../runtime/internal-tls.js';
-import type { Certificates, TlsFiles } from '../../runtime/tls-files.js';
+import { internalClientTls } from '../../runtime/tls/internal-tls.js';
+import type { Certificates, TlsFiles } from '../../runtime/tls/tls-files.js';
 
 export interface WorkerClientOptions {
   /**

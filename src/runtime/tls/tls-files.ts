@@ -3,10 +3,10 @@ import { type FSWatcher, watch } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { createSecureContext } from 'node:tls';
-import type { Clock } from './clock.js';
-import { messageOf } from './errors.js';
-import type { Log } from './log.js';
-import { singleFlight } from './shared-work.js';
+import type { Clock } from '../clock.js';
+import { messageOf } from '../errors.js';
+import type { Log } from '../log.js';
+import { singleFlight } from '../shared-work.js';
 
 /**
  * A certificate chain and its key in PEM. `ca` is the authority that signs the certificates of the
