@@ -1,5 +1,7 @@
+import { actionButton } from './ui/actions';
 import { h } from './ui/dom';
-import { actionButton, pageHead, problemOf, show } from './ui/forms';
+import { problemOf } from './ui/forms';
+import { pageHead, show } from './ui/page';
 import { call, currentUser, onSession, type Problem, signOut } from './ui/session';
 
 const FIRST_WAIT_MS = 2_000;

@@ -170,7 +170,7 @@ export class ChannelPlace {
 
   async #save(document: () => ChannelDocument, deadlineMs: number): Promise<void> {
     const { registry, clock, channel } = this.#options;
-    await withDeadline(clock, deadlineMs, registry.save(channel.slug, document()), rejectLate('saving it', deadlineMs));
+    await withDeadline(clock, deadlineMs, registry.save(channel.slug, document()), rejectLate(`not done in ${deadlineMs} ms`));
   }
 
   #onAirDocument(clean: boolean): ChannelDocument {

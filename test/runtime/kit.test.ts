@@ -44,7 +44,10 @@ test('work in time gives its own answer, and its timer is gone', async () => {
 test('late work gives what onLate returns or throws, and its own failure is dropped', async () => {
   const clock = new FakeClock();
   const { begun, work } = handWork();
-  const answers = [withDeadline(clock, 100, work(), () => 'late'), withDeadline(clock, 100, work(), rejectLate('the disk', 100))];
+  const answers = [
+    withDeadline(clock, 100, work(), () => 'late'),
+    withDeadline(clock, 100, work(), rejectLate('the disk took longer than 100 ms')),
+  ];
   clock.advance(100);
   assert.equal(await answers[0], 'late');
   await assert.rejects(answers[1]!, /the disk took longer than 100 ms/);

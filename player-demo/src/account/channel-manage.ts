@@ -1,9 +1,12 @@
 import './account.css';
 import { besideChat } from '../chat/beside-chat';
+import { actionButton, copyRow } from '../ui/actions';
 import { type Channel, repeat } from '../ui/api';
+import { confirmed } from '../ui/dialogs';
 import { h, setText } from '../ui/dom';
-import { actionButton, choice, confirmed, copyRow, dateText, field, form, section, show } from '../ui/forms';
+import { choice, field, form } from '../ui/forms';
 import { callFresh } from '../ui/fresh-sign-in';
+import { dateText, section, show } from '../ui/page';
 import { call, callAll, currentUser } from '../ui/session';
 import { type Member, membersPart } from './channel-members';
 import { type Visibility, visibilityChoice } from './channel-visibility';

@@ -1,6 +1,9 @@
+import { actionButton } from '../ui/actions';
+import { confirmed, tell } from '../ui/dialogs';
 import { h } from '../ui/dom';
-import { actionButton, choice, confirmed, field, form, problemOf, section, tell } from '../ui/forms';
+import { choice, field, form, problemOf } from '../ui/forms';
 import { callFresh } from '../ui/fresh-sign-in';
+import { section } from '../ui/page';
 import { call, callAll } from '../ui/session';
 
 type ChannelRole = 'owner' | 'host' | 'moderator';

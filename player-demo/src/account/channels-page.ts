@@ -1,7 +1,8 @@
 import './account.css';
 import type { Channel } from '../ui/api';
 import { h } from '../ui/dom';
-import { type Field, field, form, pageHead, section, show } from '../ui/forms';
+import { type Field, field, form } from '../ui/forms';
+import { pageHead, section, show } from '../ui/page';
 import { call, callAll, currentUser } from '../ui/session';
 import { type Managed, mountManaged, type StreamKey } from './channel-manage';
 import { type Visibility, visibilityChoice } from './channel-visibility';

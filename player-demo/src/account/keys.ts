@@ -1,7 +1,10 @@
 import type { Scope } from '../../../src/access/roles';
+import { actionButton, copyRow } from '../ui/actions';
+import { confirmed } from '../ui/dialogs';
 import { h } from '../ui/dom';
-import { actionButton, choice, confirmed, copyRow, dateText, field, form, section } from '../ui/forms';
+import { choice, field, form } from '../ui/forms';
 import { callFresh } from '../ui/fresh-sign-in';
+import { dateText, section } from '../ui/page';
 import { call } from '../ui/session';
 
 interface ApiKey {

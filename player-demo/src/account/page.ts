@@ -1,6 +1,9 @@
 import './account.css';
+import { actionButton } from '../ui/actions';
+import { confirmed } from '../ui/dialogs';
 import { h, setText } from '../ui/dom';
-import { actionButton, confirmed, dateText, download, field, form, newPassword, pageHead, section, show } from '../ui/forms';
+import { field, form, newPassword } from '../ui/forms';
+import { dateText, download, pageHead, section, show } from '../ui/page';
 import { call, callRaw, forget, type Me, remember } from '../ui/session';
 import { clientText, ROLE_TEXTS } from '../ui/texts';
 import { apiKeysPart } from './keys';

@@ -1,6 +1,9 @@
+import { actionButton } from '../ui/actions';
+import { confirmed } from '../ui/dialogs';
 import { h } from '../ui/dom';
-import { actionButton, confirmed, dateText, field, form, section } from '../ui/forms';
+import { field, form } from '../ui/forms';
 import { callFresh } from '../ui/fresh-sign-in';
+import { dateText, section } from '../ui/page';
 import { call } from '../ui/session';
 import { clientText } from '../ui/texts';
 import { createPasskey, type Passkey, passkeysWork } from './passkeys';

@@ -1,6 +1,8 @@
+import { actionButton, copyButton, copyRow, copyText } from '../ui/actions';
 import { h } from '../ui/dom';
-import { actionButton, codeField, copyButton, copyRow, copyText, download, field, form, section } from '../ui/forms';
+import { codeField, field, form } from '../ui/forms';
 import { callFresh } from '../ui/fresh-sign-in';
+import { download, section } from '../ui/page';
 import { qrCode } from '../ui/qr';
 import { call, type Me, take } from '../ui/session';
 

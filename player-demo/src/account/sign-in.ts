@@ -1,5 +1,7 @@
+import { actionButton } from '../ui/actions';
 import { h } from '../ui/dom';
-import { actionButton, codeField, type Field, field, form, newPassword, pageHead, show } from '../ui/forms';
+import { codeField, type Field, field, form, newPassword } from '../ui/forms';
+import { pageHead, show } from '../ui/page';
 import { begin, callOpenly, type Problem, type User } from '../ui/session';
 import { passkeysWork, signInWithPasskey } from './passkeys';
 

@@ -1,6 +1,8 @@
 import './audit.css';
+import { actionButton } from '../ui/actions';
 import { h, setText } from '../ui/dom';
-import { actionButton, dateText, download, type Field, field, form, pageHead, section, show } from '../ui/forms';
+import { type Field, field, form } from '../ui/forms';
+import { dateText, download, pageHead, section, show } from '../ui/page';
 import { call, callRaw } from '../ui/session';
 
 interface Entry {

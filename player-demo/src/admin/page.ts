@@ -1,21 +1,9 @@
+import { actionButton, copyRow } from '../ui/actions';
+import { confirmed, open, tell } from '../ui/dialogs';
 import { h, setText } from '../ui/dom';
-import {
-  actionButton,
-  choice,
-  confirmed,
-  copyRow,
-  dateText,
-  type Field,
-  field,
-  form,
-  open,
-  pageHead,
-  problemOf,
-  section,
-  show,
-  tell,
-} from '../ui/forms';
+import { choice, type Field, field, form, problemOf } from '../ui/forms';
 import { callFresh } from '../ui/fresh-sign-in';
+import { dateText, pageHead, section, show } from '../ui/page';
 import { call, currentUser, type User } from '../ui/session';
 import { mountAudit } from './audit';
 

@@ -1,5 +1,6 @@
+import { open } from '../ui/dialogs';
 import { h } from '../ui/dom';
-import { choice, field, open } from '../ui/forms';
+import { choice, field } from '../ui/forms';
 
 const LENGTHS: readonly (readonly [string, string])[] = [
   ['', 'For good'],

@@ -1,7 +1,8 @@
 import './menu.css';
 import type { Item } from '../../../src/chat-client/index';
+import { confirmed, open } from '../ui/dialogs';
 import { h } from '../ui/dom';
-import { confirmed, field, open } from '../ui/forms';
+import { field } from '../ui/forms';
 import { askBan } from './ban';
 import { emojiPicker, QUICK } from './emoji';
 import { openPopup } from './popup';

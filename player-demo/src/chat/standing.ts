@@ -1,7 +1,9 @@
 import './standing.css';
 import type { ChatRoom, Outgoing } from '../../../src/chat-client/index';
+import { actionButton } from '../ui/actions';
 import { h, setText } from '../ui/dom';
-import { actionButton, area, dateText, form } from '../ui/forms';
+import { area, form } from '../ui/forms';
+import { dateText } from '../ui/page';
 import { call, currentUser } from '../ui/session';
 
 /** `GET /rooms/{slug}/me`. */

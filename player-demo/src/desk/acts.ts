@@ -1,5 +1,5 @@
 import { h } from '../ui/dom';
-import { dateText, section } from '../ui/forms';
+import { dateText, section } from '../ui/page';
 import { type DeskHost, pagedList, personLink } from './list';
 
 export interface RoomAct {

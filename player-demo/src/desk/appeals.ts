@@ -1,5 +1,6 @@
 import { h } from '../ui/dom';
-import { area, dateText, form, problemOf, section } from '../ui/forms';
+import { area, form, problemOf } from '../ui/forms';
+import { dateText, section } from '../ui/page';
 import { call } from '../ui/session';
 import { type DeskHost, pagedList, personLink } from './list';
 

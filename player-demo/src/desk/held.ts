@@ -1,7 +1,9 @@
 import { askLine } from '../chat/ban';
 import { type Waiting, watchWaiting } from '../chat/waiting';
+import { actionButton } from '../ui/actions';
 import { h } from '../ui/dom';
-import { actionButton, dateText, problemOf, section } from '../ui/forms';
+import { problemOf } from '../ui/forms';
+import { dateText, section } from '../ui/page';
 import { call } from '../ui/session';
 import { type DeskHost, pagedList, personLink } from './list';
 

@@ -1,5 +1,7 @@
+import { actionButton } from '../ui/actions';
 import { h, setText } from '../ui/dom';
-import { actionButton, dateText, problemOf } from '../ui/forms';
+import { problemOf } from '../ui/forms';
+import { dateText } from '../ui/page';
 import { call } from '../ui/session';
 
 /** What the parts of a room's desk have in common. */

@@ -1,6 +1,9 @@
 import { askBan } from '../chat/ban';
+import { actionButton } from '../ui/actions';
+import { confirmed } from '../ui/dialogs';
 import { h, setText } from '../ui/dom';
-import { actionButton, choice, confirmed, dateText, field, form, problemOf, section } from '../ui/forms';
+import { choice, field, form, problemOf } from '../ui/forms';
+import { dateText, section } from '../ui/page';
 import { call } from '../ui/session';
 import { actionText, type RoomAct } from './acts';
 import { type DeskHost, pagedList, personLink, untilText } from './list';

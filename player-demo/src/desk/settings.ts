@@ -1,5 +1,7 @@
+import { actionButton } from '../ui/actions';
 import { h } from '../ui/dom';
-import { actionButton, area, choice, download, field, form, section } from '../ui/forms';
+import { area, choice, field, form } from '../ui/forms';
+import { download, section } from '../ui/page';
 import { call, callRaw } from '../ui/session';
 import type { DeskHost } from './list';
 

@@ -1,5 +1,7 @@
+import { actionButton } from '../ui/actions';
 import { h, setText } from '../ui/dom';
-import { actionButton, field, form, problemOf, section } from '../ui/forms';
+import { field, form, problemOf } from '../ui/forms';
+import { section } from '../ui/page';
 import { call } from '../ui/session';
 import type { DeskHost } from './list';
 

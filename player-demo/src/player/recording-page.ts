@@ -9,7 +9,7 @@ import { ChatReplay } from '../chat/replay';
 import { itemRow, type RowHost } from '../chat/row';
 import { ApiError, getJson } from '../ui/api';
 import { h } from '../ui/dom';
-import { dateText } from '../ui/forms';
+import { dateText } from '../ui/page';
 import { accessToken } from '../ui/session';
 
 interface Asset {

@@ -1,6 +1,7 @@
+import { copyRow } from './actions';
 import { getJson } from './api';
 import { h } from './dom';
-import { copyRow, dateText } from './forms';
+import { dateText } from './page';
 
 /** The channel's addresses for other players, each with a button that copies it. */
 export function elsewhere(slug: string, title: string): HTMLElement {

@@ -233,7 +233,7 @@ export const problemOf = (error: unknown): Problem =>
   error instanceof Problem ? error : new Problem(0, 'internal', `Something went wrong on this page: ${String(error)}`);
 
 /** Every second until nothing is left; the button waits so long. */
-function countdown(button: HTMLButtonElement, fromS: number, tell: (seconds: number) => void): void {
+export function countdown(button: HTMLButtonElement, fromS: number, tell: (seconds: number) => void): void {
   const untilMs = performance.now() + fromS * 1000;
   button.disabled = true;
   const turn = () => {
@@ -248,7 +248,7 @@ function countdown(button: HTMLButtonElement, fromS: number, tell: (seconds: num
   turn();
 }
 
-const waitText = (seconds: number) =>
+export const waitText = (seconds: number) =>
   seconds < 90 ? `${seconds} s` : seconds < 5400 ? `${Math.ceil(seconds / 60)} min` : `${Math.ceil(seconds / 3600)} h`;
 
 export const newPassword = (name: string, label: string): Field =>
@@ -273,180 +273,3 @@ export const codeField = (name: string, label = 'Code of your authenticator app'
     hint,
     check: (value) => (value.trim().length < 6 ? 'A code has six digits; a recovery code is longer.' : undefined),
   });
-
-/** Does something at a click, once at a time; what goes wrong is said in `note`. */
-export function actionButton(
-  label: string,
-  run: () => Promise<unknown>,
-  options: { kind?: 'primary' | 'danger' | 'plain' | 'quiet'; note?: HTMLElement; name?: string } = {},
-): HTMLButtonElement {
-  const { kind = 'plain', note } = options;
-  const button = h(
-    'button',
-    { type: 'button', class: kind === 'quiet' ? 'quiet' : `button ${kind}`, ...(options.name ? { 'aria-label': options.name } : {}) },
-    label,
-  );
-  button.addEventListener('click', async () => {
-    button.disabled = true;
-    if (note) setText(note, '');
-    try {
-      await run();
-      button.disabled = false;
-    } catch (error) {
-      const problem = problemOf(error);
-      if (problem.code === 'rate_limited')
-        countdown(button, problem.retryAfterS ?? 30, (seconds) => {
-          if (note) setText(note, seconds > 0 ? `Too many tries. You can go on in ${waitText(seconds)}.` : '');
-        });
-      else {
-        button.disabled = false;
-        if (note) setText(note, problem.message);
-        else await tell('That did not work', problem.message);
-      }
-    }
-  });
-  return button;
-}
-
-/** Puts a text where it can be pasted from. Without permission, or on a page without TLS, the older way needs a field to select. */
-export async function copyText(text: string, selected?: HTMLInputElement): Promise<void> {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    const area = selected ?? h('input', { type: 'text', value: text, class: 'offscreen', readonly: true });
-    if (!selected) document.body.append(area);
-    area.select();
-    document.execCommand('copy');
-    if (!selected) area.remove();
-  }
-}
-
-/** A value to be copied: a field that shows it, and a button. */
-export function copyRow(label: string, value: string): HTMLElement {
-  const input = h('input', {
-    type: 'text',
-    readonly: true,
-    value,
-    'aria-label': label,
-    spellcheck: 'false',
-    onfocus: () => input.select(),
-  });
-  return h(
-    'li',
-    {},
-    h('span', { class: 'label' }, label),
-    input,
-    copyButton(label, () => copyText(value, input)),
-  );
-}
-
-export function copyButton(label: string, copy: () => Promise<void>): HTMLButtonElement {
-  const button = h('button', { class: 'quiet', type: 'button', 'aria-label': `Copy ${label}` }, 'Copy');
-  const said = (text: string) => {
-    setText(button, text);
-    button.setAttribute('aria-label', text === 'Copy' ? `Copy ${label}` : `${label} copied`);
-  };
-  button.addEventListener('click', async () => {
-    await copy();
-    said('Copied');
-    setTimeout(() => said('Copy'), 1_500);
-  });
-  return button;
-}
-
-/** Asks before what cannot be taken back. `word`: has to be typed. */
-export function confirmed(options: { title: string; text: string; action: string; danger?: boolean; word?: string }): Promise<boolean> {
-  return new Promise((resolve) => {
-    const act = h('button', { class: `button ${options.danger === false ? 'primary' : 'danger'}`, value: 'yes' }, options.action);
-    const typed =
-      options.word === undefined ? undefined : field({ name: 'word', label: `Type “${options.word}” to confirm`, spellcheck: false });
-    if (typed) {
-      act.disabled = true;
-      typed.input.addEventListener('input', () => {
-        act.disabled = typed.value().trim() !== options.word;
-      });
-    }
-    const dialog = h(
-      'dialog',
-      { class: 'confirm', 'aria-labelledby': 'confirm-title' },
-      h(
-        'form',
-        { method: 'dialog' },
-        h('h2', { id: 'confirm-title' }, options.title),
-        h('p', {}, options.text),
-        typed?.element ?? null,
-        h('div', { class: 'form-end' }, act, h('button', { class: 'button plain', value: 'no', formnovalidate: true }, 'Cancel')),
-      ),
-    );
-    open(dialog, () => resolve(dialog.returnValue === 'yes'));
-    // Return in the field means the first button; the safe one has the focus otherwise.
-    if (!typed) dialog.querySelector<HTMLButtonElement>('[value="no"]')?.focus();
-  });
-}
-
-export function tell(title: string, text: string): Promise<void> {
-  return new Promise((resolve) => {
-    const dialog = h(
-      'dialog',
-      { class: 'confirm', 'aria-label': title },
-      h(
-        'form',
-        { method: 'dialog' },
-        h('h2', {}, title),
-        h('p', {}, text),
-        h('div', { class: 'form-end' }, h('button', { class: 'button primary' }, 'Close')),
-      ),
-    );
-    open(dialog, resolve);
-  });
-}
-
-/** A dialog with any content; `close` in it ends it. Focus goes back to where it was. */
-export function open(dialog: HTMLDialogElement, onClose: () => void = () => undefined): void {
-  const before = document.activeElement;
-  dialog.addEventListener('close', () => {
-    dialog.remove();
-    if (before instanceof HTMLElement && before.isConnected) before.focus();
-    onClose();
-  });
-  document.body.append(dialog);
-  dialog.showModal();
-}
-
-/** A part of a page: its name and what it is for on the left, what can be done on the right. */
-export function section(title: string, text: string | null, ...children: (Node | null)[]): HTMLElement {
-  const id = title.toLowerCase().replaceAll(/[^a-z]+/g, '-');
-  return h(
-    'section',
-    { class: 'part', id, 'aria-labelledby': `${id}-title` },
-    h('div', { class: 'part-head' }, h('h2', { id: `${id}-title`, tabindex: -1 }, title), text === null ? null : h('p', {}, text)),
-    h('div', { class: 'part-body' }, ...children),
-  );
-}
-
-/** What stands at the top of a page. Its heading has the focus, so that a screen reader begins there. */
-export function pageHead(title: string, ...more: (HTMLElement | string | null)[]): HTMLElement {
-  document.title = `${title} · Veza`;
-  return h('div', { class: 'page-head' }, h('h1', { tabindex: -1 }, title), ...more);
-}
-
-/** Shows a page, or another state of one, and puts the focus at its head. */
-export function show(main: HTMLElement, ...children: (Node | null)[]): void {
-  main.replaceChildren(h('div', { class: 'page' }, ...children));
-  scrollTo(0, 0);
-  main.querySelector<HTMLElement>('h1')?.focus({ preventScroll: true });
-}
-
-/** "23 Nov 2026, 18:05" in the reader's own way. */
-export const dateText = (iso: string | null, none = 'never'): string =>
-  iso === null ? none : new Date(iso).toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' });
-
-/** Hands the browser a file that was made here. */
-export function download(name: string, content: Blob): void {
-  const url = URL.createObjectURL(content);
-  const link = h('a', { href: url, download: name, hidden: true });
-  document.body.append(link);
-  link.click();
-  link.remove();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
-}

@@ -1,5 +1,6 @@
+import { open } from './dialogs';
 import { h } from './dom';
-import { field, form, open } from './forms';
+import { field, form } from './forms';
 import { call, Problem } from './session';
 
 /**

@@ -28,7 +28,7 @@ export async function readiness(checks: Readonly<Record<string, HealthCheck>>, c
   await Promise.all(
     Object.entries(checks).map(async ([name, check]) => {
       try {
-        await withDeadline(clock, CHECK_TIMEOUT_MS, (async () => check())(), rejectLate('the answer', CHECK_TIMEOUT_MS));
+        await withDeadline(clock, CHECK_TIMEOUT_MS, (async () => check())(), rejectLate(`no answer within ${CHECK_TIMEOUT_MS} ms`));
       } catch (error) {
         failing.push(name);
         log.warn({ event: 'health.not_ready', check: name, error: messageOf(error) }, 'a readiness check failed');

@@ -1,7 +1,7 @@
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import { sleep, withDeadline } from '../../runtime/waiting.js';
+import { rejectLate, sleep, withDeadline } from '../../runtime/waiting.js';
 import { crc16, type RedisNode, RedisNodes } from '../redis/nodes.js';
 import { redisUrls } from '../redis/redis.js';
 import { RoomFollowers } from './followers.js';
@@ -261,9 +261,7 @@ export class RedisRoomLog implements RoomLog {
     }
     const again = this.#nodes.refresh().then(() => this.#ask(this.#nodes.of(slot), script, keys, args));
     try {
-      return await withDeadline(this.#clock, ANSWER_MS / 2, again, () => {
-        throw new Error('the slot is moving to another node');
-      });
+      return await withDeadline(this.#clock, ANSWER_MS / 2, again, rejectLate('the slot is moving to another node'));
     } catch (error) {
       throw this.#unavailable(error);
     }
