@@ -5,6 +5,8 @@ export function sleep(clock: Clock, ms: number): Promise<void> {
   return new Promise((resolve) => void clock.after(ms, resolve));
 }
 
+const LATE = Symbol('late');
+
 /**
  * Settles as `work` does. If `work` has not settled after `ms`, settles with what `onLate` returns
  * or throws. `work` itself goes on, and a later rejection of it is ignored. No timer is left
@@ -12,12 +14,12 @@ export function sleep(clock: Clock, ms: number): Promise<void> {
  */
 export async function withDeadline<T, L>(clock: Clock, ms: number, work: Promise<T>, onLate: () => L): Promise<T | L> {
   let cancel = () => {};
-  const late = new Promise<'late'>((resolve) => {
-    cancel = clock.after(ms, () => resolve('late'));
+  const late = new Promise<typeof LATE>((resolve) => {
+    cancel = clock.after(ms, () => resolve(LATE));
   });
   try {
-    const first = await Promise.race([work.then((value) => ({ value })), late]);
-    return first === 'late' ? onLate() : first.value;
+    const first = await Promise.race([work, late]);
+    return first === LATE ? onLate() : first;
   } finally {
     cancel();
   }

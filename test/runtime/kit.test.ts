@@ -41,6 +41,13 @@ test('work in time gives its own answer, and its timer is gone', async () => {
   assert.equal(lateCalls, 0);
 });
 
+test('work that is done when the deadline comes is not late', async () => {
+  const clock = new FakeClock();
+  const answer = withDeadline(clock, 100, Promise.resolve('done'), () => 'late');
+  clock.advance(100);
+  assert.equal(await answer, 'done');
+});
+
 test('late work gives what onLate returns or throws, and its own failure is dropped', async () => {
   const clock = new FakeClock();
   const { begun, work } = handWork();
