@@ -1,6 +1,9 @@
 import type { Report } from './report.js';
 
-/** Rules 32 and 33 on the bytes of fragmented MP4 (ISO/IEC 14496-12, 23000-19). Reads no byte outside what it was given. */
+/**
+ * Rules 32 and 33: the boxes of fragmented MP4 (ISO/IEC 14496-12, 23000-19). No byte outside the
+ * given bytes is read.
+ */
 
 const MAX_DEPTH = 8;
 const MAX_BOXES = 10_000;
@@ -8,12 +11,12 @@ const CONTAINERS = new Set(['moov', 'trak', 'mdia', 'mvex', 'moof', 'traf']);
 
 interface Box {
   readonly type: string;
-  /** Content without the header. */
+  /** The content of the box, without its header. */
   readonly view: DataView;
   readonly children: readonly Box[];
 }
 
-/** The tree of boxes; undefined when a box does not fit into what surrounds it. */
+/** Returns the tree of boxes; undefined when a box exceeds the box around it, or a limit. */
 function boxesOf(view: DataView, budget: { boxes: number }, depth = 0): Box[] | undefined {
   const found: Box[] = [];
   let at = 0;
@@ -52,11 +55,11 @@ const first = (boxes: readonly Box[], type: string): Box | undefined => all(boxe
 
 export interface InitFacts {
   readonly timescale: number;
-  /** Samples of a frame, from `trex`. */
+  /** The default duration of a frame in samples, from `trex`. */
   readonly defaultDuration: number;
 }
 
-/** Rule 32. Undefined: not an init segment. */
+/** Checks rule 32. Returns undefined when the bytes are not an init segment. */
 export function checkInit(bytes: Uint8Array, where: string, report: Report): InitFacts | undefined {
   report.count('init segments');
   try {
@@ -77,7 +80,7 @@ function readInit(bytes: Uint8Array, where: string, report: Report): InitFacts |
   }
   const brands = new Set<string>();
   for (let at = 0; at + 4 <= ftyp.view.byteLength; at += 4) {
-    // The second word is the minor version.
+    // The second word is the minor version, not a brand.
     if (at !== 4) brands.add(String.fromCharCode(...[0, 1, 2, 3].map((index) => ftyp.view.getUint8(at + index))));
   }
   if (!brands.has('cmfc')) report.breach(32, where, `no cmfc brand among ${[...brands].join(' ')}`);
@@ -103,13 +106,16 @@ function readInit(bytes: Uint8Array, where: string, report: Report): InitFacts |
   return { timescale, defaultDuration: trex && trex.view.byteLength >= 16 ? trex.view.getUint32(12) : 0 };
 }
 
-/** Media times of a segment or part, in units of the track's timescale. */
+/** The start and end of a segment or part, in units of the track's timescale. */
 export interface MediaSpan {
   readonly start: number;
   readonly end: number;
 }
 
-/** Rule 33 within one segment or part; the caller compares neighbours. Undefined: there is no media to speak of. */
+/**
+ * Checks rule 33 within one segment or part; the caller compares neighbours. Returns undefined when
+ * the bytes contain no media.
+ */
 export function checkMedia(bytes: Uint8Array, init: InitFacts | undefined, where: string, report: Report): MediaSpan | undefined {
   report.count('segments and parts');
   try {

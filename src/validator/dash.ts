@@ -3,16 +3,25 @@ import { checkHeaders, type Observation, pathOf, type Report, textOf } from './r
 import { childOf, childrenOf, parseXml, type XmlElement } from './xml.js';
 
 /**
- * The rules that a DASH presentation must keep, checked on what was observed of it, without I/O.
+ * The rules for a DASH presentation. They are checked on observed requests, without I/O.
  *
- * D1 well-formed, an MPD with Periods · D2 dynamic: availabilityStartTime there and fixed · D3 dynamic: UTCTiming, reachable
- * and right · D4 SegmentTemplate by $Number$ with duration, timescale, initialization · D5 live low latency: availabilityTimeOffset
- * between 0 and the segment's duration, availabilityTimeComplete=false · D6 live: ServiceDescription with latency and rate ·
- * D7 live: ProducerReferenceTime agrees with the Period · D8 live: minimumUpdatePeriod, 5 s at most; ended or static:
- * mediaPresentationDuration and no minimumUpdatePeriod · D9 Periods: id, explicit start, no overlap · D10 nothing that was said of an id changes
- * on update, the end is final · D11 one codec an AdaptationSet, CODECS on each Representation, no MP3 · D12 InbandEventStream ·
- * D13 media that is announced is there, and its tfdt is where the number says.
- * 32 and 33 (fMP4) and H1–H3 (headers) as for HLS.
+ * - D1: the text is well-formed XML, and an MPD with Periods.
+ * - D2: a dynamic MPD has availabilityStartTime, which never changes.
+ * - D3: a live MPD has a UTCTiming that answers with a date.
+ * - D4: SegmentTemplate addresses by $Number$, with duration, timescale and initialization.
+ * - D5: live, availabilityTimeOffset lies between 0 and the segment's duration, and
+ *   availabilityTimeComplete is false.
+ * - D6: live, ServiceDescription has a latency and a playback rate.
+ * - D7: live, ProducerReferenceTime agrees with the Period.
+ * - D8: live, minimumUpdatePeriod is at most 5 s. Ended or static, there is a
+ *   mediaPresentationDuration and no minimumUpdatePeriod.
+ * - D9: Periods have an id and an explicit start, and do not overlap.
+ * - D10: an update changes no value of a known id, and the end is final.
+ * - D11: an AdaptationSet has one codec, each Representation has CODECS, and none is MP3.
+ * - D12: there is an InbandEventStream for ID3.
+ * - D13: announced media exists, and its tfdt is what its number says.
+ *
+ * Rules 32 and 33 (fMP4) and H1 to H4 (headers) apply as they do for HLS.
  */
 
 export interface DashSegment {
@@ -20,8 +29,9 @@ export interface DashSegment {
   readonly initUrl: string;
   readonly number: number;
   readonly representation: string;
-  /** Media time of its start, in `timescale` units, and its duration. */
+  /** Media time of the segment's start, in units of `timescale`. */
   readonly mediaTime: number;
+  /** In units of `timescale`. */
   readonly duration: number;
   readonly timescale: number;
 }
@@ -29,7 +39,7 @@ export interface DashSegment {
 const number = (element: XmlElement | undefined, name: string): number => Number(element?.attributes.get(name) ?? Number.NaN);
 const text = (element: XmlElement | undefined, name: string): string | undefined => element?.attributes.get(name);
 
-/** xs:duration without years and months, in milliseconds. */
+/** Returns an xs:duration without years and months in milliseconds, or NaN. */
 export function durationMs(value: string | undefined): number {
   const match = /^P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?$/.exec(value ?? '');
   if (!match || value === 'P') return Number.NaN;
@@ -37,7 +47,7 @@ export function durationMs(value: string | undefined): number {
   return (((days! * 24 + hours!) * 60 + minutes!) * 60 + seconds!) * 1000;
 }
 
-/** The MPD, or undefined when it cannot be read as one. */
+/** Returns the MPD, or undefined when the text is not one. */
 export function readMpd(body: string): XmlElement | undefined {
   const root = parseXml(body);
   return typeof root === 'string' || root.name !== 'MPD' ? undefined : root;
@@ -67,7 +77,7 @@ export function checkDash(observations: readonly Observation[], report: Report):
   checkSegments(manifests, observations, report);
 }
 
-/** D1, D2, D4–D9, D11, D12 on one MPD. */
+/** Checks one MPD: rules D1, D2, D4 to D9, D11 and D12. */
 export function checkMpd(mpd: XmlElement, where: string, report: Report): void {
   const breach = (rule: string, message: string) => report.breach(rule, where, message);
   const dynamic = text(mpd, 'type') === 'dynamic';
@@ -93,7 +103,7 @@ export function checkMpd(mpd: XmlElement, where: string, report: Report): void {
     ids.add(id ?? '');
     const periodMs = durationMs(text(period, 'start'));
     if (Number.isNaN(periodMs)) breach('D9', `Period ${id} without an explicit start`);
-    // Written to 10 µs.
+    // Tolerance: the values are written to 10 µs.
     if (periodMs < previousEndMs - 0.02) breach('D9', `Period ${id} begins before the one before it ends`);
     previousEndMs = periodMs + (durationMs(text(period, 'duration')) || 0);
     for (const set of childrenOf(period, 'AdaptationSet'))
@@ -124,7 +134,7 @@ function checkAdaptationSet(set: XmlElement, context: { live: boolean; startMs: 
   if (Number.isNaN(number(template, 'startNumber'))) breach('D4', 'no startNumber');
   if (!context.live) return;
   const offsetS = number(template, 'availabilityTimeOffset');
-  // To the millisecond: a duration in binary ticks is a hair longer than it is meant.
+  // Tolerance of one millisecond: a duration in binary ticks is slightly longer than intended.
   if (!(offsetS > 0 && offsetS < duration / timescale - 0.001))
     breach('D5', `availabilityTimeOffset is ${text(template, 'availabilityTimeOffset')}`);
   if (text(template, 'availabilityTimeComplete') !== 'false') breach('D5', 'availabilityTimeComplete is not false');
@@ -137,7 +147,10 @@ function checkAdaptationSet(set: XmlElement, context: { live: boolean; startMs: 
     breach('D7', `ProducerReferenceTime is ${Math.round(wallMs - expectedMs)} ms off the Period`);
 }
 
-/** D2 and D10: an update adds Periods, ends the last one, drops old ones, and changes nothing else. */
+/**
+ * Checks an update of the MPD, rules D2 and D10: it may add Periods, end the last one and drop old
+ * ones. Nothing else may change.
+ */
 export function compareMpds(before: XmlElement, after: XmlElement, where: string, report: Report): void {
   if (text(before, 'type') === 'dynamic' && text(after, 'availabilityStartTime') !== text(before, 'availabilityStartTime')) {
     report.breach('D2', where, 'availabilityStartTime changed');
@@ -161,7 +174,7 @@ export function compareMpds(before: XmlElement, after: XmlElement, where: string
   if (!seen && later.size > 0) report.breach('D10', where, 'no Period is the same as before');
 }
 
-/** What may never change of a Period. */
+/** Returns the values of a Period that must never change. */
 function fixedOf(period: XmlElement): [what: string, value: string][] {
   const fixed: [string, string][] = [['start', text(period, 'start') ?? '']];
   const length = text(period, 'duration');
@@ -178,14 +191,14 @@ function fixedOf(period: XmlElement): [what: string, value: string][] {
   return fixed;
 }
 
-/** Address of the clock, resolved against the MPD's. */
+/** Returns the address of the clock, resolved against that of the MPD. */
 export function clockUrl(mpd: XmlElement, base: string): string | undefined {
   const timing = childrenOf(mpd, 'UTCTiming').find((one) => /^urn:mpeg:dash:utc:http-(xsdate|iso):/.test(text(one, 'schemeIdUri') ?? ''));
   const value = text(timing, 'value')?.split(/\s+/, 1)[0];
   return value === undefined ? undefined : resolve(value, base);
 }
 
-/** D3. */
+/** Checks the clock: rule D3. */
 function checkClock(
   manifests: readonly { observation: Observation; mpd: XmlElement }[],
   observations: readonly Observation[],
@@ -207,12 +220,13 @@ function checkClock(
   }
 }
 
-/** A Representation of a Period: how its segments are addressed. */
+/** How the segments of one Representation in one Period are addressed. */
 interface Addressing {
   readonly representation: string;
   readonly initUrl: string;
-  /** Around the number. */
+  /** The address of a segment before its number. */
   readonly prefix: string;
+  /** The address of a segment after its number. */
   readonly suffix: string;
   readonly startNumber: number;
   readonly mediaTime: number;
@@ -223,7 +237,7 @@ interface Addressing {
   readonly lengthMs: number;
 }
 
-/** A larger MPD is checked as far as this. */
+/** An MPD is checked up to this many pairs of Period and Representation. */
 const MAX_ADDRESSINGS = 2000;
 
 function addressings(mpd: XmlElement, base: string): Addressing[] {
@@ -277,8 +291,8 @@ function segmentAt(addressing: Addressing, position: number): DashSegment {
 }
 
 /**
- * The segments that an MPD announces for a moment of its clock, newest last, at most `limit` of each Representation and
- * Period. The last one may be still in the making.
+ * Returns the segments that an MPD announces at a moment of its clock, newest last: of each
+ * Representation and Period at most `limit`. The last segment may be unfinished.
  */
 export function announced(mpd: XmlElement, base: string, nowMs: number, limit: number): DashSegment[] {
   const dynamic = text(mpd, 'type') === 'dynamic';
@@ -298,7 +312,7 @@ export function announced(mpd: XmlElement, base: string, nowMs: number, limit: n
   return found;
 }
 
-/** D13, 32, 33. */
+/** Checks the media files: rules D13, 32 and 33. */
 function checkSegments(
   manifests: readonly { observation: Observation; mpd: XmlElement }[],
   observations: readonly Observation[],
@@ -327,7 +341,7 @@ function checkSegments(
     const init = inits.get(segment.initUrl);
     const span = checkMedia(file.body, init, where, report);
     if (!span || !init) continue;
-    // The MPD may count in ticks of its own; to the nearest sample the two must agree.
+    // The MPD may count in ticks of another length. Both must agree to the nearest sample.
     const samples = (mpdTicks: number) => Math.round((mpdTicks * init.timescale) / segment.timescale);
     const [start, duration] = [samples(segment.mediaTime), samples(segment.duration)];
     if (span.start !== start) report.breach('D13', where, `tfdt is ${span.start}, its number says ${start}`);

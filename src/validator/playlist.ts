@@ -1,9 +1,9 @@
 /**
- * Reads HLS playlists as a strict client does, for the validator: everything that a rule speaks of, and nothing forgiven
- * silently. A hostile text costs no more than its limits.
+ * Reads HLS playlists for the validator, as a strict client does: it reads everything that a rule
+ * needs, and reports everything that is malformed. Limits bound the cost of a hostile text.
  */
 
-/** A longer playlist is not read. A 12 h rewind list is 1.1 MB. */
+/** A playlist is read up to this length. The playlist of 12 h of rewind has 1.1 MB. */
 export const PLAYLIST_MAX_CHARS = 4 * 1024 * 1024;
 export const PLAYLIST_MAX_LINES = 100_000;
 
@@ -18,22 +18,24 @@ export interface Segment {
   readonly uri: string;
   readonly durationS: number;
   readonly gap: boolean;
-  /** The tag stands before it. */
+  /** EXT-X-DISCONTINUITY stands before this segment. */
   readonly discontinuity: boolean;
-  /** Discontinuity sequence number. */
+  /** The discontinuity sequence number of this segment. */
   readonly discontinuitySequence: number;
-  /** Of the MAP that covers it; `ownMap`: the tag stands before it. */
+  /** The URI of the EXT-X-MAP that applies to this segment. */
   readonly map: string | undefined;
+  /** An EXT-X-MAP stands before this segment. */
   readonly ownMap: boolean;
-  /** As written before it, and as follows from the last one written. */
+  /** The EXT-X-PROGRAM-DATE-TIME before this segment. */
   readonly writtenPdtMs: number | undefined;
+  /** The date and time of this segment: as written, or calculated from the last one written. */
   readonly pdtMs: number | undefined;
   readonly parts: readonly Part[];
 }
 
 export interface DateRange {
   readonly id: string;
-  /** The whole attribute list: it must never change. */
+  /** The whole attribute list. It must never change. */
   readonly attributes: string;
 }
 
@@ -43,22 +45,22 @@ export interface MediaPlaylist {
   readonly targetDurationS: number;
   readonly partTargetS: number | undefined;
   readonly mediaSequence: number;
-  /** Undefined when the tag is not written. */
+  /** Undefined when the tag is missing. */
   readonly discontinuitySequence: number | undefined;
   readonly playlistType: string | undefined;
   readonly ended: boolean;
   readonly serverControl: ReadonlyMap<string, string> | undefined;
   readonly skippedSegments: number;
-  /** Those that are written; `number` counts the skipped ones. */
+  /** The segments that are listed. Skipped segments count for `number`. */
   readonly segments: readonly Segment[];
-  /** Parts of the open segment, and what stands before them, as a segment without URI. */
+  /** The open segment as a segment without URI: its parts, and the tags before them. */
   readonly open: Segment | undefined;
   readonly hints: readonly { readonly type: string; readonly uri: string }[];
   readonly reports: readonly { readonly uri: string; readonly msn: number; readonly part: number | undefined }[];
   readonly dateRanges: readonly DateRange[];
-  /** The highest protocol version that its tags ask for (RFC 8216bis 8). */
+  /** The highest protocol version that the tags need (RFC 8216bis 8). */
   readonly neededVersion: number;
-  /** Breaches of the syntax. */
+  /** Errors of the syntax. */
   readonly errors: readonly string[];
 }
 
@@ -75,7 +77,7 @@ export interface MultivariantPlaylist {
   readonly errors: readonly string[];
 }
 
-/** `NAME=value` and `NAME="value"` pairs (RFC 8216bis 4.2), quotes removed. */
+/** Reads `NAME=value` and `NAME="value"` pairs (RFC 8216bis 4.2), and removes the quotes. */
 export function parseAttributes(text: string): Map<string, string> {
   const found = new Map<string, string>();
   for (const match of text.matchAll(/([A-Z0-9-]+)=(?:"([^"]*)"|([^",]*))(?:,|$)/g)) found.set(match[1]!, match[2] ?? match[3] ?? '');
@@ -92,7 +94,7 @@ export function parsePlaylist(text: string): MediaPlaylist | MultivariantPlaylis
   return lines.some((line) => line.startsWith('#EXT-X-STREAM-INF:')) ? multivariant(lines, errors) : media(lines, errors);
 }
 
-/** Tag name and value of a line that is a tag. */
+/** Returns the name and the value of a tag; undefined for any other line. */
 function tagOf(line: string): [name: string, value: string] | undefined {
   if (!line.startsWith('#EXT')) return undefined;
   const colon = line.indexOf(':');
@@ -285,12 +287,12 @@ function media(lines: readonly string[], errors: string[]): MediaPlaylist {
   };
 }
 
-/** The segments and the open one, in order. */
+/** Returns the listed segments in order, the open one last. */
 export function listed(playlist: MediaPlaylist): readonly Segment[] {
   return playlist.open ? [...playlist.segments, playlist.open] : playlist.segments;
 }
 
-/** The last segment and part that a playlist lists; part −1: a segment without parts. */
+/** Returns the last listed segment and part; part −1 when the segment has no parts. */
 export function positionOf(playlist: MediaPlaylist): { msn: number; part: number } {
   const last = playlist.open ?? playlist.segments.at(-1);
   if (!last) return { msn: playlist.mediaSequence + playlist.skippedSegments - 1, part: -1 };
@@ -298,8 +300,8 @@ export function positionOf(playlist: MediaPlaylist): { msn: number; part: number
 }
 
 /**
- * A delta update laid over the playlist that the client had (RFC 8216bis 6.2.5.1): the whole playlist that it stands for, or
- * undefined when it skips a segment that the client does not have.
+ * Applies a delta update to the playlist that the client had (RFC 8216bis 6.2.5.1). Returns the
+ * whole playlist, or undefined when the update skips a segment that the client does not have.
  */
 export function applyDelta(had: MediaPlaylist, delta: MediaPlaylist): MediaPlaylist | undefined {
   if (delta.skippedSegments === 0) return delta;
@@ -307,7 +309,7 @@ export function applyDelta(had: MediaPlaylist, delta: MediaPlaylist): MediaPlayl
   const kept = had.segments.filter((segment) => segment.number >= delta.mediaSequence && segment.number < until);
   const last = kept.at(-1);
   if (kept.length !== delta.skippedSegments || !last) return undefined;
-  // What the skipped lines said holds on: MAP, PDT, discontinuities.
+  // MAP, date and discontinuity of the last skipped segment continue to apply.
   let previous = last;
   const follow = (segment: Segment): Segment => {
     const expectedPdtMs = previous.pdtMs === undefined ? undefined : previous.pdtMs + previous.durationS * 1000;
@@ -321,7 +323,7 @@ export function applyDelta(had: MediaPlaylist, delta: MediaPlaylist): MediaPlayl
   };
   const rest = delta.segments.map(follow);
   const open = delta.open && follow(delta.open);
-  // Parts that are still listed stand in what was not skipped.
+  // Parts that are still listed belong to segments that were not skipped.
   const withoutParts = kept.map((segment) => ({ ...segment, parts: [] }));
   return { ...delta, skippedSegments: 0, segments: [...withoutParts, ...rest], open };
 }

@@ -1,36 +1,37 @@
-/** What the validator saw and what it says: shared by the HLS, DASH and CMAF rules. */
+/** What the validator observes and reports. The HLS, DASH and CMAF rules share this file. */
 
-/** One request and its whole answer. */
+/** A request and its whole answer. */
 export interface Observation {
-  /** Absolute. */
+  /** The absolute URL of the request. */
   readonly url: string;
-  /** Milliseconds on one clock: when it was sent, and when the last byte of the answer was there. */
+  /** When the request was sent, in milliseconds of one monotonic clock. */
   readonly sentMs: number;
+  /** When the last byte of the answer arrived, on the same clock. */
   readonly atMs: number;
   readonly status: number;
-  /** Names in lower case. */
+  /** Header names are in lower case. */
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Uint8Array;
-  /** The validator itself hung up while it waited: there is no answer. */
+  /** True when the validator itself closed the connection while it waited: there is no answer. */
   readonly abandoned?: boolean;
 }
 
 export interface Breach {
-  /** 1–33 of the HLS rules, D1… of the DASH rules, H1… of the headers. */
+  /** 1 to 33 for the HLS rules, D1 and up for the DASH rules, H1 and up for the headers. */
   readonly rule: string;
   readonly text: string;
   readonly where: string;
 }
 
-/** Breaches beyond it are counted, not kept. */
+/** Breaches above this number are counted, but not kept. */
 const MAX_BREACHES = 1000;
 
 export class Report {
   readonly breaches: Breach[] = [];
-  /** Breaches that were not kept: the same again, or past the limit. */
+  /** Breaches that were counted and not kept: repetitions, and those above the limit. */
   repeated = 0;
   readonly #seen = new Set<string>();
-  /** What was looked at, for the summary. */
+  /** How many items of each kind were checked, for the summary. */
   readonly checked = new Map<string, number>();
 
   breach(rule: number | string, where: string, text: string): void {
@@ -50,7 +51,7 @@ export class Report {
 
 export const textOf = (observation: Observation) => new TextDecoder().decode(observation.body);
 
-/** The address without its query, as breaches name it. */
+/** Returns the address without its query, as breaches name it. */
 export const pathOf = (url: string) => {
   try {
     return new URL(url).pathname;
@@ -69,8 +70,11 @@ const TYPES: Readonly<Record<Kind, RegExp>> = {
 };
 
 /**
- * H1 Cache-Control of each kind of answer; H2 `Access-Control-Allow-Origin: *`; H3 Content-Type; H4 a compressed or
- * compressible playlist says `Vary: Accept-Encoding` when it is compressed.
+ * Checks the headers of an answer.
+ * - H1: Cache-Control suits the kind of answer.
+ * - H2: `Access-Control-Allow-Origin: *`.
+ * - H3: Content-Type.
+ * - H4: a compressed answer has `Vary: Accept-Encoding`.
  */
 export function checkHeaders(observation: Observation, kind: Kind, report: Report): void {
   if (observation.abandoned) return;
@@ -91,7 +95,7 @@ export function checkHeaders(observation: Observation, kind: Kind, report: Repor
   }
   const maxAge = Number(directives.get('max-age') ?? Number.NaN);
   const blocked = url.includes('_HLS_msn=');
-  // A recording's playlists change no more, or only when it is deleted.
+  // Playlists of a recording only change when it is deleted.
   const longestS = where.includes('/vod/') ? 86_400 : kind === 'multivariant' || (kind === 'playlist' && blocked) ? 60 : 2;
   const wrong = kind === 'media' ? !(maxAge >= 86_400 && directives.has('immutable')) : !(maxAge <= longestS);
   if (wrong) report.breach('H1', where, `Cache-Control "${cacheControl}" does not suit a ${kind}${blocked ? ' that was waited for' : ''}`);

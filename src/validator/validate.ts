@@ -9,29 +9,32 @@ import { applyDelta, listed, type MediaPlaylist, PLAYLIST_MAX_CHARS, parsePlayli
 import { type Observation, Report, textOf } from './report.js';
 
 /**
- * `npm run validate -- URL`: follows an HLS or DASH presentation as a strict client, live or recorded, and checks what it saw
- * against the rules in media/validate-hls and validate-dash. This file only makes requests; the rules are pure.
+ * `npm run validate -- URL`: follows a live or recorded HLS or DASH presentation as a strict
+ * client, and checks what it observes by the rules in `hls.ts` and `dash.ts`. Only this file makes
+ * requests; the rules are pure functions.
  *
- * Exit 0: no breach. 1: breaches, one line each, or nothing to check. 2: wrong arguments.
+ * Exit status 0: no breach. 1: at least one breach, printed one per line, or nothing to check. 2:
+ * wrong arguments.
  */
 
 const USAGE = 'usage: npm run validate -- URL [--duration SECONDS] [--json]\n  URL: of a multivariant or media playlist, or an MPD';
 const DEFAULT_DURATION_S = 20;
 const MAX_DURATION_S = 3600;
 
-/** What a hostile server can make it do at most. */
+/** What a hostile server can make the validator do at most. */
 const LIMITS = { answerBytes: 16 * 1024 * 1024, totalBytes: 512 * 1024 * 1024, requests: 50_000, variants: 16, samples: 24 };
-/** Above three target durations, after which a server answers 503. */
+/** A server answers a blocked request with 503 after three target durations; this is longer. */
 const REQUEST_TIMEOUT_MS = 30_000;
+/** Requests that the validator abandons for rule 28. */
 const ABANDONED = 8;
 
 export interface ValidateOptions {
-  /** How long a live presentation is followed. */
+  /** A live presentation is followed for this long. */
   readonly durationS: number;
   readonly clock: Clock;
 }
 
-/** Rejects only when the first answer is not a playlist or MPD. */
+/** Checks a presentation. Rejects only when the first answer is neither a playlist nor an MPD. */
 export async function validate(url: string, options: ValidateOptions): Promise<Report> {
   const visit = new Visit(options);
   const first = await visit.get(url);
@@ -69,7 +72,10 @@ class Visit {
     return this.exhausted || this.#clock.monotonicMs() >= this.#deadlineMs;
   }
 
-  /** Status 0: no answer, or a longer one than is read. Never rejects. */
+  /**
+   * Sends a request. Status 0 means that there was no answer, or one that is too long. `abandonMs`:
+   * the request is abandoned after this long. Never rejects.
+   */
   async get(url: string, abandonMs?: number): Promise<Observation> {
     const sentMs = this.#clock.monotonicMs();
     const aborter = new AbortController();
@@ -84,7 +90,7 @@ class Visit {
         headers = Object.fromEntries(answer.headers);
       }
     } catch {
-      // What was not answered is seen by its status.
+      // Status 0 stands for the missing answer.
       aborter.abort();
     } finally {
       cancel();
@@ -108,7 +114,7 @@ class Visit {
     return Buffer.concat(chunks);
   }
 
-  /** Each file once. */
+  /** Requests a file, unless it was requested before. */
   async #once(url: string): Promise<void> {
     if (this.#asked.has(url)) return;
     this.#asked.add(url);
@@ -142,7 +148,10 @@ class Visit {
     await Promise.all([...maps].slice(0, LIMITS.samples).map((map) => this.#once(absolute(map, base))));
   }
 
-  /** Low latency: blocking reloads, every other one a delta; the hinted part is asked for before it is there. */
+  /**
+   * Follows a low-latency playlist by blocking reloads, every other one a delta update. The hinted
+   * part is requested before it exists.
+   */
   async #reload(start: MediaPlaylist, base: string): Promise<MediaPlaylist> {
     let playlist = start;
     for (let turn = 0; !this.#over && !playlist.ended; turn++) {
@@ -157,7 +166,8 @@ class Visit {
       const sent = readMedia(answer);
       const now = sent && applyDelta(playlist, sent);
       if (!now) {
-        // Once more in full; a server that never answers is not asked for ever.
+        // The whole playlist is requested once. A server that does not answer that either is not
+        // asked again.
         const whole = readMedia(await this.get(base));
         if (!whole) return playlist;
         playlist = whole;
@@ -184,7 +194,7 @@ class Visit {
     return playlist;
   }
 
-  /** Segments that were completed since, and parts that no hint led to. */
+  /** Requests the segments that are new since `before`, and their parts. */
   async #fetchNew(before: MediaPlaylist, now: MediaPlaylist, base: string): Promise<void> {
     const end = positionOf(before);
     const urls: string[] = [];
@@ -197,7 +207,7 @@ class Visit {
     await Promise.all(urls.map((uri) => this.#once(absolute(uri, base))));
   }
 
-  /** What a good client never asks: rules 8, 19, 24–28. */
+  /** Sends requests that a good client does not send, for rules 8, 19 and 24 to 28. */
   async #probe(first: MediaPlaylist, last: MediaPlaylist, base: string): Promise<void> {
     let playlist = last;
     const again = async () => {
@@ -213,7 +223,7 @@ class Visit {
     await this.get(`${base}?_HLS_msn=${playlist.mediaSequence}`);
     await this.get(`${base}?_HLS_msn=${Math.max(0, complete() - 1)}&_HLS_part=0`);
     await again();
-    // A part past the end of its segment, and a whole segment.
+    // A part past the end of its segment, then a whole segment.
     const parts = Math.max(...playlist.segments.map((segment) => segment.parts.length));
     await this.get(`${base}?_HLS_msn=${complete() + 1}&_HLS_part=${Math.max(1, parts)}`);
     await again();
@@ -232,7 +242,7 @@ class Visit {
     for (const { uri } of removed) await this.get(absolute(uri, base));
   }
 
-  /** A recording: its ends, what stands around discontinuities, and some between. */
+  /** Samples a recording: its ends, segments around discontinuities, and some between them. */
   async #sample(playlist: MediaPlaylist, base: string): Promise<void> {
     const { segments } = playlist;
     const wanted = new Set([0, 1, segments.length - 2, segments.length - 1]);
@@ -275,16 +285,19 @@ function readMedia(observation: Observation): MediaPlaylist | undefined {
   return playlist.kind === 'media' ? playlist : undefined;
 }
 
-/** An address that cannot be resolved is asked as it is, and seen to fail. */
+/**
+ * Returns the absolute address. One that cannot be resolved becomes an address that fails when it
+ * is requested.
+ */
 function absolute(uri: string, base: string): string {
   const resolved = URL.canParse(uri, base) ? new URL(uri, base) : undefined;
   return resolved && /^https?:$/.test(resolved.protocol) ? resolved.href : `http://invalid.invalid/${encodeURIComponent(uri)}`;
 }
 
-/** What a server wrote does not drive the terminal. */
+/** Replaces control characters, so that a text of the server cannot control the terminal. */
 const printable = (line: string) => line.replace(/\p{Cc}/gu, '?').slice(0, 1000);
 
-/** The exit status. */
+/** Runs the command. Resolves with the exit status. */
 export async function main(args: readonly string[], print: (line: string) => void, clock: Clock = new SystemClock()): Promise<number> {
   let url: string | undefined;
   let durationS: number;

@@ -1,4 +1,7 @@
-/** Just enough of XML 1.0 to read an MPD: elements, attributes, text. No DTD, no entities beyond the five; bounded. */
+/**
+ * Reads the part of XML 1.0 that an MPD needs: elements, attributes and text. A DTD is refused,
+ * only the five predefined entities are known, and limits bound the cost.
+ */
 
 export const XML_MAX_CHARS = 2 * 1024 * 1024;
 const MAX_DEPTH = 32;
@@ -19,7 +22,7 @@ interface Building extends XmlElement {
 
 const ENTITIES: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" };
 
-/** The root element, or what is wrong with the text. */
+/** Returns the root element, or what is wrong with the text. */
 export function parseXml(text: string): XmlElement | string {
   if (text.length > XML_MAX_CHARS) return `longer than ${XML_MAX_CHARS} characters`;
   if (/<!(DOCTYPE|\[CDATA)/.test(text)) return 'DOCTYPE and CDATA are not read';
@@ -59,7 +62,7 @@ export function parseXml(text: string): XmlElement | string {
   return first && !second && root.text.trim() === '' ? first : 'not one root element';
 }
 
-/** A > inside an attribute's quotes ends nothing. */
+/** Returns where a tag ends. A `>` in the quotes of an attribute does not end it. */
 function endOfTag(text: string, from: number): number {
   let quote = '';
   for (let at = from; at < text.length; at++) {
