@@ -13,7 +13,10 @@ export interface Member {
 
 export const MAX_MEMBERS = 1000;
 
-/** Who has a role in which channel. The owner is a column of the channel; hosts and moderators are rows of their own. */
+/**
+ * The roles of accounts in channels. The owner is a column of the channel; each host or moderator
+ * is a row of `channel_members`.
+ */
 export class Members {
   readonly #database: Database;
   readonly #channels: Channels;
@@ -34,8 +37,9 @@ export class Members {
   }
 
   /**
-   * The channel, for those who may know of it: a private one is not there for others. `asPrivate`: one of its recordings is private. Rejects
-   * with `not_found`.
+   * The channel, for a principal who may see it. A private channel does not exist for other
+   * principals. `asPrivate`: treat the channel as private, because the request is about one of its
+   * private recordings. Rejects with `not_found`.
    */
   async visible(principal: Principal, slug: string, asPrivate = false): Promise<Channel> {
     const channel = await this.#channels.get(slug);
@@ -45,7 +49,7 @@ export class Members {
     throw new VezaError('not_found', `There is no channel "${slug}".`);
   }
 
-  /** The owner, then the others by name; from the first after `after`. */
+  /** At most `limit` members after the cursor `after`: the owner first, then the others by name. */
   async list(channel: Channel, after: { place: number; name: string; accountId: string } | undefined, limit: number): Promise<Member[]> {
     const { rows } = await this.#database.query<{ account_id: string; name: string; role: ChannelRole; added_at: Date }>(
       `select * from (
@@ -62,24 +66,28 @@ export class Members {
   }
 
   /**
-   * `owner` hands the channel over, to an account that can sign in; who owned it before is a host from then on. Rejects: `not_found` (no such
-   * account, or the channel is gone), `quota_exceeded`, `conflict` (the owner is to be less, the account is banned or cannot sign in yet, `MAX_MEMBERS`).
+   * Gives an account a role in the channel. `owner` hands the channel over to an account that can
+   * sign in, and the former owner becomes a host. Rejects: `not_found` (the account or the channel
+   * does not exist), `quota_exceeded`, `conflict` (the owner can only hand over, the account is
+   * banned or cannot own a channel yet, or `MAX_MEMBERS` is reached).
    */
   async set(channel: Channel, accountId: string, role: ChannelRole): Promise<void> {
     await this.#database.transaction(async (connection) => {
-      // The account first, as where it is banned or deleted, which locks its channels after it; held, so that it is not banned meanwhile.
+      // The account is locked before the channel, in the same order as when an account is banned or
+      // deleted. The lock also keeps the account from being banned meanwhile.
       const { rows: accounts } = await connection.query<AccountRow>('select * from accounts where id = $1 for no key update', [accountId]);
       if (!accounts[0]) throw noAccount();
       if (role === 'owner' && accountId !== channel.ownerId) await this.#channels.checkQuota(connection, accountId);
       checkCanBe(role, accountOf(accounts[0]).state);
-      // Held, and read again: of two who hand it over at once, the second hands over what the first has given away.
+      // The row is locked and read again: two hand-overs at once run one after the other, and the
+      // second sees that the first has changed the owner.
       const { rows: channels } = await connection.query<{ owner_id: string | null }>(
         'select owner_id from channels where id = $1 for update',
         [channel.id],
       );
       if (!channels[0]) throw new VezaError('not_found', `There is no channel "${channel.slug}".`);
       const ownerId = channels[0].owner_id ?? undefined;
-      if (ownerId !== channel.ownerId) throw new VezaError('conflict', 'The channel was handed over meanwhile.');
+      if (ownerId !== channel.ownerId) throw new VezaError('conflict', 'The channel has another owner now. Reload it and try again.');
       const put = async (id: string, memberRole: string) => {
         const { rowCount } = await connection.query(
           `insert into channel_members (channel_id, account_id, role) select $1, $2, $3
@@ -90,7 +98,7 @@ export class Members {
         if (rowCount === 0) throw new VezaError('conflict', `A channel has at most ${MAX_MEMBERS} hosts and moderators; remove one first.`);
       };
       if (role !== 'owner') {
-        if (ownerId === accountId) throw new VezaError('conflict', 'The owner hands the channel over by making somebody else the owner.');
+        if (ownerId === accountId) throw new VezaError('conflict', 'The owner can be changed only by making another account the owner.');
         await put(accountId, role);
         return;
       }
@@ -101,7 +109,7 @@ export class Members {
     this.#channels.changed();
   }
 
-  /** Rejects with `not_found`. */
+  /** Takes away a host's or moderator's role. Rejects with `not_found`. */
   async remove(channel: Channel, accountId: string): Promise<void> {
     const { rowCount } = await this.#database.query('delete from channel_members where channel_id = $1 and account_id = $2', [
       channel.id,
@@ -110,7 +118,7 @@ export class Members {
     if (rowCount === 0) throw new VezaError('not_found', 'This account has no role in the channel, or is its owner.');
   }
 
-  /** Channels in which an account has a role, by slug; from the first after `after`. */
+  /** Channels in which the account has a role: at most `limit`, by slug, after the slug `after`. */
   async channelsOf(accountId: string, after = '', limit = 1000): Promise<{ slug: string; role: ChannelRole }[]> {
     const { rows } = await this.#database.query<{ slug: string; role: ChannelRole }>(
       `select * from (
@@ -124,14 +132,14 @@ export class Members {
   }
 }
 
-/** A channel and the role of every account that has one in it. */
+/** A channel and the role of every account that has a role in it. */
 export interface ChannelWithRoles {
   readonly slug: string;
   readonly isPrivate: boolean;
   readonly roles: ReadonlyMap<string, ChannelRole>;
 }
 
-/** By id; channels that are gone are left out. */
+/** Channels by id. Channels that do not exist are left out. */
 export async function channelsWithRoles(database: Queryable, ids: readonly string[]): Promise<Map<string, ChannelWithRoles>> {
   const { rows } = await database.query<{
     id: string;
@@ -157,7 +165,10 @@ export async function channelsWithRoles(database: Queryable, ids: readonly strin
   );
 }
 
-/** An account's name, its role on the service, and its role in one channel. Undefined: there is no such account. */
+/**
+ * An account's name, its role on the service, and its role in one channel. Undefined: the account
+ * does not exist.
+ */
 export async function nameAndRolesOf(
   database: Queryable,
   accountId: string,
@@ -172,14 +183,17 @@ export async function nameAndRolesOf(
   return rows[0] && { name: rows[0].name, role: rows[0].role, channelRole: rows[0].channel_role ?? undefined };
 }
 
-/** Nobody could give the channel back from an account that cannot sign in. One that is invited may be a host or moderator once it is opened. */
+/**
+ * An owner must be able to sign in, otherwise nobody could hand the channel on. An invited account
+ * may be a host or moderator, and uses the role after it has set a password. Throws `conflict`.
+ */
 function checkCanBe(role: ChannelRole, state: Account['state']): void {
   const details = { state };
   if (state === 'banned') throw new VezaError('conflict', 'This account is banned.', { details });
   if (role === 'owner' && state !== 'active')
     throw new VezaError(
       'conflict',
-      'A channel can be owned only by an account that can sign in: this one is not opened or not confirmed yet.',
+      'The owner of a channel must be able to sign in: this account has no password yet, or its address is not confirmed.',
       {
         details,
       },

@@ -1,15 +1,20 @@
 import { createHash, randomBytes } from 'node:crypto';
 
-/** 5 bits each: neither i, l, o nor u, and all lower case, because keys and recovery codes are typed by hand. */
+/**
+ * 32 letters of 5 bits each. They are lower case and without i, l, o and u, because people type
+ * keys and recovery codes by hand.
+ */
 const LETTERS = '0123456789abcdefghjkmnpqrstvwxyz';
 
-/** So many letters nobody can guess; 26 carry 130 bits, 16 carry 80. */
+/** A random text that cannot be guessed: 26 letters have 130 bits, 16 have 80. */
 export function randomLetters(count: number): string {
   let letters = '';
-  // 256 is a multiple of 32, so that no letter is more likely than another.
+  // 256 is a multiple of 32, so every letter is equally likely.
   for (const byte of randomBytes(count)) letters += LETTERS[byte % LETTERS.length];
   return letters;
 }
 
-/** All that is kept of a secret with at least 128 random bits: SHA-256, 32 bytes. */
+/**
+ * The SHA-256 of a secret (32 bytes). A secret with at least 128 random bits needs no slow hash.
+ */
 export const hashOf = (secret: string): Buffer => createHash('sha256').update(secret).digest();

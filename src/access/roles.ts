@@ -1,19 +1,19 @@
 import { VezaError } from '../runtime/errors.js';
 import { endedRightsReference } from './ended-rights.js';
 
-/** Of an account, on the whole service. */
+/** Roles of an account on the whole service. */
 export const ROLES = ['listener', 'broadcaster', 'moderator', 'admin'] as const;
 export type Role = (typeof ROLES)[number];
 
-/** On one channel. The owner is who made it, or was given it. */
+/** Roles in one channel. The owner made the channel, or was given it. */
 export const CHANNEL_ROLES = ['owner', 'host', 'moderator'] as const;
 export type ChannelRole = (typeof CHANNEL_ROLES)[number];
 
-/** What an API key may be made for. */
+/** What an API key may be used for. */
 export const SCOPES = {
   'channels:read': 'see channels that are not public, their members and recordings',
   'channels:write': 'make, change and delete channels, their members and recordings; stream keys',
-  broadcast: 'end a show, say what is playing',
+  broadcast: 'end a broadcast, set what is playing',
   links: 'issue playback links for private channels and recordings',
   webhooks: 'manage webhooks',
   moderate: 'moderate chat',
@@ -23,15 +23,19 @@ export type Scope = keyof typeof SCOPES;
 
 interface Rule {
   readonly roles: readonly Role[];
-  /** On a channel, beside the roles. Undefined: it is not about one channel. */
+  /**
+   * Roles in the channel that also have the permission. Undefined: the permission is not about one
+   * channel.
+   */
   readonly channelRoles?: readonly ChannelRole[];
   readonly scope: Scope;
   readonly text: string;
 }
 
 /**
- * Who may do what: the one table that the API, its document and `docs/permissions.md` are made from. Whatever a role may that `broadcaster`
- * may not is privileged, and wants a second factor.
+ * The table of permissions. The API, its description and `docs/permissions.md` are made from it.
+ * Every permission that a `broadcaster` does not have by role is privileged, and needs a second
+ * factor.
  */
 export const PERMISSIONS = {
   'channel.create': { roles: ['broadcaster', 'admin'], scope: 'channels:write', text: 'make a channel and own it' },
@@ -44,9 +48,9 @@ export const PERMISSIONS = {
   },
   'channel.update': { roles: ['admin'], channelRoles: ['owner'], scope: 'channels:write', text: 'change its title, visibility and rules' },
   'channel.delete': { roles: ['admin'], channelRoles: ['owner'], scope: 'channels:write', text: 'delete it with its recordings' },
-  'channel.stream-key': { roles: ['admin'], channelRoles: ['owner', 'host'], scope: 'channels:write', text: 'replace its stream key' },
-  'channel.end': { roles: ['moderator', 'admin'], channelRoles: ['owner', 'host'], scope: 'broadcast', text: 'end its show' },
-  'channel.now-playing': { roles: ['admin'], channelRoles: ['owner', 'host'], scope: 'broadcast', text: 'say what is playing' },
+  'channel.stream-key': { roles: ['admin'], channelRoles: ['owner', 'host'], scope: 'channels:write', text: 'rotate its stream key' },
+  'channel.end': { roles: ['moderator', 'admin'], channelRoles: ['owner', 'host'], scope: 'broadcast', text: 'end its broadcast' },
+  'channel.now-playing': { roles: ['admin'], channelRoles: ['owner', 'host'], scope: 'broadcast', text: 'set what is playing' },
   'channel.links': {
     roles: ['admin'],
     channelRoles: ['owner', 'host'],
@@ -88,43 +92,52 @@ export const PERMISSIONS = {
 } as const satisfies Record<string, Rule>;
 
 export type Permission = keyof typeof PERMISSIONS;
-/** Permissions that are about one channel. */
+/** Permissions about one channel. */
 export type ChannelPermission = Extract<Permission, `channel.${string}`>;
 
-/** Who asks, as far as it is proven. */
+/** The subject of a request, as far as it is proven. */
 export interface Principal {
-  /** `admin-token`: whoever can read the server's own file. */
+  /** `admin-token`: a client with the admin token, which is in a file on the server. */
   readonly kind: 'anonymous' | 'account' | 'api-key' | 'gateway' | 'admin-token';
-  /** For the audit log and for bans: `account:{id}`, `api-key:{id}`, `gateway:{sub}`, … One of another issuer is another. */
+  /**
+   * The name in the audit log and in bans: `account:{id}`, `api-key:{id}`, `gateway:{sub}`, …
+   * Subjects of different issuers have different ids.
+   */
   readonly id: string;
   readonly name: string;
   readonly role: Role;
-  /** Of `account` and `api-key`. */
+  /** For `account` and `api-key`. */
   readonly accountId?: string;
-  /** Of `account`: the session, which can be ended by itself. */
+  /** For `account`: the session, which can be ended on its own. */
   readonly sessionId?: string;
-  /** Of `account`: the id of the key that signed the access token, which can be revoked. */
+  /** For `account`: the id of the key that signed the access token. The key can be revoked. */
   readonly signedBy?: string;
-  /** When the access token ends, wall clock milliseconds. */
+  /** When the access token expires, in wall clock milliseconds. */
   readonly expiresAtMs?: number;
-  /** It has shown, or (an API key) its maker had shown, more than a password. */
+  /**
+   * Whether the principal has shown a second factor. For an API key: whether its maker had shown
+   * one.
+   */
   readonly secondFactor: boolean;
-  /** Of `api-key`: all that it may be used for. */
+  /** For `api-key`: the only scopes that it may be used for. */
   readonly scopes?: readonly Scope[];
 }
 
 export const ANONYMOUS: Principal = { kind: 'anonymous', id: 'anonymous', name: '', role: 'listener', secondFactor: false };
 
-/** `second-factor`: it may, once it has shown a second factor. */
+/** `second-factor`: allowed once the principal has shown a second factor. */
 export type Verdict = 'yes' | 'no' | 'second-factor';
 
-/** Whether `principal` may do it; on the channel in which it has `channelRole`, when it is about one. */
+/**
+ * Whether `principal` has `permission`. `channelRole`: its role in the channel, if the permission
+ * is about one.
+ */
 export function judge(principal: Principal, permission: Permission, channelRole?: ChannelRole): Verdict {
   const rule: Rule = PERMISSIONS[permission];
   if (principal.kind === 'anonymous') return 'no';
   if (principal.kind === 'admin-token') return 'yes';
   if (principal.scopes && !principal.scopes.includes(rule.scope)) return 'no';
-  // What an account may as owner or member of a channel needs no privilege.
+  // Roles in a channel need no second factor.
   if (channelRole !== undefined && rule.channelRoles?.includes(channelRole)) return 'yes';
   if (!rule.roles.includes(principal.role)) return 'no';
   const privileged = principal.role === 'moderator' || principal.role === 'admin';
@@ -136,19 +149,22 @@ export const may = (principal: Principal, permission: Permission, channelRole?: 
 
 const RANK: Readonly<Record<Role, number>> = { listener: 0, broadcaster: 1, moderator: 2, admin: 3 };
 
-/** Whether the first stands above the second: a moderator bans no moderator. */
+/**
+ * Whether the first role is higher than the second. Equal roles do not outrank each other: a
+ * moderator cannot ban a moderator.
+ */
 export const outranks = (one: Role, other: Role): boolean => RANK[one] > RANK[other];
 
 /**
- * Whether it may give somebody this role, or open an account that has it. A key that could make itself an administrator would have neither
- * scopes nor an end.
+ * Whether the principal may give this role, or open an account that has it. An API key must not:
+ * with an administrator's account it would have neither scopes nor an expiry.
  */
 export const keyReaches = (principal: Principal, role: Role): boolean => principal.kind !== 'api-key' || !outranks(role, 'broadcaster');
 
 export const beyondKeys = () =>
-  new VezaError('forbidden', 'Not with an API key: the role of the account is above broadcaster. Sign in, or use the admin token.');
+  new VezaError('forbidden', 'An API key cannot do this for a role above broadcaster. Sign in, or use the admin token.');
 
-/** `docs/permissions.md`. */
+/** The text of `docs/permissions.md`. */
 export function permissionReference(): string {
   const columns = [...ROLES, ...CHANNEL_ROLES.map((role) => `${role} of the channel`)];
   const lines = [
@@ -156,9 +172,9 @@ export function permissionReference(): string {
     '',
     'This page is made from `src/access/roles.ts`: `npm run -s veza -- permissions > docs/permissions.md`.',
     '',
-    'Roles are of an account on the whole service (`listener`, `broadcaster`, `moderator`, `admin`) and on one channel (`owner`, `host`,',
-    '`moderator`). Moderators and administrators must have shown a second factor before they use what their role gives them. An API key may what',
-    'its account may, within its scopes. The admin token of the server’s own machine may do everything.',
+    'An account has one role on the whole service (`listener`, `broadcaster`, `moderator`, `admin`) and may have one in each channel (`owner`, `host`,',
+    '`moderator`). Moderators and administrators must show a second factor before they can use the rights of their role on the service. An API key has the',
+    'rights of its account, within its scopes. The admin token, a file on the server, may do everything.',
     '',
     `| permission | ${columns.join(' | ')} | scope |`,
     `|---|${columns.map(() => ':-:').join('|')}|---|`,
@@ -174,9 +190,9 @@ export function permissionReference(): string {
   for (const [scope, text] of Object.entries(SCOPES)) lines.push(`| \`${scope}\` | ${text} |`);
   lines.push(
     '',
-    'No key makes keys. With `admin` a key manages accounts up to `broadcaster`, and could get into one by a link: above that it gives no role, makes',
-    'no link, removes no second factor, changes no role and deletes nobody, because it would be a way out of its scopes and past its expiry, or would',
-    'outlive it. An account’s channels are deleted together with it only when the key has `channels:write` as well.',
+    'A key cannot make keys. With `admin` a key manages accounts up to `broadcaster`. Above that it gives no role, makes',
+    'no link, removes no second factor, changes no role and deletes no account: the key could get rights beyond its scopes, or rights that',
+    'outlive it. A key deletes an account’s channels together with the account only if it has `channels:write` as well.',
     ...endedRightsReference(),
   );
   return `${lines.join('\n')}\n`;

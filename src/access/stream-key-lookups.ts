@@ -5,20 +5,27 @@ import { VezaError } from '../runtime/errors.js';
 import { Places } from '../runtime/places.js';
 import { sleep } from '../runtime/waiting.js';
 
-/** Keys of one query; more go into the next. */
+/** Keys per query. More keys wait for the next query. */
 const KEYS_PER_QUERY = 200;
-/** Between an answer and the next query: what comes in that time is asked for together. */
+/** The pause between an answer and the next query, in which keys are gathered for one query. */
 const GATHER_MS = 50;
-/** Look-ups that wait; an address has a fifth of them at most. */
+/** At most this many lookups wait. One address may have at most a fifth of them. */
 const MAX_WAITING = 5000;
-/** An encoder waits longer than this for an answer, and tries again by itself. */
+/**
+ * A lookup that waits longer is rejected. Encoders wait longer than this for an answer, and try
+ * again by themselves.
+ */
 const MAX_WAIT_MS = 5000;
-/** How long it is remembered that nobody has a key. */
-const NOBODYS_MS = 10_000;
-const MAX_NOBODYS = 10_000;
-/** Keys of one address that were nobody's, looked up within a minute; after that, one of its keys is looked up a query. */
+/** How long a key that no channel has is cached as unknown. */
+const UNKNOWN_KEPT_MS = 10_000;
+/** At most this many unknown keys are cached. */
+const MAX_UNKNOWN = 10_000;
+/**
+ * After this many unknown keys within a minute, only one key of the address is looked up per query.
+ */
 const MAX_WRONG = 100;
 const WRONG_WINDOW_MS = 60_000;
+/** At most this many networks have a count of unknown keys. */
 const MAX_NETWORKS = 10_000;
 
 interface LookUp<V> {
@@ -27,23 +34,27 @@ interface LookUp<V> {
   readonly settle: (outcome: { value: V | undefined } | { error: unknown }) => void;
 }
 
-/** Finds the values of at most 200 names, each given once; names that nobody has are left out. */
+/** Finds the values of at most 200 different names. Names without a value are left out. */
 type ReadKeys<V> = (names: readonly string[]) => Promise<ReadonlyMap<string, V>>;
 
 /**
- * Look-ups of stream keys that this process has not seen to be good. Whoever reaches a port for broadcasters may try any number of keys, so that the
- * database has one query of theirs at a time, for up to 200 keys. Addresses have their turn one after the other. Nothing is to be guessed (a key has 130
- * random bits), so that an address with many wrong keys is not locked out, which would also refuse the encoders behind it: it is slowed.
+ * Lookups of stream keys that were not good in this process before. Everybody who reaches an ingest
+ * port may try any number of keys, so the database gets one query of them at a time, for at most
+ * 200 keys, and addresses take turns. An address with many unknown keys is slowed and not locked
+ * out, because encoders with good keys may share the address. Slowing is enough: a key has 130
+ * random bits and cannot be guessed.
  */
 export class StreamKeyLookups<V> {
   readonly #clock: Clock;
   readonly #read: ReadKeys<V>;
   readonly #places = new Places(MAX_WAITING);
-  /** Oldest first, by network; the networks in the order of their turns. */
+  /** Waiting lookups by network, oldest first. The networks are in the order of their turns. */
   readonly #queues = new Map<string, Set<LookUp<V>>>();
-  /** Names that nobody has, with the time until which that is believed; oldest first. */
-  readonly #nobodys = new BoundedMap<string, number>(MAX_NOBODYS);
-  /** Names looked up that nobody has, by network; oldest window first. */
+  /**
+   * Names that no channel has, with the monotonic time until which this is cached. Oldest first.
+   */
+  readonly #unknown = new BoundedMap<string, number>(MAX_UNKNOWN);
+  /** Unknown names that were looked up per network. The oldest window is first. */
   readonly #wrong = new BoundedMap<string, { count: number; readonly untilMs: number }>(MAX_NETWORKS);
   #changes = 0;
   #isReading = false;
@@ -53,9 +64,12 @@ export class StreamKeyLookups<V> {
     this.#read = read;
   }
 
-  /** Undefined: nobody has it. Rejects with `busy` when too many wait or it took too long, and with what the query rejects with. */
+  /**
+   * The value of a name. Undefined: no channel has it. Rejects with `busy` if too many lookups wait
+   * or the lookup took too long, and with the error of the query.
+   */
   load(name: string, address: string): Promise<V | undefined> {
-    const until = this.#nobodys.get(name);
+    const until = this.#unknown.get(name);
     if (until !== undefined && this.#clock.monotonicMs() < until) return Promise.resolve(undefined);
     const network = addressGroup(address);
     const leave = this.#places.take(network);
@@ -73,7 +87,7 @@ export class StreamKeyLookups<V> {
       };
       const cancel = this.#clock.after(MAX_WAIT_MS, () => {
         this.#dequeue(lookUp);
-        lookUp.settle({ error: new VezaError('busy', 'There was no time to check the stream key. Try again in a second.') });
+        lookUp.settle({ error: new VezaError('busy', 'The stream key could not be checked in time. Try again in a second.') });
       });
       const queue = this.#queues.get(network) ?? new Set();
       this.#queues.set(network, queue);
@@ -83,10 +97,10 @@ export class StreamKeyLookups<V> {
     return loaded;
   }
 
-  /** A key was made: what was found before is not to be relied on. */
+  /** Called when a key was made: cached unknown keys are forgotten. */
   changed(): void {
     this.#changes++;
-    this.#nobodys.clear();
+    this.#unknown.clear();
   }
 
   #dequeue(lookUp: LookUp<V>): void {
@@ -94,10 +108,10 @@ export class StreamKeyLookups<V> {
     if (queue?.delete(lookUp) && queue.size === 0) this.#queues.delete(lookUp.network);
   }
 
-  /** Never rejects. */
+  /** Runs queries until no lookup waits. Never rejects. */
   async #readAll(): Promise<void> {
     this.#isReading = true;
-    // What comes in the same step goes along.
+    // Lookups of the same tick share the first query.
     await undefined;
     for (let isFirst = true; this.#queues.size > 0; isFirst = false) {
       if (!isFirst) await sleep(this.#clock, GATHER_MS);
@@ -116,14 +130,18 @@ export class StreamKeyLookups<V> {
     this.#isReading = false;
   }
 
-  /** Look-ups for the next query, one of each network in turn; of a network with many wrong keys one in all. */
+  /**
+   * The lookups of the next query: one per network in turn, until the query is full. A slowed
+   * network gets only one.
+   */
   #next(): LookUp<V>[] {
     const lookUps: LookUp<V>[] = [];
     const slowed: [string, Set<LookUp<V>>][] = [];
     for (const [network, queue] of this.#queues) {
       if (lookUps.length === KEYS_PER_QUERY) break;
       const [lookUp] = queue;
-      // A network is last after its turn, and comes again in this loop unless it is slowed.
+      // A network goes to the end after its turn. It gets another turn in this loop unless it is
+      // slowed.
       this.#queues.delete(network);
       if (!lookUp) continue;
       lookUps.push(lookUp);
@@ -144,7 +162,7 @@ export class StreamKeyLookups<V> {
   #countWrong(name: string, network: string, changes: number): void {
     const nowMs = this.#clock.monotonicMs();
     if (changes === this.#changes) {
-      this.#nobodys.set(name, nowMs + NOBODYS_MS);
+      this.#unknown.set(name, nowMs + UNKNOWN_KEPT_MS);
     }
     let wrong = this.#wrong.get(network);
     if (!wrong || nowMs >= wrong.untilMs) {

@@ -2,7 +2,7 @@ import { createPrivateKey, createSign, type KeyObject } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { messageOf } from '../../runtime/errors.js';
 
-/** One of a key group's keys, as CloudFront knows it. */
+/** One key of a CloudFront key group. */
 export interface CloudFrontKey {
   readonly keyPairId: string;
   /** RSA, 2048 bits. */
@@ -10,10 +10,10 @@ export interface CloudFrontKey {
 }
 
 export interface CloudFrontGrant {
-  /** An address, with `*` for any letters. */
+  /** An address, in which `*` stands for any characters. */
   readonly resource: string;
   readonly expiresAtMs: number;
-  /** An IPv4 address or network; CloudFront knows no others here. */
+  /** An IPv4 address or network. CloudFront's policies accept no other address. */
   readonly address?: string | undefined;
 }
 
@@ -23,8 +23,10 @@ export interface CloudFrontCookie {
 }
 
 /**
- * CloudFront's signed cookies. One exact address until a time is a canned policy, which CloudFront writes out for itself from the address that is asked
- * for; anything else (`*`, a client's address) is a custom one, which goes along. RSA with SHA-1 is the one that CloudFront accepts.
+ * CloudFront's signed cookies. A grant for one exact address and a time is a canned policy, which
+ * CloudFront rebuilds from the requested address. Any other grant (with `*` or a client's address)
+ * is a custom policy, which is sent in a cookie. RSA with SHA-1 is the only signature that
+ * CloudFront accepts.
  */
 export function cloudFrontCookies({ keyPairId, privateKey }: CloudFrontKey, grant: CloudFrontGrant): CloudFrontCookie[] {
   const { resource, address } = grant;
@@ -33,7 +35,8 @@ export function cloudFrontCookies({ keyPairId, privateKey }: CloudFrontKey, gran
     DateLessThan: { 'AWS:EpochTime': epoch },
     ...(address !== undefined && { IpAddress: { 'AWS:SourceIp': address } }),
   };
-  // Without white space, and with the members in this order: a canned one is compared letter by letter.
+  // The policy has no white space and this order of members, because CloudFront compares a canned
+  // policy byte by byte.
   const policy = JSON.stringify({ Statement: [{ Resource: resource, Condition: condition }] });
   const signature = createSign('RSA-SHA1').update(policy).sign(privateKey);
   const isCanned = address === undefined && !/[*?]/.test(resource);
@@ -44,7 +47,7 @@ export function cloudFrontCookies({ keyPairId, privateKey }: CloudFrontKey, gran
   ];
 }
 
-/** Rejects when the file holds no RSA key. */
+/** Reads the key. Rejects if the file cannot be read or holds no RSA key. */
 export async function loadCloudFrontKey(keyPairId: string, file: string): Promise<CloudFrontKey> {
   try {
     const privateKey = createPrivateKey(await readFile(file));
@@ -55,5 +58,5 @@ export async function loadCloudFrontKey(keyPairId: string, file: string): Promis
   }
 }
 
-/** CloudFront's own alphabet: base64 in which `+`, `=` and `/` are `-`, `_` and `~`. */
+/** CloudFront's alphabet: base64 with `+`, `=` and `/` replaced by `-`, `_` and `~`. */
 const encoded = (bytes: Buffer) => bytes.toString('base64').replaceAll('+', '-').replaceAll('=', '_').replaceAll('/', '~');

@@ -1,4 +1,4 @@
-/** ISO 3166-1 alpha-2, all 249 that are assigned. */
+/** All 249 assigned country codes of ISO 3166-1 alpha-2. */
 const ASSIGNED =
   'AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC CD CF CG CH CI CK CL ' +
   'CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU ' +
@@ -11,19 +11,25 @@ export const COUNTRIES: readonly string[] = ASSIGNED.split(' ');
 
 const KNOWN: ReadonlySet<string> = new Set(COUNTRIES);
 
-/** A country as one of `COUNTRIES`; undefined for anything else, such as a CDN's own marks for "unknown" (XX) and for Tor (T1). */
+/**
+ * The text as one of `COUNTRIES`. Undefined for any other text, such as a CDN's codes for an
+ * unknown country (XX) and for Tor (T1).
+ */
 export function countryOf(text: string | undefined): string | undefined {
   const code = text?.trim().toUpperCase();
   return code !== undefined && KNOWN.has(code) ? code : undefined;
 }
 
-/** One of the two is given, or neither: then everybody may. */
+/** At most one of the two lists is set. Without a list the channel may be heard everywhere. */
 export interface CountryRule {
   readonly allowed: readonly string[] | undefined;
   readonly denied: readonly string[] | undefined;
 }
 
-/** Fails closed: who cannot be told where he is may not, whichever way the rule is written. */
+/**
+ * Whether a listener in `country` may hear the channel. A listener whose country is unknown may
+ * not, if there is any rule.
+ */
 export function admitsCountry(rule: CountryRule, country: string | undefined): boolean {
   if (!rule.allowed && !rule.denied) return true;
   if (country === undefined) return false;

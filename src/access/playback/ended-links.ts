@@ -1,34 +1,44 @@
 import { createHash } from 'node:crypto';
 import type { Database } from '../../backing/database/database.js';
 
-/** By which right a link was made: to give to others, or to hear with oneself. */
+/**
+ * The right by which a link was made: `links` to give links to others, `play` to hear with one's
+ * own link.
+ */
 export type LinkRight = 'links' | 'play';
 
-/** Who made a link and when, as its token says. */
+/** The maker and the time of a link, from its token. */
 export interface LinkMaker {
-  /** See `makerTag`. */
+  /** The maker's tag from `makerTag`. */
   readonly tag: string;
-  /** Seconds since 1970, of the database's clock. */
+  /** Seconds since 1970, by the database's clock. */
   readonly madeAtS: number;
 }
 
 interface Ended {
-  /** Undefined: on every channel that is not in `except`. */
+  /** Undefined: the links to every channel that is not in `except` have ended. */
   readonly slug: string | undefined;
   readonly except: readonly string[];
   readonly endedAtS: number;
 }
 
-/** The newest are read; each is one account on one channel, or one that was banned, deleted or demoted in the last 31 days. */
+/**
+ * At most this many ended rights are read, the newest. Each is one account on one channel, or one
+ * account that was banned, deleted or demoted, in the last 31 days.
+ */
 const MAX_READ = 100_000;
 
-/** 48 bits: says which account it was to whoever has the list of those whose links have ended, and to nobody else. */
+/**
+ * A tag of 48 bits for an account. Only somebody who has the list of ended rights can tell the
+ * account from it.
+ */
 export const makerTag = (right: LinkRight, accountId: string): string =>
   createHash('sha256').update(`${right}\n${accountId}`).digest('base64url').slice(0, 8);
 
 /**
- * Playback links that are void before they expire, because their maker lost the right to make them: by maker and time, since no list is kept of
- * the links themselves. In memory; whoever owns it reads it again when it has changed.
+ * Playback links that are void before they expire because their maker lost the right to make them.
+ * Links are not stored, so they are found by maker and time. The list is in memory; the composition
+ * calls `load` after every change.
  */
 export class EndedLinks {
   readonly #database: Database;
@@ -53,7 +63,10 @@ export class EndedLinks {
     this.#byTag = byTag;
   }
 
-  /** `channel` undefined: it is not known of which channel the recording is, which is so for those that are open to everybody. */
+  /**
+   * Whether a link has ended. `channel` is undefined for a recording whose channel is unknown,
+   * which happens only for recordings that everybody may play.
+   */
   has({ tag, madeAtS }: LinkMaker, channel: string | undefined): boolean {
     const found = this.#byTag.get(tag);
     return (

@@ -3,20 +3,24 @@ import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 
-/** A listener that is not seen for so long has gone, and his place is free. */
+/** A listener that was not seen for this long has gone, and its slot is free. */
 export const GONE_AFTER_MS = 60_000;
-/** How often the database is told who was seen: several times before somebody who is there counts as gone. */
+/**
+ * Listeners are written to the database every 20 s, so that a present listener is written several
+ * times before it would count as gone.
+ */
 const FLUSH_MS = 20_000;
-/** Listeners remembered between two of these; more are not counted. */
+/** At most this many listeners are kept between two writes; listeners above it are not counted. */
 const MAX_SEEN = 200_000;
+/** Rows per statement. */
 const BATCH = 2000;
 
 export interface Grant {
-  /** Of the listener. */
+  /** The listener's id. */
   readonly id: string;
   readonly scope: string;
   readonly expiresAtMs: number;
-  /** In which of the intervals of this process it was last seen: 0 at first. */
+  /** The number of this process' last interval in which the listener was seen. 0 at first. */
   seenIn: number;
 }
 
@@ -27,9 +31,10 @@ export interface GrantsOptions {
 }
 
 /**
- * Who has a link to a channel and is there: a place is taken when a link is issued, held by listening, and free again a minute after the
- * listener was last seen, or when the link expires. Who comes back later than that with a link that is still good is let in all the same: it was
- * promised to him.
+ * Listener slots of playback links. Issuing a link takes a slot, and playing keeps it. A slot is
+ * free a minute after its listener was last seen, or when the link expires. A listener who comes
+ * back after that with a link that is still good is accepted even above the limit, because the link
+ * was issued to them.
  */
 export class PlaybackGrants {
   readonly #options: GrantsOptions;
@@ -52,12 +57,15 @@ export class PlaybackGrants {
     await this.#flushing;
   }
 
-  /** False: `limit` places are taken. One listener takes one, however often a link is issued for him. */
+  /**
+   * Takes a slot. Resolves to false if `limit` slots are taken. A listener has one slot, however
+   * many links are issued to them.
+   */
   take(grant: Omit<Grant, 'seenIn'>, limit: number): Promise<boolean> {
     const { database, clock } = this.#options;
     const nowMs = clock.wallMs();
     return database.transaction(async (connection) => {
-      // Two that ask for the last place at once are two.
+      // The lock keeps two requests at once from taking the last slot.
       await connection.query('select pg_advisory_xact_lock(hashtext($1))', [grant.scope]);
       const { rowCount } = await connection.query(
         `insert into playback_grants (id, scope, expires_at, last_seen_at)
@@ -70,14 +78,20 @@ export class PlaybackGrants {
     });
   }
 
-  /** He has asked for a playlist, or listens on. Asked thousands of times a second. */
+  /**
+   * Marks a listener as present. Called for every playlist request and during endless streams:
+   * thousands of times per second.
+   */
   seen(grant: Grant): void {
     if (grant.seenIn === this.#interval) return;
     grant.seenIn = this.#interval;
     if (this.#seen.size < MAX_SEEN) this.#seen.set(grant.id, grant);
   }
 
-  /** Tells the database who was seen, and forgets who was not. Never rejects. */
+  /**
+   * Writes the listeners seen since the last call to the database, and deletes those that have
+   * gone. Never rejects.
+   */
   flush(): Promise<void> {
     this.#flushing = this.#flushing.then(() => this.#flush());
     return this.#flushing;

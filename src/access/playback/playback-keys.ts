@@ -7,11 +7,14 @@ import type { Log } from '../../runtime/log.js';
 import type { Vault } from '../vault.js';
 import { type PlaybackToken, type SignedFor, sign, signedText } from './playback-token.js';
 
-/** What playback links are signed with, as it may be shown. */
+/** A playback key without its secret. */
 export interface PlaybackKey {
   readonly id: string;
   readonly createdAtMs: number;
-  /** From when on it signs. What it signs is accepted at once. */
+  /**
+   * The key signs links from this time on, in wall clock milliseconds. Links signed with it are
+   * accepted at once.
+   */
   readonly signsFromMs: number;
 }
 
@@ -24,30 +27,32 @@ export interface PlaybackKeysOptions {
   readonly vault: Vault;
   readonly clock: Clock;
   readonly log: Log;
-  /** Where an edge server reads them; rewritten whenever they change. */
+  /** The file from which an edge server reads the keys. It is rewritten after every change. */
   readonly file?: string | undefined;
 }
 
-/** What the file for an edge server holds; `infra/nginx/playback.js` reads it. Secret. */
+/**
+ * The content of the file for an edge server, which `infra/nginx/playback.js` reads. It is secret.
+ */
 export interface ExportedPlaybackKeys {
-  /** Base64url, by key id. */
+  /** Secrets in base64url, by key id. */
   readonly keys: Readonly<Record<string, string>>;
 }
 
 const SECRET_BYTES = 32;
 const ID_BYTES = 4;
-/** For the advisory lock; any number will do, as long as every process takes the same. */
+/** The number of the advisory lock. It has no meaning, but every process must use the same. */
 const LOCK = 0x706c6179;
 
 const purposeOf = (id: string) => `playback-key:${id}`;
 
 /**
- * The keys of playback links: at most two, so that links live through a change. With every new one the older of the two goes, and all links that
- * it had signed with it.
+ * The keys of playback links. There are at most two, so that links stay good when a key is added.
+ * Adding a third deletes the older of the two, which voids all links signed with it.
  */
 export class PlaybackKeys {
   readonly #options: PlaybackKeysOptions;
-  /** The newest first. */
+  /** Newest first. */
   #keys: readonly Key[] = [];
   #written = '';
   #listeners: (() => void)[] = [];
@@ -56,7 +61,7 @@ export class PlaybackKeys {
     this.#options = options;
   }
 
-  /** Makes the first key when there is none. */
+  /** Makes the first key if there is none, and reads the keys. */
   async start(): Promise<void> {
     await this.#options.database.transaction(async (connection) => {
       await connection.query('select pg_advisory_xact_lock($1)', [LOCK]);
@@ -66,7 +71,7 @@ export class PlaybackKeys {
     await this.load();
   }
 
-  /** Reads them again, because they have changed. */
+  /** Reads the keys again after a change. */
   async load(): Promise<void> {
     const { database, vault } = this.#options;
     const { rows } = await database.query<{ kid: string; sealed_secret: Buffer; signs_from: Date; created_at: Date }>(
@@ -86,7 +91,9 @@ export class PlaybackKeys {
     await this.#write();
   }
 
-  /** Called when a key has come or gone: what was verified before may not be good any more. */
+  /**
+   * Calls `listener` when a key was added or deleted. Links that were verified before may be void.
+   */
   onChange(listener: () => void): void {
     this.#listeners.push(listener);
   }
@@ -95,7 +102,9 @@ export class PlaybackKeys {
     return this.#keys.map(({ id, createdAtMs, signsFromMs }) => ({ id, createdAtMs, signsFromMs }));
   }
 
-  /** A token's signature, with the id of the key that made it. */
+  /**
+   * Signs a token with the newest key that may sign. Returns the signature and the id of the key.
+   */
   sign(token: Pick<PlaybackToken, 'expiry' | 'listener'>, forWhat: SignedFor): { keyId: string; signature: string } {
     const nowMs = this.#options.clock.wallMs();
     const key = this.#keys.find(({ signsFromMs }) => signsFromMs <= nowMs) ?? this.#keys.at(-1);
@@ -103,7 +112,10 @@ export class PlaybackKeys {
     return { keyId: key.id, signature: sign(key.secret, signedText({ ...token, keyId: key.id }, forWhat)) };
   }
 
-  /** In constant time for a key. The texts are compared and not the bytes, so that a token can be written in one way only. */
+  /**
+   * Whether the signature is right, in constant time per key. The base64url texts are compared, not
+   * the bytes, so that only one spelling of a token is accepted.
+   */
   verify(token: PlaybackToken, forWhat: SignedFor): boolean {
     const key = this.#keys.find(({ id }) => id === token.keyId);
     if (!key) return false;
@@ -112,7 +124,10 @@ export class PlaybackKeys {
     return right.length === given.length && timingSafeEqual(right, given);
   }
 
-  /** A new key in place of the older one. It signs after `signsInMs`, by when everybody who verifies has to know it. */
+  /**
+   * Adds a key and deletes the older one. The new key signs after `signsInMs`; by then every
+   * process and edge server must have read it.
+   */
   async replace(signsInMs: number): Promise<void> {
     await this.#options.database.transaction(async (connection) => {
       await connection.query('select pg_advisory_xact_lock($1)', [LOCK]);
@@ -138,7 +153,7 @@ export class PlaybackKeys {
     ]);
   }
 
-  /** Whole or not at all. A file that cannot be written is no reason to stop playing. */
+  /** Writes the file as a whole or not at all. Playback goes on if the file cannot be written. */
   async #write(): Promise<void> {
     const { file, log } = this.#options;
     const text = `${JSON.stringify(this.export())}\n`;
@@ -152,7 +167,8 @@ export class PlaybackKeys {
       } finally {
         await opened.close();
       }
-      // Whatever the umask: the edge server reads it as a member of the folder's group.
+      // `chmod` ignores the umask. The edge server reads the file as a member of the folder's
+      // group.
       await chmod(unfinished, 0o640);
       await rename(unfinished, file);
       this.#written = text;

@@ -20,21 +20,30 @@ import {
 export const MIN_LINK_S = 60;
 export const DEFAULT_LINK_S = 6 * 3600;
 export const MAX_LINK_S = 30 * 86_400;
-/** Tokens known to be good; one more, and the one that was verified first is verified again. */
+/**
+ * At most this many tokens are cached as verified. Above it the oldest is verified again when it
+ * comes back.
+ */
 const MAX_VERIFIED = 50_000;
 
 export interface LinkRequest {
   readonly kind: PlaybackKind;
-  /** Slug or asset id. */
+  /** A channel's slug or an asset's id. */
   readonly name: string;
   /** `MIN_LINK_S` to `MAX_LINK_S`. */
   readonly expiresInS: number;
-  /** Whom it is for; who has a link already takes no second place with another. A new listener unless given. */
+  /**
+   * Identifies the listener, so that a second link for the same listener takes no second slot.
+   * Undefined: a new listener.
+   */
   readonly listener?: string | undefined;
   readonly bind?: { readonly address?: string | undefined; readonly country?: string | undefined } | undefined;
-  /** How many may listen at once. Undefined: as many as like. */
+  /** At most this many listeners at once. Undefined: no limit. */
   readonly limit?: number | undefined;
-  /** The account that makes it, and by which right: the link ends with that. Undefined: no account does. */
+  /**
+   * The account that makes the link and the right it uses. The link ends with that right.
+   * Undefined: the link was not made by an account.
+   */
   readonly maker?: { readonly accountId: string; readonly right: LinkRight } | undefined;
 }
 
@@ -43,14 +52,14 @@ export interface PlaybackLink {
   readonly expiresAtMs: number;
 }
 
-/** Who asks to play, as far as a link may be bound to it. */
+/** The client that plays, as far as a link may be bound to it. */
 export interface PlaybackClient {
   address(): string;
-  /** As `countryOf` has it. */
+  /** The country as `countryOf` returns it. */
   country(): string | undefined;
 }
 
-/** A token that was found good. */
+/** A verified token. */
 export interface Pass {
   readonly kind: PlaybackKind;
   readonly name: string;
@@ -58,11 +67,12 @@ export interface Pass {
   readonly scope: string;
   readonly keyId: string;
   readonly expiresAtMs: number;
-  /** What it is bound to. */
+  /** The address that the link is bound to. Empty: not bound. */
   readonly address: string;
+  /** The country that the link is bound to. Empty: not bound. */
   readonly country: string;
   readonly maker: LinkMaker | undefined;
-  /** See `Grant`. */
+  /** See `Grant.seenIn`. */
   seenIn: number;
 }
 
@@ -74,7 +84,10 @@ export interface PlaybackLinksOptions {
   readonly clock: Clock;
 }
 
-/** Signed playback links: for one channel or recording, until a time, and for one address or country when so bound. */
+/**
+ * Signed playback links. A link is for one channel or recording, expires, and may be bound to an
+ * address and a country.
+ */
 export class PlaybackLinks {
   readonly #database: Database;
   readonly #keys: PlaybackKeys;
@@ -92,7 +105,10 @@ export class PlaybackLinks {
     keys.onChange(() => this.#verified.clear());
   }
 
-  /** Rejects with `bad_request` (an address that is none) and `busy` (the channel has as many listeners as it may have). */
+  /**
+   * Makes a link. Rejects: `bad_request` (the duration, or an address that is none), `busy`
+   * (`limit` listeners have a slot).
+   */
   async issue(request: LinkRequest): Promise<PlaybackLink> {
     const { kind, name, expiresInS, bind, limit, maker } = request;
     if (!(expiresInS >= MIN_LINK_S && expiresInS <= MAX_LINK_S))
@@ -108,22 +124,26 @@ export class PlaybackLinks {
     const expiry = expiryOf(this.#clock.wallMs() + expiresInS * 1000);
     const expiresAtMs = Number.parseInt(expiry, 36) * 1000;
     if (limit !== undefined && !(await this.#grants.take({ id, scope, expiresAtMs }, limit)))
-      throw new VezaError('busy', 'The channel has as many listeners as it may have (MAX_LISTENERS_PER_STREAM). Try again in a minute.');
+      throw new VezaError('busy', 'The channel has reached its limit of listeners (MAX_LISTENERS_PER_STREAM). Try again in a minute.');
     const listener = maker ? listenerWithMaker(id, { tag: makerTag(maker.right, maker.accountId), madeAtS: await this.#nowS() }) : id;
     const { keyId, signature } = this.#keys.sign({ expiry, listener }, { kind, name, address, country });
     const binds = `${address && 'a'}${country && 'c'}`;
     return { token: [keyId, expiry, listener, ...(binds ? [binds] : []), signature].join('.'), expiresAtMs };
   }
 
-  /** Of the database, which says when a right ended: processes' clocks differ. */
+  /**
+   * The time of the database, in seconds since 1970. The database also records when rights end, and
+   * the clocks of processes differ.
+   */
   async #nowS(): Promise<number> {
     const { rows } = await this.#database.query<{ now: Date }>('select clock_timestamp() as now');
     return rows[0]!.now.getTime() / 1000;
   }
 
   /**
-   * Throws `forbidden`, and says why. Remembers what it has found good: a listener comes back with the same token six times a second. `channel`: of
-   * a recording; undefined when that is not known.
+   * The verified token, if the link opens `kind/name` for `client`. Throws `forbidden` with the
+   * reason. Verified tokens are cached, because a player sends the same token about six times per
+   * second. `channel`: the channel of a recording; undefined if it is unknown.
    */
   check(kind: PlaybackKind, name: string, text: string, client: PlaybackClient, channel = kind === 'live' ? name : undefined): Pass {
     let pass = this.#verified.get(text);
@@ -139,7 +159,7 @@ export class PlaybackLinks {
     return pass;
   }
 
-  /** Whether the token opens it: `check` without a reason. */
+  /** Whether `check` accepts the token. */
   admits(kind: PlaybackKind, name: string, token: string, client: PlaybackClient): boolean {
     try {
       this.check(kind, name, token, client);
@@ -149,7 +169,7 @@ export class PlaybackLinks {
     }
   }
 
-  /** He has asked for a playlist or listens on: keeps his place. */
+  /** Keeps the listener's slot. Called for playlist requests and during endless streams. */
   seen(pass: Pass): void {
     if (pass.kind === 'live') this.#grants.seen(pass);
   }
@@ -176,7 +196,10 @@ export class PlaybackLinks {
     return pass;
   }
 
-  /** Undefined: it is bound to something that is not known of this client. */
+  /**
+   * What the signature must cover. Undefined: the token is bound to an address or country that is
+   * unknown for this client.
+   */
   #signedFor(kind: PlaybackKind, name: string, { binds }: PlaybackToken, client: PlaybackClient): SignedFor | undefined {
     const address = binds.includes('a') ? boundAddress(client.address()) : '';
     const country = binds.includes('c') ? client.country() : '';

@@ -7,12 +7,12 @@ import type { Log } from '../../runtime/log.js';
 import type { Channels } from '../channels.js';
 import type { CountryRule } from './countries.js';
 
-/** A recording that is not simply open to everybody as its channel is. */
+/** A recording with another visibility than its channel, or with restrictions of the channel. */
 export interface RestrictedAsset {
-  /** Slug. */
+  /** The channel's slug. */
   readonly channel: string;
   readonly isPrivate: boolean;
-  /** Numbers of its segments, inclusive; no end while it is made. */
+  /** Segment numbers, inclusive. `to` is infinite while the recording is being made. */
   readonly from: number;
   readonly to: number;
 }
@@ -22,18 +22,21 @@ export interface PlaybackRulesOptions {
   readonly channels: Channels;
   readonly clock: Clock;
   readonly log: Log;
-  /** What else is to be read again when something has changed. */
+  /** Reads other data that depends on the same version number, after a change. */
   readonly alsoReload: () => Promise<void>;
 }
 
-/** How soon another process's change is known here. */
+/** A change by another process takes effect within this time. */
 const POLL_MS = 1000;
 const PURGE_MS = 3600_000;
-/** Recordings that are remembered beside those that are not simply open. */
+/** At most this many unrestricted recordings are cached. */
 const MAX_FOUND = 10_000;
-/** Ids of no recording that are remembered. They are whatever strangers ask for, and push out each other only. */
+/**
+ * At most this many ids without a recording are cached. They are separate, so that made-up ids push
+ * out only each other.
+ */
 const MAX_ABSENT = 10_000;
-/** Ids that are not of this form have no recording; the database is not asked. */
+/** Ids of another form have no recording; the database is not asked for them. */
 const ID = /^[a-z0-9][a-z0-9_-]{0,63}$/;
 
 const SELECT_ASSETS = `select b.id, c.slug, coalesce(b.visibility, c.visibility) = 'private' as private, c.visibility = 'private' as channel_private,
@@ -41,23 +44,28 @@ const SELECT_ASSETS = `select b.id, c.slug, coalesce(b.visibility, c.visibility)
   from broadcasts b join channels c on c.id = b.channel_id where b.recording`;
 
 /**
- * Who may play what, as far as it is not simply public: in memory, because it is asked at every media request, and read again within a second of a
- * change by any process. While the database is away, what is known holds.
+ * Restrictions of playback. They are in memory, because every media request checks them, and are
+ * read again within a second of a change by any process. If the database is unavailable, the last
+ * known rules apply.
  */
 export class PlaybackRules {
   readonly #options: PlaybackRulesOptions;
   #version = 0;
   #countries: ReadonlyMap<string, CountryRule> = new Map();
   #assets: ReadonlyMap<string, RestrictedAsset> = new Map();
-  /** By slug: what of a channel's segments belongs to a recording that is private or was deleted. */
+  /** Segment numbers of private or deleted recordings, by the channel's slug. */
   #closedRanges: ReadonlyMap<string, readonly NumberRange[]> = new Map();
   #closed: ReadonlySet<string> = new Set();
-  /** Recordings that are as open as their channel, as they were asked for; and ids that are of none. */
+  /** Unrestricted recordings that were looked up. */
   readonly #found = new BoundedMap<string, RestrictedAsset>(MAX_FOUND);
+  /** Ids that were looked up and have no recording. */
   readonly #absent = new BoundedSet<string>(MAX_ABSENT);
-  /** Rises when these are forgotten: what was read before it is not remembered after it. */
+  /** Raised when both caches are cleared. A lookup that began before is not cached after it. */
   #generation = 0;
-  /** One query at a time, for up to 200 ids: whatever strangers ask for, the other work of the database waits for one query at most. */
+  /**
+   * Looks up at most 200 ids per query, one query at a time: however many ids clients ask for,
+   * other database work waits for at most one query.
+   */
   readonly #lookUps: Batched<RestrictedAsset>;
   #reading: Promise<void> | undefined;
   #again: Promise<void> | undefined;
@@ -98,9 +106,12 @@ export class PlaybackRules {
     await Promise.allSettled([this.#reading, this.#again]);
   }
 
-  /** Resolves when what was written before the call is known here. Does not reject: the next poll will find it. */
+  /**
+   * Resolves when changes written before the call are in memory. Does not reject: after an error
+   * the next poll reads them.
+   */
   async refresh(): Promise<void> {
-    // One that has begun may have read too early.
+    // A read that is running may have begun before the change, so another one follows it.
     this.#again ??= (this.#reading ?? Promise.resolve())
       .catch(() => undefined)
       .then(() => {
@@ -110,7 +121,7 @@ export class PlaybackRules {
     await this.#again.catch((error) => this.#failed(error));
   }
 
-  /** Whether the channel's media is closed to everybody without a right to it. */
+  /** Whether the channel's media needs a right or a playback link. */
   isPrivate(slug: string): boolean {
     return this.#options.channels.isPrivate(slug) || (this.#closed.size > 0 && this.#closed.has(`live/${slug}`));
   }
@@ -119,12 +130,15 @@ export class PlaybackRules {
     return this.#countries.get(slug);
   }
 
-  /** Undefined: it is as open as its channel, or there is none. */
+  /** Undefined: the recording has no restriction, or does not exist. */
   asset(id: string): RestrictedAsset | undefined {
     return this.#assets.get(id);
   }
 
-  /** Where the media of any recording is. Undefined: there is none, or the database is away. */
+  /**
+   * The channel and segments of any recording. Undefined: it does not exist, or the database is
+   * unavailable.
+   */
   async recording(id: string): Promise<RestrictedAsset | undefined> {
     const known = this.#assets.get(id) ?? this.#found.get(id);
     if (known || this.#absent.has(id) || !ID.test(id)) return known;
@@ -149,12 +163,15 @@ export class PlaybackRules {
     return new Map(rows.map((row) => [row.id, assetOf(row)]));
   }
 
-  /** It was deleted; its files may be there for another hour. */
+  /** Whether the recording was deleted. Its files may stay in the store for an hour. */
   isDeleted(assetId: string): boolean {
     return this.#closed.has(`vod/${assetId}`);
   }
 
-  /** Whether a segment in the store is part of a private recording, though its channel is not private, or of one that was deleted. */
+  /**
+   * Whether a segment in the store belongs to a deleted recording, or to a private recording of a
+   * channel that is not private.
+   */
   isClosedSegment(slug: string, number: number): boolean {
     return this.#closedRanges.get(slug)?.some(({ from, to }) => number >= from && number <= to) ?? false;
   }
@@ -201,7 +218,8 @@ export class PlaybackRules {
       assets.set(row.id, asset);
       if (row.private && !row.channel_private) close(row.slug, asset);
     }
-    // One without an end would close what the channel makes after it.
+    // Ranges without an end are left out, because they would close the channel's later segments
+    // too.
     for (const { slug, first_number, last_number } of closed)
       if (slug !== null && first_number !== null && last_number !== null) close(slug, { from: first_number, to: last_number });
     this.#generation++;
@@ -210,7 +228,7 @@ export class PlaybackRules {
     this.#assets = assets;
     this.#closedRanges = ranges;
     this.#closed = new Set(closed.map(({ scope }) => scope));
-    // Last: what failed on the way is read again.
+    // The version is set last, so that everything is read again if a step before failed.
     this.#version = version;
   }
 

@@ -3,17 +3,22 @@ import { isIP } from 'node:net';
 import type { LinkMaker } from './ended-links.js';
 
 /**
- * A playback token: `{key id}.{expiry}.{listener}[.{binds}].{signature}`, in letters that are themselves in a path, a cookie and a query.
- * Expiry is in seconds since 1970, base 36. `binds` is `a` (client address), `c` (country) or `ac`. The signature is HMAC-SHA-256, base64url, over
- * the lines of `signedText`; so a token says itself until when it is good and for whom, and not for what: that is in the address.
+ * A playback token: `{key id}.{expiry}.{listener}[.{binds}].{signature}`, in characters that need
+ * no escaping in a path, a cookie or a query. The expiry is in seconds since 1970, in base 36.
+ * `binds` is `a` (client address), `c` (country) or `ac`. The signature is HMAC-SHA-256 in
+ * base64url over the lines of `signedText`. A token names its expiry and its listener, but not the
+ * channel or recording: the address does.
  *
- * `infra/nginx/playback.js` reads the same.
+ * `infra/nginx/playback.js` reads the same format.
  */
 export interface PlaybackToken {
   readonly keyId: string;
   readonly expiry: string;
   readonly expiresAtMs: number;
-  /** Tells one listener from another; random unless who issued it said better. With the maker in it, when an account made the link. */
+  /**
+   * Identifies one listener: random, or derived from the `listener` of the request. It also holds
+   * the maker if an account made the link.
+   */
   readonly listener: string;
   readonly binds: string;
   readonly signature: string;
@@ -21,19 +26,19 @@ export interface PlaybackToken {
 
 export type PlaybackKind = 'live' | 'vod';
 
-/** What is signed beside the token's own words. Empty: not bound. */
+/** The signed values that are not in the token. Empty: not bound. */
 export interface SignedFor {
   readonly kind: PlaybackKind;
   readonly name: string;
-  /** As `boundAddress` has it. */
+  /** The address in the form of `boundAddress`. */
   readonly address: string;
   readonly country: string;
 }
 
-/** 101 characters at most. */
+/** A token has at most 101 characters. */
 const TOKEN = /^([a-z0-9]{4,12})\.([1-9a-z][0-9a-z]{0,7})\.([A-Za-z0-9_-]{1,32})(?:\.(a|c|ac))?\.([A-Za-z0-9_-]{43})$/;
 
-/** Undefined: this is not a token, whatever else it is. */
+/** Undefined: the text is not a token. */
 export function parseToken(text: string): PlaybackToken | undefined {
   const found = TOKEN.exec(text);
   if (!found) return undefined;
@@ -41,10 +46,16 @@ export function parseToken(text: string): PlaybackToken | undefined {
   return { keyId, expiry, expiresAtMs: Number.parseInt(expiry, 36) * 1000, listener, binds, signature };
 }
 
-/** The listener's own id, the tag of the maker (see `makerTag`), and when it was made: seconds since 1970, base 36. */
+/**
+ * The listener's own id, the maker's tag (see `makerTag`), and the time at which the link was made,
+ * in seconds since 1970, base 36.
+ */
 const WITH_MAKER = /^([A-Za-z0-9_-]{16})([A-Za-z0-9_-]{8})([0-9a-z]{7})$/;
 
-/** Within the 32 characters that servers which check links by themselves allow; those from before links had makers are shorter. */
+/**
+ * 31 characters, within the 32 that edge servers allow. Tokens from versions before makers were
+ * added have a shorter listener.
+ */
 export const listenerWithMaker = (listener: string, { tag, madeAtS }: LinkMaker): string =>
   `${listener}${tag}${Math.floor(madeAtS).toString(36).padStart(7, '0')}`;
 
@@ -55,7 +66,7 @@ export function listenerAndMaker(text: string): { listener: string; maker: LinkM
   return { listener, maker: { tag, madeAtS: Number.parseInt(madeAt, 36) } };
 }
 
-/** None of the parts can hold a line feed, so that no two of them make the same text. */
+/** No part can contain a line feed, so different parts never make the same text. */
 export function signedText(
   token: Pick<PlaybackToken, 'keyId' | 'expiry' | 'listener'>,
   { kind, name, address, country }: SignedFor,
@@ -68,8 +79,9 @@ export const sign = (secret: Uint8Array, text: string): string => createHmac('sh
 export const expiryOf = (wallMs: number): string => Math.floor(wallMs / 1000).toString(36);
 
 /**
- * An address as it is bound, hexadecimal: an IPv4 address whole, of an IPv6 address the network (/64), since a device changes the rest by itself.
- * Undefined: this is no address.
+ * The hexadecimal form of an address to which a link is bound: a whole IPv4 address, or the /64
+ * network of an IPv6 address, because devices change the rest by themselves. Undefined: the text is
+ * not an address.
  */
 export function boundAddress(address: string): string | undefined {
   const version = isIP(address);

@@ -39,19 +39,20 @@ export interface PasskeysOptions {
   readonly vault: Vault;
   readonly clock: Clock;
   readonly log: Log;
-  /** Passkeys are bound to its host name, and good on pages of its origin. */
+  /** Passkeys are bound to the host name of this address, and work on pages of its origin. */
   readonly publicUrl: string;
-  /** How the service is called where a passkey is chosen. */
+  /** The name of the service in the dialog in which a passkey is chosen. */
   readonly serviceName: string;
-  /** Tells its holder of a new one; nobody is told unless given. */
+  /** Sends a mail to the owner of an account when a passkey is added. Undefined: no mail. */
   readonly mails?: Pick<WayInMails, 'post' | 'wake'> | undefined;
 }
 
 /**
- * WebAuthn passkeys, which the authenticator finds by itself and opens with a finger or a PIN only: one is a second factor alone.
+ * WebAuthn passkeys. They are discoverable, and the authenticator always verifies the user (a
+ * finger, a PIN), so that one passkey is password and second factor in one.
  *
- * A challenge is a sealed value that holds its own end, so that asking for one keeps nothing here, however often strangers ask; it is written
- * down when it is used, and is used once.
+ * A challenge is a sealed value with its own expiry: asking for one stores nothing, however often
+ * it is done. A used challenge is stored until it expires, so that it cannot be used twice.
  */
 export class Passkeys {
   readonly #database: Database;
@@ -77,7 +78,7 @@ export class Passkeys {
     this.#serviceName = serviceName;
   }
 
-  /** Newest first; all of them: they are at most `MAX_PASSKEYS`. */
+  /** All passkeys of an account, newest first. There are at most `MAX_PASSKEYS`. */
   async list(accountId: string): Promise<Passkey[]> {
     const { rows } = await this.#database.query<PasskeyRow>(
       'select id, name, created_at, last_used_at from passkeys where account_id = $1 order by created_at desc, id',
@@ -93,11 +94,15 @@ export class Passkeys {
     return rows[0]!.count;
   }
 
-  /** What `navigator.credentials.create` is given. Rejects with `conflict` where `PUBLIC_URL` has no host name. */
+  /**
+   * The options for `navigator.credentials.create`. Rejects with `conflict` if `PUBLIC_URL` has no
+   * host name.
+   */
   async registration(account: { id: string; email: string; name: string }): Promise<PublicKeyCredentialCreationOptionsJSON> {
-    // WebAuthn 5.1.2: a host that is an address is refused by every browser, with a message that helps nobody.
+    // WebAuthn 5.1.2: browsers refuse a host that is an IP address, with an error that does not say
+    // why.
     if (isIP(this.#host.replaceAll(/[[\]]/g, '')) !== 0)
-      throw new VezaError('conflict', 'Passkeys need a host name: PUBLIC_URL is an address. Ask whoever runs this service.');
+      throw new VezaError('conflict', 'Passkeys need a host name, and PUBLIC_URL is an address. Ask the operator of this service.');
     const { rows } = await this.#database.query<{ id: Buffer; transports: string[] }>(
       'select id, transports from passkeys where account_id = $1 limit $2',
       [account.id, MAX_PASSKEYS],
@@ -116,11 +121,14 @@ export class Passkeys {
     });
   }
 
-  /** Rejects: `bad_request` (not what was asked for), `conflict` (`MAX_PASSKEYS`, or it is registered already). */
+  /**
+   * Adds a passkey. Rejects: `bad_request` (the response does not match the options), `conflict`
+   * (`MAX_PASSKEYS`, or the passkey is registered already), `not_found` (the account).
+   */
   async register(accountId: string, name: string, response: RegistrationResponseJSON): Promise<Passkey> {
     const refused = (reason: string) => {
       this.#log.info({ event: 'access.passkey_not_registered', accountId, reason }, 'a passkey was not registered');
-      return new VezaError('bad_request', 'This passkey cannot be taken: ask for new options and try again.');
+      return new VezaError('bad_request', 'This passkey cannot be registered. Ask for new options and try again.');
     };
     let verified: Awaited<ReturnType<typeof verifyRegistrationResponse>>;
     let challenge = '';
@@ -169,7 +177,7 @@ export class Passkeys {
     return passkey;
   }
 
-  /** Rejects with `not_found`, for somebody else's as well. */
+  /** Rejects with `not_found`, also for a passkey of another account. */
   async delete(accountId: string, id: string): Promise<void> {
     const { rowCount } = await this.#database.query('delete from passkeys where account_id = $1 and id = $2', [
       accountId,
@@ -182,7 +190,10 @@ export class Passkeys {
     await this.#database.query('delete from passkeys where account_id = $1', [accountId]);
   }
 
-  /** What `navigator.credentials.get` is given; nobody has said yet who he is. */
+  /**
+   * The options for `navigator.credentials.get`. The account is not known yet: the passkey tells
+   * it.
+   */
   async signIn(): Promise<{ options: PublicKeyCredentialRequestOptionsJSON; challengeId: string }> {
     const challengeId = randomUUID();
     const options = await generateAuthenticationOptions({
@@ -194,7 +205,10 @@ export class Passkeys {
     return { options, challengeId };
   }
 
-  /** Whose passkey has answered. Undefined for whatever is wrong with it; the reason is in the log. */
+  /**
+   * The id of the account whose passkey has signed the challenge. Undefined if anything is wrong
+   * with the response; the reason is in the log.
+   */
   async verify(challengeId: string, response: AuthenticationResponseJSON): Promise<string | undefined> {
     try {
       return await this.#verify(challengeId, response);
@@ -230,7 +244,8 @@ export class Passkeys {
     });
     if (!verified) throw new Error('the signature is wrong');
     if (!(await this.#useUp(challenge))) throw new Error('the challenge was used already');
-    // The counter again, in one statement: of two answers at once that show the same count, one is a copy's (WebAuthn 6.1.1).
+    // The counter is checked again in one statement. If two responses at once show the same count,
+    // one of them is from a copy of the passkey (WebAuthn 6.1.1).
     const { rowCount } = await this.#database.query(
       'update passkeys set counter = $2, last_used_at = $3 where id = $1 and (counter < $2 or (counter = 0 and $2 = 0))',
       [id, authenticationInfo.newCounter, new Date(this.#clock.wallMs())],
@@ -250,11 +265,11 @@ export class Passkeys {
     return plain !== undefined && plain.readDoubleBE() > this.#clock.wallMs();
   }
 
-  /** False: it was used before, here or by another process. */
+  /** Resolves to false if the challenge was used before, in any process. */
   async #useUp(challenge: string): Promise<boolean> {
     const nowMs = this.#clock.wallMs();
     await this.#database.query('delete from used_challenges where expires_at <= $1', [new Date(nowMs)]);
-    // By the bytes, not the letters: base64url has more than one way to write them.
+    // The bytes are hashed, not the text: base64url has several spellings of the same bytes.
     const hash = createHash('sha256').update(Buffer.from(challenge, 'base64url')).digest();
     const { rowCount } = await this.#database.query(
       'insert into used_challenges (challenge_hash, expires_at) values ($1, $2) on conflict do nothing',
@@ -265,8 +280,9 @@ export class Passkeys {
 }
 
 /**
- * No attestation is asked for, so that none has to be checked: the checks would fetch lists of revoked certificates from whatever address a
- * certificate names. `packed` without certificates is what a browser lets through of an authenticator that vouches for itself.
+ * Refuses attestation certificates. The service asks for no attestation: checking one would fetch
+ * revocation lists from addresses that the certificate names. `packed` without certificates is self
+ * attestation, which browsers let through.
  */
 function refuseAttestation(attestationObject: string): void {
   const decoded = decodeAttestationObject(new Uint8Array(Buffer.from(attestationObject, 'base64url')));
@@ -275,7 +291,10 @@ function refuseAttestation(attestationObject: string): void {
   if (format !== 'packed' || decoded.get('attStmt').get('x5c') !== undefined) throw new Error(`an attestation of the format ${format}`);
 }
 
-/** Which account it is, told by the authenticator; random, and nothing about the person (WebAuthn 14.6.1). */
+/**
+ * The user handle by which an authenticator names the account: random, without personal data
+ * (WebAuthn 14.6.1).
+ */
 const userHandleOf = (accountId: string) => new Uint8Array(Buffer.from(accountId.replaceAll('-', ''), 'hex'));
 
 interface PasskeyRow {

@@ -7,11 +7,11 @@ import { randomLetters } from '../random-key.js';
 import type { Vault } from '../vault.js';
 import { base32, otpauthUri, stepOf } from './totp.js';
 
-/** How often a code may be wrong. */
+/** The limit of wrong codes. */
 export interface Tries {
-  /** Rejects with `rate_limited` when there were too many. */
+  /** Rejects with `rate_limited` after too many wrong codes. */
   take(bucket: 'second-factor', key: string): Promise<unknown>;
-  /** It was right, and does not count. */
+  /** Gives the point back after a right code. */
   reward(bucket: 'second-factor', key: string): Promise<unknown>;
 }
 
@@ -21,7 +21,7 @@ export interface TwoFactorStatus {
 }
 
 export const RECOVERY_CODES = 10;
-/** RFC 4226 4: 160 bits are recommended. */
+/** RFC 4226 4 recommends 160 bits. */
 const SECRET_BYTES = 20;
 const RECOVERY_LETTERS = 16;
 
@@ -32,15 +32,16 @@ export interface TwoFactorOptions {
   readonly vault: Vault;
   readonly clock: Clock;
   readonly tries: Tries;
-  /** How the service is called in an authenticator app. */
+  /** The name of the service in an authenticator app. */
   readonly issuer: string;
-  /** Tells its holder of a new app; nobody is told unless given. */
+  /** Sends a mail to the owner of an account when an app is added. Undefined: no mail. */
   readonly mails?: Pick<WayInMails, 'post' | 'wake'> | undefined;
 }
 
 /**
- * The second factor of an account: codes of an authenticator app, and recovery codes for the day on which the phone is gone. Each code is
- * good once, on whatever process it is tried, because the database takes it in one statement.
+ * The second factor of an account: codes of an authenticator app, and recovery codes for a lost
+ * phone. Each code is good once in all processes, because the database consumes it in one
+ * statement.
  */
 export class TwoFactor {
   readonly #database: Database;
@@ -59,7 +60,7 @@ export class TwoFactor {
     this.#issuer = issuer;
   }
 
-  /** Whether a password alone does not open this account. A secret whose first code was never right does not count. */
+  /** Whether signing in needs a code. A secret does not count before its first right code. */
   async isOn(accountId: string): Promise<boolean> {
     return (await this.status(accountId)).totp;
   }
@@ -74,7 +75,10 @@ export class TwoFactor {
     return { totp: rows[0]?.totp ?? false, recoveryCodesLeft: rows[0]?.codes ?? 0 };
   }
 
-  /** A new secret, that counts once `confirm` has seen a code of it. Rejects with `conflict` when there is one that counts. */
+  /**
+   * Makes a new secret, which counts after `confirm` has seen a code of it. Rejects with `conflict`
+   * if the account has an app already.
+   */
   async begin(account: { id: string; email: string }): Promise<{ secret: string; uri: string }> {
     const secret = randomBytes(SECRET_BYTES);
     const { rowCount } = await this.#database.query(
@@ -86,25 +90,27 @@ export class TwoFactor {
   }
 
   /**
-   * The first right code makes the secret count. Resolves to recovery codes, which are shown this once. Rejects: `conflict` (nothing was begun,
-   * or it is confirmed), `invalid_credentials` (a wrong code), `rate_limited`.
+   * Turns the app on with its first right code. Resolves to the recovery codes, which are shown
+   * only once. Rejects: `conflict` (no setup was begun, or the app is on already),
+   * `invalid_credentials` (a wrong code), `rate_limited`.
    */
   async confirm(accountId: string, code: string): Promise<string[]> {
     await this.#tries.take('second-factor', accountId);
     const { sealed, confirmed } = await this.#secretOf(accountId);
     if (confirmed) throw new VezaError('conflict', 'The authenticator app is set up already.');
-    if (!sealed) throw new VezaError('conflict', 'Begin with a secret: POST /me/totp.');
+    if (!sealed) throw new VezaError('conflict', 'Begin the setup first: POST /me/totp.');
     const step = stepOf(await this.#vault.open(purposeOf(accountId), sealed), digitsOf(code), this.#clock.wallMs());
     if (step === undefined) throw wrongCode();
     await this.#tries.reward('second-factor', accountId);
     const codes = await this.#database.transaction(async (connection) => {
-      // Only the secret that the code was of: another window may have begun again meanwhile.
+      // Only the secret that the code belongs to is confirmed: another window may have begun a new
+      // setup.
       const { rowCount } = await connection.query(
         `update accounts set totp_confirmed_at = $3, totp_step = $4
          where id = $1 and totp_confirmed_at is null and sealed_totp = $2`,
         [accountId, sealed, new Date(this.#clock.wallMs()), step],
       );
-      if (rowCount === 0) throw new VezaError('conflict', 'Another setup was begun meanwhile; type a code of that one.');
+      if (rowCount === 0) throw new VezaError('conflict', 'Another setup was begun since then. Enter a code from that one.');
       await this.#mails?.post(connection, accountId, 'app');
       return this.#renewRecoveryCodes(accountId, connection);
     });
@@ -112,7 +118,10 @@ export class TwoFactor {
     return codes;
   }
 
-  /** Whether this is a code of the app, or a recovery code. It is used up by that. Rejects with `rate_limited` after too many tries. */
+  /**
+   * Whether the code is a good code of the app or a recovery code. A good code is consumed. Rejects
+   * with `rate_limited` after too many tries.
+   */
   async check(accountId: string, code: string): Promise<boolean> {
     await this.#tries.take('second-factor', accountId);
     const digits = digitsOf(code);
@@ -121,7 +130,7 @@ export class TwoFactor {
     return right;
   }
 
-  /** No authenticator app and no recovery codes from now on. */
+  /** Removes the authenticator app and the recovery codes. */
   async remove(accountId: string): Promise<void> {
     await this.#database.transaction(async (connection) => {
       await connection.query('update accounts set sealed_totp = null, totp_confirmed_at = null, totp_step = null where id = $1', [
@@ -131,7 +140,10 @@ export class TwoFactor {
     });
   }
 
-  /** New ones; the old are void. Rejects with `conflict` when there is no authenticator app that they could stand in for. */
+  /**
+   * Makes new recovery codes; the old ones are void. Rejects with `conflict` if the account has no
+   * authenticator app.
+   */
   async renewRecoveryCodes(accountId: string): Promise<string[]> {
     return this.#database.transaction(async (connection) => {
       const { rowCount } = await connection.query('select 1 from accounts where id = $1 and totp_confirmed_at is not null for update', [
@@ -165,7 +177,7 @@ export class TwoFactor {
     if (!sealed || !confirmed) return false;
     const step = stepOf(await this.#vault.open(purposeOf(accountId), sealed), code, this.#clock.wallMs());
     if (step === undefined) return false;
-    // RFC 6238 5.2: a code that was accepted is not accepted again, and none from before it.
+    // RFC 6238 5.2: a code that was accepted, or an older one, is not accepted again.
     const { rowCount } = await this.#database.query(
       `update accounts set totp_step = $2 where id = $1 and totp_confirmed_at is not null and (totp_step is null or totp_step < $2)`,
       [accountId, step],
@@ -184,16 +196,21 @@ export class TwoFactor {
   }
 }
 
-/** The answer to a code that is not right, where somebody is signed in already. */
+/** The error for a wrong code of somebody who is signed in. */
 export const wrongCode = () => new VezaError('invalid_credentials', 'The code is not right, or was used already. Wait for the next one.');
 
-/** Apps show "123 456". */
+/** Apps show codes as "123 456". */
 const digitsOf = (code: string) => code.replaceAll(/[\s-]/g, '');
 
-/** As it was made, however it is typed: case, dashes, and the letters that look like digits. */
+/**
+ * The recovery code as it was made: without upper case, dashes, and letters that look like digits.
+ */
 const normal = (code: string) => code.toLowerCase().replaceAll(/[\s-]/g, '').replaceAll('o', '0').replaceAll(/[il]/g, '1');
 
-/** With the account: whoever has the table must try each code for each account by itself. */
+/**
+ * The hash covers the account too: an attacker with the table has to try every code for every
+ * account separately.
+ */
 const hashOf = (accountId: string, code: string) =>
   createHash('sha256')
     .update(`${accountId}:${normal(code)}`)

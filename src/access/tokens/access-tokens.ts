@@ -4,12 +4,12 @@ import { type Principal, ROLES, type Role } from '../roles.js';
 import { checkedToken, invalidToken, VerifiedTokens } from './jwt.js';
 import { ACCESS_TOKEN_MS, SIGNING_ALGORITHM, type SigningKeys } from './signing-keys.js';
 
-/** `aud` of our own tokens. */
+/** The `aud` claim of Veza's own tokens. */
 export const ACCESS_TOKEN_AUDIENCE = 'veza';
-/** RFC 9068: so that nothing else that is signed with the same key passes for one. */
+/** RFC 9068: the type keeps other tokens signed with the same key from passing as access tokens. */
 const TYPE = 'at+jwt';
 
-/** RFC 8176. Which of them say that more than a password was shown. */
+/** Authentication methods (RFC 8176) that count as a second factor. */
 export const SECOND_FACTORS: readonly string[] = ['mfa', 'otp', 'hwk', 'swk', 'sc'];
 export const hasSecondFactor = (amr: readonly string[]): boolean => amr.some((method) => SECOND_FACTORS.includes(method));
 
@@ -24,7 +24,10 @@ interface Claims {
 
 const UUID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/;
 
-/** By hand: each chat process looks at tokens, and a library for it would be a tenth of its memory. */
+/**
+ * Checked by hand: every chat process verifies tokens, and a validation library would add a tenth
+ * to its memory.
+ */
 function isClaims(payload: object): payload is Claims {
   const { sub, sid, name, role, amr, exp } = payload as Record<string, unknown>;
   return (
@@ -42,10 +45,10 @@ function isClaims(payload: object): payload is Claims {
 
 export interface AccessTokensOptions {
   readonly keys: Pick<SigningKeys, 'signer' | 'publicKey' | 'has'>;
-  /** `iss`: the public URL. */
+  /** The `iss` claim: `PUBLIC_URL`. */
   readonly issuer: string;
   readonly clock: Clock;
-  /** Asked at every request. */
+  /** Whether a session has ended. Called for every request. */
   readonly isEnded: (sessionId: string) => boolean;
 }
 
@@ -58,8 +61,9 @@ export interface TokenSubject {
 }
 
 /**
- * Our own access tokens: JWTs (EdDSA, `typ` at+jwt), good for 15 minutes unless their session is ended before. Only `EdDSA`, only our keys, only
- * our issuer and audience; `jku`, `jwk`, `x5u` and the like in a header are never looked at.
+ * Veza's own access tokens: JWTs (EdDSA, `typ` at+jwt) that are good for 15 minutes or until their
+ * session ends. Only `EdDSA`, Veza's own keys, issuer and audience are accepted; `jku`, `jwk`,
+ * `x5u` and similar header fields are ignored.
  */
 export class AccessTokens {
   readonly #keys: AccessTokensOptions['keys'];
@@ -75,7 +79,10 @@ export class AccessTokens {
     this.#isEnded = isEnded;
   }
 
-  /** `expiresIn` in seconds. Rejects with `unavailable` when there is no key to sign with. */
+  /**
+   * Signs a token. `expiresIn` is in seconds. Rejects with `unavailable` if there is no signing
+   * key.
+   */
   async issue({ accountId, sessionId, name, role, amr }: TokenSubject): Promise<{ accessToken: string; expiresIn: number }> {
     const { kid, privateKey } = await this.#keys.signer();
     const nowS = Math.floor(this.#clock.wallMs() / 1000);
@@ -91,10 +98,10 @@ export class AccessTokens {
     return { accessToken, expiresIn };
   }
 
-  /** Rejects with `unauthorized`; with `unavailable` when no key could be read yet. */
+  /** Rejects: `unauthorized`, or `unavailable` if the keys could not be read yet. */
   async verify(token: string): Promise<Principal> {
     let known = this.#verified.get(token, this.#clock.wallMs());
-    // A key that was thrown away takes along what it signed.
+    // A cached token counts only while its signing key exists.
     if (!known || !this.#keys.has(known.kid)) {
       known = await this.#check(token);
       this.#verified.put(token, known);

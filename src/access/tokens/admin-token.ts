@@ -2,15 +2,15 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { join } from 'node:path';
 import { keptSecret } from '../../backing/files/secret-file.js';
 
-/** Where the token is: whoever can read this file administers the service. */
+/** The file with the token. Everybody who can read it can administer the service. */
 export const adminTokenPath = (dataDir: string) => join(dataDir, 'admin-token');
 
 export interface AdminToken {
-  /** In a time that does not depend on how much of it is right. */
+  /** Compares in constant time. */
   matches(given: string): boolean;
 }
 
-/** Makes the token at the first start. 256 random bits. */
+/** Reads the token, which is made at the first start from 256 random bits. */
 export async function loadAdminToken(dataDir: string): Promise<AdminToken> {
   const token = await keptSecret(adminTokenPath(dataDir), () => randomBytes(32).toString('base64url'));
   const digest = sha256(token);

@@ -12,7 +12,7 @@ import type { Verifier } from './identity.js';
 export interface ApiKey {
   readonly id: string;
   readonly name: string;
-  /** How it begins, so that its owner knows it again. */
+  /** The first characters of the key, by which its owner recognises it. */
   readonly hint: string;
   readonly scopes: readonly Scope[];
   readonly expiresAtMs: number | undefined;
@@ -24,13 +24,16 @@ export const MAX_API_KEYS = 50;
 export const MAX_KEY_NAME_CHARS = 100;
 const KEY = /^vza_[0-9a-hjkmnp-tv-z]{26}$/;
 const HINT_CHARS = 'vza_'.length + 4;
-/** A key that is deleted, or whose account is banned, is dead everywhere after this time at the latest. */
+/**
+ * A key that was deleted, or whose account was banned, is refused by every process after at most
+ * this time.
+ */
 const CACHE_MS = 5000;
 const MAX_CACHED = 10_000;
-/** `lastUsedAt` is this exact, so that a busy key is not a write per request. */
+/** The precision of `lastUsedAt`: a busy key is written at most once per minute. */
 const LAST_USED_MS = 60_000;
 
-/** Scopes that a key of an account of this role can do something with. */
+/** The scopes that are of use to an API key of an account with this role. */
 export function scopesOf(role: Role): Scope[] {
   const rules = Object.values(PERMISSIONS);
   return (Object.keys(SCOPES) as Scope[]).filter((scope) =>
@@ -42,20 +45,21 @@ export interface ApiKeysOptions {
   readonly database: Database;
   readonly clock: Clock;
   readonly log: Log;
-  /** Tells the account's holder of a new one; nobody is told unless given. */
+  /** Sends a mail to the owner of an account when a key is made. Undefined: no mail. */
   readonly mails?: Pick<WayInMails, 'post' | 'wake'> | undefined;
 }
 
 /**
- * Keys for programs. Of a key only its SHA-256 is kept: with 130 random bits there is nothing to guess, and a lookup by the hash tells about
- * the hash only. A key has the role that its account has now, within the key's scopes, and counts as second factor only when its maker had
- * shown one, and until that account has none any more.
+ * API keys for programs. Only the SHA-256 of a key is stored: a key has 130 random bits and cannot
+ * be guessed, and the timing of a lookup by hash tells something about the hash only. A key has its
+ * account's current role within the key's scopes. It counts as second factor only if its maker had
+ * shown one, and only while the account has one.
  */
 export class ApiKeys {
   readonly #database: Database;
   readonly #clock: Clock;
   readonly #log: Log;
-  /** By hash, oldest first. */
+  /** Cached principals by key hash, oldest first. */
   readonly #cached = new BoundedMap<string, { principal: Promise<Principal | undefined>; untilMs: number }>(MAX_CACHED);
 
   readonly #mails: ApiKeysOptions['mails'];
@@ -68,8 +72,9 @@ export class ApiKeys {
   }
 
   /**
-   * The secret is shown this once. Rejects: `bad_request` (scopes that the account's role can do nothing with, an expiry that is past),
-   * `conflict` (it has `MAX_API_KEYS`), `not_found` (no such account).
+   * Makes a key. Its secret is returned once and cannot be read again. Rejects: `bad_request` (no
+   * scope, scopes that are of no use to the account's role, an expiry in the past), `conflict` (the
+   * account has `MAX_API_KEYS`), `not_found` (the account).
    */
   async create(
     accountId: string,
@@ -78,9 +83,12 @@ export class ApiKeys {
       scopes: readonly Scope[];
       expiresAtMs: number | undefined;
       secondFactor: boolean;
-      /** Nothing beside the session was shown for it; see `endThoseOfSessions`. */
+      /** Whether only the session was shown to make it; see `endThoseOfSessions`. */
       bySessionAlone?: boolean;
-      /** The admin token makes it and vouches for it: a second factor that its account removes takes nothing from it. */
+      /**
+       * Whether it is made with the admin token. Such a key keeps its second factor when the
+       * account removes its own.
+       */
       byServer?: boolean | undefined;
     },
   ): Promise<{ apiKey: ApiKey; secret: string }> {
@@ -91,14 +99,14 @@ export class ApiKeys {
     if (scopes.length === 0) throw new VezaError('bad_request', 'A key needs at least one scope.');
     const secret = makeKey();
     const made = await this.#database.transaction(async (connection) => {
-      // Held, so that two at once do not both make the last one.
+      // The row is locked, so that two requests at once cannot both use the last place.
       const { rows: accounts } = await connection.query<{ role: Role }>('select role from accounts where id = $1 for update', [accountId]);
       const account = accounts[0];
       if (!account) throw new VezaError('not_found', 'There is no such account.');
       const useful = scopesOf(account.role);
       const useless = scopes.filter((scope) => !useful.includes(scope));
       if (useless.length > 0)
-        throw new VezaError('bad_request', `A key of a ${account.role} can do nothing with: ${useless.join(', ')}.`, {
+        throw new VezaError('bad_request', `These scopes are of no use to a ${account.role}: ${useless.join(', ')}.`, {
           details: { allowed: useful },
         });
       const { rows } = await connection.query<ApiKeyRow>(
@@ -119,7 +127,7 @@ export class ApiKeys {
           given.byServer ?? false,
         ],
       );
-      if (!rows[0]) throw new VezaError('conflict', `An account has at most ${MAX_API_KEYS} keys; delete one that is not used.`);
+      if (!rows[0]) throw new VezaError('conflict', `An account has at most ${MAX_API_KEYS} keys; delete one first.`);
       await this.#mails?.post(connection, accountId, 'api-key');
       return { apiKey: apiKeyOf(rows[0]), secret };
     });
@@ -127,7 +135,7 @@ export class ApiKeys {
     return made;
   }
 
-  /** Newest first; all of them: they are at most `MAX_API_KEYS`. */
+  /** All keys of an account, newest first. There are at most `MAX_API_KEYS`. */
   async list(accountId: string): Promise<ApiKey[]> {
     const { rows } = await this.#database.query<ApiKeyRow>(
       'select * from api_keys where account_id = $1 order by created_at desc, id desc',
@@ -136,7 +144,7 @@ export class ApiKeys {
     return rows.map(apiKeyOf);
   }
 
-  /** Rejects with `not_found`, for somebody else's as well. */
+  /** Rejects with `not_found`, also for a key of another account. */
   async delete(accountId: string, id: string): Promise<void> {
     const { rowCount } = await this.#database.query('delete from api_keys where account_id = $1 and id = $2', [accountId, id]);
     if (rowCount === 0) throw new VezaError('not_found', 'There is no such key.');
@@ -144,20 +152,27 @@ export class ApiKeys {
   }
 
   /**
-   * With a new password, or when everybody is signed out: keys end for which nothing beside a session was shown. Whoever had that session might have
-   * made them. `forget` after the commit.
+   * Revokes the keys that were made with a session alone. Called when the password changes or all
+   * sessions end, because somebody with a stolen session may have made them. With `connection` the
+   * caller also calls `forget` after its commit.
    */
   async endThoseOfSessions(accountId: string, connection: Queryable = this.#database): Promise<void> {
     await connection.query('delete from api_keys where account_id = $1 and by_session_alone', [accountId]);
     this.forget();
   }
 
-  /** What was cached counts no more in this process: a key or an account has changed. Others follow within 5 s. */
+  /**
+   * Clears the cache of this process after a key or an account has changed. Other processes follow
+   * within 5 s.
+   */
   forget(): void {
     this.#cached.clear();
   }
 
-  /** For `Identity`. Rejects with `unauthorized` for a key that is unknown, deleted or expired, or whose account is banned. */
+  /**
+   * The verifier for `Identity`. Rejects with `unauthorized` for a key that is unknown, deleted or
+   * expired, or whose account is banned.
+   */
   readonly verify: Verifier = async (credential) => {
     if (!credential.startsWith('vza_')) return undefined;
     const principal = KEY.test(credential) ? await this.#lookUp(hashOf(credential)) : undefined;
@@ -171,14 +186,15 @@ export class ApiKeys {
     const nowMs = this.#clock.monotonicMs();
     const known = this.#cached.get(name);
     if (known && known.untilMs > nowMs) return known.principal;
-    // The time counts from before it is read: what changes meanwhile is not seen longer for that.
+    // The time is taken before the read, so that a change during the read does not extend the cache
+    // time.
     const principal = this.#read(hash);
     const entry = { principal, untilMs: nowMs + CACHE_MS };
     this.#cached.set(name, entry);
     const drop = () => {
       if (this.#cached.get(name) === entry) this.#cached.delete(name);
     };
-    // What is no key takes no place from those that are.
+    // Unknown keys are not kept, because they would push good keys out of the cache.
     principal.then((found) => found ?? drop(), drop);
     return principal;
   }
@@ -196,7 +212,7 @@ export class ApiKeys {
     if (row.last_used_at === null || row.last_used_at.getTime() <= nowMs - LAST_USED_MS) {
       await this.#database
         .query('update api_keys set last_used_at = $2 where id = $1', [row.id, new Date(nowMs)])
-        // The request is good without it.
+        // The request is answered even if this write fails.
         .catch((error) =>
           this.#log.warn({ event: 'access.key_use_not_recorded', error: messageOf(error) }, 'could not record the last use of an API key'),
         );
@@ -214,7 +230,9 @@ export class ApiKeys {
   }
 }
 
-/** Of those API keys that there are, by id: whether a second factor was shown for it. */
+/**
+ * Whether each key was made with a second factor, by key id. Keys that do not exist are left out.
+ */
 export async function factorsOfApiKeys(database: Queryable, ids: readonly string[]): Promise<ReadonlyMap<string, boolean>> {
   if (ids.length === 0) return new Map();
   const { rows } = await database.query<Pick<ApiKeyRow, 'id' | 'second_factor'>>(

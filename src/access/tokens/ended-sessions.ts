@@ -6,19 +6,23 @@ import { Loop } from '../../runtime/loop.js';
 import { ACCESS_TOKEN_MS } from './signing-keys.js';
 
 const POLL_MS = 2000;
-/** After that the last access token of the session has expired by itself. */
+/** After this time the last access token of an ended session has expired by itself. */
 export const ENDED_KEPT_MS = ACCESS_TOKEN_MS + 60_000;
-/** What is read again each time: rows of processes whose clock is behind, and of transactions that took their time. */
+/**
+ * Each poll reads this much of the time before the newest row again: rows may come late from
+ * processes whose clock is behind, and from long transactions.
+ */
 const OVERLAP_MS = 2 * 60_000;
 
 /**
- * Sessions that were ended and may have access tokens that are not expired: asked at every request, so they are kept here. Another
- * process knows of it 2 seconds later; while the database is away, not before it is back.
+ * Ended sessions whose access tokens may not have expired yet. They are in memory, because every
+ * request checks them. A session that another process ended is known 2 seconds later, or when the
+ * database is available again.
  */
 export class EndedSessions {
   readonly #database: Database;
   readonly #clock: Clock;
-  /** When it was ended, by id. */
+  /** The wall clock time at which a session ended, by session id. */
   readonly #ended = new Map<string, number>();
   #newestMs = 0;
   #isAway = false;
@@ -50,13 +54,16 @@ export class EndedSessions {
     return this.#ended.has(sessionId);
   }
 
-  /** By this process: counts at once. */
+  /** Sessions that this process ended. They count at once. */
   add(sessionIds: readonly string[]): void {
     const nowMs = this.#clock.wallMs();
     for (const id of sessionIds) this.#ended.set(id, nowMs);
   }
 
-  /** The table says that it goes on: what ended it was rolled back. */
+  /**
+   * Removes a session that the database says has not ended: the transaction that ended it was
+   * rolled back.
+   */
   delete(sessionId: string): void {
     this.#ended.delete(sessionId);
   }
@@ -66,7 +73,7 @@ export class EndedSessions {
     this.#polls.start();
   }
 
-  /** Waits for what is under way. Twice is harmless. */
+  /** Waits for the running poll. A second call does nothing. */
   async stop(): Promise<void> {
     await this.#polls.stop();
   }

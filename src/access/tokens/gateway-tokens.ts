@@ -14,23 +14,26 @@ import { hasSecondFactor } from './access-tokens.js';
 import { checkedToken, type IssuerVerifier, invalidToken, VerifiedTokens } from './jwt.js';
 import type { RemoteKeys } from './remote-keys.js';
 
-/** `iss` of a gateway that shares `JWT_SECRET`. */
+/** The `iss` claim of a gateway that shares `JWT_SECRET`. */
 export const GATEWAY_ISSUER = 'gateway';
-/** Clocks of two systems differ. */
+/** How much the clocks of two systems may differ. */
 const TOLERANCE_S = 10;
-/** After that a token is checked anew: its issuer may have thrown its key away. */
+/**
+ * A cached token is verified again after this time, because its issuer may have removed its key.
+ */
 const CHECKED_ANEW_MS = 5 * 60_000;
-/** A name is shown to others. */
+/** At most this many characters of a name are kept, because other people see it. */
 const MAX_NAME_CHARS = 100;
+/** At most this many roles or methods of a token are read. */
 const MAX_LISTED = 1000;
 
 interface Rules {
   readonly clock: Clock;
-  /** `moderator` and `admin` are taken over, when a second factor was shown. */
+  /** Whether the roles `moderator` and `admin` are accepted if the token shows a second factor. */
   readonly privilegedRoles: boolean;
 }
 
-/** Tokens of the platform's own gateway: HS256, a shared secret, `iss` "gateway". */
+/** Tokens of the operator's own gateway: HS256 with a shared secret, `iss` "gateway". */
 export function gatewayTokens({ secret, audience, ...rules }: Rules & { secret: string; audience: string }): IssuerVerifier {
   const key = createSecretKey(secret, 'utf8');
   return remembering(rules.clock, async (token) => {
@@ -38,17 +41,22 @@ export function gatewayTokens({ secret, audience, ...rules }: Rules & { secret: 
     if (alg !== 'HS256' || crit !== undefined) throw invalidToken();
     const end = token.lastIndexOf('.');
     const signature = Buffer.from(token.slice(end + 1), 'base64url');
-    // In this thread: as a job of WebCrypto's it was an eighth of what a chat process does for somebody who connects.
+    // Verified in this thread: as a WebCrypto job it was an eighth of the work of a chat process
+    // for a new connection.
     const expected = createHmac('sha256', key).update(token.slice(0, end)).digest();
     if (signature.length !== expected.length || !timingSafeEqual(signature, expected)) throw invalidToken();
-    // The signature is good. What the claims have to be is the library's to say, which does so without another signature only of a token that has none.
+    // The signature is good. `jose` still has to check the claims, which it does without a
+    // signature only for an unsecured JWT.
     const claims = `${NO_SIGNATURE}.${token.slice(token.indexOf('.') + 1, end)}.`;
     const { payload } = UnsecuredJWT.decode(claims, optionsOf(rules, GATEWAY_ISSUER, audience));
     return principalOf(payload, 'gateway', payload.role, rules);
   });
 }
 
-/** The library calls a header that is none a mistake of the caller. */
+/**
+ * `jose` throws a TypeError for a malformed header. A malformed token is the client's error, so it
+ * becomes `unauthorized`.
+ */
 function headerOf(token: string): ProtectedHeaderParameters {
   try {
     return decodeProtectedHeader(token);
@@ -57,10 +65,10 @@ function headerOf(token: string): ProtectedHeaderParameters {
   }
 }
 
-/** RFC 7519 6.1. */
+/** The header of an unsecured JWT (RFC 7519 6.1). */
 const NO_SIGNATURE = Buffer.from('{"alg":"none"}').toString('base64url');
 
-/** Tokens of another issuer, such as an OpenID Connect provider, by its published keys. */
+/** Tokens of another issuer, such as an OpenID Connect provider, verified by its published keys. */
 export function issuerTokens({
   keys,
   issuer,
@@ -68,7 +76,7 @@ export function issuerTokens({
   roleClaim,
   ...rules
 }: Rules & { keys: Pick<RemoteKeys, 'find'>; issuer: string; audience: string; roleClaim: string }): IssuerVerifier {
-  // Encoded, so that no pair of issuer and subject reads like another.
+  // The issuer is encoded, so that different pairs of issuer and subject never make the same id.
   const prefix = `issuer:${encodeURIComponent(issuer)}`;
   return remembering(rules.clock, async (token) => {
     const { kid } = headerOf(token);
@@ -99,7 +107,10 @@ function remembering(clock: Clock, verify: IssuerVerifier): IssuerVerifier {
   };
 }
 
-/** Subjects are kept apart by issuer: `prefix` is that of the issuer, never of the token. */
+/**
+ * The principal of a verified token. `prefix` is the issuer's, and keeps the subjects of different
+ * issuers apart.
+ */
 function principalOf(payload: JWTPayload, prefix: string, claimed: unknown, { privilegedRoles }: Rules): Principal {
   const { sub, exp, amr } = payload;
   const id = userIdOf(prefix, sub);
@@ -117,7 +128,7 @@ function principalOf(payload: JWTPayload, prefix: string, claimed: unknown, { pr
   };
 }
 
-/** Of a role or a list of them; what is not one of ours counts for nothing. */
+/** The highest role of a claim, which is one role or a list. Unknown roles are ignored. */
 function highestOf(claimed: unknown): Role {
   let highest: Role = 'listener';
   for (const given of Array.isArray(claimed) ? claimed.slice(0, MAX_LISTED) : [claimed]) {
@@ -127,7 +138,7 @@ function highestOf(claimed: unknown): Role {
   return highest;
 }
 
-/** The claim of that name, or, with dots, the member of a claim: `realm_access.roles`. */
+/** The claim `path`, or, if its name has dots, the member of a claim: `realm_access.roles`. */
 function claimAt(payload: JWTPayload, path: string): unknown {
   if (Object.hasOwn(payload, path)) return payload[path];
   let at: unknown = payload;

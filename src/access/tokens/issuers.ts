@@ -8,10 +8,14 @@ export interface IssuersOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly publicUrl: string;
-  /** Of the platform's gateway (`JWT_SECRET`, `JWT_AUDIENCE`); without a secret its tokens are not accepted. */
+  /** `JWT_SECRET`, shared with the operator's gateway. Undefined: its tokens are not accepted. */
   readonly jwtSecret?: string | undefined;
+  /** `JWT_AUDIENCE`. */
   readonly jwtAudience?: string | undefined;
-  /** Of another issuer (`AUTH_…`); accepted when address, issuer and audience are given. */
+  /**
+   * Another issuer (`AUTH_…`). Its tokens are accepted if `authJwksUrl`, `authIssuer` and
+   * `authAudience` are set.
+   */
   readonly authJwksUrl?: string | undefined;
   readonly authIssuer?: string | undefined;
   readonly authAudience?: string | undefined;
@@ -19,7 +23,7 @@ export interface IssuersOptions {
   readonly authPrivilegedRoles?: boolean | undefined;
 }
 
-/** Whose signed tokens are accepted, by `iss`. */
+/** The verifiers of all accepted token issuers, by `iss`. */
 export async function issuersOf(options: IssuersOptions, tokens: AccessTokens): Promise<ReadonlyMap<string, IssuerVerifier>> {
   const { clock, log, publicUrl, jwtSecret, authJwksUrl, authIssuer, authAudience } = options;
   const rules = { clock, privilegedRoles: options.authPrivilegedRoles ?? false };
@@ -34,7 +38,7 @@ export async function issuersOf(options: IssuersOptions, tokens: AccessTokens): 
   }
   if (jwtSecret !== undefined)
     issuers.set(GATEWAY_ISSUER, gatewayTokens({ ...rules, secret: jwtSecret, audience: options.jwtAudience ?? 'veza' }));
-  // Last, so that nobody's takes the place of our own.
+  // Set last, so that no other issuer can replace Veza's own.
   issuers.set(publicUrl, (token) => tokens.verify(token));
   return issuers;
 }

@@ -4,16 +4,17 @@ import { VezaError } from '../../runtime/errors.js';
 import type { Principal } from '../roles.js';
 import type { Verifier } from './identity.js';
 
-/** RFC 7519 in compact form; as long as an `Authorization` header may carry. */
+/** A compact JWT (RFC 7519). */
 const JWT = /^[\w-]+\.([\w-]+)\.[\w-]*$/;
+/** The longest credential that an `Authorization` header may carry. */
 const MAX_TOKEN_CHARS = 8192;
 
-/** Knows the tokens of one issuer. Rejects with `unauthorized`. */
+/** Verifies the tokens of one issuer. Rejects with `unauthorized`. */
 export type IssuerVerifier = (token: string) => Promise<Principal>;
 
 /**
- * Signed tokens, each by the verifier of the issuer that it names. What it names is not proven yet: it only decides whose keys and
- * algorithms are tried, and those are that issuer's own, so that nothing in a token chooses how it is checked.
+ * Verifies signed tokens by the issuer that they name. The name is not proven yet. It only selects
+ * the issuer whose keys and algorithms are used, so nothing in a token decides how it is verified.
  */
 export function jwtVerifier(byIssuer: ReadonlyMap<string, IssuerVerifier>): Verifier {
   return async (credential) => {
@@ -35,14 +36,17 @@ function issuerIn(payload: string): string {
   }
 }
 
-/** What is wrong with a token is not said, except that it has expired. */
+/** The error for a token that is not good. It gives no reason, except that the token has expired. */
 export function invalidToken(cause?: unknown): VezaError {
   const message =
-    cause instanceof errors.JWTExpired ? 'The token has expired; get another by POST /api/v1/auth/refresh.' : 'The token is not valid.';
+    cause instanceof errors.JWTExpired ? 'The token has expired. Get a new one with POST /api/v1/auth/refresh.' : 'The token is not valid.';
   return new VezaError('unauthorized', message, { cause });
 }
 
-/** Runs a check by `jose`; what it finds wrong becomes `unauthorized`, what is wrong on our side comes through. */
+/**
+ * Runs a check by `jose`. An error about the token becomes `unauthorized`; other errors stay as
+ * they are.
+ */
 export async function checkedToken<T>(check: () => Promise<T>): Promise<T> {
   try {
     return await check();
@@ -51,10 +55,10 @@ export async function checkedToken<T>(check: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Tokens whose signature was checked already. Bounded; the oldest go first. */
+/** A bounded cache of tokens whose signature was verified. The oldest are dropped first. */
 export class VerifiedTokens<T extends { readonly untilMs: number }> {
   readonly #limit: number;
-  /** By SHA-256: a token must not lie about in memory longer than its request. */
+  /** Keyed by SHA-256, so that tokens stay in memory no longer than their request. */
   readonly #known = new Map<string, T>();
 
   constructor(limit = 10_000) {

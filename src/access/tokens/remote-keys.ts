@@ -4,11 +4,11 @@ import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 
-/** As long as keys are taken from memory without asking. */
+/** For this long keys are used from memory without reading the set again. */
 const FRESH_MS = 10 * 60_000;
-/** And, while their issuer does not answer, as long as they are used on. */
+/** For this long keys stay in use while their issuer does not answer. */
 const STALE_MS = 3_600_000;
-/** Between two requests, however many tokens name a key that is not known. */
+/** The set is read at most once in this time, however many tokens name unknown keys. */
 const COOLDOWN_MS = 10_000;
 const TIMEOUT_MS = 5000;
 const MAX_BYTES = 256 * 1024;
@@ -18,21 +18,22 @@ const setSchema = z.object({ keys: z.array(z.record(z.string(), z.unknown())) })
 
 export interface RemoteKey {
   readonly key: CryptoKey;
-  /** The one algorithm that it is used with. */
+  /** The only algorithm that the key is used with. */
   readonly algorithm: string;
 }
 
 /**
- * The key set (RFC 7517) of another issuer. Which algorithm a key is for is said by the key, never by a token; symmetric keys in it are left
- * out, since whoever can read them could sign.
+ * The key set (RFC 7517) of another issuer. A key's algorithm comes from the set, never from a
+ * token. Symmetric keys are left out: everybody who can read the set could sign with them.
  */
 export class RemoteKeys {
   readonly #url: string;
   readonly #clock: Clock;
   readonly #log: Log;
   #keys: ReadonlyMap<string, RemoteKey> = new Map();
-  /** Monotonic. */
+  /** Monotonic milliseconds of the last successful read. */
   #readAtMs = Number.NEGATIVE_INFINITY;
+  /** Monotonic milliseconds of the last attempt. */
   #triedAtMs = Number.NEGATIVE_INFINITY;
   #reading: Promise<boolean> | undefined;
 
@@ -43,15 +44,15 @@ export class RemoteKeys {
   }
 
   /**
-   * The key of this id; the only one there is when none is named. Undefined: the issuer has none such. Rejects with `unavailable` while its
-   * keys cannot be read.
+   * The key with this id, or the only key of the set if `kid` is undefined. Undefined: the issuer
+   * has no such key. Rejects with `unavailable` if the set cannot be read.
    */
   async find(kid: string | undefined): Promise<RemoteKey | undefined> {
     const ageMs = this.#clock.monotonicMs() - this.#readAtMs;
     if (ageMs > STALE_MS) {
-      if (!(await this.#read())) throw new VezaError('unavailable', 'The keys of the token’s issuer cannot be read; try again.');
+      if (!(await this.#read())) throw new VezaError('unavailable', 'The keys of the token’s issuer cannot be read. Try again.');
     } else if (ageMs > FRESH_MS) {
-      // What is known is good enough for now.
+      // The cached keys are used while the set is read in the background.
       this.#read().catch(() => undefined);
     }
     return this.#lookUp(kid) ?? ((await this.#read()) ? this.#lookUp(kid) : undefined);
@@ -62,7 +63,9 @@ export class RemoteKeys {
     return this.#keys.size === 1 ? this.#keys.values().next().value : undefined;
   }
 
-  /** False: it failed, or was tried a moment ago. */
+  /**
+   * Resolves to false if the read failed, or if the last attempt was less than `COOLDOWN_MS` ago.
+   */
   #read(): Promise<boolean> {
     if (this.#reading) return this.#reading;
     const nowMs = this.#clock.monotonicMs();
@@ -102,7 +105,7 @@ export class RemoteKeys {
       let sizeBytes = 0;
       for await (const chunk of response.body ?? []) {
         sizeBytes += chunk.length;
-        // Leaving the loop cancels the rest.
+        // Leaving the loop cancels the rest of the body.
         if (sizeBytes > MAX_BYTES) throw new Error(`more than ${MAX_BYTES} bytes`);
         chunks.push(chunk);
       }
@@ -118,7 +121,7 @@ export class RemoteKeys {
       const algorithm = algorithmOf(jwk);
       if (algorithm === undefined) continue;
       try {
-        // Only what is public of it, whatever it says it may be used for.
+        // Only the public members are imported, whatever the key says about its use.
         const { kty, crv, x, y, n, e } = jwk;
         const key = (await importJWK({ kty, crv, x, y, n, e } as JWK, algorithm)) as CryptoKey;
         found.set(typeof jwk.kid === 'string' ? jwk.kid : `#${index}`, { key, algorithm });
@@ -136,7 +139,7 @@ export class RemoteKeys {
 const RSA_ALGORITHMS: readonly unknown[] = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'];
 const EC_ALGORITHMS: Readonly<Record<string, string>> = { 'P-256': 'ES256', 'P-384': 'ES384', 'P-521': 'ES512' };
 
-/** Undefined: it does not verify signatures, or by no algorithm that is taken. */
+/** Undefined: the key does not verify signatures, or its algorithm is not accepted. */
 function algorithmOf({ kty, crv, alg, use, key_ops }: JWK): string | undefined {
   if (use !== undefined && use !== 'sig') return undefined;
   if (Array.isArray(key_ops) && !key_ops.includes('verify')) return undefined;

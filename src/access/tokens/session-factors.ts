@@ -6,19 +6,22 @@ import type { Log } from '../../runtime/log.js';
 import type { Principal } from '../roles.js';
 import { SECOND_FACTORS } from './access-tokens.js';
 
-/** A second factor that is gone counts no longer than this, in any process. */
+/** A removed second factor counts in any process for at most this time. */
 const CACHE_MS = 2000;
 const MAX_CACHED = 10_000;
 
 /**
- * An access token says for 15 minutes that its session has shown a second factor. Where that factor is removed, the session's row says otherwise at
- * once: it is asked here.
+ * Checks whether the second factor in an access token still counts. A token states it for 15
+ * minutes; if the factor is removed, the session's row changes at once, and the row is read here.
  */
 export class SessionFactors {
   readonly #database: Database;
   readonly #clock: Clock;
   readonly #log: Log;
-  /** Until when it holds, by session, the oldest first. Only those that have shown one: a session may show one at any time. */
+  /**
+   * Sessions with a second factor and the monotonic time until which that is cached, oldest first.
+   * Sessions without one are not cached, because they may show one at any time.
+   */
   readonly #proven = new BoundedMap<string, number>(MAX_CACHED);
   #isAway = false;
 
@@ -28,7 +31,10 @@ export class SessionFactors {
     this.#log = log;
   }
 
-  /** While the database is away, the token is believed, as it is for everything else. */
+  /**
+   * The principal with its current second factor. If the database is unavailable, the token counts
+   * as it is, as for every other check.
+   */
   async asShownNow(principal: Principal): Promise<Principal> {
     const { kind, secondFactor, sessionId } = principal;
     if (kind !== 'account' || !secondFactor || sessionId === undefined) return principal;
@@ -55,7 +61,7 @@ export class SessionFactors {
   }
 }
 
-/** Of those sessions, the ones that have shown a second factor that is still there. */
+/** Those of the sessions that have shown a second factor that still exists. */
 export async function sessionsWithFactor(database: Queryable, ids: readonly string[]): Promise<ReadonlySet<string>> {
   if (ids.length === 0) return new Set();
   const { rows } = await database.query<{ id: string }>('select id from sessions where id = any($1::uuid[]) and amr && $2', [

@@ -12,28 +12,39 @@ import type { AccessTokens } from './access-tokens.js';
 import { ENDED_KEPT_MS, type EndedSessions } from './ended-sessions.js';
 
 const DAY_MS = 24 * 3_600_000;
-/** A session that is not refreshed for so long is over. */
+/** A session that is not refreshed for this long ends. */
 export const IDLE_MS = 30 * DAY_MS;
-/** And so is one that was begun so long ago. */
+/** A session ends after this time even if it is refreshed. */
 export const ABSOLUTE_MS = 90 * DAY_MS;
-/** How long a token that was just replaced gives its successor once more: two tabs refresh at the same moment. */
+/**
+ * For this long a replaced refresh token returns the same successor again, because two tabs may
+ * refresh at the same moment.
+ */
 export const GRACE_MS = 10_000;
-/** Of one account at a time; the one that was used least lately gives way. */
+/**
+ * At most this many sessions per account. A new one above it ends the one that was used least
+ * recently.
+ */
 export const MAX_SESSIONS = 100;
-/** What a user agent and an address are cut to. */
+/** User agents are cut to this many characters. */
 const MAX_CLIENT_CHARS = 300;
+/** Addresses are cut to this many characters. */
 const MAX_ADDRESS_CHARS = 64;
 
 const CLEAN_MS = 60_000;
-/** Rows that one statement of a cleaning takes, and statements a kind. */
+/** Rows per statement of the cleanup. */
 const CLEAN_BATCH = 1000;
+/** At most this many statements per table and cleanup. */
 const MAX_CLEAN_BATCHES = 100;
-/** A replaced token is known again for as long as the one who holds it could have come back with it. */
+/**
+ * A replaced token is kept for as long as a session can be idle, so that its second use is
+ * recognised.
+ */
 const REPLACED_KEPT_MS = IDLE_MS;
-/** What is over is kept a little for whoever looks into the table. */
+/** Ended sessions are kept for a day, for operators who look into the table. */
 const OVER_KEPT_MS = DAY_MS;
 
-/** 256 random bits; the letters before them keep it from being taken for anything else. */
+/** 256 random bits. The prefix tells the token from other secrets. */
 const REFRESH_TOKEN = /^vzr_[\w-]{43}$/;
 
 export interface SessionClient {
@@ -51,7 +62,7 @@ export interface Tokens {
 
 export interface Session {
   readonly id: string;
-  /** The user agent that it was last used by. */
+  /** The user agent of the last use. */
   readonly client: string;
   readonly address: string;
   readonly amr: readonly string[];
@@ -71,11 +82,14 @@ export interface SessionsOptions {
 }
 
 /**
- * Sign-ins: each a family of refresh tokens, of which one is good at a time. A token is replaced whenever it is used. One that is used again
- * after that is in two hands, nobody knows whose, and ends the family; only for ten seconds it gives the same successor instead.
+ * Sessions. Each is a family of refresh tokens, of which one is good at a time; every use replaces
+ * it. A replaced token that is used again has been copied, and it is unknown which of the two is
+ * the owner's, so the session ends. For ten seconds after its replacement it returns the same
+ * successor instead.
  *
- * Of a token its SHA-256 is kept: with 256 random bits there is nothing to guess, and a look-up by hash tells nothing by its time.
- * Whoever changes a row of a family holds the lock of its session's row.
+ * Only the SHA-256 of a token is stored: a token has 256 random bits and cannot be guessed, and the
+ * timing of a lookup by hash tells nothing. Every change of a family's rows needs the lock on its
+ * session's row.
  */
 export class Sessions {
   readonly #database: Database;
@@ -108,20 +122,22 @@ export class Sessions {
     this.#cleanings.start();
   }
 
-  /** Waits for what is under way. Twice is harmless. */
+  /** Waits for the running cleanup. A second call does nothing. */
   async stop(): Promise<void> {
     await this.#cleanings.stop();
   }
 
   /**
-   * After a sign-in: `amr` (RFC 8176) says how. Rejects with `unauthorized` when the account is gone or banned.
+   * Begins a session after a sign-in. `amr`: how the owner has proven who they are (RFC 8176).
+   * Rejects with `unauthorized` if the account does not exist or is banned.
    */
   async begin({ accountId, amr, client }: { accountId: string; amr: readonly string[]; client: SessionClient }): Promise<Tokens> {
     const nowMs = this.#clock.wallMs();
     const sessionId = randomUUID();
     const refreshToken = makeToken();
     const { account, excess } = await this.#database.transaction(async (connection) => {
-      // Whoever bans it or changes its role ends its sessions afterwards, and waits here: this one is among them.
+      // A transaction that bans the account or changes its role waits for this lock, and then ends
+      // its sessions, this one included.
       const { rows } = await connection.query<AccountRow>('select name, role, banned_at from accounts where id = $1 for share', [
         accountId,
       ]);
@@ -153,7 +169,10 @@ export class Sessions {
     return { ...issued, refreshToken, sessionId };
   }
 
-  /** What was shown beside the password, from now on. Rejects with `unauthorized` when the session is over. */
+  /**
+   * Adds authentication methods that were shown later. Rejects with `unauthorized` if the session
+   * has ended.
+   */
   async upgrade(sessionId: string, amr: readonly string[]): Promise<{ accessToken: string; expiresIn: number }> {
     const { rows } = await this.#database.query<AccountRow & { account_id: string; amr: string[] }>(
       `update sessions s set amr = array(select distinct unnest(s.amr || $2::text[])), last_used_at = $3 from accounts a
@@ -167,8 +186,9 @@ export class Sessions {
   }
 
   /**
-   * Replaces a refresh token and gives an access token with the account's name and role of now. Rejects with `unauthorized`: it is none of
-   * ours, its session is over, or it was used before, which ends the session.
+   * Replaces a refresh token and issues an access token with the account's current name and role.
+   * Rejects with `unauthorized`: the token is unknown, its session has ended, or the token was used
+   * before, which ends the session.
    */
   async refresh(token: string, client?: SessionClient): Promise<Tokens & { accountId: string }> {
     if (!REFRESH_TOKEN.test(token)) throw over();
@@ -176,10 +196,12 @@ export class Sessions {
     const made = makeToken();
     const found = await this.#database.transaction((connection) => this.#replace(connection, hash, made, client));
     if (found === undefined) throw over();
-    if (found === 'reused') throw new VezaError('unauthorized', 'This refresh token was used before; its session is ended. Sign in again.');
+    if (found === 'reused')
+      throw new VezaError('unauthorized', 'This refresh token was used before, so its session was ended. Sign in again.');
     const { session, account, sealedSuccessor } = found;
     this.#ended.delete(session.id);
-    // Not inside the transaction: to open may take a query, and the embedded database has one connection.
+    // Opened outside the transaction, because the vault may need a query, and the embedded database
+    // has one connection.
     const refreshToken = sealedSuccessor ? (await this.#vault.open(purposeOf(hash), sealedSuccessor)).toString() : made;
     const issued = await this.#tokens.issue({
       accountId: session.account_id,
@@ -199,7 +221,8 @@ export class Sessions {
   ): Promise<{ session: SessionRow; account: AccountRow; sealedSuccessor?: Buffer } | 'reused' | undefined> {
     const nowMs = this.#clock.wallMs();
     const now = new Date(nowMs);
-    // The session's lock first, then everything else is read: who waited for it sees what the one before has done.
+    // The session is locked before anything else is read, so that a caller that waited for the lock
+    // sees what the caller before it has changed.
     const { rows } = await connection.query<SessionRow>(
       'select * from sessions where id = (select session_id from refresh_tokens where token_hash = $1) for update',
       [hash],
@@ -254,7 +277,7 @@ export class Sessions {
     return { session, account: row };
   }
 
-  /** Those that are not over, the last used first; at most `MAX_SESSIONS`. */
+  /** Sessions that have not ended, the most recently used first; at most `MAX_SESSIONS`. */
   async list(accountId: string): Promise<Session[]> {
     const { rows } = await this.#database.query<SessionRow>(
       `select * from sessions where account_id = $1 and ended_at is null and expires_at > $2 order by last_used_at desc, id limit ${MAX_SESSIONS}`,
@@ -271,12 +294,15 @@ export class Sessions {
     }));
   }
 
-  /** Ends one session, of this account when one is given; its access tokens are good for nothing from then on. False: there is none. */
+  /**
+   * Ends one session, if it belongs to `accountId` or if that is undefined. Its access tokens are
+   * refused from then on. Resolves to false if there is no such session.
+   */
   async end(sessionId: string, accountId?: string): Promise<boolean> {
     return (await this.#end('id = $2 and ($3::uuid is null or account_id = $3)', [sessionId, accountId ?? null])).length > 0;
   }
 
-  /** The session that this refresh token belongs to. Undefined: none, or it is over already. */
+  /** Ends the session of this refresh token. Undefined: there is none, or it has ended already. */
   async endByToken(token: string): Promise<{ sessionId: string; accountId: string } | undefined> {
     if (!REFRESH_TOKEN.test(token)) return undefined;
     const { rows } = await this.#database.query<{ id: string; account_id: string }>(
@@ -288,8 +314,9 @@ export class Sessions {
   }
 
   /**
-   * Every session of an account, but for one. Call it after what it is done for (a ban, another role), or with the connection of the
-   * transaction that does it. Resolves to how many there were.
+   * Ends all sessions of an account except `except`. The caller calls it after the change that is
+   * the reason (a ban, another role), or with the connection of that transaction. Resolves to the
+   * number of ended sessions.
    */
   async endAll(accountId: string, { except, connection }: { except?: string | undefined; connection?: Queryable } = {}): Promise<number> {
     return (await this.#end('account_id = $2 and ($3::uuid is null or id <> $3)', [accountId, except ?? null], connection)).length;
@@ -301,7 +328,7 @@ export class Sessions {
     return ids;
   }
 
-  /** `which`: a condition in which `$1` is now, and `values` begin with `$2`. */
+  /** `which` is an SQL condition. `$1` is the current time; `values` begin with `$2`. */
   async #markEnded(connection: Queryable, which: string, values: readonly unknown[]): Promise<string[]> {
     const { rows } = await connection.query<{ session_id: string }>(
       `with over as (update sessions set ended_at = $1 where ended_at is null and ${which} returning id)
@@ -320,17 +347,21 @@ export class Sessions {
     ]);
   }
 
-  /** Successors that are not given again, and rows that nobody needs any more. Every process may do so at any time. */
+  /**
+   * Deletes successors after their grace period and rows that are not needed any more. Any process
+   * may run it at any time.
+   */
   clean(): Promise<void> {
     return this.#cleanings.run();
   }
 
   async #clean(): Promise<void> {
     const before = (agoMs: number) => [new Date(this.#clock.wallMs() - agoMs)];
-    // Somebody who holds a row's lock is left alone; it is taken the next time.
+    // Rows that are locked are skipped; the next cleanup takes them.
     const all = async (doing: string, table: string, id: string, which: string, agoMs: number) => {
       const some = `${id} in (select ${id} from ${table} where ${which} limit ${CLEAN_BATCH} for update skip locked)`;
-      // In batches, so that no statement takes long; until there is none left, or they would come faster than they go.
+      // Batches keep each statement short. The loop goes on until no row is left, otherwise rows
+      // could come faster than they are deleted.
       let rowCount = CLEAN_BATCH;
       for (let batch = 0; batch < MAX_CLEAN_BATCHES && rowCount === CLEAN_BATCH; batch++)
         ({ rowCount } = await this.#database.query(`${doing} where ${some}`, before(agoMs)));
@@ -362,10 +393,13 @@ interface AccountRow {
   banned_at: Date | null;
 }
 
-const over = () => new VezaError('unauthorized', 'The session is over; sign in again.');
+const over = () => new VezaError('unauthorized', 'The session has ended. Sign in again.');
 
 const makeToken = () => `vzr_${randomBytes(32).toString('base64url')}`;
 const purposeOf = (hash: Buffer) => `refresh:${hash.toString('hex')}`;
 
-/** Printable, and no longer than `maxChars`: PostgreSQL takes no NUL, and a list is for people. */
+/**
+ * The text without control characters, at most `maxChars` long: PostgreSQL stores no NUL, and
+ * people read the list of sessions.
+ */
 const cut = (text: string, maxChars: number) => text.replace(/\p{Cc}/gu, ' ').slice(0, maxChars);

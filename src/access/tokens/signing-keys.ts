@@ -8,30 +8,45 @@ import type { Vault } from '../vault.js';
 
 /** How long an access token is good. */
 export const ACCESS_TOKEN_MS = 15 * 60_000;
-/** The one algorithm (Ed25519) of our access tokens. */
+/** The only algorithm (Ed25519) of Veza's own access tokens. */
 export const SIGNING_ALGORITHM = 'EdDSA';
 
+/** How long a key signs. */
 const SIGNS_MS = 24 * 3_600_000;
-/** The next key is made this long before its time, so that a database that is away for a while delays nothing. */
+/**
+ * The next key is made this long before it signs, so that a database that is unavailable for a
+ * short time delays nothing.
+ */
 const MADE_AHEAD_MS = 30 * 60_000;
 /**
- * No key signs sooner after it was made. Ten minutes are promised to whoever keeps the key set in a cache; the rest is for a process that reads
- * the table late.
+ * A key signs at the earliest this long after it was made. The documentation promises ten minutes
+ * to systems that cache the key set; the rest is for a process that reads the table late.
  */
 const PUBLISHED_AHEAD_MS = 12 * 60_000;
-/** A token's life, and a little for processes whose clocks differ. */
+/**
+ * How long a key is kept after it has signed: the life of a token, and two minutes for processes
+ * whose clocks differ.
+ */
 const KEPT_AFTER_MS = ACCESS_TOKEN_MS + 2 * 60_000;
-/** How often the table is read: a key that was revoked by another process is nobody's here within five seconds. */
+/**
+ * The table is read this often, so that a key that another process revoked is refused here within
+ * five seconds.
+ */
 const POLL_MS = 2000;
-/** A process that has not read the table for this long may sign with a key that others have put away. */
+/**
+ * A process that has not read the table for this long reads it before it signs, because others may
+ * have retired its key.
+ */
 const STALE_MS = 2 * 60_000;
-/** By how much the clocks of processes may differ where one asks whether a key has begun to sign. */
+/** By how much the clocks of processes may differ. */
 const CLOCKS_DIFFER_MS = 60_000;
-/** A stranger who invents key ids costs a query this often at most. */
+/** Unknown key ids cause at most one query in this time, because clients may invent them. */
 const UNKNOWN_COOLDOWN_MS = 3000;
 /** RFC 7638, SHA-256. */
 const KID = /^[\w-]{43}$/;
-/** Any number will do, as long as every version of Veza takes the same. */
+/**
+ * The number of the advisory lock. It has no meaning, but every version of Veza must use the same.
+ */
 const LOCK = 0x76657a62;
 
 export interface SigningKeysOptions {
@@ -41,13 +56,13 @@ export interface SigningKeysOptions {
   readonly log: Log;
 }
 
-/** When a key does what, wall clock milliseconds. */
+/** The times of a key, in wall clock milliseconds. */
 export interface KeyTimes {
   readonly kid: string;
   readonly signsFromMs: number;
-  /** It signs on when there is no other. */
+  /** The key signs longer if there is no later one. */
   readonly signsUntilMs: number;
-  /** Until then it is in the key set, because tokens that it signed are good. */
+  /** Until this time the key is in the key set, because tokens that it signed may be good. */
   readonly keptUntilMs: number;
 }
 
@@ -58,24 +73,27 @@ interface SigningKey extends KeyTimes {
 }
 
 /**
- * The keys that access tokens are signed with. A new one every 24 hours, by whichever process comes first; it is published before it signs, and
- * stays published as long as a token of its is good. While the database is away, the keys known are used on.
+ * The keys that sign access tokens. Every 24 hours one of the processes makes a new key. A key is
+ * published before it signs, and stays published while a token that it signed can be good. If the
+ * database is unavailable, the known keys stay in use.
  *
- * At one time one key signs: the latest whose time has come. All processes find the same one, because what they decide by is in the table,
- * written under a lock, for minutes before it counts.
+ * One key signs at a time: the latest whose time has come. All processes choose the same key,
+ * because the times are in the table, written under a lock, minutes before they count.
  */
 export class SigningKeys {
   readonly #database: Database;
   readonly #vault: Vault;
   readonly #clock: Clock;
   readonly #log: Log;
-  /** By kid, in the order in which they sign. */
+  /** Keys by id, in the order in which they sign. */
   #keys: ReadonlyMap<string, SigningKey> = new Map();
-  /** Rows whose private key does not open: they neither sign nor count as a successor. */
+  /**
+   * Ids of keys whose private key cannot be decrypted. They neither sign nor count as a successor.
+   */
   readonly #broken = new Set<string>();
-  /** Monotonic. */
+  /** Monotonic milliseconds of the last read. */
   #loadedAtMs = Number.NEGATIVE_INFINITY;
-  /** Monotonic: when the table was last read because of a key id that was not known. */
+  /** Monotonic milliseconds of the last read because of an unknown key id. */
   #lookedAtMs = Number.NEGATIVE_INFINITY;
   #isAway = false;
   readonly #reloads: Loop;
@@ -100,54 +118,56 @@ export class SigningKeys {
     });
   }
 
-  /** Reads the keys, makes the first one, and sees to it from then on. */
+  /** Reads the keys, makes the first one if there is none, and keeps them up to date. */
   async start(): Promise<void> {
     await this.reload();
     this.#reloads.start();
   }
 
-  /** Waits for what is under way. Twice is harmless. */
+  /** Waits for the running reload. A second call does nothing. */
   async stop(): Promise<void> {
     await this.#reloads.stop();
   }
 
-  /** For `/.well-known/jwks.json`. */
+  /** The content of `/.well-known/jwks.json`. */
   keySet(): { keys: JWK[] } {
     return { keys: [...this.#keys.values()].map((key) => key.publicJwk) };
   }
 
-  /** As last read. */
+  /** Whether the key existed at the last read. */
   has(kid: string): boolean {
     return this.#keys.has(kid);
   }
 
-  /** What verifies a token that names this key; undefined: it is none of ours. */
+  /** The public key with this id. Undefined: there is no such key. */
   async publicKey(kid: string): Promise<CryptoKey | undefined> {
     const nowMs = this.#clock.monotonicMs();
     if (!this.#keys.has(kid) && KID.test(kid) && nowMs - this.#lookedAtMs >= UNKNOWN_COOLDOWN_MS) {
-      // Another process may have made it just now.
+      // Another process may have made the key since the last read.
       this.#lookedAtMs = nowMs;
       await this.#reloadOrUseOn();
     }
     return this.#keys.get(kid)?.publicKey;
   }
 
-  /** The key that signs now. Rejects with `unavailable` when none has ever been read. */
+  /** The key that signs now. Rejects with `unavailable` if no key was ever read. */
   async signer(): Promise<{ kid: string; privateKey: CryptoKey }> {
     let found = this.#current();
-    // It has slept, or its timer is late: others may have put this key away.
+    // The timer may be late, for example after the machine has slept. Other processes may have
+    // retired the key meanwhile.
     const isStale = this.#clock.monotonicMs() - this.#loadedAtMs > STALE_MS;
     if (!found || isStale || found.signsUntilMs <= this.#clock.wallMs()) {
       await this.#reloadOrUseOn();
       found = this.#current();
     }
-    if (!found) throw new VezaError('unavailable', 'There is no key to sign with yet; try again.');
+    if (!found) throw new VezaError('unavailable', 'There is no signing key yet. Try again.');
     return found;
   }
 
   /**
-   * A new key, now. It is published at once and signs 12 minutes later; the one before stays as long as its tokens are good. `revoke`: the
-   * others are thrown away and it signs at once, so that every access token there is ends within five seconds, and clients refresh.
+   * Makes a new key. It is published at once and signs after 12 minutes; the key before it stays
+   * until its tokens expire. `revoke`: all other keys are deleted and the new one signs at once.
+   * Every access token is refused within five seconds, and clients refresh.
    */
   async rotate({ revoke = false } = {}): Promise<KeyTimes> {
     const made = await makeKey();
@@ -156,7 +176,8 @@ export class SigningKeys {
     await this.#locked(async (connection) => {
       if (revoke) await connection.query('delete from signing_keys');
       else {
-        // One that has signed nothing yet gives way, so that rotating often does not pile them up.
+        // A key that has signed nothing yet is deleted, so that frequent rotation does not pile up
+        // keys.
         await connection.query('delete from signing_keys where signs_from > $1', [new Date(nowMs + CLOCKS_DIFFER_MS)]);
         await connection.query('update signing_keys set signs_until = $1, kept_until = $2 where signs_until > $1', [
           new Date(times.signsFromMs),
@@ -165,13 +186,15 @@ export class SigningKeys {
       }
       await this.#insert(connection, made, times);
     });
-    // A reload that is under way may have read the table before.
+    // A running reload may have read the table before this change.
     await this.#reloads.settled();
     await this.reload();
     return times;
   }
 
-  /** Reads the table, and brings it up to date when it is time. Whoever asks meanwhile waits for the same. */
+  /**
+   * Reads the table, and makes or deletes keys that are due. Concurrent callers share one reload.
+   */
   reload(): Promise<void> {
     return this.#reloads.run();
   }
@@ -185,7 +208,8 @@ export class SigningKeys {
         if (key) keys.set(row.kid, key);
       }
       const isDue = this.#due(rows).length > 0;
-      // A key that was made just now and does not open would go round for ever.
+      // The number of passes is limited: a new key that cannot be decrypted would be replaced for
+      // ever.
       if (!isDue || pass === 2) {
         this.#keys = keys;
         this.#loadedAtMs = this.#clock.monotonicMs();
@@ -211,19 +235,20 @@ export class SigningKeys {
     }
   }
 
-  /** What has to be done to the table, in this order. */
+  /** The changes that the table needs now, in this order. */
   #due(rows: readonly Row[]): ((connection: Queryable, made: MadeKey) => Promise<void>)[] {
     const nowMs = this.#clock.wallMs();
     const steps: ((connection: Queryable, made: MadeKey) => Promise<void>)[] = [];
     const newest = rows.filter((row) => !this.#broken.has(row.kid)).at(-1);
     if (!newest) {
-      // Nobody has a key set of ours in a cache: it may sign at once.
+      // The first key may sign at once: nobody has cached the key set yet.
       steps.push((connection, made) => this.#insert(connection, made, timesOf(made.kid, nowMs)));
     } else if (newest.signs_until.getTime() - nowMs < MADE_AHEAD_MS) {
       const fromMs = Math.max(newest.signs_until.getTime(), nowMs + PUBLISHED_AHEAD_MS);
       steps.push(async (connection, made) => {
         await this.#insert(connection, made, timesOf(made.kid, fromMs));
-        // Nobody was there to make the next one in time: this one signs on until that may.
+        // If no process ran in time to make the successor, the current key signs until the
+        // successor may.
         await connection.query('update signing_keys set signs_until = $2, kept_until = $3 where kid = $1 and signs_until < $2', [
           newest.kid,
           new Date(fromMs),
@@ -242,7 +267,8 @@ export class SigningKeys {
   #current(): SigningKey | undefined {
     const nowMs = this.#clock.wallMs();
     const keys = [...this.#keys.values()];
-    // None before its time, except that one whose maker's clock is ahead of ours is better than none.
+    // The latest key whose time has come. If there is none, the first key is used: its maker's
+    // clock may be ahead of this one.
     return keys.findLast((key) => key.signsFromMs <= nowMs) ?? keys[0];
   }
 
@@ -297,7 +323,10 @@ export class SigningKeys {
     );
   }
 
-  /** One process at a time. Inside, nothing may ask the vault to open: the embedded database has one connection. */
+  /**
+   * Runs `work` in one process at a time. It must not open sealed values: that may need a query,
+   * and the embedded database has one connection.
+   */
   async #locked(work: (connection: Queryable) => Promise<void>): Promise<void> {
     await this.#database.transaction(async (connection) => {
       await connection.query('select pg_advisory_xact_lock($1)', [LOCK]);

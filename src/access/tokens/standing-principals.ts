@@ -5,8 +5,9 @@ import { hasSecondFactor } from './access-tokens.js';
 import type { SigningKeys } from './signing-keys.js';
 
 /**
- * What a client that was let in is worth now, for answers that take longer than a right may outlive its end. An access token that has expired
- * meanwhile is no reason to end one: its session is asked for.
+ * The current rights of a principal, for answers that take longer than the five seconds within
+ * which a right must end. An access token that has expired meanwhile does not end such an answer:
+ * its session is checked instead.
  */
 export class StandingPrincipals {
   readonly #database: Database;
@@ -19,7 +20,10 @@ export class StandingPrincipals {
     this.#signingKeys = signingKeys;
   }
 
-  /** With the role of now. Undefined: its session, key or token is over, or its account is banned or deleted. */
+  /**
+   * The principal with its current role and second factor. Undefined: its session, key or token has
+   * ended, or its account is banned or deleted.
+   */
   async now(principal: Principal): Promise<Principal | undefined> {
     const { kind, id, sessionId, expiresAtMs } = principal;
     if (isKeyRevoked(principal, this.#signingKeys, this.#clock)) return undefined;
@@ -41,6 +45,10 @@ export class StandingPrincipals {
   }
 }
 
-/** The key that signed its access token was revoked: somebody else may have made the token. A key that is put away in the ordinary way outlives its tokens. */
+/**
+ * Whether the key that signed the principal's access token was revoked: somebody else may have made
+ * the token. A key that was retired by rotation exists longer than its tokens, so it never counts
+ * as revoked.
+ */
 export const isKeyRevoked = ({ signedBy, expiresAtMs = 0 }: Principal, signingKeys: Pick<SigningKeys, 'has'>, clock: Clock): boolean =>
   signedBy !== undefined && expiresAtMs > clock.wallMs() && !signingKeys.has(signedBy);
