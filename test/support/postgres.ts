@@ -70,6 +70,8 @@ export async function startPostgres(): Promise<TestPostgres> {
       await exited;
     },
     async stop() {
+      // After `endWithProcess` the wait below would not keep the process alive.
+      server.ref();
       server.kill('SIGINT');
       await exited;
       await rm(dir, { recursive: true, force: true });
