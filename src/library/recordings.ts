@@ -77,7 +77,7 @@ export class Recordings {
       clock: options.clock,
       periodMs: RETENTION_PERIOD_MS,
       task: async () => void (await this.sweep()),
-      onError: (error) => this.#logError({ event: 'recordings.sweep_failed', error }, 'could not delete old segments'),
+      onError: (error) => this.#fault({ event: 'recordings.sweep_failed', error }, 'could not delete old segments'),
     });
   }
 
@@ -284,11 +284,10 @@ export class Recordings {
             return true;
           }
           if (attempt >= MAX_TRIES || this.#stopped) {
-            this.#logError({ event: 'recordings.given_up', error, assetId }, 'could not save a recording');
+            this.#fault({ event: 'recordings.given_up', error, assetId }, 'could not save a recording');
             return false;
           }
-          if (attempt === 1)
-            this.#logError({ event: 'recordings.save_failed', error, assetId }, 'could not save a recording; will try again');
+          if (attempt === 1) this.#fault({ event: 'recordings.save_failed', error, assetId }, 'could not save a recording; will try again');
           await sleep(this.#options.clock, RETRY_MS);
         }
       }
@@ -300,7 +299,7 @@ export class Recordings {
     return work;
   }
 
-  #logError({ event, error, assetId }: { event: string; error: unknown; assetId?: string }, message: string): void {
+  #fault({ event, error, assetId }: { event: string; error: unknown; assetId?: string }, message: string): void {
     this.#options.log.error({ event, ...(assetId === undefined ? {} : { asset: assetId }), error: messageOf(error) }, message);
   }
 }
