@@ -10,8 +10,8 @@ import { WaitingRequests } from './waiting-requests.js';
 /** Starts the service. Rejects when a component cannot start. */
 export async function startService(config: Config, log: Log, clock: Clock = new SystemClock()): Promise<Service> {
   for (const warning of config.warnings) log.warn({ event: 'config.warning' }, warning);
-  // The port opens before the rest of the service is loaded: a player that is refused a connection gives up after a second
-  // or two, and a player that is connected waits.
+  // The port opens before the rest of the service is loaded. A player that cannot connect gives up
+  // after a second or two, and a player that is connected waits.
   const waiting = new WaitingRequests(config.maxHttpConnections);
   const http = await openListeners(config, waiting.handle, log, clock);
   try {

@@ -1,7 +1,10 @@
 import { writeSync } from 'node:fs';
 import { pino } from 'pino';
 
-/** `event` is the stable name that operators alert on, `area.what_happened`; docs/log-events.md lists all. */
+/**
+ * `event` is the line's stable name, `area.what_happened`; operators alert on it.
+ * docs/log-events.md lists all events.
+ */
 export interface LogFields {
   readonly event: string;
   readonly [field: string]: unknown;

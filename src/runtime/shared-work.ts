@@ -28,8 +28,8 @@ export function recent<T>(clock: Clock, windowMs: number, work: () => Promise<T>
 }
 
 /**
- * Work that several callers share: a call while it is under way gets the same promise, a call after it has settled begins it
- * again. Nothing is kept. `recent` also keeps an answer for a while.
+ * Shares work among callers: a call during the work gets the same promise, and a call after it has
+ * settled starts the work again. No answer is kept. `recent` also keeps an answer for a time.
  */
 export function singleFlight<T>(work: () => Promise<T>): () => Promise<T> {
   let underWay: Promise<T> | undefined;

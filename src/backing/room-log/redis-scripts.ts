@@ -4,13 +4,13 @@ import { IDLE_MS, KEPT, KEY_MS, MAX_UNARCHIVED, UNIQUE_HASHES, UNIQUE_MS } from 
 /**
  * The steps of the log that Redis executes atomically, as Lua scripts. A room has these keys:
  *
- * - its record, a hash: `e` epoch, `h` head, `a` archived, `t` time of the newest entry, `r` identity
- *   of the server (see `COMMON`), `bt`, `bm` points of the room and their time, `ks`, `qs` when the
- *   current hashes of keys and of texts were begun;
+ * - its record, a hash: `e` epoch, `h` head, `a` archived, `t` time of the newest entry, `r`
+ *   identity of the server (see `COMMON`), `bt`, `bm` points of the room and their time, `ks`, `qs`
+ *   when the current hashes of keys and of texts were begun;
  * - `:log`, a list that ends with the entry at `head`: an offset is a position in it, and an entry
  *   can be replaced, which a Redis stream cannot do;
- * - `:k`, `:kp` message keys and `:q`, `:qp` texts of unique mode, each with its time: the first hash
- *   is being filled while the second, older one expires;
+ * - `:k`, `:kp` message keys and `:q`, `:qp` texts of unique mode, each with its time: the first
+ *   hash is being filled while the second, older one expires;
  * - `:a` archived offsets above one that is not archived;
  * - `:u:` and an account: its points and their time; expires when it no longer matters;
  * - `:b:` and an account: until when it is barred, and why if it is not a ban.
