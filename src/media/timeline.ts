@@ -100,7 +100,10 @@ export interface Timeline {
   readonly firstNumber: number;
   /** Ascending by `firstNumber`; never empty. */
   readonly runs: readonly Run[];
-  /** Segments that were never finished because the process died; listed as EXT-X-GAP. */
+  /**
+   * Segments that do not exist, because the process died or they could not be stored; listed as
+   * EXT-X-GAP.
+   */
   readonly gaps: ReadonlySet<number>;
   /** Ascending by `startWallMs`. */
   readonly titles: readonly Title[];

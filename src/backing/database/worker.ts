@@ -20,8 +20,8 @@ export type EmbeddedSaid = { say: 'ready' } | { say: 'rejection'; error: Record<
  */
 const SETTINGS = ['shared_buffers=8MB', 'wal_buffers=512kB', 'max_wal_size=64MB', 'min_wal_size=32MB'];
 /**
- * PGlite starts with `-F`, which is `fsync=off`. The default sync method, `fdatasync`, does nothing
- * in Emscripten; its `fsync` calls the files' own.
+ * PGlite starts with `-F`, which is `fsync=off`. PostgreSQL's default sync method, `fdatasync`,
+ * does nothing in Emscripten; the method `fsync` calls `SyncedFiles`.
  */
 const SYNCED = [...PGlite.defaultStartParams.filter((param) => param !== '-F'), '-c', 'fsync=on', '-c', 'wal_sync_method=fsync'];
 

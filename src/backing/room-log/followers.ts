@@ -8,7 +8,7 @@ import { type Follower, type Following, type LogEntry, logUnavailable } from './
 const FOLLOW_MS = 1000;
 /** The period at which failed subscriptions are tried again. */
 const RETRY_MS = 500;
-/** Channels per SUBSCRIBE command, at most. All of them are in one slot. */
+/** Channels per SSUBSCRIBE command, at most. All of them are in one slot. */
 const BATCH = 500;
 
 interface Listener {
