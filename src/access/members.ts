@@ -11,7 +11,7 @@ export interface Member {
   readonly addedAtMs: number;
 }
 
-export const MAX_MEMBERS = 1000;
+const MAX_MEMBERS = 1000;
 
 /**
  * The roles of accounts in channels. The owner is a column of the channel; each host or moderator

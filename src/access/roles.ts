@@ -92,8 +92,6 @@ export const PERMISSIONS = {
 } as const satisfies Record<string, Rule>;
 
 export type Permission = keyof typeof PERMISSIONS;
-/** Permissions about one channel. */
-export type ChannelPermission = Extract<Permission, `channel.${string}`>;
 
 /** The subject of a request, as far as it is proven. */
 export interface Principal {

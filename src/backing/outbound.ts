@@ -13,7 +13,7 @@ export const OUTBOUND_TIMEOUT_MS = 10_000;
  * Bytes of an answer that are read, at most: a receiver with a short answer can then finish it in
  * order. A longer answer is cut off.
  */
-export const MAX_ANSWER_BYTES = 1024;
+const MAX_ANSWER_BYTES = 1024;
 const MAX_ANSWER_HEADER_BYTES = 8192;
 const RESOLVE_TIMEOUT_MS = 2000;
 /** A shorter limit, because a person is waiting for the check. */

@@ -23,7 +23,7 @@ export const KEY_OPTIONS = {
   limit: { type: 'string' },
 } as const;
 
-export type KeyValues = { readonly [option in keyof typeof KEY_OPTIONS | 'expires']?: string | undefined };
+type KeyValues = { readonly [option in keyof typeof KEY_OPTIONS | 'expires']?: string | undefined };
 
 interface KeyCommand {
   readonly takes: readonly string[];

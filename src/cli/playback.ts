@@ -12,7 +12,7 @@ export const PLAYBACK_OPTIONS = {
   'signs-in': { type: 'string' },
 } as const;
 
-export interface PlaybackValues {
+interface PlaybackValues {
   expires?: string | undefined;
   'signs-in'?: string | undefined;
 }

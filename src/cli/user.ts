@@ -18,7 +18,7 @@ export const USER_OPTIONS = {
   channels: { type: 'string' },
 } as const;
 
-export interface UserValues {
+interface UserValues {
   name?: string | undefined;
   role?: string | undefined;
   query?: string | undefined;

@@ -29,7 +29,7 @@ import { messageOf } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 
 /** The part of the configuration that the chat uses. */
-export interface ChatConfig {
+interface ChatConfig {
   readonly redisUrl?: string | undefined;
   readonly maxMessageBytes: number;
   readonly moderationEnabled: boolean;

@@ -128,7 +128,7 @@ function apiOf({ rooms, desk, moderation }: ChatRooms, presence: Presence, autho
  * The number of chat processes: `WORKER_THREADS`, or by default one per core when Redis and
  * PostgreSQL let them share the rooms.
  */
-export function processesOf({ workerThreads, redisUrl, databaseUrl }: Config): number {
+function processesOf({ workerThreads, redisUrl, databaseUrl }: Config): number {
   return workerThreads ?? (redisUrl === undefined || databaseUrl === undefined ? 1 : availableParallelism());
 }
 

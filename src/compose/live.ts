@@ -225,7 +225,7 @@ export function composeWorker({ config, log, clock, live, ready, internalTls }: 
 /**
  * Closes connections whose certificate has none of the names, before anything is read from them.
  */
-export function onlyNamed({ server }: HttpListener, names: readonly string[]): void {
+function onlyNamed({ server }: HttpListener, names: readonly string[]): void {
   server.prependListener('secureConnection', (socket: TLSSocket) => {
     let isNamed = false;
     try {

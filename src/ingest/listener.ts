@@ -11,7 +11,7 @@ import type { Log } from '../runtime/log.js';
  */
 const SWEEP_MS = 500;
 
-export interface ListenerLimits {
+interface ListenerLimits {
   /** Connections at most per address (of IPv6 per /64) whose key has not been accepted. */
   readonly connectionsPerAddress: number;
   /** Connections at most, of all addresses together, whose key has not been accepted. */

@@ -194,7 +194,7 @@ function readPage(bytes: Buffer): OggPage | 'more' | 'bad' {
  * Reads comments (Vorbis I 5.2.1). Names are in upper case; of a repeated name the first value
  * counts. A list that is cut off yields the comments that are whole.
  */
-export function readVorbisComments(bytes: Buffer): Map<string, string> {
+function readVorbisComments(bytes: Buffer): Map<string, string> {
   const comments = new Map<string, string>();
   let at = 0;
   const text = (): string | undefined => {

@@ -34,7 +34,7 @@ export const LIVE_WINDOW_SEGMENTS = 30;
 export const MIN_SEGMENTS = 6;
 
 /** CLASS of a title's DATERANGE. X-TITLE and X-ARTIST carry its texts. */
-export const TITLE_CLASS = 'veza.now-playing';
+const TITLE_CLASS = 'veza.now-playing';
 
 /**
  * Skip boundary in target durations (rule 20). A client whose playlist is younger than half of it

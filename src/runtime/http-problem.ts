@@ -15,7 +15,7 @@ export const METHODS = 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS';
 export const NO_CONNECT: Refusal = { code: 'not_implemented', detail: 'the service is not a proxy', headers: ['Allow', METHODS] };
 
 /** The text of an RFC 9457 problem document. */
-export function problemText({ code, detail }: Refusal): string {
+function problemText({ code, detail }: Refusal): string {
   const status = ERROR_CODES[code];
   return JSON.stringify({ type: 'about:blank', title: STATUS_CODES[status], status, code, detail });
 }

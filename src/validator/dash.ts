@@ -78,7 +78,7 @@ export function checkDash(observations: readonly Observation[], report: Report):
 }
 
 /** Checks one MPD: rules D1, D2, D4 to D9, D11 and D12. */
-export function checkMpd(mpd: XmlElement, where: string, report: Report): void {
+function checkMpd(mpd: XmlElement, where: string, report: Report): void {
   const breach = (rule: string, message: string) => report.breach(rule, where, message);
   const dynamic = text(mpd, 'type') === 'dynamic';
   const live = isLive(mpd);
@@ -151,7 +151,7 @@ function checkAdaptationSet(set: XmlElement, context: { live: boolean; startMs: 
  * Checks an update of the MPD, rules D2 and D10: it may add Periods, end the last one and drop old
  * ones. Nothing else may change.
  */
-export function compareMpds(before: XmlElement, after: XmlElement, where: string, report: Report): void {
+function compareMpds(before: XmlElement, after: XmlElement, where: string, report: Report): void {
   if (text(before, 'type') === 'dynamic' && text(after, 'availabilityStartTime') !== text(before, 'availabilityStartTime')) {
     report.breach('D2', where, 'availabilityStartTime changed');
   }

@@ -7,7 +7,7 @@
 export const PLAYLIST_MAX_CHARS = 4 * 1024 * 1024;
 export const PLAYLIST_MAX_LINES = 100_000;
 
-export interface Part {
+interface Part {
   readonly uri: string;
   readonly durationS: number;
   readonly independent: boolean;
@@ -33,7 +33,7 @@ export interface Segment {
   readonly parts: readonly Part[];
 }
 
-export interface DateRange {
+interface DateRange {
   readonly id: string;
   /** The whole attribute list. It must never change. */
   readonly attributes: string;
@@ -64,7 +64,7 @@ export interface MediaPlaylist {
   readonly errors: readonly string[];
 }
 
-export interface Variant {
+interface Variant {
   readonly uri: string;
   readonly attributes: ReadonlyMap<string, string>;
 }
@@ -78,7 +78,7 @@ export interface MultivariantPlaylist {
 }
 
 /** Reads `NAME=value` and `NAME="value"` pairs (RFC 8216bis 4.2), and removes the quotes. */
-export function parseAttributes(text: string): Map<string, string> {
+function parseAttributes(text: string): Map<string, string> {
   const found = new Map<string, string>();
   for (const match of text.matchAll(/([A-Z0-9-]+)=(?:"([^"]*)"|([^",]*))(?:,|$)/g)) found.set(match[1]!, match[2] ?? match[3] ?? '');
   return found;

@@ -11,7 +11,7 @@ import { FakeClock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 import { openTestDatabase } from '../support/database.js';
 
-export const ISSUER = 'https://radio.example';
+const ISSUER = 'https://radio.example';
 export const client = { address: '192.0.2.1', userAgent: 'Test/1' };
 
 const masterKey = randomBytes(32);

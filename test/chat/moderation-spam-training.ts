@@ -62,7 +62,7 @@ const EPOCHS = 30;
 const RATE = 0.15;
 const DECAY = 1e-4;
 
-export function train(messages: readonly Message[]): SpamModel {
+function train(messages: readonly Message[]): SpamModel {
   const weights = new Float64Array(FEATURES);
   let bias = 0;
   const order = messages.map((_, index) => index);
@@ -111,7 +111,7 @@ export interface Quality {
   readonly recall: number;
 }
 
-export function measure(model: SpamModel, messages: readonly Message[], threshold = model.threshold): Quality {
+function measure(model: SpamModel, messages: readonly Message[], threshold = model.threshold): Quality {
   const called = messages.filter((message) => scoreOf(model, message) >= threshold);
   const truePositives = called.filter(({ spam }) => spam).length;
   const spam = messages.filter((message) => message.spam).length;
@@ -127,7 +127,7 @@ export function measure(model: SpamModel, messages: readonly Message[], threshol
 }
 
 /** The lowest threshold at which the tuning part has no false positive, but not below 0.9: a held message is somebody's. */
-export function withThreshold(model: SpamModel, tune: readonly Message[]): SpamModel {
+function withThreshold(model: SpamModel, tune: readonly Message[]): SpamModel {
   const thresholds = Array.from({ length: 100 }, (_, index) => (900 + index) / 1000);
   return { ...model, threshold: thresholds.find((threshold) => measure(model, tune, threshold).falsePositives === 0) ?? 0.999 };
 }

@@ -10,7 +10,7 @@ import { silentLog } from '../../src/runtime/log.js';
 import { openTestDatabase } from '../support/database.js';
 
 /** A room that writes down what it is told. */
-export class ToldList implements ModeratedRoom {
+class ToldList implements ModeratedRoom {
   readonly acts: { type: string; payload: Record<string, unknown> }[] = [];
   readonly erased: unknown[] = [];
   readonly approved: HeldMessage[] = [];

@@ -13,7 +13,7 @@ export interface EdgeUnderTest {
 }
 
 /** Media by its name when it is here, or undefined when it is not in memory. */
-export async function mediaOf(edge: LiveEdge, rendition: string, name: string): Promise<LiveMedia | undefined> {
+async function mediaOf(edge: LiveEdge, rendition: string, name: string): Promise<LiveMedia | undefined> {
   for (let tries = 0; tries < 3; tries += 1) {
     const media = edge.view('radio')?.media(rendition, name);
     if (!media?.loading) return media;

@@ -85,7 +85,7 @@ export class FakeSource implements Source {
 }
 
 /** Knows the channel `radio` with the key `secret`. */
-export class FakeGate implements Gate {
+class FakeGate implements Gate {
   readonly requests: PublishRequest[] = [];
   readonly sources: FakeSource[] = [];
   readonly titles: { request: PublishRequest; update: TitleUpdate }[] = [];

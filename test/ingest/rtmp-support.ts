@@ -13,7 +13,7 @@ import { ensurePackages } from '../support/packages.js';
 import { FakeSource, temporaryFolder } from './http-support.js';
 
 /** Knows the key `secret`. */
-export class RtmpGate implements Gate {
+class RtmpGate implements Gate {
   readonly requests: PublishRequest[] = [];
   readonly sources: FakeSource[] = [];
   /** Sources take every write and ask for no more. */
@@ -58,7 +58,7 @@ export class RtmpGate implements Gate {
 }
 
 /** Keeps every line. */
-export class MemoryLog implements Log {
+class MemoryLog implements Log {
   readonly lines: { level: string; fields: Record<string, unknown>; message: string }[] = [];
   readonly #waiters = new Set<() => void>();
 

@@ -29,7 +29,7 @@ interface Media {
   schema: Schema;
   example?: unknown;
 }
-export interface Described {
+interface Described {
   operationId: string;
   tags: string[];
   summary: string;

@@ -17,7 +17,7 @@ import { openTestDatabase } from './database.js';
 import { type TestChat, testChat } from './fake-rooms.js';
 
 /** A live room in which a test says what is on air. */
-export class FakeLive implements LiveStatus {
+class FakeLive implements LiveStatus {
   readonly shows = new Map<string, ChannelStatus>();
   readonly titles: { slug: string; title: string; artist?: string }[] = [];
   status(slug: string): ChannelStatus {

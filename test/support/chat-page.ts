@@ -5,7 +5,7 @@ import { FakeChat } from './fake-chat.js';
 import { type PageFiles, PageServer } from './page-server.js';
 
 /** People of the tests; a token is the id. */
-export const PEOPLE: Readonly<Record<string, SimUser>> = {
+const PEOPLE: Readonly<Record<string, SimUser>> = {
   ann: { id: 'ann', name: 'Ann', role: 'viewer' },
   bo: { id: 'bo', name: 'Bo Fields', role: 'viewer' },
   mod: { id: 'mod', name: 'Marit', role: 'moderator' },

@@ -11,7 +11,7 @@ export const author = (id: string): Author => ({ id, name: id.toUpperCase(), rol
 
 /** Everybody may say everything at any rate. */
 export const anything: PublishRules = { refusalOf: () => undefined, limitsOf: () => undefined, isShadowed: () => false };
-export const anyway: ContentReviewer = { review: () => ({ kind: 'allow' }) };
+const anyway: ContentReviewer = { review: () => ({ kind: 'allow' }) };
 
 /** A channel with its room. Returns the room's id. */
 export async function makeRoom(database: Database, slug = `c${randomUUID().slice(0, 8)}`): Promise<string> {

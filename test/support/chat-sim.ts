@@ -230,7 +230,7 @@ export class SimChat {
   }
 }
 
-export const midOf = (room: SimRoom, user: SimUser, key: string): string =>
+const midOf = (room: SimRoom, user: SimUser, key: string): string =>
   createHash('sha256').update(`${room.id}\0${user.id}\0${key}`).digest().subarray(0, 16).toString('base64url');
 
 type Fields = Record<string, unknown>;
@@ -481,7 +481,7 @@ export interface SimNet {
 const LATENCY_MS = 120;
 
 /** What one client's connections are made of: each with a latency of its own, in order within, and what is under way is lost with it. */
-export class SimSocket implements ChatSocket {
+class SimSocket implements ChatSocket {
   readyState = 0;
   readonly #clock: FakeClock;
   readonly #net: SimNet;

@@ -19,7 +19,7 @@ export const DEPENDENCIES = ['postgres', 'redis', 'smtp', 'webhook', 'judge', 'j
 export type Dependency = (typeof DEPENDENCIES)[number];
 
 export const FAULT_KINDS = ['cut', 'half-close', 'stall', 'delay', 'garble'] as const;
-export type FaultKind = (typeof FAULT_KINDS)[number];
+type FaultKind = (typeof FAULT_KINDS)[number];
 
 /** At the `point`th piece of the conversations with a dependency, and at so many after it. */
 export interface Plan {

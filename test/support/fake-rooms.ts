@@ -13,7 +13,7 @@ import type { Clock } from '../../src/runtime/clock.js';
 import { silentLog } from '../../src/runtime/log.js';
 
 /** Rooms that are rows and nothing else: no log, no processes. What a test undoes in the database has not been said. */
-export class FakeRooms {
+class FakeRooms {
   readonly #database: Database;
   readonly #history: RoomHistory;
   readonly #clock: Clock;

@@ -14,7 +14,7 @@ const CONNECTION_MS = 1500;
 const HONEST_EVERY = 40;
 
 /** Two seconds in each container, made now: what is changed is what encoders really send. */
-export function recordings(): Recorded[] {
+function recordings(): Recorded[] {
   const make = (type: string, ...args: string[]): Recorded => ({
     type,
     bytes: execFileSync(

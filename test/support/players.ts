@@ -51,7 +51,7 @@ export interface Heard {
   readonly blockWallMs: readonly number[];
 }
 
-export const BLOCK_SAMPLES = 480;
+const BLOCK_SAMPLES = 480;
 
 // Runs in the page. Kept as text: it is no module of ours, and its types would drag the three players' in.
 const PAGE = `<!doctype html><title>players</title><video id="media" playsinline></video>

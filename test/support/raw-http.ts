@@ -28,7 +28,7 @@ export function sendRaw(port: number, bytes: string | Buffer, options: { answers
 }
 
 /** The whole answers in a text. A body without a length goes to the end. */
-export function readAnswers(text: string, isHead: boolean): RawAnswer[] {
+function readAnswers(text: string, isHead: boolean): RawAnswer[] {
   const found: RawAnswer[] = [];
   for (let at = 0; at < text.length; ) {
     const end = text.indexOf('\r\n\r\n', at);

@@ -59,7 +59,7 @@ export interface TestRedisCluster {
   stop(): Promise<void>;
 }
 
-export interface TestClusterNode {
+interface TestClusterNode {
   readonly id: string;
   readonly port: number;
   command(...words: string[]): Promise<string>;

@@ -37,7 +37,7 @@ export const MESSAGE_KEYS: Readonly<Record<string, Act>> = {
 const MODERATION: ReadonlySet<Act> = new Set(['delete', 'timeout', 'timeoutLong', 'warn', 'ban', 'purge', 'pin', 'about']);
 
 /** What can be done with this message by whom is here. */
-export function mayDo(item: Item, act: Act, host: MenuHost): boolean {
+function mayDo(item: Item, act: Act, host: MenuHost): boolean {
   if (item.type !== 'msg' || item.mid === undefined) return false;
   if (act === 'copy') return !item.deleted;
   if (!MODERATION.has(act)) return host.mayWrite && !item.deleted;

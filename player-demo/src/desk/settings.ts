@@ -5,7 +5,7 @@ import { download, section } from '../ui/page';
 import { call, callRaw } from '../ui/session';
 import type { DeskHost } from './list';
 
-export interface Settings {
+interface Settings {
   readonly slowS: number;
   readonly followersMin: number;
   readonly unique: boolean;

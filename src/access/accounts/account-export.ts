@@ -2,7 +2,7 @@ import type { Database } from '../../backing/database/database.js';
 import { type AccountRow, accountOf, noAccount } from './account-rows.js';
 
 /** An export holds at most this many entries of the audit log, the newest. */
-export const MAX_EXPORTED_AUDIT = 10_000;
+const MAX_EXPORTED_AUDIT = 10_000;
 
 const iso = (at: Date | null) => at?.toISOString() ?? null;
 

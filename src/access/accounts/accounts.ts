@@ -49,7 +49,7 @@ export interface AccountSessions {
 }
 
 /** What accounts need from the second factor. `check` consumes the code. */
-export interface AccountFactor {
+interface AccountFactor {
   isOn(accountId: string): Promise<boolean>;
   check(accountId: string, code: string): Promise<boolean>;
 }
@@ -89,7 +89,7 @@ export interface AccountKeys {
 }
 
 /** Receives account events, for webhooks. */
-export interface AccountEvents {
+interface AccountEvents {
   emit(
     event: 'account.banned',
     channel: undefined,

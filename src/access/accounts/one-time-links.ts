@@ -7,14 +7,11 @@ import { hashOf } from '../random-key.js';
 export type LinkPurpose = 'recovery' | 'invitation' | 'confirmation';
 
 const HOUR_MS = 3_600_000;
-export const LINK_LIFE_MS: Readonly<Record<LinkPurpose, number>> = {
+const LINK_LIFE_MS: Readonly<Record<LinkPurpose, number>> = {
   recovery: HOUR_MS,
   confirmation: 48 * HOUR_MS,
   invitation: 7 * 24 * HOUR_MS,
 };
-
-/** 256 bits, base64url. */
-export const LINK_TOKEN = /^[\w-]{43}$/;
 
 export interface OneTimeLink {
   readonly token: string;

@@ -4,7 +4,7 @@ import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 
 /** A listener that was not seen for this long has gone, and its slot is free. */
-export const GONE_AFTER_MS = 60_000;
+const GONE_AFTER_MS = 60_000;
 /**
  * Listeners are written to the database every 20 s, so that a present listener is written several
  * times before it would count as gone.

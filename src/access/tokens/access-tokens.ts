@@ -5,7 +5,7 @@ import { checkedToken, invalidToken, VerifiedTokens } from './jwt.js';
 import { ACCESS_TOKEN_MS, SIGNING_ALGORITHM, type SigningKeys } from './signing-keys.js';
 
 /** The `aud` claim of Veza's own tokens. */
-export const ACCESS_TOKEN_AUDIENCE = 'veza';
+const ACCESS_TOKEN_AUDIENCE = 'veza';
 /** RFC 9068: the type keeps other tokens signed with the same key from passing as access tokens. */
 const TYPE = 'at+jwt';
 

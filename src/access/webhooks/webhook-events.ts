@@ -1,7 +1,7 @@
 /**
  * What other systems are told, and with what. `docs/webhooks.md` lists the same events and members; a test holds the two equal.
  */
-export const WEBHOOK_EVENTS = {
+const WEBHOOK_EVENTS = {
   'channel.on_air': { text: 'a show went on air', channel: true },
   'channel.off_air': { text: 'a show ended for good; a lost connection that is waited for is no end', channel: true },
   'recording.ready': { text: 'the recording of a show can be played', channel: true },

@@ -10,7 +10,7 @@ import type { EventChannel, WebhookData, WebhookEvent } from './webhook-events.j
 export const MAX_PENDING_PER_WEBHOOK = 1000;
 /** Events that wait in memory for a database that is away. */
 export const MAX_UNWRITTEN = 1000;
-export const MAX_DATA_BYTES = 16_384;
+const MAX_DATA_BYTES = 16_384;
 
 interface Event {
   readonly id: string;

@@ -345,9 +345,9 @@ export class WebhookWorker {
 }
 
 /** The same at each try. */
-export const bodyOf = ({ id, body }: { id: string; body: string }): string => `{"id":"${id}",${body.slice(1)}`;
+const bodyOf = ({ id, body }: { id: string; body: string }): string => `{"id":"${id}",${body.slice(1)}`;
 
-export const signatureOf = (secret: string, timestamp: string, body: Uint8Array): string =>
+const signatureOf = (secret: string, timestamp: string, body: Uint8Array): string =>
   createHmac('sha256', secret).update(`${timestamp}.`).update(body).digest('hex');
 
 interface ClaimedRow {

@@ -39,7 +39,7 @@ export async function readiness(checks: Readonly<Record<string, HealthCheck>>, c
 }
 
 /** What `/health/ready` answers: the checks run twice a second at most, however many ask. */
-export const sharedReadiness = (checks: Readonly<Record<string, HealthCheck>>, clock: Clock, log: Log): (() => Promise<Readiness>) => {
+const sharedReadiness = (checks: Readonly<Record<string, HealthCheck>>, clock: Clock, log: Log): (() => Promise<Readiness>) => {
   const failureLog = new BoundedLog(log, clock);
   return recent(clock, WINDOW_MS, () => readiness(checks, clock, failureLog));
 };

@@ -45,7 +45,7 @@ export const RULES = [
   'format',
   'remote',
 ] as const;
-export type ClassifierRule = (typeof RULES)[number];
+type ClassifierRule = (typeof RULES)[number];
 
 export interface ClassificationInput {
   roomId: string;

@@ -8,7 +8,7 @@ import { DataSet, englishDataset, type LiteralNode, type Node, type ParsedPatter
  * Patterns meet the text as `read` (readings.ts) leaves it: repeated letters are one, except b, e, g, l, o and s, of which two may stay.
  */
 export type Category = 'profanity' | 'sexual' | 'slur' | 'hate' | 'harassment';
-export const CATEGORIES: readonly Category[] = ['slur', 'hate', 'harassment', 'sexual', 'profanity'];
+const CATEGORIES: readonly Category[] = ['slur', 'hate', 'harassment', 'sexual', 'profanity'];
 
 const LIBRARY_CATEGORIES: Readonly<Record<string, Category>> = {
   africoon: 'slur',

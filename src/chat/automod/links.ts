@@ -22,7 +22,7 @@ const CLOSING = new Set([...')]}>"\'*_~`|,;.!?:…'].map((sign) => sign.charCode
 const TAKEN_APART = /[([{] ?(?:dot|\.) ?[)\]}] ?([a-z]{2,8})(?![a-z])/g;
 const MAX_HOST_LENGTH = 253;
 /** More are not looked for: that many are a flood of links whatever they are. */
-export const MAX_LINKS = 50;
+const MAX_LINKS = 50;
 
 /** A piece of one chunk, so that no look-up runs on into the rest of the text. */
 interface HostPiece {

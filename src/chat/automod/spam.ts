@@ -83,17 +83,7 @@ export interface SpamModel {
   readonly weights: Int8Array;
 }
 
-export function loadModel({
-  bias,
-  scale,
-  threshold,
-  weights,
-}: {
-  bias: number;
-  scale: number;
-  threshold: number;
-  weights: string;
-}): SpamModel {
+function loadModel({ bias, scale, threshold, weights }: { bias: number; scale: number; threshold: number; weights: string }): SpamModel {
   const bytes = Buffer.from(weights, 'base64');
   return { bias, scale, threshold, weights: new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length) };
 }

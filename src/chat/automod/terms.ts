@@ -6,7 +6,7 @@ import { type Reading, read } from './readings.js';
 /** Limits of one room's list. */
 export const MAX_TERMS = 200;
 export const MAX_TERM_LENGTH = 100;
-export const MAX_TERMS_LENGTH = 8000;
+const MAX_TERMS_LENGTH = 8000;
 
 /** Refuses a list that is too long, or a term that would match everything. `bad_request` says which term and why. */
 export function checkTerms(terms: readonly string[], name: string): void {

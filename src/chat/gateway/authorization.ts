@@ -36,7 +36,7 @@ export interface ChannelAccess {
 }
 
 /** What a playback link may be bound to. */
-export interface LinkClient {
+interface LinkClient {
   readonly address: string;
   readonly country: string | undefined;
 }

@@ -65,7 +65,7 @@ export interface GatewayOptions {
   readonly busy?: () => number;
 }
 
-export interface RoomSource {
+interface RoomSource {
   /** By id, or by the slug of its channel. */
   find(idOrSlug: string): Promise<RoomInfo | undefined>;
   open(roomId: string): Promise<Room>;

@@ -23,7 +23,7 @@ export interface GatewayRules {
 }
 
 /** The sender of a `mod` frame. */
-export interface FrameModerator {
+interface FrameModerator {
   readonly id: string;
   readonly name: string;
   readonly role: RoomRole;

@@ -8,7 +8,7 @@ import type { SanctionedUser, Sanctions } from './sanctions.js';
 export const MAX_APPEAL_CHARS = 2000;
 export const MAX_ANSWER_CHARS = 1000;
 /** Text of several lines. */
-export const LINES = /^(?:[^\p{Cc}\p{Cs}]|[\t\n\r])*$/u;
+const LINES = /^(?:[^\p{Cc}\p{Cs}]|[\t\n\r])*$/u;
 
 export interface BanAppeal {
   readonly id: string;

@@ -9,7 +9,7 @@ import type { RoomRules } from './rules.js';
 import type { Sanctions } from './sanctions.js';
 
 /** The part of a room that deleting needs. */
-export type ErasingRoom = Pick<Room, 'eraseMessages' | 'untilStored' | 'barUser'>;
+type ErasingRoom = Pick<Room, 'eraseMessages' | 'untilStored' | 'barUser'>;
 
 export interface DeletionsOptions {
   readonly database: Database;

@@ -18,7 +18,7 @@ const MAX_WAITING = 2000;
 /** Whose row is as it should be, so that it is not written with each of their messages. The oldest goes first. */
 const MAX_KNOWN = 20_000;
 /** For so long it is kept who wrote in a room and from where. Rows are renewed when half of it is over. */
-export const WRITER_KEPT_MS = 24 * 3_600_000;
+const WRITER_KEPT_MS = 24 * 3_600_000;
 const CLEAN_MS = 600_000;
 
 /** Who wrote in a room within the last day, and a hash of where from: what a ban by address, and the name in a list of bans, come from. */

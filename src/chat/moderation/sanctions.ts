@@ -42,10 +42,10 @@ export interface SanctionedUser {
 }
 
 /** Sanctions in force in one room; every process that has the room open keeps them in memory. */
-export const MAX_BANS = 50_000;
-export const MAX_TIMEOUTS = 10_000;
+const MAX_BANS = 50_000;
+const MAX_TIMEOUTS = 10_000;
 /** Unseen warnings of one user in one room. */
-export const MAX_WARNINGS = 50;
+const MAX_WARNINGS = 50;
 
 /** The rows of bans, timeouts and warnings. `ModerationService` checks who may impose them, and tells the room. */
 export class Sanctions {

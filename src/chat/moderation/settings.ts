@@ -81,7 +81,7 @@ export const SETTING_LIMITS = {
 } as const satisfies Partial<Record<keyof RoomSettings, readonly [number, number]>>;
 
 /** What the shield asks at least. */
-export const SHIELD = { slowS: 10, followersMin: 1440, unique: true, perS: 1, burst: 3 } as const;
+const SHIELD = { slowS: 10, followersMin: 1440, unique: true, perS: 1, burst: 3 } as const;
 
 const BOOLEANS = ['unique', 'emoteOnly', 'shield', 'moderated'] as const;
 const MAX_HOSTS = 100;

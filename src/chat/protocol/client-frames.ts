@@ -89,7 +89,7 @@ const since = field(
 );
 
 /** The text of a message, and what goes with it. */
-export interface MessageBody {
+interface MessageBody {
   readonly text: string;
   /** The `mid` of the message that it replies to. */
   readonly reply?: string;
@@ -178,10 +178,10 @@ const CLIENT_FRAME_FIELDS = {
 
 type ClientFrameType = keyof typeof CLIENT_FRAME_FIELDS;
 type FrameOf<T extends ClientFrameType> = { readonly t: T } & FieldValues<(typeof CLIENT_FRAME_FIELDS)[T]['fields']>;
-export type HelloFrame = FrameOf<'hello'>;
+type HelloFrame = FrameOf<'hello'>;
 export type AuthFrame = FrameOf<'auth'>;
 export type JoinFrame = FrameOf<'join'>;
-export type LeaveFrame = FrameOf<'leave'>;
+type LeaveFrame = FrameOf<'leave'>;
 export type PubFrame = FrameOf<'pub'>;
 export type ReactFrame = FrameOf<'react'>;
 export type HistoryFrame = FrameOf<'history'>;

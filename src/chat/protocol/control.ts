@@ -25,7 +25,7 @@ export interface ChangeFollower {
 }
 
 /** Between two looks at the journal: what is decided anywhere counts everywhere within a second. */
-export const POLL_MS = 400;
+const POLL_MS = 400;
 /** Read at a time; what is beyond follows at once. */
 const BATCH = 1000;
 const KEPT_MS = 3_600_000;

@@ -51,7 +51,7 @@ export interface EntryFacts {
 const isMessage = ({ type }: LogEntry) => type === 'msg' || type === 'shadow';
 const MID_ALONE = /^[\w-]{22}:$/;
 
-export function factsOf(entry: LogEntry): EntryFacts {
+function factsOf(entry: LogEntry): EntryFacts {
   if (!isMessage(entry)) {
     const isOnce = entry.type !== 'gone' && entry.key !== undefined && MID_ALONE.test(entry.key);
     return isOnce ? { ...NO_FACTS, mid: entry.key!.slice(0, MID_LENGTH) } : NO_FACTS;

@@ -33,7 +33,7 @@ export interface FrameField<T> {
   read(value: unknown, name: string, limits: FieldLimits): T;
 }
 
-export interface FieldLimits {
+interface FieldLimits {
   /** UTF-8 bytes of one message. */
   readonly maxTextBytes: number;
 }

@@ -6,7 +6,7 @@ import type { Log } from '../../runtime/log.js';
 import { delOf, type EntryFacts, goneOf, readableFacts } from '../protocol/entry-frame.js';
 
 /** What waits here for PostgreSQL; the log says `busy` at the same number for a room. */
-export const MAX_PENDING_BYTES = 64 * 1024 * 1024;
+const MAX_PENDING_BYTES = 64 * 1024 * 1024;
 /** From an entry to the statement that stores it, when none is under way. */
 const BATCH_MS = 2;
 const MAX_BATCH_ENTRIES = 1000;

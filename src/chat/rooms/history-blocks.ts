@@ -4,7 +4,7 @@ import type { EntryFrame } from '../protocol/entry-frame.js';
 /** Entries of a block. Blocks begin at fixed offsets, so that pages that differ by a few entries are read once. */
 export const BLOCK_ENTRIES = 100;
 /** Of all rooms of a process. */
-export const BLOCKS_BYTES = 16 * 1024 * 1024;
+const BLOCKS_BYTES = 16 * 1024 * 1024;
 /** How long a block is served without being read again: a crowd that comes at one moment. */
 const FRESH_MS = 10_000;
 /** A frame in memory beside its text, and what a block is counted as until it has been read. */

@@ -6,9 +6,9 @@ import type { NewEntry } from './room.js';
 
 const LOOK_MS = 1000;
 /** A room is told so often at most; then what is playing by then. */
-export const MIN_GAP_MS = 10_000;
+const MIN_GAP_MS = 10_000;
 /** A title that began longer ago is told no more: the chat was away. */
-export const MAX_AGE_MS = 600_000;
+const MAX_AGE_MS = 600_000;
 /** Who has not told it by then may have died. */
 const CLAIM_MS = 10_000;
 const STOP_MS = 1000;

@@ -3,7 +3,7 @@ import type { EntryFrame } from '../protocol/entry-frame.js';
 /** Frames of one room. */
 export const RING_FRAMES = 64;
 /** Of all rooms of a process. */
-export const RINGS_BYTES = 64 * 1024 * 1024;
+const RINGS_BYTES = 64 * 1024 * 1024;
 /** A frame in memory beside its text. */
 const FRAME_BYTES = 200;
 

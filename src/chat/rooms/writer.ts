@@ -25,8 +25,8 @@ import {
 import type { RoomHistory } from './room-history.js';
 
 /** What goes with a text: replies, mentions. As JSON. */
-export const MAX_EXTRAS_CHARS = 4096;
-export const MAX_ACT_CHARS = 16_384;
+const MAX_EXTRAS_CHARS = 4096;
+const MAX_ACT_CHARS = 16_384;
 const MAX_KEY_CHARS = 64;
 const BUSY_RETRY_MS = 1000;
 /** A room that is begun anew while somebody speaks in it. */

@@ -56,7 +56,7 @@ const titleSchema = z.object({
   artist: z.string().exactOptional(),
 });
 
-export const showSchema = z.object({
+const showSchema = z.object({
   channel: z.string().max(128),
   /** Another id is another presentation: nothing of the earlier one is valid. */
   viewId: z.string().max(64),

@@ -91,7 +91,7 @@ function readTests(path: string): EndedTest[] {
 }
 
 /** Of tests in the order in which they ended, so that subtests come right before theirs. Those that `isPart` of a file leaves out are no matter. */
-export function count(tests: readonly EndedTest[], isPart: boolean) {
+function count(tests: readonly EndedTest[], isPart: boolean) {
   let passed = 0;
   let failed = 0;
   const left: string[] = [];

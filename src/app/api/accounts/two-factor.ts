@@ -10,13 +10,13 @@ import { PATTERNS, text } from '../request-schemas.js';
 import { passwordSchema, signedInSchema } from './sign-in.js';
 
 /** What is asked of accounts. */
-export interface FactorAccounts {
+interface FactorAccounts {
   get(id: string): Promise<{ id: string; email: string; name: string; role: Role; bannedAtMs?: number | undefined } | undefined>;
   checkPassword(accountId: string, password: string): Promise<boolean>;
 }
 
 /** What is asked of sessions. `amr`: how the holder was proven (RFC 8176). */
-export interface FactorSessions {
+interface FactorSessions {
   begin(of: {
     accountId: string;
     amr: readonly string[];
@@ -27,7 +27,7 @@ export interface FactorSessions {
 }
 
 /** What is asked of the limits: only what rejects counts. */
-export interface FactorLimits {
+interface FactorLimits {
   attempt<T>(bucket: 'sign-in-address', key: string, task: () => Promise<T>): Promise<T>;
 }
 

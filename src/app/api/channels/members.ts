@@ -15,12 +15,12 @@ const memberSchema = z
 const memberParams = z.strictObject({ slug: slugSchema, accountId: z.uuid() });
 
 /** What is asked of accounts. */
-export interface MemberAccounts {
+interface MemberAccounts {
   byEmail(email: string): Promise<{ id: string } | undefined>;
 }
 
 /** What is asked of the limits: an owner could otherwise try out whose addresses are known here. */
-export interface MemberLimits {
+interface MemberLimits {
   take(bucket: 'member-email', key: string): Promise<unknown>;
 }
 

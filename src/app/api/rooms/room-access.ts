@@ -129,7 +129,7 @@ export function roomAccess({ chat, members, reads }: RoomOperationsOptions) {
   };
 }
 
-export const authorOf = ({ id, name, role }: RoomPerson): Author => ({ id, name, role });
+const authorOf = ({ id, name, role }: RoomPerson): Author => ({ id, name, role });
 
 /** Whoever is signed in, in any way. */
 export function signedIn<T>(person: T | undefined): T {
