@@ -8,23 +8,50 @@ import { applyDelta, type MediaPlaylist, type MultivariantPlaylist, parsePlaylis
 import { checkHeaders, type Observation, pathOf, type Report, textOf } from './report.js';
 
 /**
- * The rules that an HLS presentation must keep, checked on what was observed of it. Nothing here does I/O: `checkHls` takes
- * every request that was made, in the order of their answers, and says what was broken.
+ * The rules for an HLS presentation. They are checked on observed requests, without I/O.
  *
- * Media playlist: 1 EXTM3U first, VERSION once and no higher than needed · 2 TARGETDURATION and PART-TARGET constant · 3 no
- * PLAYLIST-TYPE while segments are removed · 4 append-only, served whole · 5 MEDIA-SEQUENCE never falls · 6 six segments ·
- * 7 parts and segments in time · 8 removed segments stay fetchable · 9 DISCONTINUITY with a MAP, at the same number everywhere ·
- * 10 DISCONTINUITY-SEQUENCE written · 11 MAP before what it covers · 12 PROGRAM-DATE-TIME there and true · 13 missing media is
- * GAP, not 404 · 14 ENDLIST is final · 15 DATERANGE unique, constant, everywhere the same.
+ * Media playlists:
+ * - 1: EXTM3U comes first. VERSION is written once, and no higher than needed.
+ * - 2: TARGETDURATION and PART-TARGET are constant, and no segment is longer.
+ * - 3: there is no PLAYLIST-TYPE while segments are removed.
+ * - 4: segments are only appended and never changed, and a playlist is served whole.
+ * - 5: MEDIA-SEQUENCE never falls.
+ * - 6: a live playlist lists at least six segments.
+ * - 7: parts and segments are published in time.
+ * - 8: segments stay available for a while after they were removed.
+ * - 9: a DISCONTINUITY has a MAP, and every rendition has it at the same segment.
+ * - 10: DISCONTINUITY-SEQUENCE is written.
+ * - 11: a MAP stands before the segments that it applies to.
+ * - 12: PROGRAM-DATE-TIME is written, and agrees with the durations.
+ * - 13: missing media is a GAP, never a 404.
+ * - 14: after ENDLIST nothing changes.
+ * - 15: a DATERANGE is unique, constant, and the same in every rendition.
  *
- * Low latency: 16 part durations · 17 parts add up · 18 INDEPENDENT · 19 parts leave the list in time and stay fetchable ·
- * 20 SERVER-CONTROL · 21 SKIP exact · 22 PRELOAD-HINT · 23 RENDITION-REPORT · 24 a blocked reload has what it waited for ·
- * 25 what is there is answered at once · 26 400 where it is due and only there · 27 503 after three target durations · 28 a
- * client that went away costs nothing: the server still answers.
+ * Low latency:
+ * - 16: a part lasts 85 to 100 % of PART-TARGET; the last part of a segment may be shorter.
+ * - 17: the parts of a segment add up to its duration.
+ * - 18: every part is INDEPENDENT.
+ * - 19: parts are listed until they are three target durations from the end, and no longer. They
+ *   stay available for as long again.
+ * - 20: SERVER-CONTROL has the right values, the same in every rendition.
+ * - 21: SKIP was asked for, and skips only what the client has and what may be skipped.
+ * - 22: one part is hinted, and it is the next part.
+ * - 23: every other rendition has a RENDITION-REPORT, which is right.
+ * - 24: the answer to a blocking reload has what the reload waited for.
+ * - 25: a reload for something that is there already is answered at once.
+ * - 26: a reload that is malformed or too far ahead is answered with 400, and no other.
+ * - 27: a blocking reload is answered with 503 after three target durations.
+ * - 28: the server still answers after clients have gone away.
  *
- * Multivariant: 29 BANDWIDTH · 30 CODECS, no RESOLUTION · 31 groups, names and variants unique. fMP4: 32, 33 in validate-cmaf.
+ * Multivariant playlists:
+ * - 29: BANDWIDTH and AVERAGE-BANDWIDTH are written, constant and true.
+ * - 30: CODECS is written, RESOLUTION is not.
+ * - 31: names, defaults and variants are unique.
+ *
+ * Rules 32 and 33 (fMP4) are in `cmaf.ts`, H1 to H4 (headers) in `report.ts`.
  */
 
+/** Checks all requests of a visit, in the order of their answers, and reports every breach. */
 export function checkHls(observations: readonly Observation[], report: Report): void {
   const tracks = new Map<string, PlaylistTrack>();
   const masters: { observation: Observation; playlist: MultivariantPlaylist }[] = [];
@@ -60,7 +87,7 @@ export function checkHls(observations: readonly Observation[], report: Report): 
   checkFiles(mediaFiles, tracks, masters, report);
 }
 
-/** Rule 4: served whole. */
+/** Checks rule 4: the playlist is as long as its Content-Length. */
 function checkWhole(observation: Observation, report: Report): void {
   const length = observation.headers['content-length'];
   if (length === undefined || observation.headers['content-encoding'] !== undefined) return;

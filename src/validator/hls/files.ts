@@ -3,19 +3,22 @@ import { listed, type MultivariantPlaylist, type Segment } from '../playlist.js'
 import { checkHeaders, type Observation, pathOf, type Report } from '../report.js';
 import { type PlaylistTrack, resolveUri } from './track.js';
 
-/** One address of media that a playlist listed. */
+/** An address of media that a playlist listed. */
 interface MediaListing {
   readonly track: PlaylistTrack;
   readonly segment: Segment;
-  /** Undefined for the segment as a whole. */
+  /** The index of the part; undefined for a whole segment. */
   readonly part: number | undefined;
   readonly firstListedMs: number;
   lastListedMs: number;
-  /** When a playlist no longer listed it. */
+  /** When a playlist first no longer listed the address. */
   removedMs: number | undefined;
 }
 
-/** Rules 8, 13, 19, 22 on whether media came, 29 on how large it was, 32 and 33 on what was in it. */
+/**
+ * Checks the media files. Rules 8, 13, 19 and 22: they are served. Rule 29: their size. Rules 32
+ * and 33: their content.
+ */
 export function checkFiles(
   files: readonly Observation[],
   tracks: ReadonlyMap<string, PlaylistTrack>,
@@ -115,7 +118,10 @@ function checkMissing(
   }
 }
 
-/** Rule 33 over neighbours: a segment follows the one before, a part its neighbour, and both agree. */
+/**
+ * Checks rule 33 between neighbours: a segment or part begins where the one before ends, and a
+ * segment begins where its first part does.
+ */
 function checkContiguous(spans: ReadonlyMap<string, MediaSpan & { listing: MediaListing }>, report: Report): void {
   for (const span of spans.values()) {
     const { segment, part, track } = span.listing;
@@ -129,7 +135,10 @@ function checkContiguous(spans: ReadonlyMap<string, MediaSpan & { listing: Media
   }
 }
 
-/** Rule 29. */
+/**
+ * Checks rule 29: BANDWIDTH is constant, no segment exceeds it, and AVERAGE-BANDWIDTH is near the
+ * mean.
+ */
 function checkBandwidth(
   tracks: ReadonlyMap<string, PlaylistTrack>,
   masters: readonly { observation: Observation; playlist: MultivariantPlaylist }[],

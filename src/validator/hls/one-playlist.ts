@@ -2,14 +2,17 @@ import { listed, type MediaPlaylist, type MultivariantPlaylist } from '../playli
 import type { Report } from '../report.js';
 import { ROUNDING_S } from './track.js';
 
-/** Segments that end within the skip boundary may not be skipped. */
+/** Checks that a delta update skips no segment within CAN-SKIP-UNTIL of the end (rule 21). */
 export function checkSkipBoundary(delta: MediaPlaylist, where: string, report: Report): void {
   const until = Number(delta.serverControl?.get('CAN-SKIP-UNTIL') ?? 0);
   const keptS = listed(delta).reduce((sum, segment) => sum + segment.durationS, 0);
   if (keptS < until - ROUNDING_S) report.breach(21, where, `skips up to ${keptS.toFixed(2)} s from the end; CAN-SKIP-UNTIL is ${until}`);
 }
 
-/** The rules that one whole playlist keeps or breaks by itself. `delta`: as it was sent, when it was sent as an update. */
+/**
+ * Checks the rules that apply to one whole playlist. `delta`: the update as it was sent, when the
+ * playlist was made from one.
+ */
 export function checkPlaylist(playlist: MediaPlaylist, where: string, report: Report, delta?: MediaPlaylist): void {
   const { segments, partTargetS, targetDurationS } = playlist;
   const written = delta ?? playlist;
@@ -45,7 +48,7 @@ export function checkPlaylist(playlist: MediaPlaylist, where: string, report: Re
   if (partTargetS !== undefined) checkParts(playlist, partTargetS, where, report);
 }
 
-/** Rules 16–20 and 22 on one playlist. */
+/** Checks one playlist: rules 16 to 20 and 22. */
 function checkParts(playlist: MediaPlaylist, partTargetS: number, where: string, report: Report): void {
   const { targetDurationS } = playlist;
   const all = listed(playlist);
@@ -90,7 +93,7 @@ function checkParts(playlist: MediaPlaylist, partTargetS: number, where: string,
   if (hints.length !== (playlist.ended ? 0 : 1)) report.breach(22, where, `${hints.length} PRELOAD-HINT of a part`);
 }
 
-/** Rules 30 and 31, and 1's on the multivariant playlist. */
+/** Checks a multivariant playlist: rules 29 to 31, and rule 1 as far as it applies. */
 export function checkMultivariant(playlist: MultivariantPlaylist, where: string, report: Report): void {
   report.count('multivariant playlists');
   if (playlist.versions.length > 1) report.breach(1, where, `EXT-X-VERSION ${playlist.versions.length} times`);

@@ -2,14 +2,16 @@ import { listed, type MediaPlaylist, positionOf } from '../playlist.js';
 import { type Observation, pathOf, type Report } from '../report.js';
 import { ARRIVAL_FACTOR, type PlaylistTrack } from './track.js';
 
-/** Rule 25: an answer that needs no waiting. */
+/**
+ * Rule 25: an answer takes at most this long when the requested part or segment is there already.
+ */
 const AT_ONCE_MS = 1000;
-/** Rule 28: an answer after clients went away. */
+/** Rule 28: after clients have gone away, an answer takes at most this long. */
 const ALIVE_MS = 2000;
-/** Rule 26: how far past the last part a reload may ask. */
+/** Rule 26: a reload may request a part at most this far past the last one. */
 const ADVANCE_PART_LIMIT_S = 3;
 
-/** Rules 24–27: what blocking reloads were answered. */
+/** Checks the answers to blocking reloads: rules 24 to 27. */
 export function checkReloads(observations: readonly Observation[], tracks: ReadonlyMap<string, PlaylistTrack>, report: Report): void {
   for (const observation of observations) {
     if (observation.abandoned || !observation.url.includes('_HLS_')) continue;
@@ -64,7 +66,10 @@ function checkReload(
   }
 }
 
-/** Rule 26 on what was asked, before a part past the end of its segment becomes part 0 of the next. */
+/**
+ * Returns whether a reload requests more than rule 26 allows. The request is taken as it is: a part
+ * past the end of its segment is not yet part 0 of the next.
+ */
 function beyond(playlist: MediaPlaylist, msn: number, part: number | undefined, partLimit: number): boolean {
   const complete = playlist.segments.at(-1)?.number ?? playlist.mediaSequence - 1;
   if (msn > complete + 2) return true;
@@ -80,14 +85,14 @@ function has(playlist: MediaPlaylist, msn: number, part: number | undefined): bo
   if (part === undefined || msn < complete) return complete >= msn;
   const segment = listed(playlist).find((candidate) => candidate.number === msn);
   if (msn === complete) {
-    // Past the segment's last part it is part 0 of the next.
+    // A part past the end of its segment is part 0 of the next one.
     const parts = segment?.parts.length ?? 0;
     return parts === 0 || part < parts || (playlist.open?.parts.length ?? 0) > 0;
   }
   return (segment?.parts.length ?? 0) > part;
 }
 
-/** Rule 28. */
+/** Checks rule 28: the server still answers after clients have gone away. */
 export function checkAbandoned(observations: readonly Observation[], report: Report): void {
   for (const [index, observation] of observations.entries()) {
     if (!observation.abandoned) continue;

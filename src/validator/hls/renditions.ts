@@ -2,7 +2,7 @@ import { listed, type MediaPlaylist, type MultivariantPlaylist, positionOf } fro
 import { type Observation, pathOf, type Report } from '../report.js';
 import { type PlaylistTrack, resolveUri } from './track.js';
 
-/** Rules 9, 15, 20, 23: what the renditions of one presentation say of the same thing. */
+/** Checks that the renditions of one presentation agree: rules 9, 15, 20 and 23. */
 export function checkRenditions(
   tracks: readonly PlaylistTrack[],
   masters: readonly { observation: Observation; playlist: MultivariantPlaylist }[],
@@ -39,7 +39,10 @@ export function checkRenditions(
   for (const track of lowLatency) checkReports(track, lowLatency, addresses, report);
 }
 
-/** A range that a rendition lists before and after another one was read must be in that one too. */
+/**
+ * Checks rule 15 across renditions: a DATERANGE that one rendition lists both before and after
+ * another rendition was read must be in the other one, too.
+ */
 function checkDateRanges(tracks: readonly PlaylistTrack[], report: Report): void {
   for (const track of tracks) {
     for (const other of tracks) {
@@ -60,7 +63,10 @@ function checkDateRanges(tracks: readonly PlaylistTrack[], report: Report): void
   }
 }
 
-/** Rule 23. A report is right when it lies between what the other rendition had before and after. */
+/**
+ * Checks rule 23: a RENDITION-REPORT must lie between the positions that the other rendition had
+ * before and after.
+ */
 function checkReports(track: PlaylistTrack, lowLatency: readonly PlaylistTrack[], addresses: ReadonlySet<string>, report: Report): void {
   const where = pathOf(track.url);
   for (const { observation, playlist } of track.states) {
@@ -78,7 +84,7 @@ function checkReports(track: PlaylistTrack, lowLatency: readonly PlaylistTrack[]
       const before = other.states.findLast((state) => state.observation.atMs <= observation.sentMs)?.playlist;
       const after = other.states.find((state) => state.observation.sentMs >= observation.atMs)?.playlist;
       const part = entry.part ?? 0;
-      // A segment without parts counts as before any of its parts and after the last of them.
+      // A segment without parts is neither before nor after any of its parts.
       if (observation.url.includes('_HLS_msn=') && before && compare(entry.msn, part, positionOf(before), before) < 0) {
         report.breach(23, where, `RENDITION-REPORT says ${entry.msn}.${part} of ${pathOf(other.url)}, which was further already`);
       }

@@ -2,10 +2,10 @@ import { listed, type MediaPlaylist, positionOf, type Segment } from '../playlis
 import { type Observation, pathOf, type Report } from '../report.js';
 import { ARRIVAL_FACTOR, type PlaylistTrack } from './track.js';
 
-/** What one exchange takes, on top of what rule 7 allows. */
+/** Rule 7: the time of one exchange, in addition to what ARRIVAL_FACTOR allows. */
 const EXCHANGE_MS = 100;
 
-/** The rules between a playlist and a later one of the same address. */
+/** Checks the rules between a playlist and a later one of the same address. */
 export function comparePlaylists(before: MediaPlaylist, after: MediaPlaylist, where: string, report: Report): void {
   if (after.targetDurationS !== before.targetDurationS) {
     report.breach(2, where, `TARGETDURATION ${before.targetDurationS} became ${after.targetDurationS}`);
@@ -45,7 +45,7 @@ export function comparePlaylists(before: MediaPlaylist, after: MediaPlaylist, wh
 
 function compareSegments(before: MediaPlaylist, old: Segment, now: Segment, at: string, report: Report): void {
   const open = old === before.open;
-  // An open segment may end as a gap: the process that made it died.
+  // An open segment may become a gap, when the process that made it died.
   if (!open && (now.uri !== old.uri || now.gap !== old.gap || Math.abs(now.durationS - old.durationS) > 1e-6)) {
     report.breach(4, at, 'was changed');
   }
@@ -63,7 +63,10 @@ function compareSegments(before: MediaPlaylist, old: Segment, now: Segment, at: 
   }
 }
 
-/** Rule 19: parts of a segment leave the list no earlier than a segment short of three target durations from the end. */
+/**
+ * Checks rule 19: the parts of a segment stay listed while the segment begins less than three target
+ * durations before the end.
+ */
 function compareDropped(before: MediaPlaylist, after: MediaPlaylist, where: string, report: Report): void {
   let fromEndS = 0;
   const had = new Map(listed(before).map((segment) => [segment.number, segment.parts.length]));
@@ -76,7 +79,7 @@ function compareDropped(before: MediaPlaylist, after: MediaPlaylist, where: stri
   }
 }
 
-/** URI of the part right after the end of `before`, when `after` lists it. */
+/** Returns the URI of the part right after the end of `before`, when `after` lists it. */
 function partAfter(before: MediaPlaylist, after: MediaPlaylist): string | undefined {
   const { msn, part } = before.open ? positionOf(before) : { msn: positionOf(before).msn + 1, part: -1 };
   const segment = listed(after).find((candidate) => candidate.number === msn);
@@ -85,7 +88,10 @@ function partAfter(before: MediaPlaylist, after: MediaPlaylist): string | undefi
   return listed(after).find((candidate) => candidate.number === msn + 1 && segment.parts.length > 0)?.parts[0]?.uri;
 }
 
-/** Rule 7. Only a reload that waited for the very next part shows when it came. */
+/**
+ * Checks rule 7. Only a reload that waited for the very next part shows when the part was
+ * published.
+ */
 export function checkArrival(track: PlaylistTrack, report: Report): void {
   const where = pathOf(track.url);
   let newest: { playlist: MediaPlaylist; atMs: number } | undefined;

@@ -1,15 +1,15 @@
 import type { MediaPlaylist } from '../playlist.js';
 import type { Observation } from '../report.js';
 
-/** A difference of durations below this is rounding. */
+/** Durations that differ by less than this are equal but for rounding. */
 export const ROUNDING_S = 0.002;
-/** Rule 7 allows a quarter more for arrival. */
+/** Rule 7 allows parts and segments to arrive a quarter later than they are due. */
 export const ARRIVAL_FACTOR = 1.25;
 
 /** The media playlists that were read at one address, in order. */
 export interface PlaylistTrack {
   readonly url: string;
-  /** Delta updates are applied to the playlist before. */
+  /** Delta updates are applied: each state is a whole playlist. */
   readonly states: { readonly observation: Observation; readonly playlist: MediaPlaylist }[];
 }
 
