@@ -23,10 +23,10 @@ export interface OggEvents {
  * song a link with comments of its own. At most the header of a page is held back, or the first
  * page of a link (27 to 65,307 bytes).
  *
- * Where a link has the codec of the one before, ffmpeg (tried with 2018 and 5.1) decodes across the
- * boundary, Vorbis and FLAC also with another rate or channel count. Opus with another channel
- * count comes out 3 dB off, and another codec not at all: these get a new decoder. A broken page
- * structure is passed on; the decoder decides about it.
+ * Where a link has the codec of the one before, ffmpeg (tried with a build of 2018 and with 5.1)
+ * decodes across the boundary, Vorbis and FLAC also with another rate or channel count. Opus with
+ * another channel count comes out 3 dB off, and another codec not at all: these get a new decoder.
+ * A broken page structure is passed on; the decoder decides about it.
  */
 export class OggScanner {
   readonly #events: OggEvents;

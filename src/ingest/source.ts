@@ -2,6 +2,8 @@
  * What the ingest protocols need from the rest of Veza: a check of the stream key, and a place for
  * the bytes. The composition hands in the live room; the protocols know nothing else of it.
  */
+
+/** The protocol by which a broadcaster sends. */
 export type Protocol = 'rtmp' | 'rtmps' | 'icecast' | 'post';
 
 /**

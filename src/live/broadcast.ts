@@ -356,7 +356,7 @@ export class Broadcast {
     // A run in which nothing was listed is replaced. The first run is never replaced, because the
     // presentation begins there.
     const unheard = runs.length > 1 && runs.at(-1)?.firstNumber === firstNumber ? runs.at(-1) : undefined;
-    // The clock may have been set back a little while no process ran: the runs must not overlap.
+    // The clock may have been set back while no process ran: the runs must not overlap.
     const earliestMs = runs.length > 0 ? wallMsOf(this.window, openNumber) : 0;
     const run: Run = {
       id: randomId(6),

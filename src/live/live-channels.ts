@@ -343,8 +343,8 @@ export class LiveChannels implements LiveEdge {
     const endedMs = this.#options.clock.wallMs();
     const show = { channel, broadcastId: window.broadcastId, startedMs: broadcast.startedMs ?? endedMs };
     apart(() => this.#options.onOffAir?.({ ...show, endedMs }));
-    // Saves that this broadcast is over, without the recordings that were written to the database
-    // meanwhile: they must not be passed again.
+    // Saves the channel's document once more, without the recordings that were written to the
+    // database meanwhile: the next process must not write them again.
     this.#saveOffAir(broadcast.channel);
     this.#ended.get(slug)?.cancel();
     this.#ended.delete(slug);

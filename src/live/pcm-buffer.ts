@@ -1,25 +1,6 @@
 import { CHANNELS, SAMPLE_RATE_HZ } from '../media/ladder.js';
 import { crossfade, fade, resample } from '../media/pcm.js';
 
-/**
- * The buffer between the decoder of one source and the playout. It decides the latency and absorbs
- * jitter and clock drift.
- *
- * The mode of the buffer; only `#enter` changes it.
- * - `filling`: collects sound until the target level is reached, and gives none.
- * - `playing`: gives sound. When the buffer runs empty, the last 5 ms fade out and it is `filling`
- *   again.
- * - `drained`: the source has ended and everything was played.
- *
- * Surplus is treated by its origin. What a real-time source sent before it was on air is trimmed
- * when it is put on air (untrimmed, it added 130 to 200 ms of latency for good). What piled up
- * while the playout played fill, because an uplink stalled and then caught up, is removed by one
- * crossfaded cut. A source that is faster than real time, such as a file, is never cut: above 3 s
- * its decoder is paused, and with it the broadcaster's socket.
- *
- * Clock drift of at most 500 ppm is corrected by resampling, steered by the lowest level of the
- * last 5 s.
- */
 export interface PcmBufferOptions {
   /**
    * The level to keep. Undefined: the largest gap between arrivals of the last 10 s, plus 50 ms, at
@@ -97,6 +78,25 @@ const FULL_GAIN = 32_767;
 
 type Mode = 'filling' | 'playing' | 'drained';
 
+/**
+ * The buffer between the decoder of one source and the playout. It decides the latency and absorbs
+ * jitter and clock drift.
+ *
+ * The mode of the buffer; only `#enter` changes it.
+ * - `filling`: collects sound until the target level is reached, and gives none.
+ * - `playing`: gives sound. When the buffer runs empty, the last 5 ms fade out and it is `filling`
+ *   again.
+ * - `drained`: the source has ended and everything was played.
+ *
+ * Surplus is treated by its origin. Sound that a real-time source sent before it was put on air is
+ * trimmed at that moment (untrimmed, it added 130 to 200 ms of latency for good). Sound that piled up
+ * while the playout played fill, because an uplink stalled and then caught up, is removed by one
+ * crossfaded cut. A source that is faster than real time, such as a file, is never cut: above 3 s its
+ * decoder is paused, and with it the broadcaster's socket.
+ *
+ * Clock drift of at most 500 ppm is corrected by resampling, steered by the lowest level of the
+ * last 5 s.
+ */
 export class PcmBuffer {
   readonly #options: PcmBufferOptions;
   #mode: Mode = 'filling';

@@ -64,8 +64,8 @@ export class IngestHttpConnection {
   #form: { readonly pieces: Buffer[]; sizeBytes: number; readonly whole: (fields: string) => void } | undefined;
   #publication: Publication | undefined;
   /** A SOURCE request has been answered with 200; no other status can follow. */
-  /** The decoder takes no more bytes, and the socket is paused. */
   #answered = false;
+  /** The decoder takes no more bytes, and the socket is paused. */
   #held = false;
   #lingerBytes = 0;
 

@@ -7,6 +7,7 @@ import { type Answer, type Framing, HttpRefusal, type RequestHead } from './wire
  * password field for the key. Most send the user name `source`, some whatever their user has
  * entered, so only the password is checked.
  */
+
 const REALM = 'Basic realm="Veza", charset="UTF-8"';
 
 /**

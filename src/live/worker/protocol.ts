@@ -12,6 +12,8 @@ import { z } from 'zod';
  * for each channel that has a view, then `synced`. After that a `show` has the fields that have
  * changed. When an app has read the feed up to the `sequence` of an act, it has read its result.
  */
+
+/** The version of the protocol. App and worker must have the same one. */
 export const PROTOCOL = 1;
 
 /** The feed sends at least one line per this time. */
