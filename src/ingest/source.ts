@@ -33,7 +33,7 @@ export interface TitleUpdate {
  * - `closed`: the body ends only with the connection, and that was closed in order. The broadcast is
  *   held for RECONNECT_WINDOW_S.
  * - `lost`: the connection failed. The broadcast is held as for `closed`. The next source replaces
- *   this one as soon as it can be heard, also when sound of this one is left.
+ *   this one as soon as it can be heard, even if sound of this one is left.
  */
 export type SourceEnd = 'finished' | 'closed' | 'lost';
 

@@ -104,8 +104,8 @@ export class LiveWindow implements LiveView, Timeline {
   readonly #lost = new Set<number>();
 
   /**
-   * A new broadcast, or one that is resumed from its snapshot. A run must have begun before the
-   * window is shown.
+   * The window of a new broadcast, or of one that is resumed from its snapshot. A run must have
+   * begun before the window is shown.
    */
   constructor(channel: string, renditions: readonly Rendition[], from: Omit<TimelineSnapshot, 'openNumber'>) {
     this.channel = channel;

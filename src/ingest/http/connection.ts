@@ -242,7 +242,7 @@ export class IngestHttpConnection {
 
   /**
    * Answers a metadata call. Its fields are in the query, or, with POST, in a form (libshout posts
-   * one). Fields of the form come before those of the query.
+   * one). A field of the form takes precedence over the same field of the query.
    */
   async #metadata(head: RequestHead, framing: Framing): Promise<void> {
     const { gate } = this.#context;

@@ -245,8 +245,8 @@ export function framingOf(head: RequestHead): Framing {
 
 export interface ChunkLimits {
   /**
-   * A chunk is at most this large. It is not held in memory; the limit refuses sizes that are no
-   * sizes.
+   * A chunk is at most this large. It is not held in memory; the limit refuses garbage that reads
+   * like a size.
    */
   chunkBytes: number;
   /**
