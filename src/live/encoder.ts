@@ -45,7 +45,7 @@ export interface EncoderEvents {
   onFrame(rendition: number, index: number, frame: Buffer): void;
   /** The encoder died and was started again within the run. */
   onRestart(reason: string): void;
-  /** The encoder is behind real time. Called once until it has caught up. */
+  /** The encoder is behind real time. Not called again before it has caught up. */
   onLag(): void;
   /** The run is given up because too much is undelivered; `lostMs` of sound are lost. */
   onBroken(reason: string, lostMs: number): void;

@@ -349,8 +349,8 @@ export class PcmBuffer {
       return;
     }
     const errorMs = msOf(lowest - target);
-    // A source far above its target, without fill to make up for, has sent its sound early, not
-    // late: the level stays.
+    // Without fill to make up for, sound far above the target was sent early, not late. It is left
+    // in the buffer.
     if (Math.abs(errorMs) <= DEAD_BAND_MS || errorMs > SURPLUS_MS) this.#ratio = 1;
     else this.#ratio = 1 + Math.max(-MAX_DRIFT, Math.min(MAX_DRIFT, (errorMs / FULL_CORRECTION_MS) * MAX_DRIFT));
   }

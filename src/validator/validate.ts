@@ -223,7 +223,7 @@ class Visit {
     await this.get(`${base}?_HLS_msn=${playlist.mediaSequence}`);
     await this.get(`${base}?_HLS_msn=${Math.max(0, complete() - 1)}&_HLS_part=0`);
     await again();
-    // A part past the end of its segment, then a whole segment.
+    // Requests a part past the end of its segment, then a whole segment.
     const parts = Math.max(...playlist.segments.map((segment) => segment.parts.length));
     await this.get(`${base}?_HLS_msn=${complete() + 1}&_HLS_part=${Math.max(1, parts)}`);
     await again();
