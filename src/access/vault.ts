@@ -6,26 +6,32 @@ import type { Log } from '../runtime/log.js';
 import { Loop } from '../runtime/loop.js';
 
 /**
- * Secrets at rest: AES-256-GCM under data keys with ids, which are kept in the database sealed by `ENCRYPTION_KEY`. So the data keys can be
- * replaced while the service runs (`rotate`), and `ENCRYPTION_KEY` by starting once with the old one as `ENCRYPTION_KEY_PREVIOUS`.
+ * Encrypts secrets that are stored: AES-256-GCM with numbered data keys, which are in the database,
+ * encrypted with `ENCRYPTION_KEY`. So data keys can be replaced while the service runs (`rotate`),
+ * and `ENCRYPTION_KEY` by one start with the old one as `ENCRYPTION_KEY_PREVIOUS`.
  *
- * A sealed value is: version (1 byte, 1), id of the data key (4, big-endian), nonce (12), tag (16), ciphertext. `purpose` is bound to
- * it as associated data: what was sealed for one row opens for no other.
+ * A sealed value is: version (1 byte, 1), id of the data key (4, big-endian), nonce (12), tag (16),
+ * ciphertext. `purpose` is the associated data, so that a value sealed for one row cannot be opened
+ * for another.
  */
 export interface Vault {
   seal(purpose: string, plain: Uint8Array | string): Buffer;
-  /** Rejects with `internal` when it was tampered with, is for another purpose, or its key is gone. */
+  /**
+   * Rejects with `internal` if the value was changed, has another purpose, or its data key does not
+   * exist.
+   */
   open(purpose: string, sealed: Uint8Array): Promise<Buffer>;
   /**
-   * A new data key, and everything that is sealed re-encrypted with it. What another process seals meanwhile with the key before is left to
-   * the next time: a key goes only when nothing is sealed with it any more and every process knows a newer one. `unreadable`: rows that do not
-   * open, damaged or of a lost key; they are left as they are.
+   * Makes a new data key and encrypts all sealed values with it. Values that another process seals
+   * with the older key meanwhile wait for the next rotation: a key is deleted only when no value
+   * needs it and every process has read a newer one. `unreadable`: the number of rows that cannot
+   * be opened, because they are damaged or their key is lost. They are not changed.
    */
   rotate(): Promise<{ keyId: number; reencrypted: number; unreadable: number }>;
   stop(): Promise<void>;
 }
 
-/** Everything that is sealed: where it is, and what for. `rotate` walks it. */
+/** Every column with sealed values, and their purpose. `rotate` re-encrypts all of them. */
 const SEALED: readonly { table: string; id: string; column: string; purpose: (id: string) => string }[] = [
   { table: 'accounts', id: 'id::text', column: 'sealed_totp', purpose: (id) => `totp:${id}` },
   { table: 'signing_keys', id: 'kid', column: 'sealed_private_jwk', purpose: (id) => `signing-key:${id}` },
@@ -40,10 +46,14 @@ const VERSION = 1;
 const HEADER_BYTES = 5;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
+/** Rows per statement. */
 const BATCH = 200;
-/** Another process may have made a key: it is used here from then on at the latest. */
+/** Data keys are read again this often, so that a key made by another process is used here. */
 const RELOAD_MS = 60_000;
-/** A key that was replaced so long ago is in no process's use any more, even of one that missed a few reloads. */
+/**
+ * A key that was replaced this long ago is used by no process any more, even if a process missed
+ * some reloads.
+ */
 const RETIRED_MS = 10 * RELOAD_MS;
 
 export interface VaultOptions {
@@ -115,7 +125,7 @@ export async function openVault({ database, masterKey, previousMasterKey, clock,
     if (!keys.has(keyId)) await load();
     const key = keys.get(keyId);
     const plain = key && decrypt(key, purpose, sealed);
-    if (!plain) throw new Error(`what is sealed for "${purpose}" does not open (data key ${keyId})`);
+    if (!plain) throw new Error(`the value sealed for "${purpose}" does not open (data key ${keyId})`);
     return plain;
   };
 
@@ -144,7 +154,8 @@ export async function openVault({ database, masterKey, previousMasterKey, clock,
           );
         }
       }
-      // Only what is still as it was read: a writer in between has sealed something newer.
+      // Only values that have not changed since the read: a newer value is sealed with a newer key
+      // already.
       const { rowCount } = await database.query(
         `update ${table} set ${column} = v.sealed from unnest($1::text[], $2::bytea[], $3::bytea[]) as v (row_id, was, sealed)
          where ${id} = v.row_id and ${column} = v.was`,
@@ -154,7 +165,7 @@ export async function openVault({ database, masterKey, previousMasterKey, clock,
     }
   };
 
-  /** Deletes keys that nobody seals with and nothing is sealed with. */
+  /** Deletes keys with which no process seals and no value is sealed. */
   const retire = async () => {
     const { rows } = await database.query<{ id: number }>(
       `select id from encryption_keys k where exists (select 1 from encryption_keys n where n.id > k.id and n.created_at <= $1) order by id`,

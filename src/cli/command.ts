@@ -1,6 +1,6 @@
-/** What the commands of `veza` share. */
+/** Ends a command with a message on stderr and an exit code. */
 export class Failure extends Error {
-  /** 1 refused by the server, 2 wrong usage or configuration, 3 no server. */
+  /** 1: refused by the server. 2: wrong usage or configuration. 3: no server. */
   readonly exitCode: number;
   constructor(exitCode: number, message: string) {
     super(message);
@@ -8,16 +8,16 @@ export class Failure extends Error {
   }
 }
 
-/** What a command answers: for a program, and for a person. */
+/** The output of a command: `json` for programs, `text` for people. */
 export interface Outcome {
   json: unknown;
   text: string;
 }
 
-/** A request to the API. Throws `Failure`. */
+/** Sends a request to the API. Rejects with `Failure`. */
 export type Call = <T = void>(method: string, path: string, body?: object) => Promise<T>;
 
-/** Every page of a list. */
+/** Reads all pages of a list. */
 export async function everything<T>(call: Call, path: string): Promise<T[]> {
   const found: T[] = [];
   for (let next: string | null = ''; next !== null; ) {

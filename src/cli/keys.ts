@@ -3,12 +3,12 @@ import { type Call, Failure, type Outcome } from './command.js';
 import { accountPath } from './user.js';
 
 export const KEY_USAGE = `  key create NAME --scopes SCOPE,SCOPE --user EMAIL [--expires SECONDS]
-                               an API key of an account; shown this once. Scopes: veza permissions
-  key rotate                   a new key for what is encrypted in the database, and all of it encrypted again
+                               an API key of an account; shown only once. Scopes: veza permissions
+  key rotate                   a new data key; encrypts all secrets in the database again
   user remove-second-factor EMAIL
                                for somebody who has lost it; ends the account's sessions
   audit [--action NAME] [--actor WHO] [--target WHAT] [--channel SLUG] [--from TIME] [--to TIME] [--limit N]
-                               who did what, newest first; N of it (50)
+                               who did what, newest first; at most N entries (50)
   permissions                  who may do what, as Markdown`;
 
 export const KEY_OPTIONS = {
@@ -49,8 +49,8 @@ export const KEY_COMMANDS: Readonly<Record<string, KeyCommand>> = {
   'key create': {
     takes: ['NAME'],
     async run(call, [name], { scopes, user, expires }) {
-      if (scopes === undefined) throw new Failure(2, 'say what it is for: --scopes links,channels:read');
-      if (user === undefined) throw new Failure(2, 'say whose it is: --user EMAIL');
+      if (scopes === undefined) throw new Failure(2, '--scopes is missing, such as --scopes links,channels:read');
+      if (user === undefined) throw new Failure(2, '--user EMAIL is missing: the account of the key');
       const expiresInS = expires === undefined ? undefined : whole('--expires', expires, 10 * 366 * 86_400);
       const created = await call<{ apiKey: { scopes: string[]; expiresAt: string | null }; secret: string }>(
         'POST',
@@ -65,7 +65,7 @@ export const KEY_COMMANDS: Readonly<Record<string, KeyCommand>> = {
       const until = apiKey.expiresAt === null ? 'until it is deleted' : `until ${apiKey.expiresAt}`;
       return {
         json: created,
-        text: `${secret}\n\nFor ${apiKey.scopes.join(', ')}, ${until}. It is shown this once: Authorization: Bearer …\n`,
+        text: `${secret}\n\nFor ${apiKey.scopes.join(', ')}, ${until}. It is shown only once. Use it as: Authorization: Bearer …\n`,
       };
     },
   },
@@ -74,7 +74,7 @@ export const KEY_COMMANDS: Readonly<Record<string, KeyCommand>> = {
     async run(call) {
       const rotated = await call<{ keyId: number; reencrypted: number; unreadable: number }>('POST', '/service/encryption-keys');
       const { keyId, reencrypted, unreadable } = rotated;
-      const damaged = unreadable === 0 ? '' : `\n${unreadable} do not open: the log of the server names them.`;
+      const damaged = unreadable === 0 ? '' : `\n${unreadable} cannot be decrypted: the server's log names them.`;
       return { json: rotated, text: `Key ${keyId} encrypts from now on; ${reencrypted} values were encrypted again.${damaged}\n` };
     },
   },
@@ -110,7 +110,7 @@ function line({ at, actor, actorName, address, action, target, channel, details 
   const about = [target, channel !== null && target !== `channel:${channel}` ? `channel:${channel}` : null].filter(Boolean).join(' ');
   const more = Object.keys(details).length === 0 ? '' : `  ${JSON.stringify(details)}`;
   const text = `${at}  ${actor}${actorName === null ? '' : ` (${actorName})`}${address === null ? '' : ` from ${address}`}  ${action}  ${about}${more}`;
-  // What people have typed is in it, and must not speak to the terminal.
+  // Entries contain text that people have typed. Control characters must not reach the terminal.
   return `${text.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '\ufffd')}\n`;
 }
 

@@ -4,8 +4,8 @@ export const PLAYBACK_USAGE = `  link create SLUG [--expires SECONDS]
                                a playback link for one listener of a private channel
   playback-keys list
   playback-keys replace [--signs-in SECONDS]
-                               a new key for links in place of the older of two; twice in a row ends all links
-  playback-keys export         what nginx checks links with (infra/nginx/veza-signed.conf); secret`;
+                               replaces the older of the two playback keys; twice in a row ends all links
+  playback-keys export         the keys with which nginx checks links (infra/nginx/veza-signed.conf); secret`;
 
 export const PLAYBACK_OPTIONS = {
   expires: { type: 'string' },
@@ -64,7 +64,7 @@ const shown = (keys: ShownKeys): Outcome => ({
   text: keys.items.map(({ id, createdAt, signsFrom }) => `${id}  made ${createdAt}  signs from ${signsFrom}\n`).join(''),
 });
 
-/** Undefined: what the server has for it. */
+/** Undefined: the option is not given, and the server uses its default. */
 function seconds(option: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   if (!/^\d{1,9}$/.test(text)) throw new Failure(2, `${option} is "${text}"; allowed: a whole number of seconds`);

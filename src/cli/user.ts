@@ -1,14 +1,14 @@
 import { type Call, everything, Failure, type Outcome } from './command.js';
 
 export const USER_USAGE = `  user create EMAIL [--name TEXT] [--role listener|broadcaster|moderator|admin]
-                               prints the link with which its owner chooses a password
+                               prints a link with which the owner chooses a password
   user list [--query TEXT]
-  user set-role EMAIL ROLE     ends its sessions
-  user link EMAIL              a new link to choose a password; those before are void
+  user set-role EMAIL ROLE     ends the account's sessions
+  user link EMAIL              a new link to choose a password; older ones are void
   user ban EMAIL [--reason TEXT]
   user unban EMAIL
   user delete EMAIL [--channels keep|delete]
-                               keep: its channels stay, without an owner`;
+                               keep: the account's channels stay without an owner`;
 
 export const USER_OPTIONS = {
   name: { type: 'string' },
@@ -40,7 +40,7 @@ interface ShownLink {
 }
 
 interface UserCommand {
-  /** What it takes beside its options. */
+  /** The positional arguments. */
   readonly takes: readonly string[];
   run(call: Call, args: readonly string[], values: UserValues): Promise<Outcome>;
 }
@@ -104,10 +104,10 @@ export const USER_COMMANDS: Readonly<Record<string, UserCommand>> = {
   },
 };
 
-/** Of the account with this address. Throws `Failure` when there is none. */
+/** The API path of the account with this address. Rejects with `Failure` if there is none. */
 export async function accountPath(call: Call, email: string): Promise<string> {
   if (!email.includes('@')) throw new Failure(2, `"${email}" is not an e-mail address`);
-  // An address finds its account, or none.
+  // A query that is an address returns at most the account with that address.
   const { items } = await call<{ items: ShownAccount[] }>('GET', `/accounts?query=${encodeURIComponent(email)}&limit=1`);
   if (!items[0]) throw new Failure(1, `there is no account with the address ${email}`);
   return `/accounts/${items[0].id}`;
@@ -116,4 +116,4 @@ export async function accountPath(call: Call, email: string): Promise<string> {
 const described = ({ email, name, role, state }: ShownAccount) => `${email} (${name}): ${role}, ${state}\n`;
 
 const toOpen = ({ link, linkExpiresAt }: ShownLink) =>
-  `This link is good once, until ${linkExpiresAt}; whoever opens it chooses the password:\n\n  ${link}\n`;
+  `This link works once, until ${linkExpiresAt}. The person who opens it chooses the password:\n\n  ${link}\n`;

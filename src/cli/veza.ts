@@ -15,25 +15,25 @@ import { PLAYBACK_COMMANDS, PLAYBACK_OPTIONS, PLAYBACK_USAGE } from './playback.
 import { USER_COMMANDS, USER_OPTIONS, USER_USAGE } from './user.js';
 
 /**
- * The `veza` command: administration over the API, with the admin token of this machine. Exit codes: 0 done, 1 refused by the
- * server, 2 wrong usage or configuration, 3 no server.
+ * The `veza` command: administration over the API, with the admin token of this machine. Exit
+ * codes: 0 done, 1 refused by the server, 2 wrong usage or configuration, 3 no server.
  */
 const USAGE = `usage: veza COMMAND [--json]
 
   channel create SLUG [--title TEXT] [--visibility public|unlisted|private] [--no-recording]
   channel list
   channel show SLUG
-  channel rotate-key SLUG      a new stream key; the old one stays good for a show that is on air
-  channel end SLUG             ends the show that is on air
+  channel rotate-key SLUG      a new stream key; the old one stays good for a broadcast that is on air
+  channel end SLUG             ends the broadcast that is on air
   channel delete SLUG          with its recordings
 ${USER_USAGE}
 ${PLAYBACK_USAGE}
 ${KEY_USAGE}
   config reference             every environment variable, as Markdown
-  chat frames                  what the chat sends, as JSON Schema
+  chat frames                  every frame that the chat sends, as JSON Schema
   chat tables                  the members of every frame, as Markdown
 
-The server is the one of this machine: PORT and DATA_DIR must be set here as they are there.
+The command talks to the server on this machine: set PORT and DATA_DIR as they are set for the server.
 `;
 
 interface ShownChannel {
@@ -140,7 +140,7 @@ const ONE_CHANNEL: Record<string, (call: Call, slug: string, values: Values) => 
     );
     return {
       json: { channel: slug, streamKey },
-      text: `Channel "${slug}" is there.\n\n${connecting(ingest, streamKey)}\nListen at ${channel.urls.page}\n`,
+      text: `Channel "${slug}" was created.\n\n${connecting(ingest, streamKey)}\nListen at ${channel.urls.page}\n`,
     };
   },
   async 'channel show'(call, slug) {
@@ -151,12 +151,12 @@ const ONE_CHANNEL: Record<string, (call: Call, slug: string, values: Values) => 
     const { streamKey, ingest } = await call<{ streamKey: string; ingest: Ingest }>('POST', `${pathOf(slug)}/stream-key`);
     return {
       json: { channel: slug, streamKey },
-      text: `A new key for "${slug}"; the old one is good for the show that is on air, if there is one.\n\n${connecting(ingest, streamKey)}`,
+      text: `"${slug}" has a new stream key. The old one stays good for the broadcast that is on air, if there is one.\n\n${connecting(ingest, streamKey)}`,
     };
   },
   async 'channel end'(call, slug) {
     await call('POST', `${pathOf(slug)}/end`);
-    return { json: { channel: slug, ended: true }, text: `The show of "${slug}" has ended.\n` };
+    return { json: { channel: slug, ended: true }, text: `The broadcast of "${slug}" has ended.\n` };
   },
   async 'channel delete'(call, slug) {
     await call('DELETE', pathOf(slug));
@@ -175,7 +175,7 @@ async function listChannels(call: Call): Promise<Outcome> {
   return { json: channels, text: `${'channel'.padEnd(width)}  state    listens  visible   title\n${rows.join('\n')}\n` };
 }
 
-/** What a broadcaster types into OBS, BUTT and the like. */
+/** The settings that a broadcaster enters in OBS, BUTT and other encoders. */
 function connecting(ingest: Ingest, streamKey: string): string {
   const icecast = new URL(ingest.icecast);
   return [
@@ -191,7 +191,7 @@ function connecting(ingest: Ingest, streamKey: string): string {
     'HTTP',
     `  curl -T show.mp3 -X POST -H "Authorization: Bearer ${streamKey}" ${ingest.post}`,
     '',
-    'The key is shown this once; a lost one is replaced by `veza channel rotate-key`.',
+    'The key is shown only once. To replace a lost key: veza channel rotate-key',
     '',
   ].join('\n');
 }
@@ -220,7 +220,10 @@ const ANSWER_WITHIN_MS = 30_000;
 const isAny = (host: string) => host === '0.0.0.0' || host === '::';
 const bracketed = (host: string) => (host.includes(':') ? `[${host}]` : host);
 
-/** The API of this machine's server, not by PUBLIC_URL: the token goes through no proxy. */
+/**
+ * Calls the API on this machine directly and not by PUBLIC_URL, so that the admin token passes no
+ * proxy.
+ */
 async function connect(): Promise<Call> {
   const config = configured();
   const server = `http://${isAny(config.host) ? '127.0.0.1' : bracketed(config.host)}:${config.port}`;
@@ -256,7 +259,7 @@ function jsonOf(text: string, server: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw new Failure(1, `what answers at ${server} is not Veza.`);
+    throw new Failure(1, `the server at ${server} is not Veza.`);
   }
 }
 
@@ -276,7 +279,7 @@ async function adminToken(config: Config): Promise<string> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') throw new Failure(3, `there is no ${path}: the server has not been started yet, or with another DATA_DIR.`);
-    throw new Failure(2, `${path} cannot be read (${code}): run this as the user that the server runs as.`);
+    throw new Failure(2, `${path} cannot be read (${code}): run this command as the server's user.`);
   }
 }
 

@@ -4,15 +4,15 @@ import type { Variable } from './variables/variable.js';
 import { type ConfigValues, VARIABLES } from './variables.js';
 import { PACKAGE_VERSION } from './version.js';
 
-/** The configuration: typed, checked, frozen. Names carry their unit. */
+/** The configuration: typed, checked, frozen. Names have their unit. */
 export type Config = Readonly<Omit<ConfigValues, 'publicUrl' | 'version'>> & {
   readonly version: string;
   readonly publicUrl: string;
-  /** Lines for the log: variables whose names look like a misspelt name of ours. */
+  /** Log lines about variables whose names look like a misspelt name of Veza's. */
   readonly warnings: readonly string[];
 };
 
-/** The message has one line for each variable that is wrong: its name, what was given, what is allowed. */
+/** The message has one line per wrong variable: its name, its value and the allowed values. */
 export class ConfigError extends Error {
   constructor(problems: readonly string[]) {
     super(problems.join('\n'));
@@ -20,7 +20,10 @@ export class ConfigError extends Error {
   }
 }
 
-/** Throws ConfigError. An empty variable counts as unset. `fixed` takes precedence over the environment. */
+/**
+ * Reads and checks the environment. Throws `ConfigError`. An empty variable counts as unset.
+ * `fixed` takes precedence over the environment.
+ */
 export function loadConfig(
   env: Readonly<Record<string, string | undefined>> = process.env,
   fixed: Readonly<Record<string, string>> = {},

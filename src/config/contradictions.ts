@@ -2,7 +2,10 @@ import { type Codec, FRAME_SAMPLES, SAMPLE_RATE_HZ } from '../media/ladder.js';
 import { key32 } from './kinds.js';
 import { type ConfigValues, VARIABLES } from './variables.js';
 
-/** RFC 8216bis rule of this project: a part is at least 85 % of the part target, so not every target suits every codec. */
+/**
+ * A part must have at least 85 % of the part target (RFC 8216bis), so not every target suits every
+ * codec.
+ */
 const LEAST_PART = 0.85;
 
 function partFits(partMs: number, codec: Codec): boolean {
@@ -11,7 +14,7 @@ function partFits(partMs: number, codec: Codec): boolean {
   return (Math.floor(target / frame) * frame) / target >= LEAST_PART;
 }
 
-/** Values that are each allowed and do not go together: one line for each problem. */
+/** Values that are each allowed but contradict each other: one line per problem. */
 export function contradictions(values: ConfigValues): string[] {
   const problems: string[] = [];
   const { segmentMs, partMs, codecsEnabled } = values;
@@ -58,7 +61,7 @@ export function contradictions(values: ConfigValues): string[] {
   if (values.tracingEnabled) problems.push('TRACING_ENABLED is "true"; allowed: false, because tracing is not supported yet');
   const { authJwksUrl, authIssuer, authAudience } = values;
   if (authJwksUrl !== undefined) {
-    // Without an audience, every token of the issuer for whatever service would be one for us.
+    // Without an audience, every token of the issuer would be accepted, whatever service it is for.
     if (authIssuer === undefined) problems.push('AUTH_ISSUER is unset; allowed with AUTH_JWKS_URL: the issuer that its tokens name');
     if (authAudience === undefined) problems.push('AUTH_AUDIENCE is unset; allowed with AUTH_JWKS_URL: the audience that its tokens name');
   } else if (authIssuer !== undefined || authAudience !== undefined) {
@@ -82,7 +85,10 @@ export function contradictions(values: ConfigValues): string[] {
 
 const LOOPBACK = ['127.0.0.1', '::1', '[::1]', 'localhost'];
 
-/** Where one process takes broadcasts and another serves them, they must find each other, and nobody else may reach the worker. */
+/**
+ * Checks the roles of separate processes: if one takes broadcasts and another serves them, they
+ * must find each other, and no other client may reach the worker.
+ */
 function workerContradictions(values: ConfigValues): string[] {
   const problems: string[] = [];
   const serves = values.roles.includes('app');
@@ -95,7 +101,7 @@ function workerContradictions(values: ConfigValues): string[] {
     const { workerHost } = values;
     if (workerHost !== undefined && !isMutual && !LOOPBACK.includes(workerHost))
       problems.push(
-        `WORKER_HOST is "${workerHost}"; allowed without INTERNAL_CA_FILE, INTERNAL_CERT_FILE and INTERNAL_KEY_FILE: 127.0.0.1, because whoever reached the port could end shows`,
+        `WORKER_HOST is "${workerHost}"; allowed without INTERNAL_CA_FILE, INTERNAL_CERT_FILE and INTERNAL_KEY_FILE: 127.0.0.1, because every client that reaches the port could end broadcasts`,
       );
     if (values.workerClientNames !== undefined && !isMutual)
       problems.push('WORKER_CLIENT_NAMES is set; allowed: only together with INTERNAL_CA_FILE, INTERNAL_CERT_FILE and INTERNAL_KEY_FILE');

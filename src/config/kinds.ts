@@ -1,10 +1,10 @@
 import { z } from 'zod';
 import { OutboundPolicy } from '../backing/outbound-address.js';
 
-/** A kind of value: how the text of a variable is checked and read. */
+/** A kind of value: how the text of a variable is checked and parsed. */
 export interface Kind<T> {
   readonly schema: z.ZodType<T, string>;
-  /** Completes "NAME is …; allowed: …". */
+  /** The end of the error line "NAME is …; allowed: …". */
   readonly allowed: string;
 }
 
@@ -44,7 +44,7 @@ export const addresses = (...protocols: string[]): Kind<string> => ({
   schema: z.string().refine((value) => value.split(',').every((part) => address(...protocols).schema.safeParse(part.trim()).success)),
   allowed: `${address(...protocols).allowed}, or several, separated by commas`,
 });
-/** Without the slash at the end, so that paths are appended as they are. */
+/** An address without a slash at its end, so that paths can be appended to it. */
 export const webAddress: Kind<string> = {
   schema: address('http', 'https').schema.transform((value) => value.replace(/\/+$/, '')) as unknown as z.ZodType<string, string>,
   allowed: 'an address that starts with http:// or https://',

@@ -1,8 +1,9 @@
 import { VARIABLES } from './variables.js';
 
 /**
- * A warning for each variable that is one typing error away from one of ours. It is only a warning because other programs use
- * the environment too. Short names are left out, because they are near to anything.
+ * A warning for each variable whose name is one typing error away from one of Veza's. It is only a
+ * warning because other programs use the environment too. Names of fewer than 6 letters are not
+ * compared, because too many other names are similar.
  */
 export function misspelt(env: Readonly<Record<string, string | undefined>>): string[] {
   const ours = Object.values(VARIABLES).map((variable) => variable.name);
@@ -15,7 +16,10 @@ export function misspelt(env: Readonly<Record<string, string | undefined>>): str
   return warnings;
 }
 
-/** The names are equal but for case and separators, or one letter is added, left out or changed, or two neighbours are swapped. */
+/**
+ * Whether the names are equal apart from case and separators, or differ by one letter that was
+ * added, left out or changed, or by two neighbouring letters that were swapped.
+ */
 function sameLetters(given: string, ours: string): boolean {
   if (given.toUpperCase().replace(/[-_.]/g, '') === ours.replaceAll('_', '')) return true;
   if (Math.abs(given.length - ours.length) > 1) return false;

@@ -7,11 +7,11 @@ export function configurationReference(): string {
     '# Configuration',
     '',
     'Veza reads its configuration from environment variables. A value that is not allowed stops the start with one line that',
-    'names the variable, what was given and what is allowed. An empty variable counts as unset.',
+    'names the variable, its value and the allowed values. An empty variable counts as unset.',
     '',
     'This page is made from `src/config/variables/`: `npm run -s veza -- config reference > docs/configuration.md`.',
     '',
-    'Variables marked † are checked already but have no effect in this version.',
+    'Variables marked † are checked, but have no effect in this version.',
   ];
   for (const [group, title] of Object.entries(VARIABLE_GROUPS)) {
     lines.push('', `## ${title}`, '', '| variable | default | unit | allowed | |', '|---|---|---|---|---|');

@@ -8,8 +8,8 @@ import { STORAGE_VARIABLES } from './variables/storage.js';
 import type { Variable } from './variables/variable.js';
 
 /**
- * Every variable, by its name in `Config`. This one table says what there is: the parser, the type of `Config` and
- * `docs/configuration.md` are made from it.
+ * Every variable, by its name in `Config`. The parser, the type of `Config` and
+ * `docs/configuration.md` are made from this table.
  */
 export const VARIABLES = {
   ...CORE_VARIABLES,
@@ -21,5 +21,5 @@ export const VARIABLES = {
   ...OPERATIONS_VARIABLES,
 } as const;
 
-/** What the variables are read as, before defaults that depend on other variables. */
+/** The types of the parsed variables, before defaults that depend on other variables. */
 export type ConfigValues = { [K in keyof typeof VARIABLES]: (typeof VARIABLES)[K] extends Variable<infer T> ? T : never };

@@ -19,8 +19,8 @@ const SIGNS_MS = 24 * 3_600_000;
  */
 const MADE_AHEAD_MS = 30 * 60_000;
 /**
- * A key signs at the earliest this long after it was made. The documentation promises ten minutes
- * to systems that cache the key set; the rest is for a process that reads the table late.
+ * A key signs at the earliest this long after it was made, so that systems that cache the key set
+ * have it in time. Ten minutes are for caches, the rest is for a process that reads the table late.
  */
 const PUBLISHED_AHEAD_MS = 12 * 60_000;
 /**

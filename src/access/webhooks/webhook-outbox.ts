@@ -6,9 +6,9 @@ import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import type { EventChannel, WebhookData, WebhookEvent } from './webhook-events.js';
 
-/** What a webhook that takes nothing may have waiting; later events are not for it. */
+/** A webhook with this many waiting deliveries gets no further events. */
 export const MAX_PENDING_PER_WEBHOOK = 1000;
-/** Events that wait in memory for a database that is away. */
+/** At most this many events wait in memory while the database is unavailable. */
 export const MAX_UNWRITTEN = 1000;
 const MAX_DATA_BYTES = 16_384;
 
@@ -24,19 +24,20 @@ export interface OutboxOptions {
   readonly database: Database;
   readonly clock: Clock;
   readonly log: Log;
-  /** Events by what became of them before any delivery. */
+  /** Called with the number of events that were lost or not stored for a webhook. */
   readonly onDropped: (count: number) => void;
-  /** Something may be due. */
+  /** Called when deliveries were stored. */
   readonly onWritten: () => void;
 }
 
 /**
- * Turns an event into rows, one for each webhook that wants it. A row is made once, however often it is tried: its id (a UUID of version 8) is
- * made of the event's and the webhook's.
+ * Stores an event as one delivery for each webhook that wants it. The id of a delivery (a UUID of
+ * version 8) is derived from the event and the webhook, so that storing an event again adds
+ * nothing.
  */
 export class WebhookOutbox {
   readonly #options: OutboxOptions;
-  /** Oldest first, so that the order is kept over an outage. */
+  /** Oldest first. The order stays the same during an outage of the database. */
   #unwritten: Event[] = [];
   #writing: Promise<void> | undefined;
   #isAway = false;
@@ -47,14 +48,16 @@ export class WebhookOutbox {
     this.#fullLog = new BoundedLog(options.log, options.clock);
   }
 
-  /** Events that are in memory alone. */
+  /** How many events are only in memory. */
   get unwritten(): number {
     return this.#unwritten.length;
   }
 
   /**
-   * With `connection` it is part of that transaction, and rejects as its queries do. Without, it never rejects: while the database is away up to
-   * 1000 events wait in memory (of more the oldest is dropped, logged and counted), and are lost should the process end before it is back.
+   * Stores an event. With `connection` it is part of that transaction, and rejects with its errors.
+   * Without, it never rejects: while the database is unavailable, at most 1000 events wait in
+   * memory. Above that the oldest is dropped, logged and counted. Waiting events are lost if the
+   * process ends before the database is back.
    */
   async emit<E extends WebhookEvent>(
     event: E,
@@ -80,14 +83,14 @@ export class WebhookOutbox {
     await this.flush();
   }
 
-  /** Writes down what is in memory. Never rejects. */
+  /** Stores the events that are in memory. Never rejects. */
   flush(): Promise<void> {
     if (this.#unwritten.length === 0) return Promise.resolve();
     this.#writing ??= this.#flush();
     return this.#writing;
   }
 
-  /** What is left is named, as nobody will hear of it. */
+  /** Stores what it can. Every event that is lost gets a log line. */
   async stop(): Promise<void> {
     await this.flush();
     this.#fullLog.close();
@@ -109,10 +112,11 @@ export class WebhookOutbox {
         break;
       }
       this.#isAway = false;
-      // It may have been dropped meanwhile.
+      // The event may have been dropped while it was stored.
       if (this.#unwritten[0] === event) this.#unwritten.shift();
     }
-    // In the same step as the last look, or an event in between would wait for the next flush.
+    // This must follow the last check of the loop without an await: an event in between would wait
+    // for the next flush.
     this.#writing = undefined;
   }
 

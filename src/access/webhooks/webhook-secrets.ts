@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Vault } from '../vault.js';
 
-/** How long a secret that was replaced still signs, beside its successor. */
+/** A replaced secret may sign beside its successor for at most this long. */
 export const MAX_OVERLAP_S = 86_400;
 
 interface Secrets {
@@ -17,7 +17,7 @@ export const makeSecret = (): string => `whsec_${randomBytes(32).toString('base6
 export const sealSecret = (vault: Vault, webhookId: string, secrets: Secrets): Buffer =>
   vault.seal(purposeOf(webhookId), JSON.stringify(secrets));
 
-/** What deliveries are signed with now; the newest first. */
+/** The secrets that sign deliveries now, the newest first. */
 export async function openSecrets(vault: Vault, webhookId: string, sealed: Uint8Array, nowMs: number): Promise<string[]> {
   const { secret, previous, previousUntilMs = 0 } = JSON.parse((await vault.open(purposeOf(webhookId), sealed)).toString()) as Secrets;
   return previous !== undefined && nowMs < previousUntilMs ? [secret, previous] : [secret];

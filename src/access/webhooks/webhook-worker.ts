@@ -7,24 +7,36 @@ import type { Log } from '../../runtime/log.js';
 import type { Vault } from '../vault.js';
 import { openSecrets } from './webhook-secrets.js';
 
-/** Deliveries under way in this process, of them those that were tried before, and of one webhook. */
+/** At most this many deliveries run at once in this process. */
 export const MAX_UNDER_WAY = 64;
+/** At most this many of them are retries. */
 export const MAX_RETRIES_UNDER_WAY = 32;
+/** At most this many of them go to one webhook. */
 export const MAX_UNDER_WAY_PER_WEBHOOK = 4;
-/** Rows of other processes and those that are due again are looked for this often. */
+/** Deliveries that other processes stored, and retries that are due, are looked for this often. */
 export const POLL_MS = 5000;
+/** The pause between `wake` and the query, in which the transaction that called it can commit. */
 const WAKE_MS = 50;
+/** Calls that run at `stop` may take this long before they are aborted. */
 const STOP_GRACE_MS = 3000;
-/** A process that has claimed a row and is not heard of for so long is dead; the row is anybody's again. */
+/**
+ * A process that claimed a delivery and did not finish it in this time is dead, and any process may
+ * claim it.
+ */
 export const LEASE_MS = OUTBOUND_TIMEOUT_MS + 50_000;
 const FIRST_RETRY_MS = 5000;
 export const MAX_RETRY_MS = 12 * 3600_000;
+/** A delivery that failed for this long is given up. */
 export const GIVE_UP_AFTER_MS = 3 * 86_400_000;
-/** Since when nothing may have been taken before a webhook is turned off. */
+/** A webhook is turned off if all its deliveries have failed for this long. */
 export const PAUSE_AFTER_MS = 5 * 86_400_000;
-/** So often an event is tried before those behind it on the same channel may overtake it: some five minutes. */
+/**
+ * A failed delivery blocks later ones of the same channel for at most this many attempts: some five
+ * minutes.
+ */
 export const TRIES_IN_ORDER = 6;
 const SWEEP_MS = 3600_000;
+/** Deliveries are deleted after this time. */
 export const KEPT_MS = 30 * 86_400_000;
 const SWEEP_BATCH = 1000;
 const MEASURE_MS = 30_000;
@@ -35,7 +47,7 @@ export interface WorkerOptions {
   readonly outbound: Outbound;
   readonly clock: Clock;
   readonly log: Log;
-  /** From 0 to less than 1. */
+  /** A random number from 0 to less than 1. */
   readonly random?: () => number;
 }
 
@@ -44,7 +56,10 @@ export interface Claimed {
   readonly webhookId: string;
   readonly event: string;
   readonly body: string;
-  /** With this one. Whoever claims it later has a higher number, and the word of the one before counts no more. */
+  /**
+   * The number of this attempt. A later claim has a higher number; the result of an earlier one is
+   * then ignored.
+   */
   readonly attempts: number;
   readonly createdAtMs: number;
   readonly url: string;
@@ -54,15 +69,16 @@ export interface Claimed {
 export type Outcome = 'taken' | 'failed' | 'given-up';
 
 /**
- * Delivers what is due, at least once: claims rows so that no other process takes them, calls, and writes down what came of it. A process that dies
- * in between leaves a claim that ends by itself.
+ * Delivers each event at least once. A process claims due deliveries, so that no other process
+ * takes them, calls the webhooks and stores the results. If it dies, its claims expire.
  *
- * Events of one channel go to a webhook one after the other, oldest first. One that fails keeps the later ones waiting for its first tries only.
+ * Events of one channel go to a webhook one after the other, oldest first. A failed delivery blocks
+ * later ones only for its first attempts.
  */
 export class WebhookWorker {
   readonly #options: WorkerOptions;
   readonly #random: () => number;
-  /** Under way, by webhook. */
+  /** Running deliveries by webhook. */
   readonly #busy = new Map<string, number>();
   readonly #work = new Set<Promise<void>>();
   #retries = 0;
@@ -73,7 +89,7 @@ export class WebhookWorker {
   #cancelWake: (() => void) | undefined;
   #cancel: (() => void)[] = [];
   readonly counters: Record<Outcome, number> = { taken: 0, failed: 0, 'given-up': 0 };
-  /** Of all processes, as last seen. */
+  /** The backlog of all processes at the last measurement. */
   readonly backlog = { waiting: 0, oldestDueS: 0 };
 
   constructor(options: WorkerOptions) {
@@ -91,7 +107,10 @@ export class WebhookWorker {
     this.wake();
   }
 
-  /** Calls under way may end within 3 s; then they are broken off, and made again by whoever claims them next. */
+  /**
+   * Lets running calls finish for at most 3 s, then aborts them. The next process that claims them
+   * calls again.
+   */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#cancelWake?.();
@@ -103,7 +122,10 @@ export class WebhookWorker {
     this.#options.outbound.stop();
   }
 
-  /** Something may be due. A moment later, so that a transaction that has said so is through. */
+  /**
+   * Looks for due deliveries after a short pause, so that the transaction that stored them has
+   * committed.
+   */
   wake(): void {
     if (this.#stopped || this.#cancelWake) return;
     this.#cancelWake = this.#options.clock.after(WAKE_MS, () => {
@@ -112,17 +134,20 @@ export class WebhookWorker {
     });
   }
 
-  /** Resolves when everything that was due is done, for now. */
+  /** Resolves when no delivery is due or running. */
   async settled(): Promise<void> {
     while (this.#claiming || this.#work.size > 0) await Promise.allSettled([this.#claiming, ...this.#work]);
   }
 
-  /** Whether one more call to this webhook is possible now. */
+  /** Whether the limits allow one more call to this webhook now. */
   hasRoomFor(webhookId: string): boolean {
     return this.#work.size < MAX_UNDER_WAY && (this.#busy.get(webhookId) ?? 0) < MAX_UNDER_WAY_PER_WEBHOOK;
   }
 
-  /** One delivery that is claimed already; resolves when what came of it is written down. `once`: it is not tried again. */
+  /**
+   * Makes a delivery that is claimed already. Resolves when its result is stored. `once`: no
+   * retries.
+   */
   deliver(claimed: Claimed, { once = false } = {}): Promise<void> {
     const { webhookId } = claimed;
     const isRetry = claimed.attempts > 1;
@@ -199,7 +224,7 @@ export class WebhookWorker {
     this.#isAway = false;
     rows.sort((one, other) => one.sequence - other.sequence);
     for (const row of rows) void this.deliver(claimedOf(row));
-    // Behind those of one webhook there may be more than one question tells of.
+    // A webhook may have more due deliveries than one query returns.
     if (rows.length > 0) this.#again = true;
   }
 
@@ -234,7 +259,10 @@ export class WebhookWorker {
     return outbound.post(new URL(claimed.url), headers, body);
   }
 
-  /** Exponential, with full jitter: receivers that come back are not met by everything at once. Undefined: it is given up. */
+  /**
+   * The time of the next attempt: exponential with full jitter, so that a receiver that is back
+   * does not get everything at once. Undefined: the delivery is given up.
+   */
   #nextAttemptMs({ attempts, createdAtMs }: Claimed, result: OutboundResult, nowMs: number): number | undefined {
     const ceilingMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(attempts, 30));
     const askedMs = result.status === undefined ? 0 : Math.min(MAX_RETRY_MS, (result.retryAfterS ?? 0) * 1000);
@@ -272,7 +300,7 @@ export class WebhookWorker {
     );
   }
 
-  /** Whether a webhook that has just failed is turned off. */
+  /** Turns a webhook off if its receiver is gone or has failed for too long. */
   async #judge(webhookId: string, status: number | undefined, error: string, nowMs: number): Promise<void> {
     const { database } = this.#options;
     if (status === 410) {
@@ -301,7 +329,7 @@ export class WebhookWorker {
     if (rowCount > 0) this.#options.log.warn({ event: 'webhooks.disabled', webhook: webhookId, note }, 'a webhook was turned off');
   }
 
-  /** What is old is deleted, and what waits behind a webhook that is off is given up in time. */
+  /** Deletes old deliveries, and gives up those that wait for a webhook that is off. */
   async sweep(): Promise<void> {
     const { database, clock } = this.#options;
     const nowMs = clock.wallMs();
@@ -344,7 +372,7 @@ export class WebhookWorker {
   }
 }
 
-/** The same at each try. */
+/** The body of a delivery. It is the same for every attempt. */
 const bodyOf = ({ id, body }: { id: string; body: string }): string => `{"id":"${id}",${body.slice(1)}`;
 
 const signatureOf = (secret: string, timestamp: string, body: Uint8Array): string =>

@@ -11,25 +11,31 @@ import { WebhookOutbox } from './webhook-outbox.js';
 import { MAX_OVERLAP_S, makeSecret, openSecrets, sealSecret } from './webhook-secrets.js';
 import { WebhookWorker } from './webhook-worker.js';
 
-/** Of one channel, and of the service. */
+/** At most this many webhooks per channel, and as many for the whole service. */
 export const MAX_WEBHOOKS = 20;
-/** Any number, the same in every process: taken while a webhook is made, so that two at once cannot both be the last one allowed. */
+/**
+ * The number of the advisory lock, the same in every process. It keeps two requests at once from
+ * both making the last webhook.
+ */
 const CREATE_LOCK = 0x77686b;
 
 export interface Webhook {
   readonly id: string;
-  /** Undefined: of the service, and told of every channel. */
+  /** Undefined: the webhook belongs to the service and gets the events of every channel. */
   readonly channelId: string | undefined;
   readonly url: string;
   readonly events: readonly WebhookEvent[];
   readonly active: boolean;
-  /** Why it was turned off without being asked. */
+  /** The reason why the service turned it off. */
   readonly note: string | undefined;
   readonly failingSinceMs: number | undefined;
   readonly createdAtMs: number;
 }
 
-/** Who sets one up: a principal's id, and the account behind it. It is turned off when that account may no longer manage it. */
+/**
+ * Who sets up a webhook: a principal's id, and its account. The webhook is turned off when that
+ * account may not manage it any more.
+ */
 export interface WebhookMaker {
   readonly id: string;
   readonly accountId?: string | undefined;
@@ -38,7 +44,7 @@ export interface WebhookMaker {
 export interface Delivery {
   readonly id: string;
   readonly sequence: number;
-  /** A `WebhookEvent`, or `webhook.test`. */
+  /** A `WebhookEvent` or `webhook.test`. */
   readonly event: string;
   readonly state: 'pending' | 'delivered' | 'failed';
   readonly createdAtMs: number;
@@ -62,8 +68,10 @@ export interface WebhooksOptions {
 }
 
 /**
- * What other systems are told. An event becomes one row for each webhook that wants it (the outbox, which outlives the process), and a worker in
- * each process delivers what is due. Whoever asks about a webhook names its channel (or undefined for the service): one of another is not found.
+ * Webhooks. An event is stored as one delivery for each webhook that wants it (the outbox, which
+ * survives the process), and a worker in each process makes the deliveries that are due. Every
+ * method takes the channel of the webhook (undefined for the service): a webhook of another channel
+ * is not found.
  */
 export class Webhooks {
   readonly #database: Database;
@@ -106,30 +114,31 @@ export class Webhooks {
   }
 
   /**
-   * Tells whoever wants to know. With `connection`, in that transaction: it rejects when the queries of it do. Without, it never rejects, and
-   * waits in memory (at most 1000 events) while the database is away.
+   * Stores an event for the webhooks that want it. With `connection` it is part of that
+   * transaction, and rejects with its errors. Without, it never rejects: at most 1000 events wait
+   * in memory while the database is unavailable.
    */
   emit<E extends WebhookEvent>(event: E, channel: EventChannel | undefined, data: WebhookData[E], connection?: Queryable): Promise<void> {
     return this.#outbox.emit(event, channel, data, connection);
   }
 
-  /** For the metrics. */
+  /** The figures for the metrics. */
   get counts() {
     const { counters, backlog } = this.#worker;
     return { ...counters, ...backlog, dropped: this.#dropped, unwritten: this.#outbox.unwritten };
   }
 
-  /** Resolves when everything that was due is done, for now. */
+  /** Resolves when no delivery is due or running. */
   settled(): Promise<void> {
     return this.#worker.settled();
   }
 
-  /** Deletes what is old; by itself once an hour. */
+  /** Deletes old deliveries. Runs by itself once an hour. */
   sweep(): Promise<void> {
     return this.#worker.sweep();
   }
 
-  /** Oldest first; at most 20. */
+  /** All webhooks of the channel, oldest first; at most 20. */
   async list(channelId: string | undefined): Promise<Webhook[]> {
     const { rows } = await this.#database.query<WebhookRow>(
       'select * from webhooks where channel_id is not distinct from $1 order by created_at, id',
@@ -143,7 +152,10 @@ export class Webhooks {
     return webhookOf(await this.#row(channelId, id));
   }
 
-  /** The secret is never shown again. Rejects: `bad_request` (the address), `conflict` (there are 20). */
+  /**
+   * Makes a webhook. Its secret is returned once and cannot be read again. Rejects: `bad_request`
+   * (the address), `conflict` (there are 20).
+   */
   async create(
     channelId: string | undefined,
     { url, events }: { url: string; events: readonly WebhookEvent[] },
@@ -172,13 +184,14 @@ export class Webhooks {
       );
       return rows[0];
     });
-    if (!row) throw new VezaError('conflict', `There are ${MAX_WEBHOOKS} webhooks here, which is the limit; delete one first.`);
+    if (!row) throw new VezaError('conflict', `There are at most ${MAX_WEBHOOKS} webhooks here; delete one first.`);
     return { webhook: webhookOf(row), secret };
   }
 
   /**
-   * `active: true` forgets why it was turned off. Who turns it on or gives it an address has set it up from then on: it ends with their right to
-   * manage it. Rejects: `not_found`, `bad_request`.
+   * Changes a webhook. `active: true` clears the reason why it was turned off. A change of `active`
+   * to true, or of the address, makes `by` its maker: the webhook ends with their right to manage
+   * it. Rejects: `not_found`, `bad_request`.
    */
   async update(
     channelId: string | undefined,
@@ -208,7 +221,7 @@ export class Webhooks {
     return webhookOf(rows[0]);
   }
 
-  /** With its deliveries. Rejects with `not_found`. */
+  /** Deletes the webhook with its deliveries. Rejects with `not_found`. */
   async delete(channelId: string | undefined, id: string): Promise<void> {
     const { rowCount } = await this.#database.query('delete from webhooks where id = $1 and channel_id is not distinct from $2', [
       id,
@@ -217,7 +230,10 @@ export class Webhooks {
     if (rowCount === 0) throw noWebhook();
   }
 
-  /** A new secret. The one before signs as well for `overlapS` (at most a day); 0 for one that got out. Rejects with `not_found`. */
+  /**
+   * Makes a new secret. The old one signs as well for `overlapS` seconds (at most a day); 0 if the
+   * old one has leaked. Rejects with `not_found`.
+   */
   async replaceSecret(channelId: string | undefined, id: string, overlapS = MAX_OVERLAP_S): Promise<string> {
     const nowMs = this.#clock.wallMs();
     const secret = makeSecret();
@@ -229,7 +245,8 @@ export class Webhooks {
         id,
         previous !== undefined && overlapS > 0 ? { secret, previous, previousUntilMs: nowMs + overlapS * 1000 } : { secret },
       );
-      // Only if it is still what was read: else the previous one would be the wrong one.
+      // Only if the secret has not changed since the read: otherwise the wrong one would sign as
+      // the previous.
       const { rowCount } = await this.#database.query('update webhooks set sealed_secret = $2 where id = $1 and sealed_secret = $3', [
         id,
         sealed,
@@ -239,7 +256,10 @@ export class Webhooks {
     }
   }
 
-  /** Newest first, those before `before`. Rejects with `not_found`. */
+  /**
+   * At most `limit` deliveries with a sequence below `before`, newest first. Rejects with
+   * `not_found`.
+   */
   async deliveries(channelId: string | undefined, id: string, before: number | undefined, limit: number): Promise<Delivery[]> {
     await this.#row(channelId, id);
     const { rows } = await this.#database.query<DeliveryRow>(
@@ -250,12 +270,12 @@ export class Webhooks {
   }
 
   /**
-   * Sends `webhook.test` now, once, whether the webhook is on or not; resolves when what came of it is known, which takes 10 s at most. Rejects:
-   * `not_found`, `busy` (too many calls to it are under way).
+   * Sends `webhook.test` once, even if the webhook is off. Resolves when the result is known, after
+   * at most 10 s. Rejects: `not_found`, `busy` (too many calls to it are running).
    */
   async test(channelId: string | undefined, id: string, channel: EventChannel | undefined): Promise<Delivery> {
     const { url, sealed_secret: sealedSecret } = await this.#row(channelId, id);
-    if (!this.#worker.hasRoomFor(id)) throw new VezaError('busy', 'Calls to this webhook are under way; try again in a moment.');
+    if (!this.#worker.hasRoomFor(id)) throw new VezaError('busy', 'Too many calls to this webhook are running. Try again in a moment.');
     const at = new Date(this.#clock.wallMs());
     const deliveryId = randomUUID();
     const body = JSON.stringify({
@@ -273,10 +293,13 @@ export class Webhooks {
     return this.#delivery(id, deliveryId);
   }
 
-  /** Makes a delivery due now, whatever became of it. Rejects: `not_found`, `conflict` (the webhook is off). */
+  /**
+   * Makes a delivery due now, whatever its state. Rejects: `not_found`, `conflict` (the webhook is
+   * off).
+   */
   async retry(channelId: string | undefined, id: string, deliveryId: string): Promise<Delivery> {
     const { active } = await this.#row(channelId, id);
-    if (!active) throw new VezaError('conflict', 'The webhook is off; turn it on first.');
+    if (!active) throw new VezaError('conflict', 'The webhook is off. Turn it on first.');
     const { rowCount } = await this.#database.query(
       'update webhook_deliveries set next_attempt_at = $3, delivered_at = null where id = $1 and webhook_id = $2',
       [deliveryId, id, new Date(this.#clock.wallMs())],
@@ -304,7 +327,10 @@ export class Webhooks {
     return rows[0];
   }
 
-  /** Rejects with `bad_request`. Where it leads is asked again at each delivery; now only so that a mistake is told at once. */
+  /**
+   * The address in its normal form. Rejects with `bad_request`. The host is checked again at each
+   * delivery; this check reports mistakes early.
+   */
   async #checkedUrl(text: string): Promise<string> {
     const url = this.#policy.checkUrl(text);
     await this.#outbound.checkHost(url);
@@ -312,7 +338,7 @@ export class Webhooks {
   }
 }
 
-/** An outage of the database is over this long after it is. */
+/** Events that wait in memory are stored at most this long after the database is back. */
 const FLUSH_MS = 5000;
 
 const noWebhook = () => new VezaError('not_found', 'There is no such webhook here.');

@@ -1,7 +1,7 @@
 import { oneOf, someOf, text } from '../kinds.js';
 import { set, unset } from './variable.js';
 
-/** What this process is. */
+/** The environment, name and roles of this process. */
 export const CORE_VARIABLES = {
   environment: set(
     'ENVIRONMENT',
@@ -17,14 +17,14 @@ export const CORE_VARIABLES = {
     'core',
     oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
     'info',
-    'The least important line that is written.',
+    'The lowest level of log lines that are written.',
   ),
   dataDir: set(
     'DATA_DIR',
     'core',
     text(),
     './data',
-    'Where everything is kept that no other system keeps: the embedded database, segments, the admin token. Two services must not share it.',
+    'The folder for the embedded database, segments and the admin token. Two services must not share it.',
   ),
-  roles: set('ROLES', 'core', someOf('app', 'chat', 'ingest', 'transcode'), 'app,chat,ingest,transcode', 'What this process does.'),
+  roles: set('ROLES', 'core', someOf('app', 'chat', 'ingest', 'transcode'), 'app,chat,ingest,transcode', 'The roles of this process.'),
 } as const;

@@ -16,29 +16,48 @@ export const STORAGE_VARIABLES = {
     'database',
     flag,
     'true',
-    'Of the embedded database: a change is answered when it is on the disk. `false` is faster, and a power cut takes what was answered in the last half minute. Has no effect with `DATABASE_URL`.',
+    'Whether the embedded database confirms a change only when it is on the disk. `false` is faster, but a power cut loses the changes of the last half minute. Has no effect with `DATABASE_URL`.',
   ),
-  databaseTimeoutMs: set('DATABASE_TIMEOUT_MS', 'database', integer(100, 600_000), '5000', 'Limit for a connection and for a statement.', {
-    unit: 'ms',
-  }),
+  databaseTimeoutMs: set(
+    'DATABASE_TIMEOUT_MS',
+    'database',
+    integer(100, 600_000),
+    '5000',
+    'Timeout of a connection attempt and of a statement.',
+    {
+      unit: 'ms',
+    },
+  ),
 
   redisUrl: unset(
     'REDIS_URL',
     'redis',
     addresses('redis', 'rediss'),
-    'Redis 7 or newer, alone or a cluster: for a cluster list some of its nodes, with the same user and password. Shares the rate limits between processes and carries the chat of several; queues follow. Its `maxmemory-policy` is to be `noeviction`. Unset: counted in this process, as while Redis is away.',
+    'Redis 7 or later, a single server or a cluster: for a cluster list some of its nodes, with the same user and password. It shares rate limits and the chat between processes. Its `maxmemory-policy` must be `noeviction`. Unset: each process counts for itself, as while Redis is unavailable.',
     { secret: true },
   ),
   redisPoolSize: set('REDIS_POOL_SIZE', 'redis', integer(1, 1000), '10', 'Connections.', { planned: true }),
-  redisTtlDefaultS: set('REDIS_TTL_DEFAULT', 'redis', integer(1, 31_536_000), '3600', 'How long what has no time of its own is kept.', {
-    unit: 's',
-    planned: true,
-  }),
+  redisTtlDefaultS: set(
+    'REDIS_TTL_DEFAULT',
+    'redis',
+    integer(1, 31_536_000),
+    '3600',
+    'How long entries without their own lifetime are kept.',
+    {
+      unit: 's',
+      planned: true,
+    },
+  ),
 
-  s3Bucket: unset('S3_BUCKET', 'objects', text(63), 'Unset: files in `DATA_DIR`. Not supported yet: the start is refused.'),
-  s3Endpoint: unset('S3_ENDPOINT', 'objects', webAddress, 'For stores other than Amazon’s.', { planned: true }),
+  s3Bucket: unset(
+    'S3_BUCKET',
+    'objects',
+    text(63),
+    'The bucket for media. Unset: files in `DATA_DIR`. Not supported yet: if it is set, Veza does not start.',
+  ),
+  s3Endpoint: unset('S3_ENDPOINT', 'objects', webAddress, 'The address of an object store other than Amazon’s.', { planned: true }),
   s3Region: unset('S3_REGION', 'objects', text(64), 'The bucket’s region.', { planned: true }),
-  s3ForcePathStyle: set('S3_FORCE_PATH_STYLE', 'objects', flag, 'false', 'The bucket in the path and not in the host name.', {
+  s3ForcePathStyle: set('S3_FORCE_PATH_STYLE', 'objects', flag, 'false', 'Whether the bucket is in the path and not in the host name.', {
     planned: true,
   }),
 } as const;

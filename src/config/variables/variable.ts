@@ -1,16 +1,16 @@
 import type { Kind } from '../kinds.js';
 
-/** A variable of the environment: its kind of value, and what `docs/configuration.md` says about it. */
+/** An environment variable: its kind of value, and its line in `docs/configuration.md`. */
 export interface Variable<T> extends Kind<T> {
   readonly name: string;
   readonly group: VariableGroup;
   readonly unit: string;
-  /** As an operator would write it; undefined when "unset" has a meaning of its own, which `text` explains. */
+  /** The default as text. Undefined: "unset" has a meaning of its own, which `text` explains. */
   readonly fallback: string | undefined;
   readonly text: string;
-  /** The value is never shown, not even when it is wrong. */
+  /** Whether the value is never shown, not even if it is wrong. */
   readonly secret: boolean;
-  /** The value is checked, but has no effect in this version. */
+  /** Whether the value is checked, but has no effect in this version. */
   readonly planned: boolean;
 }
 
@@ -46,7 +46,7 @@ export function set<T>(
   return { ...kind, name, group, fallback, text, unit: notes.unit ?? '', secret: notes.secret ?? false, planned: notes.planned ?? false };
 }
 
-/** A variable without a default: it is undefined in `Config` when the environment does not have it. */
+/** A variable without a default: it is undefined in `Config` if the environment does not set it. */
 export function unset<T>(
   name: string,
   group: VariableGroup,
