@@ -27,7 +27,7 @@ export class Publication {
   #format: SourceFormat | undefined;
   #source: Source | undefined;
   #ogg: OggScanner | undefined;
-  #opened = 0;
+  #sourceNumber = 0;
   #writable = true;
   #ended = false;
 
@@ -101,16 +101,16 @@ export class Publication {
 
   #open(): void {
     // Events of a source that another one has replaced are ignored.
-    const number = ++this.#opened;
+    const number = ++this.#sourceNumber;
     this.#writable = true;
     this.#source = this.#options.admission.open(this.#format!, {
       onDrain: () => {
-        if (number !== this.#opened || this.#ended || this.#writable) return;
+        if (number !== this.#sourceNumber || this.#ended || this.#writable) return;
         this.#writable = true;
         this.#options.onDrain();
       },
       onClose: (error) => {
-        if (number !== this.#opened || this.#ended) return;
+        if (number !== this.#sourceNumber || this.#ended) return;
         this.#ended = true;
         // The live room does not know which formats this port accepts, so the list is added here.
         const list = error.code === 'unsupported_media' ? `; taken are ${TAKEN}` : '';

@@ -28,7 +28,10 @@ export class MatroskaJudge {
     this.#windowBytes = windowBytes;
   }
 
-  /** Judges the first bytes. `bytes`: everything that has arrived, from the first byte on. */
+  /**
+   * Returns `matroska`, why the stream is refused, or `more` when more bytes are needed. `bytes`:
+   * everything that has arrived, from the first byte on.
+   */
   judge(bytes: Buffer): 'matroska' | 'more' | { refused: string } {
     while (this.#at < this.#windowBytes) {
       const element = readEbml(bytes, this.#at);
@@ -48,7 +51,7 @@ export class MatroskaJudge {
   }
 }
 
-/** Judges the first audio track, which is the one that the decoder uses. */
+/** Returns why the first audio track is refused, which is the one that the decoder uses. */
 function tracksRefusal(tracks: Buffer): string | undefined {
   for (const entry of children(tracks)) {
     if (entry.id !== TRACK_ENTRY) continue;

@@ -21,7 +21,10 @@ export class WavJudge {
   /** The offset of the next chunk of the RIFF. */
   #at = 12;
 
-  /** Judges the first bytes. `bytes`: everything that has arrived, from the first byte on. */
+  /**
+   * Returns `wav`, why the stream is refused, or `more` when more bytes are needed. `bytes`:
+   * everything that has arrived, from the first byte on.
+   */
   judge(bytes: Buffer): 'wav' | 'more' | { refused: string } {
     if (bytes.length < 12) return 'more';
     if (bytes.toString('latin1', 8, 12) !== 'WAVE') return { refused: 'this is RIFF, but not WAV' };

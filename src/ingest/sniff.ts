@@ -286,7 +286,7 @@ class OggJudge {
   }
 }
 
-/** Judges FLAC (RFC 9639 8): `fLaC`, a block header, and STREAMINFO as the first block. */
+/** Recognises FLAC (RFC 9639 8): `fLaC`, a block header, and STREAMINFO as the first block. */
 function judgeFlac(bytes: Buffer): Verdict {
   if (bytes.length < 8 + 34) return 'more';
   if ((bytes[4]! & 0x7f) !== 0) return { refused: 'this is FLAC without STREAMINFO' };

@@ -83,12 +83,12 @@ export class Broadcast {
    * Resolves the promises of sources that ended before the broadcast was on air. Called when it
    * goes on air, or ends without having been.
    */
-  readonly #begun: (() => void)[] = [];
+  readonly #airWaiters: (() => void)[] = [];
   /** A title that was set before the broadcast was on air; it is shown with the first sound. */
   #firstTitle: { title: string; artist?: string } | undefined;
-  #tellOver = () => {};
+  #resolveOver = () => {};
   readonly #over = new Promise<void>((resolve) => {
-    this.#tellOver = resolve;
+    this.#resolveOver = resolve;
   });
 
   /**
@@ -129,7 +129,7 @@ export class Broadcast {
       metrics: deps.metrics,
       channel: channel.slug,
       onAir: () => this.#enter('live'),
-      onGone: (how) => this.#sourceGone(how),
+      onGone: (how) => this.#onSourceGone(how),
       onTitle: (update, source) => this.title(update, source),
     });
     const { registry, clock, metrics, unwritten } = deps;
@@ -171,7 +171,7 @@ export class Broadcast {
   async abandon(): Promise<void> {
     this.#log.info({ event: 'show.not_resumed' }, 'a broadcast that stopped with its process was ended, not resumed');
     this.window.giveUpBelow(this.#place.next.nextNumber);
-    await this.#tellEnd();
+    await this.#markEnded();
   }
 
   /** The numbers with which the channel's next broadcast begins. */
@@ -207,7 +207,7 @@ export class Broadcast {
       end: (how) => {
         source.end(how);
         if (this.#mode !== 'waiting') return undefined;
-        return new Promise((resolve) => this.#begun.push(resolve));
+        return new Promise((resolve) => this.#airWaiters.push(resolve));
       },
     };
   }
@@ -262,7 +262,7 @@ export class Broadcast {
         this.window.run.firstNumber + Math.floor((this.#playout.soundEnd - 1 - this.#runBase) / this.window.grid.segmentSamples);
       this.#place.noteSound(number);
     }
-    if (this.#playout.rendered >= this.#endAt) this.#finishing = this.#finish().catch((error) => this.#cutOff(error));
+    if (this.#playout.rendered >= this.#endAt) this.#finishing = this.#finish().catch((error) => this.#endAfterFailure(error));
   }
 
   /**
@@ -283,7 +283,7 @@ export class Broadcast {
    */
   async suspend(): Promise<void> {
     this.#processEnds = true;
-    await this.#playedOut();
+    await this.#waitUntilPlayedOut();
     if (this.#mode !== 'ending' && this.#mode !== 'ended') {
       this.#suspended = true;
       this.#stopAtSegmentEnd();
@@ -295,7 +295,7 @@ export class Broadcast {
    * Waits until the sound of ended sources is played, because it was acknowledged; at most
    * PLAY_OUT_DEADLINE_MS.
    */
-  async #playedOut(): Promise<void> {
+  async #waitUntilPlayedOut(): Promise<void> {
     const untilMs = this.#clock.monotonicMs() + PLAY_OUT_DEADLINE_MS;
     while (this.#sources.playingOut && this.#mode !== 'ending' && this.#mode !== 'ended') {
       if (this.#clock.monotonicMs() >= untilMs) {
@@ -307,7 +307,7 @@ export class Broadcast {
   }
 
   #enter(mode: Mode, windowS?: number): void {
-    for (const resolve of this.#begun.splice(0)) resolve();
+    for (const resolve of this.#airWaiters.splice(0)) resolve();
     this.#deadline?.();
     this.#deadline = undefined;
     this.#mode = mode;
@@ -320,7 +320,7 @@ export class Broadcast {
     }
     if (mode === 'ended') {
       this.#sources.dispose();
-      this.#tellOver();
+      this.#resolveOver();
     }
   }
 
@@ -420,7 +420,7 @@ export class Broadcast {
     this.window.giveUpBelow(this.#place.next.nextNumber);
     this.#pipeline?.close();
     if (!this.#suspended) {
-      await this.#tellEnd();
+      await this.#markEnded();
       return;
     }
     await this.#place.saveSuspended();
@@ -432,7 +432,7 @@ export class Broadcast {
    * Ends the broadcast although ending it in order has failed: otherwise the channel could never
    * begin another one.
    */
-  #cutOff(error: unknown): void {
+  #endAfterFailure(error: unknown): void {
     reportUnexpected(error);
     if (this.#mode === 'ended') return;
     this.#enter('ended');
@@ -440,7 +440,7 @@ export class Broadcast {
     this.#deps.onEnded(this);
   }
 
-  async #tellEnd(): Promise<void> {
+  async #markEnded(): Promise<void> {
     const { channel, window } = this;
     // Called first, so that the document saved below contains the recording. The process may die
     // before the recording is in the database.
@@ -452,7 +452,7 @@ export class Broadcast {
     this.#deps.onEnded(this);
   }
 
-  #sourceGone(how: SourceEnd | undefined): void {
+  #onSourceGone(how: SourceEnd | undefined): void {
     if (this.#mode === 'ending' || this.#mode === 'ended') return;
     if (this.#mode === 'waiting') {
       this.#enter('ended');

@@ -110,7 +110,7 @@ export class LiveChannels implements LiveEdge {
   /** Recordings that are not in the database yet, by slug. */
   readonly #unwritten = new Map<string, readonly UnwrittenRecording[]>();
   /** Ids of the recordings that the registry had at start. */
-  readonly #found = new Set<string>();
+  readonly #foundAtStart = new Set<string>();
   readonly #listeners = new Set<() => void>();
   readonly #decoderStarts: DecoderStartLimits;
   #cancelTicks = () => {};
@@ -127,7 +127,8 @@ export class LiveChannels implements LiveEdge {
   async start(): Promise<void> {
     for (const [slug, loaded] of await this.#options.registry.load()) {
       const document = loaded as ChannelDocument;
-      for (const { assetId } of [...(document.unwritten ?? []), ...(document.onAir ? [document.onAir] : [])]) this.#found.add(assetId);
+      for (const { assetId } of [...(document.unwritten ?? []), ...(document.onAir ? [document.onAir] : [])])
+        this.#foundAtStart.add(assetId);
       try {
         await this.#restore(slug, document);
       } catch (error) {
@@ -163,7 +164,7 @@ export class LiveChannels implements LiveEdge {
    * class takes care of its end.
    */
   knows(assetId: string): boolean {
-    return this.#found.has(assetId);
+    return this.#foundAtStart.has(assetId);
   }
 
   view(channel: string): LiveView | undefined {
@@ -222,7 +223,7 @@ export class LiveChannels implements LiveEdge {
       const standing = await this.#options.standing([...new Set([...shows, ...ended].map(([slug]) => slug))]);
       for (const [slug, broadcast] of shows) {
         const now = standing.get(slug);
-        const reason = whyOver(broadcast.channel, now);
+        const reason = reasonToEnd(broadcast.channel, now);
         if (now?.id !== broadcast.channel.id && !this.#deleted.has(broadcast)) {
           this.#deleted.add(broadcast);
           this.#changed();
@@ -270,13 +271,13 @@ export class LiveChannels implements LiveEdge {
     const channel = await this.#check(request);
     const existing = this.#onAir.get(channel.slug);
     existing?.checkPublisher(request);
-    this.#checkRoom(existing);
+    this.#checkStreamLimit(existing);
     const admission = { starts: this.#decoderStarts.forConnection(channel.slug) };
     return {
       channel: channel.slug,
       open: (format: DecodableFormat, events: ConnectionEvents) => {
         // Another broadcaster may have been admitted since this one was.
-        this.#checkRoom(this.#onAir.get(channel.slug));
+        this.#checkStreamLimit(this.#onAir.get(channel.slug));
         admission.starts.take();
         const broadcast = this.#onAir.get(channel.slug) ?? this.#create(channel);
         return broadcast.connect(request, admission, format, events);
@@ -301,7 +302,7 @@ export class LiveChannels implements LiveEdge {
     return channel;
   }
 
-  #checkRoom(existing: Broadcast | undefined): void {
+  #checkStreamLimit(existing: Broadcast | undefined): void {
     const { maxStreams } = this.#options;
     if (!existing && maxStreams !== undefined && this.#onAir.size >= maxStreams) {
       throw new VezaError('busy', `${maxStreams} broadcasts are on air, which is the limit; try again later`);
@@ -377,7 +378,7 @@ export class LiveChannels implements LiveEdge {
     };
     const before = (this.#unwritten.get(channel.slug) ?? []).filter((other) => other.assetId !== assetId);
     this.#unwritten.set(channel.slug, [...before, unwritten].slice(-MAX_UNWRITTEN));
-    void this.#bring(recording).then((written) => {
+    void this.#writeRecording(recording).then((written) => {
       if (!written) return;
       const left = (this.#unwritten.get(channel.slug) ?? []).filter((other) => other !== unwritten);
       if (left.length > 0) this.#unwritten.set(channel.slug, left);
@@ -390,7 +391,7 @@ export class LiveChannels implements LiveEdge {
    * Resolves with whether the recording is in the database. After a defect it is passed again at
    * the next start, as one that was given up.
    */
-  async #bring(recording: Recording): Promise<boolean> {
+  async #writeRecording(recording: Recording): Promise<boolean> {
     try {
       return await this.#options.onRecordingEnded(recording);
     } catch (error) {
@@ -428,12 +429,12 @@ export class LiveChannels implements LiveEdge {
     // All of them before the first is written, so that its success does not save the channel
     // without the others.
     this.#unwritten.set(slug, unwritten);
-    if (onAir) await this.#goOn(channel, onAir);
-    for (const recording of unwritten) await this.#bringAgain(channel, recording);
+    if (onAir) await this.#resumeOrEnd(channel, onAir);
+    for (const recording of unwritten) await this.#writeAgain(channel, recording);
   }
 
   /** Passes a recording again that the dead process had not written to the database. */
-  async #bringAgain(channel: ChannelInfo, unwritten: UnwrittenRecording): Promise<void> {
+  async #writeAgain(channel: ChannelInfo, unwritten: UnwrittenRecording): Promise<void> {
     const { assetId, title, recording, from, to, timeline } = unwritten;
     const renditions = LADDER.filter((rendition) => unwritten.renditions.includes(rendition.name));
     const window = new LiveWindow(channel.slug, renditions, timeline);
@@ -442,7 +443,7 @@ export class LiveChannels implements LiveEdge {
     this.#recordingEnded({ assetId, channel: { ...channel, title, recording }, window, from, to });
   }
 
-  async #goOn(channel: ChannelInfo, onAir: NonNullable<ChannelDocument['onAir']>): Promise<void> {
+  async #resumeOrEnd(channel: ChannelInfo, onAir: NonNullable<ChannelDocument['onAir']>): Promise<void> {
     const { slug } = channel;
     // The process may have died between the last part of a segment and the first part of the next;
     // then the segment is stored.
@@ -480,7 +481,7 @@ export class LiveChannels implements LiveEdge {
   }
 }
 
-function whyOver(began: ChannelInfo, now: Pick<ChannelInfo, 'id' | 'keyVoids'> | undefined): string | undefined {
+function reasonToEnd(began: ChannelInfo, now: Pick<ChannelInfo, 'id' | 'keyVoids'> | undefined): string | undefined {
   if (now?.id !== began.id) return 'its channel was deleted';
   return now.keyVoids === began.keyVoids ? undefined : 'its stream key was made void';
 }

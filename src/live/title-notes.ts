@@ -38,7 +38,7 @@ export class TitleNotes {
   /** Id of the title that was written last, by slug, for channels that are on air. */
   #written = new Map<string, string>();
   readonly #looks: Loop;
-  #isAway = false;
+  #isFailing = false;
 
   constructor(options: TitleNotesOptions) {
     this.#options = options;
@@ -94,11 +94,11 @@ export class TitleNotes {
         ],
       );
       for (const { slug, id } of notes) known.set(slug, id);
-      this.#isAway = false;
+      this.#isFailing = false;
     } catch (error) {
-      if (!this.#isAway)
+      if (!this.#isFailing)
         log.warn({ event: 'show.title_not_saved', error: messageOf(error) }, 'could not save what is playing; the chat gets it later');
-      this.#isAway = true;
+      this.#isFailing = true;
     }
   }
 }

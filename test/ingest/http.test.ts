@@ -343,7 +343,7 @@ test('http: 500 connections that say nothing: bounded, then dropped; a source on
   for (const text of refused) assert.match(text, /^(HTTP\/1\.0 503 .*too many connections\n)?$/s);
   assert.equal(crowd.slice(0, 100).filter((client) => client.closed).length, 0);
   clock.advance(4_500);
-  assert.deepEqual(warnings, [{ protocol: 'http', connections: 400 }]);
+  assert.deepEqual(warnings, [{ event: 'ingest.connections_refused', protocol: 'http', connections: 400 }]);
   onAir.send(mp3);
   await source.until(() => source.sizeBytes === 2 * mp3.length);
   clock.advance(500);

@@ -52,7 +52,7 @@ export class IngestHttpConnection {
   readonly #socket: Socket;
   readonly #address: string;
   readonly #context: IngestHttpContext;
-  readonly #settle: () => void;
+  readonly #admitted: () => void;
   readonly #parser: HeadParser;
   #phase: Phase = 'head';
   /** Monotonic time at which the phase ends by force. In `streaming` every read moves it. */
@@ -66,14 +66,14 @@ export class IngestHttpConnection {
   /** A SOURCE request has been answered with 200; no other status can follow. */
   #answered = false;
   /** The decoder takes no more bytes, and the socket is paused. */
-  #held = false;
+  #isPaused = false;
   #lingerBytes = 0;
 
-  constructor(socket: Socket, address: string, context: IngestHttpContext, nowMs: number, settle: () => void) {
+  constructor(socket: Socket, address: string, context: IngestHttpContext, nowMs: number, admitted: () => void) {
     this.#socket = socket;
     this.#address = address;
     this.#context = context;
-    this.#settle = settle;
+    this.#admitted = admitted;
     this.#parser = new HeadParser(context.limits);
     this.#deadlineMs = nowMs + context.limits.headMs;
     socket.on('data', (bytes) => this.#guard(() => this.#onData(bytes)));
@@ -83,7 +83,7 @@ export class IngestHttpConnection {
   }
 
   checkDeadline(nowMs: number): void {
-    if (nowMs < this.#deadlineMs || (this.#held && this.#phase === 'streaming')) return;
+    if (nowMs < this.#deadlineMs || (this.#isPaused && this.#phase === 'streaming')) return;
     const { limits } = this.#context;
     switch (this.#phase) {
       case 'closing':
@@ -105,7 +105,7 @@ export class IngestHttpConnection {
         this.#refuse(new HttpRefusal(408, 'timeout', `no audio was recognised in ${limits.sniffMs / 1000} s; taken are ${TAKEN}`));
         break;
       case 'beginning':
-        this.#finished();
+        this.#answerFinished();
         break;
       case 'streaming':
         this.#refuse(new HttpRefusal(408, 'timeout', `nothing was sent for ${limits.idleMs / 1000} s`));
@@ -115,7 +115,7 @@ export class IngestHttpConnection {
 
   /** Ends the connection because the server stops. */
   shutDown(): void {
-    if (this.#phase === 'beginning') this.#finished();
+    if (this.#phase === 'beginning') this.#answerFinished();
     else if (this.#phase !== 'closing' && this.#parser.begun) this.#refuse(refusalFor(new VezaError('unavailable', 'shutting down')));
     this.#socket.destroySoon();
     this.#socket.resume();
@@ -163,13 +163,13 @@ export class IngestHttpConnection {
       if (this.#phase === 'sniffing' && publication.format) {
         this.#enter('streaming', limits.idleMs);
         this.#context.log.info(
-          { event: 'ingest.recognised', ...this.#who(), format: publication.format },
+          { event: 'ingest.recognised', ...this.#logFields(), format: publication.format },
           'the format of a source was recognised',
         );
       }
       if (this.#phase === 'streaming') this.#deadlineMs = clock.monotonicMs() + limits.idleMs;
       if (!publication.writable) {
-        this.#held = true;
+        this.#isPaused = true;
         this.#socket.pause();
       }
     } else {
@@ -198,7 +198,7 @@ export class IngestHttpConnection {
 
   #onGone(reason: string): void {
     if (this.#publication && this.#phase !== 'closing') {
-      this.#context.log.info({ event: 'ingest.connection_lost', ...this.#who(), reason }, 'the connection to a source was lost');
+      this.#context.log.info({ event: 'ingest.connection_lost', ...this.#logFields(), reason }, 'the connection to a source was lost');
     }
     this.#endPublication('lost');
     this.#phase = 'closing';
@@ -297,14 +297,14 @@ export class IngestHttpConnection {
     const head = this.#head!;
     const admission = await gate.admit(this.#publishRequest(channel, key));
     if (this.#phase !== 'deciding') return;
-    this.#settle();
-    log.info({ event: 'ingest.accepted', ...this.#who() }, 'a source was accepted');
+    this.#admitted();
+    log.info({ event: 'ingest.accepted', ...this.#logFields() }, 'a source was accepted');
     this.#body = new BodyReader(framing, limits);
     this.#publication = new Publication({
       admission,
       contentType: head.headers.get('content-type') ?? '',
       limits,
-      onDrain: () => this.#release(),
+      onDrain: () => this.#resumeReading(),
       onClose: (error) => this.#refuse(refusalFor(error)),
     });
     this.#enter('sniffing', limits.sniffMs);
@@ -331,13 +331,13 @@ export class IngestHttpConnection {
     return (this.#head?.headers.get('user-agent') ?? '').slice(0, CLIENT_CHARS);
   }
 
-  #who(): object {
+  #logFields(): object {
     return { protocol: this.#protocol, channel: this.#channel, remoteAddress: this.#address, client: this.#client() };
   }
 
-  #release(): void {
-    if (!this.#held || this.#phase === 'closing') return;
-    this.#held = false;
+  #resumeReading(): void {
+    if (!this.#isPaused || this.#phase === 'closing') return;
+    this.#isPaused = false;
     this.#deadlineMs = this.#context.clock.monotonicMs() + this.#context.limits.idleMs;
     this.#socket.resume();
   }
@@ -346,18 +346,18 @@ export class IngestHttpConnection {
     const refusal = this.#publication!.unrecognised;
     if (refusal) throw refusal;
     const begun = this.#endPublication(how);
-    this.#context.log.info({ event: 'ingest.ended', ...this.#who(), how }, 'a source ended');
+    this.#context.log.info({ event: 'ingest.ended', ...this.#logFields(), how }, 'a source ended');
     if (!begun || this.#answered) {
-      this.#finished();
+      this.#answerFinished();
       return;
     }
     // The answer waits until the channel is on air, so that a client that has it finds the
     // broadcast. The body of a short file has arrived before its first second is decoded.
     this.#enter('beginning', this.#context.limits.beginMs);
-    void begun.then(() => this.#finished());
+    void begun.then(() => this.#answerFinished());
   }
 
-  #finished(): void {
+  #answerFinished(): void {
     if (this.#phase !== 'closing') this.#answer(this.#protocol === 'post' ? POST_DONE : text('finished'));
   }
 
@@ -365,7 +365,7 @@ export class IngestHttpConnection {
   #refuse(error: unknown): void {
     if (this.#phase === 'closing') return;
     const refusal = toRefusal(error);
-    const fields = { ...this.#who(), status: refusal.status, code: refusal.code, reason: refusal.message };
+    const fields = { ...this.#logFields(), status: refusal.status, code: refusal.code, reason: refusal.message };
     const log = this.#publication ? this.#context.log : this.#context.strangersLog;
     if (refusal.status === 500)
       log.error({ event: 'ingest.failed', ...fields, error: messageOf(error) }, 'a source failed by an internal error');

@@ -69,7 +69,7 @@ export class RtmpSession {
   /** Raised with each source, so that events of an earlier one are ignored. */
   #sourceNumber = 0;
   /** The decoder takes no more bytes, and the socket is paused. */
-  #held = false;
+  #isPaused = false;
   #title: TitleUpdate | undefined;
   #receivedBytes = 0;
   #acknowledgedBytes = 0;
@@ -93,7 +93,7 @@ export class RtmpSession {
 
   /** Ends the phase when its deadline has passed. The server calls this regularly. */
   checkDeadline(nowMs: number): void {
-    if (this.#phase === 'onAir' && this.#held) return;
+    if (this.#phase === 'onAir' && this.#isPaused) return;
     const { limits } = this.#context;
     const audioLate = this.#phase === 'onAir' && nowMs >= this.#audioDeadlineMs;
     if (nowMs < this.#deadlineMs && !audioLate) return;
@@ -311,25 +311,25 @@ export class RtmpSession {
     this.#admitted();
     this.#enter('onAir', limits.idleMs);
     this.#audioDeadlineMs = clock.monotonicMs() + limits.audioMs;
-    this.#audio = new AudioUnwrapper({ begin: (format) => this.#begin(format), write: (bytes) => this.#write(bytes) });
+    this.#audio = new AudioUnwrapper({ begin: (format) => this.#beginSource(format), write: (bytes) => this.#write(bytes) });
     this.#output.sendStreamBegin(streamId);
     this.#output.sendCommand('onStatus', 0, null, status('status', 'NetStream.Publish.Start', `${admission.channel} is on air`), streamId);
-    log.info({ event: 'ingest.accepted', ...this.#who() }, 'a source was accepted');
+    log.info({ event: 'ingest.accepted', ...this.#logFields() }, 'a source was accepted');
     const rest = this.#rest;
     this.#rest = Buffer.alloc(0);
     this.#guard(() => this.#parse(rest));
     // Parsing may have ended the connection, or the decoder may take no more bytes.
-    if (!this.#held && (this.#phase as Phase) !== 'deciding') this.#socket.resume();
+    if (!this.#isPaused && (this.#phase as Phase) !== 'deciding') this.#socket.resume();
   }
 
-  #begin(format: SourceFormat): void {
+  #beginSource(format: SourceFormat): void {
     if (this.#phase !== 'onAir') return;
     this.#source?.end('finished');
     const number = ++this.#sourceNumber;
     const source = this.#admission!.open(format, {
       onDrain: () => {
-        if (number !== this.#sourceNumber || !this.#held) return;
-        this.#release();
+        if (number !== this.#sourceNumber || !this.#isPaused) return;
+        this.#resumeReading();
       },
       onClose: (error) => {
         if (number !== this.#sourceNumber || this.#phase !== 'onAir') return;
@@ -343,20 +343,20 @@ export class RtmpSession {
       return;
     }
     this.#source = source;
-    this.#context.log.info({ event: 'ingest.recognised', ...this.#who(), format }, 'the format of a source was recognised');
+    this.#context.log.info({ event: 'ingest.recognised', ...this.#logFields(), format }, 'the format of a source was recognised');
     if (this.#title) source.title(this.#title);
     this.#title = undefined;
   }
 
   #write(bytes: Buffer): void {
-    if (this.#phase !== 'onAir' || this.#source!.write(bytes) || this.#held) return;
-    this.#held = true;
+    if (this.#phase !== 'onAir' || this.#source!.write(bytes) || this.#isPaused) return;
+    this.#isPaused = true;
     this.#socket.pause();
   }
 
-  #release(): void {
+  #resumeReading(): void {
     const { clock, limits } = this.#context;
-    this.#held = false;
+    this.#isPaused = false;
     if (this.#phase === 'onAir') {
       const nowMs = clock.monotonicMs();
       this.#deadlineMs = nowMs + limits.idleMs;
@@ -369,7 +369,7 @@ export class RtmpSession {
     if (this.#phase !== 'onAir') return;
     const titles = titlesOf(payload, this.#context.limits, (error) =>
       this.#context.log.debug(
-        { event: 'ingest.metadata_malformed', ...this.#who(), error: messageOf(error) },
+        { event: 'ingest.metadata_malformed', ...this.#logFields(), error: messageOf(error) },
         'the metadata of a source is malformed',
       ),
     );
@@ -382,10 +382,10 @@ export class RtmpSession {
   /** Ends the source because the broadcaster said so. The connection may be used again. */
   #finish(): void {
     if (this.#phase !== 'onAir') return;
-    this.#context.log.info({ event: 'ingest.ended', ...this.#who() }, 'a source ended');
+    this.#context.log.info({ event: 'ingest.ended', ...this.#logFields() }, 'a source ended');
     this.#endSource('finished');
     this.#enter('idle', this.#context.limits.publishMs);
-    if (this.#held) this.#release();
+    if (this.#isPaused) this.#resumeReading();
   }
 
   #endSource(how: SourceEnd): void {
@@ -401,7 +401,7 @@ export class RtmpSession {
   #onGone(reason: string): void {
     if (this.#phase !== 'closing') {
       if (this.#phase === 'onAir')
-        this.#context.log.info({ event: 'ingest.connection_lost', ...this.#who(), reason }, 'the connection to a source was lost');
+        this.#context.log.info({ event: 'ingest.connection_lost', ...this.#logFields(), reason }, 'the connection to a source was lost');
       this.#endSource('lost');
       this.#phase = 'closing';
     }
@@ -413,7 +413,10 @@ export class RtmpSession {
     const refusal = refusalOf(error);
     const spoken = this.#phase !== 'handshake';
     if (!(error instanceof RtmpRefusal) && !(error instanceof VezaError)) {
-      this.#logOfFailure.error({ event: 'ingest.failed', ...this.#who(), error: messageOf(error) }, 'a source failed by an internal error');
+      this.#logOfFailure.error(
+        { event: 'ingest.failed', ...this.#logFields(), error: messageOf(error) },
+        'a source failed by an internal error',
+      );
     }
     if (spoken) this.#output.sendCommand('onStatus', 0, null, status('error', refusal.code, refusal.message), this.#streamId);
     this.#close(refusal);
@@ -426,12 +429,12 @@ export class RtmpSession {
 
   #close(refusal: RtmpRefusal): void {
     this.#logOfFailure.warn(
-      { event: 'ingest.refused', ...this.#who(), code: refusal.code, reason: refusal.message },
+      { event: 'ingest.refused', ...this.#logFields(), code: refusal.code, reason: refusal.message },
       'a source was refused',
     );
     this.#endSource('lost');
     this.#enter('closing', this.#context.limits.lingerMs);
-    this.#held = false;
+    this.#isPaused = false;
     this.#rest = Buffer.alloc(0);
     this.#socket.end();
     this.#socket.resume();
@@ -443,7 +446,7 @@ export class RtmpSession {
     this.#socket.destroy();
   }
 
-  #who(): Record<string, unknown> {
+  #logFields(): Record<string, unknown> {
     return {
       protocol: this.#context.protocol,
       remoteAddress: this.#address,

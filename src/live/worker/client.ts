@@ -80,7 +80,7 @@ export class WorkerClient {
       if (answer.statusCode !== 200) throw new Error(`it answered ${answer.statusCode}`);
       return JSON.parse(Buffer.concat(chunks).toString());
     } catch (error) {
-      throw away(error);
+      throw unavailable(error);
     }
   }
 
@@ -98,7 +98,7 @@ export class WorkerClient {
       } catch (error) {
         // The worker closed the kept connection before it received this request: it is sent again.
         if (request.reusedSocket && (error as NodeJS.ErrnoException).code === 'ECONNRESET') continue;
-        throw away(error);
+        throw unavailable(error);
       } finally {
         cancel();
       }
@@ -126,5 +126,5 @@ export class WorkerClient {
   }
 }
 
-const away = (error: unknown) =>
+const unavailable = (error: unknown) =>
   error instanceof VezaError ? error : new VezaError('unavailable', `the worker does not answer: ${messageOf(error)}`, { cause: error });

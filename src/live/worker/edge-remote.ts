@@ -24,7 +24,7 @@ const SILENCE_MS = 5000;
 /** `start` waits at most this long for the worker, which may also be started later. */
 const START_MS = 3000;
 /** An act waits at most this long until the feed has reported its result. */
-const SEEN_MS = 2000;
+const RESULT_DEADLINE_MS = 2000;
 const MAX_CHANNELS = 10_000;
 
 const AWAY = 'the worker that holds the live broadcasts does not answer; try again';
@@ -57,7 +57,7 @@ export class RemoteEdge implements LiveEdge {
   #mode: Mode = 'unheard';
   #sequence = 0;
   /** The checks of acts that wait until the feed has reported their result. */
-  readonly #seen = new Set<() => void>();
+  readonly #resultChecks = new Set<() => void>();
   #heardMs = 0;
   #feed: IncomingMessage | undefined;
   #cancelGrace = () => {};
@@ -147,14 +147,14 @@ export class RemoteEdge implements LiveEdge {
     // Waits until the feed has reported the act, so that the caller's next request sees its result.
     if (this.#mode === 'here' && this.#sequence < sequence) {
       await new Promise<void>((resolve) => {
-        const cancel = this.#clock.after(SEEN_MS, () => look(true));
-        const look = (late = false) => {
+        const cancel = this.#clock.after(RESULT_DEADLINE_MS, () => checkResult(true));
+        const checkResult = (late = false) => {
           if (!late && this.#mode === 'here' && this.#sequence < sequence) return;
           cancel();
-          this.#seen.delete(look);
+          this.#resultChecks.delete(checkResult);
           resolve();
         };
-        this.#seen.add(look);
+        this.#resultChecks.add(checkResult);
       });
     }
     return done;
@@ -174,7 +174,7 @@ export class RemoteEdge implements LiveEdge {
       );
     // Blocked requests must learn that the worker is away or back.
     if (this.#isAway !== wasAway) for (const view of this.#views.values()) view.changed();
-    for (const look of [...this.#seen]) look();
+    for (const checkResult of [...this.#resultChecks]) checkResult();
     this.#changed();
   }
 
@@ -215,7 +215,7 @@ export class RemoteEdge implements LiveEdge {
     if (!feed) throw new Error('it has no feed: is this the worker’s port?');
     this.#feed = feed;
     if (this.#stopped) feed.destroy();
-    const told = new Set<string>();
+    const listedChannels = new Set<string>();
     this.#heardMs = this.#clock.monotonicMs();
     const cancel = this.#clock.every(SILENCE_MS / 5, () => {
       if (this.#clock.monotonicMs() - this.#heardMs > SILENCE_MS) feed.destroy(new Error(`it said nothing for ${SILENCE_MS} ms`));
@@ -228,10 +228,10 @@ export class RemoteEdge implements LiveEdge {
         let end = text.indexOf('\n');
         if (end < 0) rest += text;
         else {
-          this.#take(lineOf(rest + text.slice(0, end)), told);
+          this.#applyLine(lineOf(rest + text.slice(0, end)), listedChannels);
           let from = end + 1;
           for (end = text.indexOf('\n', from); end >= 0; end = text.indexOf('\n', from)) {
-            this.#take(lineOf(text.slice(from, end)), told);
+            this.#applyLine(lineOf(text.slice(from, end)), listedChannels);
             from = end + 1;
           }
           rest = text.slice(from);
@@ -245,28 +245,28 @@ export class RemoteEdge implements LiveEdge {
     }
   }
 
-  #take(line: Line, told: Set<string>): void {
+  #applyLine(line: Line, listedChannels: Set<string>): void {
     if ('hello' in line) {
       if (line.hello.protocol !== PROTOCOL)
         throw new Error(`it speaks version ${line.hello.protocol} of the protocol, and here it is ${PROTOCOL}`);
     } else if ('show' in line) {
-      told.add(line.show.channel);
-      this.#show(line.show);
+      listedChannels.add(line.show.channel);
+      this.#applyShow(line.show);
     } else if ('gone' in line) {
-      this.#gone(line.gone);
+      this.#removeView(line.gone);
     } else if ('synced' in line) {
-      for (const channel of this.#views.keys()) if (!told.has(channel)) this.#gone(channel);
+      for (const channel of this.#views.keys()) if (!listedChannels.has(channel)) this.#removeView(channel);
       this.#fault = '';
       this.#sequence = line.sequence;
       this.#enter('here');
     }
     if ('sequence' in line && this.#mode === 'here') {
       this.#sequence = line.sequence;
-      for (const look of [...this.#seen]) look();
+      for (const checkResult of [...this.#resultChecks]) checkResult();
     }
   }
 
-  #show(show: Show): void {
+  #applyShow(show: Show): void {
     const before = this.#views.get(show.channel);
     if (before?.viewId === show.viewId) {
       before.apply(show);
@@ -278,7 +278,7 @@ export class RemoteEdge implements LiveEdge {
     this.#changed();
   }
 
-  #gone(channel: string): void {
+  #removeView(channel: string): void {
     const view = this.#views.get(channel);
     this.#views.delete(channel);
     view?.close();

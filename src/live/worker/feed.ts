@@ -18,7 +18,7 @@ interface Followed {
    * What was sent last of the lists that seldom change. They only grow at their end or lose their
    * oldest items, so these stamps are enough to see a change.
    */
-  told: { runs: string; gaps: number; titles: string };
+  sentStamps: { runs: string; gaps: number; titles: string };
 }
 
 /** Sends apps what is on air, and each change once, for all of them. */
@@ -53,7 +53,7 @@ export class WorkerFeed {
   }
 
   start(): void {
-    this.#cancels = [this.#edge.onChannels(() => this.#flushSoon()), this.#clock.every(BEAT_MS, () => this.#beat())];
+    this.#cancels = [this.#edge.onChannels(() => this.#flushSoon()), this.#clock.every(BEAT_MS, () => this.#sendBeat())];
     this.flush();
   }
 
@@ -75,7 +75,7 @@ export class WorkerFeed {
     this.flush();
     res.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' });
     const lines: Line[] = [{ hello: { protocol: PROTOCOL, worker: this.#worker } }];
-    for (const [channel, followed] of this.#followed) lines.push({ show: this.#show(channel, followed, true), sequence: this.#sequence });
+    for (const [channel, followed] of this.#followed) lines.push({ show: this.#showOf(channel, followed, true), sequence: this.#sequence });
     lines.push({ synced: true, sequence: this.#sequence });
     res.write(lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
     this.#apps.add(res);
@@ -90,7 +90,7 @@ export class WorkerFeed {
       if (now.has(channel) && this.#edge.view(channel) === followed.view) continue;
       followed.unfollow();
       this.#followed.delete(channel);
-      if (!now.has(channel)) this.#tell({ gone: channel, sequence: ++this.#sequence });
+      if (!now.has(channel)) this.#sendLine({ gone: channel, sequence: ++this.#sequence });
     }
     for (const channel of now) {
       const view = this.#edge.view(channel);
@@ -98,11 +98,11 @@ export class WorkerFeed {
       if (!view || (followed && !this.#dirty.has(channel))) continue;
       const isNew = followed === undefined;
       if (!followed) {
-        followed = { view, viewId: `${this.#worker}.${++this.#views}`, unfollow: () => undefined, told: stampsOf(view) };
+        followed = { view, viewId: `${this.#worker}.${++this.#views}`, unfollow: () => undefined, sentStamps: stampsOf(view) };
         this.#followed.set(channel, followed);
       }
-      this.#tell({ show: this.#show(channel, followed, isNew), sequence: ++this.#sequence });
-      followed.told = stampsOf(view);
+      this.#sendLine({ show: this.#showOf(channel, followed, isNew), sequence: ++this.#sequence });
+      followed.sentStamps = stampsOf(view);
       followed.unfollow();
       followed.unfollow = view.onChange(() => {
         this.#dirty.add(channel);
@@ -122,7 +122,7 @@ export class WorkerFeed {
     });
   }
 
-  #show(channel: string, { view, viewId, told }: Followed, whole: boolean): Show {
+  #showOf(channel: string, { view, viewId, sentStamps }: Followed, whole: boolean): Show {
     const { timeline, renditions } = view;
     const { broadcastId, grid, firstNumber, runs, gaps, titles, progress, ended } = timeline;
     const status = this.#edge.status(channel);
@@ -134,9 +134,9 @@ export class WorkerFeed {
       channel,
       viewId,
       ...(whole && { view: { broadcastId, renditions: [...renditions], grid, firstNumber } }),
-      ...((whole || stamps.runs !== told.runs) && { runs: [...runs] }),
-      ...((whole || stamps.gaps !== told.gaps) && { gaps: [...gaps] }),
-      ...((whole || stamps.titles !== told.titles) && { titles: [...titles] }),
+      ...((whole || stamps.runs !== sentStamps.runs) && { runs: [...runs] }),
+      ...((whole || stamps.gaps !== sentStamps.gaps) && { gaps: [...gaps] }),
+      ...((whole || stamps.titles !== sentStamps.titles) && { titles: [...titles] }),
       progress: { ...progress },
       ended,
       held: view.held(),
@@ -146,11 +146,11 @@ export class WorkerFeed {
     };
   }
 
-  #beat(): void {
-    this.#tell({ beat: this.#sequence });
+  #sendBeat(): void {
+    this.#sendLine({ beat: this.#sequence });
   }
 
-  #tell(line: Line): void {
+  #sendLine(line: Line): void {
     if (this.#apps.size === 0) return;
     const text = `${JSON.stringify(line)}\n`;
     for (const app of this.#apps) {
@@ -166,6 +166,6 @@ export class WorkerFeed {
   }
 }
 
-function stampsOf({ timeline: { runs, gaps, titles } }: LiveView): Followed['told'] {
+function stampsOf({ timeline: { runs, gaps, titles } }: LiveView): Followed['sentStamps'] {
   return { runs: `${runs.length} ${runs.at(-1)?.id}`, gaps: gaps.size, titles: `${titles.length} ${titles.at(-1)?.id}` };
 }

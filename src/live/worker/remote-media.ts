@@ -103,7 +103,7 @@ export class RemoteMedia implements LiveMedia {
   }
 
   #read(answer: IncomingMessage): void {
-    const frames = new FrameReader((frame) => this.#take(frame));
+    const frames = new FrameReader((frame) => this.#appendFrame(frame));
     let cancel = this.#clock.after(SILENCE_MS, () => answer.destroy());
     answer.on('data', (bytes: Buffer) => {
       cancel();
@@ -123,7 +123,7 @@ export class RemoteMedia implements LiveMedia {
     });
   }
 
-  #take(frame: Buffer | undefined): void {
+  #appendFrame(frame: Buffer | undefined): void {
     if (this.complete || this.hasFailed) return;
     if (frame) this.chunks.push(frame);
     else this.complete = true;

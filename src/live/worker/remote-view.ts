@@ -117,7 +117,7 @@ export class RemoteView implements LiveView, Timeline {
     const { codec } = rendition;
     if (init) {
       if (codec === 'mp3' || !this.runs.some(({ id }) => id === run)) return undefined;
-      return this.#asked(rendition, run, undefined);
+      return this.#requested(rendition, run, undefined);
     }
     const number = Number(digits);
     const progress = this.progress[codec];
@@ -125,11 +125,11 @@ export class RemoteView implements LiveView, Timeline {
       return undefined;
     const isOpen = number === progress.openNumber;
     if (number > progress.openNumber || (isOpen && progress.openParts === 0)) return undefined;
-    if (partDigits === undefined) return this.#asked(rendition, run, number);
+    if (partDigits === undefined) return this.#requested(rendition, run, number);
     const part = Number(partDigits);
     const parts = isOpen ? progress.openParts : partsPerSegment(this.grid, codec);
     if (!rendition.lowLatency || part >= parts) return undefined;
-    const segment = this.#asked(rendition, run, number);
+    const segment = this.#requested(rendition, run, number);
     const chunk = segment?.chunks[part];
     if (!segment || (!chunk && segment.complete)) return undefined;
     if (chunk) return { contentType: segment.contentType, chunks: [chunk], complete: true, follow: () => () => undefined };
@@ -143,7 +143,7 @@ export class RemoteView implements LiveView, Timeline {
    * Returns the media, which is requested if need be; undefined when the worker has answered that
    * it is not in memory.
    */
-  #asked(rendition: Rendition, run: string, number: number | undefined): RemoteMedia | undefined {
+  #requested(rendition: Rendition, run: string, number: number | undefined): RemoteMedia | undefined {
     const extension = rendition.codec === 'mp3' ? 'mp3' : 'm4s';
     const name = number === undefined ? `${run}-init.mp4` : `${run}-${number}.${extension}`;
     const key = `${rendition.name}/${name}`;
