@@ -21,7 +21,10 @@ export function boundsRefusal(rateHz: number, channels: number): string | undefi
 
 export type OggCodec = 'opus' | 'vorbis' | 'flac';
 
-/** The codec that the first packet of a logical stream names (RFC 7845 5.1, Vorbis I 4.2.2, FLAC-to-Ogg mapping). */
+/**
+ * Returns the codec that the first packet of a logical stream names (RFC 7845 5.1, Vorbis I 4.2.2,
+ * FLAC-to-Ogg mapping).
+ */
 export function oggCodecOf(packet: Buffer): OggCodec | undefined {
   const start = packet.toString('latin1', 0, 8);
   if (start === 'OpusHead') return 'opus';
@@ -31,8 +34,8 @@ export function oggCodecOf(packet: Buffer): OggCodec | undefined {
 }
 
 /**
- * Bytes that the identification header of each codec has at least. A longer one is passed on, and the
- * decoder refuses it when it is wrong.
+ * Bytes that the identification header of each codec has at least. A longer one is passed on, and
+ * the decoder refuses it when it is wrong.
  */
 const HEAD_BYTES: Readonly<Record<OggCodec, number>> = { opus: 19, vorbis: 30, flac: 13 + 38 };
 

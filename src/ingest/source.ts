@@ -30,8 +30,8 @@ export interface TitleUpdate {
  * How a source ended.
  * - `finished`: the broadcaster said so (RTMP unpublish, the end of a chunked body). The broadcast
  *   ends after 5 s.
- * - `closed`: the body ends only with the connection, and that was closed in order. The broadcast is
- *   held for RECONNECT_WINDOW_S.
+ * - `closed`: the body ends only with the connection, and that was closed in order. The broadcast
+ *   is held for RECONNECT_WINDOW_S.
  * - `lost`: the connection failed. The broadcast is held as for `closed`. The next source replaces
  *   this one as soon as it can be heard, even if sound of this one is left.
  */

@@ -89,10 +89,10 @@ type Mode = 'filling' | 'playing' | 'drained';
  * - `drained`: the source has ended and everything was played.
  *
  * Surplus is treated by its origin. Sound that a real-time source sent before it was put on air is
- * trimmed at that moment (untrimmed, it added 130 to 200 ms of latency for good). Sound that piled up
- * while the playout played fill, because an uplink stalled and then caught up, is removed by one
- * crossfaded cut. A source that is faster than real time, such as a file, is never cut: above 3 s its
- * decoder is paused, and with it the broadcaster's socket.
+ * trimmed at that moment (untrimmed, it added 130 to 200 ms of latency for good). Sound that piled
+ * up while the playout played fill, because an uplink stalled and then caught up, is removed by one
+ * crossfaded cut. A source that is faster than real time, such as a file, is never cut: above 3 s
+ * its decoder is paused, and with it the broadcaster's socket.
  *
  * Clock drift of at most 500 ppm is corrected by resampling, steered by the lowest level of the
  * last 5 s.

@@ -4,13 +4,15 @@ import { z } from 'zod';
  * The protocol between app and worker on the worker's internal port, HTTP/1.1 with keep-alive:
  *
  *   GET  /v1/feed                             endless JSON lines: what is on air, and each change
- *   GET  /v1/media/{slug}/{rendition}/{name}  a segment or init segment in frames; 404: not in memory
+ *   GET  /v1/media/{slug}/{rendition}/{name}  a segment or init segment in frames, or 404
  *   POST /v1/channels/{slug}/end              {reason}           → {done, sequence}
  *   POST /v1/channels/{slug}/title            {title, artist?}   → {done, sequence}
  *
- * The two POST requests are called acts. The feed begins with `hello`, then a `show` with all fields
- * for each channel that has a view, then `synced`. After that a `show` has the fields that have
- * changed. When an app has read the feed up to the `sequence` of an act, it has read its result.
+ * 404 means that the media is not in memory. The two POST requests are called acts.
+ *
+ * The feed begins with `hello`, then a `show` with all fields for each channel that has a view, then
+ * `synced`. After that a `show` has the fields that have changed. When an app has read the feed up
+ * to the `sequence` of an act, it has read its result.
  */
 
 /** The version of the protocol. App and worker must have the same one. */

@@ -64,8 +64,8 @@ function compareSegments(before: MediaPlaylist, old: Segment, now: Segment, at: 
 }
 
 /**
- * Checks rule 19: the parts of a segment stay listed while the segment begins less than three target
- * durations before the end.
+ * Checks rule 19: the parts of a segment stay listed while the segment begins less than three
+ * target durations before the end.
  */
 function compareDropped(before: MediaPlaylist, after: MediaPlaylist, where: string, report: Report): void {
   let fromEndS = 0;
