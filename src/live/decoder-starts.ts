@@ -9,8 +9,8 @@ const WINDOW_MS = 10_000;
  * every second one per second.
  */
 const MAX_OF_CONNECTION = 10;
-const MAX_OF_CHANNEL = 20;
 /** Starts per window of one channel, at most, those of all its connections counted. */
+const MAX_OF_CHANNEL = 20;
 
 /** The starts of decoders of one connection, or of one channel, within the window. */
 class RecentStarts {

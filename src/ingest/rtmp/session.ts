@@ -50,8 +50,8 @@ export class RtmpSession {
   readonly #output: RtmpOutput;
   #phase: Phase = 'handshake';
   /** Monotonic time at which the phase ends by force. On air every read moves it. */
-  /** Monotonic time at which a connection on air is refused for sending no audio. */
   #deadlineMs: number;
+  /** Monotonic time at which a connection on air is refused for sending no audio. */
   #audioDeadlineMs = 0;
   #handshake = new Handshake();
   /** Bytes that were read while the gate decides; they are parsed afterwards. */

@@ -26,8 +26,8 @@ export const MAX_LINE_BYTES = 8 * 1024 * 1024;
 export const MAX_FRAME_BYTES = 4 * 1024 * 1024;
 
 /** Header of an answer with media: the number of frames that existed when it was requested. */
-/** Header of an answer with media: `1` when these frames are all there will be, otherwise `0`. */
 export const FRAMES_HEADER = 'veza-frames';
+/** Header of an answer with media: `1` when these frames are all there will be, otherwise `0`. */
 export const COMPLETE_HEADER = 'veza-complete';
 
 const int = z.int().min(0);
