@@ -48,7 +48,7 @@ export interface AccessOptions extends IssuersOptions {
   readonly publicUrl: string;
   /** `PLAYBACK_KEYS_FILE`: the file from which an edge server reads the playback keys. */
   readonly playbackKeysFile?: string | undefined;
-  /** Undefined: no mail can be sent. */
+  /** `SMTP_URL`. Undefined: no mail can be sent. */
   readonly smtpUrl?: string | undefined;
   readonly mailFrom?: string | undefined;
   /**

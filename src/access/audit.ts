@@ -21,7 +21,7 @@ export interface AuditEntry {
   readonly target: string | undefined;
   readonly channel: string | undefined;
   readonly requestId: string | undefined;
-  /** Without secrets. */
+  /** More about the action, without secrets. */
   readonly details: Readonly<Record<string, unknown>>;
 }
 

@@ -386,7 +386,10 @@ export class Channels {
     }
   }
 
-  /** Called when another process has changed the table of channels. */
+  /**
+   * Called after a change of the table of channels elsewhere, in this process or another: later
+   * reads do not share running queries.
+   */
   changed(): void {
     this.changes++;
     this.#reading.clear();

@@ -104,7 +104,7 @@ export interface Principal {
   readonly id: string;
   readonly name: string;
   readonly role: Role;
-  /** For `account` and `api-key`. */
+  /** For `account` and `api-key`: the account. */
   readonly accountId?: string;
   /** For `account`: the session, which can be ended on its own. */
   readonly sessionId?: string;

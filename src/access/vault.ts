@@ -58,7 +58,7 @@ const RETIRED_MS = 10 * RELOAD_MS;
 
 export interface VaultOptions {
   readonly database: Database;
-  /** 32 bytes. */
+  /** `ENCRYPTION_KEY`, 32 bytes. */
   readonly masterKey: Uint8Array;
   readonly previousMasterKey?: Uint8Array | undefined;
   readonly clock: Clock;

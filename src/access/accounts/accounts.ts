@@ -34,7 +34,7 @@ export interface SignInClient {
 
 export interface SignInTokens {
   readonly accessToken: string;
-  /** Seconds. */
+  /** How long the access token is good, in seconds. */
   readonly expiresIn: number;
   readonly refreshToken: string;
   readonly sessionId: string;
@@ -139,7 +139,10 @@ export class Accounts {
     return row && accountOf(row);
   }
 
-  /** Newest first. `query` is an address, or a part of a name or an address. */
+  /**
+   * At most `limit` accounts after the cursor `after`, newest first. `query`: an address, or a part
+   * of a name or an address.
+   */
   async list(query: string | undefined, after: { createdAtMs: number; id: string } | undefined, limit: number): Promise<Account[]> {
     return (await listRows(this.#database, query, after, limit)).map(accountOf);
   }
@@ -367,8 +370,8 @@ export class Accounts {
   }
 
   /**
-   * Whether the account has a session from this address or its group of addresses. Ended sessions
-   * are kept for a month.
+   * Whether the account has a session from this address or its group of addresses. A session ends
+   * 30 days after its last use, and is deleted a day later.
    */
   async #wasHere(key: string | undefined, address: string): Promise<boolean> {
     if (key === undefined) return false;

@@ -1,8 +1,8 @@
 import type { WaysIn } from './ways-in.js';
 
 /**
- * The text of a mail. No text that another person typed is in it, neither a name nor a reason:
- * entering somebody else's address must not be a way to send them a message.
+ * The text of a mail. It contains no text that another person typed, neither a name nor a reason:
+ * entering the address of somebody else must not be a way to send them a message.
  */
 export interface MailText {
   readonly subject: string;

@@ -30,7 +30,7 @@ export interface MailOptions {
   readonly vault: Vault;
   readonly clock: Clock;
   readonly log: Log;
-  /** Undefined: no mail can be sent. */
+  /** `SMTP_URL`. Undefined: no mail can be sent. */
   readonly smtpUrl: string | undefined;
   readonly from: string;
   /**
@@ -252,8 +252,8 @@ interface OutboxMessage {
 }
 
 /**
- * A 5xx answer about the recipient or the message is final. Errors about our side (a wrong
- * password, a full server) may be corrected while the mail waits.
+ * A 5xx answer about the recipient or the message is final. An answer about this service (a wrong
+ * password, a full server) may change while the mail waits.
  */
 function isFinal(error: unknown): boolean {
   const { responseCode, command } = error as { responseCode?: unknown; command?: unknown };

@@ -70,7 +70,7 @@ export class OneTimeLinks {
       'select account_id from one_time_links where token_hash = $1 and purpose = any($2) and used_at is null and expires_at > $3',
       [hashOf(token), purposes, new Date(this.#clock.wallMs())],
     );
-    if (!rows[0]) throw notGood();
+    if (!rows[0]) throw invalidLink();
     return rows[0].account_id;
   }
 
@@ -84,7 +84,7 @@ export class OneTimeLinks {
        returning account_id`,
       [hashOf(token), purposes, new Date(this.#clock.wallMs())],
     );
-    if (!rows[0]) throw notGood();
+    if (!rows[0]) throw invalidLink();
     return rows[0].account_id;
   }
 
@@ -109,7 +109,7 @@ export class OneTimeLinks {
   }
 }
 
-const notGood = () =>
+const invalidLink = () =>
   new VezaError(
     'not_found',
     'This link does not work any more: it was used, has expired, or was replaced by a newer one. Ask for a new one.',

@@ -4,7 +4,7 @@ import { VezaError } from '../../runtime/errors.js';
 import { startThread } from '../../runtime/thread.js';
 import type { PasswordAnswer, PasswordTask } from './password-worker.js';
 
-/** At least one core stays free for the live path. */
+/** One core stays free for the live path, unless there is only one. */
 const THREADS = Math.max(1, Math.min(4, availableParallelism() - 1));
 /**
  * About two seconds of work for one thread, at some 30 ms per task. A client that is refused is

@@ -57,7 +57,7 @@ const UNCONFIRMED_KEPT_MS = 7 * 24 * 3_600_000;
 /**
  * At most this many password recoveries run at once; a request above it is dropped with a log line.
  */
-const MAX_UNDER_WAY = 100;
+const MAX_RECOVERIES = 100;
 
 /**
  * The ways to get an account or to come back to it: by registering, by invitation, by a recovery
@@ -66,14 +66,14 @@ const MAX_UNDER_WAY = 100;
 export class Registration {
   readonly #options: RegistrationOptions;
   /** Bounded, because anybody can cause these lines. */
-  readonly #strangersLog: BoundedLog;
-  readonly #underWay = new Set<Promise<void>>();
+  readonly #boundedLog: BoundedLog;
+  readonly #recoveries = new Set<Promise<void>>();
   readonly #cleanings: Loop;
 
   constructor(options: RegistrationOptions) {
     this.#options = options;
     const { clock, log } = options;
-    this.#strangersLog = new BoundedLog(log, clock);
+    this.#boundedLog = new BoundedLog(log, clock);
     this.#cleanings = new Loop({
       clock,
       periodMs: CLEAN_MS,
@@ -90,12 +90,12 @@ export class Registration {
   async stop(): Promise<void> {
     await this.#cleanings.stop();
     await this.idle();
-    this.#strangersLog.close();
+    this.#boundedLog.close();
   }
 
   /** Resolves when the mails of all requested recoveries are in the outbox. */
   async idle(): Promise<void> {
-    while (this.#underWay.size > 0) await Promise.all(this.#underWay);
+    while (this.#recoveries.size > 0) await Promise.all(this.#recoveries);
   }
 
   /**
@@ -187,11 +187,11 @@ export class Registration {
    */
   async recover(email: string, address: string): Promise<void> {
     const { limits } = this.#options;
-    const log = this.#strangersLog;
+    const log = this.#boundedLog;
     await limits.take('recover', address);
-    if (this.#underWay.size >= MAX_UNDER_WAY) {
+    if (this.#recoveries.size >= MAX_RECOVERIES) {
       log.error(
-        { event: 'access.password_resets_full', underWay: MAX_UNDER_WAY },
+        { event: 'access.password_resets_full', underWay: MAX_RECOVERIES },
         'too many password resets run at once: a request was dropped',
       );
       return;
@@ -199,8 +199,8 @@ export class Registration {
     const sent = this.#sendRecovery(email).catch((error) =>
       log.error({ event: 'access.password_reset_failed', error: messageOf(error) }, 'a password reset failed'),
     );
-    this.#underWay.add(sent);
-    sent.finally(() => this.#underWay.delete(sent));
+    this.#recoveries.add(sent);
+    sent.finally(() => this.#recoveries.delete(sent));
   }
 
   async #sendRecovery(email: string): Promise<void> {

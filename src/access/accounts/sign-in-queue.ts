@@ -37,7 +37,9 @@ interface Waiting {
  * One error object for all refusals. Its stack trace says nothing new, and making one is a good
  * part of the cost of a refusal.
  */
-const FULL = new VezaError('busy', 'Too many people are signing in. Try again in a few seconds.', { details: { retryAfterS: 2 } });
+const TOO_MANY_SIGN_INS = new VezaError('busy', 'Too many people are signing in. Try again in a few seconds.', {
+  details: { retryAfterS: 2 },
+});
 
 /**
  * Limits how many sign-ins run at once, because each costs a password hash. The others wait and are
@@ -50,15 +52,15 @@ export class SignInQueue {
   readonly #clock: Clock;
   /** Running sign-ins from unknown addresses, by address. */
   readonly #running = new Map<string, number>();
-  #strangers = 0;
-  #known = 0;
+  #unknownRunning = 0;
+  #knownRunning = 0;
   /**
    * Waiting sign-ins from addresses without a failure, by address. The addresses are in the order
    * in which they are served.
    */
-  readonly #clean = new Map<string, Waiting[]>();
+  readonly #withoutFailure = new Map<string, Waiting[]>();
   /** Waiting sign-ins from addresses with a recent failure. */
-  readonly #failed = new Map<string, Waiting[]>();
+  readonly #withFailure = new Map<string, Waiting[]>();
   #waiting = 0;
 
   constructor(clock: Clock, sizes: SignInQueueSizes) {
@@ -71,44 +73,44 @@ export class SignInQueue {
    * the queue.
    */
   async run<T>(source: SignInSource, task: () => Promise<T>): Promise<T> {
-    if (source.isKnown && this.#known < this.#sizes.known) {
-      this.#known++;
+    if (source.isKnown && this.#knownRunning < this.#sizes.known) {
+      this.#knownRunning++;
       try {
         return await task();
       } finally {
-        this.#known--;
+        this.#knownRunning--;
       }
     }
     const { address } = source;
-    if (this.#waiting === 0 && this.#hasRoomFor(address)) this.#take(address);
+    if (this.#waiting === 0 && this.#hasRoomFor(address)) this.#start(address);
     else await this.#wait(source);
     try {
       return await task();
     } finally {
-      this.#strangers--;
+      this.#unknownRunning--;
       const left = (this.#running.get(address) ?? 1) - 1;
       if (left > 0) this.#running.set(address, left);
       else this.#running.delete(address);
-      this.#next();
+      this.#startWaiting();
     }
   }
 
   #hasRoomFor(address: string): boolean {
-    return this.#strangers < this.#sizes.strangers && (this.#running.get(address) ?? 0) < this.#sizes.perAddress;
+    return this.#unknownRunning < this.#sizes.strangers && (this.#running.get(address) ?? 0) < this.#sizes.perAddress;
   }
 
-  #take(address: string): void {
-    this.#strangers++;
+  #start(address: string): void {
+    this.#unknownRunning++;
     this.#running.set(address, (this.#running.get(address) ?? 0) + 1);
   }
 
   #wait({ address, hasFailed }: SignInSource): Promise<void> {
-    const queue = hasFailed ? this.#failed : this.#clean;
-    if (this.#waiting >= this.#sizes.waiting && !this.#makeRoom((queue.get(address)?.length ?? 0) + 1)) throw FULL;
+    const queue = hasFailed ? this.#withFailure : this.#withoutFailure;
+    if (this.#waiting >= this.#sizes.waiting && !this.#makeRoom((queue.get(address)?.length ?? 0) + 1)) throw TOO_MANY_SIGN_INS;
     return new Promise((resolve, reject) => {
       const cancel = this.#clock.after(this.#sizes.maxWaitMs, () => {
         this.#remove(waiting);
-        reject(FULL);
+        reject(TOO_MANY_SIGN_INS);
       });
       const waiting: Waiting = {
         address,
@@ -119,7 +121,7 @@ export class SignInQueue {
         },
         refuse: () => {
           cancel();
-          reject(FULL);
+          reject(TOO_MANY_SIGN_INS);
         },
       };
       const ofAddress = queue.get(address);
@@ -127,7 +129,7 @@ export class SignInQueue {
       else queue.set(address, [waiting]);
       this.#waiting++;
       // The sign-ins ahead may all be from addresses that use all their slots.
-      this.#next();
+      this.#startWaiting();
     });
   }
 
@@ -136,7 +138,7 @@ export class SignInQueue {
    * `count` of them. Addresses with a failure are tried first.
    */
   #makeRoom(count: number): boolean {
-    for (const queue of [this.#failed, this.#clean]) {
+    for (const queue of [this.#withFailure, this.#withoutFailure]) {
       let longest: Waiting[] = [];
       for (const ofAddress of queue.values()) if (ofAddress.length > longest.length) longest = ofAddress;
       const last = longest.length > count ? longest.at(-1) : undefined;
@@ -149,24 +151,24 @@ export class SignInQueue {
   }
 
   #remove(waiting: Waiting): void {
-    const queue = waiting.hasFailed ? this.#failed : this.#clean;
+    const queue = waiting.hasFailed ? this.#withFailure : this.#withoutFailure;
     const left = (queue.get(waiting.address) ?? []).filter((other) => other !== waiting);
     if (left.length > 0) queue.set(waiting.address, left);
     else queue.delete(waiting.address);
     this.#waiting--;
   }
 
-  #next(): void {
-    for (const queue of [this.#clean, this.#failed]) {
-      for (let found = this.#nextOf(queue); found; found = this.#nextOf(queue)) {
-        this.#take(found.address);
+  #startWaiting(): void {
+    for (const queue of [this.#withoutFailure, this.#withFailure]) {
+      for (let found = this.#dequeue(queue); found; found = this.#dequeue(queue)) {
+        this.#start(found.address);
         found.begin();
       }
     }
   }
 
-  #nextOf(queue: Map<string, Waiting[]>): Waiting | undefined {
-    if (this.#strangers >= this.#sizes.strangers) return undefined;
+  #dequeue(queue: Map<string, Waiting[]>): Waiting | undefined {
+    if (this.#unknownRunning >= this.#sizes.strangers) return undefined;
     for (const [address, ofAddress] of queue) {
       if (!this.#hasRoomFor(address)) continue;
       const first = ofAddress[0]!;

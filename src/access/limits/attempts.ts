@@ -7,7 +7,7 @@ import { VezaError } from '../../runtime/errors.js';
 export interface Hold {
   /** Gives the point back: the attempt was right, or was not checked. */
   release(): Promise<void>;
-  /** Consumes the point: the attempt was wrong. */
+  /** Does not give the point back: the attempt was wrong. */
   keep(): void;
 }
 

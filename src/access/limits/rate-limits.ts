@@ -85,7 +85,9 @@ export class RateLimited extends VezaError {
 export interface RateLimitsOptions {
   readonly clock: Clock;
   readonly log: Log;
-  /** Shares the counts between processes. Undefined: each process counts by itself. */
+  /**
+   * The Redis that shares the counts between processes. Undefined: each process counts for itself.
+   */
   readonly redisUrl?: string | undefined;
   /** `RATE_LIMIT_PER_MINUTE`. */
   readonly perMinute?: number | undefined;

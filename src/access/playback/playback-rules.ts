@@ -7,7 +7,7 @@ import type { Log } from '../../runtime/log.js';
 import type { Channels } from '../channels.js';
 import type { CountryRule } from './countries.js';
 
-/** A recording with another visibility than its channel, or with restrictions of the channel. */
+/** A recording's channel, segments and privacy. */
 export interface RestrictedAsset {
   /** The channel's slug. */
   readonly channel: string;
@@ -30,7 +30,7 @@ export interface PlaybackRulesOptions {
 const POLL_MS = 1000;
 const PURGE_MS = 3600_000;
 /** At most this many unrestricted recordings are cached. */
-const MAX_FOUND = 10_000;
+const MAX_UNRESTRICTED = 10_000;
 /**
  * At most this many ids without a recording are cached. They are separate, so that made-up ids push
  * out only each other.
@@ -57,7 +57,7 @@ export class PlaybackRules {
   #closedRanges: ReadonlyMap<string, readonly NumberRange[]> = new Map();
   #closed: ReadonlySet<string> = new Set();
   /** Unrestricted recordings that were looked up. */
-  readonly #found = new BoundedMap<string, RestrictedAsset>(MAX_FOUND);
+  readonly #unrestricted = new BoundedMap<string, RestrictedAsset>(MAX_UNRESTRICTED);
   /** Ids that were looked up and have no recording. */
   readonly #absent = new BoundedSet<string>(MAX_ABSENT);
   /** Raised when both caches are cleared. A lookup that began before is not cached after it. */
@@ -68,8 +68,8 @@ export class PlaybackRules {
    */
   readonly #lookUps: Batched<RestrictedAsset>;
   #reading: Promise<void> | undefined;
-  #again: Promise<void> | undefined;
-  #isAway = false;
+  #nextRead: Promise<void> | undefined;
+  #isUnavailable = false;
   #cancels: (() => void)[] = [];
 
   constructor(options: PlaybackRulesOptions) {
@@ -84,10 +84,10 @@ export class PlaybackRules {
     const quietly = (work: Promise<void>) =>
       void work.then(
         () => this.#reached(),
-        (error) => this.#failed(error),
+        (error) => this.#logUnavailable(error),
       );
     this.#cancels = [
-      clock.every(POLL_MS, () => quietly(this.#once())),
+      clock.every(POLL_MS, () => quietly(this.#readOnce())),
       clock.every(
         PURGE_MS,
         () =>
@@ -103,7 +103,7 @@ export class PlaybackRules {
 
   async stop(): Promise<void> {
     for (const cancel of this.#cancels.splice(0)) cancel();
-    await Promise.allSettled([this.#reading, this.#again]);
+    await Promise.allSettled([this.#reading, this.#nextRead]);
   }
 
   /**
@@ -112,13 +112,13 @@ export class PlaybackRules {
    */
   async refresh(): Promise<void> {
     // A read that is running may have begun before the change, so another one follows it.
-    this.#again ??= (this.#reading ?? Promise.resolve())
+    this.#nextRead ??= (this.#reading ?? Promise.resolve())
       .catch(() => undefined)
       .then(() => {
-        this.#again = undefined;
-        return this.#once();
+        this.#nextRead = undefined;
+        return this.#readOnce();
       });
-    await this.#again.catch((error) => this.#failed(error));
+    await this.#nextRead.catch((error) => this.#logUnavailable(error));
   }
 
   /** Whether the channel's media needs a right or a playback link. */
@@ -140,7 +140,7 @@ export class PlaybackRules {
    * unavailable.
    */
   async recording(id: string): Promise<RestrictedAsset | undefined> {
-    const known = this.#assets.get(id) ?? this.#found.get(id);
+    const known = this.#assets.get(id) ?? this.#unrestricted.get(id);
     if (known || this.#absent.has(id) || !ID.test(id)) return known;
     const generation = this.#generation;
     try {
@@ -148,13 +148,13 @@ export class PlaybackRules {
       if (generation === this.#generation) this.#remember(id, found);
       return found;
     } catch (error) {
-      this.#failed(error);
+      this.#logUnavailable(error);
       return undefined;
     }
   }
 
   #remember(id: string, found: RestrictedAsset | undefined): void {
-    if (found) this.#found.set(id, found);
+    if (found) this.#unrestricted.set(id, found);
     else this.#absent.add(id);
   }
 
@@ -176,7 +176,7 @@ export class PlaybackRules {
     return this.#closedRanges.get(slug)?.some(({ from, to }) => number >= from && number <= to) ?? false;
   }
 
-  #once(): Promise<void> {
+  #readOnce(): Promise<void> {
     this.#reading ??= this.#read().finally(() => {
       this.#reading = undefined;
     });
@@ -223,7 +223,7 @@ export class PlaybackRules {
     for (const { slug, first_number, last_number } of closed)
       if (slug !== null && first_number !== null && last_number !== null) close(slug, { from: first_number, to: last_number });
     this.#generation++;
-    this.#found.clear();
+    this.#unrestricted.clear();
     this.#absent.clear();
     this.#assets = assets;
     this.#closedRanges = ranges;
@@ -238,17 +238,17 @@ export class PlaybackRules {
     await database.query('delete from ended_playback_links where kept_until < $1', [new Date(clock.wallMs())]);
   }
 
-  #failed(error: unknown): void {
-    if (!this.#isAway)
+  #logUnavailable(error: unknown): void {
+    if (!this.#isUnavailable)
       this.#options.log.warn(
         { event: 'access.playback_rules_unreadable', error: messageOf(error) },
         'could not read the playback rules; the last known rules stay in force',
       );
-    this.#isAway = true;
+    this.#isUnavailable = true;
   }
 
   #reached(): void {
-    this.#isAway = false;
+    this.#isUnavailable = false;
   }
 }
 

@@ -59,7 +59,7 @@ export class Passkeys {
   readonly #vault: Vault;
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #strangersLog: BoundedLog;
+  readonly #boundedLog: BoundedLog;
   readonly #origin: string;
   readonly #host: string;
   readonly #serviceName: string;
@@ -71,7 +71,7 @@ export class Passkeys {
     this.#vault = vault;
     this.#clock = clock;
     this.#log = log;
-    this.#strangersLog = new BoundedLog(log, clock);
+    this.#boundedLog = new BoundedLog(log, clock);
     const url = new URL(publicUrl);
     this.#origin = url.origin;
     this.#host = url.hostname;
@@ -138,7 +138,7 @@ export class Passkeys {
         response,
         expectedChallenge: (given) => {
           challenge = given;
-          return this.#isOurs(given, `register:${accountId}`);
+          return this.#isIssued(given, `register:${accountId}`);
         },
         expectedOrigin: this.#origin,
         expectedRPID: this.#host,
@@ -151,7 +151,7 @@ export class Passkeys {
     const { credential } = verified.registrationInfo;
     const id = Buffer.from(credential.id, 'base64url');
     if (id.length > MAX_ID_BYTES) throw refused('the credential id is too long');
-    if (!(await this.#useUp(challenge))) throw refused('the challenge was used already');
+    if (!(await this.#useChallenge(challenge))) throw refused('the challenge was used already');
     const passkey = await this.#database.transaction(async (connection) => {
       const { rowCount } = await connection.query('select 1 from accounts where id = $1 for update', [accountId]);
       if (rowCount === 0) throw new VezaError('not_found', 'There is no such account.');
@@ -214,7 +214,7 @@ export class Passkeys {
       return await this.#verify(challengeId, response);
     } catch (error) {
       if (error instanceof VezaError) throw error;
-      this.#strangersLog.info({ event: 'access.passkey_refused', reason: messageOf(error) }, 'a sign-in with a passkey was refused');
+      this.#boundedLog.info({ event: 'access.passkey_refused', reason: messageOf(error) }, 'a sign-in with a passkey was refused');
       return undefined;
     }
   }
@@ -235,7 +235,7 @@ export class Passkeys {
       response,
       expectedChallenge: (given) => {
         challenge = given;
-        return this.#isOurs(given, `sign-in:${challengeId}`);
+        return this.#isIssued(given, `sign-in:${challengeId}`);
       },
       expectedOrigin: this.#origin,
       expectedRPID: this.#host,
@@ -243,7 +243,7 @@ export class Passkeys {
       requireUserVerification: true,
     });
     if (!verified) throw new Error('the signature is wrong');
-    if (!(await this.#useUp(challenge))) throw new Error('the challenge was used already');
+    if (!(await this.#useChallenge(challenge))) throw new Error('the challenge was used already');
     // The counter is checked again in one statement. If two responses at once show the same count,
     // one of them is from a copy of the passkey (WebAuthn 6.1.1).
     const { rowCount } = await this.#database.query(
@@ -260,13 +260,13 @@ export class Passkeys {
     return new Uint8Array(this.#vault.seal(`passkey-challenge:${purpose}`, plain));
   }
 
-  async #isOurs(challenge: string, purpose: string): Promise<boolean> {
+  async #isIssued(challenge: string, purpose: string): Promise<boolean> {
     const plain = await this.#vault.open(`passkey-challenge:${purpose}`, Buffer.from(challenge, 'base64url')).catch(() => undefined);
     return plain !== undefined && plain.readDoubleBE() > this.#clock.wallMs();
   }
 
   /** Resolves to false if the challenge was used before, in any process. */
-  async #useUp(challenge: string): Promise<boolean> {
+  async #useChallenge(challenge: string): Promise<boolean> {
     const nowMs = this.#clock.wallMs();
     await this.#database.query('delete from used_challenges where expires_at <= $1', [new Date(nowMs)]);
     // The bytes are hashed, not the text: base64url has several spellings of the same bytes.

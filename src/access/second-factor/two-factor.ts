@@ -203,7 +203,8 @@ export const wrongCode = () => new VezaError('invalid_credentials', 'The code is
 const digitsOf = (code: string) => code.replaceAll(/[\s-]/g, '');
 
 /**
- * The recovery code as it was made: without upper case, dashes, and letters that look like digits.
+ * The recovery code as it was made: in lower case, without dashes, and with digits in place of the
+ * letters that look like them.
  */
 const normal = (code: string) => code.toLowerCase().replaceAll(/[\s-]/g, '').replaceAll('o', '0').replaceAll(/[il]/g, '1');
 

@@ -25,7 +25,7 @@ export class EndedSessions {
   /** The wall clock time at which a session ended, by session id. */
   readonly #ended = new Map<string, number>();
   #newestMs = 0;
-  #isAway = false;
+  #isUnavailable = false;
   readonly #polls: Loop;
 
   constructor({ database, clock, log }: { database: Database; clock: Clock; log: Log }) {
@@ -36,12 +36,12 @@ export class EndedSessions {
       periodMs: POLL_MS,
       task: () => this.#poll(),
       onError: (error) => {
-        if (!this.#isAway)
+        if (!this.#isUnavailable)
           log.warn(
             { event: 'access.ended_sessions_unreadable', error: messageOf(error) },
             'could not read ended sessions; the known ones stay ended',
           );
-        this.#isAway = true;
+        this.#isUnavailable = true;
       },
     });
   }
@@ -91,7 +91,7 @@ export class EndedSessions {
       this.#ended.set(session_id, ended_at.getTime());
       this.#newestMs = Math.max(this.#newestMs, ended_at.getTime());
     }
-    this.#isAway = false;
+    this.#isUnavailable = false;
     const overMs = this.#clock.wallMs() - ENDED_KEPT_MS;
     for (const [id, endedAtMs] of this.#ended) if (endedAtMs <= overMs) this.#ended.delete(id);
   }

@@ -45,8 +45,8 @@ export function gatewayTokens({ secret, audience, ...rules }: Rules & { secret: 
     // for a new connection.
     const expected = createHmac('sha256', key).update(token.slice(0, end)).digest();
     if (signature.length !== expected.length || !timingSafeEqual(signature, expected)) throw invalidToken();
-    // The signature is good. `jose` still has to check the claims, which it does without a
-    // signature only for an unsecured JWT.
+    // The signature is good, and the claims are left to check. `jose` checks claims without a
+    // signature only in an unsecured JWT, so the token is rewritten as one.
     const claims = `${NO_SIGNATURE}.${token.slice(token.indexOf('.') + 1, end)}.`;
     const { payload } = UnsecuredJWT.decode(claims, optionsOf(rules, GATEWAY_ISSUER, audience));
     return principalOf(payload, 'gateway', payload.role, rules);

@@ -36,7 +36,7 @@ function issuerIn(payload: string): string {
   }
 }
 
-/** The error for a token that is not good. It gives no reason, except that the token has expired. */
+/** The error for a token that is not good. It has no reason, except that the token has expired. */
 export function invalidToken(cause?: unknown): VezaError {
   const message =
     cause instanceof errors.JWTExpired ? 'The token has expired. Get a new one with POST /api/v1/auth/refresh.' : 'The token is not valid.';

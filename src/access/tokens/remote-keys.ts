@@ -74,7 +74,7 @@ export class RemoteKeys {
     this.#reading = this.#fetch()
       .then(
         async (body) => {
-          this.#keys = await this.#imported(body);
+          this.#keys = await this.#importKeys(body);
           this.#readAtMs = this.#clock.monotonicMs();
           return true;
         },
@@ -115,7 +115,7 @@ export class RemoteKeys {
     }
   }
 
-  async #imported({ keys }: z.infer<typeof setSchema>): Promise<Map<string, RemoteKey>> {
+  async #importKeys({ keys }: z.infer<typeof setSchema>): Promise<Map<string, RemoteKey>> {
     const found = new Map<string, RemoteKey>();
     for (const [index, jwk] of (keys as JWK[]).slice(0, MAX_KEYS).entries()) {
       const algorithm = algorithmOf(jwk);

@@ -23,7 +23,7 @@ export class SessionFactors {
    * Sessions without one are not cached, because they may show one at any time.
    */
   readonly #proven = new BoundedMap<string, number>(MAX_CACHED);
-  #isAway = false;
+  #isUnavailable = false;
 
   constructor({ database, clock, log }: { database: Database; clock: Clock; log: Log }) {
     this.#database = database;
@@ -45,14 +45,14 @@ export class SessionFactors {
     try {
       const { rowCount } = await this.#database.query('select 1 from sessions where id = $1 and amr && $2', [sessionId, SECOND_FACTORS]);
       isProven = rowCount > 0;
-      this.#isAway = false;
+      this.#isUnavailable = false;
     } catch (error) {
-      if (!this.#isAway)
+      if (!this.#isUnavailable)
         this.#log.warn(
           { event: 'access.session_factors_unreadable', error: messageOf(error) },
           'could not read the second factors of sessions; access tokens count as they are',
         );
-      this.#isAway = true;
+      this.#isUnavailable = true;
       return principal;
     }
     if (!isProven) return { ...principal, secondFactor: false };

@@ -54,7 +54,7 @@ export interface SessionClient {
 
 export interface Tokens {
   readonly accessToken: string;
-  /** Seconds. */
+  /** How long the access token is good, in seconds. */
   readonly expiresIn: number;
   readonly refreshToken: string;
   readonly sessionId: string;

@@ -42,7 +42,7 @@ const STALE_MS = 2 * 60_000;
 const CLOCKS_DIFFER_MS = 60_000;
 /** Unknown key ids cause at most one query in this time, because clients may invent them. */
 const UNKNOWN_COOLDOWN_MS = 3000;
-/** RFC 7638, SHA-256. */
+/** A key id is the SHA-256 thumbprint of the key (RFC 7638), in base64url. */
 const KID = /^[\w-]{43}$/;
 /**
  * The number of the advisory lock. It has no meaning, but every version of Veza must use the same.
@@ -95,7 +95,7 @@ export class SigningKeys {
   #loadedAtMs = Number.NEGATIVE_INFINITY;
   /** Monotonic milliseconds of the last read because of an unknown key id. */
   #lookedAtMs = Number.NEGATIVE_INFINITY;
-  #isAway = false;
+  #isUnavailable = false;
   readonly #reloads: Loop;
 
   constructor({ database, vault, clock, log }: SigningKeysOptions) {
@@ -108,12 +108,12 @@ export class SigningKeys {
       periodMs: POLL_MS,
       task: () => this.#reload(),
       onError: (error) => {
-        if (!this.#isAway)
+        if (!this.#isUnavailable)
           log.warn(
             { event: 'access.signing_keys_unreadable', error: messageOf(error) },
             'could not read the signing keys; the known ones stay in use',
           );
-        this.#isAway = true;
+        this.#isUnavailable = true;
       },
     });
   }
@@ -145,7 +145,7 @@ export class SigningKeys {
     if (!this.#keys.has(kid) && KID.test(kid) && nowMs - this.#lookedAtMs >= UNKNOWN_COOLDOWN_MS) {
       // Another process may have made the key since the last read.
       this.#lookedAtMs = nowMs;
-      await this.#reloadOrUseOn();
+      await this.#reloadOrKeep();
     }
     return this.#keys.get(kid)?.publicKey;
   }
@@ -157,7 +157,7 @@ export class SigningKeys {
     // retired the key meanwhile.
     const isStale = this.#clock.monotonicMs() - this.#loadedAtMs > STALE_MS;
     if (!found || isStale || found.signsUntilMs <= this.#clock.wallMs()) {
-      await this.#reloadOrUseOn();
+      await this.#reloadOrKeep();
       found = this.#current();
     }
     if (!found) throw new VezaError('unavailable', 'There is no signing key yet. Try again.');
@@ -207,23 +207,23 @@ export class SigningKeys {
         const key = await this.#opened(row);
         if (key) keys.set(row.kid, key);
       }
-      const isDue = this.#due(rows).length > 0;
+      const isDue = this.#dueSteps(rows).length > 0;
       // The number of passes is limited: a new key that cannot be decrypted would be replaced for
       // ever.
       if (!isDue || pass === 2) {
         this.#keys = keys;
         this.#loadedAtMs = this.#clock.monotonicMs();
-        this.#isAway = false;
+        this.#isUnavailable = false;
         return;
       }
       const made = await makeKey();
       await this.#locked(async (connection) => {
-        for (const step of this.#due(await this.#rows(connection))) await step(connection, made);
+        for (const step of this.#dueSteps(await this.#rows(connection))) await step(connection, made);
       });
     }
   }
 
-  async #reloadOrUseOn(): Promise<void> {
+  async #reloadOrKeep(): Promise<void> {
     try {
       await this.reload();
     } catch (error) {
@@ -236,7 +236,7 @@ export class SigningKeys {
   }
 
   /** The changes that the table needs now, in this order. */
-  #due(rows: readonly Row[]): ((connection: Queryable, made: MadeKey) => Promise<void>)[] {
+  #dueSteps(rows: readonly Row[]): ((connection: Queryable, made: MadeKey) => Promise<void>)[] {
     const nowMs = this.#clock.wallMs();
     const steps: ((connection: Queryable, made: MadeKey) => Promise<void>)[] = [];
     const newest = rows.filter((row) => !this.#broken.has(row.kid)).at(-1);

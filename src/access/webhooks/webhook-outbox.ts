@@ -40,7 +40,7 @@ export class WebhookOutbox {
   /** Oldest first. The order stays the same during an outage of the database. */
   #unwritten: Event[] = [];
   #writing: Promise<void> | undefined;
-  #isAway = false;
+  #isUnavailable = false;
   readonly #fullLog: BoundedLog;
 
   constructor(options: OutboxOptions) {
@@ -103,15 +103,15 @@ export class WebhookOutbox {
       try {
         await this.#insert(event, database);
       } catch (error) {
-        if (!this.#isAway)
+        if (!this.#isUnavailable)
           log.warn(
             { event: 'webhooks.event_not_stored', webhookEvent: event.event, error: messageOf(error) },
             'could not store an event for webhooks; will try again',
           );
-        this.#isAway = true;
+        this.#isUnavailable = true;
         break;
       }
-      this.#isAway = false;
+      this.#isUnavailable = false;
       // The event may have been dropped while it was stored.
       if (this.#unwritten[0] === event) this.#unwritten.shift();
     }

@@ -79,13 +79,13 @@ export class WebhookWorker {
   readonly #options: WorkerOptions;
   readonly #random: () => number;
   /** Running deliveries by webhook. */
-  readonly #busy = new Map<string, number>();
+  readonly #running = new Map<string, number>();
   readonly #work = new Set<Promise<void>>();
   #retries = 0;
   #claiming: Promise<void> | undefined;
-  #again = false;
+  #isClaimWanted = false;
   #stopped = false;
-  #isAway = false;
+  #isUnavailable = false;
   #cancelWake: (() => void) | undefined;
   #cancel: (() => void)[] = [];
   readonly counters: Record<Outcome, number> = { taken: 0, failed: 0, 'given-up': 0 };
@@ -100,7 +100,7 @@ export class WebhookWorker {
   start(): void {
     const { clock } = this.#options;
     this.#cancel = [
-      clock.every(POLL_MS, () => this.#look()),
+      clock.every(POLL_MS, () => this.#claimDue()),
       clock.every(MEASURE_MS, () => void this.#quietly(() => this.#measure())),
       clock.every(SWEEP_MS, () => void this.#quietly(() => this.sweep())),
     ];
@@ -130,7 +130,7 @@ export class WebhookWorker {
     if (this.#stopped || this.#cancelWake) return;
     this.#cancelWake = this.#options.clock.after(WAKE_MS, () => {
       this.#cancelWake = undefined;
-      this.#look();
+      this.#claimDue();
     });
   }
 
@@ -141,7 +141,7 @@ export class WebhookWorker {
 
   /** Whether the limits allow one more call to this webhook now. */
   hasRoomFor(webhookId: string): boolean {
-    return this.#work.size < MAX_UNDER_WAY && (this.#busy.get(webhookId) ?? 0) < MAX_UNDER_WAY_PER_WEBHOOK;
+    return this.#work.size < MAX_UNDER_WAY && (this.#running.get(webhookId) ?? 0) < MAX_UNDER_WAY_PER_WEBHOOK;
   }
 
   /**
@@ -151,35 +151,35 @@ export class WebhookWorker {
   deliver(claimed: Claimed, { once = false } = {}): Promise<void> {
     const { webhookId } = claimed;
     const isRetry = claimed.attempts > 1;
-    this.#busy.set(webhookId, (this.#busy.get(webhookId) ?? 0) + 1);
+    this.#running.set(webhookId, (this.#running.get(webhookId) ?? 0) + 1);
     if (isRetry) this.#retries += 1;
     const work = this.#deliver(claimed, once)
-      .catch((error) => this.#away(error))
+      .catch((error) => this.#logUnavailable(error))
       .finally(() => {
-        const left = (this.#busy.get(webhookId) ?? 1) - 1;
-        if (left > 0) this.#busy.set(webhookId, left);
-        else this.#busy.delete(webhookId);
+        const left = (this.#running.get(webhookId) ?? 1) - 1;
+        if (left > 0) this.#running.set(webhookId, left);
+        else this.#running.delete(webhookId);
         if (isRetry) this.#retries -= 1;
         this.#work.delete(work);
-        this.#look();
+        this.#claimDue();
       });
     this.#work.add(work);
     return work;
   }
 
-  #look(): void {
+  #claimDue(): void {
     if (this.#stopped) return;
     if (this.#claiming) {
-      this.#again = true;
+      this.#isClaimWanted = true;
       return;
     }
     this.#claiming = this.#claim()
-      .catch((error) => this.#away(error))
+      .catch((error) => this.#logUnavailable(error))
       .then(() => {
         this.#claiming = undefined;
-        if (!this.#again) return;
-        this.#again = false;
-        this.#look();
+        if (!this.#isClaimWanted) return;
+        this.#isClaimWanted = false;
+        this.#claimDue();
       });
   }
 
@@ -212,8 +212,8 @@ export class WebhookWorker {
        returning d.id, d.webhook_id, d.sequence, d.event, d.body, d.attempts, d.created_at, w.url, w.sealed_secret`,
       [
         new Date(nowMs),
-        [...this.#busy.keys()],
-        [...this.#busy.values()],
+        [...this.#running.keys()],
+        [...this.#running.values()],
         TRIES_IN_ORDER,
         MAX_UNDER_WAY_PER_WEBHOOK,
         Math.max(0, MAX_RETRIES_UNDER_WAY - this.#retries),
@@ -221,11 +221,11 @@ export class WebhookWorker {
         new Date(nowMs + LEASE_MS),
       ],
     );
-    this.#isAway = false;
+    this.#isUnavailable = false;
     rows.sort((one, other) => one.sequence - other.sequence);
     for (const row of rows) void this.deliver(claimedOf(row));
     // A webhook may have more due deliveries than one query returns.
-    if (rows.length > 0) this.#again = true;
+    if (rows.length > 0) this.#isClaimWanted = true;
   }
 
   async #deliver(claimed: Claimed, once: boolean): Promise<void> {
@@ -239,7 +239,7 @@ export class WebhookWorker {
     const error = status === undefined ? result.error : `answered ${status}`;
     const nextMs = once || status === 410 ? undefined : this.#nextAttemptMs(claimed, result, nowMs);
     await this.#failed(claimed, { status, error: error.slice(0, 300), nextMs, nowMs });
-    if (!once) await this.#judge(claimed.webhookId, status, error, nowMs);
+    if (!once) await this.#disableIfFailing(claimed.webhookId, status, error, nowMs);
   }
 
   async #call(claimed: Claimed): Promise<OutboundResult> {
@@ -301,10 +301,10 @@ export class WebhookWorker {
   }
 
   /** Turns a webhook off if its receiver is gone or has failed for too long. */
-  async #judge(webhookId: string, status: number | undefined, error: string, nowMs: number): Promise<void> {
+  async #disableIfFailing(webhookId: string, status: number | undefined, error: string, nowMs: number): Promise<void> {
     const { database } = this.#options;
     if (status === 410) {
-      await this.#pause(webhookId, 'The receiver answered 410 Gone.');
+      await this.#disable(webhookId, 'The receiver answered 410 Gone.');
       await database.query(
         `update webhook_deliveries set next_attempt_at = null, last_error = 'the receiver is gone' where webhook_id = $1 and next_attempt_at is not null`,
         [webhookId],
@@ -317,11 +317,11 @@ export class WebhookWorker {
     );
     const since = rows[0]?.failing_since;
     if (since && nowMs - since.getTime() >= PAUSE_AFTER_MS) {
-      await this.#pause(webhookId, `Nothing has been taken since ${since.toISOString()}; the last try: ${error}.`);
+      await this.#disable(webhookId, `Nothing has been taken since ${since.toISOString()}; the last try: ${error}.`);
     }
   }
 
-  async #pause(webhookId: string, note: string): Promise<void> {
+  async #disable(webhookId: string, note: string): Promise<void> {
     const { rowCount } = await this.#options.database.query('update webhooks set active = false, note = $2 where id = $1 and active', [
       webhookId,
       note,
@@ -359,16 +359,16 @@ export class WebhookWorker {
   }
 
   async #quietly(task: () => Promise<void>): Promise<void> {
-    await task().catch((error) => this.#away(error));
+    await task().catch((error) => this.#logUnavailable(error));
   }
 
-  #away(error: unknown): void {
-    if (!this.#isAway)
+  #logUnavailable(error: unknown): void {
+    if (!this.#isUnavailable)
       this.#options.log.warn(
         { event: 'webhooks.queue_unreadable', error: messageOf(error) },
         'could not read the webhook deliveries; will try again',
       );
-    this.#isAway = true;
+    this.#isUnavailable = true;
   }
 }
 

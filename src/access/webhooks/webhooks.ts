@@ -62,7 +62,7 @@ export interface WebhooksOptions {
   readonly log: Log;
   /** `WEBHOOK_ALLOWED_HOSTS`. */
   readonly allowedHosts?: readonly string[] | undefined;
-  /** For tests. */
+  /** Tests resolve host names with it. */
   readonly resolve?: Resolve | undefined;
   readonly random?: (() => number) | undefined;
 }
