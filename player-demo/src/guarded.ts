@@ -8,8 +8,8 @@ const FIRST_WAIT_MS = 2_000;
 const LONGEST_WAIT_MS = 10_000;
 
 /**
- * A page of an account. Without a session it leads to the sign-in page and back; while the server cannot be reached it keeps trying; what
- * the account may not see it says in words, with the way on.
+ * Mounts a page that needs a session. Without one it leads to the sign-in page and back; while the
+ * server cannot be reached it keeps trying; without the right it says so and links on.
  */
 export async function guarded(main: HTMLElement, mount: () => Promise<void>): Promise<void> {
   const isAccount = location.pathname.startsWith('/account');
@@ -18,7 +18,7 @@ export async function guarded(main: HTMLElement, mount: () => Promise<void>): Pr
     if (isAccount) (await import('./account/page')).mountSignIn(main);
     else location.replace(`/account?to=${encodeURIComponent(location.pathname)}`);
   };
-  // Signed in or out, here or in another tab, or there as somebody else.
+  // The session changed: a sign-in, a sign-out, or another account, here or in another tab.
   onSession(() => {
     const now = currentUser()?.email;
     if (now === whose) return;
@@ -44,7 +44,7 @@ export async function guarded(main: HTMLElement, mount: () => Promise<void>): Pr
   }
 }
 
-/** Where to go after a sign-in: a page of our own, and nothing else that somebody has written into the address. */
+/** Where to go after a sign-in: only a path of our own, whatever the address contains. */
 function pathAfter(): string | undefined {
   const to = new URLSearchParams(location.search).get('to');
   return to !== null && /^\/(?:channels|admin|account|c)(?:\/[a-z0-9-]+){0,2}$/.test(to) ? to : undefined;

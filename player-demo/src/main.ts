@@ -11,11 +11,14 @@ import { ApiError, type Channel, getChannel, listChannels, repeat } from './ui/a
 import { h } from './ui/dom';
 import { currentUser } from './ui/session';
 
-/** Answers that asking again does not change. */
+/** Statuses that asking again would not change. */
 const FINAL_STATUS = new Set([401, 403, 404, 451]);
 let refusedWith = 0;
 
-/** One document for every path. A link is a page load: a page here is one player, and leaving it ends it. */
+/**
+ * One document serves every path. A link loads a page: a page is one player, and leaving it ends
+ * it.
+ */
 const app = document.getElementById('app')!;
 const main = h('main');
 app.append(h('header', { class: 'masthead' }, h('a', { href: '/', class: 'wordmark' }, 'Veza'), accountMenu()), main);
@@ -29,7 +32,7 @@ app.classList.toggle('wide', managed !== undefined || desk !== undefined);
 if (channel !== undefined) void onePage(decodeURIComponent(channel));
 else if (recording !== undefined)
   void import('./player/recording-page').then(({ mountRecording }) => mountRecording(main, decodeURIComponent(recording)));
-// Whoever listens loads nothing of these.
+// Listeners load nothing of these modules.
 else if (path === '/account') void guarded(main, async () => (await import('./account/page')).mountAccount(main));
 else if (path === '/channels') void guarded(main, async () => (await import('./account/channels-page')).mountChannels(main));
 else if (desk !== undefined) void guarded(main, async () => (await import('./desk/page')).mountDesk(main, decodeURIComponent(desk)));
@@ -38,7 +41,9 @@ else if (managed !== undefined)
 else if (path === '/admin' || path === '/admin/audit') void guarded(main, async () => (await import('./admin/page')).mountAdmin(main));
 else void open(listChannels).then((channels) => home(channels ?? []));
 
-/** A private channel is there for its members alone: who is signed in asks again by name. */
+/**
+ * A private channel exists only for its members: a signed-in person asks again with their token.
+ */
 async function onePage(slug: string): Promise<void> {
   const heardByAll = await open(() => getChannel(slug));
   if (heardByAll) return mountChannel(main, heardByAll, { standalone: true });
@@ -67,7 +72,10 @@ function message(title: string, text: string): void {
   main.replaceChildren(h('section', { class: 'notice' }, h('h1', {}, title), h('p', {}, text)));
 }
 
-/** The first answer of the API; keeps asking while the server cannot be reached. Undefined: it says there is nothing. */
+/**
+ * Gets the first answer of the API and retries while the server cannot be reached. Undefined: the
+ * API says that there is nothing.
+ */
 function open<T>(ask: () => Promise<T>): Promise<T | undefined> {
   return new Promise((resolve) => {
     let waitMs = 1_000;

@@ -53,32 +53,41 @@ export interface AppOptions {
   access: Access;
   broadcasts: Broadcasts;
   live: LiveStatus;
-  /** Undefined: this process has no chat, and says so when it is asked about a room. */
+  /** Undefined: this process has no chat, and answers requests about rooms accordingly. */
   chat?: RoomsApi | undefined;
-  /** `MAX_MESSAGE_SIZE`: bytes of a message’s text in UTF-8. */
+  /** `MAX_MESSAGE_SIZE`: bytes of a message's text in UTF-8. */
   maxMessageBytes: number;
-  /** What the chat keeps about an account, also where this process has no chat. */
+  /** The chat's stored data about an account; there is some even where this process has no chat. */
   chatRecords: MeOperationsOptions['chatRecords'];
-  /** What `/health/ready` asks, by name. */
+  /** The checks of `/health/ready`, by name. */
   health: Readonly<Record<string, HealthCheck>>;
-  /** Origins whose pages may call the API; empty: none; `*`: all. No cookie is ever accepted, so that `*` gives nothing away. */
+  /**
+   * Origins whose pages may call the API; empty: none; `*`: all. The API never accepts cookies, so
+   * `*` gives no rights away.
+   */
   allowedOrigins: readonly string[];
-  /** Reverse proxies before this process whose `X-Forwarded-For` entries are believed. */
+  /** Reverse proxies in front of this process whose `X-Forwarded-For` entries are trusted. */
   trustProxyHops: number;
-  /** Undefined: no pages, the API alone. */
+  /** Undefined: only the API, no pages. */
   pages: Pages | undefined;
-  /** What playback links hang on. */
+  /** Settings of playback links. */
   links?: LinkSettings;
-  /** Where a request comes from: two letters, where a proxy or a database says so. Nobody knows, unless given. */
+  /**
+   * Returns a request's country in two letters, from a proxy's header or a database. Default:
+   * unknown for every request.
+   */
   countryOf?: (req: IncomingMessage) => string | undefined;
-  /** Comes before everything else, and before Koa's own bookkeeping: playback answers thousands of requests a second. */
+  /**
+   * Comes before everything else, Koa's own bookkeeping included: playback answers thousands of
+   * requests per second.
+   */
   playback?: PlaybackHandler;
 }
 
 const publicReadsOf = ({ access, broadcasts, clock }: Pick<AppOptions, 'access' | 'broadcasts' | 'clock'>) =>
   new PublicReads({ channels: access.channels, broadcasts, clock, pageSize: DEFAULT_PAGE });
 
-/** Every operation of the API. */
+/** Makes every operation of the API. */
 export function apiOperations(
   options: Pick<
     AppOptions,
@@ -122,15 +131,15 @@ export function apiOperations(
   ];
 }
 
-/** The HTTP application: playback, API, health, pages; and one sink that turns every error into bytes. */
+/** Makes the HTTP application: playback, API, health, pages, and the one error sink. */
 export function createApp(options: AppOptions): Koa {
   const { log, clock } = options;
   const failureLog = new BoundedLog(log, clock);
-  // Koa takes that many entries from the right of X-Forwarded-For.
+  // Koa takes this many entries from the right of X-Forwarded-For.
   const app = new Koa({ proxy: options.trustProxyHops > 0, maxIpsCount: options.trustProxyHops });
   app.context.onerror = function (this: Koa.Context, error: Error | null) {
     if (!error) return;
-    // Koa calls it for events, too, where what it throws would end the process.
+    // Koa calls this from event handlers too, where a throw would end the process.
     try {
       answerError(this, error, failureLog);
     } catch (failure) {
@@ -138,7 +147,7 @@ export function createApp(options: AppOptions): Koa {
     }
   };
   Object.defineProperties(app.request, WRITTEN_TARGET);
-  // Koa's own listener would print to stderr what the sink has logged.
+  // Koa's default listener would print to stderr what the sink has logged.
   app.on('error', () => undefined);
 
   const publicReads = publicReadsOf(options);
@@ -152,7 +161,8 @@ export function createApp(options: AppOptions): Koa {
   app.use(cors(options.allowedOrigins));
   app.use(limits.middleware);
 
-  // Limits, headers and CORS go by the path as it is written: what they do not see must not be answered.
+  // Limits, headers and CORS use the path as written: the router must not answer a path that they
+  // do not recognise.
   const router = new Router({ prefix: '/api/v1', sensitive: true });
   const operations = apiOperations(options, publicReads);
   const mountOptions = { ...options, limits, strangers };

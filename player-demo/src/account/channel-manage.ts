@@ -23,7 +23,7 @@ export interface Ingest {
   readonly post: string;
 }
 
-/** Known for as long as the page is open. */
+/** A new stream key, kept only while the page is open. */
 export interface StreamKey {
   readonly streamKey: string;
   readonly ingest: Ingest;
@@ -33,14 +33,17 @@ type ChannelRole = 'owner' | 'host' | 'moderator';
 
 const STATE_POLL_MS = 5_000;
 
-/** `/channels/{slug}`: what the role in it allows. `fresh`: the key of a channel that was made just now. */
+/**
+ * Shows `/channels/{slug}`, with the parts that the role allows. `fresh` is the key of a channel
+ * that was just made.
+ */
 export async function mountManaged(main: HTMLElement, slug: string, fresh?: StreamKey): Promise<void> {
   const path = `/channels/${encodeURIComponent(slug)}`;
   const [channel, members, me, known] = await Promise.all([
     call<Managed>('GET', path),
     callAll<Member>(`${path}/members`),
     call<{ id: string; channels: { slug: string; role: ChannelRole }[] }>('GET', '/me'),
-    // Not for moderators.
+    // Moderators may not read the ingest addresses.
     fresh ? fresh.ingest : call<Ingest>('GET', `${path}/ingest`).catch(() => undefined),
   ]);
   const role = currentUser()?.role === 'admin' ? 'owner' : me.channels.find((one) => one.slug === slug)?.role;
@@ -100,7 +103,7 @@ export async function mountManaged(main: HTMLElement, slug: string, fresh?: Stre
   });
 }
 
-/** Its chat is beside this page; where it is moderated is a page of its own. */
+/** The channel's chat is beside this page; moderation has its own page. */
 const deskPart = (slug: string): HTMLElement =>
   section(
     'Chat',
@@ -149,7 +152,7 @@ function keyPart(path: string, latest: () => Managed, known: Ingest, fresh: Stre
   return section('Stream key', 'Whoever has it is on air. Give it to nobody who should not be.', body);
 }
 
-/** What goes where in the programs that people broadcast with. */
+/** Says which address and key goes into which field of the usual broadcasting programs. */
 function programs(ingest: Ingest): HTMLElement {
   const icecast = new URL(ingest.icecast);
   const port = icecast.port || (icecast.protocol === 'https:' ? '443' : '80');
@@ -233,7 +236,7 @@ const LINK_LIVES: readonly (readonly [string, string])[] = [
   ['2592000', '30 days'],
 ];
 
-/** For listeners of a private channel who have no account. */
+/** Playback links, for listeners of a private channel who have no account. */
 function linkPart(path: string): HTMLElement {
   const made = h('div', { class: 'made', role: 'status', 'aria-live': 'polite' });
   const life = choice({ name: 'expiresInS', label: 'How long is it good?', value: '86400', choices: LINK_LIVES });

@@ -20,7 +20,7 @@ const ROLES: readonly (readonly [ChannelRole, string])[] = [
   ['owner', 'Owner …'],
 ];
 
-/** Who has a role in a channel. */
+/** The members of a channel and their roles. */
 export function membersPart(path: string, members: readonly Member[], mayChange: boolean): HTMLElement {
   const list = h('ul', { class: 'rows' });
   const update = (all: readonly Member[]) => list.replaceChildren(...all.map(row));

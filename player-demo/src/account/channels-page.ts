@@ -14,7 +14,7 @@ interface MyChannel extends Channel {
 
 const ROLE_WORDS = { owner: 'yours', host: 'you are a host', moderator: 'you moderate' } as const;
 
-/** `/channels`: those in which I have a role, and a new one. */
+/** Shows `/channels`: the channels in which the person has a role, and a form for a new one. */
 export async function mountChannels(main: HTMLElement): Promise<void> {
   const channels = await callAll<MyChannel>('/me/channels');
   const user = currentUser();
@@ -58,7 +58,7 @@ function newChannelPart(main: HTMLElement): HTMLElement {
         ? undefined
         : 'Two to 63 small letters, digits and hyphens, beginning with a letter or digit.',
   });
-  // The address follows the title until it is written by hand.
+  // The address is made from the title until the person types one.
   let own = false;
   slug.input.addEventListener('input', () => {
     own = slug.value() !== '';

@@ -24,7 +24,7 @@ const LIVES: readonly (readonly [string, string])[] = [
   ['', 'It does not expire'],
 ];
 
-/** What a key may do with each scope, for the person who makes the key. */
+/** What a program may do with each scope, in words. */
 const SCOPE_TEXTS: Readonly<Record<Scope, string>> = {
   'channels:read': 'See your private channels, their members and recordings',
   'channels:write': 'Make, change and delete channels, members, recordings and stream keys',
@@ -35,7 +35,7 @@ const SCOPE_TEXTS: Readonly<Record<Scope, string>> = {
   admin: 'Manage accounts, the audit log and the keys of the service',
 };
 
-/** Keys for programs: listed, made (and shown once), deleted. */
+/** API keys: lists and deletes them, makes new ones and shows each once. */
 export function apiKeysPart(keys: readonly ApiKey[]): HTMLElement {
   const list = h('ul', { class: 'rows' });
   const none = h(

@@ -2,16 +2,19 @@ import './menu.css';
 import { h } from '../ui/dom';
 import { currentUser, onSession, signOut } from '../ui/session';
 
-/** At the end of every page's header: who is signed in and where that leads, or the way to sign in. Its place has one height. */
+/**
+ * The end of every page's header: a menu for a signed-in person, or the link to sign in. Its height
+ * never changes.
+ */
 export function accountMenu(): HTMLElement {
   const place = h('div', { class: 'account-place' });
-  // In somebody else's frame a player is a player: nothing of an account belongs there.
+  // An embedded player shows no account.
   if (window.top !== window.self) return place;
 
   let shown: string | undefined;
   const fill = () => {
     const user = currentUser();
-    // An open menu is not closed by a token that another tab has renewed.
+    // An access token that another tab has renewed must not close an open menu.
     const now = JSON.stringify([user?.name, user?.role]);
     if (now === shown) return;
     shown = now;

@@ -20,12 +20,12 @@ interface Session {
   readonly current: boolean;
 }
 
-/** `/account` of nobody yet. */
+/** Shows `/account` to somebody who is not signed in. */
 export function mountSignIn(main: HTMLElement): void {
   new SignIn(main).open();
 }
 
-/** `/account`. Everything is asked for before anything is shown, so that nothing moves. */
+/** Shows `/account`. All data is loaded before anything is shown, so that nothing moves. */
 export async function mountAccount(main: HTMLElement): Promise<void> {
   const [me, sessions, passkeys, keys] = await Promise.all([
     call<Me>('GET', '/me'),
@@ -85,7 +85,7 @@ function profilePart(me: Me): HTMLElement {
 function passwordPart(me: Me): HTMLElement {
   const old = field({ name: 'password', label: 'Password now', type: 'password', autocomplete: 'current-password' });
   const next = newPassword('newPassword', 'New password');
-  // For password managers, which want to know whose it is.
+  // Password managers need this field to find the account.
   const whose = h('input', {
     type: 'text',
     autocomplete: 'username',

@@ -8,7 +8,7 @@ import { call } from '../ui/session';
 import { clientText } from '../ui/texts';
 import { createPasskey, type Passkey, passkeysWork } from './passkeys';
 
-/** Passkeys: listed, made, deleted. */
+/** Passkeys: lists, makes and deletes them. */
 export function passkeysPart(passkeys: readonly Passkey[]): HTMLElement {
   const list = h('ul', { class: 'rows' });
   const none = h(

@@ -8,12 +8,18 @@ export interface Passkey {
   readonly lastUsedAt: string | null;
 }
 
-/** Passkeys want a browser that knows them, and a page that came over TLS (or from this machine). */
+/**
+ * Whether passkeys work: the browser must support them, and the page must come over TLS or from
+ * this machine.
+ */
 export const passkeysWork = (): boolean => window.isSecureContext && 'PublicKeyCredential' in window;
 
 type Json = Record<string, unknown>;
 
-/** Makes a passkey on this device (or a key, or a telephone) and registers it. Rejects with `Problem`. */
+/**
+ * Makes a passkey on this device, a security key or a phone, and registers it. Rejects with
+ * `Problem`.
+ */
 export async function createPasskey(name: string): Promise<void> {
   const options = await callFresh<Json>('POST', '/me/passkeys/options');
   const credential = await asked(navigator.credentials.create({ publicKey: creationOptions(options) }));
@@ -31,7 +37,7 @@ export async function createPasskey(name: string): Promise<void> {
   });
 }
 
-/** Signs in with one. Rejects with `Problem`. */
+/** Signs in with a passkey. Rejects with `Problem`. */
 export async function signInWithPasskey(): Promise<void> {
   const { options, challengeId } = await callOpenly<{ options: Json; challengeId: string }>('POST', '/auth/passkey/options');
   const credential = await asked(navigator.credentials.get({ publicKey: requestOptions(options) }));
@@ -73,7 +79,10 @@ const idOf = (credential: PublicKeyCredential) => ({
   clientExtensionResults: {},
 });
 
-/** Browsers learnt `parseCreationOptionsFromJSON` late (Safari 18.4); these three members are all that it converts for us. */
+/**
+ * Browsers got `parseCreationOptionsFromJSON` late (Safari 18.4); it would convert only these three
+ * members.
+ */
 function creationOptions(options: Json): PublicKeyCredentialCreationOptions {
   const user = options.user as Json;
   return {

@@ -6,12 +6,12 @@ import { download, section } from '../ui/page';
 import { qrCode } from '../ui/qr';
 import { call, type Me, take } from '../ui/session';
 
-/** An authenticator app: set up, on, or being set up. Changes in place. */
+/** The authenticator app: off, being set up, or on. Changes in place. */
 export function secondFactorPart(me: Me): HTMLElement {
   const body = h('div', { class: 'steps' });
   const put = (...children: (Node | null)[]) => {
     body.replaceChildren(...children.filter((child) => child !== null));
-    // What was pressed is gone: the focus goes on with what came instead.
+    // The pressed button was replaced: the focus moves to the first control of the new content.
     body.querySelector<HTMLElement>('input:not([readonly]), button')?.focus({ preventScroll: true });
   };
   const note = () => h('p', { class: 'form-note wrong', role: 'status', 'aria-live': 'polite' });

@@ -17,7 +17,7 @@ const emailField = (value = ''): Field =>
     spellcheck: false,
   });
 
-/** The page for somebody who is not signed in. When he is, `guarded` leads on. */
+/** The page for somebody who is not signed in. After a sign-in `guarded` leads on. */
 export class SignIn {
   readonly #main: HTMLElement;
   #email = '';
@@ -26,12 +26,15 @@ export class SignIn {
     this.#main = main;
   }
 
-  /** What the address asks for: the link of a mail, `#register`, `#forgotten`, or signing in. */
+  /**
+   * Shows the form that the address asks for: a mail's link, `#register`, `#forgotten`, or signing
+   * in.
+   */
   open(): void {
     const given = new URLSearchParams(location.hash.slice(1));
     const token = given.get('token');
     if (token !== null) {
-      // Neither in the history nor on a screen that is shared. It stays good until it is used.
+      // Keeps the token out of the history and off a shared screen. It stays good until it is used.
       history.replaceState(null, '', location.pathname + location.search);
       if (given.get('for') === 'confirmation') this.#confirmation(token);
       else this.#choosePassword(token, given.get('for') === 'invitation');
@@ -41,7 +44,7 @@ export class SignIn {
     window.addEventListener('hashchange', () => this.open(), { once: true });
   }
 
-  /** `text`: what has happened just now. */
+  /** Shows the form for signing in; `text` says what has just happened. */
   signIn(text = ''): void {
     const email = emailField(this.#email);
     const password = field({ name: 'password', label: 'Password', type: 'password', autocomplete: 'current-password' });
@@ -73,7 +76,7 @@ export class SignIn {
     (this.#email === '' ? email : password).input.focus({ preventScroll: true });
   }
 
-  /** In place: what was typed stays. */
+  /** Adds a field for the code. The form stays, and with it what was typed. */
   #askForCode(problem: Problem, code: Field): boolean {
     if (problem.code !== 'second_factor_required') return false;
     const again = !code.element.hidden;
@@ -163,7 +166,7 @@ export class SignIn {
     password.input.focus({ preventScroll: true });
   }
 
-  /** Not by itself: programs that look into mail follow links, too. */
+  /** Confirming needs a click: programs that scan mail follow links too. */
   #confirmation(token: string): void {
     const password = field({ name: 'password', label: 'Password', type: 'password', autocomplete: 'current-password' });
     show(

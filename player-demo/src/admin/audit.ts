@@ -25,7 +25,7 @@ interface Page {
 
 const DAY_MS = 86_400_000;
 
-/** Who did what: newest first, filtered, exported. */
+/** The audit log: newest first, with filters and an export. */
 export async function mountAudit(main: HTMLElement, nav: HTMLElement): Promise<void> {
   const path = (filter: string, cursor?: string) => `/audit?limit=50${filter}${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ''}`;
   const first = await call<Page>('GET', path(''));
@@ -71,7 +71,7 @@ export async function mountAudit(main: HTMLElement, nav: HTMLElement): Promise<v
   });
   searching.classList.add('grid');
   const filters = h('details', { class: 'more-form' }, h('summary', {}, 'Filter and download'), searching);
-  /** A value in a row is a filter at a click. */
+  /** A click on a value in a row filters by it. */
   const narrow = (name: string, value: string) => {
     filters.open = true;
     for (const one of fields) one.input.value = one.name === name ? value : '';
@@ -96,7 +96,7 @@ function filterOf(values: Readonly<Record<string, string>>): string {
   const given = Object.entries(values).filter(([, value]) => value.trim() !== '');
   return given
     .map(([name, value]) => {
-      // Days as the reader has them; the last one whole.
+      // Days are in the reader's time zone; the last day is included.
       const atMs = name === 'from' || name === 'to' ? new Date(`${value}T00:00`).getTime() + (name === 'to' ? DAY_MS : 0) : 0;
       return `&${name}=${encodeURIComponent(atMs > 0 ? new Date(atMs).toISOString() : value.trim())}`;
     })

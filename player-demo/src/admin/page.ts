@@ -37,7 +37,10 @@ const STATE_TEXTS: Readonly<Record<Account['state'], string>> = {
   banned: 'banned',
 };
 
-/** `/admin` and `/admin/audit`. What is asked for first decides whether the page may be seen. */
+/**
+ * Shows `/admin` and `/admin/audit`. The answer to the first request decides whether the person may
+ * see the page.
+ */
 export async function mountAdmin(main: HTMLElement): Promise<void> {
   if (location.pathname === '/admin/audit') await mountAudit(main, adminNav());
   else await mountAccounts(main);

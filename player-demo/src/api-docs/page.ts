@@ -1,17 +1,20 @@
 import 'swagger-ui-dist/swagger-ui.css';
 import './api-docs.css';
-// As it is published, beside our own scripts: bundling it again would gain nothing.
+// The published bundle is served as a file: bundling it again would gain nothing.
 import swaggerUi from 'swagger-ui-dist/swagger-ui-bundle.js?url';
 
 const reference = document.getElementById('reference')!;
 
-/** Swagger UI has its dark colours under a class of the document. */
+/** Swagger UI takes its dark colours from a class of the document. */
 const dark = matchMedia('(prefers-color-scheme: dark)');
 const followColours = () => document.documentElement.classList.toggle('dark-mode', dark.matches);
 dark.addEventListener('change', followColours);
 followColours();
 
-/** Requests go where the page came from, which need not be `PUBLIC_URL`: the page's policy allows no other origin. */
+/**
+ * Loads the API's document and sends requests to the page's own origin, which need not be
+ * `PUBLIC_URL`: the page's policy allows no other origin.
+ */
 async function description(): Promise<object> {
   const response = await fetch('/api/v1/openapi.json');
   if (!response.ok) throw new Error(`openapi.json: ${response.status}`);
@@ -39,7 +42,7 @@ Promise.all([description(), loadSwaggerUi()])
       filter: true,
       showCommonExtensions: true,
       displayRequestDuration: true,
-      // By default the description is sent to a service that checks it.
+      // By default Swagger UI sends the document to a service that validates it.
       validatorUrl: null,
       onComplete: () => reference.removeAttribute('aria-busy'),
     }),

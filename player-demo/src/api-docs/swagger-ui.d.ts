@@ -1,4 +1,4 @@
-/** The part of `swagger-ui-dist` that the page uses: it comes without types. */
+/** The part of `swagger-ui-dist` that the page uses; the package has no types. */
 type SwaggerUi = (options: {
   readonly spec: object;
   readonly domNode: HTMLElement;

@@ -1,15 +1,16 @@
-/** What of an address counts here; `location` has it. */
+/** The members of `location` that decide the chat's address. */
 export interface PageAddress {
   readonly protocol: string;
-  /** An IPv6 address is in its brackets. */
+  /** An IPv6 address has its brackets. */
   readonly hostname: string;
   readonly host: string;
   readonly port: string;
 }
 
 /**
- * Where the chat is. The service says in the page which of its ports has the chat of which (`8080=8081 8443=8444`); who comes by any other port
- * is behind a proxy, which has the chat at the same place as the page.
+ * The address of the chat. The page says which chat port belongs to which port of the service
+ * (`8080=8081 8443=8444`). On any other port there is a proxy, which has the chat at the page's own
+ * host.
  */
 export function chatUrl(): string {
   return chatUrlFor(location, document.querySelector<HTMLMetaElement>('meta[name="veza-chat-ports"]')?.content ?? '');

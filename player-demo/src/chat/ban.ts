@@ -10,13 +10,13 @@ const LENGTHS: readonly (readonly [string, string])[] = [
   ['2592000', '30 days'],
 ];
 
-/** What a `mod` frame and the API take beside the user. */
+/** A ban as a `mod` frame and the API take it, without the user. */
 export interface BanChoice {
   readonly action: 'ban' | 'shadowBan';
   readonly more: { readonly seconds?: number; readonly reason?: string; readonly purge?: boolean; readonly addressSeconds?: number };
 }
 
-/** How somebody is to be banned; undefined: not at all. The safe answer has the focus. */
+/** Asks how to ban somebody; undefined: do not ban. The button that cancels has the focus. */
 export function askBan(name: string): Promise<BanChoice | undefined> {
   return new Promise((resolve) => {
     const length = choice({ name: 'seconds', label: 'How long?', value: '', choices: LENGTHS });
@@ -76,7 +76,9 @@ export function askBan(name: string): Promise<BanChoice | undefined> {
   });
 }
 
-/** One line; undefined: it is not to be done. `required` false: empty is an answer, too. */
+/**
+ * Asks for one line of text; undefined: cancelled. Unless `required`, an empty text is an answer.
+ */
 export function askLine(options: {
   title: string;
   label: string;

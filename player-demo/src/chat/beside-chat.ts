@@ -1,7 +1,7 @@
 import './place.css';
 import { h } from '../ui/dom';
 
-/** Puts the room's chat beside what `main` shows, for as long as the page is open. */
+/** Shows the room's chat beside `main` for as long as the page is open. */
 export function besideChat(main: HTMLElement, slug: string): void {
   const place = h('div', { class: 'chat-place' });
   main.replaceChildren(h('div', { class: 'with-chat' }, ...main.children, place));

@@ -1,4 +1,4 @@
-/** What the chat says is on air: its frame `channel`. */
+/** What is on air, as the chat's frame `channel` says it. */
 export interface OnAirNews {
   readonly state: 'offline' | 'live' | 'holding';
   readonly listeners: number;
@@ -6,25 +6,37 @@ export interface OnAirNews {
 }
 
 interface WatchOptions {
-  /** Asks the API, and shows the answer. Resolves with whether the channel is on air; rejects when there is no answer. */
+  /**
+   * Asks the API and shows its answer. Resolves to whether the channel is on air; rejects without
+   * an answer.
+   */
   readonly ask: () => Promise<boolean>;
-  /** Starts a timer and returns what cancels it. Unset: the browser's own; tests give a fake one. */
+  /** Starts a timer and returns a function that cancels it. Default: the browser's timer. */
   readonly after?: (waitMs: number, task: () => void) => () => void;
   readonly random?: () => number;
 }
 
-/** While the chat tells what is on air: for what it does not tell, such as another title of the channel. */
+/**
+ * How often the API is asked while the chat reports what is on air: for changes that the chat does
+ * not report, such as a new title of the channel.
+ */
 const TOLD_MS = 300_000;
 const ON_AIR_MS = 35_000;
-/** Off air, who is here waits for the beginning: asked again soon, then less and less often. */
+/** Off air, people wait for the start: the API is asked soon, then at growing intervals. */
 const OFF_AIR_MS = { first: 2_000, factor: 2, most: 35_000 };
-/** After the chat was lost: it may be back by then, and everybody has lost it at one time. */
+/**
+ * Wait after the chat was lost: it may be back by then, and all pages have lost it at the same
+ * moment.
+ */
 const LOST_MS = 10_000;
 const UNANSWERED_MS = { factor: 1.5, most: 120_000 };
-/** Part of a wait by which it differs from page to page, either way. */
+/** Every wait is shortened or lengthened by up to this share, so that pages do not ask together. */
 const SPREAD = 0.15;
 
-/** Follows what is on air: the chat's connection tells it; only while that is away, or does not know, the API is asked, twice a minute at most. */
+/**
+ * Follows what is on air. The chat's connection reports it; the API is asked only while the chat is
+ * lost or does not know, then at most twice a minute once a broadcast is on air.
+ */
 export class ChannelWatch {
   readonly #options: Required<WatchOptions>;
   #isTold = false;
@@ -40,7 +52,7 @@ export class ChannelWatch {
     this.#wait(this.#waitMs);
   }
 
-  /** What the chat has told, or that it is away or does not know. */
+  /** Takes what the chat reports; undefined: the chat is lost or does not know. */
   tell(news: OnAirNews | undefined): void {
     const wasTold = this.#isTold;
     this.#isTold = news !== undefined;
@@ -50,7 +62,7 @@ export class ChannelWatch {
     this.#wait(news ? TOLD_MS : LOST_MS);
   }
 
-  /** The player has come to the end of the show. */
+  /** The player has reached the end of the broadcast. */
   ended(): void {
     if (!this.#isOnAir) return;
     this.#isOnAir = false;

@@ -7,23 +7,26 @@ import { mentionedAt, waitText } from './text';
 
 export interface ComposerHost {
   readonly room: ChatRoom;
-  /** Where small things open. */
+  /** The element in which popups open. */
   readonly panel: HTMLElement;
-  /** People seen here, newest last. */
+  /** People seen in this room, newest last. */
   people(): readonly { readonly id: string; readonly name: string }[];
   mostTextBytes(): number;
-  /** Why one has a timeout, where a moderator has said so. */
+  /** The reason of the person's timeout, if a moderator gave one. */
   timeoutReason(): string | undefined;
   sent(): void;
 }
 
 const MOST_OFFERED = 6;
 const MOST_MENTIONS = 20;
-/** The count of what is left is shown when so few bytes are. */
+/** The number of bytes that are left is shown from here on. */
 const SAY_LEFT_BYTES = 200;
 const bytesOf = (text: string) => new TextEncoder().encode(text).length;
 
-/** Where one writes: Return sends, Shift+Return is a new line, @ offers names, and what cannot be sent now says why and until when. */
+/**
+ * The field for writing: Return sends, Shift+Return begins a line, @ offers names. When nothing can
+ * be sent, a note says why and until when.
+ */
 export class Composer {
   readonly element: HTMLFormElement;
   readonly #host: ComposerHost;
@@ -100,7 +103,7 @@ export class Composer {
     this.show();
   }
 
-  /** What holds now: called whenever something of the room has changed. */
+  /** Shows the current state; called after every change of the room. */
   show(): void {
     const { room } = this.#host;
     const nowMs = Date.now();
@@ -117,10 +120,10 @@ export class Composer {
     else if (leftBytes < 0) note = `Too long by ${-leftBytes} bytes.`;
     else if (leftBytes < SAY_LEFT_BYTES) note = `${leftBytes} bytes left.`;
     else if (note === '') note = modesText(room);
-    // A countdown that is read out every second is worse than none.
+    // A screen reader must not read out a countdown every second.
     this.#note.setAttribute('aria-live', waitMs > 0 ? 'off' : 'polite');
     setText(this.#note, note);
-    // It is one line high; what is longer can be read all the same.
+    // The note has one line; the tooltip has all of it.
     this.#note.title = note;
     this.#note.classList.toggle('wrong', this.#error !== '' || leftBytes < 0);
     clearInterval(this.#timer);
@@ -147,7 +150,7 @@ export class Composer {
     this.#host.sent();
   }
 
-  /** Ids of those whom the text names. */
+  /** Ids of the people whom the text mentions. */
   #named(text: string): string[] {
     const ids = new Set<string>();
     const people = [...this.#host.people()].sort((a, b) => b.name.length - a.name.length);
@@ -178,7 +181,7 @@ export class Composer {
     }
   }
 
-  /** What stands between the last @ and the cursor, if a name may come of it. */
+  /** The text between the last @ and the cursor, if it may become a name. */
   #begun(): { at: number; begun: string } | undefined {
     const before = this.#text.value.slice(0, this.#text.selectionStart);
     const found = /(?:^|[^\p{L}\p{N}_@])@([\p{L}\p{N}_.'’ -]{0,40})$/u.exec(before);
@@ -208,7 +211,7 @@ export class Composer {
           {
             role: 'option',
             id: `chat-offer-${index}`,
-            // Before the field loses the focus to it.
+            // Runs before the text field loses the focus to the button.
             onpointerdown: (event) => {
               event.preventDefault();
               this.#complete(name);
@@ -243,7 +246,7 @@ export class Composer {
   }
 }
 
-/** What of the room's modes a writer should know. */
+/** The room's modes that a writer should know, in words. */
 function modesText({ settings, you }: ChatRoom): string {
   const exempt = Array.isArray(settings.slowExempt) && settings.slowExempt.includes(you.role);
   if (settings.emoteOnly === true) return 'Emoji only.';

@@ -69,10 +69,13 @@ const EMOJI: readonly (readonly [string, string])[] = [
 ];
 const COLUMNS = 8;
 
-/** The first of them, offered for a reaction without opening anything. */
+/** The first emoji, offered as reactions without opening the picker. */
 export const QUICK = EMOJI.slice(0, 6).map(([emoji]) => emoji);
 
-/** A small grid with a search; arrows move in it, Escape closes it. `pick` gets undefined when nothing was chosen. */
+/**
+ * A small grid of emoji with a search. Arrow keys move in it, Escape closes it; then `pick` gets
+ * undefined.
+ */
 export function emojiPicker(pick: (emoji: string | undefined) => void): HTMLElement {
   const search = h('input', { type: 'text', placeholder: 'Search emoji', 'aria-label': 'Search emoji', autocomplete: 'off' });
   const grid = h('div', { class: 'emoji-grid', role: 'grid', 'aria-label': 'Emoji' });

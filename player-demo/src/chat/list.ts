@@ -3,36 +3,37 @@ import { h } from '../ui/dom';
 
 export interface ListHost {
   row(item: Item): HTMLLIElement;
-  /** Older entries are wanted before the first. Resolves when there are some, or none. */
+  /** Loads older entries; resolves when some have come, or there are none. */
   older(): Promise<void>;
   readonly hasOlder: boolean;
-  /** Newer messages below what is seen; 0: all of them are seen. */
+  /** Called with the number of newer messages below the visible part; 0 when all were seen. */
   onUnseen(count: number): void;
-  /** Whether the end is followed. */
+  /** Called when the list begins or stops to follow its end. */
   onFollow(follows: boolean): void;
 }
 
-/** Rows that are in the document, however many messages there are. */
+/** Most rows in the document, however many messages there are. */
 const MOST_ROWS = 120;
 const FEWEST_ROWS = 60;
 const STEP = 30;
-/** So near to an edge the next rows are put there. */
+/** More rows are added when the edge is this near. */
 const NEAR_PX = 400;
 const END_PX = 32;
 
 /**
- * The messages, of which a bounded part is in the document: the newest while the end is followed, else what is looked at. Nothing that is looked at
- * moves when something is put before it, after it or taken away.
+ * The list of messages, of which a bounded part is in the document: the newest while the end is
+ * followed, else those around the visible part. Visible rows never move when others are added
+ * before, after or removed.
  */
 export class MessageList {
   readonly element: HTMLElement;
-  /** Behind the messages: one's own that are not there yet. */
+  /** The person's own messages that are not in the log yet, shown after the others. */
   readonly tail = h('ol', { class: 'chat-tail' });
   readonly #list = h('ol', { class: 'chat-rows' });
   readonly #host: ListHost;
   #items: Item[] = [];
   readonly #rows = new Map<Item, HTMLLIElement>();
-  /** Of the items, those from `#top` to before `#end` have rows. */
+  /** The items from `#top` up to, not including, `#end` have rows. */
   #top = 0;
   #end = 0;
   #follows = true;
@@ -87,14 +88,14 @@ export class MessageList {
       this.#rows.get(item)?.remove();
       this.#rows.delete(item);
     }
-    // Where the rows that are left stand now.
+    // The place of the remaining rows among the remaining items.
     const top = first && !gone.has(first) ? this.#items.indexOf(first) : this.#items.findIndex((item) => this.#rows.has(item));
     this.#top = Math.max(0, top);
     this.#end = this.#top + this.#rows.size;
     this.#draw();
   }
 
-  /** They look different now, or are there after all. */
+  /** Redraws items that have changed, and adds those that have become visible. */
   change(items: readonly Item[]): void {
     for (const item of items) {
       if (this.#rows.has(item)) this.#stale.add(item);
@@ -107,19 +108,19 @@ export class MessageList {
     this.#draw();
   }
 
-  /** Everything is drawn again: names or rights are others. */
+  /** Redraws every row, after a change of names or rights. */
   redraw(): void {
     for (const item of this.#rows.keys()) this.#stale.add(item);
     this.#draw();
   }
 
-  /** Something covers so many pixels at the top. */
+  /** Leaves space at the top for something that covers that many pixels. */
   leaveAbove(px: number): void {
     this.#list.style.paddingTop = `${px}px`;
     if (this.#follows) this.#toEnd();
   }
 
-  /** To the newest, and stays there. */
+  /** Scrolls to the newest message and follows the end. */
   followEnd(): void {
     this.#setFollows(true);
     this.#setUnseen(0);
@@ -127,7 +128,7 @@ export class MessageList {
     this.#toEnd();
   }
 
-  /** Brings the item into view, with others around it, and gives it the focus. */
+  /** Scrolls to the item, with others around it, and gives it the focus. */
   show(item: Item): void {
     const at = this.#items.indexOf(item);
     if (at < 0) return;
@@ -153,7 +154,7 @@ export class MessageList {
     return this.#rows.get(item);
   }
 
-  /** Once before the next painting, whatever has come until then. */
+  /** Renders once before the next paint, for all changes until then. */
   #draw(): void {
     this.#frame ??= requestAnimationFrame(() => {
       this.#frame = undefined;
@@ -174,7 +175,7 @@ export class MessageList {
     this.#stale.clear();
     if (this.#follows) {
       const end = this.#items.length;
-      // Further than what is there: begun anew, at the end.
+      // The rows are too far from the end: start again at the end.
       if (end - this.#end > FEWEST_ROWS) {
         this.#clearRows();
         this.#end = end - FEWEST_ROWS;
@@ -191,7 +192,7 @@ export class MessageList {
   #scrolled(): void {
     const { scrollTop, scrollHeight, clientHeight } = this.element;
     const belowPx = scrollHeight - scrollTop - clientHeight;
-    // While the end is followed, what has come and is not drawn yet does not count: it is put there next.
+    // While the end is followed, items without a row do not count: they are drawn next.
     const isAtEnd = belowPx <= END_PX && (this.#follows || this.#end === this.#items.length);
     if (isAtEnd !== this.#follows) {
       this.#setFollows(isAtEnd);
@@ -222,10 +223,10 @@ export class MessageList {
     if (this.#end - this.#top > MOST_ROWS) this.#steadily(() => this.#cutTop(this.#end - this.#top - MOST_ROWS));
   }
 
-  /** What is seen stays where it is while rows come or go above it. */
+  /** Keeps the visible rows in place while `change` adds or removes rows above them. */
   #steadily(change: () => void): void {
     const { element } = this;
-    // What is not new is not read out.
+    // A screen reader must not read out older rows.
     element.setAttribute('aria-live', 'off');
     const belowPx = element.scrollHeight - element.scrollTop;
     change();

@@ -9,12 +9,12 @@ import { openPopup } from './popup';
 
 export interface MenuHost {
   readonly panel: HTMLElement;
-  /** May it be written here; may it be moderated? */
+  /** Whether the person may write in the room. */
   readonly mayWrite: boolean;
   readonly mayModerate: boolean;
   readonly myId: string | undefined;
   readonly pinnedMid: unknown;
-  /** Where moderators see what is known of somebody. */
+  /** Path of the page on which moderators see a user's sanctions. */
   aboutPath(userId: string): string;
   reply(item: Item): void;
   react(item: Item, emoji: string): void;
@@ -23,7 +23,7 @@ export interface MenuHost {
 
 type Act = 'reply' | 'react' | 'copy' | 'delete' | 'timeout' | 'timeoutLong' | 'warn' | 'ban' | 'purge' | 'pin' | 'about';
 
-/** The keys of a message that has the focus. */
+/** Keys for the message that has the focus. */
 export const MESSAGE_KEYS: Readonly<Record<string, Act>> = {
   r: 'reply',
   e: 'react',
@@ -36,7 +36,7 @@ export const MESSAGE_KEYS: Readonly<Record<string, Act>> = {
 };
 const MODERATION: ReadonlySet<Act> = new Set(['delete', 'timeout', 'timeoutLong', 'warn', 'ban', 'purge', 'pin', 'about']);
 
-/** What can be done with this message by whom is here. */
+/** Whether the person may do this act with this message. */
 function mayDo(item: Item, act: Act, host: MenuHost): boolean {
   if (item.type !== 'msg' || item.mid === undefined) return false;
   if (act === 'copy') return !item.deleted;
@@ -102,14 +102,17 @@ export function perform(item: Item, act: Act, host: MenuHost, near: Element): vo
   }
 }
 
-/** Whoever listens goes on listening: the desk is another page. */
+/** The page opens in another tab, so that the sound goes on. */
 function openAbout(path: string): void {
   const [page, hash = ''] = path.split('#');
   if (location.pathname === page) location.hash = hash;
   else window.open(path, '_blank', 'noopener');
 }
 
-/** Arrows move in it, Escape closes it, a letter is the key of the entry. */
+/**
+ * Opens the menu of a message. Arrow keys move in it, Escape closes it, each entry has a letter as
+ * its key.
+ */
 export function openMenu(item: Item, near: Element, host: MenuHost): void {
   const entries: [Act, string, string][] = [
     ['reply', 'Reply', 'R'],
@@ -180,7 +183,7 @@ export function openMenu(item: Item, near: Element, host: MenuHost): void {
   const close = openPopup(host.panel, menu, near);
 }
 
-/** A line of text; empty: nothing is to be done. */
+/** Asks for a line of text; empty: cancelled. */
 function asked(title: string, hint: string, action: string): Promise<string> {
   return new Promise((resolve) => {
     const text = field({ name: 'text', label: title, hint, maxlength: 500, spellcheck: true });

@@ -21,7 +21,7 @@ const SWITCHES: readonly (readonly [string, string])[] = [
   ['shield', 'Shield, against a raid'],
 ];
 
-/** The modes of the room, for who may set them. */
+/** The modes of the room, for moderators, who may set them. */
 export function roomModes(moderate: (action: string, more: Readonly<Record<string, unknown>>) => void): {
   readonly element: HTMLElement;
   show(settings: Readonly<Record<string, unknown>>): void;
@@ -65,7 +65,7 @@ export function roomModes(moderate: (action: string, more: Readonly<Record<strin
   };
 }
 
-/** A value that is not among those offered is one more. */
+/** Selects a value; one that the list does not offer is added. */
 function choose(select: HTMLSelectElement, value: unknown): void {
   const text = String(typeof value === 'number' ? value : 0);
   if (![...select.options].some((option) => option.value === text)) select.append(h('option', { value: text }, text));

@@ -13,10 +13,10 @@ import { deskLink, OwnStanding } from './standing';
 import { textNodes, waitText } from './text';
 import { watchWaiting } from './waiting';
 
-/** People of whom the newest messages are kept for names. */
+/** Writers whose names are remembered: those of the newest messages. */
 const MOST_PEOPLE = 300;
 const HISTORY = 100;
-/** A short break is not worth a word. */
+/** A break shorter than this is not shown. */
 const SAY_OFFLINE_AFTER_MS = 1_500;
 const STOPPED: Readonly<Record<string, string>> = {
   banned: 'This account is banned here.',
@@ -25,8 +25,8 @@ const STOPPED: Readonly<Record<string, string>> = {
 };
 
 /**
- * The chat of one channel, in a place whose size does not change. `onAir` is called with what is on air whenever the room tells it, and with undefined when
- * nobody tells it any more.
+ * Shows the chat of a channel in an element whose size does not change. `onAir` is called whenever
+ * the room reports what is on air, and with undefined once the chat is lost.
  */
 export function mountChat(place: HTMLElement, slug: string, onAir: (news: OnAirNews | undefined) => void = () => {}): void {
   const client = new ChatClient({ url: chatUrl, client: 'veza page', token: ({ fresh }) => accessToken(fresh) });
@@ -142,7 +142,7 @@ export function mountChat(place: HTMLElement, slug: string, onAir: (news: OnAirN
     showState();
   }
 
-  // What is known of people, for names.
+  // Remembers the writers' names, for mentions.
   function meet(items: readonly Item[]): void {
     let isNew = false;
     for (const { user, type } of items) {
@@ -156,7 +156,7 @@ export function mountChat(place: HTMLElement, slug: string, onAir: (news: OnAirN
     names = [...new Set([...people.values()].map(({ name }) => name))].sort((a, b) => b.length - a.length);
   }
 
-  // Foot: who may write gets the field; it has one height for all.
+  // The foot has the same height for members, guests and people who are out.
   let footFor = '';
   function showFoot(): void {
     const isMember = room.state === 'joined' ? room.you.write === true : currentUser() !== undefined;
@@ -219,7 +219,7 @@ export function mountChat(place: HTMLElement, slug: string, onAir: (news: OnAirN
     setText(count, room.members === undefined || room.state !== 'joined' ? '' : `${room.members} here`);
     empty.hidden = !(isThere && room.state === 'joined' && list.isEmpty && room.outgoing.length === 0);
     modesPlace.hidden = room.you.moderate !== 'yes';
-    // On the desk itself it would lead to where one is.
+    // The moderation page itself needs no link to it.
     desk.element.hidden = modesPlace.hidden || location.pathname.endsWith(`/${slug}/chat`);
     if (!desk.element.hidden && !isWatching) {
       isWatching = true;
@@ -318,7 +318,7 @@ export function mountChat(place: HTMLElement, slug: string, onAir: (news: OnAirN
       const focused = document.activeElement;
       const item = list.itemOf(focused);
       const row = item && list.rowOf(item);
-      // Space pauses the player, here too; everything else that is a key here is none of the player's.
+      // Space still pauses the player; the other keys used here must not reach it.
       if (event.key === 'ArrowUp' || event.key === 'ArrowDown') {
         const rows = element.querySelectorAll<HTMLElement>('.chat-row');
         const next = row
@@ -339,7 +339,7 @@ export function mountChat(place: HTMLElement, slug: string, onAir: (news: OnAirN
       event.preventDefault();
       event.stopPropagation();
     });
-    // By touch: a message is pressed, and there is no place for a pointer to hover.
+    // On a touch screen nothing hovers: a tap on a message opens its menu.
     element.addEventListener('click', (event) => {
       if (!(event.target instanceof Element) || event.target.closest('a, button') || !matchMedia('(hover: none)').matches) return;
       const item = list.itemOf(event.target);
@@ -350,7 +350,7 @@ export function mountChat(place: HTMLElement, slug: string, onAir: (news: OnAirN
 
   onSession(() => {
     const name = currentUser()?.name;
-    // Another token of the same person changes nothing here.
+    // A new token of the same person changes nothing here.
     if ((name === undefined) !== (client.user === undefined)) client.restart();
   });
   addEventListener('online', () => client.wake());
@@ -366,7 +366,7 @@ export function mountChat(place: HTMLElement, slug: string, onAir: (news: OnAirN
   exposeForTests(client, room);
 }
 
-/** Tests look at what is held; nothing of the page reads it. */
+/** Lets tests read the client and the room; the page does not use it. */
 function exposeForTests(client: ChatClient, room: ChatRoom): void {
   Object.assign(window, { vezaChat: { client, room } });
 }

@@ -1,5 +1,6 @@
 /**
- * Something small over the chat, near what it is about: closed by Escape, a click elsewhere or a choice, and the focus goes back to where it was.
+ * Opens a small element over the chat, near what it belongs to. Escape, a click elsewhere or a
+ * choice closes it, and the focus returns to where it was.
  */
 export function openPopup(inside: HTMLElement, element: HTMLElement, near: Element, onClosed: () => void = () => {}): () => void {
   const before = document.activeElement;

@@ -1,41 +1,44 @@
 import { type Entry, Timeline, type TimelineEvent } from '../../../src/chat-client/index.js';
 
-/** Entries of a room before an offset (exclusive), ascending, at most `limit`. */
+/** Fetches at most `limit` entries of a room before an offset (exclusive), ascending. */
 export type FetchBefore = (before: number, limit: number) => Promise<readonly Entry[]>;
 
 const PAGE = 100;
-/** So many from before the moment are shown when one comes to it. */
+/** Entries from before the moment that are shown after a seek. */
 const CONTEXT = 30;
-/** Fetched so far ahead of what is heard. */
+/** Entries are fetched this far ahead of the sound. */
 const AHEAD_MS = 60_000;
-/** A step of more than this is a seek: what lies between is not fetched. */
+/** A step of more than this is a seek: the entries in between are not fetched. */
 const SEEK_MS = 120_000;
 const AGAIN_MS = 5_000;
 
-/** A room's log played again: at each moment it shows what had been said by then, and what was taken back since is not there. */
+/**
+ * Replays a room's log. At each moment it shows the messages up to then; deleted ones are not
+ * there.
+ */
 export class ChatReplay {
   readonly timeline: Timeline;
   readonly #before: FetchBefore;
   readonly #head: number;
-  /** Fetched and not shown yet, ascending. */
+  /** Entries that were fetched and not shown yet, ascending. */
   #coming: Entry[] = [];
-  /** Of the last that was fetched. */
+  /** Offset up to which entries were fetched. */
   #fetched = 0;
-  /** Offsets that are fetched next. */
+  /** Number of offsets in the next fetch. */
   #step = PAGE;
   #shownMs = Number.NEGATIVE_INFINITY;
   #wantedMs = 0;
   #isBusy = false;
   #restUntilMs = 0;
 
-  /** `head`: the newest offset of the room. */
+  /** `head` is the newest offset of the room. */
   constructor(head: number, before: FetchBefore, emit: (event: TimelineEvent) => void) {
     this.#head = head;
     this.#before = before;
     this.timeline = new Timeline(emit);
   }
 
-  /** Shows what had been said at this moment of the programme, ms since 1970. Call it often. */
+  /** Shows the messages up to this moment of the broadcast, ms since 1970. Call it often. */
   async at(momentMs: number, nowMs: number): Promise<void> {
     this.#wantedMs = momentMs;
     if (momentMs < this.#shownMs) this.#rewind(momentMs);
@@ -50,7 +53,7 @@ export class ChatReplay {
       }
       this.#show(this.#wantedMs);
     } catch {
-      // The chat is away: the sound goes on, and it is asked again.
+      // The chat is unavailable: the sound goes on, and the entries are fetched again later.
       this.#restUntilMs = nowMs + AGAIN_MS;
     } finally {
       this.#isBusy = false;
@@ -64,7 +67,7 @@ export class ChatReplay {
     this.#shownMs = Math.max(this.#shownMs, momentMs);
   }
 
-  /** A little back: what is later comes again. */
+  /** Goes back a little: later messages will be shown again. */
   #rewind(momentMs: number): void {
     const { items } = this.timeline;
     const keep = items.findLast(({ at }) => at <= momentMs);
@@ -84,7 +87,7 @@ export class ChatReplay {
     this.#shownMs = Number.NEGATIVE_INFINITY;
   }
 
-  /** Finds the moment by halving: some twenty small questions in a room of a million. */
+  /** Finds the moment by bisection: about twenty small requests in a room of a million entries. */
   async #seek(momentMs: number): Promise<void> {
     this.#forget();
     let low = 0;
@@ -92,7 +95,7 @@ export class ChatReplay {
     while (low < high) {
       const middle = Math.ceil((low + high) / 2);
       const [entry] = await this.#before(middle + 1, 1);
-      // Let go by age: it was before.
+      // No entry: it was deleted by age, so it was earlier.
       if (!entry || timeOf(entry) <= momentMs) low = middle;
       else high = middle - 1;
     }
@@ -106,20 +109,21 @@ export class ChatReplay {
   async #fetchOn(): Promise<void> {
     const to = Math.min(this.#head, this.#fetched + this.#step);
     let page = await this.#page(to + 1);
-    // Between two recordings everything may have been let go: it is crossed in ever longer steps.
+    // All entries between two recordings may have been deleted: the step doubles, to cross them
+    // fast.
     if (page.length === 0) {
       this.#step *= 2;
       this.#fetched = to;
       return;
     }
-    // And more may lie there than one page has.
+    // A large step may have more entries than one page: halve it and fetch again.
     if (this.#step > PAGE && page[0]!.offset > this.#fetched + 1) {
       const step = to - this.#fetched;
       this.#step = Math.max(PAGE, Math.floor(step / 2));
       if (this.#step < step) return;
     }
     const entries = page;
-    // Long ones are fewer a page.
+    // A page has fewer entries when they are long: fetch the ones before it too.
     while (entries[0]!.offset > this.#fetched + 1) {
       page = await this.#page(entries[0]!.offset);
       if (page.length === 0) break;

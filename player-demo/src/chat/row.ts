@@ -3,16 +3,16 @@ import type { Item, Outgoing } from '../../../src/chat-client/index';
 import { h, icon } from '../ui/dom';
 import { isEmojiOnly, mentions, ROLE_NAMES, textNodes, timeText } from './text';
 
-/** What rows ask of the chat that they are in. */
+/** What a row needs from the chat around it. */
 export interface RowHost {
-  /** Names that were seen here, longest first. */
+  /** Names seen in the room, longest first. */
   readonly names: readonly string[];
-  /** Of who reads. */
+  /** The person who reads. */
   readonly me: { readonly id: string; readonly name: string } | undefined;
   get(mid: string): Item | undefined;
   hasReacted(mid: string, emoji: string): boolean;
   mayReact(): boolean;
-  /** False: there is nothing that can be done with a message. */
+  /** False when nothing can be done with a message. */
   readonly mayAct?: boolean;
   react(item: Item, emoji: string): void;
   openMenu(item: Item, near: Element): void;
@@ -115,7 +115,7 @@ function noticeRow(item: Item): HTMLLIElement {
 
 const str = (value: unknown): string => (typeof value === 'string' ? value : '');
 
-/** What a moderator has done, in a line. */
+/** A moderation act, as a line of text. */
 function actText({ entry, type }: Item): string {
   const by = str((entry.by as Named | undefined)?.name) || 'A moderator';
   if (type === 'pin') return typeof entry.mid === 'string' ? `${by} has pinned a message.` : `${by} has taken down the pinned message.`;
@@ -164,7 +164,7 @@ const FAILURES: Readonly<Record<string, string>> = {
   too_long: 'Too long',
 };
 
-/** A message of one's own that is not in the log yet, or will not be. */
+/** The person's own message that is not in the log yet, or was refused. */
 export function outgoingRow(outgoing: Outgoing, host: RowHost, actions: { retry(): void; discard(): void }): HTMLLIElement {
   const row = h('li', { class: `chat-row chat-outgoing is-${outgoing.state}`, tabindex: -1, 'data-key': outgoing.key });
   row.append(
@@ -194,7 +194,7 @@ export function outgoingRow(outgoing: Outgoing, host: RowHost, actions: { retry(
   return row;
 }
 
-/** One of eight colours, the same for the same person. */
+/** One of eight colours, always the same for the same person. */
 function hueOf(id: string): number {
   let hash = 0;
   for (let i = 0; i < id.length; i++) hash = (hash * 31 + id.charCodeAt(i)) | 0;

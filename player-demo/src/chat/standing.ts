@@ -6,7 +6,7 @@ import { area, form } from '../ui/forms';
 import { dateText } from '../ui/page';
 import { call, currentUser } from '../ui/session';
 
-/** `GET /rooms/{slug}/me`. */
+/** Answer of `GET /rooms/{slug}/me`. */
 interface Standing {
   readonly ban: { readonly reason: string | null; readonly until: string | null } | null;
   readonly timeout: { readonly reason: string | null; readonly until: string } | null;
@@ -23,20 +23,21 @@ interface Standing {
 export interface StandingHost {
   readonly slug: string;
   readonly room: ChatRoom;
-  /** What is said of messages of one's own that were held. */
+  /** Called for each of the person's own held messages that was denied. */
   denied(outgoing: Outgoing, reason: string | null): void;
   changed(): void;
 }
 
-/** While somebody is banned the answer to his appeal is looked for so often. */
+/** How often a banned person's page asks for the answer to their appeal. */
 const ASK_AGAIN_MS = 20_000;
 
 /**
- * What moderators have decided about who reads this: a warning until he says that he has seen it, why he has a timeout, and, put out of the room, why,
- * until when, and what he can do about it. Asked for when the room says that there is something, and not before.
+ * Shows the person moderators' decisions about them: each warning until they confirm it, the reason
+ * of a timeout, and for a ban its reason, its end and the appeal. The API is asked only when the
+ * room says that there is something.
  */
 export class OwnStanding {
-  /** Over the messages. */
+  /** Lies over the messages. */
   readonly warning = h('div', { class: 'chat-warning', role: 'alertdialog', 'aria-label': 'A warning', hidden: true });
   readonly banned = h('div', { class: 'chat-banned', hidden: true });
   readonly #host: StandingHost;
@@ -59,7 +60,7 @@ export class OwnStanding {
     return this.#timeoutReason;
   }
 
-  /** Called whenever something of the room has changed. */
+  /** Called after every change of the room. */
   look(): void {
     const { room } = this.#host;
     const isBanned = room.problem?.code === 'banned' && (room.state === 'left' || room.state === 'refused') && currentUser() !== undefined;
@@ -100,7 +101,7 @@ export class OwnStanding {
         this.#take(await call<Standing>('GET', `${this.#path}/me`));
       } while (this.#isAskedAgain);
     } catch {
-      // It is asked again with the next change; a ban, by the clock.
+      // The next change of the room asks again; during a ban, the timer does.
     } finally {
       this.#isAsking = false;
     }
@@ -116,7 +117,7 @@ export class OwnStanding {
     }
     if (this.#isBanned) {
       if (standing.ban) this.#showBan(standing);
-      // It is lifted, or has ended. An address may be banned all the same: then the room says so.
+      // The ban of the user has ended. Their address may still be banned; then joining is refused.
       else if (this.#shownBan !== 'address') {
         this.#shownBan = 'address';
         this.#sayAddress();
@@ -127,7 +128,7 @@ export class OwnStanding {
   }
 
   #showWarning(warnings: Standing['warnings']): void {
-    // The oldest first; each is to be seen.
+    // Warnings are shown one by one, the oldest first.
     const one = warnings.at(-1);
     if (this.#shownWarning === (one?.id ?? '')) return;
     this.#shownWarning = one?.id ?? '';
@@ -203,10 +204,10 @@ export class OwnStanding {
   }
 }
 
-/** In the panel's header, for those who moderate: the way to the desk, and how much waits there. */
+/** The link to moderation in the panel's header, with the number of waiting decisions. */
 export function deskLink(slug: string): { element: HTMLAnchorElement; show(waiting: number): void } {
   const badge = h('span', { class: 'badge' });
-  // Where somebody listens, he goes on listening.
+  // On a listening page the link opens another tab, so that the sound goes on.
   const target: Record<string, string> = location.pathname.startsWith('/channels/') ? {} : { target: '_blank' };
   const element = h('a', { class: 'chat-desk', href: `/channels/${encodeURIComponent(slug)}/chat`, ...target }, 'Desk', badge);
   return {

@@ -1,16 +1,16 @@
 import { h } from '../ui/dom';
 
-/** A link ends before what more likely belongs to the sentence. */
+/** A link; characters at its end that more likely belong to the sentence are cut off later. */
 const LINK = /https?:\/\/[^\s<>"'`]+/gi;
 const SENTENCE_END = /[.,:;!?)\]}»”’]+$/;
 const MOST_LINKS = 20;
 
-/** Names that are known here, longest first: a name may hold spaces. */
+/** Names known in the room, longest first, because a name may contain spaces. */
 export type Names = readonly string[];
 
 /**
- * What somebody has written, as nodes: text stays text whatever it holds. Addresses of http and https become links that lend nothing to where
- * they lead; `@name` is marked.
+ * Turns a message's text into nodes without interpreting any markup. Addresses of http and https
+ * become links without referrer or opener; `@name` is marked.
  */
 export function textNodes(text: string, names: Names): Node[] {
   const nodes: Node[] = [];
@@ -28,7 +28,7 @@ export function textNodes(text: string, names: Names): Node[] {
   return nodes;
 }
 
-/** A bracket that was opened within the address belongs to it. */
+/** A closing bracket belongs to the address if its opening bracket is in it. */
 function closing(before: string, end: string): string {
   return end.startsWith(')') && before.split('(').length > before.split(')').length ? ')' : '';
 }
@@ -58,7 +58,7 @@ function mentionNodes(text: string, names: Names): Node[] {
   return nodes;
 }
 
-/** The name behind the `@` at this place; empty: it is none. */
+/** The name after the `@` at this place; empty when there is none. */
 export function mentionedAt(text: string, at: number, names: Names): string {
   const rest = text.slice(at + 1, at + 102).toLowerCase();
   const known = names.find(
@@ -68,21 +68,21 @@ export function mentionedAt(text: string, at: number, names: Names): string {
   return '';
 }
 
-/** The one whom the text names. */
+/** Whether the text mentions this name. */
 export const mentions = (text: string, name: string): boolean => {
   for (let at = text.indexOf('@'); at >= 0; at = text.indexOf('@', at + 1)) if (mentionedAt(text, at, [name]) !== '') return true;
   return false;
 };
 
 const EMOJI_ONLY = /^(?:\p{Extended_Pictographic}|\p{Emoji_Component}|\p{Regional_Indicator}|\s){1,24}$/u;
-/** A few emoji and nothing else: shown larger. */
+/** Whether the text is only a few emoji, which are shown larger. */
 export const isEmojiOnly = (text: string): boolean =>
   EMOJI_ONLY.test(text) && /\p{Extended_Pictographic}|\p{Regional_Indicator}/u.test(text);
 
 export const timeText = (atMs: number): string =>
   new Date(atMs).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
 
-/** 75 s → "1 min 15 s"; what a countdown says. */
+/** A wait in words: 75 s → "1 min 15 s". */
 export function waitText(ms: number): string {
   const seconds = Math.max(0, Math.ceil(ms / 1000));
   if (seconds < 60) return `${seconds} s`;

@@ -1,6 +1,6 @@
 import { call } from '../ui/session';
 
-/** What waits for those who moderate a room. */
+/** Number of decisions that wait for a moderator of the room. */
 export interface Waiting {
   readonly held: number;
   readonly appeals: number;
@@ -9,7 +9,10 @@ export interface Waiting {
 const POLL_MS = 10_000;
 const watched = new Map<string, { latest: Waiting | undefined; listeners: Set<(waiting: Waiting) => void>; ask: () => void }>();
 
-/** Tells now and at every change; one question for all who ask on this page. Returns what asks at once. */
+/**
+ * Calls the listener now and after every poll; all listeners of the page share one request. Returns
+ * a function that polls at once.
+ */
 export function watchWaiting(slug: string, listener: (waiting: Waiting) => void): () => void {
   let room = watched.get(slug);
   if (!room) {

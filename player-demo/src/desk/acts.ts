@@ -14,7 +14,7 @@ export interface RoomAct {
 
 type Piece = string | Node;
 
-/** Who did what to whom, in a sentence. */
+/** A moderation act as a sentence. */
 export function actionText(act: RoomAct, host: DeskHost): Piece[] {
   const { details } = act;
   const by = h('b', {}, act.by.name);
@@ -68,7 +68,7 @@ export function actionText(act: RoomAct, host: DeskHost): Piece[] {
   }
 }
 
-/** Everything that was done here, newest first. */
+/** Every moderation act in the room, newest first. */
 export function actsPart(host: DeskHost): HTMLElement {
   const acts = pagedList<RoomAct>({
     path: (cursor) => `${host.room}/acts?limit=50${cursor === undefined ? '' : `&cursor=${encodeURIComponent(cursor)}`}`,

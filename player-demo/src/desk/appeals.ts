@@ -14,7 +14,7 @@ interface Appeal {
   readonly answeredBy: string | null;
 }
 
-/** What banned people say to it: those that nobody has answered first. */
+/** Appeals against bans, open ones first. */
 export function appealsPart(host: DeskHost): HTMLElement {
   const list = (isOpen: boolean, empty: string, label: string) =>
     pagedList<Appeal>({
@@ -81,7 +81,7 @@ export function appealsPart(host: DeskHost): HTMLElement {
         open.element.closest('section')?.querySelector<HTMLElement>('h2')?.focus();
       },
     });
-    // Before the form sends: which of the two it was.
+    // Notes which of the two buttons was pressed, before the form sends.
     answering.addEventListener(
       'submit',
       ({ submitter }) => {

@@ -17,7 +17,10 @@ interface Held {
 
 const WHY_TEXTS: Readonly<Record<string, string>> = { loud: 'loud', link: 'a link', spam: 'looks like spam', profanity: 'rude words' };
 
-/** Messages that wait, oldest first. A and D decide about the one that has the focus; the next one has it then. */
+/**
+ * Held messages, oldest first. The keys A and D approve and deny the one that has the focus; the
+ * focus then moves to the next.
+ */
 export function heldPart(host: DeskHost): HTMLElement {
   const queue = pagedList<Held>({
     path: (cursor) => `${host.room}/held?limit=50${cursor === undefined ? '' : `&cursor=${encodeURIComponent(cursor)}`}`,
@@ -27,7 +30,7 @@ export function heldPart(host: DeskHost): HTMLElement {
   });
   const { list } = queue;
   const rows = () => [...list.querySelectorAll<HTMLElement>(':scope > li')];
-  /** Here: an answer that was asked for before does not bring it back. */
+  /** Messages decided here: an answer that was requested earlier must not bring them back. */
   const decided = new Set<string>();
   const acts = new WeakMap<HTMLElement, Record<'approve' | 'deny' | 'reason', () => void>>();
 
@@ -43,7 +46,7 @@ export function heldPart(host: DeskHost): HTMLElement {
         leave();
       } catch (error) {
         const problem = problemOf(error);
-        // Another moderator was first, or it is gone.
+        // Another moderator was first, or the message does not exist any more.
         if (problem.status === 409 || problem.status === 404) {
           queue.say('Somebody else has decided about it already.');
           decided.add(mid);
@@ -130,7 +133,9 @@ export function heldPart(host: DeskHost): HTMLElement {
     acts.get(row)?.[way]();
   });
 
-  /** What has come is put behind, what others have decided goes; nothing else moves. */
+  /**
+   * Adds new messages at the end and removes those that others have decided; nothing else moves.
+   */
   const refresh = async ({ held }: Waiting) => {
     if (!queue.element.isConnected) return;
     const limit = Math.min(200, Math.max(50, list.childElementCount + 20));

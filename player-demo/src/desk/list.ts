@@ -4,16 +4,16 @@ import { problemOf } from '../ui/forms';
 import { dateText } from '../ui/page';
 import { call } from '../ui/session';
 
-/** What the parts of a room's desk have in common. */
+/** What the parts of the moderation page share. */
 export interface DeskHost {
   readonly slug: string;
-  /** Of the API. */
+  /** Path of the room in the API. */
   readonly room: string;
-  /** Hosts, the owner and administrators. */
+  /** True for hosts, the owner and administrators. */
   readonly mayConfigure: boolean;
-  /** What is known of people's names, for links to them. */
+  /** Known names of users, for links to them. */
   readonly names: Map<string, string>;
-  /** Something was decided: what waits is another number. */
+  /** Called after a decision: the number of waiting ones has changed. */
   decided(): void;
 }
 
@@ -25,13 +25,13 @@ interface Page<T> {
 export interface PagedList {
   readonly element: HTMLElement;
   readonly list: HTMLElement;
-  /** What has happened, for everybody. */
+  /** Shows what has happened, and lets screen readers read it. */
   say(text: string): void;
   readonly note: HTMLElement;
   reload(): Promise<void>;
 }
 
-/** A list of the API, page by page; while it loads, when there is nothing and when it cannot be read it says so. */
+/** A list from the API, page by page. It says when it is loading, empty or cannot be read. */
 export function pagedList<T>(options: {
   path: (cursor: string | undefined) => string;
   row: (item: T) => HTMLElement;
@@ -43,7 +43,7 @@ export function pagedList<T>(options: {
   const note = h('p', { class: 'form-note', role: 'status', 'aria-live': 'polite' });
   const more = h('div', { class: 'form-end' });
   const sayEmpty = () => setText(state, list.childElementCount > 0 ? '' : options.empty);
-  // What is decided takes its row away.
+  // A decision removes its row; the last one leaves an empty list.
   new MutationObserver(() => {
     if (isLoaded) sayEmpty();
   }).observe(list, { childList: true });
@@ -73,7 +73,7 @@ export function pagedList<T>(options: {
   };
 }
 
-/** A person's name that leads to what is known of him. */
+/** A person's name, which links to what moderators know about them. */
 export function personLink(host: DeskHost, id: string, name: string | null | undefined): HTMLElement {
   if (name) host.names.set(id, name);
   const shown = name ?? host.names.get(id) ?? 'somebody';

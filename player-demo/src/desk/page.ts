@@ -27,7 +27,10 @@ const TABS: readonly (readonly [string, string])[] = [
   ['acts', 'Who did what'],
 ];
 
-/** `/channels/{slug}/chat`: where a room is moderated, with its chat beside it. What is asked for first decides whether it may be seen. */
+/**
+ * Shows `/channels/{slug}/chat`, where a room is moderated, with its chat beside it. The answer to
+ * the first request decides whether the person may see the page.
+ */
 export async function mountDesk(main: HTMLElement, slug: string): Promise<void> {
   const room = `/rooms/${encodeURIComponent(slug)}`;
   await call('GET', `${room}/held?limit=1`);
@@ -107,7 +110,7 @@ export async function mountDesk(main: HTMLElement, slug: string): Promise<void> 
   besideChat(main, slug);
 }
 
-/** What somebody has written into the address need not be an id. */
+/** The address may contain anything: not every percent-encoding is UTF-8. */
 function decoded(text: string): string {
   try {
     return decodeURIComponent(text);

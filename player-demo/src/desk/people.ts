@@ -43,7 +43,7 @@ const TIMEOUTS: readonly (readonly [string, string])[] = [
 
 const userPath = (host: DeskHost, what: string, id: string) => `${host.room}/${what}/${encodeURIComponent(id)}`;
 
-/** Who may not write, or not be here, and until when. */
+/** Banned and timed-out people, and until when. */
 export function peoplePart(host: DeskHost): HTMLElement {
   const lists = {
     timeouts: pagedList<Sanction>({
@@ -74,7 +74,7 @@ export function peoplePart(host: DeskHost): HTMLElement {
         what === 'bans' ? 'Lift' : 'End',
         async () => {
           await call('DELETE', userPath(host, what, one.user.id)).catch((error) => {
-            // It has ended by itself, or somebody was first.
+            // The sanction has ended by itself, or another moderator was first.
             if (problemOf(error).status !== 404) throw error;
           });
           row.remove();
@@ -107,7 +107,7 @@ const sanctionLine = ({ until, by, createdAt, reason }: Sanction): HTMLElement =
     [untilText(until), `by ${by.name}, ${dateText(createdAt)}`, ...(reason === null ? [] : [reason])].join(' · '),
   );
 
-/** What moderators know of somebody, and what they may do about him. */
+/** What moderators know about a person, and what they may do. */
 export function personPart(host: DeskHost, id: string): HTMLElement {
   const place = h('div', {}, h('p', { class: 'none', role: 'status' }, 'Loading…'));
   const note = h('p', { class: 'form-note', role: 'status', 'aria-live': 'polite' });

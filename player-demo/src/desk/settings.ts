@@ -41,7 +41,7 @@ const whole = (label: string, least: number, most: number) => (value: string) =>
     ? undefined
     : `${label}: a whole number from ${least} to ${most}.`;
 
-/** What holds in the room. Moderators set the modes; the rest is for who runs the channel. */
+/** The room's settings. Moderators set the modes; hosts and the owner set the rest. */
 export async function settingsPart(host: DeskHost): Promise<HTMLElement> {
   const { settings } = await call<{ settings: Settings }>('GET', host.room);
   const modes = await call<Pick<Settings, 'slowS' | 'followersMin' | 'unique' | 'emoteOnly' | 'shield'>>('POST', `${host.room}/modes`, {});

@@ -22,7 +22,7 @@ const VERDICTS: Readonly<Record<Trial['verdict'], string>> = {
   refuse: 'It would be refused',
 };
 
-/** Words that are refused here, words that are no fault here, and a text to try them on. */
+/** Blocked terms, allowed terms, and a text to try them on. */
 export function termsPart(host: DeskHost): HTMLElement {
   const path = `${host.room}/terms`;
   const note = h('p', { class: 'form-note', role: 'status', 'aria-live': 'polite' });
@@ -54,7 +54,7 @@ export function termsPart(host: DeskHost): HTMLElement {
       );
     }
   };
-  /** From what stands there now: somebody else may have changed it meanwhile. */
+  /** Starts from the server's current list: another moderator may have changed it. */
   const change = async (to: (now: Terms) => Terms) => {
     const next = to(await call<Terms>('GET', path));
     await call('PUT', path, next);
@@ -87,7 +87,7 @@ export function termsPart(host: DeskHost): HTMLElement {
         element.reset();
         return `Added: ${given.join(', ')}`;
       },
-      // What is wrong with a list is wrong with what was put into it.
+      // A problem with a list belongs to the field whose terms were added.
       fieldOf: () => which,
     });
     element.classList.add('in-line');

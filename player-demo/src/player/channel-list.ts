@@ -2,10 +2,13 @@ import './channel-list.css';
 import { type Channel, listChannels, repeat } from '../ui/api';
 import { h, setText } from '../ui/dom';
 
-/** More or less, so that pages that were opened at one time do not ask at one time. */
+/** About this long, varied per page: pages that were opened together do not ask together. */
 const REFRESH_MS = 40_000;
 
-/** Public channels as rows of one height; they are updated in place, so nothing moves under a finger. */
+/**
+ * Public channels in rows of one height. They are updated in place, so that nothing moves under a
+ * finger.
+ */
 export function mountList(parent: HTMLElement, channels: readonly Channel[]): void {
   const rows = new Map<string, (channel: Channel) => void>();
   const list = h('ul', { class: 'channels' });

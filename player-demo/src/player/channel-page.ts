@@ -11,11 +11,11 @@ import { createRibbon } from './meter';
 import { Player, type PlayerState, type Quality } from './player';
 
 const HISTORY_ROWS = 5;
-/** How long an answer about the reach of rewind stands. */
+/** How long the answer about how far back rewind reaches is used. */
 const WINDOW_STALE_MS = 60_000;
-/** The soonest that a signed address is asked for again. */
+/** Shortest time between two requests for a signed address. */
 const RENEW_AGAIN_MS = 10_000;
-/** A browser's timers take 31 bits. */
+/** Longest timer; browsers count milliseconds in 31 bits. */
 const LONGEST_TIMER_MS = 86_400_000;
 
 const QUALITIES: readonly (readonly [Quality, string])[] = [
@@ -27,23 +27,23 @@ const QUALITIES: readonly (readonly [Quality, string])[] = [
 ];
 
 export interface ChannelPageOptions {
-  /** The page is about this channel alone. */
+  /** The page is about this channel only. */
   readonly standalone: boolean;
-  /** Of a private channel: how it is asked for, and where it plays for now. */
+  /** For a private channel: how to ask for it, and its signed address. */
   readonly member?: MemberAccess;
   readonly address?: SignedAddress;
 }
 
-/** One channel's player and what belongs to it. */
+/** Shows the player of one channel and all that belongs to it. */
 export function mountChannel(parent: HTMLElement, first: Channel, options: ChannelPageOptions): void {
   const player = new Player(first.slug, options.address?.base);
   const ribbon = createRibbon(player.audio);
   let channel = first;
-  /** Wall clock of the oldest that can be heard. */
+  /** Wall clock of the oldest sample that rewind reaches. */
   let reachesBackToMs: number | undefined;
   let windowAskedMs = 0;
 
-  // Every text has a place of fixed size: what changes, changes inside it.
+  // Every text has an element of fixed size, so that a change moves nothing else.
   const status = h('p', { class: 'status', role: 'status', 'aria-live': 'polite' });
   const dot = h('span', { class: 'dot' });
   const listeners = h('span', { class: 'listeners' });
@@ -135,7 +135,8 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: Chann
         h(
           'section',
           { class: 'more' },
-          // Its addresses are for one listener, and end.
+          // The addresses of a private channel are for one listener and expire, so they are not
+          // offered.
           options.member ? null : elsewhere(channel.slug, channel.title),
           earlier(channel.slug),
           h('button', { class: 'quiet', type: 'button', onclick: () => keys.openHelp() }, 'Keyboard ', h('kbd', {}, '?')),
@@ -143,7 +144,7 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: Chann
       ),
     ),
   );
-  // The sound first: the chat is another file.
+  // The chat is another file, loaded after the player: sound comes first.
   void import('../chat/panel').then(({ mountChat }) =>
     mountChat(chatPlace, channel.slug, (news) => {
       watch.tell(news);
@@ -151,7 +152,7 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: Chann
     }),
   );
 
-  /** Everything that starts sound passes here: a gesture is also what lets the meter listen. */
+  /** Every action that starts sound goes through here: the meter needs a user's gesture too. */
   function gesture(action: () => void): void {
     ribbon.listen();
     action();
@@ -172,7 +173,7 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: Chann
     remember('veza.volume', String(value));
   }
 
-  /** How far back one can go; asked at the start of play and when somebody reaches for the control. */
+  /** Finds how far rewind reaches; called at the start of playing and when the control is used. */
   async function measureWindow(): Promise<void> {
     const nowMs = performance.now();
     if (nowMs - windowAskedMs < WINDOW_STALE_MS && windowAskedMs > 0) return;
@@ -181,7 +182,7 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: Chann
     show();
   }
 
-  /** Seconds. */
+  /** Seconds that rewind reaches back. */
   function reach(): number {
     return reachesBackToMs === undefined ? 0 : Math.max(0, (player.serverNowMs - reachesBackToMs) / 1000);
   }
@@ -300,7 +301,7 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: Chann
       try {
         navigator.mediaSession.setActionHandler(action, run);
       } catch {
-        // A browser need not know every action.
+        // A browser may not know every action.
       }
     };
     handle('play', () => player.play());
@@ -338,13 +339,14 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: Chann
     },
   });
   learn(first);
-  // A browser that wants a click first says so at once, and the button waits for it.
+  // If the browser wants a click first, the player says so at once, and the button waits.
   player.play();
   show();
   const { member } = options;
   if (member && options.address) {
     let { untilMs } = options.address;
-    // Well before it ends, so that nobody hears it; a player that is refused meanwhile tries again with what comes.
+    // The address is renewed long before it expires, so that nobody hears it. A player that was
+    // refused meanwhile tries again with the new one.
     const waitMs = () => Math.min(LONGEST_TIMER_MS, Math.max(RENEW_AGAIN_MS, (untilMs - Date.now()) * 0.75));
     let first = true;
     repeat(async () => {
@@ -370,7 +372,7 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: Chann
   });
 }
 
-/** `aac-256` → "256 kbit/s AAC", as the choice of quality says it. */
+/** `aac-256` → "256 kbit/s AAC", as in the choice of quality. */
 function renditionText(name: string | undefined): string {
   return QUALITIES.find(([value]) => value === name)?.[1] ?? '–';
 }
@@ -379,7 +381,7 @@ function remember(name: string, value: string): void {
   try {
     localStorage.setItem(name, value);
   } catch {
-    // Storage may be forbidden; the volume is then forgotten.
+    // The browser may forbid storage; then the volume is forgotten.
   }
 }
 

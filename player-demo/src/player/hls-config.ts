@@ -2,26 +2,33 @@ import type Hls from 'hls.js';
 import type { Events, HlsConfig, LevelDetails, LoaderResponse, Part, RetryConfig } from 'hls.js';
 
 /**
- * hls.js settings for Veza, for this page and for whoever embeds a player of their own:
+ * hls.js settings for Veza, for this page and for others who embed a player of their own:
  *
  *     const hls = new Hls(liveConfig());
  *     followLiveEdge(hls);
  *     hls.loadSource('https://radio.example/live/channel/master.m3u8');
  *
- * With its own defaults hls.js gives up 1–2 s after the server stops answering: a refused connection is status 0, and
- * status 0 is never retried, because it might be a CORS mistake. A server that restarts refuses connections for longer.
+ * With its defaults hls.js gives up 1–2 s after the server stops answering: a refused connection
+ * has status 0, which hls.js never retries because it might be a CORS mistake. A server that
+ * restarts refuses connections for longer.
  */
 
-/** Waits of 0.25, 0.5, 1, 2, 2, … s: 45 of them last 85 s, so 60 s without a server are survived with room to spare. */
+/**
+ * Waits of 0.25, 0.5, 1, 2, 2, … s: 45 of them last 85 s, so a player survives 60 s without a
+ * server.
+ */
 const PATIENT_ATTEMPTS = 45;
 const FIRST_RETRY_MS = 250;
-/** Also how long after the server's return a listener hears it again, at most. */
+/**
+ * Longest wait between two attempts: a listener hears the stream again at most this long after the
+ * server's return.
+ */
 const SLOWEST_RETRY_MS = 2_000;
 
-/** Answers that no repetition changes: no right to listen (401, 403), gone for good (410). */
+/** Statuses that no retry changes: no right to listen (401, 403), gone for good (410). */
 const FINAL_STATUS = new Set([401, 403, 410]);
 
-/** What a stall adds to the distance; hls.js's own is a second. */
+/** Each stall adds this much to the distance from the edge; hls.js adds a second. */
 const STALL_S = 0.32;
 
 function patient(giveUpOn404 = false): RetryConfig {
@@ -38,61 +45,80 @@ function patient(giveUpOn404 = false): RetryConfig {
   };
 }
 
-/** The live edge, low latency. The delay itself is the server's: PART-HOLD-BACK, three parts, unless a stall adds to it. */
+/**
+ * Settings for the live edge with low latency. The server sets the delay: PART-HOLD-BACK, three
+ * parts, plus what stalls have added.
+ */
 export function liveConfig(): Partial<HlsConfig> {
   return {
     ...loadPolicies(),
     lowLatencyMode: true,
-    // Above 1, or a slow start is never caught up. 5 % is the smallest step that hls.js takes, and few ears notice it. `followLiveEdge`
-    // steers finer; this is then the fastest that it plays, and 1 turns it off.
+    // Must be above 1, or a slow start is never caught up. 5 % is the smallest step of hls.js, and
+    // few ears notice it. `followLiveEdge` steers in finer steps; this is then the fastest rate,
+    // and 1 turns steering off.
     maxLiveSyncPlaybackRate: 1.05,
-    // After a stall the delay grows by this much (default: 1 s, most of what low latency has won).
+    // A stall adds this much delay (default: 1 s, most of what low latency has won).
     liveSyncOnStallIncrease: STALL_S,
-    // What was heard is not needed again: rewind is a presentation of its own. The default keeps it all, for days.
+    // Seconds of played sound that are kept: rewind is a presentation of its own. By default hls.js
+    // keeps all of it, for days.
     backBufferLength: 30,
-    // iPhone (17.1 and later): ManagedMediaSource instead of the native player, so that all of this holds there too.
+    // iPhone (17.1 and later): ManagedMediaSource instead of the native player, so that these
+    // settings apply there too.
     preferManagedMediaSource: true,
-    // The first guess decides what a listener hears first; a guess of 500 kbit/s starts at the best AAC rung.
+    // The first estimate decides the first rendition; 500 kbit/s starts with the best AAC.
     abrEwmaDefaultEstimate: 500_000,
-    // A rung that failed once may be chosen again (default: never), or an outage leaves a listener at 64 kbit/s.
+    // A rendition that failed once may be chosen again (default: never). Otherwise an outage leaves
+    // a listener at 64 kbit/s.
     errorPenaltyExpireMs: 10_000,
   };
 }
 
-/** Rewind (`dvr.m3u8`): whole segments, its own pace, and no pull towards the live edge. */
+/**
+ * Settings for rewind (`dvr.m3u8`): whole segments at normal speed, without catching up with the
+ * live edge.
+ */
 export function rewindConfig(): Partial<HlsConfig> {
   return { ...liveConfig(), lowLatencyMode: false, maxLiveSyncPlaybackRate: 1 };
 }
 
-/** How far behind a live listener may fall before the player jumps instead of playing on behind. */
+/** A live listener farther behind than this jumps to the edge instead of playing on. */
 const MAX_BEHIND_S = 5;
 
 /**
- * After an outage, jump to the live edge instead of playing on a minute behind. Not part of the settings object: given there,
- * hls.js asks for `liveSyncDuration` too, and that would overrule the server's PART-HOLD-BACK.
+ * Keeps a player at the live edge: it jumps there after an outage instead of playing on a minute
+ * behind. The limit is not among the settings: there, hls.js would also want `liveSyncDuration`,
+ * which would overrule the server's PART-HOLD-BACK.
  */
 export function followLiveEdge(hls: Hls): void {
   hls.config.liveMaxLatencyDuration = MAX_BEHIND_S;
-  // The type of the enum without its value: this file asks nothing of hls.js at run time.
+  // The name of the event as text: this file imports only types from hls.js.
   hls.on('hlsLevelUpdated' as Events.LEVEL_UPDATED, (_event, { details }) => passMissedParts(details));
   keepPace(hls);
   keepUp(hls);
 }
 
-/** Behind the target by this much: 2 % faster, which nobody hears; by more than FAR_BEHIND_S as fast as the settings allow. */
+/**
+ * Farther behind the target than this, the player is 2 % faster, which nobody hears; beyond
+ * FAR_BEHIND_S it is as fast as the settings allow.
+ */
 const BEHIND_S = 0.06;
 const CAUGHT_UP_S = 0.02;
 const FAR_BEHIND_S = 0.25;
 const GENTLY = 1.02;
-/** What stalls add to the distance at most, and after how long without another one is taken back. */
+/** Most distance that stalls may add. */
 const MOST_STALLS_S = 2;
+/** After this long without a stall, the distance of one stall is taken back. */
 const FORGIVEN_AFTER_MS = 30_000;
-/** Never faster with less than so many parts in the buffer: the next is one part away, and may be late. */
+/**
+ * Parts in the buffer below which the player is never faster: the next part is one part away and
+ * may be late.
+ */
 const SAFE_PARTS = 1.25;
 
 /**
- * hls.js (1.7.4) catches up only while more than 1 s is buffered, whatever the part's length: with parts of 214 ms, where 0.64 s is the
- * place to be, it stays 0.3 s behind for good. So its own steering is put aside for one that measures the buffer in parts.
+ * Steers the playback rate by the buffer, measured in parts, instead of hls.js's own steering.
+ * hls.js (1.7.4) catches up only while more than 1 s is buffered, whatever the part's length: with
+ * parts of 214 ms, whose target is 0.64 s, it stays 0.3 s behind for good.
  */
 function keepPace(hls: Hls): void {
   const fastest = hls.config.maxLiveSyncPlaybackRate;
@@ -102,7 +128,8 @@ function keepPace(hls: Hls): void {
   let stallsS = 0;
   let calmSinceMs = 0;
   const stalled = () => {
-    // Not before it has played, and of an empty buffer alone: a machine that froze says so too, and no distance helps it.
+    // A stall counts only after playing has begun, and with an empty buffer: a frozen machine
+    // reports one too, and no distance would help it.
     if (!hls.media || hls.media.seeking || hls.media.played.length === 0 || bufferAheadS(hls.media) > STALL_S) return;
     stallsS = Math.min(MOST_STALLS_S, stallsS + STALL_S);
     calmSinceMs = performance.now();
@@ -145,18 +172,23 @@ function bufferAheadS({ buffered, currentTime }: HTMLMediaElement): number {
 }
 
 /**
- * A part that takes more than this share of its own time is of a rung too high: the playlists come on the same line. At 220 kbit/s a part of
- * 256 takes 85 % and a playlist 18 %, so the buffer loses 10 ms with each, and at its end there is no time left to change.
+ * A part that took more than this share of its duration needs a lower rendition, because the
+ * playlists come over the same line. At 220 kbit/s a part of aac-256 takes 85 % and a playlist 18
+ * %: the buffer loses 10 ms with each part, and once it is empty there is no time to change.
  */
 const ROOM_TO_STAY = 0.8;
-/** A rung is tried again only when its parts would come in this share of their own time. */
+/**
+ * A higher rendition is tried only when its parts would take less than this share of their
+ * duration.
+ */
 const ROOM_TO_RISE = 0.6;
 const STAY_DOWN_MS = 10_000;
 
 /**
- * The rung that the network can carry, from one part to the next. hls.js's estimate changes once a segment and remembers faster days:
- * when a line fell to 150 kbit/s it took 2 to 8 s to leave 256, with the second of sound in the buffer gone after two parts. Here a part
- * that takes nearly as long as it lasts lowers the cap at once, and the cap rises by one rung at a time.
+ * Picks the rendition that the network can carry, part by part. hls.js's estimate changes once per
+ * segment and remembers faster times: when a line fell to 150 kbit/s it took 2 to 8 s to leave
+ * aac-256, while the second of sound in the buffer was gone after two parts. Here a part that takes
+ * nearly its duration lowers the cap at once, and the cap rises by one rendition at a time.
  */
 function keepUp(hls: Hls): void {
   let stayUntilMs = 0;
@@ -188,10 +220,12 @@ function keepUp(hls: Hls): void {
 const loadMs = ({ stats }: Part) => stats.loading.end - stats.loading.start;
 
 /**
- * A switch in the middle of a segment leaves parts of the new rung that are never loaded. hls.js (1.7.4) then goes on from that segment
- * only when the buffer reaches its end to the last bit, and a browser stays short of it: by 21 ms for the edit list of the encoder's
- * delay, and by 1 µs without one, because it counts in whole microseconds. So the buffer ran dry, and after an underflow Chromium
- * wants up to 3 s of sound before it plays on. Parts that are marked as a gap are not waited for.
+ * Marks parts that will never be loaded as gaps, so that the player does not wait for them. A
+ * switch in the middle of a segment leaves such parts of the new rendition. hls.js (1.7.4) then
+ * goes on from that segment only when the buffer reaches its exact end, and a browser stays short
+ * of it: by 21 ms because of the edit list of the encoder's delay, and by 1 µs without one, because
+ * it counts in whole microseconds. So the buffer ran empty, and after an underflow Chromium wants
+ * up to 3 s of sound before it plays on.
  */
 function passMissedParts(details: LevelDetails): void {
   const parts = details.partList ?? [];
@@ -205,15 +239,18 @@ function passMissedParts(details: LevelDetails): void {
 
 function loadPolicies(): Partial<HlsConfig> {
   return {
-    // 404 here means off air: the page asks the API when that changes instead of hammering the playlist.
+    // 404 means off air: the page learns from the API when that changes instead of polling the
+    // playlist.
     manifestLoadPolicy: {
       default: { maxTimeToFirstByteMs: 8_000, maxLoadTimeMs: 10_000, timeoutRetry: patient(), errorRetry: patient(true) },
     },
-    // A blocked reload is answered within three target durations (6 s), with 503 at the latest; later is a dead line.
+    // A blocked reload is answered within three target durations (6 s), at the latest with 503; a
+    // later answer means that the connection is lost.
     playlistLoadPolicy: {
       default: { maxTimeToFirstByteMs: 8_000, maxLoadTimeMs: 12_000, timeoutRetry: patient(), errorRetry: patient() },
     },
-    // A part of a run that died is 404 for ever, but the next playlist names others: the retry looks there first.
+    // A part of a run that has ended stays 404, but the next playlist lists others: the retry looks
+    // there first.
     fragLoadPolicy: {
       default: { maxTimeToFirstByteMs: 8_000, maxLoadTimeMs: 20_000, timeoutRetry: patient(), errorRetry: patient() },
     },

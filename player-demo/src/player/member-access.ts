@@ -1,14 +1,16 @@
 import { ApiError, type Channel } from '../ui/api';
 import { call, Problem } from '../ui/session';
 
-/** Where a private channel plays for one listener, and until when. */
+/** The address at which one listener can play a private channel, and its expiry. */
 export interface SignedAddress {
-  /** Before `/master.m3u8`. */
+  /** Address without the final `/master.m3u8`. */
   readonly base: string;
   readonly untilMs: number;
 }
 
-/** A private channel as somebody with a role in it hears it. Both reject with `ApiError`. */
+/**
+ * Access to a private channel for a person with a role in it. Both methods reject with `ApiError`.
+ */
 export interface MemberAccess {
   getChannel(): Promise<Channel>;
   address(): Promise<SignedAddress>;
@@ -29,7 +31,10 @@ export function memberAccess(slug: string): MemberAccess {
   };
 }
 
-/** Unless media comes from somewhere else (a CDN), from where the page came: that may have a name which the service does not know. */
+/**
+ * Media is played from the page's own origin unless it comes from a CDN: the service may not know
+ * the name under which the page was loaded.
+ */
 function baseOf(hls: string, listen: string): string {
   const media = new URL(hls);
   const path = media.pathname.replace(/\/master\.m3u8$/, '');

@@ -1,10 +1,13 @@
 /**
- * The ribbon: the last seconds of sound as it was heard, newest at the right. It listens to the element from outside where
- * the browser allows (`captureStream`), so that a suspended AudioContext never silences the radio.
+ * The ribbon: levels of the last seconds as they were heard, newest at the right. It listens to the
+ * element from outside where the browser allows (`captureStream`), so that a suspended AudioContext
+ * never silences the radio.
  */
 export interface Ribbon {
   readonly canvas: HTMLCanvasElement;
-  /** To be called from a user's gesture or when sound starts; harmless when repeated. */
+  /**
+   * Starts listening; call it from a user's gesture or when sound starts. Harmless when repeated.
+   */
   listen(): void;
   setActive(active: boolean): void;
   destroy(): void;
@@ -13,7 +16,7 @@ export interface Ribbon {
 const BAR_PX = 3;
 const STEP_PX = 6;
 const COLUMN_MS = 70;
-/** Quieter than this is drawn as a dot. */
+/** Quieter sound is drawn as a dot. */
 const FLOOR_DB = -42;
 
 type Capturing = HTMLAudioElement & { captureStream?: () => MediaStream };
@@ -74,7 +77,7 @@ export function createRibbon(audio: HTMLAudioElement): Ribbon {
   function turn(nowMs: number): void {
     frame = active ? requestAnimationFrame(turn) : 0;
     peak = Math.max(peak, tap.level());
-    // Still pictures for those who ask for them: a new one each second, moved by whole columns.
+    // For people who prefer less motion: a new picture every second, moved by whole columns.
     const still = stillness.matches;
     const elapsed = nowMs - columnStartedMs;
     if (elapsed >= COLUMN_MS) {
@@ -109,14 +112,15 @@ export function createRibbon(audio: HTMLAudioElement): Ribbon {
   };
 }
 
-/** Level 0…1 of what the element plays; 0 where it cannot be had. */
+/** Reads the level, 0…1, of what the element plays; 0 when the browser does not give it. */
 function createTap(audio: Capturing): { open(): void; level(): number; close(): void } {
   let context: AudioContext | undefined;
   let analyser: AnalyserNode | undefined;
   let source: AudioNode | undefined;
   let tapped: MediaStreamTrack | undefined;
   let samples = new Float32Array(0);
-  // An element that goes through WebAudio falls silent when iOS locks the screen: there the ribbon stays still instead.
+  // iOS silences an element that goes through WebAudio when it locks the screen: there the ribbon
+  // stays still instead.
   const isIos = /iP(hone|ad|od)/.test(navigator.userAgent) || (navigator.platform === 'MacIntel' && navigator.maxTouchPoints > 1);
 
   function connect(): void {

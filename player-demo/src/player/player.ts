@@ -17,13 +17,19 @@ export type PlayerState = 'stopped' | 'blocked' | 'connecting' | 'playing' | 're
 
 export type Quality = 'auto' | 'aac-64' | 'aac-128' | 'aac-256' | 'opus-96';
 
-/** Closer to the edge than this is live: a rewind of less would be lost in the delay itself. */
+/**
+ * A place nearer to the edge than this is live: so short a rewind would be lost in the delay
+ * itself.
+ */
 const LIVE_WITHIN_S = 6;
-/** Silent for this long while the server answers: the media pipeline is stuck, and a new one helps. */
+/**
+ * Without progress for this long while the server answers, the media pipeline is stuck and is made
+ * anew.
+ */
 const STUCK_AFTER_MS = 12_000;
-/** Time in which the element may still tell the place before a seek. */
+/** For this long after a seek the element may still report the place before it. */
 const AIM_STANDS_MS = 1_500;
-/** A hiccup shorter than this is not worth a word to the listener. */
+/** An interruption shorter than this is not shown. */
 const TROUBLE_SHOWN_AFTER_MS = 700;
 const RESTART_WAITS_MS = [500, 1_000, 2_000, 4_000, 5_000];
 
@@ -32,7 +38,7 @@ export class Player {
   readonly titles = new TitleLog();
   /** Called at each change of `state`. */
   onState: (state: PlayerState) => void = () => {};
-  /** Server clock minus ours, ms. */
+  /** Server clock minus the page's clock, ms. */
   clockOffsetMs = 0;
 
   #base: string;
@@ -40,7 +46,7 @@ export class Player {
   #wanted = false;
   #onAir = false;
   #quality: Quality = 'auto';
-  /** Undefined: the live edge. Otherwise the wall-clock moment to start from. */
+  /** The wall-clock moment of a rewind. Undefined: live. */
   #rewindToMs: number | undefined;
   #aimedAtMs = 0;
   #hls: Hls | undefined;
@@ -53,7 +59,7 @@ export class Player {
   #lastMove = { atMs: 0, position: 0 };
   readonly #watch: ReturnType<typeof setInterval>;
 
-  /** `base`: where its playlists are, when it is not the public place. */
+  /** `base` is the address of the playlists. Default: the public one. */
   constructor(channel: string, base = `/live/${encodeURIComponent(channel)}`) {
     this.#base = base;
     this.audio.preload = 'none';
@@ -63,7 +69,7 @@ export class Player {
       if (this.#native && this.#wanted) this.#restart();
     });
     this.audio.addEventListener('pause', () => {
-      // Not by us: a headset was pulled, or another app took the sound.
+      // The browser paused: a headset was unplugged, or another app took the sound.
       if (this.#wanted && this.#state === 'playing' && !this.audio.ended) this.pause();
     });
     this.#watch = setInterval(() => this.#inspect(), 500);
@@ -73,7 +79,10 @@ export class Player {
     return this.#state;
   }
 
-  /** The same playlists by another signed address: what is asked for from now on is asked for there, and nothing is heard of it. */
+  /**
+   * Changes the signed address of the same playlists. Later requests use it, and nothing is heard
+   * of the change.
+   */
   set base(base: string) {
     this.#base = base;
   }
@@ -86,7 +95,7 @@ export class Player {
     return this.#quality;
   }
 
-  /** The rung that is heard, when hls.js knows it: `aac-128`. */
+  /** The rendition that is heard, if hls.js knows it: `aac-128`. */
   get rendition(): string | undefined {
     const hls = this.#hls;
     return hls ? renditionOf(hls.levels[hls.currentLevel]?.url[0]) : undefined;
@@ -107,13 +116,16 @@ export class Player {
     return Date.now() + this.clockOffsetMs;
   }
 
-  /** Seconds from the broadcaster to the ear: our server's clock against the stream's own dates. */
+  /** Seconds from the broadcaster to the ear: the server's clock minus the stream's date. */
   get delayS(): number | undefined {
     const heard = this.playingDateMs;
     return heard === undefined ? undefined : (this.serverNowMs - heard) / 1000;
   }
 
-  /** Where the next step of a rewind counts from: while the last one is on its way, its aim, so that quick steps add up. */
+  /**
+   * Seconds behind now, from which the next rewind step counts. While a step is under way it is
+   * that step's aim, so that quick steps add up.
+   */
   get placeS(): number {
     const aimed = this.#rewindToMs;
     const onItsWay = this.#state !== 'playing' || performance.now() - this.#aimedAtMs < AIM_STANDS_MS;
@@ -151,7 +163,7 @@ export class Player {
     this.#load();
   }
 
-  /** Live radio does not wait: after a pause, `play` is at the live edge again. In rewind it goes on where it was. */
+  /** Pauses. In rewind `play` goes on at the same place; live it starts at the live edge. */
   pause(): void {
     this.#keepPlace();
     this.#wanted = false;
@@ -167,7 +179,9 @@ export class Player {
     else this.play();
   }
 
-  /** What the API says. On air again: whoever wants sound gets it. */
+  /**
+   * Takes what the API says. When the channel is on air again, a listener who wants sound gets it.
+   */
   setOnAir(onAir: boolean): void {
     const before = this.#onAir;
     this.#onAir = onAir;
@@ -177,7 +191,8 @@ export class Player {
         this.#load();
       } else if (this.#state === 'offAir') this.#enter('stopped');
     }
-    // While it still plays, the end of the playlist is the end, not the API: what is buffered is heard out.
+    // While the player plays, the end of the playlist ends it, not the API: buffered sound is
+    // played to its end.
     if (!onAir && this.#state !== 'playing') this.#goOffAir();
   }
 
@@ -188,7 +203,7 @@ export class Player {
     if (!this.#wanted || this.#state === 'offAir') return;
     const hls = this.#hls;
     if (hls && hls.levels.length > 0 && !otherPlaylist) {
-      // From one part to the next, and nothing is heard of it.
+      // hls.js changes at the next part, and nothing is heard of it.
       hls.nextLevel = levelOf(hls, quality);
       return;
     }
@@ -196,7 +211,7 @@ export class Player {
     this.#load();
   }
 
-  /** Hear what was said `seconds` before now; 0, or nearly, is live. */
+  /** Plays what was on air `seconds` ago; less than `LIVE_WITHIN_S` is live. */
   rewindTo(seconds: number): void {
     if (!this.#onAir) return;
     const toLive = seconds < LIVE_WITHIN_S;
@@ -219,7 +234,7 @@ export class Player {
     this.rewindTo(0);
   }
 
-  /** Wall clock of the oldest sample that rewind reaches, or undefined when it cannot be had. */
+  /** Wall clock of the oldest sample that rewind reaches; undefined when it cannot be found out. */
   async rewindStartMs(): Promise<number | undefined> {
     try {
       const master = await text(`${this.#base}/dvr.m3u8`);
@@ -271,7 +286,8 @@ export class Player {
     hls.on(Events.MANIFEST_PARSED, () => this.#applyLevel(hls));
     hls.on(Events.LEVEL_LOADED, (_event, { details }) => {
       if (details.live || !this.isLive || this.#details) return;
-      // The last playlist of a broadcast that is over: a new one will be another presentation.
+      // This is the final playlist of an ended broadcast; the next broadcast is another
+      // presentation.
       this.#onAir = false;
       this.#goOffAir();
     });
@@ -292,7 +308,7 @@ export class Player {
     hls.attachMedia(this.audio);
   }
 
-  /** iPhone before 17.1 and the like: no MediaSource, so the system plays the same playlists. */
+  /** Without MediaSource, such as iPhone before 17.1, the system plays the same playlists. */
   #loadNative(): void {
     this.#native = true;
     const manual = this.#quality !== 'auto' && this.#quality !== 'opus-96' && this.isLive;
@@ -309,7 +325,7 @@ export class Player {
     );
   }
 
-  /** In rewind, the next load begins at what is heard now, not where the rewind began. */
+  /** In rewind, makes the next load begin at the heard sample, not where the rewind began. */
   #keepPlace(): void {
     if (!this.isLive && this.#state === 'playing') this.#rewindToMs = this.playingDateMs ?? this.#rewindToMs;
   }
@@ -330,7 +346,7 @@ export class Player {
   #sound(): void {
     const hls = this.#hls;
     this.audio.play().catch((error: unknown) => {
-      // A later load aborts this promise, which is no refusal.
+      // A later load aborts this promise too; that is not a refusal.
       if (!(error instanceof DOMException) || error.name !== 'NotAllowedError' || hls !== this.#hls) return;
       this.#wanted = false;
       this.#unload();
@@ -374,7 +390,10 @@ export class Player {
     this.#restart();
   }
 
-  /** A new hls.js from nothing, later each time: what it could not repair itself. */
+  /**
+   * Starts again with a new hls.js, after ever longer waits: for errors that hls.js could not
+   * repair.
+   */
   #restart(): void {
     this.#keepPlace();
     this.#unload();
@@ -384,7 +403,7 @@ export class Player {
     this.#restartTimer = setTimeout(() => this.#load(), waitMs);
   }
 
-  /** Twice a second: is there sound, and if not, is somebody told? */
+  /** Runs twice per second: finds out whether there is sound, and changes the state if not. */
   #inspect(): void {
     if (!this.#wanted || this.#state === 'offAir' || this.#state === 'blocked') return;
     const nowMs = performance.now();
@@ -418,12 +437,15 @@ function renditionOf(url: string | undefined): string | undefined {
   return url === undefined ? undefined : /\/([a-z0-9]+-\d+)\/[^/]+$/.exec(url)?.[1];
 }
 
-/** hls.js's index of a rung; −1, its own choice, for `auto` and for a rung that is not on air. */
+/**
+ * hls.js's index of a rendition; −1, hls.js's own choice, for `auto` and for one that is not on
+ * air.
+ */
 function levelOf(hls: Hls, quality: Quality): number {
   return hls.levels.findIndex((level) => renditionOf(level.url[0]) === quality);
 }
 
-/** Media position of a wall-clock moment; the nearest that is listed. */
+/** Media position of a wall-clock moment, or of the nearest one that is listed. */
 function positionOf(details: LevelDetails, dateMs: number): number | undefined {
   const dated = details.fragments.filter((fragment) => fragment.programDateTime !== null);
   const found = dated.findLast((fragment) => fragment.programDateTime! <= dateMs) ?? dated[0];
@@ -433,5 +455,8 @@ function positionOf(details: LevelDetails, dateMs: number): number | undefined {
 
 const isSigned = (base: string): boolean => /\/t\/[^/]+\/live\//.test(base);
 
-/** A playlist that was fetched by an older address names its parts by that. */
+/**
+ * Puts the current token into an address: a playlist that was fetched with an older token lists its
+ * parts with that one.
+ */
 const resigned = (url: string, base: string): string => url.replace(/\/t\/[^/]+\//, /\/t\/[^/]+\//.exec(base)![0]);

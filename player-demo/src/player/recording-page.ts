@@ -23,7 +23,7 @@ interface Asset {
 
 const TICK_MS = 250;
 
-/** `/r/{id}`: a recording, and beside it the chat as it was while it was on air. */
+/** Shows `/r/{id}`: a recording, and beside it the chat as it was during the broadcast. */
 export async function mountRecording(main: HTMLElement, id: string): Promise<void> {
   let asset: Asset;
   try {
@@ -54,7 +54,8 @@ export async function mountRecording(main: HTMLElement, id: string): Promise<voi
     ),
   );
   const startedAtMs = Date.parse(asset.createdAt);
-  // From where the page came, unless media is somewhere else: the service need not know the name that it is reached by.
+  // Media is played from the page's own origin unless it comes from a CDN: the service may not know
+  // the name under which the page was loaded.
   const media = new URL(asset.urls.hls);
   const path =
     asset.urls.hls.includes('/vod/') && media.hostname !== location.hostname && !isElsewhere(media) ? media.pathname : media.href;
@@ -67,7 +68,7 @@ export async function mountRecording(main: HTMLElement, id: string): Promise<voi
   await mountReplay(place, asset.channel, audio, () => hls?.playingDate?.getTime() ?? startedAtMs + audio.currentTime * 1000);
 }
 
-/** A CDN has a host of its own; a name of this very machine is the service itself. */
+/** A CDN has a host of its own; a name of this machine means the service itself. */
 const isElsewhere = ({ hostname }: URL): boolean => hostname !== 'localhost' && hostname !== '127.0.0.1' && hostname !== '[::1]';
 
 async function mountReplay(place: HTMLElement, slug: string, audio: HTMLAudioElement, momentMs: () => number): Promise<void> {
@@ -109,7 +110,7 @@ async function mountReplay(place: HTMLElement, slug: string, audio: HTMLAudioEle
     ),
   );
   let replay: ChatReplay | undefined;
-  // A private room is read by its members.
+  // Members may read the log of a private room.
   const token = await accessToken(false).catch(() => undefined);
   const asMember = token === undefined ? {} : { authorization: `Bearer ${token}` };
   try {

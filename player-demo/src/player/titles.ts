@@ -1,4 +1,4 @@
-/** A title and when the listener hears it begin (wall clock of the stream, ms since 1970). */
+/** A title, and the wall clock (ms since 1970) of the stream's sample at which it begins. */
 export interface HeardTitle {
   readonly id: string;
   readonly startMs: number;
@@ -6,10 +6,13 @@ export interface HeardTitle {
   readonly artist: string;
 }
 
-/** Far above what any playlist lists at a time; the oldest go first. */
+/** Far more titles than any playlist lists; the oldest are discarded. */
 const KEPT = 200;
 
-/** Every title seen in the playlist's date ranges, in order, so that the page can show the one that is heard, not the newest. */
+/**
+ * All titles from the playlist's date ranges, in order, so that the page can show the title that is
+ * heard instead of the newest.
+ */
 export class TitleLog {
   #titles: HeardTitle[] = [];
   readonly #known = new Set<string>();
@@ -19,7 +22,8 @@ export class TitleLog {
     this.#known.add(entry.id);
     this.#titles.push(entry);
     this.#titles.sort((a, b) => a.startMs - b.startMs);
-    // The ids stay known: a title that was dropped here is still in the playlist and must not come back as new.
+    // The ids stay known: a discarded title may still be in the playlist and must not come back as
+    // new.
     if (this.#titles.length > KEPT) this.#titles = this.#titles.slice(-KEPT);
   }
 
@@ -31,7 +35,7 @@ export class TitleLog {
     return this.#titles.findLast((entry) => entry.startMs <= dateMs);
   }
 
-  /** Heard before the one that is heard now, newest first. */
+  /** Titles before the one that is heard, newest first. */
   before(dateMs: number, count: number): HeardTitle[] {
     const heard = this.#titles.filter((entry) => entry.startMs <= dateMs && entry.title !== '');
     return heard.slice(0, -1).slice(-count).reverse();

@@ -2,7 +2,7 @@ import { tell } from './dialogs';
 import { h, setText } from './dom';
 import { countdown, problemOf, waitText } from './forms';
 
-/** Does something at a click, once at a time; what goes wrong is said in `note`. */
+/** A button that does something at a click, once at a time; errors are shown in `note`. */
 export function actionButton(
   label: string,
   run: () => Promise<unknown>,
@@ -36,7 +36,10 @@ export function actionButton(
   return button;
 }
 
-/** Puts a text where it can be pasted from. Without permission, or on a page without TLS, the older way needs a field to select. */
+/**
+ * Copies a text. Without permission, or on a page without TLS, the older method needs a field to
+ * select.
+ */
 export async function copyText(text: string, selected?: HTMLInputElement): Promise<void> {
   try {
     await navigator.clipboard.writeText(text);
@@ -49,7 +52,7 @@ export async function copyText(text: string, selected?: HTMLInputElement): Promi
   }
 }
 
-/** A value to be copied: a field that shows it, and a button. */
+/** A value with a button that copies it. */
 export function copyRow(label: string, value: string): HTMLElement {
   const input = h('input', {
     type: 'text',

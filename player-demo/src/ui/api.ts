@@ -1,4 +1,4 @@
-/** What the page needs of `/api/v1/channels`; unknown members are ignored. */
+/** The members of `/api/v1/channels` that the page uses. */
 export interface Channel {
   readonly slug: string;
   readonly title: string;
@@ -28,7 +28,7 @@ export async function getJson<T>(path: string, headers: Readonly<Record<string, 
   return (await response.json()) as T;
 }
 
-/** Every public channel; follows the pages to a bound of 10. */
+/** Lists the public channels, at most 10 pages of them. */
 export async function listChannels(): Promise<Channel[]> {
   const found: Channel[] = [];
   let cursor: string | null = null;
@@ -44,7 +44,10 @@ export async function listChannels(): Promise<Channel[]> {
 
 export const getChannel = (slug: string): Promise<Channel> => getJson(`/api/v1/channels/${encodeURIComponent(slug)}`);
 
-/** Server clock minus ours, in milliseconds: the median of three exchanges with half the round trip taken off. */
+/**
+ * Measures the server's clock minus the page's, in milliseconds: the median of three requests,
+ * corrected by half the round trip.
+ */
 export async function measureClockOffset(): Promise<number> {
   const offsets: number[] = [];
   for (let i = 0; i < 3; i++) {
@@ -59,7 +62,8 @@ export async function measureClockOffset(): Promise<number> {
 }
 
 /**
- * Calls `task` again and again; it returns the wait until the next call, in milliseconds. Ends when the returned function is called.
+ * Calls `task` repeatedly; it returns the milliseconds until its next call. The returned function
+ * stops it.
  */
 export function repeat(task: () => Promise<number>): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined;

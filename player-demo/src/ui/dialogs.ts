@@ -1,7 +1,7 @@
 import { h } from './dom';
 import { field } from './forms';
 
-/** Asks before what cannot be taken back. `word`: has to be typed. */
+/** Asks for confirmation of something that cannot be undone. `word` must be typed, if given. */
 export function confirmed(options: { title: string; text: string; action: string; danger?: boolean; word?: string }): Promise<boolean> {
   return new Promise((resolve) => {
     const act = h('button', { class: `button ${options.danger === false ? 'primary' : 'danger'}`, value: 'yes' }, options.action);
@@ -26,7 +26,7 @@ export function confirmed(options: { title: string; text: string; action: string
       ),
     );
     open(dialog, () => resolve(dialog.returnValue === 'yes'));
-    // Return in the field means the first button; the safe one has the focus otherwise.
+    // Return in the field presses the first button; without a field, the safe button has the focus.
     if (!typed) dialog.querySelector<HTMLButtonElement>('[value="no"]')?.focus();
   });
 }
@@ -48,7 +48,9 @@ export function tell(title: string, text: string): Promise<void> {
   });
 }
 
-/** A dialog with any content; `close` in it ends it. Focus goes back to where it was. */
+/**
+ * Opens a dialog with any content; a `close` in it ends it. The focus then returns to where it was.
+ */
 export function open(dialog: HTMLDialogElement, onClose: () => void = () => undefined): void {
   const before = document.activeElement;
   dialog.addEventListener('close', () => {

@@ -1,7 +1,10 @@
 type Child = Node | string | null;
 type Props = Record<string, string | number | boolean | ((event: Event) => void)>;
 
-/** One element: `on…` are listeners, true is a bare attribute, false leaves it out. */
+/**
+ * Makes an element: `on…` are event listeners, true is an attribute without value, false leaves it
+ * out.
+ */
 export function h<K extends keyof HTMLElementTagNameMap>(tag: K, props: Props = {}, ...children: Child[]): HTMLElementTagNameMap[K] {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
@@ -13,7 +16,7 @@ export function h<K extends keyof HTMLElementTagNameMap>(tag: K, props: Props = 
   return element;
 }
 
-/** Our own icons, 24 × 24, filled with the text's colour. */
+/** Our own icons, 24 × 24, in the colour of the text. */
 const PATHS = {
   play: 'M8 5.3v13.4c0 .8.9 1.3 1.6.8l10-6.7a1 1 0 0 0 0-1.6l-10-6.7c-.7-.5-1.6 0-1.6.8Z',
   pause:
@@ -43,7 +46,7 @@ export function icon(name: keyof typeof PATHS): SVGSVGElement {
   return svg;
 }
 
-/** Sets the text only when it differs: assistive technology and layout hear of changes alone. */
+/** Sets the text only when it differs: screen readers and layout notice changes only. */
 export function setText(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }

@@ -28,7 +28,7 @@ interface Broadcast {
   readonly asset: string | null;
 }
 
-/** Recordings of shows before this one; asked for when somebody looks. */
+/** Recordings of earlier broadcasts, loaded when the person opens the list. */
 export function earlier(slug: string): HTMLElement {
   const list = h('ul', {}, h('li', {}, 'Loading…'));
   const element = h('details', { class: 'earlier' }, h('summary', {}, 'Earlier shows'), list);

@@ -7,12 +7,12 @@ export interface FieldOptions {
   readonly type?: 'text' | 'email' | 'password' | 'search' | 'date';
   readonly autocomplete?: string;
   readonly value?: string;
-  /** Stands where an error would: neither moves anything. */
+  /** Shown in the place of an error, so that neither moves anything. */
   readonly hint?: string;
   readonly required?: boolean;
   readonly maxlength?: number;
   readonly inputmode?: string;
-  /** Checked before anything is sent; the text is what is wrong. */
+  /** Checks the value before anything is sent; returns what is wrong. */
   readonly check?: (value: string) => string | undefined;
   readonly spellcheck?: boolean;
   readonly pattern?: RegExp;
@@ -24,14 +24,14 @@ export interface Field {
   readonly name: string;
   readonly label: string;
   value(): string;
-  /** Empty: nothing is wrong. */
+  /** Shows an error; an empty text removes it. */
   error(text: string): void;
   check(): string | undefined;
 }
 
 let made = 0;
 
-/** A label, an input, and a line below it for the hint or the error. */
+/** A label, an input, and below it a line for the hint or the error. */
 export function field(options: FieldOptions): Field {
   const id = `f${++made}`;
   const note = h('p', { class: 'field-note', id: `${id}-note`, 'aria-live': 'polite' }, options.hint ?? '');
@@ -61,7 +61,7 @@ export function field(options: FieldOptions): Field {
   });
 }
 
-/** Text of several lines. */
+/** A field for several lines of text. */
 export function area(options: {
   name: string;
   label: string;
@@ -79,7 +79,7 @@ export function area(options: {
   return fieldOf(element, input, note, options, () => (required && input.value.trim() === '' ? `${options.label} is missing.` : undefined));
 }
 
-/** One of a few. */
+/** A choice among a few values. */
 export function choice(options: {
   name: string;
   label: string;
@@ -133,24 +133,24 @@ function showPassword(input: HTMLInputElement, label: string): HTMLButtonElement
 
 export interface FormOptions {
   readonly fields: readonly Field[];
-  /** Between the fields and the button. */
+  /** Elements between the fields and the button. */
   readonly more?: readonly (HTMLElement | null)[];
   readonly submit: string;
-  /** Beside the button. */
+  /** Elements beside the button. */
   readonly beside?: readonly HTMLElement[];
   readonly kind?: 'primary' | 'danger' | 'plain';
   readonly label?: string;
-  /** Rejects with `Problem`; a text that it resolves to is shown as what has happened. */
+  /** Sends the form. Rejects with `Problem`; a text that it resolves to is shown as the result. */
   readonly send: (values: Readonly<Record<string, string>>) => Promise<unknown>;
-  /** The field that a problem is about, where the API does not name one. */
+  /** The field that a problem is about, when the API does not name one. */
   readonly fieldOf?: (problem: Problem) => string | undefined;
-  /** True: it has been seen to. */
+  /** Handles a problem; true: it needs no message. */
   readonly onProblem?: (problem: Problem) => boolean;
 }
 
 /**
- * A form that checks, sends once, and says next to the field what is wrong. While it is sent everything in it is disabled; after
- * `Retry-After` seconds, which are counted down, it may be sent again.
+ * A form that checks its fields, sends once and shows errors at their fields. All of it is disabled
+ * while it is sent; after `Retry-After`, which is counted down, it can be sent again.
  */
 export function form(options: FormOptions): HTMLFormElement {
   const { fields } = options;
@@ -219,7 +219,7 @@ export function form(options: FormOptions): HTMLFormElement {
     sending = false;
     fieldset.disabled = false;
     element.removeAttribute('aria-busy');
-    // A disabled element loses the focus.
+    // Disabling an element takes its focus away.
     if (element.isConnected && focused instanceof HTMLElement && element.contains(focused) && document.activeElement === document.body)
       focused.focus();
     if (problem) {
@@ -232,7 +232,7 @@ export function form(options: FormOptions): HTMLFormElement {
 export const problemOf = (error: unknown): Problem =>
   error instanceof Problem ? error : new Problem(0, 'internal', `Something went wrong on this page: ${String(error)}`);
 
-/** Every second until nothing is left; the button waits so long. */
+/** Disables the button and calls `tell` every second until the time is over. */
 export function countdown(button: HTMLButtonElement, fromS: number, tell: (seconds: number) => void): void {
   const untilMs = performance.now() + fromS * 1000;
   button.disabled = true;
@@ -266,7 +266,7 @@ export const codeField = (name: string, label = 'Code of your authenticator app'
     name,
     label,
     autocomplete: 'one-time-code',
-    // Recovery codes have letters: no keypad.
+    // Recovery codes contain letters, so no numeric keypad.
     inputmode: 'text',
     maxlength: 40,
     spellcheck: false,

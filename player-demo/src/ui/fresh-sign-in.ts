@@ -4,8 +4,8 @@ import { field, form } from './forms';
 import { call, Problem } from './session';
 
 /**
- * `call` for what outlives a session (keys, links, roles, accounts, a second factor): where the sign-in was some time ago, the password is asked for
- * once more, and the call is made again.
+ * `call` for things that outlive a session: keys, links, roles, accounts, a second factor. If the
+ * sign-in is too old, it asks for the password and makes the call again.
  */
 export async function callFresh<T = void>(method: string, path: string, body?: unknown): Promise<T> {
   try {
@@ -17,7 +17,7 @@ export async function callFresh<T = void>(method: string, path: string, body?: u
   }
 }
 
-/** False: it was cancelled. */
+/** Resolves to false when the person cancels. */
 function askPassword(): Promise<boolean> {
   return new Promise((resolve) => {
     const password = field({ name: 'password', label: 'Password', type: 'password', autocomplete: 'current-password' });

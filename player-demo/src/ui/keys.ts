@@ -18,7 +18,7 @@ const HELP: readonly (readonly [string, string])[] = [
   ['?', 'This list'],
 ];
 
-/** Keyboard control of the page. A control that has the focus keeps the keys that it uses itself. */
+/** Keyboard control of the page. A focused control keeps the keys that it uses itself. */
 export function bindKeys(actions: KeyActions): { openHelp(): void; unbind(): void } {
   const rows = HELP.map(([key, what]) => h('div', {}, h('dt', {}, ...key.split(' ').map((one) => h('kbd', {}, one))), h('dd', {}, what)));
   const dialog = h(

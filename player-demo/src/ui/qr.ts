@@ -1,10 +1,10 @@
 import { encode } from 'uqr';
 
 const NAMESPACE = 'http://www.w3.org/2000/svg';
-/** ISO/IEC 18004: four modules of quiet around it. */
+/** ISO/IEC 18004: a quiet zone of four modules around the code. */
 const QUIET = 4;
 
-/** A QR code as a drawing of the page, always dark on white: many cameras do not read the inverse. */
+/** A QR code as SVG, always dark on white: many cameras do not read the inverse. */
 export function qrCode(text: string, label: string): SVGSVGElement {
   const { data, size } = encode(text, { ecc: 'M', border: 0 });
   const side = size + 2 * QUIET;

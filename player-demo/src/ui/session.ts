@@ -1,9 +1,10 @@
 /**
- * Who is signed in here, and calls to the API in that name.
+ * The session of this browser, and calls to the API with it.
  *
- * The access token lives in memory only. The refresh token is in localStorage, so that a reload and a second tab stay signed in: the
- * service takes no cookies (nothing to forge across sites, and any origin may call the API), the pages' CSP lets no script run but
- * our own, nothing here writes markup from text, and a refresh token that is stolen and used ends its session at the next refresh.
+ * The access token is only in memory. The refresh token is in localStorage, so that a reload and a
+ * second tab stay signed in. The service takes no cookies (nothing to forge across sites, and any
+ * origin may call the API). The pages' CSP runs no script but our own, nothing here makes markup
+ * from text, and a stolen refresh token that is used ends its session at the next refresh.
  */
 export interface User {
   readonly name: string;
@@ -11,7 +12,7 @@ export interface User {
   readonly role: 'listener' | 'broadcaster' | 'moderator' | 'admin';
 }
 
-/** `GET /me`. */
+/** Answer of `GET /me`. */
 export interface Me extends User {
   readonly id: string;
   readonly createdAt: string;
@@ -31,16 +32,16 @@ interface Stored {
 
 interface Tokens {
   readonly accessToken: string;
-  /** Seconds. */
+  /** Seconds until the token expires. */
   readonly expiresIn: number;
   readonly refreshToken?: string;
 }
 
-/** What went wrong, as the API says it (RFC 9457). `status` 0: no answer. */
+/** An error as the API reports it (RFC 9457). `status` 0: there was no answer. */
 export class Problem extends Error {
   readonly status: number;
   readonly code: string;
-  /** The member of the body that is wrong: `email`, `newPassword`. */
+  /** The member of the request's body that is wrong: `email`, `newPassword`. */
   readonly at: string | undefined;
   readonly retryAfterS: number | undefined;
 
@@ -56,15 +57,15 @@ export class Problem extends Error {
 const KEY = 'veza.session';
 const LOCK = 'veza.refresh';
 const ANSWER_WITHIN_MS = 20_000;
-/** A token that ends sooner is renewed before it is used. */
+/** A token with less time left than this is renewed before it is used. */
 const SPARE_MS = 20_000;
 
 let access: { token: string; untilMs: number } | undefined;
-/** Under way in this tab. */
+/** The refresh under way in this tab. */
 let refreshing: Promise<void> | undefined;
 const listeners = new Set<() => void>();
 
-/** What another tab has fetched is good here, too: one refresh for all of them. */
+/** Tabs share a new access token: one refresh is enough for all of them. */
 const tabs = 'BroadcastChannel' in window ? new BroadcastChannel('veza.session') : undefined;
 tabs?.addEventListener('message', ({ data }: MessageEvent<{ token: string; untilMs: number }>) => {
   access = data;
@@ -75,21 +76,24 @@ window.addEventListener('storage', (event) => {
   for (const listener of listeners) listener();
 });
 
-/** Called when somebody signs in or out, in this tab or another, or the name changes. */
+/**
+ * Calls the listener after a sign-in or sign-out, in this tab or another, and after a change of the
+ * name.
+ */
 export function onSession(listener: () => void): void {
   listeners.add(listener);
 }
 
 export const currentUser = (): User | undefined => stored()?.user;
 
-/** After a sign-in. */
+/** Begins a session after a sign-in. */
 export function begin(tokens: Tokens & { refreshToken: string; user: User }): void {
   const { name, email, role } = tokens.user;
   take(tokens);
   store({ refreshToken: tokens.refreshToken, user: { name, email, role } });
 }
 
-/** A token of the same session that says more: a second factor was shown. */
+/** Takes a new token of the same session, such as after a second factor was shown. */
 export const take = ({ accessToken, expiresIn }: Tokens): void => {
   access = { token: accessToken, untilMs: Date.now() + expiresIn * 1000 };
   tabs?.postMessage(access);
@@ -100,32 +104,32 @@ export function remember(user: User): void {
   if (known) store({ ...known, user: { name: user.name, email: user.email, role: user.role } });
 }
 
-/** This browser knows of no session any more, whether or not the server could be told. */
+/** Signs out. The browser forgets the session even when the server cannot be reached. */
 export async function signOut(): Promise<void> {
   const known = stored();
   forget();
   if (known) await send('POST', '/auth/logout', { refreshToken: known.refreshToken }).catch(() => undefined);
 }
 
-/** The session is over on the server. */
+/** Forgets a session that has ended on the server. */
 export function forget(): void {
   access = undefined;
   store(undefined);
 }
 
-/** A call in nobody's name. Rejects with `Problem`. */
+/** Makes a call without a token. Rejects with `Problem`. */
 export const callOpenly = <T = void>(method: string, path: string, body?: unknown): Promise<T> =>
   send(method, path, body).then((response) => read<T>(response));
 
 /**
- * A call in the name of whoever is signed in. A token that is over is renewed once; when that cannot be, the session is forgotten and
- * the call rejects with `unauthorized`. Rejects with `Problem`.
+ * Makes a call as the signed-in person. An expired token is renewed once; when that is refused, the
+ * session is forgotten and the call rejects with `unauthorized`. Rejects with `Problem`.
  */
 export async function call<T = void>(method: string, path: string, body?: unknown): Promise<T> {
   return read<T>(await callRaw(method, path, body));
 }
 
-/** The same for an answer that is not JSON. */
+/** `call` for an answer that is not JSON. */
 export async function callRaw(method: string, path: string, body?: unknown): Promise<Response> {
   if (!access || access.untilMs - SPARE_MS < Date.now()) await refresh(access?.token);
   const used = access?.token;
@@ -139,8 +143,8 @@ export async function callRaw(method: string, path: string, body?: unknown): Pro
 }
 
 /**
- * The access token itself, for what is not a call: the chat's connection. Undefined: nobody is signed in. Rejects when the server cannot be
- * asked. `fresh`: another than the one of now.
+ * Returns the access token, for the chat's connection. Undefined: nobody is signed in. Rejects when
+ * the server cannot be reached. `fresh` asks for a new one.
  */
 export async function accessToken(fresh: boolean): Promise<string | undefined> {
   if (!stored()) return undefined;
@@ -160,18 +164,21 @@ function refresh(used: string | undefined): Promise<void> {
   return refreshing;
 }
 
-/** Where there are no locks two tabs may ask at once: the server gives both the same successor for ten seconds. */
+/**
+ * Without the Web Locks API two tabs may refresh at once: for ten seconds the server gives both the
+ * same successor.
+ */
 const underLock = (task: () => Promise<void>): Promise<void> =>
   'locks' in navigator ? navigator.locks.request(LOCK, task).then(() => undefined) : task();
 
 async function renew(used: string | undefined): Promise<void> {
-  // While this one waited for the lock, another tab has got a new one.
+  // Another tab got a new token while this one waited for the lock.
   if (access && access.token !== used && access.untilMs - SPARE_MS > Date.now()) return;
   const known = stored();
   if (!known) throw new Problem(401, 'unauthorized', 'Sign in first.');
   try {
     const tokens = await callOpenly<Tokens & { refreshToken: string }>('POST', '/auth/refresh', { refreshToken: known.refreshToken });
-    // Signed out meanwhile, or as somebody else: what came back is nobody's.
+    // The person signed out or changed accounts meanwhile: the new tokens must not be used.
     if (stored()?.refreshToken !== known.refreshToken) throw new Problem(401, 'unauthorized', 'Sign in first.');
     take(tokens);
     store({ ...known, refreshToken: tokens.refreshToken }, false);
@@ -222,7 +229,7 @@ function stored(): Stored | undefined {
   }
 }
 
-/** Storage is forbidden here: signed in until the page is left. */
+/** The session when the browser forbids storage: it lasts until the page is left. */
 let unkept: Stored | undefined;
 
 function store(value: Stored | undefined, tell = true): void {
@@ -236,7 +243,7 @@ function store(value: Stored | undefined, tell = true): void {
   if (tell) for (const listener of listeners) listener();
 }
 
-/** Every page of a list, to a bound of 10 × 200. */
+/** Reads every page of a list, at most 10 pages of 200 items. */
 export async function callAll<T>(path: string): Promise<T[]> {
   const found: T[] = [];
   let cursor: string | null = null;

@@ -7,7 +7,7 @@ export const ROLE_TEXTS: Readonly<Record<User['role'], string>> = {
   admin: 'Administrator: may do everything.',
 };
 
-/** `Firefox on Linux`; what is not a browser is said as it says it. */
+/** A user agent in words: `Firefox on Linux`; an unknown one as it is. */
 export function clientText(agent: string): string {
   const browser = /(Edg|OPR|Firefox|Chrome|Safari)\/[\d.]+/.exec(agent.replace(/HeadlessChrome/, 'Chrome'))?.[1];
   const system = /(Android|iPhone|iPad|Windows|Mac OS X|CrOS|Linux)/.exec(agent)?.[1];

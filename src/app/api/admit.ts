@@ -5,8 +5,9 @@ import { VezaError } from '../../runtime/errors.js';
 import { isAboutChannel, type Operation } from './openapi.js';
 
 /**
- * Checks whether the principal may do the operation, and resolves to the channel that it is about. Rejects with `forbidden`,
- * `second_factor_missing`, or, where the principal must not learn that there is such a channel, `not_found`.
+ * Checks whether the principal may do the operation, and resolves to the channel that the operation
+ * is about. Rejects with `forbidden`, `second_factor_missing` or, when the principal must not learn
+ * that the channel exists, `not_found`.
  */
 export async function admit(
   { access: wanted, channelOf }: Operation,
@@ -25,12 +26,13 @@ export async function admit(
     if (!named) throw noSuchThing();
     const seen = () =>
       members.visible(principal, named.slug, named.isPrivate).catch((error) => {
-        // The id of a recording must not tell which channel it is of.
+        // The error must not tell which channel a recording belongs to.
         throw channelOf && error instanceof VezaError && error.code === 'not_found' ? noSuchThing() : error;
       });
     const channel = (await channels.get(named.slug)) ?? (await seen());
     const channelRole = await members.roleOf(channel, principal.accountId);
-    // A principal that may do it needs no right to see the channel beside that: a key may be good for issuing links alone.
+    // A principal with the permission does not need to see the channel: a key may be made for
+    // issuing links alone.
     if (judge(principal, wanted, channelRole) !== 'yes') await seen();
     about = { channel, channelRole };
   }

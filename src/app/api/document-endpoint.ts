@@ -9,8 +9,9 @@ const ENCODINGS = ['br', 'gzip'] as const;
 type Encoding = (typeof ENCODINGS)[number];
 
 /**
- * A JSON document that does not change while the process runs. It is compressed once, when it is first asked for in that form; each form is a
- * representation with a strong `ETag` of its own (RFC 9110 8.8.3.3).
+ * Serves a JSON document that does not change while the process runs. Each encoding is compressed
+ * once, at its first request, and is a representation with a strong `ETag` of its own (RFC 9110
+ * 8.8.3.3).
  */
 export function documentEndpoint(text: string, route: string): Koa.Middleware {
   const plain = Buffer.from(text);
@@ -27,12 +28,13 @@ export function documentEndpoint(text: string, route: string): Koa.Middleware {
     ctx.type = 'application/json';
     ctx.set('Cache-Control', 'public, max-age=300');
     ctx.vary('Accept-Encoding');
-    // Asked one by one, since browsers name gzip first without liking it better.
+    // Each encoding is asked for by itself: browsers name gzip first without preferring it.
     const encoding = ENCODINGS.find((name) => ctx.acceptsEncodings(name) === name);
     const tag = encoding ? `"${hash}-${encoding}"` : `"${hash}"`;
     ctx.set('ETag', tag);
     ctx.status = 200;
-    // Not `ctx.fresh`: it takes `Cache-Control: no-cache`, which is for caches, for a wish of the whole (`fetch` sends it with a condition).
+    // `ctx.fresh` would send the whole document for `Cache-Control: no-cache`, which `fetch` sends
+    // together with a condition and which is meant for caches.
     const condition = conditionOf(ctx.req, tag);
     if (condition === 'failed') throw preconditionFailed();
     if (condition === 'not-modified') {

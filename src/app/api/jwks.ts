@@ -2,8 +2,9 @@ import type Koa from 'koa';
 import { reads } from '../http/reads.js';
 
 /**
- * `/.well-known/jwks.json`: what other systems verify our access tokens with. Of public keys only, so every page may read it. A key is in it
- * ten minutes before it signs: a cache of five is safe.
+ * Serves `/.well-known/jwks.json`, the keys with which other systems verify our access tokens. They
+ * are public keys, so every page may read them. A key is published ten minutes before it signs, so
+ * caching for five minutes is safe.
  */
 export function keySetEndpoint(keySet: () => object): Koa.Middleware {
   return async (ctx, next) => {

@@ -27,13 +27,16 @@ export interface MountOptions {
   readonly strangers: Strangers;
 }
 
-/** The way of a request to an operation: identity, permission, schema, the operation itself, audit, answer. */
+/**
+ * Mounts an operation on the router. A request goes through identity, permission, schema, the
+ * operation itself, audit and answer.
+ */
 export function mountOperation(router: Router, operation: Operation, options: MountOptions): void {
   const { access, log, clock, countryOf, limits, strangers } = options;
   const route = `/api/v1${operation.path}`;
   router[operation.method](
     operation.path.replaceAll(/\{(\w+)\}/g, ':$1'),
-    // An operation that the body proves has limits of its own.
+    // An operation whose credential is in the body has limits of its own.
     (ctx, next) => (operation.provenByBody !== true && limits.isStranger(ctx) ? strangers.around(ctx, next) : next()),
     async (ctx: Koa.Context & { params: Record<string, string> }) => {
       ctx.state.route = route;
@@ -60,10 +63,10 @@ export function mountOperation(router: Router, operation: Operation, options: Mo
       const params = checked(operation.params, ctx.params, 'path');
       const admitted = await admit(operation, principal, params, access);
       const query = checked(operation.query ?? NO_MEMBERS, membersOf(ctx.querystring), 'query');
-      // The body is read in any case, so that the connection can be used again.
+      // An unread body would prevent the connection from being used again.
       const given = operation.method === 'get' ? undefined : await readJson(ctx.req);
       const body = checked(operation.body ?? NO_MEMBERS.nullable(), given === undefined ? {} : given, 'body');
-      // No resource of the API has a tag, so that only `*` can hold; a 304 would have nothing to name.
+      // No resource of the API has a tag, so only `*` can match; a 304 would have no tag to name.
       if (conditionOf(ctx.req, undefined) === 'failed') throw preconditionFailed();
       const asksFresh = principal.kind === 'account' && wantsFreshSignIn(operation, body);
       const freshness = asksFresh ? await access.freshSignIn.check(principal) : undefined;
@@ -92,7 +95,7 @@ export function mountOperation(router: Router, operation: Operation, options: Mo
         const { address, requestId } = client;
         await access.audit
           .record({ principal, action: operation.id, address, requestId, channel, target, details: noted?.details })
-          // It has been done: an error would say that it has not.
+          // The operation is done: an error would tell the client that it was not.
           .catch((error) =>
             log.error(
               { event: 'audit.not_recorded', action: operation.id, actor: principal.id, target, requestId, error: messageOf(error) },
@@ -116,13 +119,19 @@ export function mountOperation(router: Router, operation: Operation, options: Mo
 
 const wantsFreshSignIn = ({ wantsFreshSignIn: wants }: Operation, body: unknown): boolean => wants === true || wants?.of(body) === true;
 
-/** Of an operation that has no such schema: what is not listed is refused everywhere. */
+/** For an operation without a schema: members that are not listed are refused everywhere. */
 const NO_MEMBERS = z.strictObject({});
 
-/** All of them: `parse` leaves out without a word what follows the first 1,000 pieces, empty ones among them. The length of an address bounds it. */
+/**
+ * Parses all parameters: by default `parse` silently ignores everything after the first 1,000. The
+ * length of an address bounds the work.
+ */
 const membersOf = (querystring: string): ParsedUrlQuery => ({ ...parse(querystring, '&', '=', { maxKeys: 0 }) });
 
-/** Rejects what is no percent-encoded UTF-8: the router would take it as it is written, and `node:querystring` for U+FFFD. */
+/**
+ * Rejects text that is not percent-encoded UTF-8: the router would take it as written,
+ * `node:querystring` as U+FFFD.
+ */
 function checkEncoding(written: string, where: string): void {
   try {
     decodeURIComponent(written);

@@ -8,7 +8,7 @@ import { exampleOf } from './openapi-examples.js';
 
 export type Json = { readonly [name: string]: unknown };
 
-/** Operations by what they are about; the first that fits. */
+/** Groups of operations by subject; an operation is in the first group that fits. */
 const TAGS: readonly (readonly [name: string, description: string, of: (operation: Operation) => boolean])[] = [
   ['Webhooks', 'Calls to other systems when something happens.', ({ path }) => path.includes('/webhooks')],
   ['Sign-in', 'Accounts made, opened and recovered; tokens.', ({ path }) => path.startsWith('/auth/')],
@@ -25,9 +25,11 @@ const TAGS: readonly (readonly [name: string, description: string, of: (operatio
 ];
 
 const RESPONSE_TO: Readonly<Record<number, string>> = { 200: 'Done.', 201: 'Created.', 202: 'Accepted.', 204: 'Done; no content.' };
-/** What every operation may be answered, by the listener, the limits or a part that is away. */
+/**
+ * Codes that every operation can answer with: from the listener, the limits or an outside system.
+ */
 const ALWAYS: readonly ErrorCode[] = ['bad_request', 'precondition_failed', 'rate_limited', 'internal', 'unavailable'];
-/** By the listener, before it is known which operation is asked for. */
+/** Codes with which the listener answers before the operation is known. */
 const UNREAD: readonly ErrorCode[] = [
   'request_timeout',
   'uri_too_long',
@@ -76,7 +78,7 @@ const ABOUT = `Errors are RFC 9457 problem documents (\`application/problem+json
 
 **Lists** are paged: \`next\` goes into \`cursor\` of the next request, and is null at the end.`;
 
-/** Schemas that several places refer to, by name. */
+/** Collects the schemas and responses that are referred to by name. */
 class Components {
   readonly schemas: Record<string, Json> = {};
   readonly responses: Record<string, Json> = {};
@@ -88,7 +90,7 @@ class Components {
     return { $ref: `#/components/schemas/${name}` };
   }
 
-  /** The schema, or a reference where it has a name; what it is made of likewise. */
+  /** Returns the schema, or a reference if it has a name; the same for the schemas inside it. */
   of(schema: z.ZodType, io: 'input' | 'output'): Json {
     const made = z.toJSONSchema(schema, { io, target: 'draft-2020-12', override: io === 'output' ? lenient : portable });
     const {
@@ -107,7 +109,7 @@ class Components {
     return name === undefined ? schema : this.schemas[name]!;
   }
 
-  /** The answer to a failure with one of these codes, which have one status. */
+  /** Returns a reference to the response for these codes, which share one status. */
   problem(status: number, codes: readonly ErrorCode[]): Json {
     const name = [status, ...codes].join('-');
     const more: HeaderName[] = [
@@ -137,14 +139,20 @@ class Components {
 
 type Override = NonNullable<NonNullable<Parameters<typeof z.toJSONSchema>[1]>['override']>;
 
-/** zod’s own patterns in the part of the language that is read alike everywhere; and defaults of what is not JSON’s own, a number in a query. */
+/**
+ * Makes the patterns that zod adds portable, and states the default of a number in a query, which
+ * zod leaves out.
+ */
 const portable: Override = ({ zodSchema, jsonSchema }) => {
   const { def } = zodSchema._zod;
   if (def.type === 'default') jsonSchema.default ??= def.defaultValue as never;
   if (jsonSchema.pattern?.includes('\\d')) jsonSchema.pattern = jsonSchema.pattern.replaceAll('\\d', '[0-9]');
 };
 
-/** What goes out: clients must bear with members that are added, and need no pattern for what has a format. */
+/**
+ * Schemas of answers: clients must accept members that are added later, and a `format` needs no
+ * pattern.
+ */
 const lenient: Override = (context) => {
   const { jsonSchema } = context;
   if (jsonSchema.additionalProperties === false) delete jsonSchema.additionalProperties;
@@ -154,7 +162,7 @@ const lenient: Override = (context) => {
   portable(context);
 };
 
-/** The document; OpenAPI 3.1, whose schemas are JSON Schema 2020-12. */
+/** Makes the OpenAPI 3.1 document, whose schemas are JSON Schema 2020-12. */
 export function openApiDocument(operations: readonly Operation[], info: { version: string; publicUrl: string }): Json {
   const components = new Components();
   components.of(z.array(problemSchema), 'output');
@@ -184,7 +192,10 @@ export function openApiDocument(operations: readonly Operation[], info: { versio
   };
 }
 
-/** As bytes: ASCII alone, so that no character in a pattern is lost, or seen as something else, on its way. */
+/**
+ * Serialises the document in ASCII, so that no character of a pattern is lost or changed on its
+ * way.
+ */
 export const printed = (document: Json): string =>
   JSON.stringify(document).replace(/[^\x20-\x7e]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
@@ -229,7 +240,7 @@ function freshSignInOf({ wantsFreshSignIn: wants }: Operation): string | undefin
   return `${where}${where === '' ? 'A' : 'a'} session was signed in within the last ten minutes, or has shown the password or a code again (\`proveMe\`); else 403 \`fresh_sign_in_required\`.`;
 }
 
-/** None at all stands for an empty object, where an empty object will do. */
+/** A body may be left out when an empty object would be valid. */
 function requestBodyOf({ id }: Operation, body: z.ZodType, components: Components): Json {
   const schema = components.add(`${capital(id)}Request`, components.of(body, 'input'));
   return {
@@ -243,7 +254,8 @@ function contentOf({ id, answer, contentType }: Operation, components: Component
   const made = components.of(answer, 'output');
   if (contentType) {
     const line = made.$ref === undefined ? components.add(`${capital(id)}Line`, made) : made;
-    // JSON Schema has no word for a sequence of documents: it is a text, whose lines are of the named schema.
+    // JSON Schema cannot describe a sequence of documents: it is a text whose lines have the named
+    // schema.
     const schema = {
       type: 'string',
       description: `JSON Lines: each line is ${nameIn(line)}, in JSON.`,
@@ -261,11 +273,11 @@ function contentOf({ id, answer, contentType }: Operation, components: Component
 
 const nameIn = ({ $ref }: Json): string => String($ref).split('/').at(-1)!;
 
-/** By status. */
+/** The codes that an operation can answer with, by status. */
 function problemsOf(operation: Operation): Map<number, ErrorCode[]> {
   const { access, method, errors, provenByBody, wantsFreshSignIn } = operation;
   const codes = new Set<ErrorCode>([...ALWAYS, ...UNREAD, 'method_not_allowed', ...errors]);
-  // Where none is needed, too: a token that is not good never counts as none.
+  // Also where no token is needed: a bad token is never treated as none.
   if (!provenByBody) codes.add('unauthorized');
   if (access !== 'anyone') codes.add('forbidden');
   if (isPermission(access)) codes.add('second_factor_missing');

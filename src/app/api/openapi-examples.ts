@@ -1,6 +1,9 @@
 import type { Json } from './openapi-document.js';
 
-/** What members of these names look like, in what is sent and what is answered. Those that do not fit a schema are passed over. */
+/**
+ * Example values by member name, for requests and answers. A value that does not fit a schema is
+ * skipped.
+ */
 const BY_NAME: Readonly<Record<string, readonly unknown[]>> = {
   id: ['0192f3a1-evening-show'],
   broadcastId: ['0192f3a1-evening-show'],
@@ -79,7 +82,10 @@ const BY_FORMAT: Readonly<Record<string, unknown>> = {
   email: 'ann@example.org',
 };
 
-/** Something of this schema that a reader takes for real. `required`: without members that may be left out, save one where all may be. */
+/**
+ * Makes a realistic example of a schema. `required` leaves out optional members; if all are
+ * optional, one is kept.
+ */
 export function exampleOf(
   schema: Json,
   components: { resolved(schema: Json): Json },

@@ -7,53 +7,65 @@ import { uncleanTextIn } from '../../runtime/text.js';
 import { text, wholeInQuery } from './request-schemas.js';
 
 /**
- * The API as a table of operations. The same schemas check what comes in, describe what goes out and are printed as
- * `/api/v1/openapi.json` (`openapi-document.ts`), so that none of the three can say something else than the others. Schemas of what
- * comes in are made with `request-schemas.ts`; those of what goes out name what they are of (`.meta({ id: 'Channel' })`).
+ * One operation of the API, which is a table of them. The same schemas check requests, describe
+ * answers and are printed as `/api/v1/openapi.json` (`openapi-document.ts`), so that the three
+ * cannot differ. Schemas of requests are made with `request-schemas.ts`; those of answers name
+ * their resource (`.meta({ id: 'Channel' })`).
  */
 export interface Operation<P = unknown, Q = unknown, B = unknown> {
   /** camelCase verb and noun; generated clients name their methods after it. */
   readonly id: string;
   readonly method: 'get' | 'post' | 'put' | 'patch' | 'delete';
-  /** Below `/api/v1`; parameters in braces. */
+  /** Path below `/api/v1`, with parameters in braces. */
   readonly path: string;
-  /** A few words on what it does; at most `MAX_SUMMARY_CHARS`. */
+  /** One short sentence that says what the operation does; at most `MAX_SUMMARY_CHARS`. */
   readonly summary: string;
-  /** What a client has to know beside that: conditions, what else happens, when. */
+  /** What else a client must know: conditions, side effects, times. */
   readonly description?: string;
   /**
-   * `anyone`: who one is may show more. `account`: somebody who is signed in, with a session of his own (no API key). Otherwise what one must be
-   * allowed to do; a permission about a channel is judged for the one that `channelOf` names.
+   * `anyone`: no credential is needed; with one, the answer may show more. `account`: a person who
+   * is signed in with a session (no API key). Otherwise the permission that is needed; one about a
+   * channel is checked for the channel that `channelOf` names.
    */
   readonly access: 'anyone' | 'account' | Permission;
   /**
-   * It makes a right that outlives the session, gives somebody one, or takes an account over: a session alone is not enough (`FreshSignIn`). Taking a
-   * right away is never held up. With a body that decides: `of`, and `when` in words. API keys and the admin token are not asked, having no session.
+   * Whether a session alone is not enough (`FreshSignIn`): the operation makes or gives away a
+   * right that outlives the session, or takes an account over. Taking a right away never needs it.
+   * When it depends on the body, `of` decides and `when` says so in words. API keys and the admin
+   * token have no session and are not asked.
    */
   readonly wantsFreshSignIn?: true | { readonly when: string; of(body: B): boolean };
   /**
-   * The channel that it is about; that of the path unless given. `isPrivate`: what it is about is not to be known of by those who see the channel
-   * alone. Undefined: there is no such thing.
+   * Finds the channel that the operation is about. Default: the one in the path. `isPrivate`:
+   * seeing the channel is not enough to know about the thing. Undefined: it does not exist.
    */
   channelOf?(params: P): Promise<{ readonly slug: string; readonly isPrivate: boolean } | undefined>;
   readonly params?: z.ZodType<P>;
   readonly query?: z.ZodType<Q>;
   readonly body?: z.ZodType<B>;
   readonly status: 200 | 201 | 202 | 204;
-  /** What is answered; undefined with 204. */
+  /** Schema of the answer; undefined with 204. */
   readonly answer?: z.ZodType;
-  /** Of an answer that is not JSON: `handle` resolves to an `AsyncIterable<string>`, read as fast as the client reads. `answer` is a line of it. */
+  /**
+   * Set for an answer that is not JSON: `handle` resolves to an `AsyncIterable<string>`, which is
+   * read as fast as the client reads. `answer` is then the schema of one line.
+   */
   readonly contentType?: 'application/jsonl';
-  /** Beyond `bad_request`, `rate_limited`, `internal` and `unavailable`, which every operation may meet, and those that follow from `access`. */
+  /**
+   * Codes besides `bad_request`, `rate_limited`, `internal` and `unavailable`, which every
+   * operation has, and those that follow from `access`.
+   */
   readonly errors: readonly ErrorCode[];
   /**
-   * What proves the caller is in the body: a token in the header is not looked at. `or-header`: it is, where the body has none; one that is not
-   * good (it may have expired just now) counts as none.
+   * The credential is in the body, and a token in the header is ignored. `or-header`: the header is
+   * used when the body has no credential; a bad token there (it may just have expired) counts as
+   * none.
    */
   readonly provenByBody?: true | 'or-header';
   /**
-   * Routine that would bury the rest of the audit log; what is not routine in it is recorded where it is found. `unless-noted`: in the log
-   * only when `handle` has called `audit`, for what strangers may ask for without anything coming of it.
+   * Not recorded in the audit log, because such routine would bury the other entries; exceptions
+   * are recorded where they are found. `unless-noted`: recorded only when `handle` has called
+   * `audit`, for requests of anonymous clients that may have no effect.
    */
   readonly unaudited?: true | 'unless-noted';
   handle(request: Call<P, Q, B>): Promise<unknown>;
@@ -64,26 +76,35 @@ export interface Call<P = unknown, Q = unknown, B = unknown> {
   readonly query: Q;
   readonly body: B;
   readonly principal: Principal;
-  /** What a permission about a channel was judged for; with other operations it throws. */
+  /** The channel for which the permission was checked; throws for other operations. */
   readonly channel: Channel;
-  /** Of the principal, in `channel`. */
+  /** The principal's role in `channel`. */
   readonly channelRole: ChannelRole | undefined;
   readonly client: Client;
-  /** Where the operation wants a fresh sign-in, and a session asks. */
+  /** Set when the operation needs a fresh sign-in and the principal is a session. */
   readonly freshness: Freshness | undefined;
-  /** Where what was made is found (`Location`): an address below `/api/v1`, or a whole one. With status 201 each operation says so. */
+  /**
+   * Sets `Location`, the address of the thing that was made: below `/api/v1`, or a whole address.
+   * Each operation with status 201 must call it.
+   */
   created(location: string): void;
-  /** What the audit log says beside the operation, the channel and the path; never a secret. */
+  /**
+   * Adds to the audit entry, which has the operation, the channel and the path already. Never pass
+   * a secret.
+   */
   audit(more: { target?: string; details?: Readonly<Record<string, unknown>> }): void;
-  /** What came with the body was good, and is this account's: the request counts for it, and not for its address. */
+  /**
+   * Call it when the body's credential was good: the request then counts for this account, not for
+   * its address.
+   */
   proven(accountId: string): Promise<void>;
 }
 
-/** Where a request came from. */
+/** The client that sent a request. */
 export interface Client {
   readonly address: string;
   readonly userAgent: string;
-  /** Two letters, where a proxy or a database says so. */
+  /** Two letters, from a proxy's header or a database. */
   readonly country?: string | undefined;
   readonly requestId: string;
 }
@@ -92,10 +113,10 @@ export const isPermission = (access: Operation['access']): access is Permission 
 export const isAboutChannel = (access: Operation['access']): boolean =>
   access.startsWith('channel.') && isPermission(access) && 'channelRoles' in PERMISSIONS[access];
 
-/** For the types only: an operation's handler knows its schemas. */
+/** Lets a handler know the types of its schemas; does nothing at run time. */
 export const operation = <P, Q, B>(given: Operation<P, Q, B>): Operation => given as unknown as Operation;
 
-/** RFC 9457. */
+/** Problem document, RFC 9457. */
 export const problemSchema = z
   .strictObject({
     type: z.literal('about:blank'),
@@ -113,30 +134,35 @@ export const problemSchema = z
   })
   .meta({ id: 'Problem' });
 
-/** Every list is paged. `next` goes into `cursor` of the next request; null at the end. */
+/** Schema of a page of a list. `next` is the `cursor` of the next request; null at the end. */
 export const pageOf = (item: z.ZodType) => z.strictObject({ items: z.array(item), next: z.string().nullable() });
 
 export const MAX_PAGE = 200;
 export const DEFAULT_PAGE = 50;
 export const pageQuery = {
-  // A user's id may be in it, of up to two kilobytes.
+  // A cursor may contain a user's id of up to two kilobytes.
   cursor: text({ max: 4096, pattern: '^[A-Za-z0-9_-]+$' }).optional().meta({ description: '`next` of the page before; opaque.' }),
   limit: wholeInQuery(1, MAX_PAGE).default(DEFAULT_PAGE).meta({ description: 'Items a page.' }),
 };
 
-/** A cursor is where a list goes on, and nobody else's business. */
+/** Encodes the position where a list goes on; clients must treat it as opaque. */
 const cursorOf = (position: readonly (string | number)[]): string => Buffer.from(JSON.stringify(position)).toString('base64url');
 
-/** An answer to a list that was read with one more than the limit, which tells whether there are more. */
+/**
+ * Makes a page of a list that was read with one item more than the limit, which tells whether there
+ * are more.
+ */
 export function page<T, V>(found: readonly T[], limit: number, view: (item: T) => V, position: (item: T) => (string | number)[]) {
   const items = found.slice(0, limit);
   return { items: items.map(view), next: found.length > limit ? cursorOf(position(items.at(-1)!)) : null };
 }
 
-/** How every answer writes a moment: RFC 3339, UTC, milliseconds. */
+/** Writes a moment as every answer does: RFC 3339, UTC, milliseconds. */
 export const isoOf = (wallMs: number) => new Date(wallMs).toISOString();
 
-/** Wall clock milliseconds in a cursor: no more than a `Date` and PostgreSQL can hold. */
+/**
+ * Wall clock milliseconds in a cursor, at most what a `Date` can hold; PostgreSQL can hold it too.
+ */
 export const positionTime = z.number().min(0).max(8.64e15);
 
 export function positionOf<T extends z.ZodType>(cursor: string, shape: T): z.infer<T> {
@@ -149,7 +175,10 @@ export function positionOf<T extends z.ZodType>(cursor: string, shape: T): z.inf
   }
 }
 
-/** Rejects with `bad_request` (or what the schema says instead) and says which member is wrong. */
+/**
+ * Checks a value. Throws `bad_request`, or the code that the schema names, with the member that is
+ * wrong.
+ */
 export function checked<T>(schema: z.ZodType<T> | undefined, given: unknown, where: string): T {
   if (!schema) return undefined as T;
   const unclean = uncleanTextIn(given);
@@ -158,7 +187,7 @@ export function checked<T>(schema: z.ZodType<T> | undefined, given: unknown, whe
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0]!;
   const at = [where, ...issue.path].join('.');
-  // `TextRules.tooLong`
+  // Set by `TextRules.tooLong`.
   const { code, refusal } = (issue.code === 'custom' ? issue.params : undefined) ?? {};
   throw new VezaError(code ?? 'bad_request', `${at}: ${issue.message}`, { details: { at, ...(refusal && { refusal }) } });
 }

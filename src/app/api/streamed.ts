@@ -3,7 +3,10 @@ import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 import { Loop } from '../../runtime/loop.js';
 
-/** A failure before the first piece is answered as a problem document. After it the connection is cut, so that nobody takes a half for the whole. */
+/**
+ * Turns pieces of text into a stream. An error before the first piece becomes a problem document; a
+ * later one cuts the connection, so that nobody takes half for the whole.
+ */
 export async function streamed(pieces: AsyncIterable<string>): Promise<Readable> {
   const iterator = pieces[Symbol.asyncIterator]();
   const first = await iterator.next();
@@ -16,11 +19,14 @@ export async function streamed(pieces: AsyncIterable<string>): Promise<Readable>
   );
 }
 
-/** How often a client's right to read on is checked. */
+/** How often a client's right to go on reading is checked. */
 const RECHECK_MS = 2000;
 const LOST: readonly string[] = ['unauthorized', 'forbidden', 'not_found', 'second_factor_missing'];
 
-/** Ends the stream within five seconds after `check` would refuse it. While the database is away and cannot tell, the stream goes on. */
+/**
+ * Ends the stream within five seconds after `check` begins to refuse. While the database is
+ * unavailable and cannot tell, the stream goes on.
+ */
 export function whileAllowed(stream: Readable, clock: Clock, check: () => Promise<void>): Readable {
   const checks = new Loop({
     clock,

@@ -1,8 +1,10 @@
 import type { IncomingMessage } from 'node:http';
 
 /**
- * What the conditions of a request are worth, in the order of RFC 9110 13.2.2. `etag`: of the current representation, undefined when it has none, so
- * that no tag matches it. Nothing here has a modification date: `If-Unmodified-Since` and `If-Modified-Since` are ignored, as 13.1.4 and 13.1.3 have it.
+ * Evaluates the conditional headers of a request in the order of RFC 9110 13.2.2. `etag` is the tag
+ * of the current representation; it is undefined when there is none, and then no tag matches.
+ * Answers here have no modification date, so `If-Unmodified-Since` and `If-Modified-Since` are
+ * ignored (RFC 9110 13.1.4, 13.1.3).
  */
 export function conditionOf({ method, headers }: IncomingMessage, etag: string | undefined): 'holds' | 'not-modified' | 'failed' {
   const match = headers['if-match'];
@@ -12,5 +14,5 @@ export function conditionOf({ method, headers }: IncomingMessage, etag: string |
   return method === 'GET' || method === 'HEAD' ? 'not-modified' : 'failed';
 }
 
-/** No tag of ours has a comma in it. */
+/** Splitting at commas is enough: no tag that this service makes contains one. */
 const isListed = (list: string, etag: string | undefined) => list.trim() === '*' || list.split(',').some((tag) => tag.trim() === etag);

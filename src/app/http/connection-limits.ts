@@ -2,19 +2,25 @@ import type { Socket } from 'node:net';
 import { addressGroup } from '../../runtime/addresses.js';
 
 export interface ConnectionLimitsOptions {
-  /** Open connections of all clients. */
+  /** Most open connections, of all clients together. */
   readonly total: number;
-  /** Of one address. Undefined: the peers are our own proxies. */
+  /**
+   * Most open connections of one address. Undefined: no limit, since all peers are the operator's
+   * own proxies.
+   */
   readonly perAddress: number | undefined;
 }
 
-/** Open connections, counted over all ports that share this. What is one too many is closed without a word. */
+/**
+ * Counts open connections over all ports that share this object. A connection above a limit is
+ * destroyed without an answer.
+ */
 export class ConnectionLimits {
-  /** Rising; read by the metrics. */
+  /** Connections that were refused; only rises, read by the metrics. */
   refused = 0;
-  /** Closed because of too many unanswered requests; rising. */
+  /** Connections that were closed because of too many unanswered requests; only rises. */
   overrun = 0;
-  /** Answers of HTTP/2 that were ended because their client took nothing of them; rising. */
+  /** Answers of HTTP/2 that were ended because the client read nothing of them; only rises. */
   unread = 0;
   readonly #options: ConnectionLimitsOptions;
   readonly #perAddress = new Map<string, number>();
@@ -28,10 +34,10 @@ export class ConnectionLimits {
     return this.#open;
   }
 
-  /** Counts the connection until it closes; false: it is one too many, and is destroyed. */
+  /** Counts the connection until it closes. False: it is above a limit, and was destroyed. */
   admit(socket: Socket): boolean {
     const { total, perAddress = Number.POSITIVE_INFINITY } = this.#options;
-    // Undefined when it is gone already.
+    // The address is undefined when the connection has closed already.
     const from = socket.remoteAddress === undefined ? undefined : addressGroup(socket.remoteAddress);
     const count = from === undefined ? 0 : (this.#perAddress.get(from) ?? 0);
     if (from === undefined || this.#open >= total || count >= perAddress) {

@@ -1,8 +1,9 @@
 import type Koa from 'koa';
 
 /**
- * What a page may send: all that the API reads, and conditions and ranges that it ignores as RFC 9110 has it, which clients send without knowing that. A browser
- * sends those that are not here to nobody.
+ * Request headers that a page of another origin may send: all that the API reads, and the
+ * conditions and ranges that it ignores (RFC 9110), which clients send without knowing that. A
+ * browser does not send a request with any other header.
  */
 const ALLOWED_HEADERS = [
   'Authorization',
@@ -17,7 +18,7 @@ const ALLOWED_HEADERS = [
   'Range',
   'X-Request-Id',
 ].join(', ');
-/** What a page may read of an answer, beside the few that the Fetch standard lets it read always. */
+/** Response headers that a page may read, besides those that the Fetch standard always allows. */
 const EXPOSED_HEADERS = [
   'Allow',
   'Date',
@@ -30,13 +31,17 @@ const EXPOSED_HEADERS = [
   'X-Request-Id',
 ].join(', ');
 
-/** For pages of other origins. Refuses nothing: where it says nothing, the browser does. */
+/**
+ * CORS for pages of other origins. It never refuses a request: without its headers the browser
+ * does.
+ */
 export function cors(allowedOrigins: readonly string[]): Koa.Middleware {
   const everyone = allowedOrigins.includes('*');
   return (ctx, next) => {
     const origin = ctx.get('origin');
     if (!ctx.path.startsWith('/api/') || allowedOrigins.length === 0) return next();
-    // Also without an Origin, and for everyone: what a cache has kept of such an answer lacks the field that a page needs.
+    // `Vary` is set without an Origin too, and when every origin is allowed: a cached answer to a
+    // request without one lacks the header that a page needs.
     ctx.vary('Origin');
     if (origin === '' || !(everyone || allowedOrigins.includes(origin))) return next();
     ctx.set('Access-Control-Allow-Origin', everyone ? '*' : origin);

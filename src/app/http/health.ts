@@ -7,22 +7,31 @@ import { recent } from '../../runtime/shared-work.js';
 import { rejectLate, withDeadline } from '../../runtime/waiting.js';
 import { reads } from './reads.js';
 
-/** A part that this process cannot work without; rejects when it is out of order. */
+/**
+ * Checks one part that the process cannot work without; throws or rejects when that part does not
+ * work.
+ */
 export type HealthCheck = () => Promise<unknown> | unknown;
 
-/** A part that has not answered by then is failing; orchestrators ask with a deadline of their own of a few seconds. */
+/**
+ * A check without a result after this time fails. Orchestrators give up after a few seconds
+ * themselves.
+ */
 const CHECK_TIMEOUT_MS = 2000;
 
-/** In which the checks run twice at most. Orchestrators ask every few seconds; a stranger may ask thousands of times in one. */
+/**
+ * The checks run at most twice in this time. Orchestrators ask every few seconds; an anonymous
+ * client may ask thousands of times per second.
+ */
 const WINDOW_MS = 1000;
 
 export interface Readiness {
   readonly status: 'ok' | 'unavailable';
-  /** Names of the parts that fail. */
+  /** Names of the parts whose check failed. */
   readonly failing: string[];
 }
 
-/** Runs all checks at once. Why one fails is for the log, not for whoever asks. */
+/** Runs all checks at once. The cause of a failure goes to the log, not into the answer. */
 export async function readiness(checks: Readonly<Record<string, HealthCheck>>, clock: Clock, log: LineLog): Promise<Readiness> {
   const failing: string[] = [];
   await Promise.all(
@@ -38,7 +47,7 @@ export async function readiness(checks: Readonly<Record<string, HealthCheck>>, c
   return { status: failing.length === 0 ? 'ok' : 'unavailable', failing: failing.sort() };
 }
 
-/** What `/health/ready` answers: the checks run twice a second at most, however many ask. */
+/** Answers `/health/ready`: the checks run at most twice per second for all requests together. */
 const sharedReadiness = (checks: Readonly<Record<string, HealthCheck>>, clock: Clock, log: Log): (() => Promise<Readiness>) => {
   const failureLog = new BoundedLog(log, clock);
   return recent(clock, WINDOW_MS, () => readiness(checks, clock, failureLog));
@@ -47,11 +56,11 @@ const sharedReadiness = (checks: Readonly<Record<string, HealthCheck>>, clock: C
 export interface HealthOptions {
   readonly clock: Clock;
   readonly log: Log;
-  /** What `/health/ready` asks, by name. */
+  /** The checks of `/health/ready`, by name. */
   readonly health: Readonly<Record<string, HealthCheck>>;
 }
 
-/** `/health/live` and `/health/ready`. */
+/** Answers `/health/live` and `/health/ready`. */
 export function healthEndpoints({ clock, log, health }: HealthOptions): Koa.Middleware {
   const ready = sharedReadiness(health, clock, log);
   return async (ctx, next) => {

@@ -13,23 +13,26 @@ import { REQUEST_EVENTS } from '../../runtime/http-guard.js';
 import { NO_CONNECT, sendRefusal } from '../../runtime/http-problem.js';
 import { endWhenUnread } from './unread-streams.js';
 
-/** Requests at one time on a connection. A player has two or three. */
+/** Concurrent requests per connection. A player has two or three. */
 const MAX_STREAMS = 100;
 const MAX_HEAD_BYTES = 16_384;
 const MAX_HEAD_FIELDS = 100;
-/** As a listener of HTTP/1.1 has it. */
+/** Time for a request's body, the same as on HTTP/1.1. */
 const BODY_MS = 30_000;
 
 export interface Http2Options {
   readonly listener: RequestListener;
   readonly clock: Clock;
-  /** As of HTTP/1.1: after which a client that takes nothing of an answer is not waited for any longer. */
+  /** A client that reads nothing of an answer is disconnected after this time, as on HTTP/1.1. */
   readonly silenceMs: number;
-  /** Called for each answer that was ended for that. */
+  /** Called for each answer that was ended because its client read nothing. */
   readonly unread: () => void;
 }
 
-/** HTTP/2 for connections whose TLS handshake chose it. Each is one connection for the limits, with a bounded number of requests. */
+/**
+ * HTTP/2, for connections that chose it in the TLS handshake. Each counts as one connection for the
+ * limits and has a bounded number of requests.
+ */
 export class Http2 {
   readonly #server: Http2Server;
   readonly #sessions = new Set<ServerHttp2Session>();
@@ -40,7 +43,8 @@ export class Http2 {
       settings: { maxConcurrentStreams: MAX_STREAMS, maxHeaderListSize: MAX_HEAD_BYTES, enablePush: false },
       maxHeaderListPairs: MAX_HEAD_FIELDS + 4,
       maxSendHeaderBlockLength: 65_536,
-      // Of a client that resets what it asks for, or asks for what it does not read (megabytes).
+      // Megabytes of memory per session: limits a client that resets its requests, or reads no
+      // answers.
       maxSessionMemory: 10,
       maxSessionInvalidFrames: 100,
       maxSessionRejectedStreams: 100,
@@ -53,11 +57,11 @@ export class Http2 {
       this.#sessions.add(session);
       session.setTimeout(silenceMs, () => session.destroy());
       session.once('close', () => this.#sessions.delete(session));
-      // A client that breaks the protocol is disconnected by Node; it is no event for us.
+      // Node disconnects a client that breaks the protocol; nothing else has to be done.
       session.on('error', () => undefined);
     });
     const prepare = (req: Http2ServerRequest) => {
-      // The same for one stream: it went away.
+      // The client has reset the stream or left; nothing else has to be done.
       req.stream.on('error', () => undefined);
       endWhenUnread(req.stream, clock, silenceMs, unread);
       if (req.stream.endAfterHeaders) return;
@@ -68,7 +72,7 @@ export class Http2 {
     for (const event of REQUEST_EVENTS)
       this.#server.on(event, (req: Http2ServerRequest, res: Http2ServerResponse) => {
         prepare(req);
-        // The members of HTTP/1.1's that are used here are there.
+        // Http2ServerRequest and -Response have all members of HTTP/1.1's that are used here.
         listener(req as never, res as never);
       });
     this.#server.on('connect', (req: Http2ServerRequest, res: Http2ServerResponse) => {
@@ -77,13 +81,13 @@ export class Http2 {
     });
   }
 
-  /** Takes over the connection. */
+  /** Takes the connection over from the TLS server. */
   take(socket: TLSSocket): boolean {
     this.#server.emit('connection', socket);
     return true;
   }
 
-  /** What is under way is answered, nothing new is taken. */
+  /** Answers requests that have begun, and takes no new ones. */
   close(): void {
     this.#closing = true;
     for (const session of this.#sessions) session.close();

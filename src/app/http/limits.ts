@@ -5,34 +5,43 @@ import { RateLimited, type RateLimits, type Standing } from '../../access/limits
 import type { Principal } from '../../access/roles.js';
 import { BoundedMap } from '../../runtime/bounded-map.js';
 
-/** Credentials whose owner is remembered, so that one who is over his limit is refused before his token is looked at. */
+/**
+ * Credentials whose owner is remembered, so that an owner above their limit is refused before the
+ * token is verified.
+ */
 const MAX_REMEMBERED = 10_000;
 
 type ApiRateLimits = Pick<RateLimits, 'take' | 'peek' | 'hold'>;
 
-/** Operations that are proven by their body. */
+/** Operations whose credential is in the request's body. */
 const AUTH_PREFIX = '/api/v1/auth/';
-/** The one of them that may be proven by its header, too. */
+/** The one operation below it that takes its credential from the header, too. */
 const LOGOUT_PATH = `${AUTH_PREFIX}logout`;
 
 /**
- * Counts the requests to the API: of an account, an API key or another known subject wherever it comes from; of an address when nobody is known.
- * That is the first thing done to a request, before a credential is checked, a body read or the database asked.
+ * Counts the requests to the API: per account, API key or other known subject, whatever its
+ * address; per address when the subject is unknown. Counting comes first, before a credential is
+ * checked, a body read or the database asked.
  *
- * A credential that is not known yet costs its address a point of the bucket `credential`, which it gets back when the credential is
- * good: so guessing is limited, and who has a good one is not kept out by others at his address who do nothing wrong.
+ * A credential that is not known yet costs its address one point of the bucket `credential`. The
+ * point is given back when the credential is good: guessing is limited, and people with a good
+ * credential are not kept out by others at their address who do nothing wrong.
  *
- * Signing in, refreshing and the like have a bucket of their own: however many pages are open behind an address, people there can sign in. A request
- * that has proven an account by its body counts for that account from then on, and gives its address the point back.
+ * Signing in and refreshing have a bucket of their own, so that people can sign in however many
+ * pages are open behind their address. A request that has proven an account by its body counts for
+ * that account from then on, and its address gets the point back.
  */
 export class ApiLimits {
   readonly #limits: ApiRateLimits;
-  /** Hash of a credential that was good once → what its requests are counted by. The oldest goes first. */
+  /**
+   * Hash of a credential that was good once → the subject that its requests count for. The oldest
+   * is discarded first.
+   */
   readonly #remembered = new BoundedMap<string, string>(MAX_REMEMBERED);
 
   readonly #isFree: (ctx: Koa.Context) => boolean;
 
-  /** `isFree`: whether a request without a credential costs too little to be counted. */
+  /** `isFree` says whether a request without a credential costs too little to be counted. */
   constructor(limits: ApiRateLimits, isFree: (ctx: Koa.Context) => boolean = () => false) {
     this.#limits = limits;
     this.#isFree = isFree;
@@ -68,18 +77,21 @@ export class ApiLimits {
     } else tell(ctx, await this.#limits.take('api', client));
   }
 
-  /** Nobody is known by what the request came with, or not yet. */
+  /** Whether the subject of the request is unknown, or not known yet. */
   isStranger(ctx: Koa.Context): boolean {
     return ctx.state.credential !== undefined || ctx.get('authorization') === '';
   }
 
-  /** It is known whose credential it is that this request came with. Rejects with `RateLimited` when its owner has used up what he may. */
+  /**
+   * Counts the request for the owner of its credential, now that it is known. Rejects with
+   * `RateLimited` when the owner is above their limit.
+   */
   async identified(ctx: Koa.Context, principal: Principal): Promise<void> {
     const name = ctx.state.credential as string | undefined;
     if (name === undefined) return;
     ctx.state.credential = undefined;
     if (principal.kind === 'anonymous') {
-      // It was not good, and did not need to be.
+      // The credential was not good, and the operation needs none.
       if (!authHold(ctx)) tell(ctx, await this.#limits.take('api', ctx.ip));
       return;
     }
@@ -89,7 +101,11 @@ export class ApiLimits {
     tell(ctx, await this.#limits.take('api', client));
   }
 
-  /** The body has proven this account. One that does nothing but sign in uses up what it may itself, and then what its address may. */
+  /**
+   * Counts the request for the account that its body has proven. When the account has used up its
+   * own points, the point of the address is kept: an account that only signs in uses up its own
+   * limit first, then that of its address.
+   */
   async proven(ctx: Koa.Context, accountId: string): Promise<void> {
     try {
       await this.#limits.take('api', `account:${accountId}`);
@@ -99,7 +115,10 @@ export class ApiLimits {
     }
   }
 
-  /** What this request came with is good no more: whoever goes on sending it must not use up what its owner may. */
+  /**
+   * The request's credential is not good any more: further requests with it must not use up its
+   * owner's points.
+   */
   refused(ctx: Koa.Context): void {
     this.#remembered.delete(hashOf(ctx.get('authorization')));
   }
@@ -109,7 +128,10 @@ const authHold = (ctx: Koa.Context) => ctx.state.authHold as Hold | undefined;
 const credentialHold = (ctx: Koa.Context) => ctx.state.credentialHold as Hold | undefined;
 const hashOf = (text: string) => createHash('sha256').update(text).digest('base64url');
 
-/** draft-ietf-httpapi-ratelimit-headers-11. Where several limits count for a request, each has its member. */
+/**
+ * draft-ietf-httpapi-ratelimit-headers-11. When several limits count for a request, each has its
+ * member.
+ */
 function tell(ctx: Koa.Context, { bucket, points, windowS, remaining, resetS }: Standing): void {
   ctx.append('RateLimit-Policy', `"${bucket}";q=${points};w=${windowS}`);
   ctx.append('RateLimit', `"${bucket}";r=${remaining};t=${resetS}`);

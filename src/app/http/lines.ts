@@ -1,4 +1,4 @@
-/** JSON Lines, read as fast as the client reads, several a write. */
+/** JSON Lines, produced as fast as the client reads, several lines per write. */
 export async function* lines(items: AsyncIterable<object>, chunkChars: number): AsyncGenerator<string> {
   let text = '';
   for await (const item of items) {

@@ -12,49 +12,62 @@ import type { ConnectionLimits } from './connection-limits.js';
 import { Http2 } from './http2.js';
 import { Pipelining } from './pipelining.js';
 
-/** Of a request's head, all its fields together; more is answered 431. */
+/** Bytes of a request's head, all fields together; a larger head is answered with 431. */
 const MAX_HEAD_BYTES = 16_384;
 
 export interface HttpListener {
   readonly port: number;
   readonly server: Server;
-  /** Hands over who asks for a WebSocket; the last handler counts. Until there is one, and for other protocols, the offer means nothing. */
+  /**
+   * Sets the handler for WebSocket requests; the last one set is used. `Upgrade` is ignored without
+   * a handler, and for other protocols.
+   */
   onUpgrade(handler: UpgradeHandler): void;
-  /** No new connection, idle ones closed, answers under way finished; after `graceMs` what is left is cut. Twice is harmless. */
+  /**
+   * Takes no new connections, closes idle ones and finishes answers that have begun. The remaining
+   * connections are cut after `graceMs`. Harmless when called twice.
+   */
   stop(graceMs: number): Promise<void>;
 }
 
 export interface ListenOptions {
   readonly host: string;
-  /** 0: any free one. */
+  /** 0 chooses a free port. */
   readonly port: number;
-  /** Unlimited unless given. */
+  /** Default: no limits. */
   readonly connections?: ConnectionLimits;
-  /** With it this is HTTPS: HTTP/2 where the client speaks it, unless `http2` is false. A new certificate: `server.setSecureContext`. */
+  /**
+   * Makes this HTTPS: HTTP/2 where the client speaks it, unless `http2` is false. `useCertificate`
+   * sets a new certificate.
+   */
   readonly tls?: TlsOptions;
   readonly http2?: boolean;
-  /** For handlers that throw. Nothing is logged unless given. */
+  /** Logs the errors that a handler throws. Default: no log. */
   readonly log?: Log;
-  /** For tests, which do not wait so long. */
+  /** Shorter timeouts, for tests. */
   readonly timeouts?: Partial<ServerOptions>;
   readonly silenceMs?: number;
 }
 
-/** How long clients may take. */
+/** Limits of time for clients. */
 const TIMEOUTS: ServerOptions = {
-  // Longer than the idle time of usual proxies (60 s), so that they never meet a connection that is just being closed.
+  // Longer than the usual idle time of proxies (60 s): a proxy never sends a request on a
+  // connection that is just being closed.
   keepAliveTimeout: 75_000,
-  // From a connection, or from the first byte of a later request, to the end of the head; and to the end of the body. Who sends a byte now and then
-  // is cut off by them.
+  // Both from a connection, or the first byte of a later request, to the end of the head and to the
+  // end of the body: they cut off clients that send a byte now and then.
   headersTimeout: 15_000,
   requestTimeout: 30_000,
   connectionsCheckingInterval: 5_000,
 };
-/** A client that neither sends nor reads for so long, while there is an answer for it. Longer than a playlist waits for a part, or a profile takes. */
+/**
+ * A client that neither sends nor reads for this time during an answer is disconnected. Longer than
+ * a playlist waits for a part, or a profile takes.
+ */
 const SILENCE_MS = 180_000;
 const HANDSHAKE_MS = 10_000;
 
-/** Rejects when the port is taken, or the certificate cannot be used. */
+/** Listens for HTTP requests. Rejects when the port is taken or the certificate cannot be used. */
 export async function listenHttp(handler: RequestListener, options: ListenOptions, clock: Clock): Promise<HttpListener> {
   const { host, port, connections, tls, timeouts, silenceMs = SILENCE_MS } = options;
   const log = new BoundedLog(options.log ?? silentLog, clock);
@@ -73,12 +86,15 @@ export async function listenHttp(handler: RequestListener, options: ListenOption
   } else {
     server = createServer(common);
   }
-  // One more than is allowed, so that it is seen: what is beyond this number Node leaves out silently.
+  // One more than is allowed: Node drops fields above this number silently, and the guard must see
+  // one.
   server.maxHeadersCount = MAX_HEADERS + 1;
   server.timeout = silenceMs;
-  // Node's own list has neither those in the midst of a TLS handshake nor HTTP/2; one left open would hold the stop for ever.
+  // Node's own list has neither connections in the TLS handshake nor those of HTTP/2. One open
+  // connection would delay the stop for ever.
   const open = new Set<Socket>();
-  // For TLS this is before the handshake. A socket comes again when its client has offered another protocol (`http-guard`).
+  // For TLS this is before the handshake. Node hands a socket over again when its client has
+  // offered another protocol (`http-guard`).
   divert(server, 'connection', (socket: Socket) => {
     if (open.has(socket)) return false;
     open.add(socket);
@@ -100,7 +116,8 @@ export async function listenHttp(handler: RequestListener, options: ListenOption
       resolve();
     });
   });
-  // accept(2) fails where there is no descriptor or no memory left, and passes on errors of the network: it is called again with the next connection.
+  // accept(2) fails without free descriptors or memory, and passes on errors of the network. Node
+  // calls it again for the next connection.
   server.on('error', (error) => log.warn({ event: 'http.accept_failed', port, error: messageOf(error) }, 'a connection was not accepted'));
   let stopping: Promise<void> | undefined;
   return {
@@ -125,12 +142,15 @@ export async function listenHttp(handler: RequestListener, options: ListenOption
   };
 }
 
-/** New certificates for a listener that has some; connections that there are keep theirs. */
+/** Gives a TLS listener a new certificate; open connections keep the old one. */
 export function useCertificate(listener: HttpListener, tls: TlsOptions): void {
   (listener.server as SecureServer).setSecureContext(tls);
 }
 
-/** Asks `takes` before the server's own listeners are called with a socket, and only calls them when it says no. */
+/**
+ * Offers each socket to `takes` first; the server's own listeners are called only when it returns
+ * false.
+ */
 function divert<S extends Socket>(server: Server, event: string, takes: (socket: S) => boolean): void {
   const listeners = server.listeners(event);
   server.removeAllListeners(event);

@@ -17,14 +17,15 @@ export interface MetricsServerOptions {
   metrics: Metrics;
   clock: Clock;
   log: Log;
-  /** With it the port speaks TLS with these settings. */
+  /** TLS settings; without them the port speaks plain HTTP. */
   tls?: TlsOptions | undefined;
 }
 
 /**
- * The operators' port: `/metrics`; `/debug/pprof/profile?seconds=N` (CPU, opens in Chromium's developer tools as .cpuprofile) and
- * `/debug/pprof/heap?seconds=N` (what was allocated meanwhile and is still held, .heapprofile). Both sample: the process goes on
- * answering. One profile at a time.
+ * Serves the operators' port: `/metrics`; `/debug/pprof/profile?seconds=N` (CPU, opens in
+ * Chromium's developer tools as .cpuprofile) and `/debug/pprof/heap?seconds=N` (allocations of that
+ * time that are still held, .heapprofile). Both sample, so that the process goes on answering. One
+ * profile at a time.
  */
 export function startMetricsServer(options: MetricsServerOptions): Promise<HttpListener> {
   const { host, port, metrics, clock, log, tls } = options;
@@ -62,7 +63,7 @@ export function startMetricsServer(options: MetricsServerOptions): Promise<HttpL
     const url = req.url ?? '/';
     const path = pathOf(url);
     const kind = path === '/debug/pprof/profile' ? 'cpu' : path === '/debug/pprof/heap' ? 'heap' : undefined;
-    // A profile is taken for whoever wants to have it.
+    // HEAD is not allowed for a profile: it would be taken for nothing.
     const isAsked = req.method === 'GET' || (req.method === 'HEAD' && !kind);
     const allowed = kind ? 'GET' : 'GET, HEAD';
     if (!isAsked) return sendRefusal(res, { code: 'method_not_allowed', detail: `only ${allowed}`, headers: ['Allow', allowed] });

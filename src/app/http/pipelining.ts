@@ -2,19 +2,27 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import type { Socket } from 'node:net';
 import type { Clock } from '../../runtime/clock.js';
 
-/** Requests of one connection of HTTP/1.1 that may be unanswered, as many as HTTP/2 allows. */
+/** Unanswered requests per connection of HTTP/1.1, as many as HTTP/2 allows. */
 export const MAX_UNANSWERED = 100;
-/** A connection that has more is closed when none of them is answered within this time. Media and pages are answered within a few milliseconds. */
+/**
+ * A connection with at least `MAX_UNANSWERED` parked requests is closed when none is answered
+ * within this time. Media and pages are answered within a few milliseconds.
+ */
 export const STALL_MS = 250;
-/** How long what such a client goes on sending is read, and thrown away: TCP would turn the end into a reset, which discards answers that are on their way. */
+/**
+ * After its end a closed connection is read, and the bytes discarded, for this time: otherwise TCP
+ * sends a reset, which discards answers that are still on their way.
+ */
 const LINGER_MS = 1000;
-/** Requests that were parsed and wait for an earlier one of their connection, of all connections together; each takes about 4 KiB. */
+/** Parsed requests that wait for an earlier one, over all connections; each takes about 4 KiB. */
 const MAX_PARKED = 20_000;
 
 interface Connection {
-  /** Undefined: the next request is begun at once. */
+  /**
+   * The response of the request that is being answered. Undefined: the next request begins at once.
+   */
   current: ServerResponse | undefined;
-  /** Parsed while an earlier request was not answered, oldest first. */
+  /** Requests that were parsed before an earlier one was answered, oldest first. */
   parked: [IncomingMessage, ServerResponse][];
   cancelStall: (() => void) | undefined;
   isClosed: boolean;
@@ -23,17 +31,21 @@ interface Connection {
 export interface PipeliningOptions {
   readonly handler: RequestListener;
   readonly clock: Clock;
-  /** Called for each connection that is closed. */
+  /** Called for each connection that is closed for too many requests. */
   readonly overrun: () => void;
   readonly maxParked?: number;
 }
 
 /**
- * Hands over the requests of a connection one at a time, each when the one before it is answered. RFC 9112 9.3.2: answers have the order of the requests, so
- * that nothing is won by beginning earlier; and one connection holds one place of whatever its requests wait for, however many it pipelines.
+ * Passes the requests of a connection to the handler one at a time, each after the one before it
+ * was answered. Answers have the order of the requests (RFC 9112 9.3.2), so an earlier begin gains
+ * nothing; and a connection takes one slot of whatever its requests wait for, however many it
+ * pipelines.
  *
- * While a request is parked nothing more is read. What Node had read already (64 KiB, or 2,600 of the shortest requests) it parses to its end: a client that
- * pipelines what is answered quickly is served, and one that pipelines what waits is disconnected. It may send again what was not answered.
+ * While a request is parked nothing more is read. Node parses what it has read already (64 KiB, or
+ * 2,600 of the shortest requests) to the end. So a client is served that pipelines requests with
+ * quick answers; one that pipelines requests that wait is disconnected, and may send the unanswered
+ * ones again.
  */
 export class Pipelining {
   readonly #options: PipeliningOptions;
@@ -72,11 +84,14 @@ export class Pipelining {
   #begin(connection: Connection, socket: Socket, req: IncomingMessage, res: ServerResponse): void {
     connection.current = res;
     res.once('close', () => this.#next(connection, socket));
-    // It has been refused for its body while it was parked (`http-guard`).
+    // `http-guard` may have refused the request for its body while it was parked.
     if (!res.writableEnded) this.#options.handler(req, res);
   }
 
-  /** The next one has its turn after the other connections have had theirs: what is answered at once would otherwise hold the event loop for all of them. */
+  /**
+   * Begins the next request after the other connections had their turn: requests with immediate
+   * answers would otherwise hold the event loop for one connection.
+   */
   #next(connection: Connection, socket: Socket): void {
     if (connection.parked.length === 0 || socket.destroyed) {
       connection.current = undefined;
@@ -92,13 +107,14 @@ export class Pipelining {
         this.#drop(connection);
         return;
       }
-      // A connection that has left HTTP (`Upgrade`) has no parser any more: nobody would take what is read.
+      // A connection that has left HTTP (`Upgrade`) has no parser: bytes that are read would be
+      // lost.
       if (connection.parked.length === 0 && (socket as { parser?: unknown }).parser) socket.resume();
       this.#begin(connection, socket, ...next);
     });
   }
 
-  /** Until fewer are unanswered. */
+  /** Closes the connection if no request is answered for `STALL_MS` while too many are parked. */
   #watch(connection: Connection, socket: Socket): void {
     if (connection.cancelStall) return;
     const { current } = connection;
@@ -116,7 +132,7 @@ export class Pipelining {
     this.#drop(connection);
     socket.end();
     this.#options.clock.after(LINGER_MS, () => socket.destroy());
-    // Node's parser may be in the midst of a read.
+    // Node's parser may still be inside a read.
     setImmediate(() => {
       socket.removeAllListeners('data');
       socket.on('data', () => undefined);

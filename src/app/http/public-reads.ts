@@ -4,14 +4,17 @@ import { BoundedMap } from '../../runtime/bounded-map.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 
-/** How long guests share one answer. A write in this process ends it at once. */
+/** How long guests share one answer. A write in this process ends the sharing at once. */
 const FRESH_MS = 1000;
-/** Guests may read without being counted what was read, or where a list goes on, within this time. */
+/**
+ * A read is not counted for guests when the same thing was read, or its cursor given out, within
+ * this time.
+ */
 const KNOWN_MS = 600_000;
 const MAX_READS = 10_000;
 const MAX_KNOWN = 10_000;
 
-/** Paths of the API that the pages of a guest read. */
+/** Paths of the API that a guest's page reads. */
 const LIST_PATH = '/api/v1/channels';
 const SLUG = '([a-z0-9][a-z0-9-]{1,62})';
 const CHANNEL_PATH = new RegExp(`^/api/v1/channels/${SLUG}$`);
@@ -29,7 +32,7 @@ interface Read {
 }
 
 export interface PublicPage {
-  /** The cursor of the page after it. */
+  /** The cursor of the page after this one. */
   readonly next: string | null;
 }
 
@@ -37,14 +40,16 @@ export interface PublicReadsOptions {
   readonly channels: Pick<Channels, 'changes' | 'isPrivate'>;
   readonly broadcasts: Pick<Broadcasts, 'changes'>;
   readonly clock: Clock;
-  /** Items of a page whose length the client has not chosen. */
+  /** Items per page when the client has not chosen a number. */
   readonly pageSize: number;
 }
 
 /**
- * The reads of a page that is open without a sign-in: channels, their shows, recordings and rooms that are not private.
- * Each is made once a second at most, however many guests ask, and is not counted against their address: hundreds of pages
- * behind one address open whatever else is asked for from there. Names of nothing and cursors that no page gave are counted.
+ * The reads of a page that is open without a sign-in: channels, their broadcasts, recordings and
+ * rooms, unless private. Each read is made at most once per second for all guests, and does not
+ * count against their address: hundreds of pages behind one address can open, whatever else is
+ * requested from there. Names of things that do not exist, and cursors that no page gave, are
+ * counted.
  */
 export class PublicReads {
   readonly #channels: PublicReadsOptions['channels'];
@@ -52,7 +57,7 @@ export class PublicReads {
   readonly #clock: Clock;
   readonly #pageSize: number;
   readonly #reads = new BoundedMap<string, Read>(MAX_READS);
-  /** Keys of reads that are not counted, and when each was read or given to a guest. */
+  /** Keys of reads that are not counted → when each was last read, or its cursor given out. */
   readonly #known = new BoundedMap<string, number>(MAX_KNOWN);
 
   constructor({ channels, broadcasts, clock, pageSize }: PublicReadsOptions) {
@@ -62,7 +67,7 @@ export class PublicReads {
     this.#pageSize = pageSize;
   }
 
-  /** Whether a read by a guest costs too little to be counted. */
+  /** Whether a guest's read costs too little to be counted. */
   isFree(method: string, path: string, querystring: string): boolean {
     if (method !== 'GET' && method !== 'HEAD') return false;
     if (path === LIST_PATH) return this.#isPageFree(LIST_PATH, querystring);
@@ -70,35 +75,38 @@ export class PublicReads {
     if (slug !== undefined) return querystring === '' && this.#isChannelFree(slug);
     const ofShows = BROADCASTS_PATH.exec(path)?.[1];
     if (ofShows !== undefined) return this.#isChannelFree(ofShows) && this.#isPageFree(path, querystring);
-    // Pages of messages are counted by `PageLimits`, and need no second limit.
+    // `PageLimits` counts pages of messages; they need no second limit.
     const ofMessages = MESSAGES_PATH.exec(path)?.[1];
     if (ofMessages !== undefined) return MESSAGES_QUERY.test(querystring) && this.#isChannelFree(ofMessages);
     const asset = ASSET_PATH.exec(path)?.[1];
     return asset !== undefined && querystring === '' && this.#isKnown(assetKey(asset));
   }
 
-  /** A guest's read of a channel, also on the way to its shows and its room. `read` rejects for one that guests do not see. */
+  /**
+   * Reads a channel for a guest, also on the way to its broadcasts and its room. `read` must reject
+   * for a channel that guests may not see.
+   */
   channel(slug: string, read: () => Promise<Channel>): Promise<Channel> {
     return this.#channels.isPrivate(slug) ? read() : this.#shared(channelKey(slug), read);
   }
 
-  /** A guest's read of a recording. `read` rejects for one that guests do not see. */
+  /** Reads a recording for a guest. `read` must reject for one that guests may not see. */
   asset(id: string, read: () => Promise<Broadcast>): Promise<Broadcast> {
     return this.#shared(assetKey(id), read);
   }
 
-  /** A guest's read of a page of the public channels. */
+  /** Reads a page of the public channels for a guest. */
   channelPage<T extends PublicPage>(query: PageQuery, read: () => Promise<T>): Promise<T> {
     return this.#page(LIST_PATH, query, read);
   }
 
-  /** A guest's read of a page of a channel's shows. */
+  /** Reads a page of a channel's broadcasts for a guest. */
   broadcastPage<T extends PublicPage>(slug: string, query: PageQuery, read: () => Promise<T>): Promise<T> {
     return this.#channels.isPrivate(slug) ? read() : this.#page(`${LIST_PATH}/${slug}/broadcasts`, query, read);
   }
 
   async #page<T extends PublicPage>(path: string, { cursor, limit }: PageQuery, read: () => Promise<T>): Promise<T> {
-    // A guest can make up any number of cursors: these are neither kept nor free.
+    // A guest can make up any number of cursors: an unknown one is neither kept nor free.
     if (limit !== this.#pageSize || (cursor !== undefined && !this.#isKnown(pageKey(path, cursor)))) return read();
     const found = await this.#shared(pageKey(path, cursor), read);
     if (found.next !== null) this.#known.set(pageKey(path, found.next), this.#clock.monotonicMs());
@@ -122,7 +130,7 @@ export class PublicReads {
 
   #shared<T>(key: string, read: () => Promise<T>): Promise<T> {
     const nowMs = this.#clock.monotonicMs();
-    // Both only rise.
+    // Both counts only rise, so their sum changes with each.
     const changes = this.#channels.changes + this.#broadcasts.changes;
     const last = this.#reads.get(key);
     if (last && nowMs - last.atMs < FRESH_MS && last.changes === changes) return last.reading as Promise<T>;
@@ -133,7 +141,8 @@ export class PublicReads {
     made.reading.catch((error) => {
       if (this.#reads.get(key) !== made) return;
       this.#reads.delete(key);
-      // While the database is away it is still the name of something.
+      // After another failure, such as an unavailable database, the key still names something that
+      // exists.
       if (!wasKnown || (error instanceof VezaError && error.code === 'not_found')) this.#known.delete(key);
     });
     return made.reading;

@@ -9,8 +9,9 @@ export const methodNotAllowed = (method: string) => new VezaError('method_not_al
 export const preconditionFailed = () => new VezaError('precondition_failed', 'What If-Match or If-None-Match asks for does not hold.');
 
 /**
- * For an address that is only read. True: the request asks for what is there. Otherwise `OPTIONS` has been answered, and every other method is
- * rejected with `method_not_allowed`; both say which methods there are (RFC 9110 15.5.6). Throws `precondition_failed`.
+ * Checks the method at an address that can only be read. True: the caller answers a GET or HEAD.
+ * False: `OPTIONS` has been answered here. Throws `method_not_allowed` for every other method, with
+ * `Allow` (RFC 9110 15.5.6), and `precondition_failed`.
  */
 export function reads(ctx: Koa.Context, etag?: string): boolean {
   if (ctx.method === 'GET' || ctx.method === 'HEAD') {

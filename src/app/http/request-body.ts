@@ -5,8 +5,9 @@ export const MAX_BODY_BYTES = 64 * 1024;
 export const MAX_JSON_DEPTH = 16;
 
 /**
- * The request's JSON, undefined when it has no body. Rejects: `payload_too_large`, `unsupported_media`, `bad_request`. UTF-8 and nothing else, as
- * RFC 8259 8.1 has it, and not compressed: a few kilobytes could be gigabytes.
+ * Reads the request's JSON; undefined when it has no body. Rejects with `payload_too_large`,
+ * `unsupported_media` or `bad_request`. Only UTF-8 is taken (RFC 8259 8.1), and no compression: a
+ * few kilobytes could become gigabytes.
  */
 export async function readJson(req: IncomingMessage): Promise<unknown> {
   const declared = Number(req.headers['content-length'] ?? 0);
@@ -54,13 +55,13 @@ function textOf(bytes: Buffer): string {
   }
 }
 
-/** Nobody means it well, and who copies members one by one would set the prototype. */
+/** Refuses `__proto__`: code that copies members one by one would set the prototype. */
 function noPrototype(key: string, value: unknown): unknown {
   if (key === '__proto__') throw new VezaError('bad_request', 'The body has a member "__proto__".');
   return value;
 }
 
-/** Nesting of brackets outside strings, before anything is built of it. */
+/** Nesting depth of brackets outside strings, found before the text is parsed. */
 function depthOf(json: string): number {
   let depth = 0;
   let deepest = 0;

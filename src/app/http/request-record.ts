@@ -14,7 +14,7 @@ export interface RequestRecordOptions {
   readonly trustProxyHops: number;
 }
 
-/** The request's id, its line in the log, and its metrics. */
+/** Gives each request its id, its line in the log and its metrics. */
 export function requestRecord({ clock, log, metrics, trustProxyHops }: RequestRecordOptions): Koa.Middleware {
   return (ctx, next) => {
     ctx.request.ip = clientAddress(ctx.req, trustProxyHops);
@@ -24,12 +24,12 @@ export function requestRecord({ clock, log, metrics, trustProxyHops }: RequestRe
     ctx.state.requestId = requestId;
     ctx.set('X-Request-Id', requestId);
     const { res } = ctx;
-    // The socket has forgotten it by the time it is closed.
+    // Read now: a closed socket has no address any more.
     const client = ctx.ip;
     res.once('close', () => {
       const durationMs = clock.monotonicMs() - startMs;
       const route = (ctx.state.route as string | undefined) ?? 'none';
-      // 499, as nginx has it: nobody was there any more.
+      // 499, as in nginx: the client left before the answer.
       const status = res.writableFinished ? res.statusCode : 499;
       metrics.request(route, methodLabel(ctx.method), status, durationMs / 1000);
       const fields = {
@@ -40,7 +40,8 @@ export function requestRecord({ clock, log, metrics, trustProxyHops }: RequestRe
         durationMs: Math.round(durationMs * 10) / 10,
         client,
       };
-      // Health checks and page files would bury the rest, and so would what a flood is answered, which the metrics count.
+      // Health checks and page files would bury the other lines; so would refusals of a flood,
+      // which the metrics count.
       const turnedAway = status === 429 || ctx.state.turnedAway === true;
       if (!turnedAway && (route.startsWith('/api') || status >= 500)) log.info({ event: 'http.request', ...fields }, 'request');
       else log.debug({ event: 'http.request', ...fields }, 'request');
@@ -50,5 +51,5 @@ export function requestRecord({ clock, log, metrics, trustProxyHops }: RequestRe
 }
 
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PATCH', 'PUT', 'DELETE', 'OPTIONS']);
-/** A label must not have values that strangers choose. */
+/** Clients choose the method; a metric's label must not take any value that they send. */
 export const methodLabel = (method: string) => (METHODS.has(method) ? method : 'other');

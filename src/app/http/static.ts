@@ -23,7 +23,10 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 const ENCODINGS = ['br', 'gzip'] as const;
 type Encoding = (typeof ENCODINGS)[number];
-/** Larger files are compressed when they are first asked for: the reference’s script took 1.5 s of CPU, and most processes never send it. */
+/**
+ * Larger files are compressed at their first request: the API reference's script took 1.5 s of CPU,
+ * and most processes never send it.
+ */
 const MAX_COMPRESSED_AT_START_BYTES = 1024 * 1024;
 const COMPRESSIBLE = new Set(['.css', '.html', '.js', '.json', '.map', '.svg', '.txt', '.webmanifest']);
 
@@ -36,7 +39,7 @@ interface PageFile {
   readonly etag: string;
   readonly immutable: boolean;
   readonly plain: Buffer;
-  /** Undefined: not to be compressed. */
+  /** Undefined: the file is sent uncompressed. */
   readonly compressed: Readonly<Record<Encoding, () => Promise<Buffer>>> | undefined;
 }
 
@@ -45,20 +48,24 @@ export interface Pages {
 }
 
 export interface PagesOptions {
-  /** What the build of `player-demo` made. */
+  /** The directory that the build of `player-demo` made. */
   dir: string;
-  /** Origins that the player fetches media from, beside our own. */
+  /** Origins that the player fetches media from, besides our own. */
   mediaOrigins: readonly string[];
-  /** Where the chat is for who comes by a port of ours: pairs of both. Who comes by another comes through a proxy, which has the chat at `/chat`. */
+  /**
+   * The chat's port for each port of ours on which a page is loaded. Pages loaded on another port
+   * come through a proxy, which has the chat at `/chat`.
+   */
   chatPorts?: readonly (readonly [page: number, chat: number])[];
 }
 
 /**
- * The pages, read at the start and compressed once: what listeners load at the start too, larger files when they are first
- * asked for. `undefined` when they were not built.
+ * Reads the pages at start. Files that listeners load are compressed then, larger ones at their
+ * first request. `undefined` when the pages were not built.
  *
- * `/`, `/c/{channel}`, `/r/{recording}`, the pages of an account and `/studio` are one document (`studio.html` for the last when there is one); `/docs/api`
- * is the reference of the API. Any other unknown path is none of ours.
+ * `/`, `/c/{channel}`, `/r/{recording}`, the pages of an account and `/studio` are one document
+ * (`studio.html` for the last when there is one); `/docs/api` is the API's reference. Any other
+ * unknown path is not answered here.
  */
 export async function loadPages(options: PagesOptions): Promise<Pages | undefined> {
   const files = new Map<string, PageFile>();
@@ -84,7 +91,8 @@ export async function loadPages(options: PagesOptions): Promise<Pages | undefine
     ctx.set('Cache-Control', file.immutable ? 'public, max-age=31536000, immutable' : 'no-cache');
     ctx.set('Referrer-Policy', 'strict-origin-when-cross-origin');
     if (file.type.startsWith('text/html')) {
-      // A player may be embedded anywhere; where a key or a password is typed, nobody's frame may be around it.
+      // A player may be embedded anywhere. A page on which people type a key or password must not
+      // be framed.
       const isPlayer = file === index && !isStudio && !isAccount;
       ctx.set('Content-Security-Policy', isPlayer ? policies.player : policies.other);
       if (!isPlayer) ctx.set('X-Frame-Options', 'DENY');
@@ -97,7 +105,7 @@ export async function loadPages(options: PagesOptions): Promise<Pages | undefine
       ctx.status = 304;
       return undefined;
     }
-    // Asked one by one, since browsers name gzip first without liking it better.
+    // Each encoding is asked for by itself: browsers name gzip first without preferring it.
     const encoding = file.compressed && ENCODINGS.find((name) => ctx.acceptsEncodings(name) === name);
     if (encoding) ctx.set('Content-Encoding', encoding);
     ctx.body = encoding ? await file.compressed?.[encoding]() : file.plain;
@@ -106,7 +114,10 @@ export async function loadPages(options: PagesOptions): Promise<Pages | undefine
   return { middleware };
 }
 
-/** hls.js feeds MediaSource from `blob:` addresses and runs its transmuxer as a worker from one. */
+/**
+ * Builds the policy. `blob:` is for hls.js, which gives its MediaSource and its worker such
+ * addresses.
+ */
 function policy(mediaOrigins: readonly string[], frameAncestors: string): string {
   const media = ["'self'", ...mediaOrigins].join(' ');
   return [
@@ -148,7 +159,7 @@ async function loadFile(file: string, path: string, chatPorts: string): Promise<
   return {
     type: TYPES[extension] ?? 'application/octet-stream',
     etag: `W/"${createHash('sha256').update(plain).digest('base64url').slice(0, 22)}"`,
-    // The bundler writes a hash of the content into these names.
+    // The bundler puts a hash of the content into these names.
     immutable: /^assets\/.+-[\w-]{8,}\.\w+$/.test(path),
     plain,
     compressed: compressible ? await compressions(plain) : undefined,
@@ -157,7 +168,7 @@ async function loadFile(file: string, path: string, chatPorts: string): Promise<
 
 async function compressions(plain: Buffer): Promise<Record<Encoding, () => Promise<Buffer>>> {
   const compressed: Record<Encoding, () => Promise<Buffer>> = {
-    // Quality 9 is a fifth of the time of 11 for 3 % more bytes.
+    // Quality 9 takes a fifth of the time of 11, for 3 % more bytes.
     br: once(() => promisify(brotliCompress)(plain, { params: { [constants.BROTLI_PARAM_QUALITY]: 9 } })),
     gzip: once(() => promisify(gzip)(plain, { level: 9 })),
   };

@@ -5,25 +5,32 @@ import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 import { Places } from '../../runtime/places.js';
 
-/** Requests of clients nobody knows that are worked on at one time: each has one query at the database at most, which has 40 connections (embedded: one). */
+/**
+ * Requests of anonymous clients that are handled at one time. Each has at most one query at the
+ * database, which has 40 connections (embedded: one).
+ */
 const AT_WORK = 8;
-/** Requests that wait for their turn; an address has a fifth of them at most. */
+/** Requests that wait for their turn; one address has at most a fifth of them. */
 const MAX_WAITING = 5000;
-/** A browser waits longer than this for an answer, and the page asks again. */
+/**
+ * A request that has waited for this time is refused with `busy`. A browser waits longer, and the
+ * page asks again.
+ */
 const MAX_WAIT_MS = 5000;
 
 type Begin = () => void;
 
 /**
- * One gate for the work that clients nobody knows cause: reads without a credential, and the look-up of a credential that was not seen before. However many of
- * them ask, the database has few of their queries at one time, so that who is signed in does not wait behind them. Addresses have their turn one after the
- * other: who sends a thousand requests waits for the thousand, and another address for one.
+ * One gate for the work of anonymous clients: reads without a credential, and looking up a
+ * credential for the first time. However many such requests come, the database has few of their
+ * queries at one time, and signed-in people do not wait behind them. Addresses take turns: a client
+ * that sends a thousand requests waits for its thousand, another address for one.
  */
 export class Strangers {
   readonly #clock: Clock;
   readonly #atWork: number;
   readonly #places: Places;
-  /** Oldest first, by network; the networks in the order of their turns. */
+  /** Waiting requests per network, oldest first; the networks are in the order of their turns. */
   readonly #queues = new Map<string, Set<Begin>>();
   #working = 0;
 
@@ -33,7 +40,10 @@ export class Strangers {
     this.#places = new Places(maxWaiting);
   }
 
-  /** Around a request of which nobody is known yet, until it is answered or `leave` is called. */
+  /**
+   * Holds a turn around a request whose subject is not known yet, until it is answered or `leave`
+   * is called.
+   */
   readonly around: Koa.Middleware = async (ctx, next) => {
     const done = await this.enter(ctx.ip, ctx.res);
     ctx.state.leaveStrangers = done;
@@ -44,12 +54,17 @@ export class Strangers {
     }
   };
 
-  /** It is known now whose request it is, or what comes next has limits of its own. */
+  /**
+   * Gives the turn back early: the subject is known now, or the next step has limits of its own.
+   */
   leave(ctx: Koa.Context): void {
     (ctx.state.leaveStrangers as (() => void) | undefined)?.();
   }
 
-  /** Resolves when it is the request's turn, with what ends it: to be called once or more. Rejects with `busy`. */
+  /**
+   * Resolves on the request's turn, with a function that ends the turn; calling it more than once
+   * is harmless. Rejects with `busy`.
+   */
   enter(address: string, res: ServerResponse): Promise<() => void> {
     if (this.#working < this.#atWork) return Promise.resolve(this.#begun());
     const network = addressGroup(address);
@@ -76,7 +91,7 @@ export class Strangers {
         reject(new VezaError('busy', 'There was no time for this request. Try again in a second.'));
       };
       const cancel = this.#clock.after(MAX_WAIT_MS, giveUp);
-      // Its client may have gone.
+      // The client may leave while it waits.
       res.once('close', giveUp);
       queue.add(begin);
     });
@@ -97,7 +112,7 @@ export class Strangers {
     for (const [network, queue] of this.#queues) {
       if (this.#working >= this.#atWork) return;
       const [begin] = queue;
-      // Behind the others, unless it was the last.
+      // The network goes behind the others; an empty queue goes away.
       this.#queues.delete(network);
       if (!begin) continue;
       queue.delete(begin);

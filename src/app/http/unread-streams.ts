@@ -1,20 +1,22 @@
 import { constants, type ServerHttp2Stream } from 'node:http2';
 import type { Clock } from '../../runtime/clock.js';
 
-/** Of an answer, what its client has to take within the limit of time: as much as a frame of DATA has. */
+/** A client has to take this many bytes of an answer within the time limit: one DATA frame. */
 const PIECE_BYTES = 16_384;
-/** After which a session whose client does not even take the end of a stream is cut. */
+/** A session whose client does not take the end of a stream either is destroyed after this time. */
 const CLOSE_MS = 5000;
 
 /**
- * Ends a stream of HTTP/2 whose client takes nothing of the answer for `silenceMs`. On HTTP/1.1 that is a connection on which nothing moves; here the window of
- * one stream may be shut while pings, other streams or updates of a byte keep the session moving for ever (RFC 9113 10.5). The answer is written piece by piece,
- * so that a slow client which goes on reading is not taken for one that has stopped.
+ * Ends an HTTP/2 stream whose client reads nothing of the answer for `silenceMs`. On HTTP/1.1
+ * nothing moves on such a connection; here the window of one stream may be closed while pings,
+ * other streams or updates of one byte keep the session alive for ever (RFC 9113 10.5). The answer
+ * is written in pieces, so that a slow client that goes on reading is not ended.
  */
 export function endWhenUnread(stream: ServerHttp2Stream, clock: Clock, silenceMs: number, ended: () => void): void {
   let cancel = () => {};
   const give = stream._write.bind(stream);
-  // Without it Node writes each piece by itself, and says when the client's window has let it pass.
+  // Without `_writev` Node writes each piece by itself, and calls back when the client's window has
+  // let it pass.
   Object.defineProperty(stream, '_writev', { value: undefined });
   stream._write = (piece, encoding, callback) => {
     cancel = clock.after(silenceMs, () => {

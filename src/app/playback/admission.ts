@@ -5,11 +5,11 @@ import type { PlaybackRules, RestrictedAsset } from '../../access/playback/playb
 import type { PlaybackKind } from '../../access/playback/playback-token.js';
 import { VezaError } from '../../runtime/errors.js';
 
-/** On what terms a request is answered. */
+/** The conditions under which a request is answered. */
 export interface Admission {
-  /** No shared cache may keep the answer: it is not for everybody who knows the address. */
+  /** The answer is not for everybody who knows the address, so shared caches must not keep it. */
   readonly isPrivate: boolean;
-  /** He came by a link. */
+  /** The verified playback link of the request. */
   readonly pass: Pass | undefined;
 }
 
@@ -17,17 +17,17 @@ export interface AdmissionOptions {
   readonly links: Pick<PlaybackLinks, 'check' | 'seen'>;
   readonly rules: Pick<PlaybackRules, 'isPrivate' | 'countries' | 'asset' | 'recording' | 'isDeleted' | 'isClosedSegment'>;
   readonly addressOf: (req: IncomingMessage) => string;
-  /** Where a request comes from, as `countryOf` has it; undefined when that is not known. */
+  /** Returns the country of a request, as `AppOptions.countryOf`; undefined when it is unknown. */
   readonly countryOf: (req: IncomingMessage) => string | undefined;
 }
 
 const OPEN: Admission = { isPrivate: false, pass: undefined };
 const OPEN_HERE: Admission = { isPrivate: true, pass: undefined };
 
-/** The name of the cookie that a link can be kept in. */
+/** Name of the cookie that may hold a link. */
 export const cookieName = (kind: PlaybackKind, name: string) => `veza_play_${kind}_${name}`;
 
-/** Who may play what: asked at every media request. What it throws is for the listener to read. */
+/** Decides who may play what, for every media request. Refusals have texts for listeners. */
 export class Admissions {
   readonly #options: AdmissionOptions;
 
@@ -36,8 +36,9 @@ export class Admissions {
   }
 
   /**
-   * A channel's live media. `token`: of the address; it has to be good even where none is needed. Throws `forbidden`, `country_blocked`, and
-   * `not_found` for a private channel without a link, in the words for one that does not exist.
+   * Admits a request for a channel's live media. A `token` in the address must be good even where
+   * none is required. Throws `forbidden`, `country_blocked` and, for a private channel without a
+   * link, `not_found` with the same text as for a channel that does not exist.
    */
   live(req: IncomingMessage, slug: string, token: string | undefined, asked: 'manifest' | 'media'): Admission {
     const { rules } = this.#options;
@@ -47,7 +48,10 @@ export class Admissions {
     return this.#admit(req, 'live', slug, token, { isPrivate, countries, isListed: asked === 'manifest', channel: slug });
   }
 
-  /** A recording. `restricted` says where its media is; undefined when it is as open as its channel. */
+  /**
+   * Admits a request for a recording; throws as `live`. `restricted` says where its media is; it is
+   * undefined when the recording is as open as its channel.
+   */
   vod(
     req: IncomingMessage,
     id: string,
@@ -64,27 +68,36 @@ export class Admissions {
     return { ...admission, restricted };
   }
 
-  /** Where a recording's media is. Undefined: it is no recording, or that cannot be found out now. */
+  /**
+   * Finds the media of a recording. Undefined: there is no such recording, or the database cannot
+   * tell now.
+   */
   recording(id: string): Promise<RestrictedAsset | undefined> {
     return this.#options.rules.recording(id);
   }
 
-  /** Whether a segment, asked for by the address that it had live, is part of a recording that is private or deleted, though its channel is open. */
+  /**
+   * Whether a segment, requested at its live address, belongs to a private or deleted recording of
+   * an open channel.
+   */
   isClosedSegment(slug: string, number: number): boolean {
     return this.#options.rules.isClosedSegment(slug, number);
   }
 
-  /** Whether a client that was admitted to a channel with these may listen on. */
+  /**
+   * Whether a client that was admitted to a channel with this request and token may go on
+   * listening.
+   */
   staysAdmitted(req: IncomingMessage, slug: string, token: string | undefined): boolean {
     return this.refusal(req, slug, token) === undefined;
   }
 
-  /** Why it may not. */
+  /** The error for a client that may not play a channel any more; undefined when it may. */
   refusal(req: IncomingMessage, slug: string, token: string | undefined, asked: 'manifest' | 'media' = 'manifest'): unknown {
     return thrownBy(() => this.live(req, slug, token, asked));
   }
 
-  /** Why a client that was admitted to a recording may not have it any more. */
+  /** The error for a client that may not play a recording any more; undefined when it may. */
   vodRefusal(req: IncomingMessage, id: string, token: string | undefined, asked: 'manifest' | 'media'): unknown {
     return thrownBy(() => this.vod(req, id, token, asked));
   }
@@ -118,7 +131,9 @@ function thrownBy(work: () => unknown): unknown {
   }
 }
 
-/** Who asks; looked at only when a link is bound to it. */
+/**
+ * The client of a request. Its address and country are found only for a link that is bound to one.
+ */
 class Client implements PlaybackClient {
   readonly #options: AdmissionOptions;
   readonly #req: IncomingMessage;
@@ -137,7 +152,10 @@ class Client implements PlaybackClient {
   }
 }
 
-/** One text for what is not there and what is not to be known of, so that nobody finds out which; whatever else is wrong with the address. */
+/**
+ * One text both for what does not exist and for what is private, so that nobody learns which; it is
+ * used whatever else is wrong with the address.
+ */
 export const NO_CHANNEL = 'the channel is off air or does not exist; a private one is played by a link';
 export const NO_RECORDING = 'there is no such recording; a private one is played by a link';
 export const NO_SEGMENT = 'no such segment';

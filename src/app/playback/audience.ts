@@ -1,29 +1,32 @@
 import { addressGroup } from '../../runtime/addresses.js';
 import type { Clock } from '../../runtime/clock.js';
 
-/** Keys remembered for one channel in one generation; further ones are not counted. */
+/** Most keys per channel and generation; further ones are not counted. */
 const MAX_KEYS = 200_000;
 const KEY_CHARS = 160;
 /**
- * Keys of one address (a /64 of IPv6) in one generation; further ones are not counted. They are whatever the client says, so that one could
- * fill a channel alone (MAX_LISTENERS_PER_STREAM); and few networks have more people behind one address who hear one channel at one time.
+ * Most keys per address (a /64 of IPv6) and generation; further ones are not counted. Clients
+ * choose their keys, so that one client alone could otherwise fill a channel
+ * (MAX_LISTENERS_PER_STREAM). Few networks have more people behind one address who hear the same
+ * channel.
  */
 export const MAX_KEYS_PER_ADDRESS = 500;
 
 interface Heard {
-  /** Keys of the present generation, by address. */
+  /** Number of keys of the current generation, by address. */
   byAddress: Map<string, number>;
   current: Set<string>;
   previous: Set<string>;
-  /** Keys in either. */
+  /** Number of keys that are in `current` or `previous`. */
   distinct: number;
   turnedMs: number;
   connections: number;
 }
 
 /**
- * How many are listening, estimated from who asked for a manifest in the last `windowMs` (half of it at least, since it is kept
- * in two generations of keys), plus connections that are open for as long as they listen. O(1) a request, bounded memory.
+ * Estimates the listeners of each channel: the clients that asked for a manifest in the last
+ * `windowMs` (or half of it, since keys are kept in two generations), plus open connections of
+ * endless streams. O(1) per request, bounded memory.
  */
 export class Audience {
   readonly #channels = new Map<string, Heard>();
@@ -36,8 +39,9 @@ export class Audience {
   }
 
   /**
-   * `key` tells one listener from another: a CMCD session, or address and user agent. `address`: whose word it is; it counts for
-   * `MAX_KEYS_PER_ADDRESS` at most. Undefined: the key is a link's, and cannot be made up.
+   * Counts a listener. `key` tells listeners apart: a CMCD session, or address and user agent.
+   * `address` is the client that sent the key; at most `MAX_KEYS_PER_ADDRESS` keys count for it.
+   * Undefined: the key is a link's, and cannot be made up.
    */
   seen(channel: string, key: string, address?: string): void {
     const heard = this.#turned(channel, true)!;
@@ -53,7 +57,10 @@ export class Audience {
     if (!heard.previous.has(short)) heard.distinct++;
   }
 
-  /** A connection that listens until the returned function is called (once or more). */
+  /**
+   * Counts an open connection as a listener until the returned function is called; calling it again
+   * is harmless.
+   */
   connect(channel: string): () => void {
     const heard = this.#turned(channel, true)!;
     heard.connections++;
@@ -72,7 +79,7 @@ export class Audience {
     return total;
   }
 
-  /** Forgets a channel that is off air; connections that are still open keep it. */
+  /** Forgets a channel that is off air, unless it still has open connections. */
   forget(channel: string): void {
     if (this.#channels.get(channel)?.connections === 0) this.#channels.delete(channel);
   }

@@ -2,18 +2,18 @@ import type { Edge, LiveView } from '../../live/edge.js';
 import type { Clock } from '../../runtime/clock.js';
 import type { LiveChannel } from './live-channel.js';
 
-/** How often channels that went off air are looked for. */
+/** How often channels that went off air are removed. */
 const SWEEP_MS = 10_000;
 
 export interface ChannelStatesOptions {
   readonly edge: Edge;
   readonly clock: Clock;
   readonly make: (view: LiveView) => LiveChannel;
-  /** The channel went off air: nothing is kept for it any more. */
+  /** Called when the state of a channel that went off air is removed. */
   readonly onForgotten: (name: string) => void;
 }
 
-/** What playback keeps for each channel that is on air: rendered manifests and waiting requests. */
+/** Keeps the state of each channel that is on air: rendered manifests and waiting requests. */
 export class ChannelStates {
   readonly #options: ChannelStatesOptions;
   readonly #channels = new Map<string, LiveChannel>();
@@ -27,7 +27,9 @@ export class ChannelStates {
     return this.#channels.values();
   }
 
-  /** The state of a channel that has a view, made or refreshed; undefined when it has none. */
+  /**
+   * Returns the state of a channel that has a view, made or refreshed; undefined without a view.
+   */
   find(name: string): LiveChannel | undefined {
     const view = this.#options.edge.view(name);
     let channel = this.#channels.get(name);
@@ -47,7 +49,7 @@ export class ChannelStates {
     return channel;
   }
 
-  /** Forgets channels that went off air without a further request. */
+  /** Removes channels that went off air and were not requested again. */
   #sweep(): void {
     const nowMs = this.#options.clock.monotonicMs();
     if (nowMs - this.#sweptMs < SWEEP_MS) return;

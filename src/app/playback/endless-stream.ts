@@ -10,19 +10,22 @@ import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import { reportUnexpected } from '../../runtime/unexpected.js';
 
-/** Sent at once to a new listener, so that a player's buffer fills and it starts. */
+/** Length of sound that a new listener is sent at once: a player's buffer fills, and it starts. */
 const BURST_MS = 2000;
-/** Unsent bytes at which a listener is disconnected: this long of its stream, and never more than `MAX_QUEUE_BYTES`. */
+/**
+ * A listener with more unsent bytes than this length of its stream, or than `MAX_QUEUE_BYTES`, is
+ * disconnected.
+ */
 const MAX_QUEUE_S = 15;
 const MAX_QUEUE_BYTES = 512 * 1024;
 /** Bytes of sound between two titles. */
 export const ICY_INTERVAL_BYTES = 16_000;
 /** RFC 7845 4.6: a listener that joins in the middle discards 80 ms while the decoder converges. */
 const OPUS_PRE_SKIP = 3840;
-/** Listeners written before other work gets its turn. */
+/** Listeners that are written to before other work gets its turn. */
 const SLICE = 256;
 
-/** How long streams stay open without a sound while the worker that makes them is away. */
+/** How long streams stay open without sound while their worker is unavailable. */
 const MAX_AWAY_MS = 30_000;
 const AWAY_RETRY_MS = 250;
 
@@ -33,14 +36,17 @@ export interface EndlessStreamOptions {
   readonly counters: { slowListeners: number };
 }
 
-/** Whole frames that were published together, in the form of the stream. */
+/** Whole frames that were published together, encoded for the stream. */
 interface StreamPiece {
   readonly bytes: Buffer;
   readonly startWallMs: number;
   readonly durationMs: number;
 }
 
-/** Follows one rendition through its segments, keeps the last two seconds, and writes the same bytes to every listener. */
+/**
+ * Follows one rendition through its segments, keeps the last two seconds and writes the same bytes
+ * to every listener.
+ */
 export class EndlessStream {
   readonly broadcastId: string;
   readonly #edge: Edge;
@@ -53,17 +59,17 @@ export class EndlessStream {
   readonly #listeners = new Set<StreamListener>();
   readonly #ogg: OggOpusWriter | undefined;
   readonly #head: Buffer | undefined;
-  /** Oldest first; `#nextPiece` is the number of the one that comes next. */
+  /** The newest pieces, oldest first; `#nextPiece` is the number of the next new one. */
   #pieces: StreamPiece[] = [];
   #nextPiece = 0;
   #granule = 0;
   #timeline: Timeline;
-  /** Segment that is read, chunks of it that were, and samples in those. */
+  /** The segment that is being read, and the chunks and samples of it that were read. */
   #number = 0;
   #chunks = 0;
   #samples = 0;
   #unfollow: (() => void) | undefined;
-  /** Since when the worker that makes the stream has been away. */
+  /** Time at which the worker of this stream became unavailable. */
   #awaySinceMs: number | undefined;
   #writing = false;
   #live = true;
@@ -84,7 +90,7 @@ export class EndlessStream {
     }
   }
 
-  /** Begins far enough back that the start burst is there. */
+  /** Starts reading early enough for the start burst. */
   start(): void {
     const { grid, firstNumber, progress } = this.#timeline;
     const back = Math.ceil((BURST_MS * SAMPLE_RATE_HZ) / 1000 / grid.segmentSamples);
@@ -104,7 +110,7 @@ export class EndlessStream {
     if (!this.#live) listener.res.end();
   }
 
-  /** Ends every listener's stream; harmless when called twice. */
+  /** Ends the stream of every listener; harmless when called twice. */
   stop(): void {
     if (!this.#live) return;
     this.#live = false;
@@ -116,7 +122,7 @@ export class EndlessStream {
     }
   }
 
-  /** Reads what there is and arranges to be called for what comes. */
+  /** Reads all that is published, then waits for the next change. */
   readonly #read = () => {
     this.#unfollow = undefined;
     while (this.#live) {
@@ -145,7 +151,7 @@ export class EndlessStream {
         };
         media.loading.then(
           () => isWanted && this.#read(),
-          // Looked for again when something else has happened.
+          // The segment could not be loaded: try again at the next change.
           () => {
             if (isWanted) this.#unfollow = view.onChange(this.#read);
           },
@@ -163,7 +169,7 @@ export class EndlessStream {
         continue;
       }
       this.#unfollow = media.follow((chunk, aborted) => {
-        // The title that goes with a chunk may have come with it.
+        // The title of a chunk may have arrived together with it.
         const now = this.#view();
         if (now && now !== 'away') this.#timeline = now.timeline;
         if (chunk) {
@@ -183,7 +189,10 @@ export class EndlessStream {
     }
   };
 
-  /** `away`: the worker that makes the stream may come back. Undefined: the show is over, or the worker has been away too long. */
+  /**
+   * `away`: the worker may come back. Undefined: the broadcast is over, or the worker was
+   * unavailable for too long.
+   */
   #view(): LiveView | 'away' | undefined {
     try {
       const view = this.#edge.view(this.#channel);
@@ -223,7 +232,7 @@ export class EndlessStream {
     this.#nextPiece++;
     if (this.#writing) return;
     this.#writing = true;
-    // The packager, which calls this, does not wait for the writing.
+    // The packager calls this and must not wait for the writing.
     setImmediate(() => this.#write([...this.#listeners], 0));
   }
 
@@ -231,7 +240,7 @@ export class EndlessStream {
     const { codec, bitrateKbps } = this.#rendition;
     if (codec === 'mp3') {
       const bytes = withoutId3(chunk);
-      // Constant bitrate: bytes are time.
+      // The bitrate is constant, so the number of bytes gives the duration.
       return { bytes, samples: Math.round((bytes.length * 8 * SAMPLE_RATE_HZ) / (bitrateKbps * 1000)) };
     }
     const frames = samplesOf(chunk);
@@ -256,11 +265,11 @@ export class EndlessStream {
       }
     }
     this.#writing = false;
-    // Only now, when everybody has been given them, are the older pieces let go.
+    // Older pieces are discarded only after every listener got them.
     this.#pieces.splice(0, this.#pieces.length - this.#burstPieces());
   }
 
-  /** How many of the newest pieces hold two seconds. */
+  /** Number of the newest pieces that hold at least `BURST_MS`. */
   #burstPieces(): number {
     let count = 0;
     for (let ms = 0; ms < BURST_MS && count < this.#pieces.length; count++) ms += this.#pieces.at(-1 - count)!.durationMs;
@@ -295,7 +304,7 @@ export class StreamListener {
     this.#maxQueueBytes = Math.min(MAX_QUEUE_BYTES, MAX_QUEUE_S * bitrateKbps * 125);
   }
 
-  /** False when the listener reads too slowly to be kept. */
+  /** False when the listener reads too slowly and must be disconnected. */
   write(piece: StreamPiece, titles: readonly Title[]): boolean {
     let at = 0;
     if (this.#icy) {

@@ -26,19 +26,22 @@ interface ListenOptions {
 type Format = 'mp3' | 'aac' | 'opus';
 
 const CONTENT_TYPE: Readonly<Record<Format, string>> = { mp3: 'audio/mpeg', aac: 'audio/aac', opus: 'audio/ogg' };
-/** Of several rungs of a codec, the nearest to this. */
+/** The rendition of a codec whose bitrate is nearest to this is used. */
 const PREFERRED_KBPS = 128;
-/** How often the right of open streams is checked: the link may have expired, or the channel may have become private. */
+/**
+ * How often the right of open streams is checked: a link may expire, a channel may become private.
+ */
 const RECHECK_MS = 500;
 
-/** A page that asks for titles within the stream finds them by `icy-metaint`. */
+/** A page needs `icy-metaint` to find the titles within the stream. */
 const ICY_CORS = corsExposing('Date, icy-br, icy-metaint, icy-name, ice-audio-info');
 
 const PATH = /^([a-z0-9][a-z0-9_-]{0,127})\.(mp3|aac|opus)$/;
 
 /**
- * `/listen/{channel}.mp3|.aac|.opus`: endless streams for players that know nothing of manifests. Each (channel, format) that has
- * listeners has one `EndlessStream`, which makes the bytes once for all of them.
+ * Serves `/listen/{channel}.mp3|.aac|.opus`: endless streams for players that cannot read
+ * manifests. All listeners of one channel and format share one `EndlessStream`, which makes the
+ * bytes once.
  */
 export class Listen {
   readonly #options: ListenOptions;
@@ -50,7 +53,10 @@ export class Listen {
     this.#options = options;
   }
 
-  /** `path` is what follows `/listen/`; `token` that of the link. Throws VezaError when there is nothing to hear. */
+  /**
+   * Answers a request; `path` is what follows `/listen/`, `token` the link's. Throws `not_found`,
+   * `busy` and the errors of `Admissions.live`.
+   */
   handle(req: IncomingMessage, res: ServerResponse, path: string, token?: string): void {
     const found = PATH.exec(path);
     if (!found) throw new VezaError('not_found', 'no such address');
@@ -67,11 +73,12 @@ export class Listen {
       throw new VezaError('busy', 'the channel has as many listeners as it may have');
     }
 
-    // HTTP/2 has many streams on one connection, so that the limits of connections are none here.
+    // HTTP/2 has many streams on one connection, so limits of connections do not bound these.
     this.#options.places.take('endless', req, res, channel);
     if (answersCondition(req, res, undefined)) return;
     const icy = format !== 'opus' && req.headers['icy-metadata'] === '1';
-    // Without length and without chunks, as every player of such streams has known it: the end of the connection is the end.
+    // No length and no chunked coding: players of such streams expect the end of the connection as
+    // the end.
     res.useChunkedEncodingByDefault = false;
     res.writeHead(200, [
       'Content-Type',
@@ -109,7 +116,9 @@ export class Listen {
     stream.add(new StreamListener(res, icy, rendition.bitrateKbps));
   }
 
-  /** An endless stream asks for nothing that could be refused: what would be refused is ended. */
+  /**
+   * Ends the stream when its right ends: the client sends no further request that could be refused.
+   */
   #watch(req: IncomingMessage, res: ServerResponse, channel: string, token: string | undefined): void {
     const { admissions, clock } = this.#options;
     if (!admissions) return;
@@ -139,5 +148,5 @@ function pick(view: LiveView, codec: Codec): Rendition | undefined {
   return view.renditions.filter((rendition) => rendition.codec === codec).sort((a, b) => away(a) - away(b))[0];
 }
 
-/** A header's value in the bytes that Icecast's clients expect, UTF-8, without what a header may not hold. */
+/** A header's value as UTF-8 bytes, which Icecast clients expect, without control characters. */
 const headerText = (text: string) => Buffer.from(text.replace(/\p{Cc}/gu, ' '), 'utf8').toString('latin1');

@@ -7,13 +7,13 @@ import type { Clock } from '../../runtime/clock.js';
 import { MEDIA_TYPE, TextResponse } from './media-response.js';
 import { WaitingRoom } from './waiting.js';
 
-/** What the address of a media file says. */
+/** The parts of a media file's address. */
 export interface MediaName {
   readonly name: string;
   readonly run: string;
-  /** Undefined in an init segment. */
+  /** Undefined for an init segment. */
   readonly number: number | undefined;
-  /** Undefined in a whole segment. */
+  /** Undefined for a whole segment. */
   readonly part: number | undefined;
 }
 
@@ -28,7 +28,7 @@ interface LiveChannelCounters {
   waiting: number;
 }
 
-/** What is rendered for one channel, and who waits for it. */
+/** The rendered texts of one channel and the requests that wait for it. */
 export class LiveChannel {
   view: LiveView;
   readonly waiting: WaitingRoom;
@@ -36,9 +36,9 @@ export class LiveChannel {
   readonly #utcTimingUrl: string;
   readonly #counters: LiveChannelCounters;
   #version: number;
-  /** Good for one version of the timeline. */
+  /** Texts of the current version of the timeline. */
   #texts = new Map<string, TextResponse>();
-  /** Good as long as their stamp is: they change at a segment, or never. */
+  /** Texts that stay valid as long as their stamp: they change per segment, or never. */
   #slow = new Map<string, { stamp: string; text: TextResponse }>();
 
   constructor(view: LiveView, options: LiveChannelOptions, counters: LiveChannelCounters) {
@@ -108,12 +108,13 @@ export class LiveChannel {
   }
 }
 
-/** Milliseconds that a request waits: 3 target durations (rule 27). */
+/** Milliseconds that a request may wait: 3 target durations (rule 27). */
 export const waitMs = (timeline: Timeline) => 3 * targetDurationS(timeline) * 1000;
 
 /**
- * Whether the edge will have this soon: the next part of the open segment or the first of the one after (rule 22), the open
- * segment or the one after. A part or segment of an older run, or farther ahead, is not coming.
+ * Whether the edge will have this file soon: a part that is the next of the open segment or the
+ * first of the following one (rule 22), or one of these segments. A part or segment of an older
+ * run, or farther ahead, will not come.
  */
 export function isComing(view: LiveView, rendition: string, wanted: MediaName): boolean {
   const { timeline } = view;
@@ -126,7 +127,9 @@ export function isComing(view: LiveView, rendition: string, wanted: MediaName): 
   return ahead === 0 && wanted.part === progress.openParts && wanted.part < partsPerSegment(timeline.grid, codec);
 }
 
-/** Whether the segment is one that the present run has not begun; it is in no store either. */
+/**
+ * Whether the segment belongs to the current run and has not begun; then no store has it either.
+ */
 export function isAhead(view: LiveView, rendition: string, wanted: MediaName): boolean {
   const codec = view.renditions.find((candidate) => candidate.name === rendition)?.codec;
   const progress = codec && view.timeline.progress[codec];

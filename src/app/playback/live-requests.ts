@@ -22,10 +22,10 @@ import type { RequestPlaces } from './request-places.js';
 import { isRefused, type RefusalNow, type StoredMedia } from './stored-media.js';
 import type { Answer, Waiter } from './waiting.js';
 
-/** How an answer may be cached, and the right by which it is given. */
+/** How an answer may be cached, and the right that admits its request. */
 export interface AnswerTerms {
   readonly cache: typeof CACHE | typeof CACHE_PRIVATE;
-  /** The listener's id, when the request came by a link. */
+  /** The link's listener id, when the request came with a link. */
   readonly listener: string | undefined;
   /** The token in the address. */
   readonly token: string | undefined;
@@ -43,8 +43,9 @@ export interface LiveRequestsOptions {
 }
 
 /**
- * Answers for media playlists and media of a channel that is on air: at once, when what was asked for is there (as a stream, while
- * it is made), or after a wait in one group with everybody who asked for the same.
+ * Answers requests for media playlists and media of a channel that is on air: at once when it
+ * exists (as a stream while it is being made), or after a wait in one group with all requests for
+ * the same thing.
  */
 export class LiveRequests {
   readonly #options: LiveRequestsOptions;
@@ -54,7 +55,7 @@ export class LiveRequests {
     this.#options = options;
   }
 
-  /** Releases what waits with 503; what needs no waiting is answered on. */
+  /** Answers waiting requests with 503. Requests that need no wait are still answered. */
   stop(): void {
     this.#stopped = true;
     for (const channel of this.#options.channels.values())
@@ -125,7 +126,7 @@ export class LiveRequests {
           const { loading } = now;
           const again = ({ req, res }: Waiter) =>
             this.answerMedia(req, res, this.#options.channels.find(channelName), channelName, rendition, wanted, terms);
-          // Others wait in the same group, each with a right of its own.
+          // Each waiter of the group has its own right.
           const refusalOf = ({ req, token }: Waiter) => this.#options.admissions?.refusal(req, channelName, token, 'media');
           return (waiter) =>
             void this.#whenLoaded(
@@ -140,7 +141,7 @@ export class LiveRequests {
         return (waiter) => sendProblem(waiter.res, 'not_found', 'this will not be made');
       });
     } else if (wanted.part !== undefined || (channel && isAhead(channel.view, rendition, wanted))) {
-      // Parts live in memory only, and what is not made yet is in no store.
+      // Parts are only in memory, and no store has what is not made yet.
       throw away ?? new VezaError('not_found', NO_SEGMENT);
     } else {
       this.#options.places.take('stored', req, res);
@@ -148,7 +149,7 @@ export class LiveRequests {
     }
   }
 
-  /** Goes on when the bytes are here. */
+  /** Goes on when the bytes are loaded and the request is still admitted. */
   async #whenLoaded(loading: Promise<void>, res: ServerResponse, refusalNow: RefusalNow, goOn: () => void): Promise<void> {
     try {
       await loading;
@@ -158,7 +159,7 @@ export class LiveRequests {
     }
   }
 
-  /** Whether listeners of a show that is on air may rewind to it. */
+  /** Whether listeners of the current broadcast may rewind to this segment. */
   #isInWindow({ view: { timeline } }: LiveChannel, run: string, number: number): boolean {
     const { grid, firstNumber, progress, runs, ended } = timeline;
     const newest = Math.max(...Object.values(progress).map(({ openNumber }) => openNumber));
@@ -189,7 +190,10 @@ export class LiveRequests {
     });
   }
 
-  /** While it waited, the channel may have become private or the link may have ended. */
+  /**
+   * Answers a waiter if it is still admitted: during the wait the channel may have become private,
+   * or the link may have ended.
+   */
   #answerAdmitted(channel: string, waiter: Waiter, answer: Answer): void {
     const refusal = this.#options.admissions?.refusal(waiter.req, channel, waiter.token);
     if (refusal === undefined) answer(waiter);
@@ -214,8 +218,9 @@ export class LiveRequests {
   }
 
   /**
-   * Media in the making: what there is and each further chunk as it comes. The queue to a slow client is at most one segment. When
-   * it is never finished, the socket is destroyed, so that no cache takes half of it for the whole.
+   * Sends media while it is being made: the chunks that exist, then each new one. The queue to a
+   * slow client is at most one segment. When the media is never finished, the socket is destroyed,
+   * so that no cache takes half of it for the whole.
    */
   #stream(
     req: IncomingMessage,
@@ -249,7 +254,8 @@ export class LiveRequests {
     if (res.writableEnded) return;
     unfollow = media.follow((chunk, aborted) => {
       if (chunk) {
-        // A segment may be in the making for longer than a right may outlive its end.
+        // A segment may be in the making for longer than a client may go on after its right has
+        // ended.
         if (isAdmitted()) write(chunk);
         else res.destroy();
         return;

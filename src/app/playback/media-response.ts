@@ -7,13 +7,13 @@ import { sendRefusal } from '../../runtime/http-problem.js';
 import { conditionOf } from '../http/conditions.js';
 
 /**
- * Responses of the media paths, written straight to Node's response: header lists are prepared once and shared, texts are
- * compressed once. Nothing here waits.
+ * Responses of the media paths, written straight to Node's response. Header lists are prepared once
+ * and shared, texts are compressed once. Nothing here waits.
  */
 
 export const CACHE = {
   immutable: 'public, max-age=31536000, immutable',
-  /** A blocking reload: the answer satisfies its own address for good. */
+  /** A blocking reload: the answer to this address never changes. */
   blocked: 'public, max-age=6',
   live: 'public, max-age=1',
   multivariant: 'public, max-age=30',
@@ -21,7 +21,10 @@ export const CACHE = {
   none: 'no-store',
 } as const;
 
-/** The same for what not everybody may have: kept by the listener's own player alone, unless an edge server that checks links knows better. */
+/**
+ * For media that not everybody may have: only the listener's own player caches it, unless an edge
+ * server that checks links knows better.
+ */
 export const CACHE_PRIVATE = {
   immutable: 'private, max-age=31536000, immutable',
   blocked: 'private, max-age=6',
@@ -36,7 +39,9 @@ export const MEDIA_TYPE = {
   dash: 'application/dash+xml',
 } as const;
 
-/** Every media path answers these; `*` and never a reflected origin, which would poison a shared cache. */
+/**
+ * CORS headers of every media path: `*`, because a reflected origin would poison a shared cache.
+ */
 export const CORS: readonly string[] = corsExposing('Content-Length, Content-Range, Date, ETag, Retry-After');
 
 export function corsExposing(headers: string): string[] {
@@ -60,32 +65,35 @@ const PREFLIGHT = [
   PLAYBACK_METHODS,
 ];
 
-/** Without a length: a 204 has none (RFC 9110 8.6). */
+/** A 204 has no Content-Length (RFC 9110 8.6). */
 export function sendPreflight(res: ServerResponse): void {
   res.writeHead(204, PREFLIGHT);
   res.end();
 }
 
-/** An RFC 9457 problem document that every page may read. */
+/** Sends an RFC 9457 problem document that every page may read. */
 export function sendProblem(res: ServerResponse, code: ErrorCode, detail: string, headers: readonly string[] = []): void {
   sendRefusal(res, { code, detail, headers }, CORS);
 }
 
-/** What was thrown on the way to an answer; a response that has begun can only be broken off. */
+/** Answers with an error that was thrown; a response that has begun is destroyed. */
 export function sendError(res: ServerResponse, error: unknown): void {
   if (res.headersSent) res.destroy();
   else if (error instanceof VezaError) sendProblem(res, error.code, error.message);
   else sendProblem(res, 'internal', 'internal error');
 }
 
-/** Whether the client takes gzip (RFC 9110 §12.5.3); `gzip;q=0` is a refusal. */
+/** Whether the client takes gzip (RFC 9110 12.5.3); `gzip;q=0` is a refusal. */
 export function acceptsGzip(req: IncomingMessage): boolean {
   const accepted = req.headers['accept-encoding'];
   if (accepted === undefined) return false;
   return accepted.startsWith('gzip,') || /\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))/i.test(accepted);
 }
 
-/** Answers a request whose conditions do not hold (412), or say that the client has it (304). True: it has been answered. */
+/**
+ * Answers a request whose condition fails (412) or says that the client has the current form (304).
+ * True: the request was answered.
+ */
 export function answersCondition(
   req: IncomingMessage,
   res: ServerResponse,
@@ -102,7 +110,10 @@ export function answersCondition(
 
 const gzipAsync = promisify(gzip);
 
-/** A manifest: rendered once, compressed once (when somebody asks for it), sent many times. */
+/**
+ * A manifest: rendered once, compressed once (at the first request that takes gzip), sent many
+ * times.
+ */
 export class TextResponse {
   readonly #plain: Buffer;
   readonly #contentType: string;
@@ -117,7 +128,10 @@ export class TextResponse {
     this.#etag = `W/"${createHash('sha1').update(this.#plain).digest('base64url')}"`;
   }
 
-  /** Compresses outside the event loop what `send` would compress in it: for a text of a megabyte. */
+  /**
+   * Compresses the text outside the event loop, where `reply` would block it: for texts of up to a
+   * megabyte.
+   */
   async compress(): Promise<void> {
     this.#gzip ??= await gzipAsync(this.#plain, { level: constants.Z_BEST_SPEED });
   }
@@ -127,14 +141,14 @@ export class TextResponse {
     if (!answersCondition(req, res, this.#etag, headers)) this.#send(res, cacheControl, acceptsGzip(req));
   }
 
-  /** Answers a request that waited: it has no 304, since what it has is older. */
+  /** Answers a request that waited, never with 304: what the client has is older. */
   sendAwaited(req: IncomingMessage, res: ServerResponse, cacheControl: string, compressed: boolean): void {
     if (req.headers['if-match'] === undefined) this.#send(res, cacheControl, compressed);
     else this.reply(req, res, cacheControl);
   }
 
   #send(res: ServerResponse, cacheControl: string, compressed: boolean): void {
-    // Level 1: a playlist of 30 segments takes 60 µs and loses 10 % of size against level 6.
+    // Level 1: a playlist of 30 segments takes 60 µs and is 10 % larger than at level 6.
     if (compressed) this.#gzip ??= gzipSync(this.#plain, { level: constants.Z_BEST_SPEED });
     const body = (compressed && this.#gzip) || this.#plain;
     const prepared = compressed ? this.#gzipHeaders : this.#headers;
@@ -165,11 +179,14 @@ export interface Media {
   readonly chunks: readonly Uint8Array[];
   readonly contentType: string;
   readonly cacheControl: string;
-  /** Strong validator without quotes: media names are immutable, so the name is one. */
+  /** Strong validator without quotes: the name of the media, which is immutable. */
   readonly tag: string;
 }
 
-/** Finished media: whole, or the one range asked for (RFC 9110 §14; several ranges are answered with the whole). */
+/**
+ * Sends finished media: whole, or the one range asked for (RFC 9110 14; a request for several
+ * ranges gets the whole).
+ */
 export function sendMedia(req: IncomingMessage, res: ServerResponse, media: Media): void {
   const etag = `"${media.tag}"`;
   if (answersCondition(req, res, etag, ['Cache-Control', media.cacheControl])) return;
@@ -193,7 +210,10 @@ export function sendMedia(req: IncomingMessage, res: ServerResponse, media: Medi
   endWith(req, res, media.chunks);
 }
 
-/** Chunks are written as they are, since all readers share them: joined, each slow reader would hold a copy of its own. */
+/**
+ * Writes the chunks as they are, since all readers share them. Joined, each slow reader would hold
+ * a copy.
+ */
 function endWith(req: IncomingMessage, res: ServerResponse, chunks: readonly Uint8Array[]): void {
   if (req.method === 'HEAD') {
     res.end();
@@ -203,7 +223,7 @@ function endWith(req: IncomingMessage, res: ServerResponse, chunks: readonly Uin
   res.end(chunks.at(-1));
 }
 
-/** The bytes from `start` to before `end`, as views of the chunks. */
+/** The bytes from `start` up to, not including, `end`, as views of the chunks. */
 function sliceOf(chunks: readonly Uint8Array[], start: number, end: number): Uint8Array[] {
   const pieces: Uint8Array[] = [];
   let at = 0;
@@ -221,7 +241,7 @@ export function mediaHeaders(media: Omit<Media, 'chunks'>): string[] {
 
 function wantedRange(req: IncomingMessage, etag: string, sizeBytes: number): { start: number; end: number } | 'unsatisfiable' | undefined {
   const header = req.headers.range;
-  // RFC 9110 14.2: for GET alone.
+  // RFC 9110 14.2: ranges are defined for GET only.
   if (header === undefined || req.method !== 'GET') return undefined;
   const condition = req.headers['if-range'];
   if (condition !== undefined && condition !== etag) return undefined;

@@ -10,35 +10,41 @@ export interface PlaybackOptions {
   readonly store: ObjectStore;
   readonly clock: Clock;
   readonly log: Log;
-  /** How far back `dvr.m3u8` and the MPD reach, seconds. */
+  /** Seconds that `dvr.m3u8` and the MPD reach back. */
   readonly dvrWindowS: number;
-  /** Where players of the MPD read the clock; `/time` of the same host unless given. */
+  /** Where players of the MPD read the clock. Default: `/time` of the same host. */
   readonly utcTimingUrl?: string;
-  /** Requests that may wait at one time, all channels together, in the shares of `Places`; one more gets 503. As many listeners of endless streams beside them. */
+  /**
+   * Most requests that wait at one time, over all channels and shared fairly by `Places`; a further
+   * one gets 503. The same number applies to listeners of endless streams.
+   */
   readonly maxWaiting?: number;
-  /** Listeners of a channel (an estimate) from which a new one gets 503, unless he has a link; unlimited unless given. */
+  /**
+   * Estimated listeners of a channel at which a new listener without a link gets 503. Default: no
+   * limit.
+   */
   readonly maxListenersPerStream?: number;
-  /** Who may play what; everybody everything, unless given. */
+  /** Decides who may play what. Default: everybody may play everything. */
   readonly admissions?: Admissions;
-  /** A channel's name for `icy-name`; the slug unless given. */
+  /** Returns a channel's name for `icy-name`. Default: the slug. */
   readonly titleOf?: (channel: string) => string;
-  /** The client's address; behind a trusted proxy the one that it names. */
+  /** Returns the client's address; behind a trusted proxy, the one that the proxy names. */
   readonly addressOf?: (req: IncomingMessage) => string;
 }
 
-/** Rising counts, read by the metrics; `waiting` is what is there now. */
+/** Counts that only rise, read by the metrics; only `waiting` is a current number. */
 export interface PlaybackCounters {
   requests: number;
-  /** Manifests made; less than requests by what the cache saves. */
+  /** Manifests that were rendered; requests that shared one are not in it. */
   renders: number;
   waiting: number;
-  /** Waited for 3 target durations in vain. */
+  /** Requests that waited 3 target durations in vain. */
   timeouts: number;
-  /** Refused for `maxWaiting` or `maxListenersPerStream`. */
+  /** Requests refused because of `maxWaiting`, `maxListenersPerStream` or too many unread bytes. */
   refused: number;
   objectReads: number;
-  /** Responses destroyed because the run died under them. */
+  /** Responses destroyed because their run ended before the media was finished. */
   aborted: number;
-  /** Listeners of `/listen` that read too slowly and were disconnected. */
+  /** Listeners of `/listen` that were disconnected because they read too slowly. */
   slowListeners: number;
 }

@@ -27,21 +27,25 @@ import { RequestPlaces } from './request-places.js';
 import { isRefused, type RefusalNow, StoredMedia } from './stored-media.js';
 
 const DEFAULT_MAX_WAITING = 100_000;
-/** How long a listener is remembered after a manifest request: three segments of the default length. */
+/** How long a listener counts after a manifest request: three segments of the default length. */
 const AUDIENCE_WINDOW_MS = 6000;
 
-/** Without capitals: on a file system that ignores case they would be a second name of the same thing. */
+/**
+ * Lower case only: on a file system that ignores case, capitals would be a second name of the same
+ * thing.
+ */
 const NAME = /^[a-z0-9][a-z0-9_-]{0,127}$/;
 const RENDITION = /^(aac|opus|mp3)-\d{1,4}$/;
 const MEDIA_NAME = /^([A-Za-z0-9]{1,64})-(?:init\.mp4|(0|[1-9]\d{0,14})(?:\.(0|[1-9]\d{0,5})\.m4s|\.m4s|\.mp3))$/;
 const OPEN: AnswerTerms = { cache: CACHE, listener: undefined, token: undefined };
 
 /**
- * The playback edge: manifests and media of what is on air from memory, everything else from the object store. It comes before
- * all other middleware and writes to Node's response itself, because a low-latency listener makes six requests a second.
+ * The playback edge: answers with manifests and media of live channels from memory, with everything
+ * else from the object store. It comes before all other middleware and writes to Node's response
+ * itself, because a low-latency listener makes six requests per second.
  *
- * A live manifest is rendered and compressed once for each state of the timeline and sent to all who ask. Requests for what is not
- * there yet wait in one group for each thing (`WaitingRoom`).
+ * A live manifest is rendered and compressed once per state of the timeline and sent to all who
+ * ask. Requests for something that does not exist yet wait in one group per thing (`WaitingRoom`).
  */
 export class Playback {
   readonly counters: PlaybackCounters = {
@@ -88,19 +92,23 @@ export class Playback {
     this.#listen = new Listen({ ...options, counters: this.counters, audience: this.#audience, places: this.#places });
   }
 
-  /** Koa's form of `handle`. Other paths go on to the next. */
+  /** `handle` as Koa middleware; other paths go on to the next one. */
   readonly middleware: Koa.Middleware = (ctx, next) => {
     if (!this.handle(ctx.req, ctx.res)) return next();
     ctx.respond = false;
   };
 
-  /** Answers the request (at once or later) and returns true, or returns false when the path is not one of playback's. */
+  /**
+   * Answers the request (at once or later) and returns true; returns false for a path that is not
+   * one of playback's.
+   */
   handle(req: IncomingMessage, res: ServerResponse): boolean {
     const url = req.url ?? '/';
     const queryAt = url.indexOf('?');
     let path = queryAt < 0 ? url : url.slice(0, queryAt);
     let token: string | undefined;
-    // What begins with a token is answered here in any case: nobody else is to see it, the log least of all.
+    // Every address that begins with a token is answered here: nothing else may see the token,
+    // above all not the log.
     const isSigned = path.startsWith('/t/');
     if (isSigned) {
       const end = path.indexOf('/', 3);
@@ -146,12 +154,18 @@ export class Playback {
     return true;
   }
 
-  /** Listeners of a channel now: an estimate from manifest requests, plus open `/listen` connections. */
+  /**
+   * Current listeners of a channel: an estimate from manifest requests, plus open `/listen`
+   * connections.
+   */
   listeners(channel: string): number {
     return this.#audience.count(channel);
   }
 
-  /** Ends what is endless (`/listen`) and releases what waits with 503, for a graceful stop; what needs no waiting is answered on. */
+  /**
+   * Ends endless streams and answers waiting requests with 503, for a graceful stop. Requests that
+   * need no wait are still answered.
+   */
   stop(): void {
     this.#stopped = true;
     this.#listen.stop();
@@ -180,7 +194,7 @@ export class Playback {
     try {
       channel = this.#channels.find(name);
     } catch (error) {
-      // What is in the store needs nobody else.
+      // Media may be in the store, which needs no worker.
       if (isManifest || !(error instanceof VezaError)) throw error;
       away = error;
     }
@@ -222,11 +236,12 @@ export class Playback {
     this.#places.take('stored', req, res);
     if (isMedia && this.#options.admissions)
       this.#recorded(req, res, id, second, third, cache.immutable, refusalNow).catch((error: unknown) => sendError(res, error));
-    // What a link opens, or what is not open at its channel's addresses, is listed at addresses of its own.
+    // A recording that a link opens, or that its channel's addresses do not serve, lists its
+    // segments at addresses of its own.
     else void this.#stored.vod(req, res, path.slice(1), cache, token !== undefined || admission?.restricted !== undefined, refusalNow);
   }
 
-  /** A segment by the address of its recording: it is kept under that of its channel. */
+  /** Answers a segment at its recording's address; the store has it under its channel's. */
   async #recorded(
     req: IncomingMessage,
     res: ServerResponse,
@@ -244,7 +259,7 @@ export class Playback {
       sendProblem(res, 'not_found', NO_SEGMENT);
       return;
     }
-    // Just now it was on air, and the store may not have it yet.
+    // The channel may just have gone off air, and the store may not have the segment yet.
     const media = await this.#inMemory(recording.channel, rendition, file);
     if (media?.complete) {
       if (isRefused(res, refusalNow)) return;
@@ -254,7 +269,10 @@ export class Playback {
     return this.#stored.media(req, res, `live/${recording.channel}/${rendition}/${file}`, cacheControl, refusalNow);
   }
 
-  /** Of a show that is over, or nearly. Whoever would know may be away: then it is in the store, or not to be had now. */
+  /**
+   * Finds media of a broadcast that is over, or nearly over. When its worker is unavailable the
+   * media is in the store, or cannot be had now.
+   */
   async #inMemory(channel: string, rendition: string, file: string): Promise<LiveMedia | undefined> {
     try {
       const find = () => this.#options.edge.view(channel)?.media(rendition, file);
@@ -266,7 +284,7 @@ export class Playback {
   }
 
   #seen(req: IncomingMessage, channel: string, query: Query, terms: AnswerTerms): void {
-    // Who asks for no body listens to nothing.
+    // A HEAD request has no body: nobody listens.
     if (req.method === 'HEAD') return;
     if (terms.listener !== undefined) {
       this.#audience.seen(channel, terms.listener);
@@ -287,7 +305,7 @@ export class Playback {
     const known = file === 'master.m3u8' || file === 'dvr.m3u8' || only !== undefined;
     const offered = channel.view.renditions.some((rendition) => rendition.lowLatency && (only === undefined || rendition.codec === only));
     if (!known || !offered) throw new VezaError('not_found', 'no such address');
-    // Of a link it was decided when it was issued.
+    // For a link, the limit was applied when the link was issued.
     const limit = terms.listener === undefined ? this.#options.maxListenersPerStream : undefined;
     if (limit !== undefined && this.#audience.count(channel.view.channel) >= limit) {
       this.counters.refused++;

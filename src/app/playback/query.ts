@@ -6,10 +6,10 @@ export interface Query {
   token?: string;
 }
 
-/** The session of a player (CTA-5004), as its header or its parameter has it. */
+/** The player's session (CTA-5004) in its header or query parameter. */
 export const CMCD_SESSION = /(?:%2C|,|=|^)sid(?:%3D|=)(?:%22|")([A-Za-z0-9._~-]{1,64})(?:%22|")/i;
 
-/** The parameters that mean something here; all others are ignored, whatever they are. */
+/** Reads the parameters that mean something here; all others are ignored. */
 export function parseQuery(url: string, from: number): Query {
   const query: Query = {};
   for (let at = from; at < url.length; ) {

@@ -3,24 +3,30 @@ import { addressGroup, plainAddress } from '../../runtime/addresses.js';
 import { VezaError } from '../../runtime/errors.js';
 import { Places } from '../../runtime/places.js';
 
-/** What requests wait for. */
+/** What a request waits for: live media, an endless stream, or stored media. */
 export type PlaceKind = 'live' | 'endless' | 'stored';
 
-/** Requests for recordings that wait for the database or the object store. */
+/** Most requests for recordings that wait for the database or the object store. */
 const MAX_STORED = 10_000;
-/** Bytes of stored media in answers that are not sent to their end: each answer has a buffer of its own, which a client that reads nothing keeps. */
+/**
+ * Bytes of stored media in answers that are not sent to the end. Each answer has its own buffer,
+ * which a client that reads nothing keeps in memory.
+ */
 const MAX_UNREAD_BYTES = 512 * 1024 * 1024;
 
 interface RequestPlacesOptions {
-  /** Requests that wait for something to be made, or get it as it is made; and as many listeners of endless streams. */
+  /**
+   * Most requests that wait for something to be made, or get it while it is made; the same number
+   * applies to listeners of endless streams.
+   */
   readonly maxWaiting: number;
   readonly maxUnreadBytes?: number | undefined;
-  /** The client's address; behind a trusted proxy the one that it names. */
+  /** Returns the client's address; behind a trusted proxy, the one that the proxy names. */
   readonly addressOf?: ((req: IncomingMessage) => string) | undefined;
   readonly counters: { refused: number };
 }
 
-/** Places of requests that are not answered at once, shared by the clients' addresses and by channel. */
+/** Slots for requests that are not answered at once, shared fairly among addresses and channels. */
 export class RequestPlaces {
   readonly #options: RequestPlacesOptions;
   readonly #places: Readonly<Record<PlaceKind, Places>>;
@@ -34,7 +40,10 @@ export class RequestPlaces {
     this.#places = { live: new Places(maxWaiting), endless: new Places(maxWaiting), stored: new Places(MAX_STORED) };
   }
 
-  /** A place until the request is answered or its client has gone; a request that has one keeps it. Throws `busy`. */
+  /**
+   * Takes a slot until the request is answered or its client has left; a request has at most one.
+   * Throws `busy`.
+   */
   take(kind: PlaceKind, req: IncomingMessage, res: ServerResponse, channel?: string): void {
     if (this.#placed.has(res)) return;
     const leave = this.#places[kind].take(this.#networkOf(req), channel);
@@ -46,7 +55,9 @@ export class RequestPlaces {
     res.once('close', leave);
   }
 
-  /** Room for the bytes of an answer until it is sent or its client has gone. Throws `busy`. */
+  /**
+   * Takes room for the bytes of an answer until it is sent or its client has left. Throws `busy`.
+   */
   takeBytes(req: IncomingMessage, res: ServerResponse, sizeBytes: number): void {
     if (req.method === 'HEAD') return;
     const leave = this.#unreadBytes.take(this.#networkOf(req), undefined, sizeBytes);
@@ -59,7 +70,7 @@ export class RequestPlaces {
 
   #networkOf(req: IncomingMessage): string {
     const address = plainAddress(this.#options.addressOf?.(req) ?? req.socket.remoteAddress);
-    // An IPv4 address stands for itself.
+    // Each IPv4 address counts by itself; IPv6 addresses count by network.
     return address.includes(':') ? addressGroup(address) : address;
   }
 }

@@ -26,19 +26,28 @@ const CONTENT_TYPES: Readonly<Record<string, string>> = {
   mp3: 'audio/mpeg',
 };
 
-/** Why the client may not have it any more. Asked just before the answer: the store may have been slow, and the right may have ended. */
+/**
+ * Returns the error for a client whose right has ended. Called just before the answer, since the
+ * store may have been slow.
+ */
 export type RefusalNow = () => unknown;
 
-/** Manifests of recordings that stay in memory: a 12 h one has 1.1 MB, so a few dozen long ones or thousands of short. */
+/**
+ * Bytes of recordings' manifests in memory. One of 12 h has 1.1 MB: room for a few dozen long ones
+ * or thousands of short ones.
+ */
 const KEPT_MAX_BYTES = 32 * 1024 * 1024;
 const KEPT_MS = 60_000;
 
-/** Media and manifests that are objects. Concurrent requests for one object are one read. */
+/**
+ * Answers with media and manifests from the object store. Concurrent requests for one object share
+ * one read.
+ */
 export class StoredMedia {
   readonly #options: StoredMediaOptions;
   readonly #failureLog: BoundedLog;
   readonly #reads = new Map<string, Promise<StoredObject | undefined>>();
-  /** In order of use, the oldest first. */
+  /** Manifests in memory, least recently used first. */
   readonly #texts = new Map<string, { text: TextResponse; readMs: number; sizeBytes: number }>();
   #keptBytes = 0;
 
@@ -47,7 +56,10 @@ export class StoredMedia {
     this.#failureLog = new BoundedLog(options.log, options.clock);
   }
 
-  /** A segment or init segment; the name is immutable, and so is the answer. `otherwise`: what is answered when it is not there. */
+  /**
+   * Answers a segment or init segment, whose name and content are immutable. `otherwise` is the
+   * error when it does not exist.
+   */
   media(
     req: IncomingMessage,
     res: ServerResponse,
@@ -59,7 +71,10 @@ export class StoredMedia {
     return this.#answer(res, key, () => this.#media(req, res, key, cacheControl, refusalNow, otherwise), otherwise);
   }
 
-  /** Anything under `vod/{asset}/`. `own`: manifests name the segments below themselves, and not where their channel keeps them. */
+  /**
+   * Answers anything under `vod/{asset}/`. With `own`, manifests list the segments at the
+   * recording's own addresses instead of its channel's.
+   */
   vod(
     req: IncomingMessage,
     res: ServerResponse,
@@ -170,7 +185,7 @@ export class StoredMedia {
   }
 }
 
-/** True: it was answered with the refusal. */
+/** Sends the refusal, if there is one, and returns true then. */
 export function isRefused(res: ServerResponse, refusalNow: RefusalNow): boolean {
   const refusal = refusalNow();
   if (refusal !== undefined) sendError(res, refusal);
@@ -179,7 +194,10 @@ export function isRefused(res: ServerResponse, refusalNow: RefusalNow): boolean 
 
 const nameOf = (key: string, own: boolean) => (own ? `${key} own` : key);
 
-/** Segments are listed as `../../../live/{slug}/{rendition}/{file}`, in an MPD as `../../live/{slug}/{rendition}/{file}`. */
+/**
+ * Removes the channel's address from each segment, which is
+ * `../../../live/{slug}/{rendition}/{file}`, in an MPD `../../live/{slug}/{rendition}/{file}`.
+ */
 const ownAddresses = (key: string, text: string) =>
   key.endsWith('.mpd')
     ? text.replaceAll(/\.\.\/\.\.\/live\/[a-z0-9-]+\//g, '')

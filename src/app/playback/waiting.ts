@@ -7,7 +7,7 @@ import { reportUnexpected } from '../../runtime/unexpected.js';
 export interface Waiter {
   readonly req: IncomingMessage;
   readonly res: ServerResponse;
-  /** Of the link that it came by, if that is in its address. */
+  /** The token of the link, if it is in the address. */
   readonly token?: string | undefined;
 }
 
@@ -15,7 +15,9 @@ export type Answer = (waiter: Waiter) => void;
 
 interface Group {
   readonly waiters: Map<Waiter, number>;
-  /** What to answer now, or undefined to go on waiting. Called once a change, for all waiters of the group. */
+  /**
+   * Returns the answer, or undefined to go on waiting. Called once per change for the whole group.
+   */
   readonly settle: () => Answer | undefined;
   readonly timeoutMs: number;
   readonly timedOut: Answer;
@@ -23,14 +25,16 @@ interface Group {
 }
 
 /**
- * Answers written before other work gets its turn. Large on purpose: between slices the clients that were answered ask again, at the
- * expense of those that still wait. The last of 10,000 has its bytes after 150 ms of CPU time in one go, after 320 ms in slices of 256.
+ * Answers written before other work gets its turn. Large on purpose: between slices, clients that
+ * were answered ask again and delay those that still wait. The last of 10,000 clients has its bytes
+ * after 150 ms of CPU time in one slice, after 320 ms in slices of 256.
  */
 const SLICE = 16_384;
 
 /**
- * Requests of one channel that wait, in groups of those that wait for the same thing: the question whether it is there is asked
- * once a group and change, the answer is made once, and writing it is a tight loop. A waiter leaves when its client does.
+ * The waiting requests of one channel, in groups that wait for the same thing. Per change each
+ * group is checked once, its answer is made once, and writing it is a tight loop. A waiter leaves
+ * when its client does.
  */
 export class WaitingRoom {
   readonly #groups = new Map<string, Group>();
@@ -40,7 +44,10 @@ export class WaitingRoom {
   #unsubscribe: (() => void) | undefined;
   #due = false;
 
-  /** `subscribe` calls back once at the next change of what is waited for; `count` is told of each arrival and departure. */
+  /**
+   * `subscribe` calls back once, at the next change. `count` is called for each waiter that comes
+   * or leaves.
+   */
   constructor(clock: Clock, subscribe: (listener: () => void) => () => void, count: (change: 1 | -1) => void) {
     this.#clock = clock;
     this.#subscribe = subscribe;
@@ -51,7 +58,10 @@ export class WaitingRoom {
     return this.#groups.size === 0;
   }
 
-  /** Adds to the group `key`; `settle` and the time limit are those of its first waiter. */
+  /**
+   * Adds a waiter to the group `key`. The group keeps the `settle` and time limit of its first
+   * waiter.
+   */
   add(key: string, waiter: Waiter, timeoutMs: number, timedOut: Answer, settle: () => Answer | undefined): void {
     let group = this.#groups.get(key);
     if (!group) {
@@ -66,7 +76,7 @@ export class WaitingRoom {
     this.#unsubscribe ??= this.#subscribe(this.#changed);
   }
 
-  // Publishing must not wait for the writing: the answers go out in the next turn, after the publisher has returned.
+  // The answers go out in the next turn of the event loop: the publisher must not wait for them.
   readonly #changed = () => {
     this.#unsubscribe = undefined;
     if (this.#due) return;
@@ -83,7 +93,7 @@ export class WaitingRoom {
     });
   };
 
-  /** Answers everybody now. */
+  /** Answers all waiters now. */
   releaseAll(answer: Answer): void {
     for (const [key, group] of this.#groups) {
       this.#close(key, group);
@@ -106,7 +116,10 @@ export class WaitingRoom {
     }
   }
 
-  /** One that cannot be answered is cut off, and keeps no other waiting. */
+  /**
+   * Answers one waiter. When that throws, its connection is destroyed, and the others are still
+   * answered.
+   */
   #give(answer: Answer, waiter: Waiter): void {
     try {
       answer(waiter);
@@ -131,7 +144,7 @@ export class WaitingRoom {
     this.#groups.delete(key);
   }
 
-  // One timer a group, for its oldest waiter: 10,000 timers would cost more than the answers.
+  // One timer per group, for its oldest waiter: 10,000 timers would cost more than the answers.
   #arm(key: string, group: Group, delayMs: number): void {
     group.cancelTimer = this.#clock.after(delayMs, () => {
       const nowMs = this.#clock.monotonicMs();

@@ -40,7 +40,7 @@ const linkShape = {
   link: z.url().meta({ description: 'Good once; whoever has it chooses the password.' }),
   linkExpiresAt: z.iso.datetime(),
 };
-/** The year 9999, which every database knows. */
+/** The end of the year 9999, which every database can store. */
 const MAX_WALL_MS = 253_402_300_799_999;
 const idParams = z.strictObject({ id: z.uuid() });
 const reasonSchema = text({ max: MAX_BAN_REASON_CHARS, pattern: PATTERNS.song, trimmed: true });
@@ -48,11 +48,11 @@ const reasonSchema = text({ max: MAX_BAN_REASON_CHARS, pattern: PATTERNS.song, t
 export interface AccountOperationsOptions {
   accounts: Accounts;
   registration: Registration;
-  /** Of channels that are deleted already. */
+  /** Ends the broadcasts of channels that were just deleted. */
   endShows: (slugs: readonly string[]) => Promise<void>;
 }
 
-/** Accounts of others, for moderators and administrators. */
+/** Operations on other people's accounts, for moderators and administrators. */
 export function accountOperations({ accounts, registration, endShows }: AccountOperationsOptions): Operation[] {
   const targetOf = (id: string) => ({ target: `account:${id}` });
   return [
@@ -132,7 +132,8 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       async handle({ params, body, principal, audit }) {
         const before = await accounts.get(params.id);
         if (!before) throw noAccount();
-        // Neither up nor down: an account that was brought down could be opened by a link.
+        // The key must reach the old role too: it could otherwise lower an account and then open it
+        // by a link.
         if (!keyReaches(principal, body.role) || !keyReaches(principal, before.role)) throw beyondKeys();
         const account = await accounts.setRole(params.id, body.role);
         audit({ ...targetOf(params.id), details: { role: body.role } });

@@ -45,7 +45,9 @@ export interface ApiKeyOperationsOptions {
   accounts: { get(id: string): Promise<{ role: Role } | undefined> };
 }
 
-/** Keys for programs: of one's own account; an administrator makes one for another's. */
+/**
+ * Operations on API keys: for one's own account; administrators also make keys for other accounts.
+ */
 export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions): Operation[] {
   const create = async (
     accountId: string,
@@ -129,7 +131,7 @@ export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions)
       answer: createdSchema,
       errors: ['conflict', 'not_found'],
       async handle({ principal, params, body, freshness, audit, created }) {
-        // It would be a way out of its scopes and past its expiry.
+        // A key could otherwise make one with more scopes or a later expiry.
         if (principal.kind === 'api-key') throw new VezaError('forbidden', 'An API key makes no keys.');
         if (principal.kind === 'gateway') throw new VezaError('forbidden', 'This is for a person who is signed in.');
         const isOwn = principal.accountId === params.id;
@@ -138,7 +140,7 @@ export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions)
         if (!account) throw new VezaError('not_found', 'There is no such account.');
         if (!isOwn && !isServer && !outranks(principal.role, account.role))
           throw new VezaError('forbidden', 'Only for an account of a lower role: whoever has the key acts as the account.');
-        // Who made it has shown his own second factor, and not that of the account.
+        // The second factor of an administrator is not the second factor of the account.
         const bySessionAlone = !isServer && freshness !== 'proven';
         const proven = { secondFactor: principal.secondFactor && (isOwn || isServer), bySessionAlone, byServer: isServer };
         return create(params.id, proven, body, { audit, created }, () => `/accounts/${params.id}/api-keys`);

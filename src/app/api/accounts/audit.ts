@@ -31,7 +31,7 @@ const shown = (entry: AuditEntry): z.infer<typeof entrySchema> => ({
   details: entry.details,
 });
 
-/** `user:` and a user's id is the longest. */
+/** The longest value is `user:` and a user's id. */
 const exact = text({ max: MAX_USER_ID_LENGTH + 'user:'.length }).optional();
 const time = z.iso.datetime({ offset: true }).optional();
 const filterShape = {
@@ -53,7 +53,7 @@ const filterOf = (query: { [name in keyof typeof filterShape]?: string | undefin
 
 const EXPORT_PAGE = 500;
 
-/** Who did what. */
+/** Operations that read the audit log. */
 export function auditOperations({ audit }: { audit: Audit }): Operation[] {
   return [
     operation({
@@ -93,7 +93,10 @@ export function auditOperations({ audit }: { audit: Audit }): Operation[] {
   ];
 }
 
-/** A page at a time, when the one before has been read: neither the log nor a slow reader takes memory here. */
+/**
+ * Reads the next page only when the one before was taken, so that neither a long log nor a slow
+ * reader fills memory.
+ */
 async function* lines(audit: Audit, filter: AuditFilter): AsyncGenerator<string> {
   for (let before: number | undefined; ; ) {
     const page = await audit.list({ ...filter, before }, EXPORT_PAGE);

@@ -43,7 +43,7 @@ const chatRecordSchema = z
     description:
       'Of the chat: a message of mine, one that was held, a reaction; a ban, a timeout or a warning, an appeal; `writer`: when I last wrote in the room.',
   });
-/** Of the chat, in `GET /me/export`; `GET /me/export/chat` has no end. */
+/** Most characters of chat data in `GET /me/export`; `GET /me/export/chat` has no limit. */
 const MAX_CHAT_CHARS = 8_000_000;
 const CHUNK_CHARS = 64 * 1024;
 
@@ -104,13 +104,13 @@ export interface MeOperationsOptions {
   freshSignIn: Pick<FreshSignIn, 'prove'>;
   twoFactor: Pick<TwoFactor, 'status'>;
   passkeys: Pick<Passkeys, 'count'>;
-  /** Of channels that are deleted already. */
+  /** Ends the broadcasts of channels that were just deleted. */
   endShows: (slugs: readonly string[]) => Promise<void>;
-  /** What the chat keeps about an account, as it is asked for. */
+  /** Yields the chat's records about an account as they are read. */
   chatRecords: (accountId: string) => AsyncIterable<z.infer<typeof chatRecordSchema>>;
 }
 
-/** One's own account. */
+/** Operations on one's own account. */
 export function meOperations({
   accounts,
   members,

@@ -27,7 +27,10 @@ export interface SessionOperationsOptions {
   apiKeys: { endThoseOfSessions(accountId: string): Promise<void> };
 }
 
-/** Access tokens renewed, sessions listed and ended; the keys that access tokens are signed with. */
+/**
+ * Operations that renew access tokens, list and end sessions, and change the keys that sign access
+ * tokens.
+ */
 export function sessionOperations({ sessions, signingKeys, limits, apiKeys }: SessionOperationsOptions): Operation[] {
   return [
     operation({
@@ -47,7 +50,7 @@ export function sessionOperations({ sessions, signingKeys, limits, apiKeys }: Se
         .meta({ id: 'Tokens' }),
       errors: ['unauthorized', 'rate_limited'],
       async handle({ body, client, proven }) {
-        // A thousand listeners behind one address refresh, and only guessing is limited.
+        // Only wrong tokens count: a thousand listeners behind one address may refresh.
         const found = await limits.attempt('token', client.address, () => sessions.refresh(body.refreshToken, client));
         const { accessToken, expiresIn, refreshToken, accountId } = found;
         await proven(accountId);
@@ -94,7 +97,7 @@ export function sessionOperations({ sessions, signingKeys, limits, apiKeys }: Se
       answer: pageOf(sessionSchema),
       errors: [],
       async handle({ principal }) {
-        // An account has a hundred at most: one page.
+        // An account has at most a hundred sessions, which fit on one page.
         const items = (await sessions.list(principal.accountId!)).map((session) => ({
           id: session.id,
           client: session.client,
@@ -155,7 +158,7 @@ export function sessionOperations({ sessions, signingKeys, limits, apiKeys }: Se
       async handle({ body, audit, created }) {
         const { kid, signsFromMs, signsUntilMs } = await signingKeys.rotate(body);
         audit({ target: `signing-key:${kid}`, details: { revoke: body.revoke } });
-        // Beside the API, where other systems read it.
+        // The key set is outside the API, at the address where other systems expect it.
         created('../../../.well-known/jwks.json');
         return { kid, signsFrom: isoOf(signsFromMs), signsUntil: isoOf(signsUntilMs) };
       },

@@ -9,7 +9,10 @@ import { type Operation, operation } from '../openapi.js';
 import { PATTERN_PARTS, PATTERNS, text } from '../request-schemas.js';
 import { roleSchema } from '../role-schemas.js';
 
-/** No white space, no control or format character that a pattern can name, none that has a meaning in the head of a mail. */
+/**
+ * Excludes white space, all control and format characters that a portable pattern can name, and
+ * characters with a meaning in the head of a mail.
+ */
 const EMAIL_PATTERN = `^[^@${PATTERN_PARTS.unseen}${PATTERN_PARTS.controls}<>()[\\]\\\\,;:"]{1,64}@[^@${PATTERN_PARTS.unseen}${PATTERN_PARTS.controls}<>()[\\]\\\\,;:"]+$`;
 export const emailSchema = text({
   min: 3,
@@ -20,7 +23,7 @@ export const emailSchema = text({
   also: { isGood: (given) => keyOf(given) !== undefined, message: 'is not an e-mail address' },
   description: `At most ${MAX_EMAIL_BYTES} bytes; letters of all scripts, but no quoted part and no address in brackets.`,
 });
-/** What is none is no account’s: the answer is the same. */
+/** A text that is no e-mail address gets the same answer as one without an account. */
 const anyAddressSchema = text({ max: MAX_EMAIL_BYTES, description: 'The e-mail address of the account.' });
 export const nameSchema = text({
   max: MAX_NAME_CHARS,
@@ -52,7 +55,7 @@ export interface SignInOperationsOptions {
   registration: Registration;
 }
 
-/** Making an account, signing in to it, and coming back to it when the password is lost. */
+/** Operations for registering, signing in and recovering an account. */
 export function signInOperations({ accounts, registration }: SignInOperationsOptions): Operation[] {
   const open = { method: 'post', access: 'anyone', provenByBody: true } as const;
   return [

@@ -9,13 +9,16 @@ import { type Call, type Client, isoOf, type Operation, operation, pageOf } from
 import { PATTERNS, text } from '../request-schemas.js';
 import { passwordSchema, signedInSchema } from './sign-in.js';
 
-/** What is asked of accounts. */
+/** The methods of accounts that these operations use. */
 interface FactorAccounts {
   get(id: string): Promise<{ id: string; email: string; name: string; role: Role; bannedAtMs?: number | undefined } | undefined>;
   checkPassword(accountId: string, password: string): Promise<boolean>;
 }
 
-/** What is asked of sessions. `amr`: how the holder was proven (RFC 8176). */
+/**
+ * The methods of sessions that these operations use. `amr` lists how the person was authenticated
+ * (RFC 8176).
+ */
 interface FactorSessions {
   begin(of: {
     accountId: string;
@@ -26,12 +29,12 @@ interface FactorSessions {
   endAll(accountId: string, options?: { except?: string | undefined }): Promise<unknown>;
 }
 
-/** What is asked of the limits: only what rejects counts. */
+/** The methods of the limits that these operations use. Only attempts that reject count. */
 interface FactorLimits {
   attempt<T>(bucket: 'sign-in-address', key: string, task: () => Promise<T>): Promise<T>;
 }
 
-/** A code of the app or a recovery code, as it is typed. */
+/** A code of the app or a recovery code, as people type it. */
 export const codeSchema = text({
   min: 6,
   max: 40,
@@ -43,7 +46,9 @@ const tokenShape = { accessToken: z.string(), expiresIn: z.int().meta({ descript
 
 const base64url = (max: number) => text({ max, pattern: '^[A-Za-z0-9_-]+=*$' });
 const transportsSchema = z.array(z.enum(['ble', 'cable', 'hybrid', 'internal', 'nfc', 'smart-card', 'usb'])).max(8);
-/** `PublicKeyCredential.toJSON()`: browsers add members, so what is not known is dropped and not refused. */
+/**
+ * `PublicKeyCredential.toJSON()`. Browsers add members, so unknown ones are dropped, not refused.
+ */
 const registrationSchema = z.object({
   id: base64url(1400),
   rawId: base64url(1400),
@@ -51,7 +56,8 @@ const registrationSchema = z.object({
   response: z.object({
     clientDataJSON: base64url(8192),
     attestationObject: base64url(16384),
-    // What browsers invent later is no reason to refuse a passkey: it is a hint for the next sign-in.
+    // A transport is only a hint for the next sign-in: an unknown one is dropped, and the passkey
+    // is taken.
     transports: z
       .unknown()
       .transform((given) => transportsSchema.safeParse(given).data)
@@ -99,7 +105,7 @@ export interface TwoFactorOperationsOptions {
   audit: Pick<Audit, 'record'>;
 }
 
-/** The second factor of one's own account, and signing in with a passkey. */
+/** Operations for the second factor of one's own account, and for signing in with a passkey. */
 export function twoFactorOperations(options: TwoFactorOperationsOptions): Operation[] {
   const { twoFactor, passkeys, accounts, sessions, limits, audit: log } = options;
   const self = async ({ principal }: Pick<Call, 'principal'>) => {
@@ -107,7 +113,10 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
     if (!account) throw new VezaError('unauthorized', 'The account is gone.');
     return account;
   };
-  /** Who knows the password alone must not give himself a second factor beside the one that the account has. */
+  /**
+   * Refuses a session without a second factor when the account has one: somebody who only knows the
+   * password must not add another.
+   */
   const provenAsFarAsPossible = async (principal: Principal) => {
     if (principal.secondFactor) return;
     if ((await twoFactor.isOn(principal.accountId!)) || (await passkeys.count(principal.accountId!)) > 0)
@@ -154,7 +163,8 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
         await provenAsFarAsPossible(principal);
         const recoveryCodes = await twoFactor.confirm(principal.accountId!, body.code);
         const { accessToken, expiresIn } = await sessions.upgrade(principal.sessionId!, ['otp', 'mfa']);
-        // They have shown a password alone, and whoever has found that out must not stay.
+        // The other sessions were opened with a password alone, perhaps by somebody who found it
+        // out.
         await sessions.endAll(principal.accountId!, { except: principal.sessionId });
         return { recoveryCodes, accessToken, expiresIn };
       },
@@ -333,7 +343,8 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       errors: ['not_found'],
       async handle({ params, principal, audit }) {
         audit({ target: `account:${params.id}` });
-        // That of whoever asks wants the password and a code: a session must not be enough to be rid of both.
+        // Removing one's own takes the password and a code (`removeTotp`): a session alone must not
+        // be enough.
         if (params.id === principal.accountId)
           throw new VezaError('forbidden', 'Not your own: remove the app with your password and a code (POST /me/totp/remove).');
         const account = await accounts.get(params.id);

@@ -37,17 +37,20 @@ export const assetParams = z.strictObject({ id: text({ max: 64, pattern: '^[A-Za
 const position = z.tuple([positionTime, z.string().max(64)]);
 
 export interface BroadcastOperationsOptions {
-  /** The channel, for those who may see it (as if it were private, when asked so); rejects with `not_found`. */
+  /**
+   * Returns the channel if the principal may see it; with `asPrivate`, if they might even were it
+   * private. Rejects with `not_found`.
+   */
   sees: (principal: Principal, slug: string, asPrivate?: boolean) => Promise<Channel>;
   broadcasts: Broadcasts;
   reads: PublicReads;
-  /** Who may play what is read again: a change is in force when it is answered. */
+  /** Reloads who may play what, so that a change is in force before it is answered. */
   rulesChanged: () => Promise<void>;
-  /** Where media is fetched from, without a slash at the end. */
+  /** Base address of media, without a slash at the end. */
   mediaUrl: string;
 }
 
-/** Shows and their recordings. */
+/** Operations on broadcasts and their recordings. */
 export function broadcastOperations({ sees, broadcasts, reads, rulesChanged, mediaUrl }: BroadcastOperationsOptions): Operation[] {
   const asset = (broadcast: Broadcast): z.infer<typeof assetSchema> => ({
     id: broadcast.id,
@@ -92,7 +95,7 @@ export function broadcastOperations({ sees, broadcasts, reads, rulesChanged, med
         const seen = () => sees(principal, slug);
         await (isGuest ? reads.channel(slug, seen) : seen());
         const read = async () => {
-          // A recording that is not public is in nobody's list who may not hear it.
+          // A recording that is not public is listed only for people who may hear it.
           const seesAll = await sees(principal, slug, true).then(
             () => true,
             () => false,
@@ -193,18 +196,21 @@ const isRecorded = (broadcast: Broadcast) => broadcast.recording && broadcast.en
 
 export const noRecording = () => new VezaError('not_found', 'There is no such recording.');
 
-/** For who may not know of it: neither that there is one is told, nor of which channel. */
+/**
+ * Replaces `not_found` of a channel: the answer must tell neither that the recording exists nor
+ * whose it is.
+ */
 export function asNoRecording(error: unknown): never {
   throw error instanceof VezaError && error.code === 'not_found' ? noRecording() : error;
 }
 
-/** For `Operation.channelOf`. */
+/** Finds the channel for `Operation.channelOf`. */
 export async function channelOfRecording(broadcasts: Broadcasts, id: string): Promise<{ slug: string; isPrivate: boolean } | undefined> {
   const recording = await recordingOf(broadcasts, id);
   return recording && { slug: recording.channel, isPrivate: recording.visibility === 'private' };
 }
 
-/** Undefined while it is on air, and when it was not kept. */
+/** Finds a recording. Undefined while the broadcast is on air, and when it was not recorded. */
 export async function recordingOf(broadcasts: Broadcasts, id: string): Promise<Broadcast | undefined> {
   const broadcast = await broadcasts.get(id);
   return broadcast && isRecorded(broadcast) ? broadcast : undefined;

@@ -9,31 +9,31 @@ import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf }
 import { PATTERNS, text } from '../request-schemas.js';
 import { channelRoleSchema } from '../role-schemas.js';
 
-/** What the API asks of the live room. */
+/** The part of the live room that the API uses. */
 export interface LiveStatus {
   status(slug: string): ChannelStatus;
-  /** Ends the show for good, whoever is connected. False: there was none. */
+  /** Ends the broadcast for good, even with a broadcaster connected. False: there was none. */
   end(slug: string): Promise<boolean>;
-  /** What listeners are told is playing, from now on. False: the channel is off air. */
+  /** Sets the title that listeners are shown from now on. False: the channel is off air. */
   nowPlaying(slug: string, update: { title: string; artist?: string }): Promise<boolean> | boolean;
 }
 
 export interface ChannelStatus {
   /** `holding`: the broadcaster's connection is lost, and listeners hear the fill. */
   readonly state: 'offline' | 'live' | 'holding';
-  /** An estimate. */
+  /** Estimated number of listeners. */
   readonly listeners: number;
   readonly nowPlaying: { readonly title: string; readonly artist?: string; readonly startWallMs: number } | undefined;
-  /** Of the show; undefined when offline. */
+  /** Start of the broadcast; undefined when offline. */
   readonly startWallMs?: number | undefined;
   readonly broadcastId?: string | undefined;
 }
 
-/** Where broadcasters and listeners find this service. */
+/** The addresses at which broadcasters and listeners find this service. */
 export interface Addresses {
-  /** Without a slash at the end. */
+  /** Has no slash at the end. */
   publicUrl: string;
-  /** Where media is fetched from; `publicUrl` unless a CDN stands before it. */
+  /** Base address of media: `publicUrl`, unless media comes from a CDN. */
   mediaUrl: string;
   rtmpPort: number;
   rtmpsPort: number | undefined;
@@ -49,7 +49,10 @@ export const titleSchema = text({
   also: { isGood: isSeen, message: 'nothing is to be seen of it' },
   description: 'One line, without characters that turn the direction of text; something is to be seen of it.',
 });
-/** Comes from tags of music files, where marks of direction are nothing rare; it stands in no list of channels. */
+/**
+ * Titles come from tags of music files, where direction marks are common; they are in no list of
+ * channels.
+ */
 const songSchema = text({ max: MAX_TITLE_CHARS, pattern: PATTERNS.song, trimmed: true });
 export const visibilitySchema = z
   .enum(VISIBILITIES)
@@ -77,10 +80,10 @@ const channelShape = {
   urls: z.strictObject({ page: z.url(), hls: z.url(), dash: z.url(), listen: z.url() }),
 };
 export const channelSchema = z.strictObject(channelShape).meta({ id: 'Channel' });
-/** With the role that whoever asks has in it. */
+/** A channel, with the principal's role in it. */
 export const myChannelSchema = z.strictObject({ ...channelShape, role: channelRoleSchema }).meta({ id: 'MyChannel' });
 
-/** Longer than the list of all of them is a mistake. */
+/** A longer list than that of all countries must be a mistake. */
 const countriesSchema = z.array(countrySchema).min(1).max(COUNTRIES.length).nullable();
 
 const ingestSchema = z
@@ -98,16 +101,16 @@ const withKeySchema = z
 
 export interface ChannelOperationsOptions {
   channels: Channels;
-  /** The channel, for those who may see it; rejects with `not_found`. */
+  /** Returns the channel if the principal may see it; rejects with `not_found`. */
   sees: (principal: Principal, slug: string) => Promise<Channel>;
   reads: PublicReads;
   live: LiveStatus;
   addresses: Addresses;
-  /** Who may play what is read again: a change is in force when it is answered. */
+  /** Reloads who may play what, so that a change is in force before it is answered. */
   rulesChanged: () => Promise<void>;
 }
 
-/** How a channel is shown, with what is on air. */
+/** Returns a function that makes the API's form of a channel, with its live status. */
 export function channelView({ live, addresses }: Pick<ChannelOperationsOptions, 'live' | 'addresses'>) {
   const { publicUrl, mediaUrl } = addresses;
   return (channel: Channel): z.infer<typeof channelSchema> => {
@@ -197,7 +200,7 @@ export function channelOperations({ channels, sees, reads, live, addresses, rule
       errors: ['conflict', 'quota_exceeded'],
       async handle({ body, principal, audit, created }) {
         const { slug, visibility, recording } = body;
-        // It would be nobody's, and its maker could neither change nor delete it.
+        // Such a channel would have no owner: its maker could neither change nor delete it.
         if (principal.accountId === undefined && principal.kind !== 'admin-token')
           throw new VezaError(
             'forbidden',
@@ -278,7 +281,8 @@ export function channelOperations({ channels, sees, reads, live, addresses, rule
       status: 204,
       errors: ['not_found'],
       async handle({ params }) {
-        // In this order: an encoder that is thrown out comes back at once, and finds no channel.
+        // Deleting comes first: a disconnected encoder reconnects at once, and must find no
+        // channel.
         await channels.delete(params.slug);
         await rulesChanged();
         await endGone(live, params.slug);
@@ -348,7 +352,10 @@ export function channelOperations({ channels, sees, reads, live, addresses, rule
   ];
 }
 
-/** Ends the show of a channel that was just deleted. A worker that cannot be told finds out by itself: it looks every few seconds. */
+/**
+ * Ends the broadcast of a channel that was just deleted. A worker that cannot be reached looks for
+ * deleted channels itself, every few seconds.
+ */
 export async function endGone(live: Pick<LiveStatus, 'end'>, slug: string): Promise<void> {
   await live.end(slug).catch((error) => {
     if (!(error instanceof VezaError && error.code === 'unavailable')) throw error;

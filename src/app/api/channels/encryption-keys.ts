@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { Vault } from '../../../access/vault.js';
 import { type Operation, operation } from '../openapi.js';
 
-/** The key that secrets are encrypted with in the database. */
+/** The operation that replaces the key with which secrets are encrypted in the database. */
 export function encryptionKeyOperations({ vault }: { vault: Pick<Vault, 'rotate'> }): Operation[] {
   return [
     operation({

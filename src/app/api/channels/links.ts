@@ -31,7 +31,10 @@ const linkBody = z.strictObject({
   }),
 });
 
-/** Within a day it ends by itself, and programs of broadcasters hand out many; a longer one is a right that nobody takes back. */
+/**
+ * A link of at most a day needs no fresh sign-in: it ends by itself, and broadcasters' programs
+ * issue many. A longer one is a right that nobody takes back.
+ */
 const MAX_UNASKED_LINK_S = 86_400;
 const longLived = {
   when: 'the link is good for more than a day',
@@ -65,11 +68,11 @@ const channelLinkSchema = linkSchema(channelUrls).meta({ id: 'ChannelLink' });
 const assetLinkSchema = linkSchema(assetUrls).meta({ id: 'AssetLink' });
 const expiresAt = z.iso.datetime().nullable().meta({ description: 'When the addresses stop working; null: they do not.' });
 
-/** What links hang on beside the channel. */
+/** Settings of playback links for the whole service. */
 export interface LinkSettings {
   readonly maxListenersPerStream?: number | undefined;
   readonly cloudFront?: CloudFrontKey | undefined;
-  /** Where an address is, as far as a database says so. */
+  /** Finds the country of an address, when there is a database for that. */
   readonly countryOfAddress?: ((address: string) => string | undefined) | undefined;
 }
 
@@ -79,12 +82,15 @@ export interface LinkOperationsOptions {
   readonly broadcasts: Broadcasts;
   readonly live: LiveStatus;
   readonly addresses: Addresses;
-  /** The channel, for those who may see it (as if it were private, when asked so); rejects with `not_found`. */
+  /**
+   * Returns the channel if the principal may see it; with `asPrivate`, if they might even were it
+   * private. Rejects with `not_found`.
+   */
   readonly sees: (principal: Principal, slug: string, asPrivate?: boolean) => Promise<Channel>;
   readonly settings: LinkSettings;
 }
 
-/** Playback links: for whoever gives them out, and for whoever wants to listen himself. */
+/** Operations that issue playback links, to others and to oneself. */
 export function linkOperations({ channels, links, broadcasts, live, addresses, sees, settings }: LinkOperationsOptions): Operation[] {
   const { publicUrl, mediaUrl } = addresses;
   const { maxListenersPerStream, cloudFront, countryOfAddress } = settings;
@@ -102,7 +108,7 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
     return { hls: `${mediaUrl}${prefix}/vod/${id}/master.m3u8`, dash: `${mediaUrl}${prefix}/vod/${id}/manifest.mpd` };
   };
 
-  /** A place for a listener of a channel: there is none when those who came without a link have taken all. */
+  /** The limit of listeners to put into a link. Throws `busy` when the channel has reached it. */
   const placesOf = (slug: string): number | undefined => {
     if (maxListenersPerStream !== undefined && live.status(slug).listeners >= maxListenersPerStream)
       throw new VezaError('busy', 'The channel has as many listeners as it may have (MAX_LISTENERS_PER_STREAM). Try again in a minute.');
@@ -121,7 +127,7 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
       ? cloudFrontCookies(cloudFront, {
           resource: `${mediaUrl}${path}*`,
           expiresAtMs,
-          // It knows IPv4 alone; of others the token's own binding is left.
+          // CloudFront knows IPv4 only; an IPv6 listener is bound by the token alone.
           address: address?.includes(':') ? undefined : address,
         })
       : undefined;
@@ -139,7 +145,10 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
 
   const blocked = () =>
     new VezaError('country_blocked', 'The channel may not be heard where this listener is, or where he is is not known.');
-  /** A link for somebody who is known not to be let in is none. What is not known of him here is decided when he comes. */
+  /**
+   * Refuses a link for a listener who is known to be in a blocked country. When the country is
+   * unknown, it is checked at playback.
+   */
   const checkBound = (rule: CountryRule, bind: z.infer<typeof linkBody>['bind']) => {
     if (bind?.country !== undefined && !admitsCountry(rule, bind.country)) throw blocked();
     if (bind?.address !== undefined && countryOfAddress && !admitsCountry(rule, countryOfAddress(bind.address))) throw blocked();
@@ -147,7 +156,7 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
   const checkHere = (rule: CountryRule, client: Client) => {
     if (!admitsCountry(rule, client.country)) throw blocked();
   };
-  /** One sign-in is one listener. */
+  /** All links of one session count as one listener. */
   const listenerOf = (principal: Principal) => `principal:${principal.sessionId ?? principal.id}`;
   const makerOf = ({ accountId }: Principal, right: LinkRight) => (accountId === undefined ? undefined : { accountId, right });
   const ownOf = (principal: Principal) => ({ listener: listenerOf(principal), maker: makerOf(principal, 'play') });
@@ -250,7 +259,7 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
         const recording = await recordingOf(broadcasts, params.id);
         if (!recording) throw noRecording();
         const isPrivate = recording.visibility === 'private';
-        // Its channel may be private and the recording not: then its rules still hold.
+        // A public recording of a private channel still has the channel's country rule.
         const channel = await (isPrivate ? sees(principal, recording.channel, true).catch(asNoRecording) : undefined);
         const countries = channel?.countries ?? recording.countries;
         checkHere(countries, client);

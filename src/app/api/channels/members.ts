@@ -14,12 +14,15 @@ const memberSchema = z
   .meta({ id: 'Member' });
 const memberParams = z.strictObject({ slug: slugSchema, accountId: z.uuid() });
 
-/** What is asked of accounts. */
+/** The methods of accounts that these operations use. */
 interface MemberAccounts {
   byEmail(email: string): Promise<{ id: string } | undefined>;
 }
 
-/** What is asked of the limits: an owner could otherwise try out whose addresses are known here. */
+/**
+ * The methods of the limits that these operations use. Without a limit, an owner could find out
+ * which e-mail addresses have an account.
+ */
 interface MemberLimits {
   take(bucket: 'member-email', key: string): Promise<unknown>;
 }
@@ -29,11 +32,11 @@ export interface MemberOperationsOptions {
   members: Members;
   accounts: MemberAccounts;
   limits: MemberLimits;
-  /** As `GET /channels` shows a channel. */
+  /** Returns a channel in the form that `GET /channels` gives it. */
   shownChannel: (channel: Channel) => object;
 }
 
-/** Who has a role in a channel, and in which channels one has a role. */
+/** Operations on the members of a channel, and on one's own memberships. */
 export function memberOperations({ channels, members, accounts, limits, shownChannel }: MemberOperationsOptions): Operation[] {
   return [
     operation({
@@ -53,7 +56,7 @@ export function memberOperations({ channels, members, accounts, limits, shownCha
         const shown = async ({ slug, role }: (typeof found)[number]) => ({ role, channel: await channels.get(slug) });
         const { items, next } = page(found, query.limit, shown, ({ slug }) => [slug]);
         return {
-          // One that was deleted meanwhile is not there.
+          // A channel may have been deleted since its membership was read.
           items: (await Promise.all(items)).flatMap(({ role, channel }) => (channel ? [{ ...shownChannel(channel), role }] : [])),
           next,
         };
@@ -113,7 +116,7 @@ export function memberOperations({ channels, members, accounts, limits, shownCha
       answer: z.strictObject({ accountId: z.uuid(), role: channelRoleSchema }).meta({ id: 'AddedMember' }),
       errors: ['not_found', 'conflict', 'quota_exceeded', 'rate_limited'],
       async handle({ body, channel, principal, audit, created }): Promise<{ accountId: string; role: ChannelRole }> {
-        // Of the account, whichever of its keys asks.
+        // The limit counts per account, whichever of its keys is used.
         await limits.take('member-email', principal.accountId === undefined ? principal.id : `account:${principal.accountId}`);
         const account = await accounts.byEmail(body.email);
         if (!account) throw new VezaError('not_found', 'Nobody is registered here with this address.');

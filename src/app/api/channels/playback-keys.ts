@@ -11,10 +11,13 @@ const keySchema = z
   .meta({ id: 'PlaybackKey' });
 
 const MAX_SIGNS_IN_S = 86_400;
-/** Every process knows it after a second; an edge server on another machine has to be given it. */
+/**
+ * Every process knows a new key within a second; an edge server on another machine has to be given
+ * it.
+ */
 const DEFAULT_SIGNS_IN_S = 60;
 
-/** The keys that playback links are signed with. */
+/** Operations on the keys that sign playback links. */
 export function playbackKeyOperations(keys: PlaybackKeys): Operation[] {
   const shown = () => ({
     items: keys.list().map(({ id, createdAtMs, signsFromMs }) => ({ id, createdAt: isoOf(createdAtMs), signsFrom: isoOf(signsFromMs) })),

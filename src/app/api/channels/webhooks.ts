@@ -11,7 +11,10 @@ import { slugParams } from './channels.js';
 const webhookId = { webhookId: z.uuid() };
 const deliveryId = { deliveryId: z.uuid() };
 
-/** Webhooks of the service under `/webhooks`, those of a channel under `/channels/{slug}/webhooks`: the same operations, another permission. */
+/**
+ * Operations on webhooks: the service's under `/webhooks`, a channel's under
+ * `/channels/{slug}/webhooks`. Only the permission differs.
+ */
 export function webhookOperations(webhooks: Webhooks): Operation[] {
   return [...operationsAt(webhooks, 'service'), ...operationsAt(webhooks, 'channel')];
 }

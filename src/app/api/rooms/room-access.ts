@@ -15,10 +15,10 @@ import type { PublicReads } from '../../http/public-reads.js';
 import type { Call } from '../openapi.js';
 import { PATTERNS, text } from '../request-schemas.js';
 
-/** What the API asks of the chat, of a process that has it. */
+/** The part of the chat that the API uses, in a process that has the chat. */
 export interface RoomsApi {
   readonly rooms: {
-    /** By id, or by the slug of its channel. */
+    /** Finds a room by its id, or by the slug of its channel. */
     find(idOrSlug: string): Promise<RoomInfo | undefined>;
     open(roomId: string): Promise<Room>;
   };
@@ -27,14 +27,20 @@ export interface RoomsApi {
   readonly pageLimits: PageLimits;
   readonly presence: {
     count(roomId: string): number;
-    /** Those who are signed in, of all processes; as far as can be had in a moment. */
+    /**
+     * Signed-in people in the room, of all processes; incomplete when a process does not answer in
+     * time.
+     */
     people(roomId: string, limit: number): Promise<readonly { readonly id: string; readonly name: string }[]>;
   };
-  /** What somebody is in a room, as the WebSocket has it. */
+  /** The principal's identity in a room, the same as on the WebSocket. */
   who(principal: Principal, channelRole: ChannelRole | undefined): RoomPerson;
-  /** What the automatic moderation would make of a viewer's text, the remote judge not asked; undefined: there is none here. */
+  /**
+   * What automod would make of a viewer's text, without the remote classifier. Undefined: there is
+   * no automod here.
+   */
   tryText(roomId: string, text: string): Classification | undefined;
-  /** Since when there is an account, ms since 1970. */
+  /** When the account was made, ms since 1970. */
   sinceMs(accountId: string): Promise<number | undefined>;
 }
 
@@ -66,19 +72,19 @@ export const userIdSchema = text({
 });
 export const userParams = roomParams.extend({ userId: userIdSchema });
 export const midSchema = text({ min: 22, max: 22, pattern: '^[A-Za-z0-9_-]{22}$', description: 'The `mid` of a message.' });
-/** Who wrote something, as it was when it was written. */
+/** The author of an entry, as they were at the time of writing. */
 export const authorSchema = z.strictObject({ id: z.string(), name: z.string(), role: z.string() }).meta({ id: 'RoomAuthor' });
 export const messageParams = roomParams.extend({ mid: midSchema });
 
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-/** How operations about rooms come to their room. */
+/** How operations find their room and the people in it. */
 export function roomAccess({ chat, members, reads }: RoomOperationsOptions) {
   const here = (): RoomsApi => {
     if (chat) return chat;
     throw new VezaError('unavailable', 'This process has no chat: ask one whose ROLES has "chat" in it.');
   };
-  /** For a permission about the channel. */
+  /** The channel's slug, when the path has the id of a room. */
   const slugOf = async (slug: string): Promise<string> =>
     (chat && UUID.test(slug) ? (await chat.rooms.find(slug))?.slug : undefined) ?? slug;
   const channelOf = async <P extends { slug: string }>({ slug }: P) => ({ slug: await slugOf(slug), isPrivate: false });
@@ -97,13 +103,16 @@ export function roomAccess({ chat, members, reads }: RoomOperationsOptions) {
     channelOf,
     roomOf,
     moderatorOf,
-    /** For whoever may see the channel, and may be in its room. Rejects with `not_found`, `unauthorized`, `forbidden`. */
+    /**
+     * Finds a channel's room and the caller's person in it. Rejects with `not_found` when the
+     * caller may not see the channel, and with `unavailable` when this process has no chat.
+     */
     async enter(principal: Principal, slug: string, client: Call['client']) {
       const channelSlug = await slugOf(slug);
       const visible = () => members.visible(principal, channelSlug);
       const seen = principal.kind === 'anonymous' ? reads.channel(channelSlug, visible) : visible();
       const channel = await seen.catch((error) => {
-        // Who has the id of a room does not know its channel by that.
+        // The id of a room must not tell which channel it belongs to.
         throw error instanceof VezaError && error.code === 'not_found' ? new VezaError('not_found', `There is no room "${slug}".`) : error;
       });
       const room = await roomOf(channel);
@@ -111,7 +120,7 @@ export function roomAccess({ chat, members, reads }: RoomOperationsOptions) {
       const person = principal.kind === 'anonymous' ? undefined : here().who(principal, channelRole);
       return { room, channelRole, person, author: person && ({ ...authorOf(person), address: client.address } satisfies Author) };
     },
-    /** With its rules known. */
+    /** Does `work` in the open room, with its rules loaded. */
     async within<T>(room: RoomInfo, work: (room: Room) => Promise<T>): Promise<T> {
       const { rooms, desk } = here();
       await desk.rules.openRoom(room.id);
@@ -131,7 +140,7 @@ export function roomAccess({ chat, members, reads }: RoomOperationsOptions) {
 
 const authorOf = ({ id, name, role }: RoomPerson): Author => ({ id, name, role });
 
-/** Whoever is signed in, in any way. */
+/** Throws `unauthorized` for a person who is not signed in. */
 export function signedIn<T>(person: T | undefined): T {
   if (person === undefined) throw new VezaError('unauthorized', 'Sign in first.');
   return person;

@@ -3,7 +3,7 @@ import type { ModerationAct } from '../../../chat/moderation/acts.js';
 import { isoOf } from '../openapi.js';
 import { personSchema } from './room-moderating.js';
 
-/** What somebody did in a room, as the API shows it. */
+/** A moderation act, as the API shows it. */
 export const actSchema = z
   .strictObject({
     id: z.int(),

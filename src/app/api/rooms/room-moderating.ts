@@ -4,10 +4,10 @@ import { type Call, type Operation, operation, page, pageOf, pageQuery, position
 import { PATTERNS, text } from '../request-schemas.js';
 import { type RoomOperationsOptions, roomAccess, roomParams } from './room-access.js';
 
-/** Who may do what these operations do, in the room's channel. */
+/** The permission, in the room's channel, that all these operations need. */
 const ACCESS = 'channel.moderate';
 
-/** Text for people, on one line. */
+/** A text for people, on one line. */
 export const line = (max: number) => text({ max, pattern: PATTERNS.line, trimmed: true });
 export const personSchema = z.strictObject({ id: z.string(), name: z.string() }).meta({ id: 'RoomPerson' });
 
@@ -23,31 +23,34 @@ const toldSchema = z
 type About<P, B> = Pick<Operation<P, unknown, B>, 'id' | 'method' | 'path' | 'summary' | 'description' | 'params' | 'body' | 'errors'>;
 type RoomPath = { slug: string };
 
-/** One action of a moderator. */
+/** Describes an operation that does one moderation act. */
 interface ActSpec<P, B> extends About<P, B> {
-  /** `told`: 200 and the place of the entry that tells the room. `nothing`: 204. */
+  /** `told`: 200 with the offset of the entry that tells the room. `nothing`: 204. */
   readonly answers: 'told' | 'nothing';
   action(params: P, body: B): ModAction;
 }
 
-/** A list, read in pages. */
+/** Describes an operation that reads a list in pages. */
 interface ListSpec<T, C extends [string | number, ...(string | number)[]], F extends z.ZodRawShape> {
   readonly id: string;
   readonly path: string;
   readonly summary: string;
   readonly description?: string;
-  /** What the query may ask for beside the page. */
+  /** Query parameters besides those of the page. */
   readonly filter?: F;
   readonly item: z.ZodType;
   view(item: T): unknown;
-  /** What is in a cursor, and the place of an item in it. */
+  /** The schema of a cursor, and an item's position in it. */
   readonly cursor: z.ZodType<C>;
   position(item: T): C;
-  /** From the first behind `from`, at most `limit`. */
+  /** Reads at most `limit` items after `from`. */
   read(roomId: string, from: C | undefined, limit: number, filter: z.infer<z.ZodObject<F>>): Promise<T[]>;
 }
 
-/** The shapes that operations of moderators come in, and what the others need. */
+/**
+ * Makes operations for moderators from short descriptions, and offers what the other operations
+ * need.
+ */
 export function roomModerating(options: RoomOperationsOptions) {
   const { here, channelOf, roomOf, moderatorOf } = roomAccess(options);
   const roomIdOf = async ({ channel }: Pick<Call, 'channel'>) => (await roomOf(channel)).id;

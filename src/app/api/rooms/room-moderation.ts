@@ -34,7 +34,10 @@ const modesShape = {
   shield: z.boolean(),
 };
 
-/** What moderators do about a room and its messages, for people and for bots. Each act of these is what a `mod` frame does, too. */
+/**
+ * Moderators' operations on a room and its messages, for people and bots. Each act is the same as
+ * that of a `mod` frame.
+ */
 export function roomModerationOperations(options: RoomOperationsOptions): Operation[] {
   const { access, here, channelOf, roomOf, moderatorOf, act, list } = roomModerating(options);
 

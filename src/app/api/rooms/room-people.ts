@@ -84,7 +84,10 @@ const userStandingSchema = z
 
 const MAX_USER_ACTS = 50;
 
-/** What moderators do about people: warnings, timeouts, bans, appeals. Each act of these is what a `mod` frame does, too. */
+/**
+ * Moderators' operations on people: warnings, timeouts, bans, appeals. Each act is the same as that
+ * of a `mod` frame.
+ */
 export function roomPeopleOperations(options: RoomOperationsOptions): Operation[] {
   const { access, here, channelOf, roomOf, roomIdOf, moderatorOf, act, list } = roomModerating(options);
 
@@ -263,6 +266,6 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
 
 type Given<T> = { [name in keyof T]?: Exclude<T[name], undefined> };
 
-/** What was not said is not there, for `exactOptionalPropertyTypes`. */
+/** Removes undefined members, which `exactOptionalPropertyTypes` tells from missing ones. */
 const withoutUndefined = <T extends object>(given: T): Given<T> =>
   Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as Given<T>;

@@ -6,7 +6,10 @@ import { type RoomOperationsOptions, roomAccess, roomParams } from './room-acces
 
 const MAX_TRIED_CHARS = 8192;
 
-/** For those who set the terms of a room: what they have written is tried before somebody says it. */
+/**
+ * The operation for people who set a room's terms: they can try them on a text before anybody
+ * writes it.
+ */
 export function roomTrialOperations(options: RoomOperationsOptions): Operation[] {
   const { here, channelOf, roomOf, within } = roomAccess(options);
   return [

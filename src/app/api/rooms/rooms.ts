@@ -15,7 +15,7 @@ import { chatRoleSchema } from '../role-schemas.js';
 import { authorSchema, mayWrite, midSchema, type RoomOperationsOptions, roomAccess, roomParams, signedIn } from './room-access.js';
 import { personSchema } from './room-moderating.js';
 
-/** As the automatic moderation takes them. */
+/** Host names in the form that automod takes. */
 const HOST_PATTERN = '^([*][.])?([A-Za-z0-9-]{1,63}[.])+[A-Za-z0-9-]{2,63}[.]?$';
 
 const whole = ([least, most]: readonly [number, number]) => z.int().min(least).max(most);
@@ -87,7 +87,7 @@ const standingSchema = z
   })
   .meta({ id: 'OwnRoomStanding' });
 
-/** What somebody may know of himself. */
+/** A person's own view of their sanctions and held messages. */
 const standingView = ({ ban, timeout, warnings, appeal, held }: SanctionsOfUser) => ({
   ban: ban
     ? { reason: ban.reason ?? null, until: ban.untilMs === undefined ? null : isoOf(ban.untilMs), createdAt: isoOf(ban.createdAtMs) }
@@ -104,17 +104,20 @@ const standingView = ({ ban, timeout, warnings, appeal, held }: SanctionsOfUser)
   })),
 });
 
-/** Of one answer; more are on the next page. */
+/** Most entries per answer. */
 const MAX_ENTRIES = 100;
 const COMMIT_MS = 10_000;
 const EXPORT_CHUNK_CHARS = 64 * 1024;
 
-/** Rooms for those who are in them, and for bots. What moderators do is in `room-moderation.ts`. */
+/**
+ * Operations on rooms for their members and bots. Moderators' operations are in
+ * `room-moderation.ts`.
+ */
 export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Audit, 'record'>; maxTextBytes: number }): Operation[] {
   const { clock, audit, maxTextBytes } = options;
   const { here, channelOf, roomOf, moderatorOf, enter, within } = roomAccess(options);
 
-  /** Rejects when he may not be in the room. */
+  /** Throws when the author may not be in the room. */
   const mustRead = (roomId: string, author: Parameters<ReturnType<typeof here>['desk']['rules']['readRefusalOf']>[1]) => {
     const refusal = here().desk.rules.readRefusalOf(roomId, author, clock.wallMs());
     if (!refusal) return;
@@ -371,7 +374,7 @@ function refused({ code, reason, retryMs }: Extract<PublishOutcome, { kind: 'ref
   if (code === 'rate_limited' || code === 'slow_mode') return new VezaError('rate_limited', reason, { details });
   if (code === 'too_long') return new VezaError('payload_too_large', reason, { details });
   if (code === 'bad_request' || code === 'not_found') return new VezaError(code, reason, { details });
-  // It was said within the hour, or was said under this key and is deleted.
+  // The text was posted within the last hour, or the message with this key was deleted.
   if (code === 'not_unique' || code === 'deleted') return new VezaError('conflict', reason, { details });
   return new VezaError(retryAfterS === undefined ? 'forbidden' : 'busy', reason, { details });
 }
