@@ -35,7 +35,7 @@ test('an API key of an account', async () => {
 
   assert.match(
     (await veza(`key create x --scopes admin --user ${owner.email}`)).stderr,
-    /A key of a broadcaster can do nothing with: admin/,
+    /of no use to a broadcaster: admin/,
   );
   for (const [args, code] of [
     [`key create x --user ${owner.email}`, 2],
