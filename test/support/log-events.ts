@@ -8,7 +8,7 @@ export interface LogEvent {
 
 /** A call that writes a line: its level, its event, and its message when that is a constant. */
 const LINE =
-  /(?:\.(?<level>debug|info|warn|error)|(?<any>\[level\])|#logError|\breport)\(\s*\{\s*event: '(?<event>[a-z_]+\.[a-z_]+)'[^;]*?\},\s*(?:(?<quote>['`])(?<message>(?:\\.|(?!\k<quote>)[^\\])*)\k<quote>)?/g;
+  /(?:\.(?<level>debug|info|warn|error)|(?<any>\[level\])|#\w+|\breport)\(\s*\{\s*event: '(?<event>[a-z_]+\.[a-z_]+)'[^;]*?\},\s*(?:(?<quote>['`])(?<message>(?:\\.|(?!\k<quote>)[^\\])*)\k<quote>)?/g;
 
 /** Every event that the service logs, sorted; once for each text. */
 export function logEvents(): LogEvent[] {
