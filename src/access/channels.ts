@@ -84,8 +84,8 @@ const KEY = /^vz_[0-9a-hjkmnp-tv-z]{26}$/;
 /**
  * Channels and their stream keys. Only the SHA-256 of a key is stored: a key has 130 random bits
  * and cannot be guessed, so a slow hash would protect nothing and would let anybody spend the
- * service's CPU. Keys are looked up by their hash, so the timing of a lookup tells something about
- * the hash only.
+ * service's CPU. Keys are looked up by their hash, so the time of a lookup says nothing about the
+ * key.
  */
 export class Channels {
   readonly #database: Database;

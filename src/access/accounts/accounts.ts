@@ -116,8 +116,8 @@ export interface AccountsOptions {
 }
 
 /**
- * Signing in with a password, and what owners and administrators do with accounts. Accounts are
- * made in `registration.ts`.
+ * Signs people in with a password, and changes, bans and deletes accounts. `registration.ts` makes
+ * them.
  */
 export class Accounts {
   readonly #options: AccountsOptions;

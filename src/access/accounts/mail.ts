@@ -52,8 +52,8 @@ const POLL_MS = 15_000;
 const CONNECT_WITHIN_MS = 10_000;
 const ANSWER_WITHIN_MS = 20_000;
 /**
- * Mails above this number are dropped with a log line. It is reached only when the mail server does
- * not answer and somebody floods the service.
+ * At most this many mails wait; a further one is dropped with a log line. The number is reached
+ * only when the mail server does not answer and somebody floods the service.
  */
 const MAX_WAITING = 10_000;
 const MAX_TEXT_CHARS = 10_000;

@@ -51,9 +51,9 @@ export interface ApiKeysOptions {
 
 /**
  * API keys for programs. Only the SHA-256 of a key is stored: a key has 130 random bits and cannot
- * be guessed, and the timing of a lookup by hash tells something about the hash only. A key has its
- * account's current role within the key's scopes. It counts as second factor only if its maker had
- * shown one, and only while the account has one.
+ * be guessed, and as keys are looked up by their hash, the time of a lookup says nothing about the
+ * key. A key has its account's current role within the key's scopes. It counts as second factor
+ * only if its maker had shown one, and only while the account has one.
  */
 export class ApiKeys {
   readonly #database: Database;

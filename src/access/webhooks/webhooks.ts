@@ -14,8 +14,8 @@ import { WebhookWorker } from './webhook-worker.js';
 /** At most this many webhooks per channel, and as many for the whole service. */
 export const MAX_WEBHOOKS = 20;
 /**
- * The number of the advisory lock, the same in every process. It keeps two requests at once from
- * both making the last webhook.
+ * The number of the advisory lock, the same in every process. It keeps two concurrent requests from
+ * both making the last webhook that the limit allows.
  */
 const CREATE_LOCK = 0x77686b;
 
