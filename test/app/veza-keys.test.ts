@@ -33,10 +33,7 @@ test('an API key of an account', async () => {
   const json = JSON.parse((await veza(`key create other --scopes links --user ${owner.email} --json`)).stdout);
   assert.deepEqual([json.apiKey.name, json.apiKey.scopes, json.apiKey.expiresAt], ['other', ['links'], null]);
 
-  assert.match(
-    (await veza(`key create x --scopes admin --user ${owner.email}`)).stderr,
-    /of no use to a broadcaster: admin/,
-  );
+  assert.match((await veza(`key create x --scopes admin --user ${owner.email}`)).stderr, /of no use to a broadcaster: admin/);
   for (const [args, code] of [
     [`key create x --user ${owner.email}`, 2],
     ['key create x --scopes links', 2],
