@@ -7,7 +7,7 @@ import { guarded } from './guarded';
 import { mountList } from './player/channel-list';
 import { mountChannel } from './player/channel-page';
 import { memberAccess } from './player/member-access';
-import { ApiError, type Channel, getChannel, listChannels, repeat } from './ui/api';
+import { ApiError, type ChannelJson, getChannel, listChannels, repeat } from './ui/api';
 import { h } from './ui/dom';
 import { currentUser } from './ui/session';
 
@@ -60,7 +60,7 @@ async function onePage(slug: string): Promise<void> {
   );
 }
 
-function home(channels: Channel[]): void {
+function home(channels: ChannelJson[]): void {
   const onAir = channels.filter((channel) => channel.state !== 'offline');
   const featured = channels.length === 1 ? channels[0] : onAir.length === 1 ? onAir[0] : undefined;
   if (featured) mountChannel(main, featured, { standalone: channels.length === 1 });

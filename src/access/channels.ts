@@ -311,7 +311,7 @@ export class Channels {
   }
 
   async #readKeys(names: readonly string[]): Promise<ReadonlyMap<string, KeyHolder>> {
-    const { rows } = await this.#database.query<ChannelRow & KeyRow>(
+    const { rows } = await this.#database.query<ChannelRow & StreamKeyRow>(
       // The query checks the key's maker as well. If the maker loses the right while a new key is
       // being written, no trigger sees that key.
       `select * from channels
@@ -345,7 +345,7 @@ export class Channels {
    * that are kept for a database outage are checked at the same time.
    */
   async standing(slugs: readonly string[]): Promise<ReadonlyMap<string, { readonly id: string; readonly keyVoids: number }>> {
-    const { rows } = await this.#database.query<KeyRow>(
+    const { rows } = await this.#database.query<StreamKeyRow>(
       `select id, slug, stream_key_hash, previous_key_hash,
          key_voids + case when stream_key_by is null or runs_channel(id, stream_key_by) then 0 else 1 end as key_voids
        from channels where slug = any($1)`,
@@ -436,7 +436,7 @@ interface ChannelRow {
   key_voids: number;
 }
 
-interface KeyRow {
+interface StreamKeyRow {
   id: string;
   slug: string;
   key_voids: number;

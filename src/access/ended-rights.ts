@@ -46,7 +46,7 @@ export const HEARING = {
 } as const;
 export type Hearing = keyof typeof HEARING;
 
-interface Act<Name> {
+interface RightLoss<Name> {
   readonly text: string;
   readonly ends: readonly Name[];
   /** Grants that the person who loses the right cannot have. */
@@ -164,7 +164,7 @@ export const ACTS = {
     none: NOT_ADMIN,
     because: 'other grants are not signed with playback keys',
   },
-} as const satisfies Record<string, Act<Holding>>;
+} as const satisfies Record<string, RightLoss<Holding>>;
 export type ActName = keyof typeof ACTS;
 
 const BY_LINK = ['linkStream', 'linkWaiting', 'linkNext', 'linkRecording'] as const;
@@ -215,10 +215,10 @@ export const HEARING_ACTS = {
     because: 'only one recording is deleted',
   },
   deleteChannel: { text: 'a public channel is deleted', ends: Object.keys(HEARING) as Hearing[], none: [], because: '' },
-} as const satisfies Record<string, Act<Hearing>>;
+} as const satisfies Record<string, RightLoss<Hearing>>;
 export type HearingAct = keyof typeof HEARING_ACTS;
 
-function tableOf<Name extends string>(holdings: Readonly<Record<Name, string>>, acts: readonly Act<Name>[]): string[] {
+function tableOf<Name extends string>(holdings: Readonly<Record<Name, string>>, acts: readonly RightLoss<Name>[]): string[] {
   const names = Object.keys(holdings) as Name[];
   const listed = (some: readonly Name[]) =>
     some.length === names.length

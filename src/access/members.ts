@@ -4,7 +4,7 @@ import { type Account, type AccountRow, accountOf, noAccount } from './accounts/
 import type { Channel, Channels } from './channels.js';
 import { type ChannelRole, judge, type Principal, type Role } from './roles.js';
 
-export interface Member {
+export interface ChannelMember {
   readonly accountId: string;
   readonly name: string;
   readonly role: ChannelRole;
@@ -50,7 +50,11 @@ export class Members {
   }
 
   /** At most `limit` members after the cursor `after`: the owner first, then the others by name. */
-  async list(channel: Channel, after: { place: number; name: string; accountId: string } | undefined, limit: number): Promise<Member[]> {
+  async list(
+    channel: Channel,
+    after: { place: number; name: string; accountId: string } | undefined,
+    limit: number,
+  ): Promise<ChannelMember[]> {
     const { rows } = await this.#database.query<{ account_id: string; name: string; role: ChannelRole; added_at: Date }>(
       `select * from (
          select a.id as account_id, a.name, 'owner' as role, c.created_at as added_at, 0 as place

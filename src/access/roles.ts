@@ -124,13 +124,13 @@ export interface Principal {
 export const ANONYMOUS: Principal = { kind: 'anonymous', id: 'anonymous', name: '', role: 'listener', secondFactor: false };
 
 /** `second-factor`: allowed once the principal has shown a second factor. */
-export type Verdict = 'yes' | 'no' | 'second-factor';
+export type PermissionAnswer = 'yes' | 'no' | 'second-factor';
 
 /**
  * Whether `principal` has `permission`. `channelRole`: its role in the channel, if the permission
  * is about one.
  */
-export function judge(principal: Principal, permission: Permission, channelRole?: ChannelRole): Verdict {
+export function judge(principal: Principal, permission: Permission, channelRole?: ChannelRole): PermissionAnswer {
   const rule: Rule = PERMISSIONS[permission];
   if (principal.kind === 'anonymous') return 'no';
   if (principal.kind === 'admin-token') return 'yes';

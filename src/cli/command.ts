@@ -9,16 +9,16 @@ export class Failure extends Error {
 }
 
 /** The output of a command: `json` for programs, `text` for people. */
-export interface Outcome {
+export interface CommandOutput {
   json: unknown;
   text: string;
 }
 
 /** Sends a request to the API. Rejects with `Failure`. */
-export type Call = <T = void>(method: string, path: string, body?: object) => Promise<T>;
+export type CallApi = <T = void>(method: string, path: string, body?: object) => Promise<T>;
 
 /** Reads all pages of a list. */
-export async function everything<T>(call: Call, path: string): Promise<T[]> {
+export async function everything<T>(call: CallApi, path: string): Promise<T[]> {
   const found: T[] = [];
   for (let next: string | null = ''; next !== null; ) {
     const page: { items: T[]; next: string | null } = await call(

@@ -1,5 +1,5 @@
 import { SystemClock } from '../runtime/clock.js';
-import { type Call, Failure, type Outcome } from './command.js';
+import { type CallApi, type CommandOutput, Failure } from './command.js';
 import { accountPath } from './user.js';
 
 export const KEY_USAGE = `  key create NAME --scopes SCOPE,SCOPE --user EMAIL [--expires SECONDS]
@@ -27,10 +27,10 @@ type KeyValues = { readonly [option in keyof typeof KEY_OPTIONS | 'expires']?: s
 
 interface KeyCommand {
   readonly takes: readonly string[];
-  run(call: Call, args: readonly string[], values: KeyValues): Promise<Outcome>;
+  run(call: CallApi, args: readonly string[], values: KeyValues): Promise<CommandOutput>;
 }
 
-interface Entry {
+interface AuditEntryJson {
   at: string;
   actor: string;
   actorName: string | null;
@@ -92,12 +92,12 @@ export const KEY_COMMANDS: Readonly<Record<string, KeyCommand>> = {
     takes: [],
     async run(call, _args, { limit, action, actor, target, channel, from, to }) {
       const wanted = limit === undefined ? DEFAULT_ENTRIES : whole('--limit', limit, MAX_ENTRIES);
-      const entries: Entry[] = [];
+      const entries: AuditEntryJson[] = [];
       for (let next: string | null = ''; next !== null && entries.length < wanted; ) {
         const query = new URLSearchParams({ limit: String(Math.min(PAGE, wanted - entries.length)) });
         for (const [name, value] of Object.entries({ action, actor, target, channel, from, to, cursor: next || undefined }))
           if (value !== undefined) query.set(name, value);
-        const page: { items: Entry[]; next: string | null } = await call('GET', `/audit?${query}`);
+        const page: { items: AuditEntryJson[]; next: string | null } = await call('GET', `/audit?${query}`);
         entries.push(...page.items);
         next = page.next;
       }
@@ -106,7 +106,7 @@ export const KEY_COMMANDS: Readonly<Record<string, KeyCommand>> = {
   },
 };
 
-function line({ at, actor, actorName, address, action, target, channel, details }: Entry): string {
+function line({ at, actor, actorName, address, action, target, channel, details }: AuditEntryJson): string {
   const about = [target, channel !== null && target !== `channel:${channel}` ? `channel:${channel}` : null].filter(Boolean).join(' ');
   const more = Object.keys(details).length === 0 ? '' : `  ${JSON.stringify(details)}`;
   const text = `${at}  ${actor}${actorName === null ? '' : ` (${actorName})`}${address === null ? '' : ` from ${address}`}  ${action}  ${about}${more}`;

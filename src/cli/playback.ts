@@ -1,4 +1,4 @@
-import { type Call, Failure, type Outcome } from './command.js';
+import { type CallApi, type CommandOutput, Failure } from './command.js';
 
 export const PLAYBACK_USAGE = `  link create SLUG [--expires SECONDS]
                                a playback link for one listener of a private channel
@@ -19,7 +19,7 @@ interface PlaybackValues {
 
 interface PlaybackCommand {
   readonly takes: readonly string[];
-  run(call: Call, args: readonly string[], values: PlaybackValues): Promise<Outcome>;
+  run(call: CallApi, args: readonly string[], values: PlaybackValues): Promise<CommandOutput>;
 }
 
 interface ShownKeys {
@@ -59,7 +59,7 @@ export const PLAYBACK_COMMANDS: Readonly<Record<string, PlaybackCommand>> = {
   },
 };
 
-const shown = (keys: ShownKeys): Outcome => ({
+const shown = (keys: ShownKeys): CommandOutput => ({
   json: keys.items,
   text: keys.items.map(({ id, createdAt, signsFrom }) => `${id}  made ${createdAt}  signs from ${signsFrom}\n`).join(''),
 });

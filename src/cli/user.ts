@@ -1,4 +1,4 @@
-import { type Call, everything, Failure, type Outcome } from './command.js';
+import { type CallApi, type CommandOutput, everything, Failure } from './command.js';
 
 export const USER_USAGE = `  user create EMAIL [--name TEXT] [--role listener|broadcaster|moderator|admin]
                                prints a link with which the owner chooses a password
@@ -34,7 +34,7 @@ interface ShownAccount {
   state: string;
 }
 
-interface ShownLink {
+interface AccountLinkJson {
   link: string;
   linkExpiresAt: string;
 }
@@ -42,7 +42,7 @@ interface ShownLink {
 interface UserCommand {
   /** The positional arguments. */
   readonly takes: readonly string[];
-  run(call: Call, args: readonly string[], values: UserValues): Promise<Outcome>;
+  run(call: CallApi, args: readonly string[], values: UserValues): Promise<CommandOutput>;
 }
 
 export const USER_COMMANDS: Readonly<Record<string, UserCommand>> = {
@@ -50,7 +50,7 @@ export const USER_COMMANDS: Readonly<Record<string, UserCommand>> = {
     takes: ['EMAIL'],
     async run(call, [email], { name, role }) {
       const body = { email, name: name ?? email!.split('@')[0]!.slice(0, 64), role };
-      const { account, link, linkExpiresAt } = await call<{ account: ShownAccount } & ShownLink>('POST', '/accounts', body);
+      const { account, link, linkExpiresAt } = await call<{ account: ShownAccount } & AccountLinkJson>('POST', '/accounts', body);
       return { json: { account, link, linkExpiresAt }, text: `${described(account)}\n${toOpen({ link, linkExpiresAt })}` };
     },
   },
@@ -76,7 +76,7 @@ export const USER_COMMANDS: Readonly<Record<string, UserCommand>> = {
   'user link': {
     takes: ['EMAIL'],
     async run(call, [email]) {
-      const shown = await call<ShownLink>('POST', `${await accountPath(call, email!)}/link`);
+      const shown = await call<AccountLinkJson>('POST', `${await accountPath(call, email!)}/link`);
       return { json: shown, text: toOpen(shown) };
     },
   },
@@ -105,7 +105,7 @@ export const USER_COMMANDS: Readonly<Record<string, UserCommand>> = {
 };
 
 /** The API path of the account with this address. Rejects with `Failure` if there is none. */
-export async function accountPath(call: Call, email: string): Promise<string> {
+export async function accountPath(call: CallApi, email: string): Promise<string> {
   if (!email.includes('@')) throw new Failure(2, `"${email}" is not an e-mail address`);
   // A query that is an address returns at most the account with that address.
   const { items } = await call<{ items: ShownAccount[] }>('GET', `/accounts?query=${encodeURIComponent(email)}&limit=1`);
@@ -115,5 +115,5 @@ export async function accountPath(call: Call, email: string): Promise<string> {
 
 const described = ({ email, name, role, state }: ShownAccount) => `${email} (${name}): ${role}, ${state}\n`;
 
-const toOpen = ({ link, linkExpiresAt }: ShownLink) =>
+const toOpen = ({ link, linkExpiresAt }: AccountLinkJson) =>
   `This link works once, until ${linkExpiresAt}. The person who opens it chooses the password:\n\n  ${link}\n`;

@@ -9,7 +9,7 @@ import { chatFrameReference } from '../chat/protocol/server-frames.js';
 import { type Config, ConfigError, loadConfig } from '../config/config.js';
 import { configurationReference } from '../config/reference.js';
 import { messageOf } from '../runtime/errors.js';
-import { type Call, everything, Failure, type Outcome } from './command.js';
+import { type CallApi, type CommandOutput, everything, Failure } from './command.js';
 import { KEY_COMMANDS, KEY_OPTIONS, KEY_USAGE } from './keys.js';
 import { PLAYBACK_COMMANDS, PLAYBACK_OPTIONS, PLAYBACK_USAGE } from './playback.js';
 import { USER_COMMANDS, USER_OPTIONS, USER_USAGE } from './user.js';
@@ -47,7 +47,7 @@ interface ShownChannel {
   urls: { page: string; hls: string; dash: string; listen: string };
 }
 
-interface Ingest {
+interface IngestAddressesJson {
   rtmp: string;
   rtmps: string | null;
   icecast: string;
@@ -95,7 +95,7 @@ function parsed(args: string[]) {
 
 type Values = ReturnType<typeof parsed>['values'];
 
-async function run(command: string, rest: string[], values: Values): Promise<Outcome> {
+async function run(command: string, rest: string[], values: Values): Promise<CommandOutput> {
   if (command === 'config reference' && rest.length === 0) {
     const text = configurationReference();
     return { json: text, text };
@@ -130,10 +130,10 @@ async function run(command: string, rest: string[], values: Values): Promise<Out
 
 const pathOf = (slug: string) => `/channels/${encodeURIComponent(slug)}`;
 
-const ONE_CHANNEL: Record<string, (call: Call, slug: string, values: Values) => Promise<Outcome>> = {
+const ONE_CHANNEL: Record<string, (call: CallApi, slug: string, values: Values) => Promise<CommandOutput>> = {
   async 'channel create'(call, slug, { title, visibility, 'no-recording': noRecording }) {
     const body = { slug, title, visibility, recording: noRecording ? false : undefined };
-    const { channel, streamKey, ingest } = await call<{ channel: ShownChannel; streamKey: string; ingest: Ingest }>(
+    const { channel, streamKey, ingest } = await call<{ channel: ShownChannel; streamKey: string; ingest: IngestAddressesJson }>(
       'POST',
       '/channels',
       body,
@@ -148,7 +148,7 @@ const ONE_CHANNEL: Record<string, (call: Call, slug: string, values: Values) => 
     return { json: channel, text: description(channel) };
   },
   async 'channel rotate-key'(call, slug) {
-    const { streamKey, ingest } = await call<{ streamKey: string; ingest: Ingest }>('POST', `${pathOf(slug)}/stream-key`);
+    const { streamKey, ingest } = await call<{ streamKey: string; ingest: IngestAddressesJson }>('POST', `${pathOf(slug)}/stream-key`);
     return {
       json: { channel: slug, streamKey },
       text: `"${slug}" has a new stream key. The old one stays good for the broadcast that is on air, if there is one.\n\n${connecting(ingest, streamKey)}`,
@@ -164,7 +164,7 @@ const ONE_CHANNEL: Record<string, (call: Call, slug: string, values: Values) => 
   },
 };
 
-async function listChannels(call: Call): Promise<Outcome> {
+async function listChannels(call: CallApi): Promise<CommandOutput> {
   const channels = await everything<ShownChannel>(call, '/channels');
   if (channels.length === 0) return { json: channels, text: 'There is no channel. Make one: veza channel create SLUG\n' };
   const width = Math.max(...channels.map((channel) => channel.slug.length));
@@ -176,7 +176,7 @@ async function listChannels(call: Call): Promise<Outcome> {
 }
 
 /** The settings that a broadcaster enters in OBS, BUTT and other encoders. */
-function connecting(ingest: Ingest, streamKey: string): string {
+function connecting(ingest: IngestAddressesJson, streamKey: string): string {
   const icecast = new URL(ingest.icecast);
   return [
     'OBS and other RTMP encoders',
@@ -224,7 +224,7 @@ const bracketed = (host: string) => (host.includes(':') ? `[${host}]` : host);
  * Calls the API on this machine directly and not by PUBLIC_URL, so that the admin token passes no
  * proxy.
  */
-async function connect(): Promise<Call> {
+async function connect(): Promise<CallApi> {
   const config = configured();
   const server = `http://${isAny(config.host) ? '127.0.0.1' : bracketed(config.host)}:${config.port}`;
   const token = await adminToken(config);

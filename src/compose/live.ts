@@ -26,14 +26,14 @@ import { internalServerTls } from '../runtime/tls/internal-tls.js';
 import type { TlsFiles } from '../runtime/tls/tls-files.js';
 
 /** The encoder of broadcasts and the renditions that it makes. */
-export interface Encoding {
+export interface EncodingSetup {
   readonly ffmpeg: Ffmpeg;
   readonly ladder: readonly Rendition[];
   /** Rejects when ffmpeg cannot be used. */
   readonly works: Promise<void>;
 }
 
-export function prepareEncoding(config: Config, clock: Clock): Encoding {
+export function prepareEncoding(config: Config, clock: Clock): EncodingSetup {
   const ladder = chooseLadder({ codecs: config.codecsEnabled, adaptive: config.adaptiveBitrate, defaultKbps: config.defaultBitrateKbps });
   const ffmpeg = new Ffmpeg(config.ffmpegPath, childEnvironment('ffmpeg'));
   const works = ffmpeg.check(ladder, clock);
@@ -49,7 +49,7 @@ export interface LiveRoomOptions {
   readonly store: ObjectStore;
   readonly access: Access;
   readonly broadcasts: Broadcasts;
-  readonly encoding: Encoding;
+  readonly encoding: EncodingSetup;
   /** The certificate of `RTMPS_PORT`. */
   readonly tls: TlsFiles | undefined;
 }
@@ -155,7 +155,7 @@ const WORKER_GRACE_MS = 2000;
  */
 const RENEW_MS = 15_000;
 
-export interface WorkerOptions {
+export interface IngestWorkerOptions {
   readonly config: Config;
   readonly log: Log;
   readonly clock: Clock;
@@ -170,7 +170,10 @@ export interface WorkerOptions {
  * port opens after them, since before that it would answer that nothing is on air. It closes after
  * them, so that apps get the last segment of every broadcast.
  */
-export function composeWorker({ config, log, clock, live, ready, internalTls }: WorkerOptions): { first: Component; last: Component } {
+export function composeWorker({ config, log, clock, live, ready, internalTls }: IngestWorkerOptions): {
+  first: Component;
+  last: Component;
+} {
   const port = new WorkerPort({ edge: live, clock, log, ready });
   const open = new Set<Socket>();
   let listener: HttpListener | undefined;

@@ -1,10 +1,10 @@
 import { HttpRefusal } from './http/wire.js';
 import { OggScanner } from './ogg.js';
 import { Sniffer, type SniffLimits, TAKEN } from './sniff.js';
-import type { Admission, Source, SourceEnd, SourceFormat } from './source.js';
+import type { IngestAdmission, Source, SourceEnd, SourceFormat } from './source.js';
 
 export interface PublicationOptions {
-  readonly admission: Admission;
+  readonly admission: IngestAdmission;
   readonly contentType: string;
   readonly limits: SniffLimits;
   /** Called when the decoder takes bytes again, after `push` has set `writable` to false. */
@@ -55,7 +55,7 @@ export class Publication {
 
   /**
    * Takes the next bytes of the body. Throws HttpRefusal 415 for a format that is not accepted, and
-   * whatever `Admission.open` throws.
+   * whatever `IngestAdmission.open` throws.
    */
   push(bytes: Buffer): void {
     if (this.#ended) return;

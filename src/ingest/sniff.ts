@@ -31,7 +31,7 @@ export type Sniffed =
   /** `bytes`: everything that was held; it is decoded first. */
   { kind: 'format'; format: SourceFormat; bytes: Buffer } | { kind: 'refused'; message: string };
 
-type Verdict = SourceFormat | 'more' | 'no' | { refused: string };
+type FormatRecognition = SourceFormat | 'more' | 'no' | { refused: string };
 
 /**
  * Formats that people send by mistake. They are refused by name and at once, not after 64 KiB. The
@@ -157,7 +157,7 @@ export class Sniffer {
     this.#size = size;
   }
 
-  #judge(bytes: Buffer): Verdict {
+  #judge(bytes: Buffer): FormatRecognition {
     if (bytes.length < 4) return 'more';
     const start = bytes.toString('latin1', 0, 4);
     if (start === 'OggS') return this.#ogg.judge(bytes);
@@ -175,7 +175,7 @@ export class Sniffer {
    * Looks for MP3 or ADTS at the first byte, or, where an encoder was joined in the middle of a
    * frame, at any offset where frames follow each other.
    */
-  #scan(bytes: Buffer): Verdict {
+  #scan(bytes: Buffer): FormatRecognition {
     for (let at = this.#scanFrom; at + 1 < bytes.length; at++) {
       if (bytes[at] !== 0xff || (bytes[at + 1]! & 0xe0) !== 0xe0) continue;
       // At the first byte two frames are proof enough. Further in, a pair of headers now and then
@@ -219,9 +219,9 @@ const MP3_RATES_HZ = [44100, 48000, 32000] as const;
  * Returns the length of the frame at `at`, and the bits that its successor must repeat; undefined
  * when there is no frame header.
  */
-type FrameReader = (bytes: Buffer, at: number) => { bytes: number; same: number } | undefined;
+type AudioHeaderReader = (bytes: Buffer, at: number) => { bytes: number; same: number } | undefined;
 
-const mp3FrameBytes: FrameReader = (bytes, at) => {
+const mp3FrameBytes: AudioHeaderReader = (bytes, at) => {
   const [first, second, third] = [bytes[at]!, bytes[at + 1]!, bytes[at + 2]!];
   if (first !== 0xff || (second & 0xe6) !== 0xe2) return undefined;
   const version = (second >> 3) & 3;
@@ -233,13 +233,13 @@ const mp3FrameBytes: FrameReader = (bytes, at) => {
   return { bytes: length, same: (second << 8) | (third & 0x0c) };
 };
 
-const adtsFrameBytes: FrameReader = (bytes, at) => {
+const adtsFrameBytes: AudioHeaderReader = (bytes, at) => {
   if (bytes[at] !== 0xff || (bytes[at + 1]! & 0xf6) !== 0xf0 || ((bytes[at + 2]! >> 2) & 15) > 12) return undefined;
   const length = ((bytes[at + 3]! & 3) << 11) | (bytes[at + 4]! << 3) | (bytes[at + 5]! >> 5);
   return length < 8 ? undefined : { bytes: length, same: (bytes[at + 1]! << 8) | (bytes[at + 2]! & 0xfc) };
 };
 
-function followsFrames(bytes: Buffer, from: number, frames: number, read: FrameReader): 'yes' | 'no' | 'more' {
+function followsFrames(bytes: Buffer, from: number, frames: number, read: AudioHeaderReader): 'yes' | 'no' | 'more' {
   let at = from;
   let same: number | undefined;
   for (let count = 0; count < frames; count++) {
@@ -264,7 +264,7 @@ function isLayerTwo(bytes: Buffer): boolean {
 class OggJudge {
   #at = 0;
 
-  judge(bytes: Buffer): Verdict {
+  judge(bytes: Buffer): FormatRecognition {
     for (;;) {
       const at = this.#at;
       if (bytes.length < at + 27) return 'more';
@@ -287,7 +287,7 @@ class OggJudge {
 }
 
 /** Recognises FLAC (RFC 9639 8): `fLaC`, a block header, and STREAMINFO as the first block. */
-function judgeFlac(bytes: Buffer): Verdict {
+function judgeFlac(bytes: Buffer): FormatRecognition {
   if (bytes.length < 8 + 34) return 'more';
   if ((bytes[4]! & 0x7f) !== 0) return { refused: 'this is FLAC without STREAMINFO' };
   const refused = streamInfoRefusal(bytes.subarray(8));

@@ -11,7 +11,7 @@ export type Protocol = 'rtmp' | 'rtmps' | 'icecast' | 'post';
  */
 export type SourceFormat = 'adts' | 'loas' | 'mp3' | 'ogg' | 'matroska' | 'flac' | 'wav';
 
-export interface PublishRequest {
+export interface IngestRequest {
   readonly protocol: Protocol;
   /** The slug in the address; undefined with RTMP, where the key names the channel. */
   readonly channel: string | undefined;
@@ -66,7 +66,7 @@ export interface SourceEvents {
   onClose(error: { code: string; message: string }): void;
 }
 
-export interface Admission {
+export interface IngestAdmission {
   readonly channel: string;
   open(format: SourceFormat, events: SourceEvents): Source;
 }
@@ -76,10 +76,10 @@ export interface Admission {
  * `not_found`, `displaced` or `busy`.
  */
 export interface Gate {
-  admit(request: PublishRequest): Promise<Admission>;
+  admit(request: IngestRequest): Promise<IngestAdmission>;
   /**
    * Sets a title by stream key, outside the connection of the source (the Icecast metadata call).
    * Rejects as `admit` does.
    */
-  title(request: PublishRequest, update: TitleUpdate): Promise<void>;
+  title(request: IngestRequest, update: TitleUpdate): Promise<void>;
 }

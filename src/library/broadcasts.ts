@@ -5,7 +5,7 @@ import { VezaError } from '../runtime/errors.js';
  * One broadcast, from its first segment to its end. Its id is the id of its recording:
  * `/vod/{id}/…`.
  */
-export interface Broadcast {
+export interface BroadcastRecord {
   readonly id: string;
   /** The channel's slug. */
   readonly channel: string;
@@ -56,7 +56,7 @@ export interface BroadcastFilter {
   channel?: string;
   /** Only playable recordings: ended, and kept. */
   recorded?: boolean;
-  visibilities?: readonly Broadcast['visibility'][];
+  visibilities?: readonly BroadcastRecord['visibility'][];
   /** Only broadcasts after this one, which is the last of the previous page. */
   after?: { startedAtMs: number; id: string };
 }
@@ -127,13 +127,13 @@ export class Broadcasts {
     );
   }
 
-  async get(id: string): Promise<Broadcast | undefined> {
+  async get(id: string): Promise<BroadcastRecord | undefined> {
     const { rows } = await this.#database.query<BroadcastRow>(`${SELECT} where b.id = $1`, [id]);
     return rows[0] && broadcastOf(rows[0]);
   }
 
   /** Returns at most `limit` broadcasts, newest first. */
-  async list(filter: BroadcastFilter, limit: number): Promise<Broadcast[]> {
+  async list(filter: BroadcastFilter, limit: number): Promise<BroadcastRecord[]> {
     const { rows } = await this.#database.query<BroadcastRow>(
       `${SELECT}
        where ($1::text is null or c.slug = $1)
@@ -159,7 +159,7 @@ export class Broadcasts {
    */
   async update(
     id: string,
-    changes: { title?: string | undefined; visibility?: Broadcast['visibility'] | null | undefined },
+    changes: { title?: string | undefined; visibility?: BroadcastRecord['visibility'] | null | undefined },
   ): Promise<boolean> {
     const { rowCount } = await this.#write(
       `update broadcasts set title = coalesce($2, title), visibility = case when $3 then $4 else visibility end where id = $1`,
@@ -169,7 +169,7 @@ export class Broadcasts {
   }
 
   /** Broadcasts without an end, oldest first: on air, or left open by a process that died. */
-  async unfinished(): Promise<Broadcast[]> {
+  async unfinished(): Promise<BroadcastRecord[]> {
     const { rows } = await this.#database.query<BroadcastRow>(`${SELECT} where b.ended_at is null order by b.started_at`);
     return rows.map(broadcastOf);
   }
@@ -194,7 +194,7 @@ interface BroadcastRow {
   slug: string;
   countries_allowed: string[] | null;
   countries_denied: string[] | null;
-  visibility: Broadcast['visibility'];
+  visibility: BroadcastRecord['visibility'];
   title: string;
   recording: boolean;
   started_at: Date;
@@ -205,7 +205,7 @@ interface BroadcastRow {
   details: Record<string, unknown>;
 }
 
-const broadcastOf = (row: BroadcastRow): Broadcast => ({
+const broadcastOf = (row: BroadcastRow): BroadcastRecord => ({
   id: row.id,
   channel: row.slug,
   channelId: row.channel_id,

@@ -3,7 +3,7 @@ import type { ObjectStore } from '../backing/object-store/object-store.js';
 import { renderVodMpd } from '../media/dash.js';
 import { recordedRange, renderMultivariant, renderVod } from '../media/hls.js';
 import type { Rendition } from '../media/ladder.js';
-import { SAMPLES_TO_MS, type Timeline, wallMsOf } from '../media/timeline.js';
+import { type MediaTimeline, SAMPLES_TO_MS, wallMsOf } from '../media/timeline.js';
 import type { Clock } from '../runtime/clock.js';
 import { messageOf, VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
@@ -17,7 +17,7 @@ const MAX_TRIES = 60;
 /** Broadcasts that are read at a time. */
 const PAGE = 200;
 
-interface ChannelInfo {
+interface RecordedChannel {
   readonly id: string;
   readonly slug: string;
   readonly title: string;
@@ -26,8 +26,8 @@ interface ChannelInfo {
 
 export interface FinishedRecording {
   readonly assetId: string;
-  readonly channel: ChannelInfo;
-  readonly window: Timeline & { readonly renditions: readonly Rendition[] };
+  readonly channel: RecordedChannel;
+  readonly window: MediaTimeline & { readonly renditions: readonly Rendition[] };
   readonly from: number;
   readonly to: number;
 }
@@ -51,7 +51,7 @@ export interface RecordingsOptions {
 
 export interface ReadyRecording {
   readonly assetId: string;
-  readonly channel: ChannelInfo;
+  readonly channel: RecordedChannel;
   readonly startedAtMs: number;
   readonly durationMs: number;
 }
@@ -91,7 +91,7 @@ export class Recordings {
     await Promise.allSettled(this.#work.values());
   }
 
-  started(recording: { assetId: string; channel: ChannelInfo; startedMs: number; firstNumber: number }): void {
+  started(recording: { assetId: string; channel: RecordedChannel; startedMs: number; firstNumber: number }): void {
     const { assetId, channel, startedMs, firstNumber } = recording;
     if (channel.recording) this.#open.set(assetId, { slug: channel.slug, from: firstNumber });
     void this.#enqueue(assetId, () => this.#insert(assetId, channel, startedMs, firstNumber));
@@ -126,7 +126,7 @@ export class Recordings {
     }
   }
 
-  #insert(id: string, channel: ChannelInfo, startedAtMs: number, firstNumber: number): Promise<void> {
+  #insert(id: string, channel: RecordedChannel, startedAtMs: number, firstNumber: number): Promise<void> {
     const { title, recording } = channel;
     return this.#options.broadcasts.insert({ id, channelId: channel.id, title, recording, startedAtMs, firstNumber });
   }

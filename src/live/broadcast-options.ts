@@ -9,7 +9,7 @@ import type { KeptPcm } from './encoder.js';
 import type { Uploader } from './uploader.js';
 import type { LiveWindow } from './window.js';
 
-export interface ChannelInfo {
+export interface LiveChannelInfo {
   readonly id: string;
   readonly slug: string;
   readonly title: string;
@@ -45,8 +45,8 @@ export interface LiveMetrics {
 }
 
 /** A broadcast that is on air or has just ended. */
-export interface Show {
-  readonly channel: ChannelInfo;
+export interface BroadcastInfo {
+  readonly channel: LiveChannelInfo;
   readonly broadcastId: string;
   readonly startedMs: number;
 }
@@ -54,7 +54,7 @@ export interface Show {
 /** One recording: a stretch of a broadcast's segments. */
 export interface Recording {
   readonly assetId: string;
-  readonly channel: ChannelInfo;
+  readonly channel: LiveChannelInfo;
   readonly window: LiveWindow;
   readonly from: number;
   /** The last segment, inclusive; below `from` when nothing was heard. */
@@ -73,9 +73,9 @@ export interface BroadcastDeps {
   /**
    * Called when listeners can hear the broadcast. Not called again when another process resumes it.
    */
-  readonly onOnAir?: ((show: Show) => void) | undefined;
+  readonly onOnAir?: ((show: BroadcastInfo) => void) | undefined;
   /** Called when a recording begins. The first recording has the id of the broadcast. */
-  readonly onRecordingStarted: (recording: { assetId: string; channel: ChannelInfo; startedMs: number; firstNumber: number }) => void;
+  readonly onRecordingStarted: (recording: { assetId: string; channel: LiveChannelInfo; startedMs: number; firstNumber: number }) => void;
   /** Called when every rendition of a recording is complete. */
   readonly onRecordingEnded: (recording: Recording) => void;
   /**

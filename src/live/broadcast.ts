@@ -7,7 +7,7 @@ import { VezaError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { reportUnexpected } from '../runtime/unexpected.js';
 import { sleep } from '../runtime/waiting.js';
-import type { BroadcastDeps, ChannelInfo, MediaSettings } from './broadcast-options.js';
+import type { BroadcastDeps, LiveChannelInfo, MediaSettings } from './broadcast-options.js';
 import { ChannelPlace, type OnAirDocument } from './channel-document.js';
 import { BLOCK_SAMPLES, Playout, type PlayoutSource, RENDER_STEP_MS } from './playout.js';
 import { RunPipeline } from './run-pipeline.js';
@@ -16,7 +16,7 @@ import {
   type ConnectionAdmission,
   type ConnectionEvents,
   type ConnectionInfo,
-  type SourceEnd,
+  type LiveSourceEnd,
   Sources,
 } from './sources.js';
 import { LiveWindow } from './window.js';
@@ -53,13 +53,13 @@ const PATIENCE_MS = 120;
  * - `ending`: the playout goes on to the end of the segment, then the encoder is flushed.
  * - `ended`: the playlists are marked as ended.
  */
-type Mode = 'waiting' | 'live' | 'holding' | 'ending' | 'ended';
+type BroadcastMode = 'waiting' | 'live' | 'holding' | 'ending' | 'ended';
 
 /**
  * One broadcast, from the first byte of its first source until its playlists are marked as ended.
  */
 export class Broadcast {
-  readonly channel: ChannelInfo;
+  readonly channel: LiveChannelInfo;
   readonly window: LiveWindow;
   readonly #deps: BroadcastDeps;
   readonly #settings: MediaSettings;
@@ -67,7 +67,7 @@ export class Broadcast {
   readonly #log: Log;
   readonly #playout = new Playout();
   readonly #sources: Sources;
-  #mode: Mode = 'waiting';
+  #mode: BroadcastMode = 'waiting';
   #deadline: (() => void) | undefined;
   readonly #place: ChannelPlace;
   #pipeline: RunPipeline | undefined;
@@ -96,7 +96,7 @@ export class Broadcast {
    * first sound of a source; a resumed one by `resume()`.
    */
   constructor(
-    channel: ChannelInfo,
+    channel: LiveChannelInfo,
     settings: MediaSettings,
     deps: BroadcastDeps,
     from: { nextNumber: number; nextDiscontinuity: number; resume?: OnAirDocument },
@@ -306,7 +306,7 @@ export class Broadcast {
     }
   }
 
-  #enter(mode: Mode, windowS?: number): void {
+  #enter(mode: BroadcastMode, windowS?: number): void {
     for (const resolve of this.#airWaiters.splice(0)) resolve();
     this.#deadline?.();
     this.#deadline = undefined;
@@ -452,7 +452,7 @@ export class Broadcast {
     this.#deps.onEnded(this);
   }
 
-  #onSourceGone(how: SourceEnd | undefined): void {
+  #onSourceGone(how: LiveSourceEnd | undefined): void {
     if (this.#mode === 'ending' || this.#mode === 'ended') return;
     if (this.#mode === 'waiting') {
       this.#enter('ended');
@@ -473,7 +473,7 @@ export class Broadcast {
  * been; undefined when it is on air already.
  */
 export interface BroadcastSource extends Omit<ConnectedSource, 'end'> {
-  end(how: SourceEnd): Promise<void> | undefined;
+  end(how: LiveSourceEnd): Promise<void> | undefined;
 }
 
 /** Returns lower-case letters and digits, which are allowed in every kind of name. */

@@ -54,7 +54,8 @@ export interface ChannelDocument {
     readonly clean: boolean;
     readonly savedMs: number;
     /**
-     * `ChannelInfo.keyVoids` when the broadcast began. Undefined in documents of earlier versions.
+     * `LiveChannelInfo.keyVoids` when the broadcast began. Undefined in documents of earlier
+     * versions.
      */
     readonly keyVoids?: number;
   };

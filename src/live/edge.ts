@@ -1,5 +1,5 @@
 import type { Rendition } from '../media/ladder.js';
-import type { Timeline, Title } from '../media/timeline.js';
+import type { MediaTimeline, Title } from '../media/timeline.js';
 
 /**
  * The live window of every channel that is on air or has just ended, as the app needs it.
@@ -61,7 +61,7 @@ export interface LiveView {
    * same.
    */
   readonly version: number;
-  readonly timeline: Timeline;
+  readonly timeline: MediaTimeline;
   /**
    * Calls `listener` once, at the next change: a part, a segment, a title, the end. Returns the
    * function that cancels it.
@@ -75,6 +75,9 @@ export interface LiveView {
   /** Returns the numbers of the segments that are in memory in at least one rendition. */
   held(): number[];
 }
+
+/** Receives what `LiveMedia.follow` reports. */
+export type ChunkListener = (chunk: Uint8Array | undefined, aborted: boolean) => void;
 
 export interface LiveMedia {
   readonly contentType: string;
@@ -93,5 +96,5 @@ export interface LiveMedia {
    * not ended, so that a cache does not keep half of immutable media. Returns the function that
    * cancels it.
    */
-  follow(onChunk: (chunk: Uint8Array | undefined, aborted: boolean) => void): () => void;
+  follow(onChunk: ChunkListener): () => void;
 }

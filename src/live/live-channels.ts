@@ -12,7 +12,7 @@ import { Loop } from '../runtime/loop.js';
 import { reportUnexpected } from '../runtime/unexpected.js';
 import { withDeadline } from '../runtime/waiting.js';
 import { Broadcast } from './broadcast.js';
-import type { ChannelInfo, LiveMetrics, MediaSettings, Recording, Show } from './broadcast-options.js';
+import type { BroadcastInfo, LiveChannelInfo, LiveMetrics, MediaSettings, Recording } from './broadcast-options.js';
 import type { ChannelDocument, UnwrittenRecording } from './channel-document.js';
 import { DecoderStartLimits } from './decoder-starts.js';
 import type { ChannelStatus, LiveEdge, LiveView } from './edge.js';
@@ -64,17 +64,17 @@ export interface LiveChannelsOptions {
    * Resolves with the channel of a stream key, or undefined. A key that was replaced is accepted
    * while its channel is on air.
    */
-  readonly verifyKey: (streamKey: string, isOnAir: (slug: string) => boolean, address: string) => Promise<ChannelInfo | undefined>;
-  readonly channelBySlug: (slug: string) => Promise<ChannelInfo | undefined>;
+  readonly verifyKey: (streamKey: string, isOnAir: (slug: string) => boolean, address: string) => Promise<LiveChannelInfo | undefined>;
+  readonly channelBySlug: (slug: string) => Promise<LiveChannelInfo | undefined>;
   /**
    * Resolves with those of the given channels that still exist, by slug, and how often the key of
    * each was made void.
    */
-  readonly standing: (slugs: readonly string[]) => Promise<ReadonlyMap<string, Pick<ChannelInfo, 'id' | 'keyVoids'>>>;
-  readonly onRecordingStarted: (recording: { assetId: string; channel: ChannelInfo; startedMs: number; firstNumber: number }) => void;
-  readonly onOnAir?: (show: Show) => void;
+  readonly standing: (slugs: readonly string[]) => Promise<ReadonlyMap<string, Pick<LiveChannelInfo, 'id' | 'keyVoids'>>>;
+  readonly onRecordingStarted: (recording: { assetId: string; channel: LiveChannelInfo; startedMs: number; firstNumber: number }) => void;
+  readonly onOnAir?: (show: BroadcastInfo) => void;
   /** Called when a broadcast has ended: not when it is held, and not when the process stops. */
-  readonly onOffAir?: (show: Show & { readonly endedMs: number }) => void;
+  readonly onOffAir?: (show: BroadcastInfo & { readonly endedMs: number }) => void;
   /**
    * Resolves with true when the recording is in the database, with false when writing it was given
    * up. It is then passed again at the next start.
@@ -82,7 +82,7 @@ export interface LiveChannelsOptions {
   readonly onRecordingEnded: (recording: Recording) => Promise<boolean>;
 }
 
-interface PublishRequest extends ConnectionInfo {
+interface ConnectionRequest extends ConnectionInfo {
   readonly channel: string | undefined;
   readonly streamKey: string;
 }
@@ -267,7 +267,7 @@ export class LiveChannels implements LiveEdge {
    * `not_found`, `displaced`, `busy` or `unavailable`. `open` begins a source; it throws `busy`,
    * `rate_limited` or `unavailable`.
    */
-  async admit(request: PublishRequest) {
+  async admit(request: ConnectionRequest) {
     const channel = await this.#check(request);
     const existing = this.#onAir.get(channel.slug);
     existing?.checkPublisher(request);
@@ -286,12 +286,12 @@ export class LiveChannels implements LiveEdge {
   }
 
   /** Sets a title by stream key. Rejects as `admit` does. */
-  async title(request: PublishRequest, update: { title: string; artist?: string }): Promise<void> {
+  async title(request: ConnectionRequest, update: { title: string; artist?: string }): Promise<void> {
     const channel = await this.#check(request);
     if (!this.setTitle(channel.slug, update)) throw new VezaError('not_found', 'the channel is off air');
   }
 
-  async #check(request: PublishRequest): Promise<ChannelInfo> {
+  async #check(request: ConnectionRequest): Promise<LiveChannelInfo> {
     if (this.#stopping) throw new VezaError('unavailable', 'the server is stopping; try again');
     const channel = await this.#options.verifyKey(request.streamKey, (slug) => this.#onAir.has(slug), request.remoteAddress);
     // The error is the same for a valid key of another channel, so that it reveals nothing about
@@ -309,7 +309,7 @@ export class LiveChannels implements LiveEdge {
     }
   }
 
-  #create(channel: ChannelInfo, resume?: NonNullable<ChannelDocument['onAir']>): Broadcast {
+  #create(channel: LiveChannelInfo, resume?: NonNullable<ChannelDocument['onAir']>): Broadcast {
     if (this.#stopping) throw new VezaError('unavailable', 'the server is stopping; try again');
     const numbers = this.#numbers.get(channel.slug) ?? { nextNumber: MIN_SEGMENTS, nextDiscontinuity: 0 };
     const ladder = resume ? LADDER.filter((rendition) => resume.renditions.includes(rendition.name)) : this.#options.media.ladder;
@@ -401,7 +401,7 @@ export class LiveChannels implements LiveEdge {
   }
 
   /** Saves the document of a channel that is off air. On air the next segment saves it. */
-  #saveOffAir(channel: ChannelInfo): void {
+  #saveOffAir(channel: LiveChannelInfo): void {
     const numbers = this.#numbers.get(channel.slug);
     if (!numbers || this.#onAir.has(channel.slug)) return;
     const unwritten = this.#unwritten.get(channel.slug) ?? [];
@@ -434,7 +434,7 @@ export class LiveChannels implements LiveEdge {
   }
 
   /** Passes a recording again that the dead process had not written to the database. */
-  async #writeAgain(channel: ChannelInfo, unwritten: UnwrittenRecording): Promise<void> {
+  async #writeAgain(channel: LiveChannelInfo, unwritten: UnwrittenRecording): Promise<void> {
     const { assetId, title, recording, from, to, timeline } = unwritten;
     const renditions = LADDER.filter((rendition) => unwritten.renditions.includes(rendition.name));
     const window = new LiveWindow(channel.slug, renditions, timeline);
@@ -443,7 +443,7 @@ export class LiveChannels implements LiveEdge {
     this.#recordingEnded({ assetId, channel: { ...channel, title, recording }, window, from, to });
   }
 
-  async #resumeOrEnd(channel: ChannelInfo, onAir: NonNullable<ChannelDocument['onAir']>): Promise<void> {
+  async #resumeOrEnd(channel: LiveChannelInfo, onAir: NonNullable<ChannelDocument['onAir']>): Promise<void> {
     const { slug } = channel;
     // The process may have died between the last part of a segment and the first part of the next;
     // then the segment is stored.
@@ -481,7 +481,7 @@ export class LiveChannels implements LiveEdge {
   }
 }
 
-function reasonToEnd(began: ChannelInfo, now: Pick<ChannelInfo, 'id' | 'keyVoids'> | undefined): string | undefined {
+function reasonToEnd(began: LiveChannelInfo, now: Pick<LiveChannelInfo, 'id' | 'keyVoids'> | undefined): string | undefined {
   if (now?.id !== began.id) return 'its channel was deleted';
   return now.keyVoids === began.keyVoids ? undefined : 'its stream key was made void';
 }

@@ -23,7 +23,7 @@ export interface PackagerEvents {
 }
 
 /** Renditions whose parts are cut at the same samples; their parts are published in one step. */
-interface Group {
+interface AlignedRenditions {
   readonly codecs: Codec[];
   readonly members: Rendition[];
   readonly ready: Map<string, Map<Rendition, Uint8Array>>;
@@ -31,7 +31,7 @@ interface Group {
 
 interface Open {
   readonly rendition: Rendition;
-  readonly group: Group;
+  readonly group: AlignedRenditions;
   frames: Buffer[];
   /** The number of frames of the run that have been packaged. */
   packaged: number;
@@ -56,7 +56,7 @@ export class Packager {
     this.#window = window;
     this.#run = run;
     this.#events = events;
-    const groups: Group[] = [];
+    const groups: AlignedRenditions[] = [];
     this.#open = window.renditions.map((rendition) => {
       let group = groups.find((candidate) => sameParts(window, candidate, rendition));
       if (!group) {
@@ -179,7 +179,7 @@ export class Packager {
   }
 }
 
-function sameParts(window: LiveWindow, group: Group, rendition: Rendition): boolean {
+function sameParts(window: LiveWindow, group: AlignedRenditions, rendition: Rendition): boolean {
   const [codec] = group.codecs;
   if (!codec || (codec === 'mp3') !== (rendition.codec === 'mp3')) return false;
   const parts = partsPerSegment(window.grid, codec);

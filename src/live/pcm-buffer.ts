@@ -76,7 +76,7 @@ const DEAD_BAND_MS = 4;
 /** The gain 1 in the gains of a fade. */
 const FULL_GAIN = 32_767;
 
-type Mode = 'filling' | 'playing' | 'drained';
+type BufferMode = 'filling' | 'playing' | 'drained';
 
 /**
  * The buffer between the decoder of one source and the playout. It decides the latency and absorbs
@@ -99,7 +99,7 @@ type Mode = 'filling' | 'playing' | 'drained';
  */
 export class PcmBuffer {
   readonly #options: PcmBufferOptions;
-  #mode: Mode = 'filling';
+  #mode: BufferMode = 'filling';
   #chunks: Int16Array[] = [];
   /** Samples of the first chunk that were read already. */
   #offset = 0;
@@ -261,7 +261,7 @@ export class PcmBuffer {
     return got;
   }
 
-  #enter(mode: Mode, nowMs = 0): void {
+  #enter(mode: BufferMode, nowMs = 0): void {
     this.#mode = mode;
     if (mode === 'playing') {
       this.#windowStartMs = nowMs;

@@ -51,19 +51,19 @@ export interface ConnectionEvents {
  * order, so the broadcaster may have stopped or the connection may have failed. `lost`: the
  * connection failed.
  */
-export type SourceEnd = 'finished' | 'closed' | 'lost';
+export type LiveSourceEnd = 'finished' | 'closed' | 'lost';
 
 /** An admitted connection of a broadcaster. It may bring several sources, one after the other. */
 export interface ConnectionAdmission {
   readonly starts: DecoderStarts;
 }
 
-interface Connection extends PlayoutSource {
+interface SourceConnection extends PlayoutSource {
   readonly decoder: SourceDecoder;
   readonly identity: string;
   readonly admission: ConnectionAdmission;
   readonly events: ConnectionEvents;
-  end: SourceEnd | undefined;
+  end: LiveSourceEnd | undefined;
   closed: boolean;
 }
 
@@ -75,7 +75,7 @@ export interface ConnectedSource {
   write(bytes: Uint8Array): boolean;
   title(update: { title: string; artist?: string }): void;
   /** Ends the source; twice is harmless. The sound that was written is still played. */
-  end(how: SourceEnd): void;
+  end(how: LiveSourceEnd): void;
 }
 
 export interface SourcesOptions {
@@ -87,7 +87,7 @@ export interface SourcesOptions {
   readonly channel: string;
   readonly onAir: () => void;
   /** Called when the last source has been played to its end. */
-  readonly onGone: (how: SourceEnd | undefined) => void;
+  readonly onGone: (how: LiveSourceEnd | undefined) => void;
   readonly onTitle: (update: { title: string; artist?: string }, source: PlayoutSource) => void;
 }
 
@@ -102,7 +102,7 @@ export interface SourcesOptions {
  */
 export class Sources {
   readonly #options: SourcesOptions;
-  readonly #connections = new Set<Connection>();
+  readonly #connections = new Set<SourceConnection>();
   /** Identities of the broadcasters that were displaced by the source that is on air. */
   readonly #displaced = new Set<string>();
 
@@ -170,7 +170,7 @@ export class Sources {
         onRestart: () => this.#options.metrics.decoderRestarted(),
       },
     });
-    const connection: Connection = {
+    const connection: SourceConnection = {
       decoder,
       buffer: decoder.buffer,
       identity: identityOf(info),
@@ -183,7 +183,7 @@ export class Sources {
         return decoder.buffer.levelMs > 0 || clock.monotonicMs() - decoder.lastProgressMs < DECODER_PATIENCE_MS;
       },
       onAir: (displaced) => {
-        if (displaced) this.#displace(displaced as Connection, connection);
+        if (displaced) this.#displace(displaced as SourceConnection, connection);
         this.#options.onAir();
         this.#options.log.info(
           { event: 'source.on_air', protocol: info.protocol, format, client: info.client, from: info.remoteAddress },
@@ -193,14 +193,14 @@ export class Sources {
       onDrained: () => this.#drained(connection),
     };
     this.#connections.add(connection);
-    for (const given of this.#options.playout.put(connection)) this.#displace(given as Connection, connection);
+    for (const given of this.#options.playout.put(connection)) this.#displace(given as SourceConnection, connection);
     return {
       write: (bytes: Uint8Array) => {
         this.#options.metrics.ingestBytes(this.#options.channel, bytes.length);
         return connection.closed || decoder.write(bytes);
       },
       title: (update: { title: string; artist?: string }) => this.#options.onTitle(update, connection),
-      end: (how: SourceEnd) => {
+      end: (how: LiveSourceEnd) => {
         if (connection.end !== undefined) return;
         connection.end = how;
         decoder.end();
@@ -222,7 +222,7 @@ export class Sources {
     this.#connections.clear();
   }
 
-  #displace(loser: Connection, winner: Connection): void {
+  #displace(loser: SourceConnection, winner: SourceConnection): void {
     // A newer source of the same connection (a change of format) displaces no broadcaster.
     if (loser.admission !== winner.admission && loser.end === undefined) {
       const isOwn = loser.identity === winner.identity;
@@ -238,7 +238,7 @@ export class Sources {
     this.#connections.delete(loser);
   }
 
-  #failed(connection: Connection, reason: string): void {
+  #failed(connection: SourceConnection, reason: string): void {
     this.#options.log.warn({ event: 'source.undecodable', reason }, 'a source cannot be decoded');
     connection.end ??= 'lost';
     this.#close(connection, 'unsupported_media', `this audio cannot be decoded: ${reason}`);
@@ -248,7 +248,7 @@ export class Sources {
     }
   }
 
-  #drained(connection: Connection): void {
+  #drained(connection: SourceConnection): void {
     if (!this.#connections.delete(connection)) return;
     connection.decoder.close();
     if (this.#connections.size > 0) return;
@@ -256,7 +256,7 @@ export class Sources {
     this.#options.onGone(connection.end);
   }
 
-  #close(connection: Connection, code: string, message: string): void {
+  #close(connection: SourceConnection, code: string, message: string): void {
     if (connection.closed) return;
     connection.closed = true;
     // An error thrown for one connection must not keep the others open, nor the broadcast on air.

@@ -3,16 +3,16 @@ import type { Codec, Rendition } from '../media/ladder.js';
 import {
   type Grid,
   initName,
+  type MediaTimeline,
   type Progress,
   partsPerSegment,
   type Run,
   runOf,
   segmentName,
-  type Timeline,
   type Title,
 } from '../media/timeline.js';
 import { each } from '../runtime/each.js';
-import type { LiveMedia, LiveView } from './edge.js';
+import type { ChunkListener, LiveMedia, LiveView } from './edge.js';
 
 /**
  * At most this many of the newest segments stay in memory after they were stored: parts must be
@@ -28,15 +28,13 @@ const LISTED_SEGMENTS = 36;
 const MAX_TITLES = 500;
 const CONTENT_TYPE: Readonly<Record<Codec, string>> = { aac: 'audio/mp4', opus: 'audio/mp4', mp3: 'audio/mpeg' };
 
-type Follower = (chunk: Uint8Array | undefined, aborted: boolean) => void;
-
 /** A segment of one rendition: the chunks (parts) that are published. */
 class SegmentBytes implements LiveMedia {
   readonly contentType: string;
   readonly chunks: Uint8Array[] = [];
   complete = false;
   stored = false;
-  readonly #followers = new Set<Follower>();
+  readonly #followers = new Set<ChunkListener>();
 
   constructor(contentType: string) {
     this.contentType = contentType;
@@ -57,7 +55,7 @@ class SegmentBytes implements LiveMedia {
     this.#followers.clear();
   }
 
-  follow(onChunk: Follower): () => void {
+  follow(onChunk: ChunkListener): () => void {
     if (!this.complete) this.#followers.add(onChunk);
     return () => this.#followers.delete(onChunk);
   }
@@ -83,10 +81,10 @@ export interface TimelineSnapshot {
  * appends parts, and the app reads them. Every change of the timeline is made in this class, so
  * that `version` can be relied on.
  */
-export class LiveWindow implements LiveView, Timeline {
+export class LiveWindow implements LiveView, MediaTimeline {
   readonly channel: string;
   readonly renditions: readonly Rendition[];
-  readonly timeline: Timeline = this;
+  readonly timeline: MediaTimeline = this;
   readonly broadcastId: string;
   readonly grid: Grid;
   readonly firstNumber: number;

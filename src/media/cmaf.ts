@@ -10,9 +10,9 @@ const TRACK_ID = 1;
 /** AAC-LC, 48 kHz, stereo (ISO/IEC 14496-3 §1.6.2.1). */
 const AUDIO_SPECIFIC_CONFIG = Buffer.from([0x11, 0x90]);
 
-type Piece = Uint8Array | number[];
+type BoxContent = Uint8Array | number[];
 
-function box(type: string, ...content: Piece[]): Buffer {
+function box(type: string, ...content: BoxContent[]): Buffer {
   let size = 8;
   for (const piece of content) size += piece.length;
   const bytes = Buffer.allocUnsafe(size);
@@ -26,7 +26,7 @@ function box(type: string, ...content: Piece[]): Buffer {
   return bytes;
 }
 
-const fullBox = (type: string, version: number, flags: number, ...content: Piece[]) =>
+const fullBox = (type: string, version: number, flags: number, ...content: BoxContent[]) =>
   box(type, [version, (flags >> 16) & 0xff, (flags >> 8) & 0xff, flags & 0xff], ...content);
 const u16 = (value: number) => [(value >> 8) & 0xff, value & 0xff];
 const u32 = (value: number) => [(value >>> 24) & 0xff, (value >>> 16) & 0xff, (value >>> 8) & 0xff, value & 0xff];
@@ -38,7 +38,7 @@ const MATRIX = Buffer.from([...u32(0x10000), ...zeros(12), ...u32(0x10000), ...z
 /**
  * An ISO/IEC 14496-1 descriptor with a one-byte length: its content must be shorter than 128 bytes.
  */
-const descriptor = (tag: number, ...content: Piece[]) => {
+const descriptor = (tag: number, ...content: BoxContent[]) => {
   const body = Buffer.concat(content.map((piece) => Buffer.from(piece)));
   return Buffer.from([tag, body.length, ...body]);
 };

@@ -1,6 +1,6 @@
 import { bandwidthOf, recordedRange } from './hls.js';
 import { CHANNELS, type Codec, type Rendition, SAMPLE_RATE_HZ } from './ladder.js';
-import { initName, mediaTimeOf, type Run, type Timeline, wallMsOf } from './timeline.js';
+import { initName, type MediaTimeline, mediaTimeOf, type Run, wallMsOf } from './timeline.js';
 
 /**
  * DASH manifests (ISO/IEC 23009-1, DASH-IF low-latency live) as functions of the timeline. Players
@@ -47,7 +47,7 @@ interface Stretch {
 }
 
 /** The latency from microphone to listener that the MPD asks a player for, in milliseconds. */
-export function targetLatencyMs(timeline: Timeline): number {
+export function targetLatencyMs(timeline: MediaTimeline): number {
   const partMs = (timeline.grid.partSamples * 1000) / SAMPLE_RATE_HZ;
   return Math.round((partMs * 3 + LATENCY_BASE_MS) / 10) * 10;
 }
@@ -57,7 +57,7 @@ export function targetLatencyMs(timeline: Timeline): number {
  * asks for no further update, as DASH-IF specifies. `utcTimingUrl` answers with an xs:dateTime.
  */
 export function renderMpd(
-  timeline: Timeline,
+  timeline: MediaTimeline,
   renditions: readonly Rendition[],
   options: { utcTimingUrl: string; windowSamples: number },
 ): string {
@@ -110,7 +110,7 @@ export function renderMpd(
  * each other directly. `uriPrefix` goes before the folder of the rendition.
  */
 export function renderVodMpd(
-  timeline: Timeline,
+  timeline: MediaTimeline,
   renditions: readonly Rendition[],
   options: { from?: number | undefined; to?: number | undefined; uriPrefix: string },
 ): string {
@@ -143,7 +143,7 @@ export function renderVodMpd(
  * later (a segment that could not be stored), and a split would change Periods that are being
  * played.
  */
-function runStretches(timeline: Timeline, last: number | undefined): Stretch[] {
+function runStretches(timeline: MediaTimeline, last: number | undefined): Stretch[] {
   const found: Stretch[] = [];
   for (const [index, run] of timeline.runs.entries()) {
     const next = timeline.runs[index + 1];
@@ -157,7 +157,7 @@ function runStretches(timeline: Timeline, last: number | undefined): Stretch[] {
 }
 
 /** The same for a recording, which no longer changes: every gap splits the Period. */
-function wholeStretches(timeline: Timeline, last: number): Stretch[] {
+function wholeStretches(timeline: MediaTimeline, last: number): Stretch[] {
   const found: Stretch[] = [];
   for (const { run, from, to = last } of runStretches(timeline, last)) {
     let start = from;
@@ -177,7 +177,7 @@ interface PeriodOptions {
   readonly live: { readonly partMs: number; readonly utcTimingUrl: string } | undefined;
 }
 
-function period(timeline: Timeline, renditions: readonly Rendition[], stretch: Stretch, options: PeriodOptions): string {
+function period(timeline: MediaTimeline, renditions: readonly Rendition[], stretch: Stretch, options: PeriodOptions): string {
   const segmentTicks = ticks(timeline.grid.segmentSamples);
   const length = stretch.to === undefined ? undefined : exactDuration((stretch.to - stretch.from + 1) * segmentTicks);
   // One AdaptationSet per codec: players do not switch codec inside an AdaptationSet.
@@ -188,7 +188,7 @@ function period(timeline: Timeline, renditions: readonly Rendition[], stretch: S
 }
 
 function adaptationSet(
-  timeline: Timeline,
+  timeline: MediaTimeline,
   renditions: readonly Rendition[],
   codec: Codec,
   stretch: Stretch,
@@ -271,7 +271,7 @@ function escapeXml(text: string): string {
   return text.replace(/\p{Cc}/gu, ' ').replace(/[&<>"]/g, (char) => ESCAPES[char] ?? '');
 }
 
-const segmentDuration = (timeline: Timeline) => duration(samplesMs(timeline.grid.segmentSamples));
+const segmentDuration = (timeline: MediaTimeline) => duration(samplesMs(timeline.grid.segmentSamples));
 const samplesMs = (samples: number) => (samples * 1000) / SAMPLE_RATE_HZ;
 const ticks = (samples: number) => Math.round((samples * TIMESCALE) / SAMPLE_RATE_HZ);
 /** A duration with enough digits that it is parsed as exactly the same number. */

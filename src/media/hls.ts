@@ -2,6 +2,7 @@ import type { Codec, Rendition } from './ladder.js';
 import { SAMPLE_RATE_HZ } from './ladder.js';
 import {
   initName,
+  type MediaTimeline,
   type Progress,
   partDurationSamples,
   partName,
@@ -9,7 +10,6 @@ import {
   type Run,
   runOf,
   segmentName,
-  type Timeline,
   wallMsOf,
 } from './timeline.js';
 
@@ -59,7 +59,7 @@ export function bandwidthOf(rendition: Rendition): { peakBps: number; averageBps
 }
 
 /** EXT-X-TARGETDURATION: the segment length, rounded up to whole seconds. */
-export function targetDurationS(timeline: Timeline): number {
+export function targetDurationS(timeline: MediaTimeline): number {
   return Math.ceil(timeline.grid.segmentSamples / SAMPLE_RATE_HZ);
 }
 
@@ -89,7 +89,7 @@ export function renderMultivariant(
  * playlist without low-latency tags.
  */
 export function renderMedia(
-  timeline: Timeline,
+  timeline: MediaTimeline,
   rendition: Rendition,
   renditions: readonly Rendition[],
   options: { skip: boolean },
@@ -147,7 +147,7 @@ export function renderMedia(
  * tags. Old segments leave it, so it has no PLAYLIST-TYPE (rule 3). Two hours are 170 KB, rendered
  * in well under a millisecond, so nothing is cached.
  */
-export function renderDvr(timeline: Timeline, rendition: Rendition, windowSamples: number): string {
+export function renderDvr(timeline: MediaTimeline, rendition: Rendition, windowSamples: number): string {
   const { openNumber } = progressOf(timeline, rendition.codec);
   const segments = Math.max(LIVE_WINDOW_SEGMENTS, Math.floor(windowSamples / timeline.grid.segmentSamples));
   const first = firstListed(timeline, openNumber, segments);
@@ -164,7 +164,7 @@ export function renderDvr(timeline: Timeline, rendition: Rendition, windowSample
  * gaps at the start and the end. `uriPrefix` goes before each media name.
  */
 export function renderVod(
-  timeline: Timeline,
+  timeline: MediaTimeline,
   rendition: Rendition,
   uriPrefix: string,
   range: { from?: number | undefined; to?: number | undefined } = {},
@@ -185,7 +185,7 @@ export function renderVod(
  * `to` is lower than `from`.
  */
 export function recordedRange(
-  timeline: Timeline,
+  timeline: MediaTimeline,
   codec: Codec,
   range: { from?: number | undefined; to?: number | undefined } = {},
 ): { from: number; to: number } {
@@ -216,7 +216,7 @@ export interface ReloadQuery {
  * Decides how a reload is answered (rules 24–26). Directives are ignored after the end of the
  * playlist, and for packed audio, which does not offer them.
  */
-export function decideReload(timeline: Timeline, codec: Codec, query: ReloadQuery): Reload {
+export function decideReload(timeline: MediaTimeline, codec: Codec, query: ReloadQuery): Reload {
   if (timeline.ended || codec === 'mp3') return { kind: 'now' };
   if (query.msn === undefined) {
     return query.part === undefined ? { kind: 'now' } : { kind: 'bad', message: '_HLS_part needs _HLS_msn' };
@@ -243,7 +243,7 @@ export function decideReload(timeline: Timeline, codec: Codec, query: ReloadQuer
  * Whether segment `msn` is complete; with `part`, whether that part or a later one is published.
  * Always true after the end.
  */
-export function isReached(timeline: Timeline, codec: Codec, msn: number, part: number | undefined): boolean {
+export function isReached(timeline: MediaTimeline, codec: Codec, msn: number, part: number | undefined): boolean {
   if (timeline.ended) return true;
   const { openNumber, openParts } = progressOf(timeline, codec);
   return reached(openNumber, openParts, msn, part).kind === 'now';
@@ -259,13 +259,13 @@ function integerOf(text: string): number | undefined {
 }
 
 /** Number of the first segment in a live or rewind playlist of at most `segments` segments. */
-function firstListed(timeline: Timeline, openNumber: number, segments: number): number {
+function firstListed(timeline: MediaTimeline, openNumber: number, segments: number): number {
   return Math.max(0, openNumber - segments, Math.min(timeline.firstNumber, openNumber - MIN_SEGMENTS));
 }
 
-const isGap = (timeline: Timeline, number: number) => number < timeline.firstNumber || timeline.gaps.has(number);
+const isGap = (timeline: MediaTimeline, number: number) => number < timeline.firstNumber || timeline.gaps.has(number);
 
-function progressOf(timeline: Timeline, codec: Codec): Progress {
+function progressOf(timeline: MediaTimeline, codec: Codec): Progress {
   return timeline.progress[codec] ?? { openNumber: timeline.firstNumber, openParts: 0 };
 }
 
@@ -273,18 +273,18 @@ function progressOf(timeline: Timeline, codec: Codec): Progress {
  * The number of segments, counted from `first`, that end before the skip boundary (RFC 8216bis
  * 6.2.5.1).
  */
-function skippable(timeline: Timeline, codec: Codec, first: number, progress: Progress, targetS: number): number {
+function skippable(timeline: MediaTimeline, codec: Codec, first: number, progress: Progress, targetS: number): number {
   const keepSamples = targetS * SKIP_TARGET_DURATIONS * SAMPLE_RATE_HZ - samplesOfParts(timeline, codec, progress.openParts);
   return Math.max(0, progress.openNumber - Math.ceil(keepSamples / timeline.grid.segmentSamples) - first);
 }
 
-function samplesOfParts(timeline: Timeline, codec: Codec, parts: number): number {
+function samplesOfParts(timeline: MediaTimeline, codec: Codec, parts: number): number {
   let samples = 0;
   for (let part = 0; part < parts; part++) samples += partDurationSamples(timeline.grid, codec, part);
   return samples;
 }
 
-function headerLines(timeline: Timeline, first: number, version: number): string {
+function headerLines(timeline: MediaTimeline, first: number, version: number): string {
   const run = runOf(timeline, first);
   // An EXT-X-DISCONTINUITY that is still listed before the first segment is not counted here (RFC
   // 8216bis 6.2.2).
@@ -295,16 +295,16 @@ function headerLines(timeline: Timeline, first: number, version: number): string
   );
 }
 
-const endLine = (timeline: Timeline) => (timeline.ended ? '#EXT-X-ENDLIST\n' : '');
+const endLine = (timeline: MediaTimeline) => (timeline.ended ? '#EXT-X-ENDLIST\n' : '');
 
 /** The first run of a broadcast follows no other, so it begins without a discontinuity. */
-const beginsRun = (timeline: Timeline, run: Run, number: number) => number === run.firstNumber && run !== timeline.runs[0];
+const beginsRun = (timeline: MediaTimeline, run: Run, number: number) => number === run.firstNumber && run !== timeline.runs[0];
 
 /**
  * Segments `from`…`to` without parts. `first` is the first segment of the whole playlist; it
  * carries MAP and PROGRAM-DATE-TIME.
  */
-function segmentLines(timeline: Timeline, rendition: Rendition, from: number, to: number, uriPrefix: string, first: number): string {
+function segmentLines(timeline: MediaTimeline, rendition: Rendition, from: number, to: number, uriPrefix: string, first: number): string {
   let text = '';
   for (let number = from; number <= to; number++) {
     const run = runOf(timeline, number);
@@ -314,7 +314,7 @@ function segmentLines(timeline: Timeline, rendition: Rendition, from: number, to
 }
 
 /** Rules 9, 11, 12: the tags before the first segment of a playlist and of a run. */
-function beginLines(timeline: Timeline, rendition: Rendition, run: Run, number: number, uriPrefix: string, first: number): string {
+function beginLines(timeline: MediaTimeline, rendition: Rendition, run: Run, number: number, uriPrefix: string, first: number): string {
   const begins = beginsRun(timeline, run, number);
   if (!begins && number !== first) return '';
   return (
@@ -324,12 +324,12 @@ function beginLines(timeline: Timeline, rendition: Rendition, run: Run, number: 
   );
 }
 
-function mediaLines(timeline: Timeline, rendition: Rendition, run: Run, number: number, uriPrefix: string): string {
+function mediaLines(timeline: MediaTimeline, rendition: Rendition, run: Run, number: number, uriPrefix: string): string {
   const gap = isGap(timeline, number) ? '#EXT-X-GAP\n' : '';
   return `${gap}#EXTINF:${seconds(timeline.grid.segmentSamples)},\n${uriPrefix}${segmentName(run.id, number, rendition.codec)}\n`;
 }
 
-function partLines(timeline: Timeline, codec: Codec, run: Run, number: number, parts: number): string {
+function partLines(timeline: MediaTimeline, codec: Codec, run: Run, number: number, parts: number): string {
   let text = '';
   for (let part = 0; part < parts; part++) {
     const duration = seconds(partDurationSamples(timeline.grid, codec, part));
@@ -338,7 +338,7 @@ function partLines(timeline: Timeline, codec: Codec, run: Run, number: number, p
   return text;
 }
 
-function reportLine(timeline: Timeline, other: Rendition): string {
+function reportLine(timeline: MediaTimeline, other: Rendition): string {
   const { openNumber, openParts } = progressOf(timeline, other.codec);
   const [msn, part] = openParts > 0 ? [openNumber, openParts - 1] : [openNumber - 1, partsPerSegment(timeline.grid, other.codec) - 1];
   if (msn < 0) return '';
@@ -354,7 +354,7 @@ interface WallWindow {
  * The time that the live playlists of all codecs cover together. It makes the titles the same in
  * each (rule 15).
  */
-function liveWindow(timeline: Timeline, segments: number): WallWindow {
+function liveWindow(timeline: MediaTimeline, segments: number): WallWindow {
   const all = Object.values(timeline.progress);
   const numbers = all.length > 0 ? all.map((progress) => progress.openNumber) : [timeline.firstNumber];
   return {
@@ -364,7 +364,7 @@ function liveWindow(timeline: Timeline, segments: number): WallWindow {
   };
 }
 
-function endMsOf(timeline: Timeline, number: number): number {
+function endMsOf(timeline: MediaTimeline, number: number): number {
   return wallMsOf(timeline, number) + (timeline.grid.segmentSamples * 1000) / SAMPLE_RATE_HZ;
 }
 
@@ -372,7 +372,7 @@ function endMsOf(timeline: Timeline, number: number): number {
  * The DATERANGE tags of the titles that are heard within the window. Each title lasts until the
  * next begins. A tag never changes while it is listed.
  */
-function titleLines(timeline: Timeline, window: WallWindow): string {
+function titleLines(timeline: MediaTimeline, window: WallWindow): string {
   let text = '';
   const { titles } = timeline;
   for (const [index, title] of titles.entries()) {

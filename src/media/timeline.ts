@@ -93,7 +93,7 @@ export interface Progress {
  * Everything that a manifest is rendered from. Plain data; the same state always gives the same
  * text.
  */
-export interface Timeline {
+export interface MediaTimeline {
   readonly broadcastId: string;
   readonly grid: Grid;
   /** Number of the broadcast's first segment. Numbers never decrease during the channel's life. */
@@ -113,7 +113,7 @@ export interface Timeline {
 }
 
 /** The run that segment `number` belongs to. */
-export function runOf(timeline: Timeline, number: number): Run {
+export function runOf(timeline: MediaTimeline, number: number): Run {
   let found = timeline.runs[0];
   for (const run of timeline.runs) {
     if (run.firstNumber > number) break;
@@ -124,7 +124,7 @@ export function runOf(timeline: Timeline, number: number): Run {
 }
 
 /** Wall-clock milliseconds of the start of segment `number` (PROGRAM-DATE-TIME). */
-export function wallMsOf(timeline: Timeline, number: number): number {
+export function wallMsOf(timeline: MediaTimeline, number: number): number {
   const run = runOf(timeline, number);
   return run.startWallMs + ((number - run.firstNumber) * timeline.grid.segmentSamples * 1000) / SAMPLE_RATE_HZ;
 }
@@ -133,7 +133,7 @@ export function wallMsOf(timeline: Timeline, number: number): number {
  * Media time (`tfdt`, DASH `t`) of the start of segment `number`, in samples. Runs do not interrupt
  * it.
  */
-export function mediaTimeOf(timeline: Timeline, number: number): number {
+export function mediaTimeOf(timeline: MediaTimeline, number: number): number {
   return (number - timeline.firstNumber) * timeline.grid.segmentSamples;
 }
 

@@ -18,7 +18,7 @@ const PERIOD_MS = 60_000;
  */
 const MAX_KINDS = 100;
 
-interface Kind {
+interface LineKind {
   readonly level: Level;
   readonly message: string;
   readonly event: string;
@@ -38,7 +38,7 @@ export class BoundedLog implements LineLog {
   readonly #clock: Clock;
   readonly #perPeriod: number;
   readonly #periodMs: number;
-  #kinds = new Map<string, Kind>();
+  #kinds = new Map<string, LineKind>();
   #fromMs = Number.NEGATIVE_INFINITY;
   #cancel: (() => void) | undefined;
 
@@ -93,7 +93,7 @@ export class BoundedLog implements LineLog {
     this.#cancel ??= this.#clock.after(this.#fromMs + this.#periodMs - nowMs, () => this.close());
   }
 
-  #kindOf(level: Level, fields: LogFields, message: string): Kind {
+  #kindOf(level: Level, fields: LogFields, message: string): LineKind {
     const { event } = fields;
     const code = typeof fields.code === 'string' ? fields.code : undefined;
     const own = `${level} ${event} ${code} ${message}`;

@@ -1,9 +1,9 @@
 const UNCLEAN = /\0|\p{Cs}/u;
 
 /** A member of a JSON value, and the place of the value that contains it. */
-interface Place {
+interface JsonMember {
   readonly name: string;
-  readonly of: Place | undefined;
+  readonly of: JsonMember | undefined;
 }
 
 /**
@@ -13,7 +13,7 @@ interface Place {
  * there is no such text. It does not recurse: a value may be nested as deep as its size allows.
  */
 export function uncleanTextIn(given: unknown): readonly string[] | undefined {
-  const waiting: { value: unknown; place: Place | undefined }[] = [{ value: given, place: undefined }];
+  const waiting: { value: unknown; place: JsonMember | undefined }[] = [{ value: given, place: undefined }];
   for (let next = waiting.pop(); next; next = waiting.pop()) {
     const { value, place } = next;
     if (typeof value === 'string' && UNCLEAN.test(value)) return pathOf(place);
@@ -26,7 +26,7 @@ export function uncleanTextIn(given: unknown): readonly string[] | undefined {
   return undefined;
 }
 
-function pathOf(place: Place | undefined): string[] {
+function pathOf(place: JsonMember | undefined): string[] {
   const names: string[] = [];
   for (let at = place; at; at = at.of) names.push(at.name);
   return names.reverse();

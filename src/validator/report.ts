@@ -60,9 +60,9 @@ export const pathOf = (url: string) => {
   }
 };
 
-type Kind = 'media' | 'multivariant' | 'playlist' | 'manifest';
+type AnswerKind = 'media' | 'multivariant' | 'playlist' | 'manifest';
 
-const TYPES: Readonly<Record<Kind, RegExp>> = {
+const TYPES: Readonly<Record<AnswerKind, RegExp>> = {
   media: /^audio\/(mp4|mpeg|aac)$/,
   multivariant: /^application\/vnd\.apple\.mpegurl$/i,
   playlist: /^application\/vnd\.apple\.mpegurl$/i,
@@ -76,7 +76,7 @@ const TYPES: Readonly<Record<Kind, RegExp>> = {
  * - H3: Content-Type.
  * - H4: a compressed answer has `Vary: Accept-Encoding`.
  */
-export function checkHeaders(observation: Observation, kind: Kind, report: Report): void {
+export function checkHeaders(observation: Observation, kind: AnswerKind, report: Report): void {
   if (observation.abandoned) return;
   const { headers, status, url } = observation;
   const where = pathOf(url);

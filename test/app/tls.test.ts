@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import { ConnectionLimits } from '../../src/app/http/connection-limits.js';
-import { type HttpListener, type ListenOptions, listenHttp, useCertificate } from '../../src/app/http/listener.js';
+import { type HttpListener, type HttpListenerOptions, listenHttp, useCertificate } from '../../src/app/http/listener.js';
 import { startMetricsServer } from '../../src/app/http/metrics-server.js';
 import { createApp } from '../../src/app/server.js';
 import { startService } from '../../src/compose/run.js';
@@ -43,7 +43,7 @@ const pair = ({ cert, key }: Issued) => ({ cert, key });
 async function serve(
   t: TestContext,
   handler: Parameters<typeof listenHttp>[0],
-  options: Partial<ListenOptions> = {},
+  options: Partial<HttpListenerOptions> = {},
 ): Promise<HttpListener> {
   const tls = { ...pair(first), minVersion: 'TLSv1.3' as const };
   const listener = await listenHttp(handler, { host: '127.0.0.1', port: 0, tls, ...options }, clock);

@@ -13,7 +13,7 @@ import { Presence } from '../../src/chat/rooms/presence/presence.js';
 import type {
   Commit,
   EntryPage,
-  PageQuery,
+  EntryPageQuery,
   Publish,
   PublishOutcome,
   Reactions,
@@ -82,7 +82,7 @@ export class FakeRoom {
     this.reads++;
     return this.reading.then(() => (offset < this.floor ? undefined : found.slice(0, 100)));
   }
-  async readPage({ before, from, to, limit }: PageQuery): Promise<EntryPage> {
+  async readPage({ before, from, to, limit }: EntryPageQuery): Promise<EntryPage> {
     const all = this.frames.filter(({ offset }) =>
       from !== undefined ? offset >= from && offset <= to! : offset < (before ?? Number.POSITIVE_INFINITY),
     );

@@ -10,9 +10,9 @@ import ffmpegInstaller from '@ffmpeg-installer/ffmpeg';
 import type { IngestHttpLimits } from '../../src/ingest/http/limits.js';
 import { IngestHttpServer } from '../../src/ingest/http.js';
 import type {
-  Admission,
   Gate,
-  PublishRequest,
+  IngestAdmission,
+  IngestRequest,
   Source,
   SourceEnd,
   SourceEvents,
@@ -86,9 +86,9 @@ export class FakeSource implements Source {
 
 /** Knows the channel `radio` with the key `secret`. */
 class FakeGate implements Gate {
-  readonly requests: PublishRequest[] = [];
+  readonly requests: IngestRequest[] = [];
   readonly sources: FakeSource[] = [];
-  readonly titles: { request: PublishRequest; update: TitleUpdate }[] = [];
+  readonly titles: { request: IngestRequest; update: TitleUpdate }[] = [];
   readonly #waiters = new Set<() => void>();
   /** Sources take every write and ask for no more. */
   slow = false;
@@ -98,7 +98,7 @@ class FakeGate implements Gate {
   /** Admissions wait for it. */
   hold: Promise<void> | undefined;
 
-  async admit(request: PublishRequest): Promise<Admission> {
+  async admit(request: IngestRequest): Promise<IngestAdmission> {
     this.requests.push(request);
     await this.hold;
     this.#check(request);
@@ -114,7 +114,7 @@ class FakeGate implements Gate {
     };
   }
 
-  async title(request: PublishRequest, update: TitleUpdate): Promise<void> {
+  async title(request: IngestRequest, update: TitleUpdate): Promise<void> {
     this.#check(request);
     this.titles.push({ request, update });
     this.#wake();
@@ -129,7 +129,7 @@ class FakeGate implements Gate {
     while (!condition()) await new Promise<void>((resolve) => this.#waiters.add(resolve));
   }
 
-  #check(request: PublishRequest): void {
+  #check(request: IngestRequest): void {
     if (this.error) throw this.error;
     if (request.channel !== 'radio') throw new VezaError('not_found', 'no such channel');
     if (request.streamKey !== 'secret') throw new VezaError('unauthorized', 'wrong stream key');

@@ -5,7 +5,7 @@ import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import type { RtmpLimits } from '../../src/ingest/rtmp/limits.js';
 import { type RtmpOptions, RtmpServer } from '../../src/ingest/rtmp/server.js';
-import type { Admission, Gate, PublishRequest, TitleUpdate } from '../../src/ingest/source.js';
+import type { Gate, IngestAdmission, IngestRequest, TitleUpdate } from '../../src/ingest/source.js';
 import { type Clock, SystemClock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import type { Log } from '../../src/runtime/log.js';
@@ -14,7 +14,7 @@ import { FakeSource, temporaryFolder } from './http-support.js';
 
 /** Knows the key `secret`. */
 class RtmpGate implements Gate {
-  readonly requests: PublishRequest[] = [];
+  readonly requests: IngestRequest[] = [];
   readonly sources: FakeSource[] = [];
   /** Sources take every write and ask for no more. */
   slow = false;
@@ -23,7 +23,7 @@ class RtmpGate implements Gate {
   hold: Promise<void> | undefined;
   readonly #waiters = new Set<() => void>();
 
-  async admit(request: PublishRequest): Promise<Admission> {
+  async admit(request: IngestRequest): Promise<IngestAdmission> {
     this.requests.push(request);
     this.#wake();
     await this.hold;
@@ -40,7 +40,7 @@ class RtmpGate implements Gate {
     };
   }
 
-  async title(_request: PublishRequest, _update: TitleUpdate): Promise<void> {}
+  async title(_request: IngestRequest, _update: TitleUpdate): Promise<void> {}
 
   async source(index = 0): Promise<FakeSource> {
     await this.until(() => this.sources.length > index);

@@ -7,7 +7,7 @@ import { type TestContext, test } from 'node:test';
 import type { WorkerClient } from '../../src/live/worker/client.js';
 import { RemoteEdge } from '../../src/live/worker/edge-remote.js';
 import { WorkerFeed } from '../../src/live/worker/feed.js';
-import { FrameReader, frameOf, MAX_FRAME_BYTES, PROTOCOL } from '../../src/live/worker/protocol.js';
+import { EdgeFrameReader, frameOf, MAX_FRAME_BYTES, PROTOCOL } from '../../src/live/worker/protocol.js';
 import { RemoteMedia } from '../../src/live/worker/remote-media.js';
 import { partName, segmentName } from '../../src/media/timeline.js';
 import { type Clock, FakeClock, SystemClock } from '../../src/runtime/clock.js';
@@ -441,14 +441,14 @@ test('frames come out whole wherever the bytes are cut; one that is too long is 
   const bytes = Buffer.concat([...frameOf(parts[0]!), ...frameOf(parts[2]!), Buffer.alloc(4)]);
   for (let cut = 0; cut <= bytes.length; cut += 1) {
     const got: (string | undefined)[] = [];
-    const reader = new FrameReader((frame) => got.push(frame?.toString()));
+    const reader = new EdgeFrameReader((frame) => got.push(frame?.toString()));
     reader.push(bytes.subarray(0, cut));
     reader.push(bytes.subarray(cut));
     assert.deepEqual(got, ['one', 'three', undefined]);
   }
   const head = Buffer.alloc(4);
   head.writeUInt32BE(MAX_FRAME_BYTES + 1);
-  assert.throws(() => new FrameReader(() => undefined).push(head));
+  assert.throws(() => new EdgeFrameReader(() => undefined).push(head));
 });
 
 test('an endless stream stays open while the worker is away for a moment, and goes on', async (t) => {

@@ -1,6 +1,6 @@
 import type { Codec, Rendition } from '../../src/media/ladder.js';
 import { LADDER } from '../../src/media/ladder.js';
-import { type Grid, makeGrid, partsPerSegment, type Run, type Timeline, type Title, wallMsOf } from '../../src/media/timeline.js';
+import { type Grid, type MediaTimeline, makeGrid, partsPerSegment, type Run, type Title, wallMsOf } from '../../src/media/timeline.js';
 
 export const START_MS = Date.UTC(2030, 0, 1);
 const CODECS: readonly Codec[] = ['aac', 'opus', 'mp3'];
@@ -78,7 +78,7 @@ export class World {
     return wallMsOf(this.timeline(), this.open) + this.openSamples / 48;
   }
 
-  timeline(): Timeline {
+  timeline(): MediaTimeline {
     const progress: Partial<Record<Codec, { openNumber: number; openParts: number }>> = {};
     for (const codec of CODECS) progress[codec] = { openNumber: this.open, openParts: this.#parts(codec) };
     const { grid, firstNumber, runs, titles, ended } = this;

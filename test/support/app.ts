@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Access, type AccessOptions, openAccess } from '../../src/access/access.js';
 import type { Channels } from '../../src/access/channels.js';
 import { adminTokenPath } from '../../src/access/tokens/admin-token.js';
-import type { ChannelStatus, LiveStatus } from '../../src/app/api/channels/channels.js';
+import type { ChannelStatusAnswer, LiveStatus } from '../../src/app/api/channels/channels.js';
 import { type HttpListener, listenHttp } from '../../src/app/http/listener.js';
 import { type AppOptions, apiOperations, createApp } from '../../src/app/server.js';
 import type { Database } from '../../src/backing/database/database.js';
@@ -18,9 +18,9 @@ import { type TestChat, testChat } from './fake-rooms.js';
 
 /** A live room in which a test says what is on air. */
 class FakeLive implements LiveStatus {
-  readonly shows = new Map<string, ChannelStatus>();
+  readonly shows = new Map<string, ChannelStatusAnswer>();
   readonly titles: { slug: string; title: string; artist?: string }[] = [];
-  status(slug: string): ChannelStatus {
+  status(slug: string): ChannelStatusAnswer {
     return this.shows.get(slug) ?? { state: 'offline', listeners: 0, nowPlaying: undefined };
   }
   async end(slug: string): Promise<boolean> {

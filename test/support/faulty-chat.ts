@@ -1,6 +1,6 @@
 import type { Database, Queryable } from '../../src/backing/database/database.js';
 import { MemoryRoomLog } from '../../src/backing/room-log/memory.js';
-import type { Append, Follower, Following, LogEntry, Opening, RoomLog } from '../../src/backing/room-log/room-log.js';
+import type { Append, Following, LogEntry, Opening, RoomLog, RoomLogFollower } from '../../src/backing/room-log/room-log.js';
 import type { Clock } from '../../src/runtime/clock.js';
 import { VezaError } from '../../src/runtime/errors.js';
 import { silentLog } from '../../src/runtime/log.js';
@@ -151,7 +151,7 @@ export class FaultyLink implements RoomLog {
   /** Everything is told twice. */
   isStuttering = false;
   readonly #server: LogServer;
-  readonly #followers = new Map<Follower, { roomId: string; following: Following | undefined }>();
+  readonly #followers = new Map<RoomLogFollower, { roomId: string; following: Following | undefined }>();
 
   constructor(server: LogServer, gate: Gate) {
     this.#server = server;
@@ -171,7 +171,7 @@ export class FaultyLink implements RoomLog {
   bar: RoomLog['bar'] = (roomId, userId, forMs, why) => this.#pass(() => this.#server.inner.bar(roomId, userId, forMs, why));
   remove = (roomId: string) => this.#pass(() => this.#server.inner.remove(roomId));
 
-  async follow(roomId: string, follower: Follower): Promise<Following> {
+  async follow(roomId: string, follower: RoomLogFollower): Promise<Following> {
     return this.#pass(async () => {
       const entry = { roomId, following: (await this.#server.inner.follow(roomId, this.#told(follower))) as Following | undefined };
       this.#followers.set(follower, entry);
@@ -202,7 +202,7 @@ export class FaultyLink implements RoomLog {
     this.#server.links.delete(this);
   }
 
-  #told(follower: Follower): Follower {
+  #told(follower: RoomLogFollower): RoomLogFollower {
     return {
       onEntry: (epoch: number, entry: LogEntry) => {
         if (this.isDeaf || this.gate.isDead) return;

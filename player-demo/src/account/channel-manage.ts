@@ -1,22 +1,22 @@
 import './account.css';
 import { besideChat } from '../chat/beside-chat';
 import { actionButton, copyRow } from '../ui/actions';
-import { type Channel, repeat } from '../ui/api';
+import { type ChannelJson, repeat } from '../ui/api';
 import { confirmed } from '../ui/dialogs';
 import { h, setText } from '../ui/dom';
 import { choice, field, form } from '../ui/forms';
 import { callFresh } from '../ui/fresh-sign-in';
 import { dateText, section, show } from '../ui/page';
 import { call, callAll, currentUser } from '../ui/session';
-import { type Member, membersPart } from './channel-members';
-import { type Visibility, visibilityChoice } from './channel-visibility';
+import { type ChannelMemberJson, type ChannelRoleJson, membersPart } from './channel-members';
+import { type VisibilityJson, visibilityChoice } from './channel-visibility';
 
-export interface Managed extends Channel {
-  readonly visibility: Visibility;
+export interface Managed extends ChannelJson {
+  readonly visibility: VisibilityJson;
   readonly recording: boolean;
 }
 
-export interface Ingest {
+export interface IngestJson {
   readonly rtmp: string;
   readonly rtmps: string | null;
   readonly icecast: string;
@@ -26,10 +26,8 @@ export interface Ingest {
 /** A new stream key, kept only while the page is open. */
 export interface StreamKey {
   readonly streamKey: string;
-  readonly ingest: Ingest;
+  readonly ingest: IngestJson;
 }
-
-type ChannelRole = 'owner' | 'host' | 'moderator';
 
 const STATE_POLL_MS = 5_000;
 
@@ -41,10 +39,10 @@ export async function mountManaged(main: HTMLElement, slug: string, fresh?: Stre
   const path = `/channels/${encodeURIComponent(slug)}`;
   const [channel, members, me, known] = await Promise.all([
     call<Managed>('GET', path),
-    callAll<Member>(`${path}/members`),
-    call<{ id: string; channels: { slug: string; role: ChannelRole }[] }>('GET', '/me'),
+    callAll<ChannelMemberJson>(`${path}/members`),
+    call<{ id: string; channels: { slug: string; role: ChannelRoleJson }[] }>('GET', '/me'),
     // Moderators may not read the ingest addresses.
-    fresh ? fresh.ingest : call<Ingest>('GET', `${path}/ingest`).catch(() => undefined),
+    fresh ? fresh.ingest : call<IngestJson>('GET', `${path}/ingest`).catch(() => undefined),
   ]);
   const role = currentUser()?.role === 'admin' ? 'owner' : me.channels.find((one) => one.slug === slug)?.role;
   const isOwner = role === 'owner';
@@ -111,7 +109,7 @@ const deskPart = (slug: string): HTMLElement =>
     h('p', {}, h('a', { href: `/channels/${encodeURIComponent(slug)}/chat`, class: 'button plain' }, 'Open the desk')),
   );
 
-function keyPart(path: string, latest: () => Managed, known: Ingest, fresh: StreamKey | undefined): HTMLElement {
+function keyPart(path: string, latest: () => Managed, known: IngestJson, fresh: StreamKey | undefined): HTMLElement {
   const body = h('div', { class: 'steps', role: 'status', 'aria-live': 'polite' });
   const rotate = (label: string) =>
     actionButton(label, async () => {
@@ -153,7 +151,7 @@ function keyPart(path: string, latest: () => Managed, known: Ingest, fresh: Stre
 }
 
 /** Says which address and key goes into which field of the usual broadcasting programs. */
-function programs(ingest: Ingest): HTMLElement {
+function programs(ingest: IngestJson): HTMLElement {
   const icecast = new URL(ingest.icecast);
   const port = icecast.port || (icecast.protocol === 'https:' ? '443' : '80');
   const table = (rows: readonly (readonly [string, string])[]) =>

@@ -6,27 +6,27 @@ import { callFresh } from '../ui/fresh-sign-in';
 import { section } from '../ui/page';
 import { call, callAll } from '../ui/session';
 
-type ChannelRole = 'owner' | 'host' | 'moderator';
+export type ChannelRoleJson = 'owner' | 'host' | 'moderator';
 
-export interface Member {
+export interface ChannelMemberJson {
   readonly accountId: string;
   readonly name: string;
-  readonly role: ChannelRole;
+  readonly role: ChannelRoleJson;
 }
 
-const ROLES: readonly (readonly [ChannelRole, string])[] = [
+const ROLES: readonly (readonly [ChannelRoleJson, string])[] = [
   ['host', 'Host'],
   ['moderator', 'Moderator'],
   ['owner', 'Owner …'],
 ];
 
 /** The members of a channel and their roles. */
-export function membersPart(path: string, members: readonly Member[], mayChange: boolean): HTMLElement {
+export function membersPart(path: string, members: readonly ChannelMemberJson[], mayChange: boolean): HTMLElement {
   const list = h('ul', { class: 'rows' });
-  const update = (all: readonly Member[]) => list.replaceChildren(...all.map(row));
-  const refetch = async () => update(await callAll<Member>(`${path}/members`));
+  const update = (all: readonly ChannelMemberJson[]) => list.replaceChildren(...all.map(row));
+  const refetch = async () => update(await callAll<ChannelMemberJson>(`${path}/members`));
 
-  const set = async (member: Member, role: ChannelRole): Promise<void> => {
+  const set = async (member: ChannelMemberJson, role: ChannelRoleJson): Promise<void> => {
     const sure =
       role !== 'owner' ||
       (await confirmed({
@@ -39,7 +39,7 @@ export function membersPart(path: string, members: readonly Member[], mayChange:
     else await refetch();
   };
 
-  const row = (member: Member) => {
+  const row = (member: ChannelMemberJson) => {
     const name = h('div', { class: 'row-text' }, h('p', { class: 'row-title' }, member.name));
     if (member.role === 'owner' || !mayChange) return h('li', {}, name, h('span', { class: 'row-role' }, member.role));
     const select = h(
@@ -49,7 +49,7 @@ export function membersPart(path: string, members: readonly Member[], mayChange:
     );
     select.addEventListener('change', async () => {
       select.disabled = true;
-      await set(member, select.value as ChannelRole).catch(async (error) => {
+      await set(member, select.value as ChannelRoleJson).catch(async (error) => {
         await tell('That did not work', problemOf(error).message);
         await refetch().catch(() => undefined);
       });

@@ -1,8 +1,8 @@
 import { h } from '../ui/dom';
 
-export type Visibility = 'public' | 'unlisted' | 'private';
+export type VisibilityJson = 'public' | 'unlisted' | 'private';
 
-const TEXTS: Readonly<Record<Visibility, string>> = {
+const TEXTS: Readonly<Record<VisibilityJson, string>> = {
   public: 'Public: everybody finds and hears it.',
   unlisted: 'Unlisted: in no list; who has the address hears it.',
   private: 'Private: members alone, and whoever has a playback link from you.',
@@ -10,12 +10,14 @@ const TEXTS: Readonly<Record<Visibility, string>> = {
 
 let made = 0;
 
-export function visibilityChoice(now: Visibility): { element: HTMLElement; value(): Visibility } {
+export function visibilityChoice(now: VisibilityJson): { element: HTMLElement; value(): VisibilityJson } {
   const name = `visibility-${++made}`;
-  const inputs = (Object.keys(TEXTS) as Visibility[]).map((value) => h('input', { type: 'radio', name, value, checked: value === now }));
-  const labels = inputs.map((input) => h('label', { class: 'check' }, input, h('span', {}, TEXTS[input.value as Visibility])));
+  const inputs = (Object.keys(TEXTS) as VisibilityJson[]).map((value) =>
+    h('input', { type: 'radio', name, value, checked: value === now }),
+  );
+  const labels = inputs.map((input) => h('label', { class: 'check' }, input, h('span', {}, TEXTS[input.value as VisibilityJson])));
   return {
     element: h('fieldset', { class: 'checks' }, h('legend', {}, 'Who hears it?'), ...labels),
-    value: () => inputs.find(({ checked }) => checked)!.value as Visibility,
+    value: () => inputs.find(({ checked }) => checked)!.value as VisibilityJson,
   };
 }

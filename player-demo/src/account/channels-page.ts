@@ -1,15 +1,15 @@
 import './account.css';
-import type { Channel } from '../ui/api';
+import type { ChannelJson } from '../ui/api';
 import { h } from '../ui/dom';
 import { type Field, field, form } from '../ui/forms';
 import { pageHead, section, show } from '../ui/page';
 import { call, callAll, currentUser } from '../ui/session';
 import { type Managed, mountManaged, type StreamKey } from './channel-manage';
-import { type Visibility, visibilityChoice } from './channel-visibility';
+import { type VisibilityJson, visibilityChoice } from './channel-visibility';
 
-interface MyChannel extends Channel {
+interface MyChannel extends ChannelJson {
   readonly role: 'owner' | 'host' | 'moderator';
-  readonly visibility: Visibility;
+  readonly visibility: VisibilityJson;
 }
 
 const ROLE_WORDS = { owner: 'yours', host: 'you are a host', moderator: 'you moderate' } as const;

@@ -7,7 +7,7 @@ import { callFresh } from '../ui/fresh-sign-in';
 import { dateText, section } from '../ui/page';
 import { call } from '../ui/session';
 
-interface ApiKey {
+interface ApiKeyJson {
   readonly id: string;
   readonly name: string;
   readonly hint: string;
@@ -36,20 +36,20 @@ const SCOPE_TEXTS: Readonly<Record<Scope, string>> = {
 };
 
 /** API keys: lists and deletes them, makes new ones and shows each once. */
-export function apiKeysPart(keys: readonly ApiKey[]): HTMLElement {
+export function apiKeysPart(keys: readonly ApiKeyJson[]): HTMLElement {
   const list = h('ul', { class: 'rows' });
   const none = h(
     'p',
     { class: 'none' },
     'No API key yet. Make one for a script or a site of your own; it may what you choose here, and no more.',
   );
-  const update = (all: readonly ApiKey[]) => {
+  const update = (all: readonly ApiKeyJson[]) => {
     list.replaceChildren(...all.map(row));
     none.hidden = all.length > 0;
     list.hidden = all.length === 0;
   };
-  const refetch = async () => update((await call<{ items: ApiKey[] }>('GET', '/me/api-keys')).items);
-  const row = (key: ApiKey) => {
+  const refetch = async () => update((await call<{ items: ApiKeyJson[] }>('GET', '/me/api-keys')).items);
+  const row = (key: ApiKeyJson) => {
     const until = key.expiresAt === null ? 'does not expire' : `until ${dateText(key.expiresAt)}`;
     return h(
       'li',
@@ -98,7 +98,7 @@ export function apiKeysPart(keys: readonly ApiKey[]): HTMLElement {
       const chosen = boxes.filter(({ input }) => input.checked).map(({ scope }) => scope);
       if (chosen.length === 0) return 'Choose at least one thing that it may be used for.';
       const expiresAt = values.life === '' ? undefined : new Date(Date.now() + Number(values.life) * DAY_MS).toISOString();
-      const answer = await callFresh<{ apiKey: ApiKey; secret: string }>('POST', '/me/api-keys', {
+      const answer = await callFresh<{ apiKey: ApiKeyJson; secret: string }>('POST', '/me/api-keys', {
         name: values.name!.trim(),
         scopes: chosen,
         ...(expiresAt === undefined ? {} : { expiresAt }),

@@ -11,7 +11,7 @@ import { passkeysPart } from './passkey-list';
 import { secondFactorPart } from './second-factor';
 import { SignIn } from './sign-in';
 
-interface Session {
+interface SessionJson {
   readonly id: string;
   readonly client: string;
   readonly address: string;
@@ -29,7 +29,7 @@ export function mountSignIn(main: HTMLElement): void {
 export async function mountAccount(main: HTMLElement): Promise<void> {
   const [me, sessions, passkeys, keys] = await Promise.all([
     call<Me>('GET', '/me'),
-    call<{ items: Session[] }>('GET', '/me/sessions'),
+    call<{ items: SessionJson[] }>('GET', '/me/sessions'),
     call<{ items: Parameters<typeof passkeysPart>[0] }>('GET', '/me/passkeys'),
     call<{ items: Parameters<typeof apiKeysPart>[0] }>('GET', '/me/api-keys'),
   ]);
@@ -110,7 +110,7 @@ function passwordPart(me: Me): HTMLElement {
   return section('Password', 'Another password signs you out everywhere but here.', element);
 }
 
-function sessionsPart(sessions: readonly Session[]): HTMLElement {
+function sessionsPart(sessions: readonly SessionJson[]): HTMLElement {
   const list = h('ul', { class: 'rows' });
   for (const session of sessions) {
     const row = h(

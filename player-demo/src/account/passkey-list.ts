@@ -6,23 +6,23 @@ import { callFresh } from '../ui/fresh-sign-in';
 import { dateText, section } from '../ui/page';
 import { call } from '../ui/session';
 import { clientText } from '../ui/texts';
-import { createPasskey, type Passkey, passkeysWork } from './passkeys';
+import { createPasskey, type PasskeyJson, passkeysWork } from './passkeys';
 
 /** Passkeys: lists, makes and deletes them. */
-export function passkeysPart(passkeys: readonly Passkey[]): HTMLElement {
+export function passkeysPart(passkeys: readonly PasskeyJson[]): HTMLElement {
   const list = h('ul', { class: 'rows' });
   const none = h(
     'p',
     { class: 'none' },
     'No passkey yet. With one you sign in by finger, face or PIN, and it is a second factor by itself.',
   );
-  const update = (all: readonly Passkey[]) => {
+  const update = (all: readonly PasskeyJson[]) => {
     list.replaceChildren(...all.map(row));
     none.hidden = all.length > 0;
     list.hidden = all.length === 0;
   };
-  const refetch = async () => update((await call<{ items: Passkey[] }>('GET', '/me/passkeys')).items);
-  const row = (passkey: Passkey) =>
+  const refetch = async () => update((await call<{ items: PasskeyJson[] }>('GET', '/me/passkeys')).items);
+  const row = (passkey: PasskeyJson) =>
     h(
       'li',
       {},

@@ -1,7 +1,7 @@
 import { callFresh } from '../ui/fresh-sign-in';
 import { begin, callOpenly, Problem, type User } from '../ui/session';
 
-export interface Passkey {
+export interface PasskeyJson {
   readonly id: string;
   readonly name: string;
   readonly createdAt: string;
@@ -14,14 +14,14 @@ export interface Passkey {
  */
 export const passkeysWork = (): boolean => window.isSecureContext && 'PublicKeyCredential' in window;
 
-type Json = Record<string, unknown>;
+type WebAuthnJson = Record<string, unknown>;
 
 /**
  * Makes a passkey on this device, a security key or a phone, and registers it. Rejects with
  * `Problem`.
  */
 export async function createPasskey(name: string): Promise<void> {
-  const options = await callFresh<Json>('POST', '/me/passkeys/options');
+  const options = await callFresh<WebAuthnJson>('POST', '/me/passkeys/options');
   const credential = await asked(navigator.credentials.create({ publicKey: creationOptions(options) }));
   const response = credential.response as AuthenticatorAttestationResponse;
   await callFresh('POST', '/me/passkeys', {
@@ -39,7 +39,7 @@ export async function createPasskey(name: string): Promise<void> {
 
 /** Signs in with a passkey. Rejects with `Problem`. */
 export async function signInWithPasskey(): Promise<void> {
-  const { options, challengeId } = await callOpenly<{ options: Json; challengeId: string }>('POST', '/auth/passkey/options');
+  const { options, challengeId } = await callOpenly<{ options: WebAuthnJson; challengeId: string }>('POST', '/auth/passkey/options');
   const credential = await asked(navigator.credentials.get({ publicKey: requestOptions(options) }));
   const response = credential.response as AuthenticatorAssertionResponse;
   const answer = await callOpenly<{ accessToken: string; expiresIn: number; refreshToken: string; user: User }>('POST', '/auth/passkey', {
@@ -83,8 +83,8 @@ const idOf = (credential: PublicKeyCredential) => ({
  * Browsers got `parseCreationOptionsFromJSON` late (Safari 18.4); it would convert only these three
  * members.
  */
-function creationOptions(options: Json): PublicKeyCredentialCreationOptions {
-  const user = options.user as Json;
+function creationOptions(options: WebAuthnJson): PublicKeyCredentialCreationOptions {
+  const user = options.user as WebAuthnJson;
   return {
     ...options,
     challenge: toBytes(options.challenge as string),
@@ -93,14 +93,14 @@ function creationOptions(options: Json): PublicKeyCredentialCreationOptions {
   } as unknown as PublicKeyCredentialCreationOptions;
 }
 
-const requestOptions = (options: Json): PublicKeyCredentialRequestOptions =>
+const requestOptions = (options: WebAuthnJson): PublicKeyCredentialRequestOptions =>
   ({
     ...options,
     challenge: toBytes(options.challenge as string),
     allowCredentials: credentials(options.allowCredentials),
   }) as unknown as PublicKeyCredentialRequestOptions;
 
-const credentials = (given: unknown) => ((given ?? []) as Json[]).map((one) => ({ ...one, id: toBytes(one.id as string) }));
+const credentials = (given: unknown) => ((given ?? []) as WebAuthnJson[]).map((one) => ({ ...one, id: toBytes(one.id as string) }));
 
 function toBytes(text: string): Uint8Array<ArrayBuffer> {
   const binary = atob(text.replaceAll('-', '+').replaceAll('_', '/'));

@@ -5,7 +5,7 @@ import { type Field, field, form } from '../ui/forms';
 import { dateText, download, pageHead, section, show } from '../ui/page';
 import { call, callRaw } from '../ui/session';
 
-interface Entry {
+interface AuditRecordJson {
   readonly id: number;
   readonly at: string;
   readonly actor: string;
@@ -18,8 +18,8 @@ interface Entry {
   readonly details: Readonly<Record<string, unknown>>;
 }
 
-interface Page {
-  readonly items: Entry[];
+interface AuditPageJson {
+  readonly items: AuditRecordJson[];
   readonly next: string | null;
 }
 
@@ -28,18 +28,18 @@ const DAY_MS = 86_400_000;
 /** The audit log: newest first, with filters and an export. */
 export async function mountAudit(main: HTMLElement, nav: HTMLElement): Promise<void> {
   const path = (filter: string, cursor?: string) => `/audit?limit=50${filter}${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ''}`;
-  const first = await call<Page>('GET', path(''));
+  const first = await call<AuditPageJson>('GET', path(''));
 
   const list = h('ol', { class: 'rows audit' });
   const none = h('p', { class: 'none', role: 'status' });
   const more = h('div', { class: 'form-end' });
   let filter = '';
-  const add = (page: Page) => {
+  const add = (page: AuditPageJson) => {
     list.append(...page.items.map((entry) => entryRow(entry, narrow)));
     setText(none, list.childElementCount > 0 ? '' : 'Nothing like that has happened.');
     more.replaceChildren();
     const { next } = page;
-    if (next !== null) more.append(actionButton('Show more', async () => add(await call<Page>('GET', path(filter, next)))));
+    if (next !== null) more.append(actionButton('Show more', async () => add(await call<AuditPageJson>('GET', path(filter, next)))));
   };
   const text = (name: string, label: string, hint: string): Field =>
     field({ name, label, required: false, maxlength: 200, spellcheck: false, hint });
@@ -64,7 +64,7 @@ export async function mountAudit(main: HTMLElement, nav: HTMLElement): Promise<v
     ],
     send: async (values) => {
       filter = filterOf(values);
-      const page = await call<Page>('GET', path(filter));
+      const page = await call<AuditPageJson>('GET', path(filter));
       list.replaceChildren();
       add(page);
     },
@@ -103,7 +103,7 @@ function filterOf(values: Readonly<Record<string, string>>): string {
     .join('');
 }
 
-function entryRow(entry: Entry, narrow: (name: string, value: string) => void): HTMLElement {
+function entryRow(entry: AuditRecordJson, narrow: (name: string, value: string) => void): HTMLElement {
   const by = (name: string, value: string, shown = value) =>
     h('button', { type: 'button', class: 'linklike', title: `Only ${value}`, onclick: () => narrow(name, value) }, shown);
   const details = Object.keys(entry.details).length > 0 ? JSON.stringify(entry.details) : '';

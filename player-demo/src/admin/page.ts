@@ -7,30 +7,30 @@ import { dateText, pageHead, section, show } from '../ui/page';
 import { call, currentUser, type User } from '../ui/session';
 import { mountAudit } from './audit';
 
-type Role = User['role'];
+type RoleJson = User['role'];
 
-interface Account {
+interface AccountJson {
   readonly id: string;
   readonly email: string;
   readonly name: string;
-  readonly role: Role;
+  readonly role: RoleJson;
   readonly state: 'active' | 'invited' | 'unconfirmed' | 'banned';
   readonly createdAt: string;
   readonly banReason: string | null;
 }
 
-interface Page {
-  readonly items: Account[];
+interface AccountPageJson {
+  readonly items: AccountJson[];
   readonly next: string | null;
 }
 
-const ROLES: readonly (readonly [Role, string])[] = [
+const ROLES: readonly (readonly [RoleJson, string])[] = [
   ['listener', 'Listener'],
   ['broadcaster', 'Broadcaster'],
   ['moderator', 'Moderator'],
   ['admin', 'Administrator'],
 ];
-const STATE_TEXTS: Readonly<Record<Account['state'], string>> = {
+const STATE_TEXTS: Readonly<Record<AccountJson['state'], string>> = {
   active: '',
   invited: 'invited, not here yet',
   unconfirmed: 'address not confirmed',
@@ -61,13 +61,13 @@ async function mountAccounts(main: HTMLElement): Promise<void> {
   const isAdmin = currentUser()?.role === 'admin';
   const path = (query: string, cursor?: string) =>
     `/accounts?limit=50${query === '' ? '' : `&query=${encodeURIComponent(query)}`}${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ''}`;
-  const first = await call<Page>('GET', path(''));
+  const first = await call<AccountPageJson>('GET', path(''));
 
   const list = h('ul', { class: 'rows accounts' });
   const none = h('p', { class: 'none', role: 'status' });
   const more = h('div', { class: 'form-end' });
   let query = '';
-  const add = (page: Page) => {
+  const add = (page: AccountPageJson) => {
     list.append(...page.items.map(accountRow));
     setText(
       none,
@@ -75,7 +75,7 @@ async function mountAccounts(main: HTMLElement): Promise<void> {
     );
     more.replaceChildren();
     const { next } = page;
-    if (next !== null) more.append(actionButton('Show more', async () => add(await call<Page>('GET', path(query, next)))));
+    if (next !== null) more.append(actionButton('Show more', async () => add(await call<AccountPageJson>('GET', path(query, next)))));
   };
   const search = field({ name: 'query', label: 'Name or e-mail', type: 'search', required: false, maxlength: 254, spellcheck: false });
   const searching = form({
@@ -85,7 +85,7 @@ async function mountAccounts(main: HTMLElement): Promise<void> {
     label: 'Search accounts',
     send: async (values) => {
       query = values.query!.trim();
-      const page = await call<Page>('GET', path(query));
+      const page = await call<AccountPageJson>('GET', path(query));
       list.replaceChildren();
       add(page);
     },
@@ -102,7 +102,7 @@ async function mountAccounts(main: HTMLElement): Promise<void> {
   );
 }
 
-function invitePart(made: (account: Account) => void): HTMLElement {
+function invitePart(made: (account: AccountJson) => void): HTMLElement {
   const email = field({ name: 'email', label: 'E-mail', type: 'email', maxlength: 254, spellcheck: false });
   const name = field({ name: 'name', label: 'Name', maxlength: 100 });
   const role = choice({ name: 'role', label: 'Role', value: 'broadcaster', choices: ROLES });
@@ -113,7 +113,7 @@ function invitePart(made: (account: Account) => void): HTMLElement {
     label: 'Invite somebody',
     send: async (values) => {
       const body = { email: values.email!.trim(), name: values.name!.trim(), role: values.role };
-      const answer = await callFresh<{ account: Account; link: string; linkExpiresAt: string }>('POST', '/accounts', body);
+      const answer = await callFresh<{ account: AccountJson; link: string; linkExpiresAt: string }>('POST', '/accounts', body);
       link.replaceChildren(...linkShown(answer, answer.account.name));
       element.reset();
       made(answer.account);
@@ -128,7 +128,7 @@ const linkShown = ({ link, linkExpiresAt }: { link: string; linkExpiresAt: strin
   h('ul', { class: 'elsewhere' }, copyRow('Link', link)),
 ];
 
-function accountRow(given: Account): HTMLElement {
+function accountRow(given: AccountJson): HTMLElement {
   const { id } = given;
   let account = given;
   const isAdmin = currentUser()?.role === 'admin';
@@ -148,7 +148,7 @@ function accountRow(given: Account): HTMLElement {
     isAdmin ? select : role,
     h('button', { type: 'button', class: 'button plain', 'aria-label': `More about ${account.name}`, onclick: () => openMore() }, 'More'),
   );
-  const update = (now: Account) => {
+  const update = (now: AccountJson) => {
     account = now;
     const word = STATE_TEXTS[now.state];
     name.replaceChildren(now.name, ...(word === '' ? [] : [h('span', { class: now.state === 'banned' ? 'tag wrong' : 'tag' }, word)]));
@@ -158,7 +158,7 @@ function accountRow(given: Account): HTMLElement {
   };
   update(account);
   select.addEventListener('change', async () => {
-    const wanted = select.value as Role;
+    const wanted = select.value as RoleJson;
     select.value = account.role;
     const sure = await confirmed({
       title: `${account.name}: ${ROLES.find(([value]) => value === wanted)![1].toLowerCase()}?`,
@@ -167,7 +167,7 @@ function accountRow(given: Account): HTMLElement {
       danger: false,
     });
     if (!sure) return;
-    await callFresh<Account>('PATCH', `/accounts/${id}`, { role: wanted }).then(update, (error) =>
+    await callFresh<AccountJson>('PATCH', `/accounts/${id}`, { role: wanted }).then(update, (error) =>
       tell('That did not work', problemOf(error).message),
     );
   });
@@ -200,7 +200,7 @@ function accountRow(given: Account): HTMLElement {
             label: 'Ban',
             send: async (values) => {
               const text = values.reason!.trim();
-              update(await call<Account>('POST', `/accounts/${id}/ban`, text === '' ? {} : { reason: text }));
+              update(await call<AccountJson>('POST', `/accounts/${id}/ban`, text === '' ? {} : { reason: text }));
               dialog.close();
             },
             fieldOf: () => 'reason',
@@ -210,7 +210,7 @@ function accountRow(given: Account): HTMLElement {
         { class: 'stack' },
         banned
           ? act('Lift the ban', async () => {
-              update(await callFresh<Account>('POST', `/accounts/${id}/unban`));
+              update(await callFresh<AccountJson>('POST', `/accounts/${id}/unban`));
               dialog.close();
             })
           : null,

@@ -21,10 +21,10 @@ export interface MenuHost {
   moderate(action: string, more: Readonly<Record<string, unknown>>): void;
 }
 
-type Act = 'reply' | 'react' | 'copy' | 'delete' | 'timeout' | 'timeoutLong' | 'warn' | 'ban' | 'purge' | 'pin' | 'about';
+type MenuAction = 'reply' | 'react' | 'copy' | 'delete' | 'timeout' | 'timeoutLong' | 'warn' | 'ban' | 'purge' | 'pin' | 'about';
 
 /** Keys for the message that has the focus. */
-export const MESSAGE_KEYS: Readonly<Record<string, Act>> = {
+export const MESSAGE_KEYS: Readonly<Record<string, MenuAction>> = {
   r: 'reply',
   e: 'react',
   c: 'copy',
@@ -34,10 +34,10 @@ export const MESSAGE_KEYS: Readonly<Record<string, Act>> = {
   b: 'ban',
   p: 'pin',
 };
-const MODERATION: ReadonlySet<Act> = new Set(['delete', 'timeout', 'timeoutLong', 'warn', 'ban', 'purge', 'pin', 'about']);
+const MODERATION: ReadonlySet<MenuAction> = new Set(['delete', 'timeout', 'timeoutLong', 'warn', 'ban', 'purge', 'pin', 'about']);
 
 /** Whether the person may do this act with this message. */
-function mayDo(item: Item, act: Act, host: MenuHost): boolean {
+function mayDo(item: Item, act: MenuAction, host: MenuHost): boolean {
   if (item.type !== 'msg' || item.mid === undefined) return false;
   if (act === 'copy') return !item.deleted;
   if (!MODERATION.has(act)) return host.mayWrite && !item.deleted;
@@ -47,7 +47,7 @@ function mayDo(item: Item, act: Act, host: MenuHost): boolean {
   return !item.deleted;
 }
 
-export function perform(item: Item, act: Act, host: MenuHost, near: Element): void {
+export function perform(item: Item, act: MenuAction, host: MenuHost, near: Element): void {
   const { user, mid } = item;
   if (!mayDo(item, act, host)) return;
   const name = user?.name ?? 'this person';
@@ -114,7 +114,7 @@ function openAbout(path: string): void {
  * its key.
  */
 export function openMenu(item: Item, near: Element, host: MenuHost): void {
-  const entries: [Act, string, string][] = [
+  const entries: [MenuAction, string, string][] = [
     ['reply', 'Reply', 'R'],
     ['react', 'React…', 'E'],
     ['copy', 'Copy text', 'C'],
@@ -128,7 +128,7 @@ export function openMenu(item: Item, near: Element, host: MenuHost): void {
     ['about', 'About this person…', ''],
   ];
   const menu = h('div', { class: 'chat-menu', role: 'menu', 'aria-label': `Message of ${item.user?.name ?? ''}` });
-  const choose = (act: Act) => {
+  const choose = (act: MenuAction) => {
     close();
     perform(item, act, host, near);
   };

@@ -7,7 +7,7 @@ import { dateText } from '../ui/page';
 import { call, currentUser } from '../ui/session';
 
 /** Answer of `GET /rooms/{slug}/me`. */
-interface Standing {
+interface OwnSanctionsJson {
   readonly ban: { readonly reason: string | null; readonly until: string | null } | null;
   readonly timeout: { readonly reason: string | null; readonly until: string } | null;
   readonly warnings: readonly { readonly id: string; readonly text: string }[];
@@ -98,7 +98,7 @@ export class OwnStanding {
     try {
       do {
         this.#isAskedAgain = false;
-        this.#take(await call<Standing>('GET', `${this.#path}/me`));
+        this.#take(await call<OwnSanctionsJson>('GET', `${this.#path}/me`));
       } while (this.#isAskedAgain);
     } catch {
       // The next change of the room asks again; during a ban, the timer does.
@@ -107,7 +107,7 @@ export class OwnStanding {
     }
   }
 
-  #take(standing: Standing): void {
+  #take(standing: OwnSanctionsJson): void {
     const { room } = this.#host;
     this.#timeoutReason = standing.timeout?.reason ?? undefined;
     this.#showWarning(standing.warnings);
@@ -127,7 +127,7 @@ export class OwnStanding {
     this.#host.changed();
   }
 
-  #showWarning(warnings: Standing['warnings']): void {
+  #showWarning(warnings: OwnSanctionsJson['warnings']): void {
     // Warnings are shown one by one, the oldest first.
     const one = warnings.at(-1);
     if (this.#shownWarning === (one?.id ?? '')) return;
@@ -157,7 +157,7 @@ export class OwnStanding {
     );
   }
 
-  #showBan(standing: Standing | undefined): void {
+  #showBan(standing: OwnSanctionsJson | undefined): void {
     const ban = standing?.ban;
     const appeal = standing?.appeal ?? null;
     const key = JSON.stringify([ban, appeal]) ?? '?';

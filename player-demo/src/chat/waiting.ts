@@ -1,24 +1,31 @@
 import { call } from '../ui/session';
 
 /** Number of decisions that wait for a moderator of the room. */
-export interface Waiting {
+export interface ModerationQueueJson {
   readonly held: number;
   readonly appeals: number;
 }
 
 const POLL_MS = 10_000;
-const watched = new Map<string, { latest: Waiting | undefined; listeners: Set<(waiting: Waiting) => void>; ask: () => void }>();
+const watched = new Map<
+  string,
+  { latest: ModerationQueueJson | undefined; listeners: Set<(waiting: ModerationQueueJson) => void>; ask: () => void }
+>();
 
 /**
  * Calls the listener now and after every poll; all listeners of the page share one request. Returns
  * a function that polls at once.
  */
-export function watchWaiting(slug: string, listener: (waiting: Waiting) => void): () => void {
+export function watchWaiting(slug: string, listener: (waiting: ModerationQueueJson) => void): () => void {
   let room = watched.get(slug);
   if (!room) {
-    const made = { latest: undefined as Waiting | undefined, listeners: new Set<(waiting: Waiting) => void>(), ask: () => void ask() };
+    const made = {
+      latest: undefined as ModerationQueueJson | undefined,
+      listeners: new Set<(waiting: ModerationQueueJson) => void>(),
+      ask: () => void ask(),
+    };
     const ask = async () => {
-      const found = await call<{ waiting: Waiting | null }>('GET', `/rooms/${encodeURIComponent(slug)}`).catch(() => undefined);
+      const found = await call<{ waiting: ModerationQueueJson | null }>('GET', `/rooms/${encodeURIComponent(slug)}`).catch(() => undefined);
       if (!found?.waiting) return;
       made.latest = found.waiting;
       for (const one of made.listeners) one(found.waiting);

@@ -12,16 +12,16 @@ export interface RoomAct {
   readonly details: Readonly<Record<string, unknown>>;
 }
 
-type Piece = string | Node;
+type ActTextPart = string | Node;
 
 /** A moderation act as a sentence. */
-export function actionText(act: RoomAct, host: DeskHost): Piece[] {
+export function actionText(act: RoomAct, host: DeskHost): ActTextPart[] {
   const { details } = act;
   const by = h('b', {}, act.by.name);
   const whom = act.userId === null ? 'somebody' : personLink(host, act.userId, act.userName);
   const until = typeof details.until === 'string' ? `, until ${dateText(details.until)}` : '';
   const said = typeof details.reason === 'string' ? `: ${details.reason}` : typeof details.text === 'string' ? `: ${details.text}` : '';
-  const sentence = (...pieces: Piece[]): Piece[] => [by, ' ', ...pieces];
+  const sentence = (...pieces: ActTextPart[]): ActTextPart[] => [by, ' ', ...pieces];
   switch (act.action) {
     case 'delete':
       return sentence('deleted a message of ', whom, '.');

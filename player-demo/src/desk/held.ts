@@ -1,5 +1,5 @@
 import { askLine } from '../chat/ban';
-import { type Waiting, watchWaiting } from '../chat/waiting';
+import { type ModerationQueueJson, watchWaiting } from '../chat/waiting';
 import { actionButton } from '../ui/actions';
 import { h } from '../ui/dom';
 import { problemOf } from '../ui/forms';
@@ -136,7 +136,7 @@ export function heldPart(host: DeskHost): HTMLElement {
   /**
    * Adds new messages at the end and removes those that others have decided; nothing else moves.
    */
-  const refresh = async ({ held }: Waiting) => {
+  const refresh = async ({ held }: ModerationQueueJson) => {
     if (!queue.element.isConnected) return;
     const limit = Math.min(200, Math.max(50, list.childElementCount + 20));
     const page = await call<{ items: Held[]; next: string | null }>('GET', `${host.room}/held?limit=${limit}`).catch(() => undefined);

@@ -17,7 +17,7 @@ export interface DeskHost {
   decided(): void;
 }
 
-interface Page<T> {
+interface ListPageJson<T> {
   readonly items: readonly T[];
   readonly next: string | null;
 }
@@ -50,7 +50,7 @@ export function pagedList<T>(options: {
   let isLoaded = false;
   const load = async (cursor?: string) => {
     try {
-      const page = await call<Page<T>>('GET', options.path(cursor));
+      const page = await call<ListPageJson<T>>('GET', options.path(cursor));
       if (cursor === undefined) list.replaceChildren();
       isLoaded = true;
       list.append(...page.items.map(options.row));

@@ -13,7 +13,7 @@ import { peoplePart, personPart } from './people';
 import { settingsPart } from './settings';
 import { termsPart } from './terms';
 
-interface Room {
+interface RoomJson {
   readonly slug: string;
   readonly you: { readonly id: string; readonly role: string } | null;
 }
@@ -35,7 +35,7 @@ export async function mountDesk(main: HTMLElement, slug: string): Promise<void> 
   const room = `/rooms/${encodeURIComponent(slug)}`;
   await call('GET', `${room}/held?limit=1`);
   const [{ you }, channel] = await Promise.all([
-    call<Room>('GET', room),
+    call<RoomJson>('GET', room),
     call<{ title: string }>('GET', `/channels/${encodeURIComponent(slug)}`),
   ]);
   const host: DeskHost = {

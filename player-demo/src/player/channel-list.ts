@@ -1,5 +1,5 @@
 import './channel-list.css';
-import { type Channel, listChannels, repeat } from '../ui/api';
+import { type ChannelJson, listChannels, repeat } from '../ui/api';
 import { h, setText } from '../ui/dom';
 
 /** About this long, varied per page: pages that were opened together do not ask together. */
@@ -9,16 +9,16 @@ const REFRESH_MS = 40_000;
  * Public channels in rows of one height. They are updated in place, so that nothing moves under a
  * finger.
  */
-export function mountList(parent: HTMLElement, channels: readonly Channel[]): void {
-  const rows = new Map<string, (channel: Channel) => void>();
+export function mountList(parent: HTMLElement, channels: readonly ChannelJson[]): void {
+  const rows = new Map<string, (channel: ChannelJson) => void>();
   const list = h('ul', { class: 'channels' });
-  const add = (channel: Channel) => {
+  const add = (channel: ChannelJson) => {
     const what = h('span', { class: 'channels-now' });
     const who = h('span', { class: 'channels-listeners' });
     const dot = h('span', { class: 'dot' });
     const name = h('span', { class: 'channels-title' });
     list.append(h('li', {}, h('a', { href: `/c/${encodeURIComponent(channel.slug)}` }, dot, name, what, who)));
-    const update = (now: Channel) => {
+    const update = (now: ChannelJson) => {
       const onAir = now.state !== 'offline';
       dot.classList.toggle('on', onAir);
       setText(name, now.title);
@@ -41,7 +41,7 @@ export function mountList(parent: HTMLElement, channels: readonly Channel[]): vo
   });
 }
 
-function nowPlayingText(channel: Channel): string {
+function nowPlayingText(channel: ChannelJson): string {
   const { nowPlaying } = channel;
   return [nowPlaying?.artist, nowPlaying?.title].filter(Boolean).join(' – ');
 }

@@ -2,7 +2,7 @@ import './player.css';
 import './history.css';
 import '../chat/place.css';
 import { ChannelWatch } from '../chat/channel-watch';
-import { ApiError, type Channel, getChannel, measureClockOffset, repeat } from '../ui/api';
+import { ApiError, type ChannelJson, getChannel, measureClockOffset, repeat } from '../ui/api';
 import { clockText, h, icon, setText } from '../ui/dom';
 import { earlier, elsewhere } from '../ui/elsewhere';
 import { bindKeys } from '../ui/keys';
@@ -35,7 +35,7 @@ export interface ChannelPageOptions {
 }
 
 /** Shows the player of one channel and all that belongs to it. */
-export function mountChannel(parent: HTMLElement, first: Channel, options: ChannelPageOptions): void {
+export function mountChannel(parent: HTMLElement, first: ChannelJson, options: ChannelPageOptions): void {
   const player = new Player(first.slug, options.address?.base);
   const ribbon = createRibbon(player.audio);
   let channel = first;
@@ -322,7 +322,7 @@ export function mountChannel(parent: HTMLElement, first: Channel, options: Chann
   setVolume(Number(recall('veza.volume') ?? 1), false);
   setInterval(show, 250);
 
-  const learn = (latest: Channel) => {
+  const learn = (latest: ChannelJson) => {
     channel = latest;
     player.setOnAir(latest.state !== 'offline');
     show();

@@ -1,4 +1,4 @@
-import { ApiError, type Channel } from '../ui/api';
+import { ApiError, type ChannelJson } from '../ui/api';
 import { call, Problem } from '../ui/session';
 
 /** The address at which one listener can play a private channel, and its expiry. */
@@ -12,7 +12,7 @@ export interface SignedAddress {
  * Access to a private channel for a person with a role in it. Both methods reject with `ApiError`.
  */
 export interface MemberAccess {
-  getChannel(): Promise<Channel>;
+  getChannel(): Promise<ChannelJson>;
   address(): Promise<SignedAddress>;
 }
 
@@ -23,7 +23,7 @@ export function memberAccess(slug: string): MemberAccess {
       throw error instanceof Problem ? new ApiError(error.status, at) : error;
     });
   return {
-    getChannel: () => asMember<Channel>('GET', path),
+    getChannel: () => asMember<ChannelJson>('GET', path),
     async address() {
       const { hls, listen, expiresAt } = await asMember<{ hls: string; listen: string; expiresAt: string | null }>('POST', `${path}/play`);
       return { base: baseOf(hls, listen), untilMs: expiresAt === null ? Number.POSITIVE_INFINITY : Date.parse(expiresAt) };

@@ -1,5 +1,5 @@
 /** The members of `/api/v1/channels` that the page uses. */
-export interface Channel {
+export interface ChannelJson {
   readonly slug: string;
   readonly title: string;
   readonly state: 'offline' | 'live' | 'holding';
@@ -29,12 +29,12 @@ export async function getJson<T>(path: string, headers: Readonly<Record<string, 
 }
 
 /** Lists the public channels, at most 10 pages of them. */
-export async function listChannels(): Promise<Channel[]> {
-  const found: Channel[] = [];
+export async function listChannels(): Promise<ChannelJson[]> {
+  const found: ChannelJson[] = [];
   let cursor: string | null = null;
   for (let page = 0; page < 10; page++) {
     const path: string = `/api/v1/channels${cursor ? `?cursor=${encodeURIComponent(cursor)}` : ''}`;
-    const answer: { items: Channel[]; next: string | null } = await getJson(path);
+    const answer: { items: ChannelJson[]; next: string | null } = await getJson(path);
     found.push(...answer.items);
     cursor = answer.next;
     if (!cursor) break;
@@ -42,7 +42,7 @@ export async function listChannels(): Promise<Channel[]> {
   return found;
 }
 
-export const getChannel = (slug: string): Promise<Channel> => getJson(`/api/v1/channels/${encodeURIComponent(slug)}`);
+export const getChannel = (slug: string): Promise<ChannelJson> => getJson(`/api/v1/channels/${encodeURIComponent(slug)}`);
 
 /**
  * Measures the server's clock minus the page's, in milliseconds: the median of three requests,

@@ -22,7 +22,7 @@ export function elsewhere(slug: string, title: string): HTMLElement {
   );
 }
 
-interface Broadcast {
+interface BroadcastJson {
   readonly title: string;
   readonly startedAt: string;
   readonly asset: string | null;
@@ -35,7 +35,7 @@ export function earlier(slug: string): HTMLElement {
   element.addEventListener('toggle', async () => {
     if (!element.open) return;
     try {
-      const { items } = await getJson<{ items: Broadcast[] }>(`/api/v1/channels/${encodeURIComponent(slug)}/broadcasts?limit=50`);
+      const { items } = await getJson<{ items: BroadcastJson[] }>(`/api/v1/channels/${encodeURIComponent(slug)}/broadcasts?limit=50`);
       const recorded = items.filter(({ asset }) => asset !== null).slice(0, 10);
       list.replaceChildren(
         ...recorded.map(({ asset, title, startedAt }) =>

@@ -30,7 +30,7 @@ interface Stored {
   readonly user: User;
 }
 
-interface Tokens {
+interface TokensJson {
   readonly accessToken: string;
   /** Seconds until the token expires. */
   readonly expiresIn: number;
@@ -87,14 +87,14 @@ export function onSession(listener: () => void): void {
 export const currentUser = (): User | undefined => stored()?.user;
 
 /** Begins a session after a sign-in. */
-export function begin(tokens: Tokens & { refreshToken: string; user: User }): void {
+export function begin(tokens: TokensJson & { refreshToken: string; user: User }): void {
   const { name, email, role } = tokens.user;
   take(tokens);
   store({ refreshToken: tokens.refreshToken, user: { name, email, role } });
 }
 
 /** Takes a new token of the same session, such as after a second factor was shown. */
-export const take = ({ accessToken, expiresIn }: Tokens): void => {
+export const take = ({ accessToken, expiresIn }: TokensJson): void => {
   access = { token: accessToken, untilMs: Date.now() + expiresIn * 1000 };
   tabs?.postMessage(access);
 };
@@ -177,7 +177,7 @@ async function renew(used: string | undefined): Promise<void> {
   const known = stored();
   if (!known) throw new Problem(401, 'unauthorized', 'Sign in first.');
   try {
-    const tokens = await callOpenly<Tokens & { refreshToken: string }>('POST', '/auth/refresh', { refreshToken: known.refreshToken });
+    const tokens = await callOpenly<TokensJson & { refreshToken: string }>('POST', '/auth/refresh', { refreshToken: known.refreshToken });
     // The person signed out or changed accounts meanwhile: the new tokens must not be used.
     if (stored()?.refreshToken !== known.refreshToken) throw new Problem(401, 'unauthorized', 'Sign in first.');
     take(tokens);

@@ -14,9 +14,11 @@ export async function exportAccount(database: Database, accountId: string) {
   const read = async <Row extends object>(sql: string, ...more: unknown[]) => (await database.query<Row>(sql, [accountId, ...more])).rows;
   const [row] = await read<AccountRow & { totp_confirmed_at: Date | null }>('select * from accounts where id = $1');
   if (!row) throw noAccount();
-  const sessions = await read<SessionRow>('select * from sessions where account_id = $1 order by created_at desc');
-  const passkeys = await read<KeyRow>('select name, created_at, last_used_at from passkeys where account_id = $1 order by created_at desc');
-  const apiKeys = await read<KeyRow & { hint: string; scopes: string[]; expires_at: Date | null }>(
+  const sessions = await read<SessionExportRow>('select * from sessions where account_id = $1 order by created_at desc');
+  const passkeys = await read<CredentialExportRow>(
+    'select name, created_at, last_used_at from passkeys where account_id = $1 order by created_at desc',
+  );
+  const apiKeys = await read<CredentialExportRow & { hint: string; scopes: string[]; expires_at: Date | null }>(
     'select name, hint, scopes, created_at, last_used_at, expires_at from api_keys where account_id = $1 order by created_at desc',
   );
   const channels = await read<{ slug: string; role: string; since: Date }>(
@@ -25,7 +27,7 @@ export async function exportAccount(database: Database, accountId: string) {
      order by slug`,
   );
   const codes = await read<{ left: number }>('select count(*)::int as left from recovery_codes where account_id = $1 and used_at is null');
-  const audit = await read<AuditRow>(
+  const audit = await read<AuditExportRow>(
     `select at, address, action, target, channel, details, actor from audit_log
      where actor = 'account:' || $1::text or target = 'account:' || $1::text order by id desc limit $2`,
     MAX_EXPORTED_AUDIT + 1,
@@ -80,7 +82,7 @@ export async function exportAccount(database: Database, accountId: string) {
   };
 }
 
-interface SessionRow {
+interface SessionExportRow {
   id: string;
   client: string;
   address: string;
@@ -89,13 +91,13 @@ interface SessionRow {
   ended_at: Date | null;
 }
 
-interface KeyRow {
+interface CredentialExportRow {
   name: string;
   created_at: Date;
   last_used_at: Date | null;
 }
 
-interface AuditRow {
+interface AuditExportRow {
   at: Date;
   actor: string;
   address: string | null;

@@ -26,7 +26,7 @@ export interface SignInSource {
   readonly hasFailed: boolean;
 }
 
-interface Waiting {
+interface WaitingSignIn {
   readonly address: string;
   readonly hasFailed: boolean;
   begin(): void;
@@ -58,9 +58,9 @@ export class SignInQueue {
    * Waiting sign-ins from addresses without a failure, by address. The addresses are in the order
    * in which they are served.
    */
-  readonly #withoutFailure = new Map<string, Waiting[]>();
+  readonly #withoutFailure = new Map<string, WaitingSignIn[]>();
   /** Waiting sign-ins from addresses with a recent failure. */
-  readonly #withFailure = new Map<string, Waiting[]>();
+  readonly #withFailure = new Map<string, WaitingSignIn[]>();
   #waiting = 0;
 
   constructor(clock: Clock, sizes: SignInQueueSizes) {
@@ -112,7 +112,7 @@ export class SignInQueue {
         this.#remove(waiting);
         reject(TOO_MANY_SIGN_INS);
       });
-      const waiting: Waiting = {
+      const waiting: WaitingSignIn = {
         address,
         hasFailed,
         begin: () => {
@@ -139,7 +139,7 @@ export class SignInQueue {
    */
   #makeRoom(count: number): boolean {
     for (const queue of [this.#withFailure, this.#withoutFailure]) {
-      let longest: Waiting[] = [];
+      let longest: WaitingSignIn[] = [];
       for (const ofAddress of queue.values()) if (ofAddress.length > longest.length) longest = ofAddress;
       const last = longest.length > count ? longest.at(-1) : undefined;
       if (!last) continue;
@@ -150,7 +150,7 @@ export class SignInQueue {
     return false;
   }
 
-  #remove(waiting: Waiting): void {
+  #remove(waiting: WaitingSignIn): void {
     const queue = waiting.hasFailed ? this.#withFailure : this.#withoutFailure;
     const left = (queue.get(waiting.address) ?? []).filter((other) => other !== waiting);
     if (left.length > 0) queue.set(waiting.address, left);
@@ -167,7 +167,7 @@ export class SignInQueue {
     }
   }
 
-  #dequeue(queue: Map<string, Waiting[]>): Waiting | undefined {
+  #dequeue(queue: Map<string, WaitingSignIn[]>): WaitingSignIn | undefined {
     if (this.#unknownRunning >= this.#sizes.strangers) return undefined;
     for (const [address, ofAddress] of queue) {
       if (!this.#hasRoomFor(address)) continue;

@@ -65,7 +65,7 @@ export const UNSCALED: readonly Bucket[] = ['sign-in-address', 'sign-in-account'
 export type LimitKey = string | readonly string[];
 
 /** The state of one key in one bucket. */
-export interface Standing extends Size {
+export interface BucketState extends Size {
   readonly bucket: Bucket;
   readonly remaining: number;
   /** Whole seconds until all points are available again. */
@@ -73,9 +73,9 @@ export interface Standing extends Size {
 }
 
 export class RateLimited extends VezaError {
-  readonly standing: Standing;
+  readonly standing: BucketState;
 
-  constructor(standing: Standing) {
+  constructor(standing: BucketState) {
     const { bucket, resetS } = standing;
     super('rate_limited', `Too many requests. Try again in ${resetS} s.`, { details: { limit: bucket, retryAfterS: resetS } });
     this.standing = standing;
@@ -158,7 +158,7 @@ export class RateLimits {
    * Consumes points. Rejects with `RateLimited` if fewer than `points` are left, and then consumes
    * none.
    */
-  async take(bucket: Bucket, key: LimitKey, points = 1): Promise<Standing> {
+  async take(bucket: Bucket, key: LimitKey, points = 1): Promise<BucketState> {
     try {
       return this.#standing(bucket, await this.#limiter(bucket).consume(nameOf(key), points));
     } catch (refused) {
@@ -168,7 +168,7 @@ export class RateLimits {
   }
 
   /** The standing of a key, without consuming anything. */
-  async peek(bucket: Bucket, key: LimitKey): Promise<Standing> {
+  async peek(bucket: Bucket, key: LimitKey): Promise<BucketState> {
     return this.#standing(bucket, await this.#limiter(bucket).get(nameOf(key)));
   }
 
@@ -275,7 +275,7 @@ export class RateLimits {
     return this.#limiters.get(bucket)!;
   }
 
-  #standing(bucket: Bucket, result: RateLimiterRes | null): Standing {
+  #standing(bucket: Bucket, result: RateLimiterRes | null): BucketState {
     const { points, windowS } = this.#limiter(bucket);
     const remaining = result ? Math.max(0, points - result.consumedPoints) : points;
     return { bucket, points, windowS, remaining, resetS: result ? Math.max(1, Math.ceil(result.msBeforeNext / 1000)) : windowS };

@@ -188,7 +188,7 @@ export class PlaybackRules {
     const { rows } = await database.query<{ version: number }>('select version from playback_changes');
     const version = rows[0]?.version ?? 0;
     if (version === this.#version) return;
-    const { rows: restricted } = await database.query<ChannelRow>(
+    const { rows: restricted } = await database.query<ChannelRuleRow>(
       `select slug, visibility, countries_allowed, countries_denied from channels
        where visibility = 'private' or countries_allowed is not null or countries_denied is not null`,
     );
@@ -264,7 +264,7 @@ interface ClosedRow {
   last_number: number | null;
 }
 
-interface ChannelRow {
+interface ChannelRuleRow {
   slug: string;
   visibility: string;
   countries_allowed: string[] | null;

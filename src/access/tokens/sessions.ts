@@ -138,7 +138,7 @@ export class Sessions {
     const { account, excess } = await this.#database.transaction(async (connection) => {
       // A transaction that bans the account or changes its role waits for this lock, and then ends
       // its sessions, this one included.
-      const { rows } = await connection.query<AccountRow>('select name, role, banned_at from accounts where id = $1 for share', [
+      const { rows } = await connection.query<SessionAccountRow>('select name, role, banned_at from accounts where id = $1 for share', [
         accountId,
       ]);
       const account = rows[0];
@@ -174,7 +174,7 @@ export class Sessions {
    * has ended.
    */
   async upgrade(sessionId: string, amr: readonly string[]): Promise<{ accessToken: string; expiresIn: number }> {
-    const { rows } = await this.#database.query<AccountRow & { account_id: string; amr: string[] }>(
+    const { rows } = await this.#database.query<SessionAccountRow & { account_id: string; amr: string[] }>(
       `update sessions s set amr = array(select distinct unnest(s.amr || $2::text[])), last_used_at = $3 from accounts a
        where s.id = $1 and a.id = s.account_id and a.banned_at is null and s.ended_at is null and s.expires_at > $3
        returning s.account_id, s.amr, a.name, a.role, a.banned_at`,
@@ -218,7 +218,7 @@ export class Sessions {
     hash: Buffer,
     made: string,
     client: SessionClient | undefined,
-  ): Promise<{ session: SessionRow; account: AccountRow; sealedSuccessor?: Buffer } | 'reused' | undefined> {
+  ): Promise<{ session: SessionRow; account: SessionAccountRow; sealedSuccessor?: Buffer } | 'reused' | undefined> {
     const nowMs = this.#clock.wallMs();
     const now = new Date(nowMs);
     // The session is locked before anything else is read, so that a caller that waited for the lock
@@ -229,7 +229,7 @@ export class Sessions {
     );
     const session = rows[0];
     if (!session || session.ended_at || session.expires_at <= now) return undefined;
-    const { rows: both } = await connection.query<AccountRow & { replaced_at: Date | null; sealed_successor: Buffer | null }>(
+    const { rows: both } = await connection.query<SessionAccountRow & { replaced_at: Date | null; sealed_successor: Buffer | null }>(
       `select t.replaced_at, t.sealed_successor, a.name, a.role, a.banned_at
        from refresh_tokens t, accounts a where t.token_hash = $1 and a.id = $2`,
       [hash, session.account_id],
@@ -387,7 +387,7 @@ interface SessionRow {
   ended_at: Date | null;
 }
 
-interface AccountRow {
+interface SessionAccountRow {
   name: string;
   role: Role;
   banned_at: Date | null;

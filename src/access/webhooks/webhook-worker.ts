@@ -41,7 +41,7 @@ export const KEPT_MS = 30 * 86_400_000;
 const SWEEP_BATCH = 1000;
 const MEASURE_MS = 30_000;
 
-export interface WorkerOptions {
+export interface WebhookWorkerOptions {
   readonly database: Database;
   readonly vault: Vault;
   readonly outbound: Outbound;
@@ -66,7 +66,7 @@ export interface Claimed {
   readonly sealedSecret: Buffer;
 }
 
-export type Outcome = 'taken' | 'failed' | 'given-up';
+export type DeliveryOutcome = 'taken' | 'failed' | 'given-up';
 
 /**
  * Delivers each event at least once. A process claims due deliveries, so that no other process
@@ -76,7 +76,7 @@ export type Outcome = 'taken' | 'failed' | 'given-up';
  * later ones only for its first attempts.
  */
 export class WebhookWorker {
-  readonly #options: WorkerOptions;
+  readonly #options: WebhookWorkerOptions;
   readonly #random: () => number;
   /** Running deliveries by webhook. */
   readonly #running = new Map<string, number>();
@@ -88,11 +88,11 @@ export class WebhookWorker {
   #isUnavailable = false;
   #cancelWake: (() => void) | undefined;
   #cancel: (() => void)[] = [];
-  readonly counters: Record<Outcome, number> = { taken: 0, failed: 0, 'given-up': 0 };
+  readonly counters: Record<DeliveryOutcome, number> = { taken: 0, failed: 0, 'given-up': 0 };
   /** The backlog of all processes at the last measurement. */
   readonly backlog = { waiting: 0, oldestDueS: 0 };
 
-  constructor(options: WorkerOptions) {
+  constructor(options: WebhookWorkerOptions) {
     this.#options = options;
     this.#random = options.random ?? Math.random;
   }

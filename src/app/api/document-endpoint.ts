@@ -6,7 +6,7 @@ import { conditionOf } from '../http/conditions.js';
 import { preconditionFailed } from '../http/reads.js';
 
 const ENCODINGS = ['br', 'gzip'] as const;
-type Encoding = (typeof ENCODINGS)[number];
+type DocumentEncoding = (typeof ENCODINGS)[number];
 
 /**
  * Serves a JSON document that does not change while the process runs. Each encoding is compressed
@@ -16,8 +16,8 @@ type Encoding = (typeof ENCODINGS)[number];
 export function documentEndpoint(text: string, route: string): Koa.Middleware {
   const plain = Buffer.from(text);
   const hash = createHash('sha256').update(plain).digest('base64url').slice(0, 22);
-  const compressed = new Map<Encoding, Promise<Buffer>>();
-  const make: Record<Encoding, () => Promise<Buffer>> = {
+  const compressed = new Map<DocumentEncoding, Promise<Buffer>>();
+  const make: Record<DocumentEncoding, () => Promise<Buffer>> = {
     // Quality 9 takes a fifth of the time of 11, for 3 % more bytes.
     br: () => promisify(brotliCompress)(plain, { params: { [constants.BROTLI_PARAM_QUALITY]: 9 } }),
     gzip: () => promisify(gzip)(plain, { level: 9 }),

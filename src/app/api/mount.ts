@@ -15,7 +15,7 @@ import { preconditionFailed } from '../http/reads.js';
 import { readJson } from '../http/request-body.js';
 import type { Strangers } from '../http/strangers.js';
 import { admit } from './admit.js';
-import { type Client, checked, type Operation } from './openapi.js';
+import { checked, type Operation, type RequestOrigin } from './openapi.js';
 import { streamed, whileAllowed } from './streamed.js';
 
 export interface MountOptions {
@@ -41,7 +41,7 @@ export function mountOperation(router: Router, operation: Operation, options: Mo
     async (ctx: Koa.Context & { params: Record<string, string> }) => {
       ctx.state.route = route;
       ctx.set('Cache-Control', 'no-store');
-      const client: Client = {
+      const client: RequestOrigin = {
         address: ctx.ip,
         userAgent: ctx.get('user-agent').slice(0, 300),
         requestId: ctx.state.requestId as string,

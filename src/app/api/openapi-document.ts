@@ -6,7 +6,7 @@ import { MAX_BODY_BYTES, MAX_JSON_DEPTH } from '../http/request-body.js';
 import { isAboutChannel, isPermission, type Operation, problemSchema } from './openapi.js';
 import { exampleOf } from './openapi-examples.js';
 
-export type Json = { readonly [name: string]: unknown };
+export type JsonObject = { readonly [name: string]: unknown };
 
 /** Groups of operations by subject; an operation is in the first group that fits. */
 const TAGS: readonly (readonly [name: string, description: string, of: (operation: Operation) => boolean])[] = [
@@ -67,7 +67,8 @@ const HEADERS = {
 } as const;
 type HeaderName = keyof typeof HEADERS;
 
-const headers = (...names: HeaderName[]): Json => Object.fromEntries(names.map((name) => [name, { $ref: `#/components/headers/${name}` }]));
+const headers = (...names: HeaderName[]): JsonObject =>
+  Object.fromEntries(names.map((name) => [name, { $ref: `#/components/headers/${name}` }]));
 const ANSWER_HEADERS: readonly HeaderName[] = ['X-Request-Id', 'RateLimit-Policy', 'RateLimit'];
 
 const ABOUT = `Errors are RFC 9457 problem documents (\`application/problem+json\`) with a stable \`code\`; each operation lists its codes.
@@ -80,10 +81,10 @@ const ABOUT = `Errors are RFC 9457 problem documents (\`application/problem+json
 
 /** Collects the schemas and responses that are referred to by name. */
 class Components {
-  readonly schemas: Record<string, Json> = {};
-  readonly responses: Record<string, Json> = {};
+  readonly schemas: Record<string, JsonObject> = {};
+  readonly responses: Record<string, JsonObject> = {};
 
-  add(name: string, schema: Json): Json {
+  add(name: string, schema: JsonObject): JsonObject {
     const known = this.schemas[name];
     if (known && JSON.stringify(known) !== JSON.stringify(schema)) throw new Error(`two schemas are named "${name}"`);
     this.schemas[name] = schema;
@@ -91,26 +92,26 @@ class Components {
   }
 
   /** Returns the schema, or a reference if it has a name; the same for the schemas inside it. */
-  of(schema: z.ZodType, io: 'input' | 'output'): Json {
+  of(schema: z.ZodType, io: 'input' | 'output'): JsonObject {
     const made = z.toJSONSchema(schema, { io, target: 'draft-2020-12', override: io === 'output' ? lenient : portable });
     const {
       $schema: _,
       $defs = {},
       ...rest
-    } = JSON.parse(JSON.stringify(made).replaceAll('#/$defs/', '#/components/schemas/')) as Json & {
-      $defs?: Record<string, Json>;
+    } = JSON.parse(JSON.stringify(made).replaceAll('#/$defs/', '#/components/schemas/')) as JsonObject & {
+      $defs?: Record<string, JsonObject>;
     };
     for (const [name, { id: __, ...definition }] of Object.entries($defs)) this.add(name, definition);
     return rest;
   }
 
-  resolved(schema: Json): Json {
+  resolved(schema: JsonObject): JsonObject {
     const name = /^#\/components\/schemas\/(.+)$/.exec(String(schema.$ref ?? ''))?.[1];
     return name === undefined ? schema : this.schemas[name]!;
   }
 
   /** Returns a reference to the response for these codes, which share one status. */
-  problem(status: number, codes: readonly ErrorCode[]): Json {
+  problem(status: number, codes: readonly ErrorCode[]): JsonObject {
     const name = [status, ...codes].join('-');
     const more: HeaderName[] = [
       ...(codes.some((code) => UNREAD.includes(code)) ? [] : ANSWER_HEADERS),
@@ -163,7 +164,7 @@ const lenient: Override = (context) => {
 };
 
 /** Makes the OpenAPI 3.1 document, whose schemas are JSON Schema 2020-12. */
-export function openApiDocument(operations: readonly Operation[], info: { version: string; publicUrl: string }): Json {
+export function openApiDocument(operations: readonly Operation[], info: { version: string; publicUrl: string }): JsonObject {
   const components = new Components();
   components.of(z.array(problemSchema), 'output');
   const paths: Record<string, Record<string, unknown>> = {};
@@ -196,15 +197,15 @@ export function openApiDocument(operations: readonly Operation[], info: { versio
  * Serialises the document in ASCII, so that no character of a pattern is lost or changed on its
  * way.
  */
-export const printed = (document: Json): string =>
+export const printed = (document: JsonObject): string =>
   JSON.stringify(document).replace(/[^\x20-\x7e]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
-const sorted = (of: Record<string, Json>) => Object.fromEntries(Object.entries(of).sort(([a], [b]) => (a < b ? -1 : 1)));
+const sorted = (of: Record<string, JsonObject>) => Object.fromEntries(Object.entries(of).sort(([a], [b]) => (a < b ? -1 : 1)));
 const capital = (id: string) => id.charAt(0).toUpperCase() + id.slice(1);
 
-function described(operation: Operation, components: Components): Json {
+function described(operation: Operation, components: Components): JsonObject {
   const { id, access, status, params, query, body } = operation;
-  const responses: Record<string, Json> = {
+  const responses: Record<string, JsonObject> = {
     [status]: {
       description: RESPONSE_TO[status],
       headers: headers(...ANSWER_HEADERS, ...(status === 201 ? (['Location'] as const) : [])),
@@ -241,7 +242,7 @@ function freshSignInOf({ wantsFreshSignIn: wants }: Operation): string | undefin
 }
 
 /** A body may be left out when an empty object would be valid. */
-function requestBodyOf({ id }: Operation, body: z.ZodType, components: Components): Json {
+function requestBodyOf({ id }: Operation, body: z.ZodType, components: Components): JsonObject {
   const schema = components.add(`${capital(id)}Request`, components.of(body, 'input'));
   return {
     required: !body.safeParse({}).success,
@@ -249,7 +250,7 @@ function requestBodyOf({ id }: Operation, body: z.ZodType, components: Component
   };
 }
 
-function contentOf({ id, answer, contentType }: Operation, components: Components): Json {
+function contentOf({ id, answer, contentType }: Operation, components: Components): JsonObject {
   if (!answer) return {};
   const made = components.of(answer, 'output');
   if (contentType) {
@@ -264,14 +265,14 @@ function contentOf({ id, answer, contentType }: Operation, components: Component
     };
     return { content: { [contentType]: { schema, example: `${JSON.stringify(exampleOf(line, components))}\n` } } };
   }
-  const { items } = (made.properties ?? {}) as { items?: { items?: Json } };
+  const { items } = (made.properties ?? {}) as { items?: { items?: JsonObject } };
   const isPage = (made.required as string[] | undefined)?.join() === 'items,next';
   const name = isPage && items?.items?.$ref !== undefined ? `${nameIn(items.items)}Page` : `${capital(id)}Answer`;
   const schema = made.$ref === undefined ? components.add(name, made) : made;
   return { content: { 'application/json': { schema, example: exampleOf(schema, components) } } };
 }
 
-const nameIn = ({ $ref }: Json): string => String($ref).split('/').at(-1)!;
+const nameIn = ({ $ref }: JsonObject): string => String($ref).split('/').at(-1)!;
 
 /** The codes that an operation can answer with, by status. */
 function problemsOf(operation: Operation): Map<number, ErrorCode[]> {
@@ -290,7 +291,7 @@ function problemsOf(operation: Operation): Map<number, ErrorCode[]> {
   return byStatus;
 }
 
-function parametersOf(schema: z.ZodType | undefined, where: 'path' | 'query', components: Components): Json[] {
+function parametersOf(schema: z.ZodType | undefined, where: 'path' | 'query', components: Components): JsonObject[] {
   if (!schema) return [];
   const { properties = {}, required = [] } = components.of(schema, 'input') as {
     properties?: Record<string, { description?: string }>;

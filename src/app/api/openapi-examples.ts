@@ -1,4 +1,4 @@
-import type { Json } from './openapi-document.js';
+import type { JsonObject } from './openapi-document.js';
 
 /**
  * Example values by member name, for requests and answers. A value that does not fit a schema is
@@ -87,13 +87,13 @@ const BY_FORMAT: Readonly<Record<string, unknown>> = {
  * optional, one is kept.
  */
 export function exampleOf(
-  schema: Json,
-  components: { resolved(schema: Json): Json },
+  schema: JsonObject,
+  components: { resolved(schema: JsonObject): JsonObject },
   members: 'all' | 'required' = 'all',
   name = '',
 ): unknown {
   const given = components.resolved(schema);
-  const alternatives = (given.anyOf ?? given.oneOf) as Json[] | undefined;
+  const alternatives = (given.anyOf ?? given.oneOf) as JsonObject[] | undefined;
   for (const example of BY_NAME[name] ?? []) if (fits(example, given, alternatives)) return example;
   if (given.default !== undefined) return given.default;
   if (given.const !== undefined) return given.const;
@@ -102,14 +102,16 @@ export function exampleOf(
   const type = Array.isArray(given.type) ? given.type[0] : given.type;
   switch (type) {
     case 'object': {
-      const properties = (given.properties ?? {}) as Record<string, Json>;
+      const properties = (given.properties ?? {}) as Record<string, JsonObject>;
       const required = (given.required ?? []) as string[];
       const shown = members === 'all' ? Object.keys(properties) : required.length > 0 ? required : Object.keys(properties).slice(0, 1);
       return Object.fromEntries(shown.map((member) => [member, exampleOf(properties[member]!, components, members, member)]));
     }
     case 'array': {
       const least = Math.max(1, Number(given.minItems ?? 0));
-      return Array.from({ length: given.maxItems === 0 ? 0 : least }, () => exampleOf(given.items as Json, components, members, name));
+      return Array.from({ length: given.maxItems === 0 ? 0 : least }, () =>
+        exampleOf(given.items as JsonObject, components, members, name),
+      );
     }
     case 'integer':
     case 'number':
@@ -125,7 +127,7 @@ export function exampleOf(
   }
 }
 
-function fits(example: unknown, schema: Json, alternatives: readonly Json[] | undefined): boolean {
+function fits(example: unknown, schema: JsonObject, alternatives: readonly JsonObject[] | undefined): boolean {
   if (alternatives) return alternatives.some((one) => fits(example, one, undefined));
   if (schema.const !== undefined) return schema.const === example;
   if (schema.enum) return (schema.enum as unknown[]).includes(example);

@@ -68,10 +68,10 @@ export interface Operation<P = unknown, Q = unknown, B = unknown> {
    * `audit`, for requests of anonymous clients that may have no effect.
    */
   readonly unaudited?: true | 'unless-noted';
-  handle(request: Call<P, Q, B>): Promise<unknown>;
+  handle(request: OperationCall<P, Q, B>): Promise<unknown>;
 }
 
-export interface Call<P = unknown, Q = unknown, B = unknown> {
+export interface OperationCall<P = unknown, Q = unknown, B = unknown> {
   readonly params: P;
   readonly query: Q;
   readonly body: B;
@@ -80,7 +80,7 @@ export interface Call<P = unknown, Q = unknown, B = unknown> {
   readonly channel: Channel;
   /** The principal's role in `channel`. */
   readonly channelRole: ChannelRole | undefined;
-  readonly client: Client;
+  readonly client: RequestOrigin;
   /** Set when the operation needs a fresh sign-in and the principal is a session. */
   readonly freshness: Freshness | undefined;
   /**
@@ -101,7 +101,7 @@ export interface Call<P = unknown, Q = unknown, B = unknown> {
 }
 
 /** The client that sent a request. */
-export interface Client {
+export interface RequestOrigin {
   readonly address: string;
   readonly userAgent: string;
   /** Two letters, from a proxy's header or a database. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type Koa from 'koa';
 import type { Hold } from '../../access/limits/attempts.js';
-import { RateLimited, type RateLimits, type Standing } from '../../access/limits/rate-limits.js';
+import { type BucketState, RateLimited, type RateLimits } from '../../access/limits/rate-limits.js';
 import type { Principal } from '../../access/roles.js';
 import { BoundedMap } from '../../runtime/bounded-map.js';
 
@@ -132,7 +132,7 @@ const hashOf = (text: string) => createHash('sha256').update(text).digest('base6
  * draft-ietf-httpapi-ratelimit-headers-11. When several limits count for a request, each has its
  * member.
  */
-function tell(ctx: Koa.Context, { bucket, points, windowS, remaining, resetS }: Standing): void {
+function tell(ctx: Koa.Context, { bucket, points, windowS, remaining, resetS }: BucketState): void {
   ctx.append('RateLimit-Policy', `"${bucket}";q=${points};w=${windowS}`);
   ctx.append('RateLimit', `"${bucket}";r=${remaining};t=${resetS}`);
 }

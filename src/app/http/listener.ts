@@ -30,7 +30,7 @@ export interface HttpListener {
   stop(graceMs: number): Promise<void>;
 }
 
-export interface ListenOptions {
+export interface HttpListenerOptions {
   readonly host: string;
   /** 0 chooses a free port. */
   readonly port: number;
@@ -68,7 +68,7 @@ const SILENCE_MS = 180_000;
 const HANDSHAKE_MS = 10_000;
 
 /** Listens for HTTP requests. Rejects when the port is taken or the certificate cannot be used. */
-export async function listenHttp(handler: RequestListener, options: ListenOptions, clock: Clock): Promise<HttpListener> {
+export async function listenHttp(handler: RequestListener, options: HttpListenerOptions, clock: Clock): Promise<HttpListener> {
   const { host, port, connections, tls, timeouts, silenceMs = SILENCE_MS } = options;
   const log = new BoundedLog(options.log ?? silentLog, clock);
   const common: ServerOptions = { ...TIMEOUTS, ...timeouts, maxHeaderSize: MAX_HEAD_BYTES, requireHostHeader: false };

@@ -17,7 +17,7 @@ const LINGER_MS = 1000;
 /** Parsed requests that wait for an earlier one, over all connections; each takes about 4 KiB. */
 const MAX_PARKED = 20_000;
 
-interface Connection {
+interface PipelinedConnection {
   /**
    * The response of the request that is being answered. Undefined: the next request begins at once.
    */
@@ -50,7 +50,7 @@ export interface PipeliningOptions {
 export class Pipelining {
   readonly #options: PipeliningOptions;
   readonly #maxParked: number;
-  readonly #connections = new WeakMap<Socket, Connection>();
+  readonly #connections = new WeakMap<Socket, PipelinedConnection>();
   #parked = 0;
 
   constructor(options: PipeliningOptions) {
@@ -81,7 +81,7 @@ export class Pipelining {
     if (connection.parked.length >= MAX_UNANSWERED) this.#watch(connection, socket);
   };
 
-  #begin(connection: Connection, socket: Socket, req: IncomingMessage, res: ServerResponse): void {
+  #begin(connection: PipelinedConnection, socket: Socket, req: IncomingMessage, res: ServerResponse): void {
     connection.current = res;
     res.once('close', () => this.#next(connection, socket));
     // `http-guard` may have refused the request for its body while it was parked.
@@ -92,7 +92,7 @@ export class Pipelining {
    * Begins the next request after the other connections had their turn: requests with immediate
    * answers would otherwise hold the event loop for one connection.
    */
-  #next(connection: Connection, socket: Socket): void {
+  #next(connection: PipelinedConnection, socket: Socket): void {
     if (connection.parked.length === 0 || socket.destroyed) {
       connection.current = undefined;
       this.#drop(connection);
@@ -115,7 +115,7 @@ export class Pipelining {
   }
 
   /** Closes the connection if no request is answered for `STALL_MS` while too many are parked. */
-  #watch(connection: Connection, socket: Socket): void {
+  #watch(connection: PipelinedConnection, socket: Socket): void {
     if (connection.cancelStall) return;
     const { current } = connection;
     connection.cancelStall = this.#options.clock.after(STALL_MS, () => {
@@ -126,7 +126,7 @@ export class Pipelining {
     });
   }
 
-  #cut(connection: Connection, socket: Socket): void {
+  #cut(connection: PipelinedConnection, socket: Socket): void {
     this.#options.overrun();
     connection.isClosed = true;
     this.#drop(connection);
@@ -140,7 +140,7 @@ export class Pipelining {
     });
   }
 
-  #drop(connection: Connection): void {
+  #drop(connection: PipelinedConnection): void {
     this.#parked -= connection.parked.length;
     connection.parked = [];
     connection.cancelStall?.();

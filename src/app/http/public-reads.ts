@@ -1,5 +1,5 @@
 import type { Channel, Channels } from '../../access/channels.js';
-import type { Broadcast, Broadcasts } from '../../library/broadcasts.js';
+import type { BroadcastRecord, Broadcasts } from '../../library/broadcasts.js';
 import { BoundedMap } from '../../runtime/bounded-map.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
@@ -91,21 +91,21 @@ export class PublicReads {
   }
 
   /** Reads a recording for a guest. `read` must reject for one that guests may not see. */
-  asset(id: string, read: () => Promise<Broadcast>): Promise<Broadcast> {
+  asset(id: string, read: () => Promise<BroadcastRecord>): Promise<BroadcastRecord> {
     return this.#shared(assetKey(id), read);
   }
 
   /** Reads a page of the public channels for a guest. */
-  channelPage<T extends PublicPage>(query: PageQuery, read: () => Promise<T>): Promise<T> {
+  channelPage<T extends PublicPage>(query: PublicPageQuery, read: () => Promise<T>): Promise<T> {
     return this.#page(LIST_PATH, query, read);
   }
 
   /** Reads a page of a channel's broadcasts for a guest. */
-  broadcastPage<T extends PublicPage>(slug: string, query: PageQuery, read: () => Promise<T>): Promise<T> {
+  broadcastPage<T extends PublicPage>(slug: string, query: PublicPageQuery, read: () => Promise<T>): Promise<T> {
     return this.#channels.isPrivate(slug) ? read() : this.#page(`${LIST_PATH}/${slug}/broadcasts`, query, read);
   }
 
-  async #page<T extends PublicPage>(path: string, { cursor, limit }: PageQuery, read: () => Promise<T>): Promise<T> {
+  async #page<T extends PublicPage>(path: string, { cursor, limit }: PublicPageQuery, read: () => Promise<T>): Promise<T> {
     // A guest can make up any number of cursors: an unknown one is neither kept nor free.
     if (limit !== this.#pageSize || (cursor !== undefined && !this.#isKnown(pageKey(path, cursor)))) return read();
     const found = await this.#shared(pageKey(path, cursor), read);
@@ -149,7 +149,7 @@ export class PublicReads {
   }
 }
 
-interface PageQuery {
+interface PublicPageQuery {
   readonly cursor?: string | undefined;
   readonly limit: number;
 }

@@ -6,7 +6,7 @@ import type { PlaybackKind } from '../../access/playback/playback-token.js';
 import { VezaError } from '../../runtime/errors.js';
 
 /** The conditions under which a request is answered. */
-export interface Admission {
+export interface PlaybackAdmission {
   /** The answer is not for everybody who knows the address, so shared caches must not keep it. */
   readonly isPrivate: boolean;
   /** The verified playback link of the request. */
@@ -21,8 +21,8 @@ export interface AdmissionOptions {
   readonly countryOf: (req: IncomingMessage) => string | undefined;
 }
 
-const OPEN: Admission = { isPrivate: false, pass: undefined };
-const OPEN_HERE: Admission = { isPrivate: true, pass: undefined };
+const OPEN: PlaybackAdmission = { isPrivate: false, pass: undefined };
+const OPEN_HERE: PlaybackAdmission = { isPrivate: true, pass: undefined };
 
 /** Name of the cookie that may hold a link. */
 export const cookieName = (kind: PlaybackKind, name: string) => `veza_play_${kind}_${name}`;
@@ -40,7 +40,7 @@ export class Admissions {
    * none is required. Throws `forbidden`, `country_blocked` and, for a private channel without a
    * link, `not_found` with the same text as for a channel that does not exist.
    */
-  live(req: IncomingMessage, slug: string, token: string | undefined, asked: 'manifest' | 'media'): Admission {
+  live(req: IncomingMessage, slug: string, token: string | undefined, asked: 'manifest' | 'media'): PlaybackAdmission {
     const { rules } = this.#options;
     const isPrivate = rules.isPrivate(slug);
     const countries = rules.countries(slug);
@@ -57,7 +57,7 @@ export class Admissions {
     id: string,
     token: string | undefined,
     asked: 'manifest' | 'media',
-  ): Admission & { restricted: RestrictedAsset | undefined } {
+  ): PlaybackAdmission & { restricted: RestrictedAsset | undefined } {
     const { rules } = this.#options;
     if (rules.isDeleted(id)) throw new VezaError('not_found', asked === 'manifest' ? NO_RECORDING : NO_SEGMENT);
     const restricted = rules.asset(id);
@@ -108,11 +108,11 @@ export class Admissions {
     name: string,
     token: string | undefined,
     closed: { isPrivate: boolean; countries: CountryRule | undefined; isListed: boolean; channel: string | undefined },
-  ): Admission {
+  ): PlaybackAdmission {
     const { links, countryOf } = this.#options;
     const given = token ?? (closed.isPrivate ? cookieOf(req, cookieName(kind, name)) : undefined);
     let pass: Pass | undefined;
-    if (given !== undefined) pass = links.check(kind, name, given, new Client(this.#options, req), closed.channel);
+    if (given !== undefined) pass = links.check(kind, name, given, new RequestPlaybackClient(this.#options, req), closed.channel);
     else if (closed.isPrivate) throw new VezaError('not_found', closed.isListed ? NOT_THERE[kind] : NO_SEGMENT);
     if (closed.countries && !admitsCountry(closed.countries, countryOf(req)))
       throw new VezaError('country_blocked', 'this cannot be heard where you are, or where you are is not known');
@@ -134,7 +134,7 @@ function thrownBy(work: () => unknown): unknown {
 /**
  * The client of a request. Its address and country are found only for a link that is bound to one.
  */
-class Client implements PlaybackClient {
+class RequestPlaybackClient implements PlaybackClient {
   readonly #options: AdmissionOptions;
   readonly #req: IncomingMessage;
 

@@ -4,7 +4,7 @@ import { samplesOf } from '../../media/cmaf-read.js';
 import { CHANNELS, FRAME_SAMPLES, type Rendition, SAMPLE_RATE_HZ } from '../../media/ladder.js';
 import { OggOpusWriter } from '../../media/ogg.js';
 import { adts, icyMetadata, NO_ICY_METADATA, withoutId3 } from '../../media/progressive.js';
-import { runOf, segmentName, type Timeline, type Title, wallMsOf } from '../../media/timeline.js';
+import { type MediaTimeline, runOf, segmentName, type Title, wallMsOf } from '../../media/timeline.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -63,7 +63,7 @@ export class EndlessStream {
   #pieces: StreamPiece[] = [];
   #nextPiece = 0;
   #granule = 0;
-  #timeline: Timeline;
+  #timeline: MediaTimeline;
   /** The segment that is being read, and the chunks and samples of it that were read. */
   #number = 0;
   #chunks = 0;

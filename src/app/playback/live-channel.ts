@@ -2,7 +2,7 @@ import type { LiveView } from '../../live/edge.js';
 import { renderMpd } from '../../media/dash.js';
 import { renderDvr, renderMedia, renderMultivariant, targetDurationS } from '../../media/hls.js';
 import { type Codec, type Rendition, SAMPLE_RATE_HZ } from '../../media/ladder.js';
-import { partsPerSegment, type Timeline } from '../../media/timeline.js';
+import { type MediaTimeline, partsPerSegment } from '../../media/timeline.js';
 import type { Clock } from '../../runtime/clock.js';
 import { MEDIA_TYPE, TextResponse } from './media-response.js';
 import { WaitingRoom } from './waiting.js';
@@ -109,7 +109,7 @@ export class LiveChannel {
 }
 
 /** Milliseconds that a request may wait: 3 target durations (rule 27). */
-export const waitMs = (timeline: Timeline) => 3 * targetDurationS(timeline) * 1000;
+export const waitMs = (timeline: MediaTimeline) => 3 * targetDurationS(timeline) * 1000;
 
 /**
  * Whether the edge will have this file soon: a part that is the next of the open segment or the

@@ -20,7 +20,7 @@ import {
 import type { Query } from './query.js';
 import type { RequestPlaces } from './request-places.js';
 import { isRefused, type RefusalNow, type StoredMedia } from './stored-media.js';
-import type { Answer, Waiter } from './waiting.js';
+import type { Waiter, WaiterAnswer } from './waiting.js';
 
 /** How an answer may be cached, and the right that admits its request. */
 export interface AnswerTerms {
@@ -173,7 +173,7 @@ export class LiveRequests {
     channel: LiveChannel,
     key: string,
     { token }: AnswerTerms,
-    settle: () => Answer | undefined,
+    settle: () => WaiterAnswer | undefined,
   ): void {
     if (this.#stopped) throw new VezaError('unavailable', 'stopping');
     this.#options.places.take('live', req, res, channel.view.channel);
@@ -194,13 +194,13 @@ export class LiveRequests {
    * Answers a waiter if it is still admitted: during the wait the channel may have become private,
    * or the link may have ended.
    */
-  #answerAdmitted(channel: string, waiter: Waiter, answer: Answer): void {
+  #answerAdmitted(channel: string, waiter: Waiter, answer: WaiterAnswer): void {
     const refusal = this.#options.admissions?.refusal(waiter.req, channel, waiter.token);
     if (refusal === undefined) answer(waiter);
     else sendError(waiter.res, refusal);
   }
 
-  readonly #timedOut: Answer = ({ res }) => {
+  readonly #timedOut: WaiterAnswer = ({ res }) => {
     this.#options.counters.timeouts++;
     sendProblem(res, 'unavailable', 'nothing was published for 3 target durations');
   };

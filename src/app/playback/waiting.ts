@@ -11,16 +11,16 @@ export interface Waiter {
   readonly token?: string | undefined;
 }
 
-export type Answer = (waiter: Waiter) => void;
+export type WaiterAnswer = (waiter: Waiter) => void;
 
-interface Group {
+interface WaiterGroup {
   readonly waiters: Map<Waiter, number>;
   /**
    * Returns the answer, or undefined to go on waiting. Called once per change for the whole group.
    */
-  readonly settle: () => Answer | undefined;
+  readonly settle: () => WaiterAnswer | undefined;
   readonly timeoutMs: number;
-  readonly timedOut: Answer;
+  readonly timedOut: WaiterAnswer;
   cancelTimer: () => void;
 }
 
@@ -37,7 +37,7 @@ const SLICE = 16_384;
  * when its client does.
  */
 export class WaitingRoom {
-  readonly #groups = new Map<string, Group>();
+  readonly #groups = new Map<string, WaiterGroup>();
   readonly #clock: Clock;
   readonly #subscribe: (listener: () => void) => () => void;
   readonly #count: (change: 1 | -1) => void;
@@ -62,7 +62,7 @@ export class WaitingRoom {
    * Adds a waiter to the group `key`. The group keeps the `settle` and time limit of its first
    * waiter.
    */
-  add(key: string, waiter: Waiter, timeoutMs: number, timedOut: Answer, settle: () => Answer | undefined): void {
+  add(key: string, waiter: Waiter, timeoutMs: number, timedOut: WaiterAnswer, settle: () => WaiterAnswer | undefined): void {
     let group = this.#groups.get(key);
     if (!group) {
       group = { waiters: new Map(), settle, timeoutMs, timedOut, cancelTimer: () => undefined };
@@ -94,7 +94,7 @@ export class WaitingRoom {
   };
 
   /** Answers all waiters now. */
-  releaseAll(answer: Answer): void {
+  releaseAll(answer: WaiterAnswer): void {
     for (const [key, group] of this.#groups) {
       this.#close(key, group);
       this.#release(group, answer);
@@ -103,7 +103,7 @@ export class WaitingRoom {
     this.#unsubscribe = undefined;
   }
 
-  #release(group: Group, answer: Answer): void {
+  #release(group: WaiterGroup, answer: WaiterAnswer): void {
     let left = SLICE;
     for (const waiter of group.waiters.keys()) {
       if (left-- === 0) {
@@ -120,7 +120,7 @@ export class WaitingRoom {
    * Answers one waiter. When that throws, its connection is destroyed, and the others are still
    * answered.
    */
-  #give(answer: Answer, waiter: Waiter): void {
+  #give(answer: WaiterAnswer, waiter: Waiter): void {
     try {
       answer(waiter);
     } catch (error) {
@@ -129,7 +129,7 @@ export class WaitingRoom {
     }
   }
 
-  #leave(key: string, group: Group, waiter: Waiter): void {
+  #leave(key: string, group: WaiterGroup, waiter: Waiter): void {
     if (!group.waiters.delete(waiter)) return;
     this.#count(-1);
     if (group.waiters.size > 0) return;
@@ -139,13 +139,13 @@ export class WaitingRoom {
     this.#unsubscribe = undefined;
   }
 
-  #close(key: string, group: Group): void {
+  #close(key: string, group: WaiterGroup): void {
     group.cancelTimer();
     this.#groups.delete(key);
   }
 
   // One timer per group, for its oldest waiter: 10,000 timers would cost more than the answers.
-  #arm(key: string, group: Group, delayMs: number): void {
+  #arm(key: string, group: WaiterGroup, delayMs: number): void {
     group.cancelTimer = this.#clock.after(delayMs, () => {
       const nowMs = this.#clock.monotonicMs();
       for (const [waiter, sinceMs] of group.waiters) {

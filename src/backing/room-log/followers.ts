@@ -2,7 +2,7 @@ import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import type { RedisNode, RedisNodes } from '../redis/nodes.js';
-import { type Follower, type Following, type LogEntry, logUnavailable } from './room-log.js';
+import { type Following, type LogEntry, logUnavailable, type RoomLogFollower } from './room-log.js';
 
 /** `follow` rejects with `unavailable` after this long without a subscription. */
 const FOLLOW_MS = 1000;
@@ -12,12 +12,12 @@ const RETRY_MS = 500;
 const BATCH = 500;
 
 interface Listener {
-  readonly follower: Follower;
+  readonly follower: RoomLogFollower;
   /** Resolves `follow`; undefined after the first subscription. */
   begin: (() => void) | undefined;
 }
 
-interface Followed {
+interface FollowedChannel {
   readonly channel: string;
   readonly slot: number;
   readonly listeners: Set<Listener>;
@@ -38,8 +38,8 @@ export class RoomFollowers {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #parse: (text: string) => { epoch: number; entry: LogEntry };
-  readonly #followed = new Map<string, Followed>();
-  readonly #off = new Set<Followed>();
+  readonly #followed = new Map<string, FollowedChannel>();
+  readonly #off = new Set<FollowedChannel>();
   readonly #cancel: () => void;
   #pumping = false;
 
@@ -59,7 +59,7 @@ export class RoomFollowers {
     this.#cancel = this.#clock.every(RETRY_MS, () => this.#pump());
   }
 
-  follow(channel: string, slot: number, follower: Follower): Promise<Following> {
+  follow(channel: string, slot: number, follower: RoomLogFollower): Promise<Following> {
     let followed = this.#followed.get(channel);
     if (!followed) {
       followed = { channel, slot, listeners: new Set(), node: undefined, state: 'off', asked: 0 };
@@ -95,7 +95,7 @@ export class RoomFollowers {
     this.#off.clear();
   }
 
-  #leave(followed: Followed, listener: Listener): void {
+  #leave(followed: FollowedChannel, listener: Listener): void {
     if (!followed.listeners.delete(listener) || followed.listeners.size > 0) return;
     if (this.#followed.get(followed.channel) === followed) this.#followed.delete(followed.channel);
     this.#off.delete(followed);
@@ -103,7 +103,7 @@ export class RoomFollowers {
     followed.state = 'off';
   }
 
-  #turnOff(lost: (followed: Followed) => boolean): void {
+  #turnOff(lost: (followed: FollowedChannel) => boolean): void {
     for (const followed of this.#followed.values()) {
       if (followed.state === 'off' || !lost(followed)) continue;
       // This fails when the link or the node is gone, and then it is not needed.
@@ -125,7 +125,7 @@ export class RoomFollowers {
   }
 
   #pump(): void {
-    const batches = new Map<number, Followed[]>();
+    const batches = new Map<number, FollowedChannel[]>();
     for (const followed of this.#off) {
       const node = this.#nodes.of(followed.slot);
       if (node?.subscriber.status !== 'ready') continue;
@@ -142,9 +142,9 @@ export class RoomFollowers {
     }
   }
 
-  async #subscribe(node: RedisNode, batch: readonly Followed[]): Promise<void> {
+  async #subscribe(node: RedisNode, batch: readonly FollowedChannel[]): Promise<void> {
     const asked = new Map(batch.map((followed) => [followed, followed.asked]));
-    const still = (followed: Followed) => followed.state === 'asked' && followed.asked === asked.get(followed);
+    const still = (followed: FollowedChannel) => followed.state === 'asked' && followed.asked === asked.get(followed);
     try {
       await node.subscriber.ssubscribe(...batch.map(({ channel }) => channel));
     } catch (error) {

@@ -13,19 +13,19 @@ import {
   checkRoomId,
   checkWhole,
   entriesToHold,
-  type Follower,
   type Following,
   IDLE_MS,
   KEPT,
   KEY_MS,
   type LogEntry,
   type LogPage,
+  type LogPosition,
   logUnavailable,
   MAX_READ,
   MAX_UNARCHIVED,
   type Opening,
-  type Place,
   type RoomLog,
+  type RoomLogFollower,
   UNIQUE_HASHES,
   UNIQUE_MS,
 } from './room-log.js';
@@ -57,9 +57,9 @@ export class MemoryRoomLog implements RoomLog {
   readonly #log: Log;
   readonly #maxBytes: number;
   /** Rooms by id. The room with the newest message is the last. */
-  readonly #rooms = new Map<string, Room>();
-  readonly #waiting = new Set<Room>();
-  readonly #followers = new Map<string, Set<Follower>>();
+  readonly #rooms = new Map<string, MemoryRoom>();
+  readonly #waiting = new Set<MemoryRoom>();
+  readonly #followers = new Map<string, Set<RoomLogFollower>>();
   /** The bars by room and account. They stay when the room is dropped or opened again. */
   readonly #bars = new Map<string, { readonly untilMs: number; readonly why: Barred }>();
   readonly #undelivered: { roomId: string; epoch: number; entry: LogEntry }[] = [];
@@ -124,10 +124,10 @@ export class MemoryRoomLog implements RoomLog {
     return { epoch, head, archived, entries: room.entries.slice(from, from + Math.max(0, Math.min(limit, MAX_READ))) };
   }
 
-  async places(roomIds: readonly string[]): Promise<ReadonlyMap<string, Place>> {
+  async places(roomIds: readonly string[]): Promise<ReadonlyMap<string, LogPosition>> {
     checkPlaces(roomIds);
     this.#assertRunning();
-    const found = new Map<string, Place>();
+    const found = new Map<string, LogPosition>();
     for (const roomId of roomIds) {
       const room = this.#rooms.get(roomId);
       if (room) found.set(roomId, { epoch: room.epoch, head: room.head });
@@ -143,7 +143,7 @@ export class MemoryRoomLog implements RoomLog {
     if (before && before.epoch >= epoch) return false;
     this.#forget(roomId);
     const nowMs = this.#nowMs();
-    const room = new Room(roomId, epoch, head - entries.length, atMs);
+    const room = new MemoryRoom(roomId, epoch, head - entries.length, atMs);
     for (const entry of entries) room.push(entry, nowMs - KEY_MS);
     room.archived = head;
     room.spokenMs = nowMs;
@@ -197,11 +197,11 @@ export class MemoryRoomLog implements RoomLog {
     else this.#bars.delete(barOf(roomId, userId));
   }
 
-  async follow(roomId: string, follower: Follower): Promise<Following> {
+  async follow(roomId: string, follower: RoomLogFollower): Promise<Following> {
     checkRoomId(roomId);
     this.#assertRunning();
     // Each call has its own object, so that a follower may follow twice and stop once.
-    const own: Follower = { onEntry: (epoch, entry) => follower.onEntry(epoch, entry), onRestored: () => follower.onRestored() };
+    const own: RoomLogFollower = { onEntry: (epoch, entry) => follower.onEntry(epoch, entry), onRestored: () => follower.onRestored() };
     const followers = this.#followers.get(roomId) ?? new Set();
     this.#followers.set(roomId, followers.add(own));
     return {
@@ -235,7 +235,7 @@ export class MemoryRoomLog implements RoomLog {
     if (this.#stopped) throw logUnavailable('it was stopped');
   }
 
-  #count(room: Room): void {
+  #count(room: MemoryRoom): void {
     this.#bytes += room.bytes - room.counted;
     room.counted = room.bytes;
   }
@@ -264,7 +264,7 @@ export class MemoryRoomLog implements RoomLog {
    * Returns whether there is memory for one more entry. If there is none, drops archived entries,
    * and starts with the rooms that have been silent longest.
    */
-  #freeMemory(forRoom: Room): boolean {
+  #freeMemory(forRoom: MemoryRoom): boolean {
     if (this.#bytes < this.#maxBytes) return true;
     if (this.#full) return false;
     const nowMs = this.#nowMs();
@@ -310,14 +310,14 @@ export class MemoryRoomLog implements RoomLog {
 const barOf = (roomId: string, userId: string) => `${roomId} ${userId}`;
 const sizeOf = (text: string) => 2 * text.length;
 
-interface Account {
+interface AuthorBudget {
   tokens: number;
   atMs: number;
   /** The record matters until this time. */
   untilMs: number;
 }
 
-class Room {
+class MemoryRoom {
   readonly roomId: string;
   readonly epoch: number;
   head: number;
@@ -333,7 +333,7 @@ class Room {
   /** Ordered by time, like the two maps below. */
   readonly keys = new Map<string, { offset: number; atMs: number }>();
   readonly #texts = new Map<string, number>();
-  readonly #accounts = new Map<string, Account>();
+  readonly #accounts = new Map<string, AuthorBudget>();
   #tokens: number | undefined;
   #tokensMs = 0;
   bytes = ROOM_BYTES;
@@ -429,7 +429,7 @@ class Room {
     this.#texts.set(uniqueHash, nowMs);
   }
 
-  #account(userId: string, nowMs: number): Account | undefined {
+  #account(userId: string, nowMs: number): AuthorBudget | undefined {
     const account = this.#accounts.get(userId);
     if (account && account.atMs > nowMs) {
       // The wall clock was set back, so the account's times are moved back too.

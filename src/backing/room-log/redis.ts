@@ -17,15 +17,15 @@ import {
   checkRoomId,
   checkWhole,
   entriesToHold,
-  type Follower,
   type Following,
   type LogEntry,
   type LogPage,
+  type LogPosition,
   logUnavailable,
   MAX_READ,
   type Opening,
-  type Place,
   type RoomLog,
+  type RoomLogFollower,
 } from './room-log.js';
 
 /** The time limit for an answer of Redis. */
@@ -141,9 +141,9 @@ export class RedisRoomLog implements RoomLog {
     return { epoch, head, archived, entries: texts.map((text, i) => parseEntry(text, from + i)) };
   }
 
-  async places(roomIds: readonly string[]): Promise<ReadonlyMap<string, Place>> {
+  async places(roomIds: readonly string[]): Promise<ReadonlyMap<string, LogPosition>> {
     checkPlaces(roomIds);
-    const found = new Map<string, Place>();
+    const found = new Map<string, LogPosition>();
     const ask = async (slot: number, rooms: readonly RoomKeys[]) => {
       const answers = (await this.#run(
         PLACES,
@@ -212,7 +212,7 @@ export class RedisRoomLog implements RoomLog {
     await this.#run(BAR, room.slot, [barOf(room, userId)], [this.#shiftMs(), forMs, why]);
   }
 
-  async follow(roomId: string, follower: Follower): Promise<Following> {
+  async follow(roomId: string, follower: RoomLogFollower): Promise<Following> {
     checkRoomId(roomId);
     if (this.#stopped) throw logUnavailable('it was stopped');
     const room = keysOf(roomId);

@@ -27,7 +27,7 @@ export interface RoomLog {
    * The log positions of many rooms in one question, at most `MAX_PLACES`. A room that is not held
    * is left out.
    */
-  places(roomIds: readonly string[]): Promise<ReadonlyMap<string, Place>>;
+  places(roomIds: readonly string[]): Promise<ReadonlyMap<string, LogPosition>>;
   /**
    * Begins the room under an epoch. `head` is the room's last offset; everything up to it is in
    * PostgreSQL. `entries` (ascending, ending at `head`, perhaps not all) are held as if they had
@@ -70,7 +70,7 @@ export interface RoomLog {
    * subscription is active; later appends are delivered. Rejects with `unavailable` when that takes
    * too long, and then does not follow.
    */
-  follow(roomId: string, follower: Follower): Promise<Following>;
+  follow(roomId: string, follower: RoomLogFollower): Promise<Following>;
   /** Removes a room that was deleted. */
   remove(roomId: string): Promise<void>;
   /** Stops the log. Calling it twice is harmless. */
@@ -141,13 +141,13 @@ export interface LogEntry {
 }
 
 /** The log position of a room. */
-export interface Place {
+export interface LogPosition {
   readonly epoch: number;
   /** The newest offset; 0 when there is no entry. */
   readonly head: number;
 }
 
-export interface LogPage extends Place {
+export interface LogPage extends LogPosition {
   readonly archived: number;
   readonly entries: readonly LogEntry[];
 }
@@ -161,7 +161,7 @@ export interface Opening {
   readonly entries: readonly LogEntry[];
 }
 
-export interface Follower {
+export interface RoomLogFollower {
   onEntry(epoch: number, entry: LogEntry): void;
   onRestored(): void;
 }

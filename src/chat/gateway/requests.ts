@@ -27,7 +27,7 @@ import {
 import type { OnAirFrames } from '../rooms/on-air.js';
 import { type PageLimits, type PageReader, PagesLimited } from '../rooms/page-limits.js';
 import type { Presence } from '../rooms/presence/presence.js';
-import { type Author, type PageQuery, type Resumption, type Room, type RoomInfo, TIMED_OUT_REASON } from '../rooms/room.js';
+import { type Author, type EntryPageQuery, type Resumption, type Room, type RoomInfo, TIMED_OUT_REASON } from '../rooms/room.js';
 import type { ChatAuthorization } from './authorization.js';
 import type { ClientConnection } from './connection.js';
 import type { LocalRooms } from './local-rooms.js';
@@ -247,7 +247,7 @@ export class Requests {
     return { id: identity?.id ?? serial, isGuest: identity === undefined, address: this.#options.groupOf(address) };
   }
 
-  async #page(connection: ClientConnection, { id, room: name }: HistoryFrame | RangeFrame, query: PageQuery): Promise<void> {
+  async #page(connection: ClientConnection, { id, room: name }: HistoryFrame | RangeFrame, query: EntryPageQuery): Promise<void> {
     const membership = this.#membership(connection, name);
     const { room } = membership.localRoom;
     const { pageLimits } = this.#options;

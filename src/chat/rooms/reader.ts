@@ -1,4 +1,5 @@
-import { type Following, KEPT, KEY_MS, type LogEntry, type LogPage, type Place, type RoomLog } from '../../backing/room-log/room-log.js';
+import type { Following, LogEntry, LogPage, LogPosition, RoomLog } from '../../backing/room-log/room-log.js';
+import { KEPT, KEY_MS } from '../../backing/room-log/room-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -9,7 +10,7 @@ import { type KnownMessage, KnownMessages } from './known-messages.js';
 import { reopenRoom } from './opening.js';
 import { RecentErasures } from './recent-erasures.js';
 import { RING_FRAMES, Ring, type Rings } from './ring.js';
-import type { EntryPage, PageQuery, Resumption, RoomInfo, RoomListener } from './room.js';
+import type { EntryPage, EntryPageQuery, Resumption, RoomInfo, RoomListener } from './room.js';
 import type { RoomHistory, StoredRoom } from './room-history.js';
 
 /** The log has this long to deliver an entry that this process appended; then the log is read. */
@@ -156,7 +157,7 @@ export class RoomReader {
   }
 
   /** Compares with the log's position at a moment when the head here was `before`. Undefined: the log does not have the room. */
-  compareWithLog(place: Place | undefined, before: number): void {
+  compareWithLog(place: LogPosition | undefined, before: number): void {
     const isSame = place && place.epoch === this.epoch && place.head >= before && place.head <= this.head;
     if (!isSame) this.readLogSoon();
   }
@@ -182,7 +183,7 @@ export class RoomReader {
     return this.#ring.framesAfter(offset, limit) ?? this.#load(offset + 1, Math.min(this.head, offset + Math.min(limit, MAX_PAGE)));
   }
 
-  async readPage({ before, from, to, limit, kept, onRead }: PageQuery): Promise<EntryPage> {
+  async readPage({ before, from, to, limit, kept, onRead }: EntryPageQuery): Promise<EntryPage> {
     const count = Math.max(1, Math.min(limit, MAX_PAGE));
     const forward = from !== undefined;
     for (;;) {

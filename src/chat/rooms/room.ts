@@ -42,7 +42,7 @@ export interface RoomListener {
   onClosed(code: string): void;
 }
 
-export interface PageQuery {
+export interface EntryPageQuery {
   /** Exclusive. Default: the newest entries. */
   readonly before?: number;
   /** A hole, both ends inclusive. With `from`, `before` is ignored. */
@@ -162,7 +162,7 @@ export interface Room {
    */
   framesAfter(offset: number, limit: number): readonly EntryFrame[] | Promise<readonly EntryFrame[] | undefined>;
   /** Reads history from ring, log or PostgreSQL. A `before` at the floor or below it gives the entries that are kept there, see `kept`. */
-  readPage(query: PageQuery): Promise<EntryPage>;
+  readPage(query: EntryPageQuery): Promise<EntryPage>;
   /** Where a `join` with this position goes on. Undefined: from 50 entries before the head. */
   resumeFrom(since: { readonly epoch: number; readonly offset: number } | undefined): Promise<Resumption>;
 

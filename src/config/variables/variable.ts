@@ -1,7 +1,7 @@
-import type { Kind } from '../kinds.js';
+import type { ValueKind } from '../kinds.js';
 
 /** An environment variable: its kind of value, and its line in `docs/configuration.md`. */
-export interface Variable<T> extends Kind<T> {
+export interface Variable<T> extends ValueKind<T> {
   readonly name: string;
   readonly group: VariableGroup;
   readonly unit: string;
@@ -38,7 +38,7 @@ interface VariableNotes {
 export function set<T>(
   name: string,
   group: VariableGroup,
-  kind: Kind<T>,
+  kind: ValueKind<T>,
   fallback: string,
   text: string,
   notes: VariableNotes = {},
@@ -50,7 +50,7 @@ export function set<T>(
 export function unset<T>(
   name: string,
   group: VariableGroup,
-  kind: Kind<T>,
+  kind: ValueKind<T>,
   text: string,
   notes: VariableNotes = {},
 ): Variable<T | undefined> {

@@ -5,13 +5,12 @@ import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import { Publication } from '../publication.js';
 import { TAKEN } from '../sniff.js';
-import type { Gate, Protocol, PublishRequest, SourceEnd } from '../source.js';
+import type { Gate, IngestRequest, Protocol, SourceEnd } from '../source.js';
 import { checkForm, formTooLarge, icecastKey, icecastRefusal, METADATA_DONE, readMetadataCall } from './icecast.js';
 import type { IngestHttpLimits } from './limits.js';
 import { POST_DONE, postFraming, postKey, postRefusal } from './post.js';
 import { ALLOWED_METHODS, channelOf, KNOWN_METHODS, resourceOf, USAGE } from './resources.js';
 import {
-  type Answer,
   BodyReader,
   checkHost,
   type Framing,
@@ -19,6 +18,7 @@ import {
   HeadParser,
   HttpRefusal,
   type HttpVersion,
+  type IngestAnswer,
   type RequestHead,
   refusalFor,
   renderAnswer,
@@ -46,7 +46,7 @@ export interface IngestHttpContext {
  * A refusal leads from every phase to `closing`. In `closing` the client has had its answer, or
  * none can be sent. Bytes that still arrive are discarded.
  */
-type Phase = 'head' | 'form' | 'deciding' | 'sniffing' | 'streaming' | 'beginning' | 'closing';
+type IngestHttpPhase = 'head' | 'form' | 'deciding' | 'sniffing' | 'streaming' | 'beginning' | 'closing';
 
 export class IngestHttpConnection {
   readonly #socket: Socket;
@@ -54,7 +54,7 @@ export class IngestHttpConnection {
   readonly #context: IngestHttpContext;
   readonly #admitted: () => void;
   readonly #parser: HeadParser;
-  #phase: Phase = 'head';
+  #phase: IngestHttpPhase = 'head';
   /** Monotonic time at which the phase ends by force. In `streaming` every read moves it. */
   #deadlineMs: number;
   #head: RequestHead | undefined;
@@ -121,7 +121,7 @@ export class IngestHttpConnection {
     this.#socket.resume();
   }
 
-  #enter(phase: Phase, timeMs: number): void {
+  #enter(phase: IngestHttpPhase, timeMs: number): void {
     this.#phase = phase;
     this.#deadlineMs = this.#context.clock.monotonicMs() + timeMs;
   }
@@ -155,7 +155,7 @@ export class IngestHttpConnection {
       this.#body!.push(bytes, (data) => pieces.push(data));
       if (pieces.length > 0) publication.push(pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces));
       // `publication.push` may have closed the source; then the answer has been sent already.
-      if ((this.#phase as Phase) === 'closing') return;
+      if ((this.#phase as IngestHttpPhase) === 'closing') return;
       if (this.#body!.done) {
         this.#finish('finished');
         return;
@@ -323,7 +323,7 @@ export class IngestHttpConnection {
     else this.#socket.resume();
   }
 
-  #publishRequest(channel: string, streamKey: string): PublishRequest {
+  #publishRequest(channel: string, streamKey: string): IngestRequest {
     return { protocol: this.#protocol, channel, streamKey, remoteAddress: this.#address, client: this.#client() };
   }
 
@@ -380,7 +380,7 @@ export class IngestHttpConnection {
     return publication?.end(how);
   }
 
-  #answer(answer: Answer): void {
+  #answer(answer: IngestAnswer): void {
     const version: HttpVersion = this.#head?.version ?? 'HTTP/1.0';
     const options = { version, wallMs: this.#context.clock.wallMs(), bodiless: this.#head?.method === 'HEAD' };
     this.#enter('closing', this.#context.limits.lingerMs);
@@ -391,9 +391,9 @@ export class IngestHttpConnection {
   }
 }
 
-const STATUS: Answer = { status: 200, headers: { 'Content-Type': 'application/json' }, body: '{"icestats":{"server_id":"Veza"}}\n' };
+const STATUS: IngestAnswer = { status: 200, headers: { 'Content-Type': 'application/json' }, body: '{"icestats":{"server_id":"Veza"}}\n' };
 
-const text = (body: string): Answer => ({ status: 200, headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body: `${body}\n` });
+const text = (body: string): IngestAnswer => ({ status: 200, headers: { 'Content-Type': 'text/plain; charset=utf-8' }, body: `${body}\n` });
 
 /** RFC 9110 10.1.1; an expectation of an HTTP/1.0 client is ignored. */
 function checkExpect({ version, headers }: RequestHead): void {

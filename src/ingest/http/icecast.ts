@@ -1,6 +1,6 @@
 import type { TitleUpdate } from '../source.js';
 import { decodePercent, splitSong, titleUpdate } from './titles.js';
-import { type Answer, type Framing, HttpRefusal, type RequestHead } from './wire.js';
+import { type Framing, HttpRefusal, type IngestAnswer, type RequestHead } from './wire.js';
 
 /**
  * What Icecast adds to HTTP: `PUT` or `SOURCE /{channel}`, and the metadata call. Encoders have one
@@ -24,7 +24,7 @@ export function icecastKey(head: RequestHead): string {
   return pair.slice(colon + 1);
 }
 
-export function icecastRefusal(refusal: HttpRefusal): Answer {
+export function icecastRefusal(refusal: HttpRefusal): IngestAnswer {
   return {
     status: refusal.status,
     headers: {
@@ -78,7 +78,7 @@ export function readMetadataCall(query: string, channelOf: (path: string) => str
 }
 
 /** The answer to a metadata call that libshout, BUTT and other clients look for. */
-export const METADATA_DONE: Answer = {
+export const METADATA_DONE: IngestAnswer = {
   status: 200,
   headers: { 'Content-Type': 'text/xml; charset=utf-8' },
   body: '<?xml version="1.0"?>\n<iceresponse><message>Metadata update successful</message><return>1</return></iceresponse>\n',

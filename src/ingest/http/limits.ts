@@ -1,7 +1,7 @@
 import type { SniffLimits } from '../sniff.js';
-import type { ChunkLimits, HeadLimits } from './wire.js';
+import type { HeadLimits, HttpChunkLimits } from './wire.js';
 
-export interface IngestHttpLimits extends HeadLimits, ChunkLimits, SniffLimits {
+export interface IngestHttpLimits extends HeadLimits, HttpChunkLimits, SniffLimits {
   /** The head of a request must be complete this long after its connection is accepted. */
   headMs: number;
   /** The gate must decide about a key within this time. */

@@ -1,4 +1,4 @@
-import { type Answer, type Framing, HttpRefusal, REASONS, type RequestHead } from './wire.js';
+import { type Framing, HttpRefusal, type IngestAnswer, REASONS, type RequestHead } from './wire.js';
 
 /**
  * `POST /ingest/{channel}` is for programs, not for encoders. Refusals are problem documents (RFC
@@ -31,7 +31,7 @@ export function postFraming(framing: Framing, head: RequestHead): Framing {
   throw new HttpRefusal(411, 'length_required', 'send the body chunked, or with Content-Length, or with Connection: close');
 }
 
-export function postRefusal(refusal: HttpRefusal): Answer {
+export function postRefusal(refusal: HttpRefusal): IngestAnswer {
   const { status, code, message } = refusal;
   return {
     status,
@@ -44,4 +44,4 @@ export function postRefusal(refusal: HttpRefusal): Answer {
   };
 }
 
-export const POST_DONE: Answer = { status: 200, headers: { 'Content-Type': 'application/json' }, body: '{"status":"finished"}\n' };
+export const POST_DONE: IngestAnswer = { status: 200, headers: { 'Content-Type': 'application/json' }, body: '{"status":"finished"}\n' };

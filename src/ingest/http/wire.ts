@@ -243,7 +243,7 @@ export function framingOf(head: RequestHead): Framing {
   return { kind: 'length', bytes: Number(length) };
 }
 
-export interface ChunkLimits {
+export interface HttpChunkLimits {
   /**
    * A chunk is at most this large. It is not held in memory; the limit refuses garbage that reads
    * like a size.
@@ -261,13 +261,13 @@ export interface ChunkLimits {
 /** Reads a body from pieces of any size and passes on its content without copying it. */
 export class BodyReader {
   readonly #framing: Framing['kind'];
-  readonly #limits: ChunkLimits;
+  readonly #limits: HttpChunkLimits;
   #left = 0;
   #extraBytes = 0;
   #line = '';
   #state: 'size' | 'data' | 'data-end' | 'trailer' | 'done' = 'data';
 
-  constructor(framing: Framing, limits: ChunkLimits) {
+  constructor(framing: Framing, limits: HttpChunkLimits) {
     this.#framing = framing.kind;
     this.#limits = limits;
     if (framing.kind === 'length') this.#left = framing.bytes;
@@ -377,7 +377,7 @@ export const REASONS: Readonly<Record<number, string>> = {
   505: 'HTTP Version Not Supported',
 };
 
-export interface Answer {
+export interface IngestAnswer {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string>>;
   /** The text of the answer, sent as UTF-8. */
@@ -400,7 +400,7 @@ export interface AnswerOptions {
  * Returns the bytes of an answer. A request of ICE/1.0 or HTTP/1.0 is answered as HTTP/1.0:
  * libshout and darkice look for that line.
  */
-export function renderAnswer(answer: Answer, { version, wallMs, open = false, bodiless = false }: AnswerOptions): Buffer {
+export function renderAnswer(answer: IngestAnswer, { version, wallMs, open = false, bodiless = false }: AnswerOptions): Buffer {
   const body = Buffer.from(answer.body ?? '');
   const lines = [`${version === 'HTTP/1.1' ? version : 'HTTP/1.0'} ${answer.status} ${REASONS[answer.status] ?? 'Error'}`];
   for (const [name, value] of Object.entries(answer.headers ?? {})) lines.push(`${name}: ${value}`);

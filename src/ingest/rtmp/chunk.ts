@@ -23,7 +23,7 @@ export interface RtmpMessage {
   readonly payload: Buffer;
 }
 
-export interface ChunkLimits {
+export interface RtmpChunkLimits {
   /** A client may set its chunk size to at most this. No memory is reserved for a chunk. */
   chunkBytes: number;
   /** A connection may use at most this many chunk streams. */
@@ -71,7 +71,7 @@ interface ChunkStream {
  * The bytes it keeps are at most `pendingBytes`, and grow only with bytes that have arrived.
  */
 export class ChunkReader {
-  readonly #limits: ChunkLimits;
+  readonly #limits: RtmpChunkLimits;
   readonly #onMessage: (message: RtmpMessage) => void;
   readonly #streams = new Map<number, ChunkStream>();
   readonly #header = Buffer.alloc(3 + 11 + 4);
@@ -83,7 +83,7 @@ export class ChunkReader {
   #currentLeft = 0;
   #paused = false;
 
-  constructor(limits: ChunkLimits, onMessage: (message: RtmpMessage) => void) {
+  constructor(limits: RtmpChunkLimits, onMessage: (message: RtmpMessage) => void) {
     this.#limits = limits;
     this.#onMessage = onMessage;
   }
@@ -269,7 +269,7 @@ export class ChunkReader {
 }
 
 /** Returns whether a message of this type is kept, and its largest size. */
-function sizeRule(type: number, limits: ChunkLimits): [kept: boolean, bytes: number] {
+function sizeRule(type: number, limits: RtmpChunkLimits): [kept: boolean, bytes: number] {
   switch (type) {
     case MESSAGE.audio:
       return [true, limits.audioBytes];
@@ -294,7 +294,7 @@ function sizeRule(type: number, limits: ChunkLimits): [kept: boolean, bytes: num
  * audio and metadata are kept.
  */
 class AggregateReader {
-  readonly #limits: ChunkLimits;
+  readonly #limits: RtmpChunkLimits;
   readonly #streamId: number;
   readonly #onMessage: (message: RtmpMessage) => void;
   /** Counts bytes that are kept (negative: released). Throws when they are too many. */
@@ -305,7 +305,7 @@ class AggregateReader {
   #haveBytes = 0;
   #lengthBytes = 0;
 
-  constructor(limits: ChunkLimits, streamId: number, onMessage: (message: RtmpMessage) => void, hold: (bytes: number) => void) {
+  constructor(limits: RtmpChunkLimits, streamId: number, onMessage: (message: RtmpMessage) => void, hold: (bytes: number) => void) {
     this.#hold = hold;
     this.#limits = limits;
     this.#streamId = streamId;

@@ -1,7 +1,7 @@
 import type { AmfLimits } from './amf0.js';
-import type { ChunkLimits } from './chunk.js';
+import type { RtmpChunkLimits } from './chunk.js';
 
-export interface RtmpSessionLimits extends ChunkLimits, AmfLimits {
+export interface RtmpSessionLimits extends RtmpChunkLimits, AmfLimits {
   /**
    * The RTMP handshake must be complete this long after its connection is accepted, TLS included.
    */

@@ -3,7 +3,7 @@ import type { LineLog } from '../../runtime/bounded-log.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
-import type { Admission, Gate, Protocol, Source, SourceEnd, SourceFormat, TitleUpdate } from '../source.js';
+import type { Gate, IngestAdmission, Protocol, Source, SourceEnd, SourceFormat, TitleUpdate } from '../source.js';
 import { type Amf, decodeAmf0 } from './amf0.js';
 import { AudioUnwrapper, TAKEN } from './audio.js';
 import { ChunkReader, MESSAGE, type RtmpMessage } from './chunk.js';
@@ -36,7 +36,7 @@ const PING_REQUEST = 6;
  * Every phase may lead to `closing`. In `closing` the last status has been sent, and bytes that
  * still arrive are discarded.
  */
-type Phase = 'handshake' | 'connect' | 'idle' | 'deciding' | 'onAir' | 'closing';
+type RtmpPhase = 'handshake' | 'connect' | 'idle' | 'deciding' | 'onAir' | 'closing';
 
 /**
  * One RTMP connection. Every error in it ends it, with a status for the client and one log line.
@@ -48,7 +48,7 @@ export class RtmpSession {
   readonly #admitted: () => void;
   readonly #reader: ChunkReader;
   readonly #output: RtmpOutput;
-  #phase: Phase = 'handshake';
+  #phase: RtmpPhase = 'handshake';
   /** Monotonic time at which the phase ends by force. On air every read moves it. */
   #deadlineMs: number;
   /** Monotonic time at which a connection on air is refused for sending no audio. */
@@ -63,7 +63,7 @@ export class RtmpSession {
   #streamId = FIRST_STREAM_ID;
   #streamKey = '';
   #channel: string | undefined;
-  #admission: Admission | undefined;
+  #admission: IngestAdmission | undefined;
   #audio: AudioUnwrapper | undefined;
   #source: Source | undefined;
   /** Raised with each source, so that events of an earlier one are ignored. */
@@ -133,7 +133,7 @@ export class RtmpSession {
     this.#socket.destroySoon();
   }
 
-  #enter(phase: Phase, timeMs: number): void {
+  #enter(phase: RtmpPhase, timeMs: number): void {
     this.#phase = phase;
     this.#deadlineMs = this.#context.clock.monotonicMs() + timeMs;
   }
@@ -303,7 +303,7 @@ export class RtmpSession {
     return streamId === this.#streamId || (this.#streamId === 0 && streamId < this.#nextStreamId);
   }
 
-  #onAdmitted(streamId: number, admission: Admission): void {
+  #onAdmitted(streamId: number, admission: IngestAdmission): void {
     const { limits, clock, log } = this.#context;
     if (this.#phase !== 'deciding') return;
     this.#admission = admission;
@@ -319,7 +319,7 @@ export class RtmpSession {
     this.#rest = Buffer.alloc(0);
     this.#guard(() => this.#parse(rest));
     // Parsing may have ended the connection, or the decoder may take no more bytes.
-    if (!this.#isPaused && (this.#phase as Phase) !== 'deciding') this.#socket.resume();
+    if (!this.#isPaused && (this.#phase as RtmpPhase) !== 'deciding') this.#socket.resume();
   }
 
   #beginSource(format: SourceFormat): void {
@@ -337,7 +337,7 @@ export class RtmpSession {
         this.#refuse(new RtmpRefusal(statusCodeOf(error.code), `${error.message}${list}`));
       },
     });
-    if ((this.#phase as Phase) !== 'onAir') {
+    if ((this.#phase as RtmpPhase) !== 'onAir') {
       // The source was closed while it was being opened.
       source.end('lost');
       return;

@@ -6,7 +6,7 @@ import type { Log } from '../../runtime/log.js';
 import { withDeadline } from '../../runtime/waiting.js';
 import type { ChannelStatus, LiveEdge, LiveView } from '../edge.js';
 import { WorkerClient, type WorkerClientOptions } from './client.js';
-import { doneSchema, type Line, lineSchema, MAX_LINE_BYTES, PROTOCOL, type Show } from './protocol.js';
+import { doneSchema, type FeedBroadcast, type Line, lineSchema, MAX_LINE_BYTES, PROTOCOL } from './protocol.js';
 import { RemoteView } from './remote-view.js';
 
 /**
@@ -41,7 +41,7 @@ export interface RemoteEdgeOptions extends WorkerClientOptions {
  * - `away`: the feed broke off. Views throw `unavailable`, and `status` reports the last known
  *   broadcasts as `holding`.
  */
-type Mode = 'unheard' | 'here' | 'lost' | 'away';
+type RemoteEdgeMode = 'unheard' | 'here' | 'lost' | 'away';
 
 /**
  * The broadcasts of a worker. Their timelines are followed through its feed, so requests that wait
@@ -54,7 +54,7 @@ export class RemoteEdge implements LiveEdge {
   readonly #client: WorkerClient;
   readonly #views = new Map<string, RemoteView>();
   readonly #listeners = new Set<() => void>();
-  #mode: Mode = 'unheard';
+  #mode: RemoteEdgeMode = 'unheard';
   #sequence = 0;
   /** The checks of acts that wait until the feed has reported their result. */
   readonly #resultChecks = new Set<() => void>();
@@ -160,7 +160,7 @@ export class RemoteEdge implements LiveEdge {
     return done;
   }
 
-  #enter(mode: Mode): void {
+  #enter(mode: RemoteEdgeMode): void {
     if (this.#mode === mode) return;
     const wasAway = this.#isAway;
     this.#mode = mode;
@@ -266,7 +266,7 @@ export class RemoteEdge implements LiveEdge {
     }
   }
 
-  #applyShow(show: Show): void {
+  #applyShow(show: FeedBroadcast): void {
     const before = this.#views.get(show.channel);
     if (before?.viewId === show.viewId) {
       before.apply(show);

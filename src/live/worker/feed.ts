@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http';
 import type { Clock } from '../../runtime/clock.js';
 import type { Log } from '../../runtime/log.js';
 import type { LiveEdge, LiveView } from '../edge.js';
-import { BEAT_MS, type Line, PROTOCOL, type Show } from './protocol.js';
+import { BEAT_MS, type FeedBroadcast, type Line, PROTOCOL } from './protocol.js';
 
 /**
  * An app with more unsent bytes than this is disconnected. It connects again and is sent
@@ -10,7 +10,7 @@ import { BEAT_MS, type Line, PROTOCOL, type Show } from './protocol.js';
  */
 const MAX_UNSENT_BYTES = 16 * 1024 * 1024;
 
-interface Followed {
+interface FollowedView {
   readonly view: LiveView;
   readonly viewId: string;
   unfollow: () => void;
@@ -28,7 +28,7 @@ export class WorkerFeed {
   readonly #log: Log;
   readonly #worker: string;
   readonly #apps = new Set<ServerResponse>();
-  readonly #followed = new Map<string, Followed>();
+  readonly #followed = new Map<string, FollowedView>();
   readonly #dirty = new Set<string>();
   #views = 0;
   #sequence = 0;
@@ -122,7 +122,7 @@ export class WorkerFeed {
     });
   }
 
-  #showOf(channel: string, { view, viewId, sentStamps }: Followed, whole: boolean): Show {
+  #showOf(channel: string, { view, viewId, sentStamps }: FollowedView, whole: boolean): FeedBroadcast {
     const { timeline, renditions } = view;
     const { broadcastId, grid, firstNumber, runs, gaps, titles, progress, ended } = timeline;
     const status = this.#edge.status(channel);
@@ -166,6 +166,6 @@ export class WorkerFeed {
   }
 }
 
-function stampsOf({ timeline: { runs, gaps, titles } }: LiveView): Followed['sentStamps'] {
+function stampsOf({ timeline: { runs, gaps, titles } }: LiveView): FollowedView['sentStamps'] {
   return { runs: `${runs.length} ${runs.at(-1)?.id}`, gaps: gaps.size, titles: `${titles.length} ${titles.at(-1)?.id}` };
 }

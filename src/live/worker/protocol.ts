@@ -89,7 +89,7 @@ export const lineSchema = z.union([
   z.object({ synced: z.literal(true), sequence: int }),
 ]);
 
-export type Show = z.infer<typeof showSchema>;
+export type FeedBroadcast = z.infer<typeof showSchema>;
 export type Line = z.infer<typeof lineSchema>;
 
 export const endSchema = z.object({ reason: z.string().max(200) });
@@ -112,7 +112,7 @@ export const END_FRAME: Uint8Array = Buffer.alloc(4);
  * Reads frames from pieces of any size. Calls back with each whole frame, and with undefined at the
  * end. Throws for a frame above MAX_FRAME_BYTES.
  */
-export class FrameReader {
+export class EdgeFrameReader {
   readonly #onFrame: (frame: Buffer | undefined) => void;
   #waiting: Buffer[] = [];
   #sizeBytes = 0;

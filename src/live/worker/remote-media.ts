@@ -2,11 +2,9 @@ import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../../runtime/clock.js';
 import { each } from '../../runtime/each.js';
 import { VezaError } from '../../runtime/errors.js';
-import type { LiveMedia } from '../edge.js';
+import type { ChunkListener, LiveMedia } from '../edge.js';
 import type { WorkerClient } from './client.js';
-import { COMPLETE_HEADER, FRAMES_HEADER, FrameReader } from './protocol.js';
-
-type Follower = (chunk: Uint8Array | undefined, aborted: boolean) => void;
+import { COMPLETE_HEADER, EdgeFrameReader, FRAMES_HEADER } from './protocol.js';
 
 /**
  * A worker that sends nothing for this long within a segment counts as away; a part is due at least
@@ -33,7 +31,7 @@ export class RemoteMedia implements LiveMedia {
    */
   hasFailed = false;
   readonly #clock: Clock;
-  readonly #followers = new Set<Follower>();
+  readonly #followers = new Set<ChunkListener>();
   #answer: IncomingMessage | undefined;
   /** Callers of `has`, with the number of chunks that they wait for. */
   #waiting: { count: number; resolve: () => void; reject: (error: Error) => void }[] = [];
@@ -52,7 +50,7 @@ export class RemoteMedia implements LiveMedia {
     return this.#loading;
   }
 
-  follow(onChunk: Follower): () => void {
+  follow(onChunk: ChunkListener): () => void {
     if (!this.complete) this.#followers.add(onChunk);
     return () => this.#followers.delete(onChunk);
   }
@@ -103,7 +101,7 @@ export class RemoteMedia implements LiveMedia {
   }
 
   #read(answer: IncomingMessage): void {
-    const frames = new FrameReader((frame) => this.#appendFrame(frame));
+    const frames = new EdgeFrameReader((frame) => this.#appendFrame(frame));
     let cancel = this.#clock.after(SILENCE_MS, () => answer.destroy());
     answer.on('data', (bytes: Buffer) => {
       cancel();

@@ -1,10 +1,10 @@
 import type { Codec, Rendition } from '../../media/ladder.js';
-import { type Grid, type Progress, partsPerSegment, type Run, runOf, type Timeline, type Title } from '../../media/timeline.js';
+import { type Grid, type MediaTimeline, type Progress, partsPerSegment, type Run, runOf, type Title } from '../../media/timeline.js';
 import type { Clock } from '../../runtime/clock.js';
 import { each } from '../../runtime/each.js';
 import type { LiveMedia, LiveView } from '../edge.js';
 import type { WorkerClient } from './client.js';
-import type { Show } from './protocol.js';
+import type { FeedBroadcast } from './protocol.js';
 import { RemoteMedia } from './remote-media.js';
 
 /**
@@ -19,11 +19,11 @@ const MEDIA_NAME = /^([0-9a-z]{1,64})-(?:(init)\.mp4|(\d{1,15})(?:\.(\d{1,4}))?\
  * worker on demand, and shared by all requests for it. An unfinished segment is one answer of the
  * worker, which brings the parts as they are made.
  */
-export class RemoteView implements LiveView, Timeline {
+export class RemoteView implements LiveView, MediaTimeline {
   readonly channel: string;
   readonly viewId: string;
   readonly renditions: readonly Rendition[];
-  readonly timeline: Timeline = this;
+  readonly timeline: MediaTimeline = this;
   readonly broadcastId: string;
   readonly grid: Grid;
   readonly firstNumber: number;
@@ -33,7 +33,7 @@ export class RemoteView implements LiveView, Timeline {
   progress: Partial<Record<Codec, Progress>>;
   ended: boolean;
   version = 1;
-  state: Show['state'];
+  state: FeedBroadcast['state'];
   title: string | undefined;
   startWallMs: number | undefined;
 
@@ -48,7 +48,7 @@ export class RemoteView implements LiveView, Timeline {
    * Makes a view of the first `show` of a channel, which has all fields. Throws when fields are
    * missing.
    */
-  constructor(client: WorkerClient, clock: Clock, show: Show) {
+  constructor(client: WorkerClient, clock: Clock, show: FeedBroadcast) {
     const { view, runs } = show;
     if (!view || !runs) throw new Error('the first that is told of a view is not all of it');
     this.#client = client;
@@ -70,7 +70,7 @@ export class RemoteView implements LiveView, Timeline {
     this.#held = new Set(show.held);
   }
 
-  apply(show: Show): void {
+  apply(show: FeedBroadcast): void {
     if (show.runs) this.runs = show.runs;
     if (show.gaps) this.gaps = new Set(show.gaps);
     if (show.titles) this.titles = show.titles;

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { outranks, type Principal, type Role, SCOPES, type Scope } from '../../../access/roles.js';
 import { type ApiKey, type ApiKeys, MAX_KEY_NAME_CHARS } from '../../../access/tokens/api-keys.js';
 import { VezaError } from '../../../runtime/errors.js';
-import { type Call, isoOf, type Operation, operation, pageOf } from '../openapi.js';
+import { isoOf, type Operation, type OperationCall, operation, pageOf } from '../openapi.js';
 import { PATTERNS, text } from '../request-schemas.js';
 
 const scopeSchema = z.enum(Object.keys(SCOPES) as [Scope, ...Scope[]]).meta({ id: 'Scope' });
@@ -53,7 +53,7 @@ export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions)
     accountId: string,
     { secondFactor, bySessionAlone, byServer }: Pick<Principal, 'secondFactor'> & { bySessionAlone: boolean; byServer?: boolean },
     body: z.infer<typeof bodySchema>,
-    { audit, created }: Pick<Call, 'audit' | 'created'>,
+    { audit, created }: Pick<OperationCall, 'audit' | 'created'>,
     location: (id: string) => string,
   ): Promise<z.infer<typeof createdSchema>> => {
     const { apiKey, secret } = await apiKeys.create(accountId, {

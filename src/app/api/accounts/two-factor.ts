@@ -5,7 +5,7 @@ import { ANONYMOUS, beyondKeys, keyReaches, type Principal, type Role } from '..
 import { MAX_PASSKEY_NAME_CHARS, type Passkey, type Passkeys } from '../../../access/second-factor/passkeys.js';
 import { RECOVERY_CODES, type TwoFactor, wrongCode } from '../../../access/second-factor/two-factor.js';
 import { VezaError } from '../../../runtime/errors.js';
-import { type Call, type Client, isoOf, type Operation, operation, pageOf } from '../openapi.js';
+import { isoOf, type Operation, type OperationCall, operation, pageOf, type RequestOrigin } from '../openapi.js';
 import { PATTERNS, text } from '../request-schemas.js';
 import { passwordSchema, signedInSchema } from './sign-in.js';
 
@@ -23,7 +23,7 @@ interface FactorSessions {
   begin(of: {
     accountId: string;
     amr: readonly string[];
-    client: Pick<Client, 'address' | 'userAgent'>;
+    client: Pick<RequestOrigin, 'address' | 'userAgent'>;
   }): Promise<{ accessToken: string; expiresIn: number; refreshToken: string }>;
   upgrade(sessionId: string, amr: readonly string[]): Promise<{ accessToken: string; expiresIn: number }>;
   endAll(accountId: string, options?: { except?: string | undefined }): Promise<unknown>;
@@ -108,7 +108,7 @@ export interface TwoFactorOperationsOptions {
 /** Operations for the second factor of one's own account, and for signing in with a passkey. */
 export function twoFactorOperations(options: TwoFactorOperationsOptions): Operation[] {
   const { twoFactor, passkeys, accounts, sessions, limits, audit: log } = options;
-  const self = async ({ principal }: Pick<Call, 'principal'>) => {
+  const self = async ({ principal }: Pick<OperationCall, 'principal'>) => {
     const account = await accounts.get(principal.accountId!);
     if (!account) throw new VezaError('unauthorized', 'The account is gone.');
     return account;

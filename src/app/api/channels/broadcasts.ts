@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { Channel } from '../../../access/channels.js';
 import { may, type Principal } from '../../../access/roles.js';
-import type { Broadcast, Broadcasts } from '../../../library/broadcasts.js';
+import type { BroadcastRecord, Broadcasts } from '../../../library/broadcasts.js';
 import { VezaError } from '../../../runtime/errors.js';
 import type { PublicReads } from '../../http/public-reads.js';
 import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf, positionTime } from '../openapi.js';
@@ -52,7 +52,7 @@ export interface BroadcastOperationsOptions {
 
 /** Operations on broadcasts and their recordings. */
 export function broadcastOperations({ sees, broadcasts, reads, rulesChanged, mediaUrl }: BroadcastOperationsOptions): Operation[] {
-  const asset = (broadcast: Broadcast): z.infer<typeof assetSchema> => ({
+  const asset = (broadcast: BroadcastRecord): z.infer<typeof assetSchema> => ({
     id: broadcast.id,
     kind: 'recording',
     channel: broadcast.channel,
@@ -66,7 +66,7 @@ export function broadcastOperations({ sees, broadcasts, reads, rulesChanged, med
   const listed = async <T>(
     query: { cursor?: string | undefined; limit: number },
     filter: Parameters<Broadcasts['list']>[0],
-    shown: (broadcast: Broadcast) => T,
+    shown: (broadcast: BroadcastRecord) => T,
   ): Promise<{ items: T[]; next: string | null }> => {
     if (query.cursor !== undefined) {
       const [startedAtMs, id] = positionOf(query.cursor, position);
@@ -192,7 +192,7 @@ export function broadcastOperations({ sees, broadcasts, reads, rulesChanged, med
   ];
 }
 
-const isRecorded = (broadcast: Broadcast) => broadcast.recording && broadcast.endedAtMs !== undefined;
+const isRecorded = (broadcast: BroadcastRecord) => broadcast.recording && broadcast.endedAtMs !== undefined;
 
 export const noRecording = () => new VezaError('not_found', 'There is no such recording.');
 
@@ -211,7 +211,7 @@ export async function channelOfRecording(broadcasts: Broadcasts, id: string): Pr
 }
 
 /** Finds a recording. Undefined while the broadcast is on air, and when it was not recorded. */
-export async function recordingOf(broadcasts: Broadcasts, id: string): Promise<Broadcast | undefined> {
+export async function recordingOf(broadcasts: Broadcasts, id: string): Promise<BroadcastRecord | undefined> {
   const broadcast = await broadcasts.get(id);
   return broadcast && isRecorded(broadcast) ? broadcast : undefined;
 }

@@ -11,14 +11,14 @@ import { channelRoleSchema } from '../role-schemas.js';
 
 /** The part of the live room that the API uses. */
 export interface LiveStatus {
-  status(slug: string): ChannelStatus;
+  status(slug: string): ChannelStatusAnswer;
   /** Ends the broadcast for good, even with a broadcaster connected. False: there was none. */
   end(slug: string): Promise<boolean>;
   /** Sets the title that listeners are shown from now on. False: the channel is off air. */
   nowPlaying(slug: string, update: { title: string; artist?: string }): Promise<boolean> | boolean;
 }
 
-export interface ChannelStatus {
+export interface ChannelStatusAnswer {
   /** `holding`: the broadcaster's connection is lost, and listeners hear the fill. */
   readonly state: 'offline' | 'live' | 'holding';
   /** Estimated number of listeners. */

@@ -9,7 +9,7 @@ import type { Principal } from '../../../access/roles.js';
 import type { Broadcasts } from '../../../library/broadcasts.js';
 import { VezaError } from '../../../runtime/errors.js';
 import { cookieName } from '../../playback/admission.js';
-import { type Client, isoOf, type Operation, operation } from '../openapi.js';
+import { isoOf, type Operation, operation, type RequestOrigin } from '../openapi.js';
 import { text } from '../request-schemas.js';
 import { asNoRecording, assetParams, channelOfRecording, noRecording, recordingOf } from './broadcasts.js';
 import { type Addresses, countrySchema, type LiveStatus, slugParams } from './channels.js';
@@ -153,7 +153,7 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
     if (bind?.country !== undefined && !admitsCountry(rule, bind.country)) throw blocked();
     if (bind?.address !== undefined && countryOfAddress && !admitsCountry(rule, countryOfAddress(bind.address))) throw blocked();
   };
-  const checkHere = (rule: CountryRule, client: Client) => {
+  const checkHere = (rule: CountryRule, client: RequestOrigin) => {
     if (!admitsCountry(rule, client.country)) throw blocked();
   };
   /** All links of one session count as one listener. */

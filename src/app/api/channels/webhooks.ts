@@ -4,7 +4,7 @@ import { MAX_OVERLAP_S } from '../../../access/webhooks/webhook-secrets.js';
 import type { Delivery, Webhook, Webhooks } from '../../../access/webhooks/webhooks.js';
 import { MAX_OUTBOUND_URL_CHARS } from '../../../backing/outbound-address.js';
 import type { ErrorCode } from '../../../runtime/errors.js';
-import { type Call, isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf } from '../openapi.js';
+import { isoOf, type Operation, type OperationCall, operation, page, pageOf, pageQuery, positionOf } from '../openapi.js';
 import { text } from '../request-schemas.js';
 import { slugParams } from './channels.js';
 
@@ -34,8 +34,8 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
   ) as z.ZodType<{ webhookId: string; deliveryId: string }>;
   const access = isOfChannel ? 'channel.webhooks' : 'service.webhooks';
   const missing: ErrorCode[] = ['not_found'];
-  const channelId = (call: Pick<Call, 'channel'>) => (isOfChannel ? call.channel.id : undefined);
-  const rootOf = (call: Pick<Call, 'channel'>) => (isOfChannel ? `/channels/${call.channel.slug}/webhooks` : '/webhooks');
+  const channelId = (call: Pick<OperationCall, 'channel'>) => (isOfChannel ? call.channel.id : undefined);
+  const rootOf = (call: Pick<OperationCall, 'channel'>) => (isOfChannel ? `/channels/${call.channel.slug}/webhooks` : '/webhooks');
 
   const urlSchema = text({
     max: MAX_OUTBOUND_URL_CHARS,

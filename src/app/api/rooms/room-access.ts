@@ -12,7 +12,7 @@ import type { Clock } from '../../../runtime/clock.js';
 import { VezaError } from '../../../runtime/errors.js';
 import { isUserId, MAX_USER_ID_LENGTH } from '../../../runtime/user-id.js';
 import type { PublicReads } from '../../http/public-reads.js';
-import type { Call } from '../openapi.js';
+import type { OperationCall } from '../openapi.js';
 import { PATTERNS, text } from '../request-schemas.js';
 
 /** The part of the chat that the API uses, in a process that has the chat. */
@@ -93,7 +93,7 @@ export function roomAccess({ chat, members, reads }: RoomOperationsOptions) {
     if (!room) throw new VezaError('not_found', `There is no channel "${channel.slug}".`);
     return room;
   };
-  const moderatorOf = ({ principal, channelRole, client }: Pick<Call, 'principal' | 'channelRole' | 'client'>): Moderator => {
+  const moderatorOf = ({ principal, channelRole, client }: Pick<OperationCall, 'principal' | 'channelRole' | 'client'>): Moderator => {
     const { id, name, role, moderates, actor } = here().who(principal, channelRole);
     const unproven = moderates === 'second-factor';
     return { id, name, role, unproven, actor, address: client.address, requestId: client.requestId };
@@ -107,7 +107,7 @@ export function roomAccess({ chat, members, reads }: RoomOperationsOptions) {
      * Finds a channel's room and the caller's person in it. Rejects with `not_found` when the
      * caller may not see the channel, and with `unavailable` when this process has no chat.
      */
-    async enter(principal: Principal, slug: string, client: Call['client']) {
+    async enter(principal: Principal, slug: string, client: OperationCall['client']) {
       const channelSlug = await slugOf(slug);
       const visible = () => members.visible(principal, channelSlug);
       const seen = principal.kind === 'anonymous' ? reads.channel(channelSlug, visible) : visible();

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { ModAction } from '../../../chat/moderation/mod-actions.js';
-import { type Call, type Operation, operation, page, pageOf, pageQuery, positionOf } from '../openapi.js';
+import { type Operation, type OperationCall, operation, page, pageOf, pageQuery, positionOf } from '../openapi.js';
 import { PATTERNS, text } from '../request-schemas.js';
 import { type RoomOperationsOptions, roomAccess, roomParams } from './room-access.js';
 
@@ -53,7 +53,7 @@ interface ListSpec<T, C extends [string | number, ...(string | number)[]], F ext
  */
 export function roomModerating(options: RoomOperationsOptions) {
   const { here, channelOf, roomOf, moderatorOf } = roomAccess(options);
-  const roomIdOf = async ({ channel }: Pick<Call, 'channel'>) => (await roomOf(channel)).id;
+  const roomIdOf = async ({ channel }: Pick<OperationCall, 'channel'>) => (await roomOf(channel)).id;
 
   const act = <P extends RoomPath, B = unknown>({ answers, action, ...about }: ActSpec<P, B>): Operation =>
     operation<P, unknown, B>({
