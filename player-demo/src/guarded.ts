@@ -37,7 +37,7 @@ export async function guarded(main: HTMLElement, mount: () => Promise<void>): Pr
       if (problem.status === 401) return;
       if (problem.status >= 400 && problem.status < 500 && problem.status !== 429) return refused(main, problem);
       const text =
-        problem.status === 429 ? 'Too many requests. This page goes on in a moment.' : `${problem.message} This page keeps trying.`;
+        problem.status === 429 ? 'Too many requests. This page tries again in a moment.' : `${problem.message} This page keeps trying.`;
       main.replaceChildren(h('section', { class: 'notice', role: 'status' }, h('h1', {}, 'Connecting…'), h('p', {}, text)));
       await new Promise((resolve) => setTimeout(resolve, Math.max(waitMs, (problem.retryAfterS ?? 0) * 1000)));
     }
@@ -53,8 +53,7 @@ function pathAfter(): string | undefined {
 async function refused(main: HTMLElement, problem: Problem): Promise<void> {
   if (problem.code !== 'second_factor_missing') {
     const title = problem.status === 404 ? 'There is no such channel.' : 'This is not for your account.';
-    const text =
-      problem.status === 404 ? 'It may have been deleted, or you have no role in it. ' : 'Ask an administrator if it should be. ';
+    const text = problem.status === 404 ? 'It may have been deleted, or you have no role in it. ' : 'If it should, ask an administrator. ';
     show(main, pageHead(title, h('p', {}, text, h('a', { href: '/channels' }, 'My channels'))));
     return;
   }
@@ -64,7 +63,7 @@ async function refused(main: HTMLElement, problem: Problem): Promise<void> {
       main,
       pageHead(
         'A second factor first',
-        h('p', {}, 'What your role may do wants more than a password. It takes a minute and an authenticator app.'),
+        h('p', {}, 'Your role needs more than a password. Setting it up takes a minute and an authenticator app.'),
       ),
       h('p', {}, h('a', { href: '/account#second-factor', class: 'button primary' }, 'Set it up')),
     );
@@ -74,7 +73,7 @@ async function refused(main: HTMLElement, problem: Problem): Promise<void> {
     main,
     pageHead(
       'Sign in with your second factor',
-      h('p', {}, 'You have signed in with the password alone. This wants your passkey or a code as well.'),
+      h('p', {}, 'You have signed in with your password only. This page also needs your passkey or a code.'),
     ),
     h(
       'p',

@@ -53,11 +53,8 @@ async function onePage(slug: string): Promise<void> {
     const address = found && (await open(member.address));
     if (found && address) return mountChannel(main, found, { standalone: true, member, address });
   }
-  if (refusedWith === 451) return message('Not to be heard where you are.', 'The channel may be heard in some countries only.');
-  message(
-    'There is no such channel.',
-    'The address may be old, or the channel private: then it is there for its members once they are signed in.',
-  );
+  if (refusedWith === 451) return message('You cannot listen in your country.', 'This channel is available only in some countries.');
+  message('There is no such channel.', 'The address may be old, or the channel may be private: then sign in as one of its members.');
 }
 
 function home(channels: ChannelJson[]): void {
@@ -89,7 +86,7 @@ function open<T>(ask: () => Promise<T>): Promise<T | undefined> {
           resolve(undefined);
           queueMicrotask(() => stop());
         } else if (error instanceof ApiError && (error.status === 503 || error.status === 429))
-          message('One moment.', 'The server, or this channel, has no room right now. This page keeps trying.');
+          message('One moment.', 'The server or this channel is full right now. This page keeps trying.');
         else message('Connecting…', 'The server does not answer yet. This page keeps trying.');
       }
       waitMs = Math.min(5_000, waitMs * 1.5);

@@ -105,7 +105,7 @@ export async function mountManaged(main: HTMLElement, slug: string, fresh?: Stre
 const deskPart = (slug: string): HTMLElement =>
   section(
     'Chat',
-    'What waits for a moderator, bans and appeals, blocked words, the rules of the room.',
+    'Messages that wait for a moderator, bans and appeals, blocked words, and the rules of the room.',
     h('p', {}, h('a', { href: `/channels/${encodeURIComponent(slug)}/chat`, class: 'button plain' }, 'Open the desk')),
   );
 
@@ -118,7 +118,7 @@ function keyPart(path: string, latest: () => Managed, known: IngestJson, fresh: 
         title: 'Make a new stream key?',
         text: onAir
           ? 'The show on air goes on, with the old key, until it ends. Whoever connects from now on needs the new one: type it into your program after the show.'
-          : 'The old key opens nothing any more. Type the new one into every program that you broadcast with.',
+          : 'The old key stops working. Type the new one into every program that you broadcast with.',
         action: 'Make a new key',
         danger: false,
       });
@@ -132,7 +132,7 @@ function keyPart(path: string, latest: () => Managed, known: IngestJson, fresh: 
         'p',
         { class: 'said' },
         onAir ? 'Here is the new key. The show on air goes on with the old one. ' : '',
-        'Copy the key now: it is shown this once. If it is lost, make a new one.',
+        'Copy the key now: it is shown only once. If you lose it, make a new one.',
       ),
       h('ul', { class: 'elsewhere' }, copyRow('Stream key', streamKey)),
       programs(ingest),
@@ -142,12 +142,12 @@ function keyPart(path: string, latest: () => Managed, known: IngestJson, fresh: 
   if (fresh) put(fresh);
   else {
     body.append(
-      h('p', { class: 'state' }, 'The key was shown when it was made, and cannot be shown again. If it is lost, make a new one.'),
+      h('p', { class: 'state' }, 'The key was shown when it was made and cannot be shown again. If you have lost it, make a new one.'),
       programs(known),
       rotate('Make a new key'),
     );
   }
-  return section('Stream key', 'Whoever has it is on air. Give it to nobody who should not be.', body);
+  return section('Stream key', 'Anybody who has it can broadcast on your channel. Keep it secret.', body);
 }
 
 /** Says which address and key goes into which field of the usual broadcasting programs. */
@@ -210,10 +210,7 @@ function settingsPart(path: string, channel: Managed, changed: (channel: Managed
     null,
     form({
       fields: [title],
-      more: [
-        visibility.element,
-        h('label', { class: 'check' }, recording, h('span', {}, 'Keep a recording of every show, from the next one on.')),
-      ],
+      more: [visibility.element, h('label', { class: 'check' }, recording, h('span', {}, 'Record every broadcast, from the next one on.'))],
       submit: 'Save',
       kind: 'plain',
       label: 'Settings',
@@ -237,10 +234,10 @@ const LINK_LIVES: readonly (readonly [string, string])[] = [
 /** Playback links, for listeners of a private channel who have no account. */
 function linkPart(path: string): HTMLElement {
   const made = h('div', { class: 'made', role: 'status', 'aria-live': 'polite' });
-  const life = choice({ name: 'expiresInS', label: 'How long is it good?', value: '86400', choices: LINK_LIVES });
+  const life = choice({ name: 'expiresInS', label: 'How long does it work?', value: '86400', choices: LINK_LIVES });
   const part = section(
     'Playback links',
-    'For somebody without an account. Whoever has the link hears the channel until it ends; it cannot be taken back.',
+    'For people without an account. Anybody who has the link can listen until it expires; it cannot be revoked.',
     form({
       fields: [life],
       submit: 'Make a link',
@@ -251,7 +248,7 @@ function linkPart(path: string): HTMLElement {
           expiresInS: Number(values.expiresInS),
         });
         made.replaceChildren(
-          h('p', {}, `Good until ${dateText(link.expiresAt)}.`),
+          h('p', {}, `It works until ${dateText(link.expiresAt)}.`),
           h(
             'ul',
             { class: 'elsewhere' },
@@ -271,13 +268,13 @@ function deletePart(path: string, slug: string): HTMLElement {
   return section(
     'Delete',
     null,
-    h('p', { class: 'state' }, 'Ends the show, deletes the channel and every recording of it. There is no way back.'),
+    h('p', { class: 'state' }, 'Ends the broadcast and deletes the channel with all its recordings. This cannot be undone.'),
     actionButton(
       'Delete the channel',
       async () => {
         const sure = await confirmed({
           title: 'Delete the channel?',
-          text: 'The show ends, and the channel and its recordings are gone for good.',
+          text: 'The broadcast ends, and the channel and its recordings are deleted. This cannot be undone.',
           action: 'Delete',
           word: slug,
         });

@@ -31,7 +31,7 @@ export function membersPart(path: string, members: readonly ChannelMemberJson[],
       role !== 'owner' ||
       (await confirmed({
         title: `Hand the channel over to ${member.name}?`,
-        text: 'The new owner decides about the channel. Who owned it is a host from then on.',
+        text: 'The new owner decides about the channel. The previous owner becomes a host.',
         action: 'Hand over',
       }));
     if (sure) await callFresh('PUT', `${path}/members/${member.accountId}`, { role });
@@ -64,7 +64,7 @@ export function membersPart(path: string, members: readonly ChannelMemberJson[],
         'Remove',
         async () => {
           const text =
-            'The channel is closed to this account if it is private. The stream key and the links that it knows stay good: make a new stream key.';
+            'If the channel is private, this account cannot hear it any more. A stream key and links that it knows still work: make a new stream key.';
           if (!(await confirmed({ title: `Remove ${member.name}?`, text, action: 'Remove' }))) return;
           await call('DELETE', `${path}/members/${member.accountId}`);
           await refetch();
@@ -92,7 +92,7 @@ export function membersPart(path: string, members: readonly ChannelMemberJson[],
   });
   return section(
     'Members',
-    'Hosts broadcast here and make keys and links. Moderators listen in, and keep order.',
+    'Hosts broadcast and make stream keys and playback links. Moderators can listen, and moderate the chat.',
     list,
     mayChange ? add : null,
   );

@@ -3,9 +3,9 @@ import { h } from '../ui/dom';
 export type VisibilityJson = 'public' | 'unlisted' | 'private';
 
 const TEXTS: Readonly<Record<VisibilityJson, string>> = {
-  public: 'Public: everybody finds and hears it.',
-  unlisted: 'Unlisted: in no list; who has the address hears it.',
-  private: 'Private: members alone, and whoever has a playback link from you.',
+  public: 'Public: everybody can find and hear it.',
+  unlisted: 'Unlisted: not in the list; everybody with the address can hear it.',
+  private: 'Private: only members and people with a playback link can hear it.',
 };
 
 let made = 0;
@@ -17,7 +17,7 @@ export function visibilityChoice(now: VisibilityJson): { element: HTMLElement; v
   );
   const labels = inputs.map((input) => h('label', { class: 'check' }, input, h('span', {}, TEXTS[input.value as VisibilityJson])));
   return {
-    element: h('fieldset', { class: 'checks' }, h('legend', {}, 'Who hears it?'), ...labels),
+    element: h('fieldset', { class: 'checks' }, h('legend', {}, 'Who can hear it?'), ...labels),
     value: () => inputs.find(({ checked }) => checked)!.value as VisibilityJson,
   };
 }

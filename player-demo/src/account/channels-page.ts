@@ -36,7 +36,7 @@ export async function mountChannels(main: HTMLElement): Promise<void> {
   });
   const empty = mayMake
     ? 'No channel yet. Make one below: you get a stream key, type it into OBS, BUTT or Mixxx, and are on air.'
-    : 'No channel here yet. Your account listens; ask an administrator to make you a broadcaster, or the owner of a channel to add you to it.';
+    : 'No channel yet. Your account can only listen: ask an administrator to make you a broadcaster, or the owner of a channel to add you to it.';
   show(
     main,
     pageHead('My channels'),
@@ -52,11 +52,9 @@ function newChannelPart(main: HTMLElement): HTMLElement {
     label: 'Address',
     maxlength: 63,
     spellcheck: false,
-    hint: `${location.host}/c/… · small letters, digits and hyphens; for good.`,
+    hint: `${location.host}/c/… · lower-case letters, digits, hyphens; it cannot be changed.`,
     check: (value) =>
-      /^[a-z0-9][a-z0-9-]{1,62}$/.test(value)
-        ? undefined
-        : 'Two to 63 small letters, digits and hyphens, beginning with a letter or digit.',
+      /^[a-z0-9][a-z0-9-]{1,62}$/.test(value) ? undefined : '2 to 63 lower-case letters, digits and hyphens, with a letter or digit first.',
   });
   // The address is made from the title until the person types one.
   let own = false;
@@ -69,7 +67,7 @@ function newChannelPart(main: HTMLElement): HTMLElement {
   const visibility = visibilityChoice('public');
   return section(
     'A new channel',
-    'Its stream key is shown once, right after.',
+    'Its stream key is shown only once, as soon as it is made.',
     form({
       fields: [title, slug],
       more: [visibility.element],

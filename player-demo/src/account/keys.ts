@@ -28,7 +28,7 @@ const LIVES: readonly (readonly [string, string])[] = [
 const SCOPE_TEXTS: Readonly<Record<Scope, string>> = {
   'channels:read': 'See your private channels, their members and recordings',
   'channels:write': 'Make, change and delete channels, members, recordings and stream keys',
-  broadcast: 'End a show and set what is playing',
+  broadcast: 'End a broadcast and set what is playing',
   links: 'Make playback links for private channels and recordings',
   webhooks: 'Manage webhooks',
   moderate: 'Moderate chat',
@@ -38,11 +38,7 @@ const SCOPE_TEXTS: Readonly<Record<Scope, string>> = {
 /** API keys: lists and deletes them, makes new ones and shows each once. */
 export function apiKeysPart(keys: readonly ApiKeyJson[]): HTMLElement {
   const list = h('ul', { class: 'rows' });
-  const none = h(
-    'p',
-    { class: 'none' },
-    'No API key yet. Make one for a script or a site of your own; it may what you choose here, and no more.',
-  );
+  const none = h('p', { class: 'none' }, 'No API key yet. Make one for a script or site of your own; it can do only what you choose here.');
   const update = (all: readonly ApiKeyJson[]) => {
     list.replaceChildren(...all.map(row));
     none.hidden = all.length > 0;
@@ -76,7 +72,7 @@ export function apiKeysPart(keys: readonly ApiKeyJson[]): HTMLElement {
 
   const made = h('div', { class: 'made', role: 'status', 'aria-live': 'polite' });
   const name = field({ name: 'name', label: 'What is it for?', maxlength: 100, spellcheck: true });
-  const life = choice({ name: 'life', label: 'How long is it good?', value: '90', choices: LIVES });
+  const life = choice({ name: 'life', label: 'How long does it work?', value: '90', choices: LIVES });
   const boxes = Object.entries(SCOPE_TEXTS).map(([scope, text]) => ({
     scope,
     input: h('input', { type: 'checkbox', name: 'scope', value: scope }),
@@ -96,7 +92,7 @@ export function apiKeysPart(keys: readonly ApiKeyJson[]): HTMLElement {
     label: 'A new API key',
     send: async (values) => {
       const chosen = boxes.filter(({ input }) => input.checked).map(({ scope }) => scope);
-      if (chosen.length === 0) return 'Choose at least one thing that it may be used for.';
+      if (chosen.length === 0) return 'Choose at least one use.';
       const expiresAt = values.life === '' ? undefined : new Date(Date.now() + Number(values.life) * DAY_MS).toISOString();
       const answer = await callFresh<{ apiKey: ApiKeyJson; secret: string }>('POST', '/me/api-keys', {
         name: values.name!.trim(),
@@ -104,7 +100,7 @@ export function apiKeysPart(keys: readonly ApiKeyJson[]): HTMLElement {
         ...(expiresAt === undefined ? {} : { expiresAt }),
       });
       made.replaceChildren(
-        h('p', {}, `“${answer.apiKey.name}” is made. Copy it now: it is shown this once.`),
+        h('p', {}, `“${answer.apiKey.name}” is made. Copy it now: it is shown only once.`),
         h('ul', { class: 'elsewhere' }, copyRow('API key', answer.secret)),
       );
       element.reset();

@@ -42,7 +42,7 @@ export async function mountAccount(main: HTMLElement): Promise<void> {
         ? h(
             'p',
             { class: 'banner', role: 'status' },
-            'Your role can be used with a second factor only. ',
+            'Your role works only with a second factor. ',
             h('a', { href: '#second-factor' }, 'Set one up now'),
             ': it takes a minute.',
           )
@@ -62,7 +62,14 @@ export async function mountAccount(main: HTMLElement): Promise<void> {
 }
 
 function profilePart(me: Me): HTMLElement {
-  const name = field({ name: 'name', label: 'Name', autocomplete: 'name', maxlength: 100, value: me.name, hint: 'Shown to others.' });
+  const name = field({
+    name: 'name',
+    label: 'Name',
+    autocomplete: 'name',
+    maxlength: 100,
+    value: me.name,
+    hint: 'Other people see this name.',
+  });
   return section(
     'Profile',
     null,
@@ -107,7 +114,7 @@ function passwordPart(me: Me): HTMLElement {
     },
     fieldOf: ({ code }) => (code === 'invalid_credentials' ? 'password' : code === 'bad_request' ? 'newPassword' : undefined),
   });
-  return section('Password', 'Another password signs you out everywhere but here.', element);
+  return section('Password', 'A new password signs you out everywhere else.', element);
 }
 
 function sessionsPart(sessions: readonly SessionJson[]): HTMLElement {
@@ -138,7 +145,7 @@ function sessionsPart(sessions: readonly SessionJson[]): HTMLElement {
   const everywhere = actionButton('Sign out everywhere', async () => {
     const sure = await confirmed({
       title: 'Sign out everywhere?',
-      text: 'Every session ends, this one too. You sign in again with your password.',
+      text: 'All sessions end, this one too. You can sign in again with your password.',
       action: 'Sign out everywhere',
     });
     if (!sure) return;
@@ -146,7 +153,7 @@ function sessionsPart(sessions: readonly SessionJson[]): HTMLElement {
     forget();
     location.assign('/account');
   });
-  return section('Devices', 'Where you are signed in. End what you do not know, then change your password.', list, everywhere);
+  return section('Devices', 'Where you are signed in. End sessions that you do not know, then change your password.', list, everywhere);
 }
 
 function dataPart(me: Me): HTMLElement {
@@ -162,7 +169,7 @@ function dataPart(me: Me): HTMLElement {
   );
   return section(
     'Your data',
-    'What is kept about you, as a file; and an end to it.',
+    'Download what we store about you, or delete your account.',
     h(
       'div',
       { class: 'form-end' },
@@ -186,7 +193,11 @@ function deleteAccount(me: Me): void {
     'dialog',
     { class: 'confirm', 'aria-labelledby': 'delete-title' },
     h('h2', { id: 'delete-title' }, 'Delete your account?'),
-    h('p', {}, 'Your name, address, sessions and keys are gone for good, at once. What was done with the account stays in the audit log.'),
+    h(
+      'p',
+      {},
+      'Your name, address, sessions and keys are deleted at once. This cannot be undone. What the account did stays in the audit log.',
+    ),
     form({
       fields: [password],
       more: [owned.length > 0 ? channels : null],

@@ -14,7 +14,7 @@ export function passkeysPart(passkeys: readonly PasskeyJson[]): HTMLElement {
   const none = h(
     'p',
     { class: 'none' },
-    'No passkey yet. With one you sign in by finger, face or PIN, and it is a second factor by itself.',
+    'No passkey yet. With a passkey you sign in by fingerprint, face or PIN; no other second factor is needed.',
   );
   const update = (all: readonly PasskeyJson[]) => {
     list.replaceChildren(...all.map(row));
@@ -35,7 +35,7 @@ export function passkeysPart(passkeys: readonly PasskeyJson[]): HTMLElement {
       actionButton(
         'Delete',
         async () => {
-          const text = 'It opens your account no more. Delete it on the device as well.';
+          const text = 'It cannot open your account any more. Delete it on the device too.';
           if (!(await confirmed({ title: `Delete “${passkey.name}”?`, text, action: 'Delete' }))) return;
           await callFresh('DELETE', `/me/passkeys/${passkey.id}`);
           await refetch();
@@ -50,7 +50,7 @@ export function passkeysPart(passkeys: readonly PasskeyJson[]): HTMLElement {
     label: 'Name of the new passkey',
     value: clientText(navigator.userAgent),
     maxlength: 100,
-    hint: 'So that you know it again.',
+    hint: 'A name by which you recognise it.',
   });
   return section(
     'Passkeys',
@@ -69,6 +69,6 @@ export function passkeysPart(passkeys: readonly PasskeyJson[]): HTMLElement {
             return 'Made. The next time, choose “Sign in with a passkey”.';
           },
         })
-      : h('p', { class: 'none' }, 'Passkeys need a browser that knows them and an https address.'),
+      : h('p', { class: 'none' }, 'Passkeys need a browser that supports them, and an https address.'),
   );
 }

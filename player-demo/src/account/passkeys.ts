@@ -64,10 +64,10 @@ async function asked(prompt: Promise<Credential | null>): Promise<PublicKeyCrede
     throw new DOMException('', 'NotAllowedError');
   } catch (error) {
     const name = error instanceof DOMException ? error.name : '';
-    if (name === 'InvalidStateError') throw new Problem(0, 'conflict', 'This device has a passkey for your account already.');
+    if (name === 'InvalidStateError') throw new Problem(0, 'conflict', 'This device already has a passkey for your account.');
     if (name === 'NotAllowedError' || name === 'AbortError')
-      throw new Problem(0, 'cancelled', 'No passkey was used: it was cancelled, or took too long. Try again.');
-    if (name === 'SecurityError') throw new Problem(0, 'insecure', 'Passkeys work at the public address of this service only.');
+      throw new Problem(0, 'cancelled', 'No passkey was used: you cancelled, or it took too long. Try again.');
+    if (name === 'SecurityError') throw new Problem(0, 'insecure', 'Passkeys work only at the public address of this service.');
     throw new Problem(0, 'internal', 'This browser could not use a passkey.');
   }
 }

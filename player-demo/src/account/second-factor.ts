@@ -35,7 +35,7 @@ export function secondFactorPart(me: Me): HTMLElement {
           'li',
           {},
           h('p', {}, 'Scan this with an authenticator app (Aegis, 2FAS, Google Authenticator, a password manager …).'),
-          qrCode(uri, 'QR code for the authenticator app; the key below says the same'),
+          qrCode(uri, 'QR code for the authenticator app; the key below is the same'),
           h(
             'details',
             { class: 'elsewhere' },
@@ -69,7 +69,7 @@ export function secondFactorPart(me: Me): HTMLElement {
     h(
       'p',
       { class: 'state' },
-      'It is on. These recovery codes open your account when the telephone is lost; each is good once, and they are shown this once.',
+      'It is on. With these recovery codes you can sign in when you have lost your phone. Each works once, and they are shown only once.',
     ),
     h('ul', { class: 'codes', 'aria-label': 'Recovery codes' }, ...all.map((code) => h('li', {}, h('code', {}, code)))),
     h(
@@ -82,7 +82,7 @@ export function secondFactorPart(me: Me): HTMLElement {
   ];
 
   const codesFile = (all: readonly string[]) =>
-    new Blob([`Recovery codes of ${me.email} at ${location.host}\nEach is good once.\n\n${all.join('\n')}\n`], { type: 'text/plain' });
+    new Blob([`Recovery codes of ${me.email} at ${location.host}\nEach works once.\n\n${all.join('\n')}\n`], { type: 'text/plain' });
 
   const on = (left: number) => [
     h(
@@ -133,5 +133,9 @@ export function secondFactorPart(me: Me): HTMLElement {
   const back = (left: number) => h('button', { type: 'button', class: 'button plain', onclick: () => put(...on(left)) }, 'Cancel');
 
   body.append(...(me.secondFactor.totp ? on(me.secondFactor.recoveryCodesLeft) : off()));
-  return section('Second factor', 'A code from your telephone, beside the password. Moderators and administrators must have one.', body);
+  return section(
+    'Second factor',
+    'A code from your phone, in addition to the password. Moderators and administrators must have one.',
+    body,
+  );
 }

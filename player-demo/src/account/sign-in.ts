@@ -88,7 +88,7 @@ export class SignIn {
   }
 
   #register(): void {
-    const name = field({ name: 'name', label: 'Name', autocomplete: 'name', maxlength: 100, hint: 'Shown to others.' });
+    const name = field({ name: 'name', label: 'Name', autocomplete: 'name', maxlength: 100, hint: 'Other people see this name.' });
     const email = emailField(this.#email);
     const password = newPassword('password', 'Password');
     show(
@@ -119,7 +119,7 @@ export class SignIn {
     const email = emailField(this.#email);
     show(
       this.#main,
-      pageHead('Forgotten password', h('p', {}, 'We send you a link to choose a new one. It is good for an hour.')),
+      pageHead('Forgotten password', h('p', {}, 'We send you a link for choosing a new one. It works for an hour.')),
       h(
         'div',
         { class: 'narrow' },
@@ -130,7 +130,7 @@ export class SignIn {
           send: async (values) => {
             this.#email = values.email!.trim();
             const { message } = await callOpenly<{ message: string }>('POST', '/auth/recover', { email: this.#email });
-            return `${message} Nothing there? Look among the junk, or ask an administrator for a link.`;
+            return `${message} No mail? Look in your spam folder, or ask an administrator for a link.`;
           },
         }),
         h('p', { class: 'aside' }, this.#link('#', 'Back to sign in')),
@@ -142,8 +142,8 @@ export class SignIn {
   #choosePassword(token: string, isInvitation: boolean): void {
     const password = newPassword('newPassword', isInvitation ? 'Password' : 'New password');
     const text = isInvitation
-      ? 'Choose a password, and the account is yours. You sign in with it and with the e-mail address that this link came for.'
-      : 'You are signed out everywhere else by this.';
+      ? 'Choose a password to open your account. Then sign in with it and the e-mail address that got this link.'
+      : 'This signs you out everywhere else.';
     show(
       this.#main,
       pageHead(isInvitation ? 'Welcome' : 'A new password', h('p', {}, text)),
@@ -171,10 +171,7 @@ export class SignIn {
     const password = field({ name: 'password', label: 'Password', type: 'password', autocomplete: 'current-password' });
     show(
       this.#main,
-      pageHead(
-        'One more step',
-        h('p', {}, 'This is your e-mail address. Type the password that you chose for it, and your account can be used.'),
-      ),
+      pageHead('One more step', h('p', {}, 'To confirm your e-mail address, type the password that you chose when you registered.')),
       h(
         'div',
         { class: 'narrow' },
@@ -199,7 +196,7 @@ export class SignIn {
     if (problem.code !== 'not_found') return false;
     show(
       this.#main,
-      pageHead('This link is over', h('p', {}, 'It was used, has expired, or a newer one was sent.')),
+      pageHead('This link is over', h('p', {}, 'It was used, it has expired, or a newer link was sent.')),
       h('div', { class: 'narrow' }, h('p', {}, this.#link('#forgotten', 'Get a new link'), ' or ', this.#link('#', 'sign in'), '.')),
     );
     return true;

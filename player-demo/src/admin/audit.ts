@@ -83,7 +83,7 @@ export async function mountAudit(main: HTMLElement, nav: HTMLElement): Promise<v
     pageHead('Administration', nav),
     section(
       'Audit log',
-      'The newest first. Nothing in it can be changed. A name or an action is a filter at a click.',
+      'The newest entries come first. Entries cannot be changed. Click a name or an action to filter by it.',
       filters,
       list,
       none,

@@ -71,7 +71,7 @@ async function mountAccounts(main: HTMLElement): Promise<void> {
     list.append(...page.items.map(accountRow));
     setText(
       none,
-      list.childElementCount > 0 ? '' : query === '' ? 'No accounts yet. Invite somebody above.' : 'Nobody is called like that here.',
+      list.childElementCount > 0 ? '' : query === '' ? 'No accounts yet. Invite somebody above.' : 'No account matches this search.',
     );
     more.replaceChildren();
     const { next } = page;
@@ -98,7 +98,7 @@ async function mountAccounts(main: HTMLElement): Promise<void> {
     main,
     pageHead('Administration', adminNav()),
     isAdmin ? invitePart((account) => list.prepend(accountRow(account))) : null,
-    section('Accounts', 'The newest first.', searching, list, none, more),
+    section('Accounts', 'The newest accounts come first.', searching, list, none, more),
   );
 }
 
@@ -120,11 +120,15 @@ function invitePart(made: (account: AccountJson) => void): HTMLElement {
     },
     fieldOf: ({ code }) => (code === 'conflict' ? 'email' : undefined),
   });
-  return section('Invite somebody', 'You get a link that opens the account once, to hand over by whatever way you trust.', element, link);
+  return section('Invite somebody', 'You get a link that opens the account once. Send it in a way that you trust.', element, link);
 }
 
 const linkShown = ({ link, linkExpiresAt }: { link: string; linkExpiresAt: string }, name: string): HTMLElement[] => [
-  h('p', {}, `For ${name}, good once and until ${dateText(linkExpiresAt)}. Whoever has it chooses the password. It is shown this once.`),
+  h(
+    'p',
+    {},
+    `For ${name}, works once, until ${dateText(linkExpiresAt)}. Anybody who has it can choose the password. It is shown only once.`,
+  ),
   h('ul', { class: 'elsewhere' }, copyRow('Link', link)),
 ];
 
@@ -162,7 +166,7 @@ function accountRow(given: AccountJson): HTMLElement {
     select.value = account.role;
     const sure = await confirmed({
       title: `${account.name}: ${ROLES.find(([value]) => value === wanted)![1].toLowerCase()}?`,
-      text: 'The account is signed out everywhere, and has the new role from its next sign-in on.',
+      text: 'The account is signed out everywhere. It has the new role from the next sign-in.',
       action: 'Change the role',
       danger: false,
     });
@@ -183,7 +187,7 @@ function accountRow(given: AccountJson): HTMLElement {
       maxlength: 300,
       required: false,
       spellcheck: true,
-      hint: 'Told to the banned when they try to sign in.',
+      hint: 'Shown to this person when they try to sign in.',
     });
     const banned = account.state === 'banned';
     const dialog = h(
@@ -222,7 +226,8 @@ function accountRow(given: AccountJson): HTMLElement {
           : null,
         isAdmin && !isMe
           ? act('Remove the second factor', async () => {
-              const text = 'For somebody who has lost telephone and codes. Be sure who is asking. The account is signed out everywhere.';
+              const text =
+                'For a person who has lost their phone and codes. First make sure who is asking. The account is signed out everywhere.';
               if (!(await confirmed({ title: `Remove the second factor of ${account.name}?`, text, action: 'Remove' }))) return;
               await callFresh('DELETE', `/accounts/${id}/second-factor`);
               setText(note, 'Removed.');
@@ -232,7 +237,7 @@ function accountRow(given: AccountJson): HTMLElement {
           ? act(
               'Delete the account',
               async () => {
-                const text = 'It is gone for good, at once. Its channels stay, without an owner.';
+                const text = 'This cannot be undone. Its channels stay, without an owner.';
                 if (!(await confirmed({ title: `Delete ${account.name}?`, text, action: 'Delete', word: account.email }))) return;
                 await call('DELETE', `/accounts/${id}`);
                 row.remove();

@@ -25,15 +25,15 @@ export function askBan(name: string): Promise<BanChoice | undefined> {
       label: 'Reason',
       maxlength: 300,
       required: false,
-      hint: 'Told to this person and to moderators.',
+      hint: 'Shown to this person and to moderators.',
     });
     const check = (text: string) => {
       const input = h('input', { type: 'checkbox' });
       return { input, label: h('label', { class: 'check' }, input, h('span', {}, text)) };
     };
-    const purge = check('Delete everything that was said so far.');
-    const address = check('For a day, nobody writes from where this person wrote from. Others may share that address.');
-    const shadow = check('Without telling: this person writes on, and nobody else sees it.');
+    const purge = check('Delete all messages of this person.');
+    const address = check('Ban this person’s network address for a day. Other people may share it.');
+    const shadow = check('Do not tell them: this person can go on writing, and nobody else sees it.');
     shadow.input.addEventListener('change', () => {
       for (const { input } of [purge, address]) {
         input.disabled = shadow.input.checked;
@@ -47,7 +47,7 @@ export function askBan(name: string): Promise<BanChoice | undefined> {
         'form',
         { method: 'dialog' },
         h('h2', { id: 'ban-title' }, `Ban ${name}?`),
-        h('p', {}, 'This person cannot read or write here any more, until the ban is lifted, and may appeal once.'),
+        h('p', {}, 'This person cannot read or write here until the ban ends or is lifted. They may appeal once.'),
         length.element,
         reason.element,
         h('div', { class: 'checks' }, purge.label, address.label, shadow.label),

@@ -86,7 +86,7 @@ export function emojiPicker(pick: (emoji: string | undefined) => void): HTMLElem
       h('button', { type: 'button', 'aria-label': name, title: name, tabindex: index === 0 ? 0 : -1, onclick: () => pick(emoji) }, emoji),
     );
     grid.replaceChildren(...buttons);
-    if (buttons.length === 0) grid.append(h('p', {}, 'None of that name.'));
+    if (buttons.length === 0) grid.append(h('p', {}, 'No emoji has this name.'));
   };
   const move = (by: number) => {
     const buttons = [...grid.querySelectorAll('button')];

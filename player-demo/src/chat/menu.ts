@@ -82,7 +82,7 @@ export function perform(item: Item, act: MenuAction, host: MenuHost, near: Eleme
       host.moderate('timeout', { user: user?.id, seconds: 86_400 });
       return;
     case 'warn':
-      void asked(`Warn ${name}`, 'Shown to this person alone.', 'Warn').then(
+      void asked(`Warn ${name}`, 'Shown only to this person.', 'Warn').then(
         (text) => text && host.moderate('warn', { user: user?.id, text }),
       );
       return;
@@ -94,8 +94,8 @@ export function perform(item: Item, act: MenuAction, host: MenuHost, near: Eleme
       return;
     case 'purge':
       void confirmed({
-        title: `Delete everything of ${name}?`,
-        text: 'All that was said here so far is gone, for everybody.',
+        title: `Delete all messages of ${name}?`,
+        text: 'All messages of this person in this chat are deleted for everybody.',
         action: 'Delete',
       }).then((sure) => sure && host.moderate('purge', { user: user?.id }));
       return;

@@ -85,7 +85,10 @@ export function mountChat(place: HTMLElement, slug: string, onAir: (news: OnAirN
       },
       onUnseen: (unseen) => {
         newer.hidden = list === undefined || list.follows;
-        setText(newer, unseen === 0 ? 'To the newest' : unseen === 1 ? '1 new message' : `${unseen > 999 ? '999+' : unseen} new messages`);
+        setText(
+          newer,
+          unseen === 0 ? 'Go to the newest' : unseen === 1 ? '1 new message' : `${unseen > 999 ? '999+' : unseen} new messages`,
+        );
       },
       onFollow: (follows) => {
         room.keepsOlder = !follows;
@@ -182,7 +185,7 @@ export function mountChat(place: HTMLElement, slug: string, onAir: (news: OnAirN
           : `You are banned from this chat for ${waitText(untilMs - Date.now())}.`;
       }
       case 'deleted':
-        return 'This chat is gone.';
+        return 'This chat was deleted.';
       case 'unauthorized':
         return 'Sign in to read this chat.';
       default:
@@ -211,8 +214,8 @@ export function mountChat(place: HTMLElement, slug: string, onAir: (news: OnAirN
     if (link.state === 'stopped') text = STOPPED[link.reason ?? ''] ?? '';
     else if (offlineSinceMs !== undefined && Date.now() - offlineSinceMs > SAY_OFFLINE_AFTER_MS)
       text = navigator.onLine
-        ? 'Reconnecting… What you write is sent when it is back.'
-        : 'You are offline. What you write is sent when you are back.';
+        ? 'Reconnecting… Your messages are sent when it is back.'
+        : 'You are offline. Your messages are sent when you are back.';
     panel.dataset.link = isThere ? 'online' : link.state === 'stopped' ? 'stopped' : 'offline';
     state.hidden = text === '';
     setText(state, text);

@@ -118,7 +118,7 @@ const str = (value: unknown): string => (typeof value === 'string' ? value : '')
 /** A moderation act, as a line of text. */
 function actText({ entry, type }: Item): string {
   const by = str((entry.by as Named | undefined)?.name) || 'A moderator';
-  if (type === 'pin') return typeof entry.mid === 'string' ? `${by} has pinned a message.` : `${by} has taken down the pinned message.`;
+  if (type === 'pin') return typeof entry.mid === 'string' ? `${by} has pinned a message.` : `${by} has unpinned the message.`;
   const whom = str((entry.user as Named | undefined)?.name) || str(entry.name) || 'somebody';
   const settings = (entry.settings ?? {}) as {
     slowS?: number;
@@ -150,7 +150,7 @@ function actText({ entry, type }: Item): string {
     case 'shield':
       return switched(settings.shield, 'the shield');
     default:
-      return `${by} has changed the room.`;
+      return `${by} has changed the room’s settings.`;
   }
 }
 

@@ -152,8 +152,8 @@ export class OwnStanding {
 
   #sayAddress(): void {
     this.banned.replaceChildren(
-      h('h3', {}, 'You cannot be here'),
-      h('p', {}, 'Somebody who writes from where you are is banned from this chat. It ends by itself within 30 days.'),
+      h('h3', {}, 'You cannot join this chat'),
+      h('p', {}, 'Somebody with your network address is banned from this chat. The ban ends within 30 days.'),
     );
   }
 
@@ -167,7 +167,9 @@ export class OwnStanding {
     const until = ban ? ban.until : untilMs === undefined ? undefined : new Date(untilMs).toISOString();
     const parts: (Node | null)[] = [
       h('h3', {}, 'You are banned from this chat'),
-      until === undefined ? null : h('p', {}, until === null ? 'For good, unless a moderator lifts it.' : `Until ${dateText(until)}.`),
+      until === undefined
+        ? null
+        : h('p', {}, until === null ? 'The ban has no end, unless a moderator lifts it.' : `Until ${dateText(until)}.`),
       ban?.reason ? h('p', { dir: 'auto' }, h('b', {}, 'Why: '), ban.reason) : null,
     ];
     if (ban && !appeal) {
@@ -192,7 +194,7 @@ export class OwnStanding {
       );
     } else if (appeal?.accepted === null)
       parts.push(
-        h('p', { role: 'status' }, h('b', {}, 'Your appeal waits for an answer. '), 'It comes here; you need not wait.'),
+        h('p', { role: 'status' }, h('b', {}, 'Your appeal waits for an answer. '), 'It will appear here; you need not stay.'),
         h('blockquote', { dir: 'auto' }, appeal.text),
       );
     else if (appeal?.accepted === false)
@@ -214,7 +216,7 @@ export function deskLink(slug: string): { element: HTMLAnchorElement; show(waiti
     element,
     show(waiting) {
       setText(badge, waiting === 0 ? '' : waiting > 99 ? '99+' : String(waiting));
-      element.setAttribute('aria-label', waiting === 0 ? 'Desk: nothing waits' : `Desk: ${waiting} waiting`);
+      element.setAttribute('aria-label', waiting === 0 ? 'Moderation: nothing waits' : `Desk: ${waiting} waiting`);
     },
   };
 }

@@ -28,7 +28,7 @@ export function actionText(act: RoomAct, host: DeskHost): ActTextPart[] {
     case 'retract':
       return sentence('took a message of ', whom, ` back${said}`);
     case 'purge':
-      return sentence('deleted everything of ', whom, '.');
+      return sentence('deleted all messages of ', whom, '.');
     case 'timeout':
       return sentence('gave ', whom, ` a timeout${until}${said}`);
     case 'untimeout':
@@ -50,7 +50,7 @@ export function actionText(act: RoomAct, host: DeskHost): ActTextPart[] {
     case 'deny':
       return sentence('denied a message of ', whom, said);
     case 'pin':
-      return sentence(details.mid === null ? 'took the pinned message down.' : 'pinned a message.');
+      return sentence(details.mid === null ? 'unpinned the message.' : 'pinned a message.');
     case 'terms':
       return sentence(`changed the words: ${String(details.blocked)} blocked, ${String(details.allowed)} allowed.`);
     case 'appeal':
@@ -79,9 +79,9 @@ export function actsPart(host: DeskHost): HTMLElement {
         h('time', { datetime: act.at }, dateText(act.at)),
         h('div', { class: 'row-text' }, h('p', { dir: 'auto' }, ...actionText(act, host))),
       ),
-    empty: 'Nothing was done here yet.',
+    empty: 'No moderator has acted here yet.',
     label: 'What was done',
   });
   acts.list.classList.add('audit');
-  return section('Who did what', 'The newest first, kept for a year. Nothing in it can be changed.', acts.element);
+  return section('Who did what', 'The newest comes first. Acts are kept for a year and cannot be changed.', acts.element);
 }

@@ -24,7 +24,7 @@ export function appealsPart(host: DeskHost): HTMLElement {
       empty,
       label,
     });
-  const open = list(true, 'Nobody has appealed, or all were answered.', 'Appeals without an answer');
+  const open = list(true, 'No appeal waits for an answer.', 'Appeals without an answer');
   const answered = list(false, 'None yet.', 'Answered appeals');
 
   function appealRow(appeal: Appeal): HTMLElement {
@@ -73,7 +73,7 @@ export function appealsPart(host: DeskHost): HTMLElement {
           open.say(isAccepted ? `The ban of ${user.name} is lifted.` : `The appeal of ${user.name} is turned down.`);
         } catch (error) {
           if (problemOf(error).status !== 409) throw error;
-          open.say('Somebody else has answered it already.');
+          open.say('Another moderator has already answered.');
           void answered.reload();
         }
         row.remove();
@@ -96,7 +96,7 @@ export function appealsPart(host: DeskHost): HTMLElement {
   return h(
     'div',
     {},
-    section('Appeals', 'Whoever is banned may appeal once. Your answer is shown to him.', open.element),
+    section('Appeals', 'A banned person may appeal once. Your answer is shown to them.', open.element),
     section('Answered', null, answered.element),
   );
 }

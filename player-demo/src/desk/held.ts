@@ -25,7 +25,7 @@ export function heldPart(host: DeskHost): HTMLElement {
   const queue = pagedList<Held>({
     path: (cursor) => `${host.room}/held?limit=50${cursor === undefined ? '' : `&cursor=${encodeURIComponent(cursor)}`}`,
     row: heldRow,
-    empty: 'Nothing waits. What the automatic moderation has doubts about comes here by itself.',
+    empty: 'Nothing waits. Messages that automatic moderation is unsure about appear here by themselves.',
     label: 'Messages that wait',
   });
   const { list } = queue;
@@ -48,7 +48,7 @@ export function heldPart(host: DeskHost): HTMLElement {
         const problem = problemOf(error);
         // Another moderator was first, or the message does not exist any more.
         if (problem.status === 409 || problem.status === 404) {
-          queue.say('Somebody else has decided about it already.');
+          queue.say('Another moderator has already decided.');
           decided.add(mid);
           leave();
         } else queue.say(problem.message);
@@ -61,7 +61,7 @@ export function heldPart(host: DeskHost): HTMLElement {
       void askLine({
         title: 'Deny with a reason',
         label: 'Reason',
-        hint: 'Told to who wrote it.',
+        hint: 'Shown to the person who wrote it.',
         action: 'Deny',
         required: false,
       }).then((reason) => (reason === undefined ? undefined : decide('deny', reason === '' ? undefined : reason)));
@@ -157,7 +157,7 @@ export function heldPart(host: DeskHost): HTMLElement {
 
   return section(
     'Waiting',
-    'What the automatic moderation has doubts about. Nobody sees it until somebody approves it.',
+    'Messages that automatic moderation is unsure about. Nobody sees them until a moderator approves them.',
     h(
       'p',
       { class: 'none keys-line' },

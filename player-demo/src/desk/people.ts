@@ -88,8 +88,8 @@ export function peoplePart(host: DeskHost): HTMLElement {
   return h(
     'div',
     {},
-    section('Timeouts', 'They read and do not write. The first to end first.', lists.timeouts.element),
-    section('Bans', 'They are out of the room. The newest first.', lists.bans.element),
+    section('Timeouts', 'These people can read but not write. The timeout that ends first comes first.', lists.timeouts.element),
+    section('Bans', 'These people cannot join the room. The newest ban comes first.', lists.bans.element),
   );
 }
 
@@ -148,9 +148,9 @@ export function personPart(host: DeskHost, id: string): HTMLElement {
       label: 'Reason',
       maxlength: 300,
       required: false,
-      hint: 'Told to this person and to moderators.',
+      hint: 'Shown to this person and to moderators.',
     });
-    const warning = field({ name: 'text', label: 'Warning', maxlength: 500, hint: 'Shown to this person alone, until it has been seen.' });
+    const warning = field({ name: 'text', label: 'Warning', maxlength: 500, hint: 'Shown only to this person, until they confirm it.' });
     setText(note, said);
     said = '';
     place.replaceChildren(
@@ -199,10 +199,10 @@ export function personPart(host: DeskHost, id: string): HTMLElement {
           actionButton(
             'Delete all messages…',
             async () => {
-              const text = 'All that was said here so far is gone, for everybody.';
-              if (!(await confirmed({ title: `Delete everything of ${name}?`, text, action: 'Delete' }))) return;
+              const text = 'All messages of this person in this chat are deleted for everybody.';
+              if (!(await confirmed({ title: `Delete all messages of ${name}?`, text, action: 'Delete' }))) return;
               await call('DELETE', `${userPath(host, 'users', id)}/messages`);
-              await done('Everything is deleted.');
+              await done('All messages are deleted.');
             },
             { note },
           ),
@@ -260,9 +260,9 @@ export function personPart(host: DeskHost, id: string): HTMLElement {
       ),
       section(
         'What was done',
-        'The newest first.',
+        'The newest comes first.',
         acts.length === 0
-          ? h('p', { class: 'none' }, 'Nothing was done about this person here.')
+          ? h('p', { class: 'none' }, 'No moderator has acted on this person here.')
           : h(
               'ul',
               { class: 'rows' },

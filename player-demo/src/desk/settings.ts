@@ -31,9 +31,9 @@ const DO: Choices = [
   ['refuse', 'Refuse them'],
 ];
 const MODES = [
-  ['unique', 'Nothing twice within an hour.'],
+  ['unique', 'No text twice within an hour.'],
   ['emoteOnly', 'Emoji only.'],
-  ['shield', 'Shield, against a raid: slow mode, accounts of at least a day, nothing twice, and what is in doubt waits.'],
+  ['shield', 'Shield, against a raid: slow mode, only accounts older than a day, no text twice, and doubtful messages wait.'],
 ] as const;
 
 const whole = (label: string, least: number, most: number) => (value: string) =>
@@ -55,9 +55,9 @@ export async function settingsPart(host: DeskHost): Promise<HTMLElement> {
   });
   const age = field({
     name: 'followersMin',
-    label: 'Only accounts older than so many minutes',
+    label: 'Least age of an account, in minutes',
     value: String(modes.followersMin),
-    hint: '0: everybody. 1,440 are a day.',
+    hint: '0: everybody may write. A day has 1,440.',
     inputmode: 'numeric',
     check: whole('Minutes', 0, 525_600),
   });
@@ -81,7 +81,7 @@ export async function settingsPart(host: DeskHost): Promise<HTMLElement> {
       return 'Saved. It holds at once.';
     },
   });
-  const parts: (Node | null)[] = [section('Modes', 'For everybody but those who moderate. They hold within a second.', modesForm)];
+  const parts: (Node | null)[] = [section('Modes', 'For everybody but moderators. A change is in force within a second.', modesForm)];
   if (host.mayConfigure) parts.push(modes.shield ? shielded() : rulesPart(host, settings), exportPart(host));
   return h('div', {}, ...parts.filter((part) => part !== null));
 }
@@ -90,11 +90,7 @@ const shielded = () =>
   section(
     'Rules',
     null,
-    h(
-      'p',
-      { class: 'state' },
-      'The shield is on and stricter than what is set here. Turn it off, and load this page again, to change the rest.',
-    ),
+    h('p', { class: 'state' }, 'The shield is on and is stricter than these settings. To change them, turn it off and reload this page.'),
   );
 
 function rulesPart(host: DeskHost, settings: Settings): HTMLElement {
@@ -106,12 +102,12 @@ function rulesPart(host: DeskHost, settings: Settings): HTMLElement {
   const moderated = h('input', { type: 'checkbox', name: 'moderated', checked: settings.moderated });
   const fields = [
     pick('guests', 'People who are not signed in', [
-      ['read', 'Read along'],
-      ['none', 'See nothing of the chat'],
+      ['read', 'May read the chat'],
+      ['none', 'May not read the chat'],
     ]),
     pick('profanity', 'Rude words', [
       ['allow', 'Let them pass'],
-      ['mask', 'Replace them by *'],
+      ['mask', 'Replace them with *'],
       ['hold', 'Hold them for a moderator'],
       ['refuse', 'Refuse them'],
     ]),
@@ -122,25 +118,25 @@ function rulesPart(host: DeskHost, settings: Settings): HTMLElement {
       value: settings.allowedHosts.join('\n'),
       maxlength: 26_000,
       required: false,
-      hint: 'A host a line, such as example.org.',
+      hint: 'One host per line, such as example.org.',
     }),
-    pick('spam', 'What looks like spam', DO),
-    pick('remote', 'A remote judge, where the service has one', [
+    pick('spam', 'Messages that look like spam', DO),
+    pick('remote', 'Remote classifier, if the service has one', [
       ['off', 'Is not asked'],
       ['hold', 'Is asked first; what it flags is held'],
-      ['retract', 'Is asked once others see it; what it flags is taken back'],
+      ['retract', 'Is asked after publishing; what it flags is taken back'],
     ]),
     pick('remoteFails', 'When it does not answer', [
-      ['open', 'Nothing is against the message'],
+      ['open', 'The message passes'],
       ['closed', 'The message is held, or taken back'],
     ]),
-    number('perS', 'Messages a second of one person', 100),
-    number('burst', 'At once', 100),
-    number('roomPerS', 'Messages a second of all together', 1000),
+    number('perS', 'Messages per second of one person', 100),
+    number('burst', 'Messages that one person may send at once', 100),
+    number('roomPerS', 'Messages per second of all people together', 1000),
   ];
   return section(
     'Rules',
-    'For who runs the channel.',
+    'For hosts and the owner of the channel.',
     form({
       fields,
       more: [
@@ -148,7 +144,7 @@ function rulesPart(host: DeskHost, settings: Settings): HTMLElement {
           'label',
           { class: 'check' },
           moderated,
-          h('span', {}, 'Automatic moderation. Without it only the length of a message is looked at.'),
+          h('span', {}, 'Automatic moderation. Without it only the length of a message is checked.'),
         ),
       ],
       submit: 'Save the rules',
@@ -178,7 +174,7 @@ function exportPart(host: DeskHost): HTMLElement {
   const note = h('p', { class: 'form-note', role: 'status', 'aria-live': 'polite' });
   return section(
     'Export',
-    'Everything that is in the room, in order, an entry a line (JSON Lines). It is in the audit log that you took it.',
+    'All entries of the room in order, one per line (JSON Lines). The export is recorded in the audit log.',
     actionButton(
       'Download',
       async () => {

@@ -29,7 +29,7 @@ export function termsPart(host: DeskHost): HTMLElement {
   const list = (label: string) => h('ul', { class: 'terms', 'aria-label': label });
   const lists = { blocked: list('Blocked'), allowed: list('Allowed') };
   const states = { blocked: h('p', { class: 'none' }, 'Loading…'), allowed: h('p', { class: 'none' }, '') };
-  const EMPTY = { blocked: 'No words are blocked here. The built-in list holds all the same.', allowed: 'None.' };
+  const EMPTY = { blocked: 'No words are blocked here. The built-in list still applies.', allowed: 'None.' };
 
   const show = (terms: Terms) => {
     for (const which of ['blocked', 'allowed'] as const) {
@@ -125,22 +125,22 @@ export function termsPart(host: DeskHost): HTMLElement {
     {},
     section(
       'Blocked words',
-      'Refused here, in disguise too. Found as whole words; * at an end leaves that end open: spoil* finds “spoiler”.',
-      adding('blocked', 'A word or phrase to block', 'Several with commas between them. At most 200.'),
+      'Messages with these words are refused, also in disguise. Whole words are found; * at an end leaves that end open: spoil* finds “spoiler”.',
+      adding('blocked', 'A word or phrase to block', 'Separate several with commas. At most 200.'),
       note,
       lists.blocked,
       states.blocked,
     ),
     section(
       'Allowed words',
-      'No fault here, whatever the built-in list says.',
-      adding('allowed', 'A word or phrase to allow', 'Several with commas between them.'),
+      'These words are allowed here, even if the built-in list has them.',
+      adding('allowed', 'A word or phrase to allow', 'Separate several with commas.'),
       lists.allowed,
       states.allowed,
     ),
     section(
       'Try a text',
-      'What the automatic moderation would make of it, from a viewer, under the settings of now. Nobody sees it.',
+      'What automatic moderation would do with it from a viewer, under the current settings. Nobody sees it.',
       trying,
       result,
     ),

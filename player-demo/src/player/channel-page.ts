@@ -65,7 +65,7 @@ export function mountChannel(parent: HTMLElement, first: ChannelJson, options: C
   );
   const forward = h(
     'button',
-    { class: 'round', type: 'button', 'aria-label': '10 seconds on', onclick: () => gesture(() => seekBy(10)) },
+    { class: 'round', type: 'button', 'aria-label': '10 seconds forward', onclick: () => gesture(() => seekBy(10)) },
     icon('forward'),
   );
   const muteButton = h('button', { class: 'round', type: 'button', onclick: () => setVolume(player.audio.volume, !player.audio.muted) });
@@ -129,7 +129,7 @@ export function mountChannel(parent: HTMLElement, first: ChannelJson, options: C
           'section',
           { class: 'history', 'aria-label': 'Played before' },
           h('h2', {}, 'Played before'),
-          h('p', { class: 'none-yet' }, 'Titles are kept here once they were heard.'),
+          h('p', { class: 'none-yet' }, 'Titles appear here once you have heard them.'),
           h('ol', {}, ...history.map((row) => h('li', {}, row.time, row.title, row.artist))),
         ),
         h(
@@ -219,7 +219,7 @@ export function mountChannel(parent: HTMLElement, first: ChannelJson, options: C
     const entry = dateMs === undefined ? undefined : player.titles.at(dateMs);
     const now = entry && sounding ? entry : channel.nowPlaying;
     const waits = player.wanted
-      ? 'It starts here by itself when the broadcast begins.'
+      ? 'The sound starts by itself when the broadcast begins.'
       : 'Press play, and it starts when the broadcast begins.';
     setText(title, onAir ? now?.title || channel.title : 'Nothing on air');
     setText(artist, onAir ? (now?.artist ?? '') : waits);

@@ -31,7 +31,7 @@ export async function mountRecording(main: HTMLElement, id: string): Promise<voi
   } catch (error) {
     const isThere = !(error instanceof ApiError) || error.status === 0;
     const title = isThere ? 'The server does not answer.' : 'There is no such recording.';
-    const text = isThere ? 'Load this page again in a moment.' : 'It may be private, or deleted.';
+    const text = isThere ? 'Reload this page in a moment.' : 'It may be private, or deleted.';
     main.replaceChildren(h('section', { class: 'notice' }, h('h1', {}, title), h('p', {}, text)));
     return;
   }
@@ -73,7 +73,7 @@ const isElsewhere = ({ hostname }: URL): boolean => hostname !== 'localhost' && 
 
 async function mountReplay(place: HTMLElement, slug: string, audio: HTMLAudioElement, momentMs: () => number): Promise<void> {
   const room = `/api/v1/rooms/${encodeURIComponent(slug)}`;
-  const empty = h('p', { class: 'chat-empty' }, 'Nothing was said up to here.');
+  const empty = h('p', { class: 'chat-empty' }, 'No messages up to this moment.');
   const rowHost: RowHost = {
     names: [],
     me: undefined,
@@ -124,7 +124,7 @@ async function mountReplay(place: HTMLElement, slug: string, audio: HTMLAudioEle
       empty.hidden = !list.isEmpty;
     });
   } catch {
-    empty.textContent = 'There is no chat of this recording.';
+    empty.textContent = 'This recording has no chat.';
     return;
   }
   const shown = replay;

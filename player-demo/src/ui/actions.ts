@@ -24,7 +24,7 @@ export function actionButton(
       const problem = problemOf(error);
       if (problem.code === 'rate_limited')
         countdown(button, problem.retryAfterS ?? 30, (seconds) => {
-          if (note) setText(note, seconds > 0 ? `Too many tries. You can go on in ${waitText(seconds)}.` : '');
+          if (note) setText(note, seconds > 0 ? `Too many attempts. Try again in ${waitText(seconds)}.` : '');
         });
       else {
         button.disabled = false;

@@ -31,7 +31,7 @@ interface BroadcastJson {
 /** Recordings of earlier broadcasts, loaded when the person opens the list. */
 export function earlier(slug: string): HTMLElement {
   const list = h('ul', {}, h('li', {}, 'Loading…'));
-  const element = h('details', { class: 'earlier' }, h('summary', {}, 'Earlier shows'), list);
+  const element = h('details', { class: 'earlier' }, h('summary', {}, 'Earlier broadcasts'), list);
   element.addEventListener('toggle', async () => {
     if (!element.open) return;
     try {
@@ -50,7 +50,7 @@ export function earlier(slug: string): HTMLElement {
       );
       if (recorded.length === 0) list.replaceChildren(h('li', {}, 'No recordings yet.'));
     } catch {
-      list.replaceChildren(h('li', {}, 'The server does not answer.'));
+      list.replaceChildren(h('li', {}, 'The server does not answer. Try again in a moment.'));
     }
   });
   return element;

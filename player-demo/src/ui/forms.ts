@@ -175,7 +175,7 @@ export function form(options: FormOptions): HTMLFormElement {
   const refuse = (problem: Problem) => {
     if (problem.code === 'rate_limited') {
       countdown(button, problem.retryAfterS ?? 30, (seconds) =>
-        say(seconds > 0 ? `Too many tries. You can go on in ${waitText(seconds)}.` : 'You can try again now.', seconds > 0),
+        say(seconds > 0 ? `Too many attempts. Try again in ${waitText(seconds)}.` : 'You can try again now.', seconds > 0),
       );
       return;
     }
@@ -257,7 +257,7 @@ export const newPassword = (name: string, label: string): Field =>
     label,
     type: 'password',
     autocomplete: 'new-password',
-    hint: 'At least 8 characters. Three words that are your own are good.',
+    hint: 'At least 8 characters, such as three words of your own.',
     check: (value) => ([...value].length < 8 ? 'A password has at least 8 characters.' : undefined),
   });
 

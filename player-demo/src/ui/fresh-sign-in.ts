@@ -12,7 +12,7 @@ export async function callFresh<T = void>(method: string, path: string, body?: u
     return await call<T>(method, path, body);
   } catch (error) {
     if (!(error instanceof Problem) || error.code !== 'fresh_sign_in_required') throw error;
-    if (!(await askPassword())) throw new Problem(0, 'cancelled', 'Nothing was changed: this wants your password.');
+    if (!(await askPassword())) throw new Problem(0, 'cancelled', 'Nothing was changed: this needs your password.');
     return call<T>(method, path, body);
   }
 }
@@ -26,7 +26,7 @@ function askPassword(): Promise<boolean> {
       'dialog',
       { class: 'confirm', 'aria-labelledby': 'fresh-title' },
       h('h2', { id: 'fresh-title' }, 'Your password, once more'),
-      h('p', {}, 'You signed in some time ago. What you do now stays when you sign out, so we ask again.'),
+      h('p', {}, 'You signed in some time ago. This change outlasts your session, so we ask for your password again.'),
       form({
         fields: [password],
         submit: 'Go on',

@@ -11,7 +11,7 @@ export interface KeyActions {
 const HELP: readonly (readonly [string, string])[] = [
   ['Space', 'Play or pause'],
   ['←', '10 seconds back'],
-  ['→', '10 seconds on'],
+  ['→', '10 seconds forward'],
   ['↑ ↓', 'Volume'],
   ['L', 'Back to live'],
   ['M', 'Mute'],

@@ -212,10 +212,15 @@ async function send(method: string, path: string, body?: unknown, token?: string
   if (response.ok) return response;
   const problem = (await response.json().catch(() => ({}))) as { code?: string; detail?: string; details?: { at?: string } };
   const retryAfterS = Number(response.headers.get('retry-after') ?? Number.NaN);
-  throw new Problem(response.status, problem.code ?? 'internal', problem.detail ?? `The server has answered ${response.status}.`, {
-    at: problem.details?.at?.replace(/^body\./, '').split('.')[0],
-    retryAfterS: Number.isFinite(retryAfterS) ? retryAfterS : undefined,
-  });
+  throw new Problem(
+    response.status,
+    problem.code ?? 'internal',
+    problem.detail ?? `The server answered with status ${response.status}. Try again in a moment.`,
+    {
+      at: problem.details?.at?.replace(/^body\./, '').split('.')[0],
+      retryAfterS: Number.isFinite(retryAfterS) ? retryAfterS : undefined,
+    },
+  );
 }
 
 const read = async <T>(response: Response): Promise<T> => (response.status === 204 ? undefined : await response.json()) as T;

@@ -2,7 +2,7 @@ import type { User } from './session';
 
 export const ROLE_TEXTS: Readonly<Record<User['role'], string>> = {
   listener: 'Listener: hears channels.',
-  broadcaster: 'Broadcaster: makes channels of his own.',
+  broadcaster: 'Broadcaster: makes their own channels.',
   moderator: 'Moderator: sees every channel, bans accounts.',
   admin: 'Administrator: may do everything.',
 };

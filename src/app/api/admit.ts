@@ -18,7 +18,7 @@ export async function admit(
   if (wanted === 'anyone') return undefined;
   if (wanted === 'account') {
     if (principal.kind === 'account') return undefined;
-    throw new VezaError('forbidden', 'This is for a person who is signed in, not for a key or a token.');
+    throw new VezaError('forbidden', 'This needs a signed-in person, not a key or the admin token.');
   }
   let about: { channel: Channel; channelRole: ChannelRole | undefined } | undefined;
   if (isAboutChannel(wanted)) {
@@ -38,9 +38,9 @@ export async function admit(
   }
   const verdict = judge(principal, wanted, about?.channelRole);
   if (verdict === 'second-factor')
-    throw new VezaError('second_factor_missing', 'This wants a second factor: set one up, or sign in with it.');
+    throw new VezaError('second_factor_missing', 'This needs a second factor: set one up, or sign in with it.');
   if (verdict === 'no') throw new VezaError('forbidden', `This needs the permission "${wanted}".`, { details: { permission: wanted } });
   return about;
 }
 
-const noSuchThing = () => new VezaError('not_found', 'There is no such thing.');
+const noSuchThing = () => new VezaError('not_found', 'This does not exist.');

@@ -108,7 +108,7 @@ export function mountOperation(router: Router, operation: Operation, options: Mo
         ctx.type = operation.contentType;
         const check = async () => {
           const now = await access.standing.now(principal);
-          if (!now) throw new VezaError('unauthorized', 'The right to read this has ended.');
+          if (!now) throw new VezaError('unauthorized', 'You may not read this any more.');
           await admit(operation, now, params, access);
         };
         ctx.body = whileAllowed(await streamed(answer as AsyncIterable<string>), clock, check);
@@ -136,6 +136,6 @@ function checkEncoding(written: string, where: string): void {
   try {
     decodeURIComponent(written);
   } catch (error) {
-    throw new VezaError('bad_request', `${where}: it is not percent-encoded UTF-8`, { cause: error, details: { at: where } });
+    throw new VezaError('bad_request', `${where}: this is not percent-encoded UTF-8`, { cause: error, details: { at: where } });
   }
 }

@@ -10,17 +10,17 @@ export type JsonObject = { readonly [name: string]: unknown };
 
 /** Groups of operations by subject; an operation is in the first group that fits. */
 const TAGS: readonly (readonly [name: string, description: string, of: (operation: Operation) => boolean])[] = [
-  ['Webhooks', 'Calls to other systems when something happens.', ({ path }) => path.includes('/webhooks')],
-  ['Sign-in', 'Accounts made, opened and recovered; tokens.', ({ path }) => path.startsWith('/auth/')],
-  ['My account', 'The account that asks: its sessions, second factor, keys and data.', ({ path }) => /^\/me(?:\/|$)/.test(path)],
-  ['Accounts', 'Accounts of others, for moderators and administrators.', ({ path }) => path.startsWith('/accounts')],
-  ['Members', 'Who has a role in a channel.', ({ path }) => path.includes('/channels/{slug}/members')],
-  ['Playback', 'Addresses to listen with.', ({ path }) => /\/(?:links|play)$/.test(path)],
-  ['Recordings', 'Shows of a channel, and what was recorded of them.', ({ path }) => /^\/assets|\/broadcasts$/.test(path)],
+  ['Webhooks', 'Requests to other systems when something happens.', ({ path }) => path.includes('/webhooks')],
+  ['Sign-in', 'Register, sign in and recover an account; tokens.', ({ path }) => path.startsWith('/auth/')],
+  ['My account', 'The caller’s own account: its sessions, second factor, keys and data.', ({ path }) => /^\/me(?:\/|$)/.test(path)],
+  ['Accounts', 'Other people’s accounts, for moderators and administrators.', ({ path }) => path.startsWith('/accounts')],
+  ['Members', 'The people with a role in a channel.', ({ path }) => path.includes('/channels/{slug}/members')],
+  ['Playback', 'Addresses for listening, and playback links.', ({ path }) => /\/(?:links|play)$/.test(path)],
+  ['Recordings', 'Broadcasts of a channel and their recordings.', ({ path }) => /^\/assets|\/broadcasts$/.test(path)],
   ['Channels', 'Channels and what is on air.', ({ path }) => path.startsWith('/channels')],
-  ['Moderation', 'What moderators do in a chat room.', ({ access }) => access === 'channel.moderate'],
-  ['Chat', 'Chat rooms for the people in them, and for bots.', ({ path }) => path.startsWith('/rooms/')],
-  ['Audit', 'Who did what.', ({ path }) => path.startsWith('/audit')],
+  ['Moderation', 'Moderation of a chat room.', ({ access }) => access === 'channel.moderate'],
+  ['Chat', 'Chat rooms, for their members and for bots.', ({ path }) => path.startsWith('/rooms/')],
+  ['Audit', 'The audit log: who did what.', ({ path }) => path.startsWith('/audit')],
   ['Service', 'Keys of the service.', ({ path }) => path.startsWith('/service/')],
 ];
 
@@ -42,24 +42,24 @@ const WITH_BODY: readonly ErrorCode[] = ['payload_too_large', 'unsupported_media
 
 const HEADERS = {
   'X-Request-Id': {
-    description: 'The request’s own when it sent one (1 to 64 of `A-Z a-z 0-9 . _ -`), else a new one.',
+    description: 'The request’s id: the one that the client sent (1 to 64 of `A-Z a-z 0-9 . _ -`), else a new one.',
     schema: { type: 'string' },
   },
   'RateLimit-Policy': {
-    description: 'Limits that count for this request (draft-ietf-httpapi-ratelimit-headers-11): `"api";q=1000;w=60`.',
+    description: 'The limits for this request (draft-ietf-httpapi-ratelimit-headers-11): `"api";q=1000;w=60`.',
     schema: { type: 'string' },
     example: '"api";q=1000;w=60',
   },
   RateLimit: {
-    description: 'What is left of each, and seconds until all is back.',
+    description: 'For each limit, the points that are left and the seconds until all points are back.',
     schema: { type: 'string' },
     example: '"api";r=987;t=42',
   },
-  'Retry-After': { description: 'Seconds until it is worth another try.', schema: { type: 'integer', minimum: 1 }, example: 30 },
+  'Retry-After': { description: 'Seconds to wait before trying again.', schema: { type: 'integer', minimum: 1 }, example: 30 },
   'WWW-Authenticate': { description: 'RFC 6750.', schema: { type: 'string' }, example: 'Bearer realm="veza"' },
-  Allow: { description: 'The methods that the address takes.', schema: { type: 'string' }, example: 'GET, HEAD, PATCH' },
+  Allow: { description: 'The methods that this address allows.', schema: { type: 'string' }, example: 'GET, HEAD, PATCH' },
   Location: {
-    description: 'Where what was made is found.',
+    description: 'The address of the new resource.',
     required: true,
     schema: { type: 'string', format: 'uri-reference' },
     example: '/api/v1/channels/radio',
@@ -73,11 +73,11 @@ const ANSWER_HEADERS: readonly HeaderName[] = ['X-Request-Id', 'RateLimit-Policy
 
 const ABOUT = `Errors are RFC 9457 problem documents (\`application/problem+json\`) with a stable \`code\`; each operation lists its codes.
 
-**Requests.** A body is JSON in UTF-8, at most ${MAX_BODY_BYTES} bytes, nested at most ${MAX_JSON_DEPTH} deep, not compressed. Members that are not listed are refused, also where none is, and so are query parameters beside those that are listed, and \`null\` where no \`null\` is listed. Every text is well-formed Unicode (no lone surrogate, also not as \`\\ud800\` or percent-encoded) without U+0000; anything else is refused with 400 \`bad_request\`. Lengths are counted in characters (code points). Whole numbers in a query are decimal digits without sign, exponent or leading zero.
+**Requests.** A body is JSON in UTF-8, at most ${MAX_BODY_BYTES} bytes, nested at most ${MAX_JSON_DEPTH} deep, not compressed. Members and query parameters that are not listed are refused, even where none is listed; so is \`null\` where it is not listed. Every text must be well-formed Unicode without U+0000, and without lone surrogates in any form (also \`\\ud800\` or percent-encoded); anything else is refused with 400 \`bad_request\`. Lengths are counted in characters (code points). Whole numbers in a query are decimal digits without sign, exponent or leading zero.
 
-**Answers.** Members may be added in later versions: ignore those that you do not know. A method that a path does not have is answered 405 with \`Allow\`; \`HEAD\` is answered wherever \`GET\` is.
+**Answers.** Members may be added in later versions: ignore members that you do not know. A method that a path does not have gets 405 with \`Allow\`; \`HEAD\` works wherever \`GET\` does.
 
-**Lists** are paged: \`next\` goes into \`cursor\` of the next request, and is null at the end.`;
+**Lists** have pages: send \`next\` as \`cursor\` of the next request. On the last page it is null.`;
 
 /** Collects the schemas and responses that are referred to by name. */
 class Components {
@@ -120,7 +120,7 @@ class Components {
       ...(status === 401 ? (['WWW-Authenticate'] as const) : []),
     ];
     this.responses[name] ??= {
-      description: `${codes.map((code) => `\`${code}\``).join(', ')}${status === 405 ? ', to other methods than those of this path' : ''}`,
+      description: `${codes.map((code) => `\`${code}\``).join(', ')}${status === 405 ? ', for a method that this path does not have' : ''}`,
       headers: headers(...more),
       content: {
         'application/problem+json': {
@@ -130,7 +130,7 @@ class Components {
               { type: 'object', properties: { status: { const: status }, code: { enum: codes } } },
             ],
           },
-          example: { type: 'about:blank', title: STATUS_CODES[status], status, code: codes[0], detail: 'What is wrong, for people.' },
+          example: { type: 'about:blank', title: STATUS_CODES[status], status, code: codes[0], detail: 'What went wrong, for people.' },
         },
       },
     };
@@ -229,16 +229,16 @@ function described(operation: Operation, components: Components): JsonObject {
 }
 
 function accessOf({ access }: Operation): string {
-  if (access === 'anyone') return 'Open to everybody; what is answered may depend on who asks.';
-  if (access === 'account') return 'For a person who is signed in; no API key.';
+  if (access === 'anyone') return 'Needs no token; with one, the answer may show more.';
+  if (access === 'account') return 'Needs an access token of a signed-in person; API keys are refused.';
   const { scope, text } = PERMISSIONS[access];
-  return `Needs the permission \`${access}\` (${text}), and of an API key the scope \`${scope}\`.`;
+  return `Needs the permission \`${access}\` (${text}). An API key also needs the scope \`${scope}\`.`;
 }
 
 function freshSignInOf({ wantsFreshSignIn: wants }: Operation): string | undefined {
   if (wants === undefined) return undefined;
-  const where = wants === true ? '' : `Where ${wants.when}: `;
-  return `${where}${where === '' ? 'A' : 'a'} session was signed in within the last ten minutes, or has shown the password or a code again (\`proveMe\`); else 403 \`fresh_sign_in_required\`.`;
+  const where = wants === true ? '' : `If ${wants.when}: `;
+  return `${where}${where === '' ? 'A' : 'a'} session must have signed in, or shown the password or a code again (\`proveMe\`), within the last ten minutes; otherwise 403 \`fresh_sign_in_required\`.`;
 }
 
 /** A body may be left out when an empty object would be valid. */
@@ -259,7 +259,7 @@ function contentOf({ id, answer, contentType }: Operation, components: Component
     // schema.
     const schema = {
       type: 'string',
-      description: `JSON Lines: each line is ${nameIn(line)}, in JSON.`,
+      description: `JSON Lines: each line is a ${nameIn(line)} in JSON.`,
       contentMediaType: contentType,
       contentSchema: { type: 'array', items: line },
     };

@@ -18,7 +18,7 @@ export interface Operation<P = unknown, Q = unknown, B = unknown> {
   readonly method: 'get' | 'post' | 'put' | 'patch' | 'delete';
   /** Path below `/api/v1`, with parameters in braces. */
   readonly path: string;
-  /** One short sentence that says what the operation does; at most `MAX_SUMMARY_CHARS`. */
+  /** One short sentence that says what the operation does; at most 82 characters. */
   readonly summary: string;
   /** What else a client must know: conditions, side effects, times. */
   readonly description?: string;
@@ -124,13 +124,13 @@ export const problemSchema = z
     status: z.int().min(400).max(599),
     code: z
       .enum(Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]])
-      .meta({ id: 'ErrorCode', description: 'Stable; what a program decides by.' }),
-    detail: z.string().meta({ description: 'For people; may change.' }),
-    requestId: z.string().optional().meta({ description: 'As in `X-Request-Id`; the log knows the request by it.' }),
+      .meta({ id: 'ErrorCode', description: 'Stable code for programs to decide by.' }),
+    detail: z.string().meta({ description: 'A text for people; it may change.' }),
+    requestId: z.string().optional().meta({ description: 'The same as in `X-Request-Id`; the server’s log has it too.' }),
     details: z
       .record(z.string(), z.unknown())
       .optional()
-      .meta({ description: '`at`: which value is wrong; `retryAfterS`: seconds until it is worth another try; and others.' }),
+      .meta({ description: '`at`: which value is wrong; `retryAfterS`: seconds to wait before trying again; and others.' }),
   })
   .meta({ id: 'Problem' });
 
@@ -141,8 +141,8 @@ export const MAX_PAGE = 200;
 export const DEFAULT_PAGE = 50;
 export const pageQuery = {
   // A cursor may contain a user's id of up to two kilobytes.
-  cursor: text({ max: 4096, pattern: '^[A-Za-z0-9_-]+$' }).optional().meta({ description: '`next` of the page before; opaque.' }),
-  limit: wholeInQuery(1, MAX_PAGE).default(DEFAULT_PAGE).meta({ description: 'Items a page.' }),
+  cursor: text({ max: 4096, pattern: '^[A-Za-z0-9_-]+$' }).optional().meta({ description: '`next` of the previous page; opaque.' }),
+  limit: wholeInQuery(1, MAX_PAGE).default(DEFAULT_PAGE).meta({ description: 'Items per page.' }),
 };
 
 /** Encodes the position where a list goes on; clients must treat it as opaque. */

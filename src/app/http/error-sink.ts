@@ -89,7 +89,7 @@ function problemOf(error: Error): {
     return { status: ERROR_CODES[code], code, detail: error.message };
   }
   // The cause of an internal error goes to the log only.
-  return { status: 500, code: 'internal', detail: 'Something went wrong here. The request id finds it in the log.' };
+  return { status: 500, code: 'internal', detail: 'The service failed to do this. Its log has the cause under the request id.' };
 }
 
 /**

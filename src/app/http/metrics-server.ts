@@ -73,9 +73,9 @@ export function startMetricsServer(options: MetricsServerOptions): Promise<HttpL
     const given = new URLSearchParams(queryOf(url)).get('seconds') ?? '10';
     const seconds = Number(given);
     if (!/^\d{1,3}$/.test(given) || seconds < 1 || seconds > MAX_PROFILE_S) {
-      return sendRefusal(res, { code: 'bad_request', detail: `seconds is a whole number from 1 to ${MAX_PROFILE_S}` });
+      return sendRefusal(res, { code: 'bad_request', detail: `seconds must be a whole number from 1 to ${MAX_PROFILE_S}` });
     }
-    if (profiling) return sendRefusal(res, { code: 'conflict', detail: 'a profile is being taken already' });
+    if (profiling) return sendRefusal(res, { code: 'conflict', detail: 'another profile is being taken; try again when it is done' });
     profiling = true;
     try {
       const taken = await profile(kind, seconds, req);
@@ -90,7 +90,7 @@ export function startMetricsServer(options: MetricsServerOptions): Promise<HttpL
     (req, res) => {
       handle(req, res).catch((error) => {
         log.error({ event: 'http.metrics_port_failed', error: messageOf(error) }, 'the metrics port failed');
-        if (!res.headersSent) sendRefusal(res, { code: 'internal', detail: 'failed; the log has why' });
+        if (!res.headersSent) sendRefusal(res, { code: 'internal', detail: 'the request failed; see the log' });
       });
     },
     { host, port, http2: false, log, ...(tls && { tls }) },

@@ -4,9 +4,9 @@ import { conditionOf } from './conditions.js';
 
 const METHODS = 'GET, HEAD, OPTIONS';
 
-export const methodNotAllowed = (method: string) => new VezaError('method_not_allowed', `${method} is not possible here.`);
+export const methodNotAllowed = (method: string) => new VezaError('method_not_allowed', `This address does not allow ${method}.`);
 
-export const preconditionFailed = () => new VezaError('precondition_failed', 'What If-Match or If-None-Match asks for does not hold.');
+export const preconditionFailed = () => new VezaError('precondition_failed', 'The condition in If-Match or If-None-Match does not hold.');
 
 /**
  * Checks the method at an address that can only be read. True: the caller answers a GET or HEAD.

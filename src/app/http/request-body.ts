@@ -25,7 +25,7 @@ export async function readJson(req: IncomingMessage): Promise<unknown> {
       chunks.push(chunk);
     }
   } catch (error) {
-    throw new VezaError('bad_request', 'The request broke off.', { cause: error });
+    throw new VezaError('bad_request', 'The request ended before its body was complete.', { cause: error });
   }
   if (sizeBytes > MAX_BODY_BYTES) throw tooLarge();
   if (sizeBytes === 0) return undefined;
@@ -34,7 +34,7 @@ export async function readJson(req: IncomingMessage): Promise<unknown> {
   const charset = /(?:^|;)\s*charset\s*=\s*"?([^";\s]*)/i.exec(type[1] ?? '')?.[1];
   if (charset !== undefined && !/^utf-?8$/i.test(charset)) throw new VezaError('unsupported_media', 'The body must be UTF-8.');
   const text = textOf(Buffer.concat(chunks));
-  if (depthOf(text) > MAX_JSON_DEPTH) throw new VezaError('bad_request', `The body is nested deeper than ${MAX_JSON_DEPTH}.`);
+  if (depthOf(text) > MAX_JSON_DEPTH) throw new VezaError('bad_request', `The body may be nested at most ${MAX_JSON_DEPTH} levels deep.`);
   try {
     return JSON.parse(text, noPrototype);
   } catch (error) {
@@ -43,7 +43,7 @@ export async function readJson(req: IncomingMessage): Promise<unknown> {
   }
 }
 
-const tooLarge = () => new VezaError('payload_too_large', `A body has at most ${MAX_BODY_BYTES} bytes.`);
+const tooLarge = () => new VezaError('payload_too_large', `The body may have at most ${MAX_BODY_BYTES} bytes.`);
 
 const decoder = new TextDecoder('utf-8', { fatal: true });
 

@@ -88,7 +88,7 @@ export class Strangers {
         left();
         queue.delete(begin);
         if (queue.size === 0 && this.#queues.get(network) === queue) this.#queues.delete(network);
-        reject(new VezaError('busy', 'There was no time for this request. Try again in a second.'));
+        reject(new VezaError('busy', 'The service is too busy for this request. Try again in a second.'));
       };
       const cancel = this.#clock.after(MAX_WAIT_MS, giveUp);
       // The client may leave while it waits.

@@ -115,7 +115,7 @@ export class Admissions {
     if (given !== undefined) pass = links.check(kind, name, given, new RequestPlaybackClient(this.#options, req), closed.channel);
     else if (closed.isPrivate) throw new VezaError('not_found', closed.isListed ? NOT_THERE[kind] : NO_SEGMENT);
     if (closed.countries && !admitsCountry(closed.countries, countryOf(req)))
-      throw new VezaError('country_blocked', 'this cannot be heard where you are, or where you are is not known');
+      throw new VezaError('country_blocked', 'this is restricted by country, and your country is not allowed or unknown');
     if (pass && closed.isListed) links.seen(pass);
     if (pass) return { isPrivate: closed.isPrivate || closed.countries !== undefined, pass };
     return closed.countries ? OPEN_HERE : OPEN;

@@ -59,7 +59,7 @@ export class Listen {
    */
   handle(req: IncomingMessage, res: ServerResponse, path: string, token?: string): void {
     const found = PATH.exec(path);
-    if (!found) throw new VezaError('not_found', 'no such address');
+    if (!found) throw new VezaError('not_found', 'there is nothing at this address');
     const channel = found[1]!;
     const format = found[2] as Format;
     const { edge, audience, counters, maxListenersPerStream, admissions } = this.#options;
@@ -67,10 +67,10 @@ export class Listen {
     const view = edge.view(channel);
     if (!view || view.timeline.ended) throw new VezaError('not_found', NO_CHANNEL);
     const rendition = pick(view, format);
-    if (!rendition) throw new VezaError('not_found', `the channel has no ${format}`);
+    if (!rendition) throw new VezaError('not_found', `the channel has no rendition in ${format}`);
     if (!pass && maxListenersPerStream !== undefined && audience.count(channel) >= maxListenersPerStream) {
       counters.refused++;
-      throw new VezaError('busy', 'the channel has as many listeners as it may have');
+      throw new VezaError('busy', 'the channel has reached its limit of listeners; try again later');
     }
 
     // HTTP/2 has many streams on one connection, so limits of connections do not bound these.

@@ -138,7 +138,7 @@ export class LiveRequests {
         }
         if (now) return (waiter) => this.#sendLive(waiter, channel, wanted.name, now, cacheControl);
         if (isComing(channel.view, rendition, wanted)) return undefined;
-        return (waiter) => sendProblem(waiter.res, 'not_found', 'this will not be made');
+        return (waiter) => sendProblem(waiter.res, 'not_found', 'this media will not be made');
       });
     } else if (wanted.part !== undefined || (channel && isAhead(channel.view, rendition, wanted))) {
       // Parts are only in memory, and no store has what is not made yet.
@@ -263,7 +263,7 @@ export class LiveRequests {
       unfollow();
       cancelTimer();
       if (aborted) this.#options.counters.aborted++;
-      if (!res.headersSent) sendProblem(res, 'not_found', 'this will not be made');
+      if (!res.headersSent) sendProblem(res, 'not_found', 'this media will not be made');
       else if (aborted) res.destroy();
       else res.end();
     });

@@ -101,7 +101,7 @@ export function answersCondition(
   headers: readonly string[] = [],
 ): boolean {
   const condition = conditionOf(req, etag);
-  if (condition === 'failed') sendProblem(res, 'precondition_failed', 'what If-Match asks for is not there');
+  if (condition === 'failed') sendProblem(res, 'precondition_failed', 'the condition in If-Match does not hold');
   if (condition !== 'not-modified' || etag === undefined) return condition === 'failed';
   res.writeHead(304, ['ETag', etag, ...headers, ...CORS]);
   res.end();

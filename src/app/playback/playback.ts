@@ -144,7 +144,7 @@ export class Playback {
       } else if (kind === 'time') {
         this.#time(req, res);
       } else {
-        throw new VezaError('not_found', 'no such address');
+        throw new VezaError('not_found', 'there is nothing at this address');
       }
     } catch (error) {
       if (!(error instanceof VezaError))
@@ -182,7 +182,7 @@ export class Playback {
 
   #answerLive(req: IncomingMessage, res: ServerResponse, path: string, query: Query, token: string | undefined): void {
     const [, , name = '', second = '', third, more] = path.split('/', 6);
-    if (!NAME.test(name) || more !== undefined) throw new VezaError('not_found', 'no such address');
+    if (!NAME.test(name) || more !== undefined) throw new VezaError('not_found', 'there is nothing at this address');
     const isPlaylist = third === 'index.m3u8';
     const isManifest = third === undefined || isPlaylist || third === 'dvr.m3u8';
     const admission = this.#options.admissions?.live(req, name, token, isManifest ? 'manifest' : 'media');
@@ -304,12 +304,12 @@ export class Playback {
     const only: Codec | undefined = file === 'opus.m3u8' ? 'opus' : undefined;
     const known = file === 'master.m3u8' || file === 'dvr.m3u8' || only !== undefined;
     const offered = channel.view.renditions.some((rendition) => rendition.lowLatency && (only === undefined || rendition.codec === only));
-    if (!known || !offered) throw new VezaError('not_found', 'no such address');
+    if (!known || !offered) throw new VezaError('not_found', 'there is nothing at this address');
     // For a link, the limit was applied when the link was issued.
     const limit = terms.listener === undefined ? this.#options.maxListenersPerStream : undefined;
     if (limit !== undefined && this.#audience.count(channel.view.channel) >= limit) {
       this.counters.refused++;
-      throw new VezaError('busy', 'the channel has as many listeners as it may have');
+      throw new VezaError('busy', 'the channel has reached its limit of listeners; try again later');
     }
     channel.multivariant(file, only).reply(req, res, terms.cache.multivariant);
   }

@@ -49,7 +49,7 @@ export class RequestPlaces {
     const leave = this.#places[kind].take(this.#networkOf(req), channel);
     if (!leave) {
       this.#options.counters.refused++;
-      throw new VezaError('busy', 'too many requests are waiting');
+      throw new VezaError('busy', 'too many requests are waiting; try again in a second');
     }
     this.#placed.add(res);
     res.once('close', leave);
@@ -63,7 +63,7 @@ export class RequestPlaces {
     const leave = this.#unreadBytes.take(this.#networkOf(req), undefined, sizeBytes);
     if (!leave) {
       this.#options.counters.refused++;
-      throw new VezaError('busy', 'too much was asked for and is not read yet');
+      throw new VezaError('busy', 'too many bytes of earlier answers are not read yet; try again in a second');
     }
     res.once('close', leave);
   }

@@ -17,7 +17,7 @@ const accountSchema = z
     name: z.string(),
     role: roleSchema,
     state: z.enum(['active', 'invited', 'unconfirmed', 'banned']).meta({
-      description: '`invited`: it has no password yet, and is opened by a link; `unconfirmed`: it waits for the link in the mail.',
+      description: '`invited`: without a password until its link is used; `unconfirmed`: until the link in the mail is used.',
     }),
     createdAt: z.iso.datetime(),
     bannedAt: z.iso.datetime().nullable(),
@@ -37,7 +37,7 @@ const shown = (account: Account): z.infer<typeof accountSchema> => ({
 });
 
 const linkShape = {
-  link: z.url().meta({ description: 'Good once; whoever has it chooses the password.' }),
+  link: z.url().meta({ description: 'Works once; anybody who has it can choose the password.' }),
   linkExpiresAt: z.iso.datetime(),
 };
 /** The end of the year 9999, which every database can store. */
@@ -61,13 +61,13 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       method: 'get',
       path: '/accounts',
       summary: 'Lists accounts.',
-      description: 'The newest first.',
+      description: 'The newest comes first.',
       access: 'accounts.read',
       query: z.strictObject({
         ...pageQuery,
         query: text({ max: 254, pattern: PATTERNS.song, trimmed: true })
           .optional()
-          .meta({ description: 'An e-mail address, or a part of an address or a name.' }),
+          .meta({ description: 'An e-mail address, or part of an address or name.' }),
       }),
       status: 200,
       answer: pageOf(accountSchema),
@@ -84,8 +84,8 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       id: 'createAccount',
       method: 'post',
       path: '/accounts',
-      summary: 'Invites somebody.',
-      description: 'Makes an account without a password, and the link that opens it. Where mail is sent, the link is mailed as well.',
+      summary: 'Invites a person.',
+      description: 'Creates an account without a password, and the link that opens it. If the service sends mail, the link is also mailed.',
       access: 'accounts.manage',
       wantsFreshSignIn: true,
       body: z.strictObject({ email: emailSchema, name: nameSchema, role: roleSchema.default('listener') }),
@@ -120,8 +120,8 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       id: 'updateAccount',
       method: 'patch',
       path: '/accounts/{id}',
-      summary: 'Gives an account another role.',
-      description: 'Ends its sessions. The last administrator cannot be given another role.',
+      summary: 'Changes the role of an account.',
+      description: 'Its sessions end. The last administrator’s role cannot be changed.',
       access: 'accounts.manage',
       wantsFreshSignIn: true,
       params: idParams,
@@ -145,7 +145,7 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       method: 'delete',
       path: '/accounts/{id}',
       summary: 'Deletes an account with its data.',
-      description: 'What the account did stays in the audit log.',
+      description: 'Its acts stay in the audit log.',
       access: 'accounts.manage',
       params: idParams,
       query: z.strictObject({ channels: deletedChannels }),
@@ -153,7 +153,7 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       errors: ['not_found', 'conflict'],
       async handle({ params, query, principal, audit }) {
         if (query.channels === 'delete' && principal.scopes && !principal.scopes.includes('channels:write'))
-          throw new VezaError('forbidden', 'To delete its channels as well a key needs the scope channels:write.');
+          throw new VezaError('forbidden', 'To delete its channels too, a key needs the scope "channels:write".');
         const before = await accounts.get(params.id);
         if (before && !keyReaches(principal, before.role)) throw beyondKeys();
         const slugs = await accounts.delete(params.id, query.channels === 'delete');
@@ -166,7 +166,7 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       method: 'post',
       path: '/accounts/{id}/ban',
       summary: 'Bans an account.',
-      description: 'Ends its sessions, and it cannot sign in. Its owner is told the reason when trying to.',
+      description: 'Its sessions end, and its owner cannot sign in; an attempt shows the reason.',
       access: 'accounts.ban',
       params: idParams,
       body: z.strictObject({ reason: reasonSchema.optional() }),
@@ -201,7 +201,7 @@ export function accountOperations({ accounts, registration, endShows }: AccountO
       method: 'post',
       path: '/accounts/{id}/link',
       summary: 'Makes a link with which an account’s owner chooses a password.',
-      description: 'For people who get no mail. Earlier links of the account are void.',
+      description: 'For people who get no mail. Earlier links of the account stop working.',
       access: 'accounts.manage',
       wantsFreshSignIn: true,
       params: idParams,

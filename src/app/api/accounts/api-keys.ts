@@ -10,10 +10,10 @@ const apiKeySchema = z
   .strictObject({
     id: z.uuid(),
     name: z.string(),
-    hint: z.string().meta({ description: 'How the key begins.' }),
+    hint: z.string().meta({ description: 'The first characters of the key.' }),
     scopes: z.array(scopeSchema),
     expiresAt: z.iso.datetime().nullable(),
-    lastUsedAt: z.iso.datetime().nullable().meta({ description: 'To the minute.' }),
+    lastUsedAt: z.iso.datetime().nullable().meta({ description: 'Exact to the minute.' }),
     createdAt: z.iso.datetime(),
   })
   .meta({ id: 'ApiKey' });
@@ -23,11 +23,11 @@ const bodySchema = z.strictObject({
     .array(scopeSchema)
     .min(1)
     .max(Object.keys(SCOPES).length)
-    .meta({ description: 'All that it may be used for; within what the role of the account may.' }),
-  expiresAt: z.iso.datetime({ offset: true }).optional().meta({ description: 'Unset: it does not expire.' }),
+    .meta({ description: 'What the key may be used for, within the rights of the account’s role.' }),
+  expiresAt: z.iso.datetime({ offset: true }).optional().meta({ description: 'Default: the key does not expire.' }),
 });
 const createdSchema = z
-  .strictObject({ apiKey: apiKeySchema, secret: z.string().meta({ description: 'Shown once.' }) })
+  .strictObject({ apiKey: apiKeySchema, secret: z.string().meta({ description: 'Shown only once.' }) })
   .meta({ id: 'NewApiKey' });
 
 const shown = (key: ApiKey): z.infer<typeof apiKeySchema> => ({
@@ -75,7 +75,7 @@ export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions)
       method: 'get',
       path: '/me/api-keys',
       summary: 'Lists my API keys.',
-      description: 'The newest first.',
+      description: 'The newest comes first.',
       access: 'account',
       status: 200,
       answer: pageOf(apiKeySchema),
@@ -88,7 +88,7 @@ export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions)
       path: '/me/api-keys',
       summary: 'Makes an API key for a program.',
       description:
-        'It may do what this account may, within its scopes; what needs a second factor only if this session has shown one. A key for which the session has not shown the password again ends with a new password and with `endMySessions`.',
+        'The key may do what this account may, within its scopes. It may do what needs a second factor only if this session has shown one. If the session has not shown the password again, the key ends with a new password and with `endMySessions`.',
       access: 'account',
       wantsFreshSignIn: true,
       body: bodySchema,
@@ -122,7 +122,7 @@ export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions)
       path: '/accounts/{id}/api-keys',
       summary: 'Makes an API key for an account of a lower role.',
       description:
-        'As for a program that is set up on the server itself. The key cannot do what needs a second factor, unless the admin token makes it.',
+        'For a program that an administrator sets up. The key cannot do what needs a second factor, unless the admin token made it.',
       access: 'accounts.manage',
       wantsFreshSignIn: true,
       params: z.strictObject({ id: z.uuid() }),
@@ -132,14 +132,14 @@ export function apiKeyOperations({ apiKeys, accounts }: ApiKeyOperationsOptions)
       errors: ['conflict', 'not_found'],
       async handle({ principal, params, body, freshness, audit, created }) {
         // A key could otherwise make one with more scopes or a later expiry.
-        if (principal.kind === 'api-key') throw new VezaError('forbidden', 'An API key makes no keys.');
-        if (principal.kind === 'gateway') throw new VezaError('forbidden', 'This is for a person who is signed in.');
+        if (principal.kind === 'api-key') throw new VezaError('forbidden', 'An API key cannot make keys.');
+        if (principal.kind === 'gateway') throw new VezaError('forbidden', 'This needs a signed-in person.');
         const isOwn = principal.accountId === params.id;
         const isServer = principal.kind === 'admin-token';
         const account = await accounts.get(params.id);
         if (!account) throw new VezaError('not_found', 'There is no such account.');
         if (!isOwn && !isServer && !outranks(principal.role, account.role))
-          throw new VezaError('forbidden', 'Only for an account of a lower role: whoever has the key acts as the account.');
+          throw new VezaError('forbidden', 'Only for an account of a lower role: a program with the key acts as the account.');
         // The second factor of an administrator is not the second factor of the account.
         const bySessionAlone = !isServer && freshness !== 'proven';
         const proven = { secondFactor: principal.secondFactor && (isOwn || isServer), bySessionAlone, byServer: isServer };

@@ -11,7 +11,7 @@ const entrySchema = z
     actor: z.string().meta({ description: '`account:{id}`, `api-key:{id}`, `gateway:{sub}`, `admin-token`, `anonymous` or `system`.' }),
     actorName: z.string().nullable(),
     address: z.string().nullable(),
-    action: z.string().meta({ description: 'The id of an operation, or what happened without one.' }),
+    action: z.string().meta({ description: 'The id of the operation, or the name of another event.' }),
     target: z.string().nullable(),
     channel: z.string().nullable(),
     requestId: z.string().nullable(),
@@ -39,8 +39,8 @@ const filterShape = {
   action: exact,
   target: exact,
   channel: exact,
-  from: time.meta({ description: 'Inclusive.' }),
-  to: time.meta({ description: 'Exclusive.' }),
+  from: time.meta({ description: 'Start of the time, inclusive.' }),
+  to: time.meta({ description: 'End of the time, exclusive.' }),
 };
 const filterOf = (query: { [name in keyof typeof filterShape]?: string | undefined }): AuditFilter => ({
   actor: query.actor,
@@ -61,7 +61,7 @@ export function auditOperations({ audit }: { audit: Audit }): Operation[] {
       method: 'get',
       path: '/audit',
       summary: 'Lists the audit log.',
-      description: 'The newest entry first.',
+      description: 'The newest entry comes first.',
       access: 'audit.read',
       query: z.strictObject({ ...filterShape, ...pageQuery }),
       status: 200,

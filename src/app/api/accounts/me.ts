@@ -20,13 +20,13 @@ const meSchema = z
     role: roleSchema,
     createdAt: z.iso.datetime(),
     secondFactor: z.strictObject({
-      totp: z.boolean().meta({ description: 'An authenticator app is set up.' }),
+      totp: z.boolean().meta({ description: 'Whether an authenticator app is set up.' }),
       recoveryCodesLeft: z.int(),
       passkeys: z.int(),
-      needed: z.boolean().meta({ description: 'The role can be used with a second factor only, and there is none yet.' }),
+      needed: z.boolean().meta({ description: 'Whether the role needs a second factor that the account does not have yet.' }),
     }),
     channels: z.array(z.strictObject({ slug: z.string(), role: channelRoleSchema })).meta({
-      description: 'In which the account has a role; the first thousand. `GET /me/channels` has them all.',
+      description: 'Channels in which the account has a role, at most 1,000. `GET /me/channels` has all of them.',
     }),
   })
   .meta({ id: 'Me' });
@@ -41,7 +41,7 @@ const chatRecordSchema = z
   .meta({
     id: 'ChatRecord',
     description:
-      'Of the chat: a message of mine, one that was held, a reaction; a ban, a timeout or a warning, an appeal; `writer`: when I last wrote in the room.',
+      'A record of the chat about me: a message, a held message, a reaction, a ban, a timeout, a warning or an appeal; `writer`: when I last wrote in the room.',
   });
 /** Most characters of chat data in `GET /me/export`; `GET /me/export/chat` has no limit. */
 const MAX_CHAT_CHARS = 8_000_000;
@@ -90,12 +90,12 @@ const exportSchema = z
     ),
     auditIsComplete: z.boolean(),
     chat: z.array(chatRecordSchema),
-    chatIsComplete: z.boolean().meta({ description: 'Otherwise there is more: `GET /me/export/chat` has it all.' }),
+    chatIsComplete: z.boolean().meta({ description: 'False when there is more: `GET /me/export/chat` has all of it.' }),
   })
   .meta({ id: 'AccountExport' });
 
 export const deletedChannels = z.enum(['keep', 'delete']).default('keep').meta({
-  description: 'What becomes of channels that it owns: `keep` leaves them without an owner, to be given one by an administrator.',
+  description: 'What happens to channels that the account owns. `keep` leaves them without an owner until an administrator chooses one.',
 });
 
 export interface MeOperationsOptions {
@@ -156,7 +156,7 @@ export function meOperations({
       method: 'patch',
       path: '/me',
       summary: 'Changes my account.',
-      description: 'Members that are not given stay as they are.',
+      description: 'Members that are left out do not change.',
       access: 'account',
       body: z.strictObject({ name: nameSchema.optional() }),
       status: 200,
@@ -172,8 +172,8 @@ export function meOperations({
       id: 'proveMe',
       method: 'post',
       path: '/me/proof',
-      summary: 'Shows the password, or a code of the app, once more.',
-      description: 'For ten minutes this session may do what is answered `fresh_sign_in_required` otherwise.',
+      summary: 'Proves me again with the password or a code of the app.',
+      description: 'For ten minutes this session may do what otherwise fails with `fresh_sign_in_required`.',
       access: 'account',
       body: z.union([z.strictObject({ password: passwordSchema }), z.strictObject({ code: codeSchema })]),
       status: 204,
@@ -188,7 +188,7 @@ export function meOperations({
       method: 'post',
       path: '/me/password',
       summary: 'Changes my password.',
-      description: 'Ends all other sessions.',
+      description: 'All other sessions end.',
       access: 'account',
       body: z.strictObject({ password: passwordSchema, newPassword: newPasswordSchema }),
       status: 204,
@@ -203,7 +203,7 @@ export function meOperations({
       method: 'post',
       path: '/me/delete',
       summary: 'Deletes my account with its data.',
-      description: 'What the account did stays in the audit log.',
+      description: 'Its acts stay in the audit log.',
       access: 'account',
       body: z.strictObject({ password: passwordSchema, channels: deletedChannels }),
       status: 204,
@@ -220,7 +220,7 @@ export function meOperations({
       id: 'exportMe',
       method: 'get',
       path: '/me/export',
-      summary: 'Exports everything that is kept about my account.',
+      summary: 'Exports all data about my account.',
       access: 'account',
       status: 200,
       answer: exportSchema,
@@ -243,8 +243,8 @@ export function meOperations({
       id: 'exportMyChat',
       method: 'get',
       path: '/me/export/chat',
-      summary: 'Exports everything that the chat keeps about my account.',
-      description: 'JSON Lines: what I wrote, reacted with and was told, room by room.',
+      summary: 'Exports all data of the chat about my account.',
+      description: 'JSON Lines, room by room: my messages and reactions, and moderators’ decisions about me.',
       access: 'account',
       status: 200,
       answer: chatRecordSchema,

@@ -11,12 +11,12 @@ const refreshTokenSchema = text({ max: 512 });
 const sessionSchema = z
   .strictObject({
     id: z.uuid(),
-    client: z.string().meta({ description: 'The user agent that it was last refreshed by.' }),
+    client: z.string().meta({ description: 'The user agent that refreshed the session last.' }),
     address: z.string(),
     createdAt: z.iso.datetime(),
-    lastUsedAt: z.iso.datetime().meta({ description: 'When its access token was last refreshed.' }),
-    expiresAt: z.iso.datetime().meta({ description: 'Unless it is refreshed before; never later than 90 days after it was begun.' }),
-    current: z.boolean().meta({ description: 'The one that asks.' }),
+    lastUsedAt: z.iso.datetime().meta({ description: 'When the access token was last refreshed.' }),
+    expiresAt: z.iso.datetime().meta({ description: 'When the session ends unless it is refreshed; at most 90 days after the sign-in.' }),
+    current: z.boolean().meta({ description: 'Whether it is the session of this request.' }),
   })
   .meta({ id: 'Session' });
 
@@ -39,14 +39,18 @@ export function sessionOperations({ sessions, signingKeys, limits, apiKeys }: Se
       path: '/auth/refresh',
       summary: 'Renews an access token.',
       description:
-        'The answer has a new refresh token as well, and the old one is used up: used again, it ends the session, except within ten seconds, in which it gives the same successor.',
+        'The answer has a new refresh token too; use it next time. Within ten seconds the old one gives the same new one again; used later, it ends the session.',
       access: 'anyone',
       provenByBody: true,
       unaudited: true,
       body: z.strictObject({ refreshToken: refreshTokenSchema }),
       status: 200,
       answer: z
-        .strictObject({ accessToken: z.string(), expiresIn: z.int().meta({ description: 'Seconds.' }), refreshToken: z.string() })
+        .strictObject({
+          accessToken: z.string(),
+          expiresIn: z.int().meta({ description: 'Seconds until the access token expires.' }),
+          refreshToken: z.string(),
+        })
         .meta({ id: 'Tokens' }),
       errors: ['unauthorized', 'rate_limited'],
       async handle({ body, client, proven }) {
@@ -63,7 +67,7 @@ export function sessionOperations({ sessions, signingKeys, limits, apiKeys }: Se
       path: '/auth/logout',
       summary: 'Signs out.',
       description:
-        'Ends the session that the refresh token belongs to, or without one the access token. A session that has ended already is no error.',
+        'Ends the session of the refresh token, or of the access token if there is none. No error if the session has ended already.',
       access: 'anyone',
       provenByBody: 'or-header',
       unaudited: 'unless-noted',
@@ -81,7 +85,7 @@ export function sessionOperations({ sessions, signingKeys, limits, apiKeys }: Se
           return;
         }
         const { sessionId, accountId } = principal;
-        if (sessionId === undefined) throw new VezaError('unauthorized', 'Send the refresh token, or an access token that is good.');
+        if (sessionId === undefined) throw new VezaError('unauthorized', 'Send the refresh token, or a valid access token.');
         await sessions.end(sessionId, accountId);
         audit({ target: `account:${accountId}`, details: { sessionId } });
       },
@@ -90,7 +94,7 @@ export function sessionOperations({ sessions, signingKeys, limits, apiKeys }: Se
       id: 'listMySessions',
       method: 'get',
       path: '/me/sessions',
-      summary: 'Lists where I am signed in.',
+      summary: 'Lists my sessions.',
       description: 'The session used last comes first.',
       access: 'account',
       status: 200,
@@ -115,7 +119,7 @@ export function sessionOperations({ sessions, signingKeys, limits, apiKeys }: Se
       method: 'delete',
       path: '/me/sessions',
       summary: 'Signs me out everywhere.',
-      description: 'Also here. API keys end that were made without showing the password again.',
+      description: 'This session ends too, and so do API keys that were made without showing the password again.',
       access: 'account',
       status: 204,
       errors: [],
@@ -143,13 +147,13 @@ export function sessionOperations({ sessions, signingKeys, limits, apiKeys }: Se
       id: 'rotateSigningKey',
       method: 'post',
       path: '/service/signing-keys',
-      summary: 'Makes a new key to sign access tokens with.',
-      description: 'Ahead of the daily change. The key is published at once and signs twelve minutes later.',
+      summary: 'Makes a new key for signing access tokens.',
+      description: 'Keys also change every day. The new key is published at once and signs twelve minutes later.',
       access: 'service.keys',
       body: z.strictObject({
         revoke: z.boolean().default(false).meta({
           description:
-            'After a leak: the new key signs at once and the others are thrown away; every access token ends within five seconds.',
+            'Set it after a leak: the new key signs at once, the others are deleted, and every access token ends within five seconds.',
         }),
       }),
       status: 201,

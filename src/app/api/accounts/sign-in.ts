@@ -21,7 +21,7 @@ export const emailSchema = text({
   format: 'email',
   pattern: EMAIL_PATTERN,
   also: { isGood: (given) => keyOf(given) !== undefined, message: 'is not an e-mail address' },
-  description: `At most ${MAX_EMAIL_BYTES} bytes; letters of all scripts, but no quoted part and no address in brackets.`,
+  description: `At most ${MAX_EMAIL_BYTES} bytes. Letters of all scripts are allowed, a quoted part and a host address in brackets are not.`,
 });
 /** A text that is no e-mail address gets the same answer as one without an account. */
 const anyAddressSchema = text({ max: MAX_EMAIL_BYTES, description: 'The e-mail address of the account.' });
@@ -29,22 +29,22 @@ export const nameSchema = text({
   max: MAX_NAME_CHARS,
   pattern: PATTERNS.plainLine,
   trimmed: true,
-  also: { isGood: isSeen, message: 'nothing is to be seen of it' },
-  description: 'One line, without characters that turn the direction of text; something is to be seen of it.',
+  also: { isGood: isSeen, message: 'has no visible character' },
+  description: 'One line with at least one visible character, without characters that change the direction of text.',
 });
 export const passwordSchema = text({ max: MAX_PASSWORD_CHARS, format: 'password' });
 export const newPasswordSchema = text({
   min: MIN_PASSWORD_CHARS,
   max: MAX_PASSWORD_CHARS,
   format: 'password',
-  description: 'None of those that are tried first, and not the name or address of the account; otherwise it is refused with 400.',
+  description: 'A common password, or the name or address of the account, is refused with 400.',
 });
-const tokenSchema = text({ max: 200, description: 'Of the link in the mail: `/account#token=…`.' });
+const tokenSchema = text({ max: 200, description: 'The token of the link in the mail: `/account#token=…`.' });
 
 export const signedInSchema = z
   .strictObject({
     accessToken: z.string(),
-    expiresIn: z.int().meta({ description: 'Seconds.' }),
+    expiresIn: z.int().meta({ description: 'Seconds until the access token expires.' }),
     refreshToken: z.string(),
     user: z.strictObject({ id: z.uuid(), email: z.string(), name: z.string(), role: roleSchema }),
   })
@@ -65,7 +65,7 @@ export function signInOperations({ accounts, registration }: SignInOperationsOpt
       path: '/auth/register',
       summary: 'Registers an account.',
       description:
-        'An address that has an account already gets the same answer, and a mail. Where mail is sent, the account can be used once the link in the mail was followed.',
+        'If the service sends mail, the account can be used after the link in the mail was opened. For an address with an account the answer is the same, and its owner gets a mail.',
       body: z.strictObject({ email: emailSchema, password: newPasswordSchema, name: nameSchema }),
       status: 201,
       answer: z.strictObject({ user: z.strictObject({ email: z.string(), name: z.string() }) }),
@@ -81,12 +81,12 @@ export function signInOperations({ accounts, registration }: SignInOperationsOpt
       id: 'confirmAddress',
       path: '/auth/confirm',
       summary: 'Confirms the e-mail address of a registration.',
-      description: 'With the token of the mail and the password of the registration. The account can be used from then on.',
+      description: 'Send the token of the mail and the password of the registration. The account can then be used.',
       body: z.strictObject({
         token: tokenSchema,
         password: passwordSchema.meta({
           ...passwordSchema.meta(),
-          description: 'Whoever registers an address that is not confirmed yet replaces the password: the link alone might open another’s.',
+          description: 'A later registration of an unconfirmed address replaces the password, so the link alone must not open the account.',
         }),
       }),
       status: 204,
@@ -102,11 +102,11 @@ export function signInOperations({ accounts, registration }: SignInOperationsOpt
       id: 'signIn',
       path: '/auth/login',
       summary: 'Signs in with e-mail address and password.',
-      description: 'With a second factor set up, `code` is a code of the authenticator app or a recovery code.',
+      description: 'An account with a second factor also needs `code`, from the authenticator app or a recovery code.',
       body: z.strictObject({
         email: anyAddressSchema,
         password: passwordSchema,
-        code: text({ max: 40 }).optional().meta({ description: 'Six digits of the app, or a recovery code.' }),
+        code: text({ max: 40 }).optional().meta({ description: 'The app’s six digits, or a recovery code.' }),
       }),
       status: 200,
       answer: signedInSchema,
@@ -124,8 +124,8 @@ export function signInOperations({ accounts, registration }: SignInOperationsOpt
       ...open,
       id: 'recoverPassword',
       path: '/auth/recover',
-      summary: 'Sends a link to choose a new password.',
-      description: 'If there is such an account; not twice within 15 minutes. The answer is the same if there is none.',
+      summary: 'Sends a link for choosing a new password.',
+      description: 'Sends a mail if there is such an account, at most one within 15 minutes. The answer is the same without an account.',
       body: z.strictObject({ email: anyAddressSchema }),
       status: 202,
       answer: z.strictObject({ message: z.string() }),
@@ -140,7 +140,7 @@ export function signInOperations({ accounts, registration }: SignInOperationsOpt
       id: 'resetPassword',
       path: '/auth/reset',
       summary: 'Chooses a new password.',
-      description: 'With the token of a recovery or an invitation. Ends all sessions.',
+      description: 'Send the token of a recovery or an invitation. All sessions end.',
       body: z.strictObject({ token: tokenSchema, newPassword: newPasswordSchema }),
       status: 204,
       errors: ['not_found', 'rate_limited', 'busy'],

@@ -39,10 +39,10 @@ export const codeSchema = text({
   min: 6,
   max: 40,
   pattern: '^[A-Za-z0-9_ -]+$',
-  description: 'Six digits of the app, or a recovery code.',
+  description: 'The app’s six digits, or a recovery code.',
 });
-const recoveryCodesSchema = z.array(z.string()).length(RECOVERY_CODES).meta({ description: 'Shown once; each is good once.' });
-const tokenShape = { accessToken: z.string(), expiresIn: z.int().meta({ description: 'Seconds.' }) };
+const recoveryCodesSchema = z.array(z.string()).length(RECOVERY_CODES).meta({ description: 'Shown only once; each code works once.' });
+const tokenShape = { accessToken: z.string(), expiresIn: z.int().meta({ description: 'Seconds until the access token expires.' }) };
 
 const base64url = (max: number) => text({ max, pattern: '^[A-Za-z0-9_-]+=*$' });
 const transportsSchema = z.array(z.enum(['ble', 'cable', 'hybrid', 'internal', 'nfc', 'smart-card', 'usb'])).max(8);
@@ -62,7 +62,7 @@ const registrationSchema = z.object({
       .unknown()
       .transform((given) => transportsSchema.safeParse(given).data)
       .optional()
-      .meta({ description: 'WebAuthn’s `getTransports()`; what is not known is not kept.' }),
+      .meta({ description: 'WebAuthn’s `getTransports()`; unknown values are dropped.' }),
   }),
   clientExtensionResults: z.object({}).optional(),
 });
@@ -110,7 +110,7 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
   const { twoFactor, passkeys, accounts, sessions, limits, audit: log } = options;
   const self = async ({ principal }: Pick<OperationCall, 'principal'>) => {
     const account = await accounts.get(principal.accountId!);
-    if (!account) throw new VezaError('unauthorized', 'The account is gone.');
+    if (!account) throw new VezaError('unauthorized', 'This account is deleted.');
     return account;
   };
   /**
@@ -132,13 +132,13 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       method: 'post',
       path: '/me/totp',
       summary: 'Makes a secret for an authenticator app.',
-      description: 'It counts once a code of it was confirmed (`confirmTotp`).',
+      description: 'It is in use once a code was confirmed (`confirmTotp`).',
       access: 'account',
       wantsFreshSignIn: true,
       status: 200,
       answer: z.strictObject({
-        secret: z.string().meta({ description: 'Base32, to be typed.' }),
-        uri: z.string().meta({ description: '`otpauth:`, to be shown as a QR code.' }),
+        secret: z.string().meta({ description: 'The secret in Base32, for typing.' }),
+        uri: z.string().meta({ description: 'An `otpauth:` address, for a QR code.' }),
       }),
       errors: ['conflict', 'second_factor_missing'],
       async handle(call) {
@@ -151,8 +151,8 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       id: 'confirmTotp',
       method: 'post',
       path: '/me/totp/confirm',
-      summary: 'Switches the authenticator app on with its first code.',
-      description: 'This session counts as signed in with a second factor from then on; all others end.',
+      summary: 'Turns the authenticator app on with its first code.',
+      description: 'This session then counts as signed in with a second factor; all other sessions end.',
       access: 'account',
       wantsFreshSignIn: true,
       body: z.strictObject({ code: codeSchema }),
@@ -173,8 +173,8 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       id: 'removeTotp',
       method: 'post',
       path: '/me/totp/remove',
-      summary: 'Switches the authenticator app off.',
-      description: 'Its recovery codes are void.',
+      summary: 'Turns the authenticator app off.',
+      description: 'Its recovery codes stop working.',
       access: 'account',
       body: z.strictObject({ password: passwordSchema, code: codeSchema }),
       status: 204,
@@ -182,8 +182,7 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       async handle({ principal, body }) {
         const accountId = principal.accountId!;
         if (!(await twoFactor.isOn(accountId))) throw new VezaError('conflict', 'There is no authenticator app to remove.');
-        if (!(await accounts.checkPassword(accountId, body.password)))
-          throw new VezaError('invalid_credentials', 'The password is not right.');
+        if (!(await accounts.checkPassword(accountId, body.password))) throw new VezaError('invalid_credentials', 'The password is wrong.');
         await codeOrRefuse(accountId, body.code);
         await twoFactor.remove(accountId);
       },
@@ -193,7 +192,7 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       method: 'post',
       path: '/me/recovery-codes',
       summary: 'Makes new recovery codes.',
-      description: 'The old ones are void.',
+      description: 'The old codes stop working.',
       access: 'account',
       body: z.strictObject({ code: codeSchema }),
       status: 200,
@@ -211,7 +210,7 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       method: 'get',
       path: '/me/passkeys',
       summary: 'Lists my passkeys.',
-      description: 'The newest first.',
+      description: 'The newest comes first.',
       access: 'account',
       status: 200,
       answer: pageOf(passkeySchema),
@@ -223,7 +222,7 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       method: 'post',
       path: '/me/passkeys/options',
       summary: 'Gives the options for `navigator.credentials.create`.',
-      description: 'Good for 5 minutes, once.',
+      description: 'They can be used once, within 5 minutes.',
       access: 'account',
       wantsFreshSignIn: true,
       status: 200,
@@ -240,7 +239,7 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       method: 'post',
       path: '/me/passkeys',
       summary: 'Registers a passkey.',
-      description: 'With what `navigator.credentials.create` has answered.',
+      description: 'Send the answer of `navigator.credentials.create`.',
       access: 'account',
       wantsFreshSignIn: true,
       body: z.strictObject({
@@ -282,7 +281,7 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       provenByBody: true,
       unaudited: true,
       summary: 'Gives the options for `navigator.credentials.get`.',
-      description: 'Good for 5 minutes, once.',
+      description: 'They can be used once, within 5 minutes.',
       access: 'anyone',
       status: 200,
       answer: z.strictObject({ options: webAuthnOptions, challengeId: z.uuid() }),
@@ -295,7 +294,7 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       path: '/auth/passkey',
       provenByBody: true,
       summary: 'Signs in with a passkey.',
-      description: 'With what `navigator.credentials.get` has answered. It counts as a second factor.',
+      description: 'Send the answer of `navigator.credentials.get`. A passkey counts as a second factor.',
       access: 'anyone',
       body: z.strictObject({ challengeId: z.uuid(), response: assertionSchema }),
       status: 200,
@@ -335,7 +334,7 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
       path: '/accounts/{id}/second-factor',
       summary: 'Removes the second factor of an account.',
       description:
-        'For people who have lost it: removes app, recovery codes and passkeys, and ends the account’s sessions. Not one’s own (`removeTotp`, `deletePasskey`).',
+        'For people who have lost it: removes the app, recovery codes and passkeys, and ends the account’s sessions. Not for the caller’s own account: use `removeTotp` and `deletePasskey`.',
       access: 'accounts.manage',
       wantsFreshSignIn: true,
       params: z.strictObject({ id: z.uuid() }),
@@ -346,7 +345,10 @@ export function twoFactorOperations(options: TwoFactorOperationsOptions): Operat
         // Removing one's own takes the password and a code (`removeTotp`): a session alone must not
         // be enough.
         if (params.id === principal.accountId)
-          throw new VezaError('forbidden', 'Not your own: remove the app with your password and a code (POST /me/totp/remove).');
+          throw new VezaError(
+            'forbidden',
+            'This is not for your own account: remove the app with your password and a code (POST /me/totp/remove).',
+          );
         const account = await accounts.get(params.id);
         if (!account) throw new VezaError('not_found', 'There is no such account.');
         if (!keyReaches(principal, account.role)) throw beyondKeys();

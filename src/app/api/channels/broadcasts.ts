@@ -16,13 +16,13 @@ const broadcastSchema = z
     startedAt: z.iso.datetime(),
     endedAt: z.iso.datetime().nullable().meta({ description: 'Null while it is on air.' }),
     durationMs: z.number().min(0).nullable(),
-    asset: z.string().nullable().meta({ description: 'Id of its recording, when there is one.' }),
+    asset: z.string().nullable().meta({ description: 'Id of the recording; null when there is none.' }),
   })
   .meta({ id: 'Broadcast' });
 
 const assetSchema = z
   .strictObject({
-    id: z.string().meta({ description: 'Of a recording: the id of its broadcast.' }),
+    id: z.string().meta({ description: 'Id of the recording, which is the id of its broadcast.' }),
     kind: z.literal('recording'),
     channel: z.string(),
     title: z.string(),
@@ -31,7 +31,7 @@ const assetSchema = z
     durationMs: z.number().min(0),
     urls: z.strictObject({ hls: z.url(), dash: z.url() }),
   })
-  .meta({ id: 'Asset', description: 'A recording. `visibility`: its own, else that of its channel.' });
+  .meta({ id: 'Asset', description: 'A recording. `visibility` is its own, or else that of its channel.' });
 
 export const assetParams = z.strictObject({ id: text({ max: 64, pattern: '^[A-Za-z0-9_-]{1,64}$' }) });
 const position = z.tuple([positionTime, z.string().max(64)]);
@@ -81,8 +81,8 @@ export function broadcastOperations({ sees, broadcasts, reads, rulesChanged, med
       id: 'listBroadcasts',
       method: 'get',
       path: '/channels/{slug}/broadcasts',
-      summary: 'Lists the shows of a channel.',
-      description: 'The newest first.',
+      summary: 'Lists the broadcasts of a channel.',
+      description: 'The newest comes first.',
       access: 'anyone',
       params: slugParams,
       query: z.strictObject(pageQuery),
@@ -118,7 +118,7 @@ export function broadcastOperations({ sees, broadcasts, reads, rulesChanged, med
       method: 'get',
       path: '/assets',
       summary: 'Lists recordings.',
-      description: 'Of public channels, the newest first; for moderators and administrators of every channel.',
+      description: 'Recordings of public channels, the newest first. Moderators and administrators get those of every channel.',
       access: 'anyone',
       query: z.strictObject(pageQuery),
       status: 200,
@@ -152,12 +152,12 @@ export function broadcastOperations({ sees, broadcasts, reads, rulesChanged, med
       method: 'patch',
       path: '/assets/{id}',
       summary: 'Changes a recording.',
-      description: 'Members that are not given stay as they are.',
+      description: 'Members that are left out do not change.',
       access: 'channel.set-recordings',
       params: assetParams,
       body: z.strictObject({
         title: titleSchema.optional(),
-        visibility: visibilitySchema.nullable().optional().meta({ description: 'Null: as its channel.' }),
+        visibility: visibilitySchema.nullable().optional().meta({ description: 'Null: the same as its channel.' }),
       }),
       status: 200,
       answer: assetSchema,
@@ -177,7 +177,7 @@ export function broadcastOperations({ sees, broadcasts, reads, rulesChanged, med
       method: 'delete',
       path: '/assets/{id}',
       summary: 'Deletes a recording.',
-      description: 'It cannot be played from then on. Its files are removed with the next sweep.',
+      description: 'It cannot be played any more. Its files are deleted by the next sweep.',
       access: 'channel.set-recordings',
       params: assetParams,
       status: 204,

@@ -46,20 +46,22 @@ export const titleSchema = text({
   max: MAX_TITLE_CHARS,
   pattern: PATTERNS.plainLine,
   trimmed: true,
-  also: { isGood: isSeen, message: 'nothing is to be seen of it' },
-  description: 'One line, without characters that turn the direction of text; something is to be seen of it.',
+  also: { isGood: isSeen, message: 'has no visible character' },
+  description: 'One line with at least one visible character, without characters that change the direction of text.',
 });
 /**
  * Titles come from tags of music files, where direction marks are common; they are in no list of
  * channels.
  */
 const songSchema = text({ max: MAX_TITLE_CHARS, pattern: PATTERNS.song, trimmed: true });
-export const visibilitySchema = z
-  .enum(VISIBILITIES)
-  .meta({ id: 'Visibility', description: '`unlisted`: in no list; `private`: found only by those who may.' });
+export const visibilitySchema = z.enum(VISIBILITIES).meta({
+  id: 'Visibility',
+  description:
+    '`public`: in the list of channels; `unlisted`: for everybody who knows the address; `private`: only for people with the right or a playback link.',
+});
 export const countrySchema = z
   .enum(COUNTRIES as [string, ...string[]])
-  .meta({ id: 'Country', description: 'ISO 3166-1, two capital letters.' });
+  .meta({ id: 'Country', description: 'Country code of ISO 3166-1: two capital letters.' });
 
 const channelShape = {
   slug: z.string(),
@@ -69,9 +71,11 @@ const channelShape = {
   countriesAllowed: z.array(countrySchema).nullable(),
   countriesDenied: z.array(countrySchema).nullable(),
   createdAt: z.iso.datetime(),
-  state: z.enum(['offline', 'live', 'holding']).meta({ description: '`holding`: the broadcaster is gone for a moment.' }),
+  state: z
+    .enum(['offline', 'live', 'holding'])
+    .meta({ description: '`holding`: the broadcaster has lost the connection and may come back.' }),
   listeners: z.int().min(0),
-  startedAt: z.iso.datetime().nullable().meta({ description: 'Of the show that is on air.' }),
+  startedAt: z.iso.datetime().nullable().meta({ description: 'Start of the current broadcast; null off air.' }),
   broadcastId: z.string().nullable(),
   nowPlaying: z
     .strictObject({ title: z.string(), artist: z.string().nullable(), startedAt: z.iso.datetime() })
@@ -88,15 +92,15 @@ const countriesSchema = z.array(countrySchema).min(1).max(COUNTRIES.length).null
 
 const ingestSchema = z
   .strictObject({
-    rtmp: z.string().meta({ description: 'The server in OBS; the stream key goes into its own field.' }),
+    rtmp: z.string().meta({ description: 'Enter it as the server in OBS; the stream key has a field of its own.' }),
     rtmps: z.string().nullable(),
-    icecast: z.string().meta({ description: 'User `source`, password the stream key.' }),
-    post: z.string().meta({ description: '`Authorization: Bearer {stream key}`.' }),
+    icecast: z.string().meta({ description: 'The user is `source`, the password is the stream key.' }),
+    post: z.string().meta({ description: 'Send the header `Authorization: Bearer {stream key}`.' }),
   })
   .meta({ id: 'IngestAddresses' });
 
 const withKeySchema = z
-  .strictObject({ channel: channelSchema, streamKey: z.string().meta({ description: 'Shown once.' }), ingest: ingestSchema })
+  .strictObject({ channel: channelSchema, streamKey: z.string().meta({ description: 'Shown only once.' }), ingest: ingestSchema })
   .meta({ id: 'NewChannel' });
 
 export interface ChannelOperationsOptions {
@@ -161,7 +165,7 @@ export function channelOperations({ channels, sees, reads, live, addresses, rule
       method: 'get',
       path: '/channels',
       summary: 'Lists channels.',
-      description: 'Public channels, by slug; for moderators and administrators every channel.',
+      description: 'Public channels, sorted by slug. Moderators and administrators get every channel.',
       access: 'anyone',
       query: z.strictObject(pageQuery),
       status: 200,
@@ -187,13 +191,16 @@ export function channelOperations({ channels, sees, reads, live, addresses, rule
       method: 'post',
       path: '/channels',
       summary: 'Creates a channel.',
-      description: 'The answer has the channel’s stream key, which is not shown again.',
+      description: 'The answer has the channel’s stream key, which is shown only once.',
       access: 'channel.create',
       body: z.strictObject({
-        slug: slugSchema.meta({ ...slugSchema.meta(), description: 'Part of every address; for good. Some are reserved (409).' }),
-        title: titleSchema.optional().meta({ description: 'The slug unless given.' }),
+        slug: slugSchema.meta({
+          ...slugSchema.meta(),
+          description: 'Part of every address; it cannot be changed. Some are reserved (409).',
+        }),
+        title: titleSchema.optional().meta({ description: 'Default: the slug.' }),
         visibility: visibilitySchema.default('public'),
-        recording: z.boolean().default(true).meta({ description: 'Whether shows are kept when they end.' }),
+        recording: z.boolean().default(true).meta({ description: 'Whether broadcasts are recorded.' }),
       }),
       status: 201,
       answer: withKeySchema,
@@ -204,7 +211,7 @@ export function channelOperations({ channels, sees, reads, live, addresses, rule
         if (principal.accountId === undefined && principal.kind !== 'admin-token')
           throw new VezaError(
             'forbidden',
-            'A channel is owned by an account, and whom another system vouches for has none here: register one.',
+            'A channel belongs to an account of this service, and a gateway’s user has none: register an account.',
           );
         const { channel, streamKey } = await channels.create(
           slug,
@@ -237,7 +244,7 @@ export function channelOperations({ channels, sees, reads, live, addresses, rule
       path: '/channels/{slug}',
       summary: 'Changes a channel.',
       description:
-        'Members that are not given stay as they are. `recording` counts from the next show. `countriesAllowed` and `countriesDenied` cannot both be lists.',
+        'Members that are left out do not change. `recording` applies from the next broadcast. `countriesAllowed` and `countriesDenied` cannot both be lists.',
       access: 'channel.update',
       params: slugParams,
       body: z
@@ -247,10 +254,10 @@ export function channelOperations({ channels, sees, reads, live, addresses, rule
           recording: z.boolean().optional(),
           countriesAllowed: countriesSchema
             .optional()
-            .meta({ description: 'Where it may be heard, and nowhere else (ISO 3166-1). Null: no rule.' }),
+            .meta({ description: 'The only countries where the channel may be heard (ISO 3166-1). Null: no rule.' }),
           countriesDenied: countriesSchema
             .optional()
-            .meta({ description: 'Where it may not be heard; takes the place of `countriesAllowed`.' }),
+            .meta({ description: 'Countries where the channel may not be heard; replaces `countriesAllowed`.' }),
         })
         .refine((given) => !(given.countriesAllowed && given.countriesDenied), 'either countriesAllowed or countriesDenied is a list')
         .meta({
@@ -275,7 +282,7 @@ export function channelOperations({ channels, sees, reads, live, addresses, rule
       path: '/channels/{slug}',
       summary: 'Deletes a channel with its recordings.',
       description:
-        'Ends its show first. The slug is free again when no playback link to the channel can be good any more: at once, or after 30 days.',
+        'A current broadcast ends. The slug can be used again once no playback link to the channel can be good any more: at once, or after 30 days.',
       access: 'channel.delete',
       params: slugParams,
       status: 204,
@@ -292,8 +299,8 @@ export function channelOperations({ channels, sees, reads, live, addresses, rule
       id: 'getIngest',
       method: 'get',
       path: '/channels/{slug}/ingest',
-      summary: 'Shows where a broadcaster sends a show to.',
-      description: 'Without the stream key, which is shown only when it is made.',
+      summary: 'Shows the addresses for broadcasting to a channel.',
+      description: 'The stream key is not in the answer: it is shown only when it is made.',
       access: 'channel.stream-key',
       params: slugParams,
       status: 200,
@@ -307,7 +314,7 @@ export function channelOperations({ channels, sees, reads, live, addresses, rule
       path: '/channels/{slug}/stream-key',
       summary: 'Makes a new stream key.',
       description:
-        'The old one stays good for a show that is on air. The new one is good for as long as the account that made it may make one.',
+        'A current broadcast may go on with the old key. The new key is good for as long as the account that made it may make keys.',
       access: 'channel.stream-key',
       wantsFreshSignIn: true,
       params: slugParams,
@@ -324,7 +331,7 @@ export function channelOperations({ channels, sees, reads, live, addresses, rule
       id: 'endBroadcast',
       method: 'post',
       path: '/channels/{slug}/end',
-      summary: 'Ends the show that is on air.',
+      summary: 'Ends the current broadcast.',
       access: 'channel.end',
       params: slugParams,
       status: 204,
@@ -337,8 +344,8 @@ export function channelOperations({ channels, sees, reads, live, addresses, rule
       id: 'setNowPlaying',
       method: 'post',
       path: '/channels/{slug}/now-playing',
-      summary: 'Says what is playing.',
-      description: 'A listener is shown it when the sound of this moment is heard.',
+      summary: 'Sets what is playing.',
+      description: 'Listeners see the title when they hear the sound of this moment.',
       access: 'channel.now-playing',
       params: slugParams,
       body: z.strictObject({ title: songSchema, artist: songSchema.optional() }),

@@ -9,15 +9,17 @@ export function encryptionKeyOperations({ vault }: { vault: Pick<Vault, 'rotate'
       id: 'rotateEncryptionKey',
       method: 'post',
       path: '/service/encryption-keys',
-      summary: 'Makes a new key for secrets in the database.',
-      description: 'Everything is encrypted again with it while the service runs.',
+      summary: 'Makes a new encryption key for secrets in the database.',
+      description: 'All secrets are encrypted again with the new key while the service runs.',
       access: 'service.keys',
       status: 200,
       answer: z
         .strictObject({
           keyId: z.int(),
-          reencrypted: z.int().meta({ description: 'Values that are encrypted with the new key now.' }),
-          unreadable: z.int().meta({ description: 'Values that do not open; the log names them. Not 0 means damage or a lost key.' }),
+          reencrypted: z.int().meta({ description: 'Number of values that are now encrypted with the new key.' }),
+          unreadable: z.int().meta({
+            description: 'Number of values that could not be decrypted; the log names them. Above 0, data is damaged or a key is lost.',
+          }),
         })
         .meta({ id: 'RotatedEncryptionKey' }),
       errors: [],

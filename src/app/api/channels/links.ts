@@ -15,19 +15,19 @@ import { asNoRecording, assetParams, channelOfRecording, noRecording, recordingO
 import { type Addresses, countrySchema, type LiveStatus, slugParams } from './channels.js';
 
 const linkBody = z.strictObject({
-  expiresInS: z.int().min(MIN_LINK_S).max(MAX_LINK_S).default(DEFAULT_LINK_S).meta({ description: 'Until it ends, seconds.' }),
+  expiresInS: z.int().min(MIN_LINK_S).max(MAX_LINK_S).default(DEFAULT_LINK_S).meta({ description: 'Seconds until the link expires.' }),
   bind: z
     .strictObject({
       address: z
         .union([z.ipv4(), z.ipv6()])
         .optional()
-        .meta({ description: 'The listener’s own; of an IPv6 address the first 64 bits count.' }),
+        .meta({ description: 'The listener’s address; of an IPv6 address only the first 64 bits count.' }),
       country: countrySchema.optional(),
     })
     .optional()
-    .meta({ description: 'Good only from there.' }),
+    .meta({ description: 'The link works only from the address and in the country given here.' }),
   listener: text({ max: 128 }).optional().meta({
-    description: 'Your own name for the listener: with the same name again the listener takes no second place (MAX_LISTENERS_PER_STREAM).',
+    description: 'Your own name for the listener. All links with the same name count as one listener (MAX_LISTENERS_PER_STREAM).',
   }),
 });
 
@@ -37,7 +37,7 @@ const linkBody = z.strictObject({
  */
 const MAX_UNASKED_LINK_S = 86_400;
 const longLived = {
-  when: 'the link is good for more than a day',
+  when: 'the link is to last longer than a day',
   of: ({ expiresInS }: z.infer<typeof linkBody>) => expiresInS > MAX_UNASKED_LINK_S,
 };
 
@@ -51,22 +51,25 @@ const cookieSchema = z
     cloudFront: z
       .array(z.strictObject({ name: z.string(), value: z.string() }))
       .nullable()
-      .meta({ description: 'CloudFront’s signed cookies; null unless it is set up (CLOUDFRONT_KEY_PAIR_ID).' }),
+      .meta({ description: 'Signed cookies of CloudFront; null unless CloudFront is set up (CLOUDFRONT_KEY_PAIR_ID).' }),
   })
-  .meta({ id: 'PlaybackCookie', description: 'The same right without a token in the address, so that a CDN keeps one copy for all.' });
+  .meta({
+    id: 'PlaybackCookie',
+    description: 'The same right as a cookie. The address has no token, so that a CDN keeps one copy for all listeners.',
+  });
 
 const channelUrls = z.strictObject({ hls: z.url(), dash: z.url(), listen: z.url() });
 const assetUrls = z.strictObject({ hls: z.url(), dash: z.url() });
 const linkSchema = <T extends z.ZodType>(urls: T) =>
   z.strictObject({
-    token: z.string().meta({ description: 'Goes before a path, as `/t/{token}/live/…`.' }),
+    token: z.string().meta({ description: 'Put it before a path: `/t/{token}/live/…`.' }),
     expiresAt: z.iso.datetime(),
     urls,
     cookie: cookieSchema,
   });
 const channelLinkSchema = linkSchema(channelUrls).meta({ id: 'ChannelLink' });
 const assetLinkSchema = linkSchema(assetUrls).meta({ id: 'AssetLink' });
-const expiresAt = z.iso.datetime().nullable().meta({ description: 'When the addresses stop working; null: they do not.' });
+const expiresAt = z.iso.datetime().nullable().meta({ description: 'When the addresses stop working; null: never.' });
 
 /** Settings of playback links for the whole service. */
 export interface LinkSettings {
@@ -111,7 +114,7 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
   /** The limit of listeners to put into a link. Throws `busy` when the channel has reached it. */
   const placesOf = (slug: string): number | undefined => {
     if (maxListenersPerStream !== undefined && live.status(slug).listeners >= maxListenersPerStream)
-      throw new VezaError('busy', 'The channel has as many listeners as it may have (MAX_LISTENERS_PER_STREAM). Try again in a minute.');
+      throw new VezaError('busy', 'The channel has reached its limit of listeners (MAX_LISTENERS_PER_STREAM). Try again in a minute.');
     return maxListenersPerStream;
   };
 
@@ -144,7 +147,7 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
   };
 
   const blocked = () =>
-    new VezaError('country_blocked', 'The channel may not be heard where this listener is, or where he is is not known.');
+    new VezaError('country_blocked', 'The channel is restricted by country, and the listener’s country is not allowed or unknown.');
   /**
    * Refuses a link for a listener who is known to be in a blocked country. When the country is
    * unknown, it is checked at playback.
@@ -167,7 +170,7 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
       method: 'post',
       path: '/channels/{slug}/links',
       summary: 'Issues a playback link to a channel for one listener.',
-      description: 'The answer has addresses (or a cookie) with which the listener hears the channel until the link expires.',
+      description: 'With the addresses (or the cookie) in the answer, the listener hears the channel until the link expires.',
       access: 'channel.links',
       wantsFreshSignIn: longLived,
       params: slugParams,
@@ -227,8 +230,8 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
       id: 'playChannel',
       method: 'post',
       path: '/channels/{slug}/play',
-      summary: 'Gives the caller addresses to hear a channel with.',
-      description: 'Those of a private channel expire; ask again before they do.',
+      summary: 'Gives the caller addresses for listening to a channel.',
+      description: 'The addresses of a private channel expire; ask again before that.',
       access: 'anyone',
       params: slugParams,
       status: 200,
@@ -248,7 +251,7 @@ export function linkOperations({ channels, links, broadcasts, live, addresses, s
       id: 'playAsset',
       method: 'post',
       path: '/assets/{id}/play',
-      summary: 'Gives the caller addresses to hear a recording with.',
+      summary: 'Gives the caller addresses for listening to a recording.',
       access: 'anyone',
       params: assetParams,
       status: 200,

@@ -8,7 +8,7 @@ import { isoOf, type Operation, operation, page, pageOf, pageQuery, positionOf }
 import { channelRoleSchema } from '../role-schemas.js';
 import { myChannelSchema, slugParams, slugSchema } from './channels.js';
 
-const roleSchema = channelRoleSchema.describe('`owner` hands the channel over; who owned it is a host from then on.');
+const roleSchema = channelRoleSchema.describe('`owner` hands the channel over: the previous owner becomes a host.');
 const memberSchema = z
   .strictObject({ accountId: z.uuid(), name: z.string(), role: channelRoleSchema, addedAt: z.iso.datetime() })
   .meta({ id: 'Member' });
@@ -44,7 +44,7 @@ export function memberOperations({ channels, members, accounts, limits, shownCha
       method: 'get',
       path: '/me/channels',
       summary: 'Lists the channels in which I have a role.',
-      description: 'By slug.',
+      description: 'Sorted by slug.',
       access: 'account',
       query: z.strictObject(pageQuery),
       status: 200,
@@ -66,8 +66,8 @@ export function memberOperations({ channels, members, accounts, limits, shownCha
       id: 'listMembers',
       method: 'get',
       path: '/channels/{slug}/members',
-      summary: 'Lists who has a role in a channel.',
-      description: 'The owner first, then the others by name.',
+      summary: 'Lists the members of a channel.',
+      description: 'The owner comes first, then the others by name.',
       access: 'channel.see-members',
       params: slugParams,
       query: z.strictObject(pageQuery),
@@ -91,7 +91,7 @@ export function memberOperations({ channels, members, accounts, limits, shownCha
       id: 'setMember',
       method: 'put',
       path: '/channels/{slug}/members/{accountId}',
-      summary: 'Gives an account a role in a channel, or another one.',
+      summary: 'Gives an account a role in a channel, or changes its role.',
       access: 'channel.set-members',
       wantsFreshSignIn: true,
       params: memberParams,
@@ -119,7 +119,7 @@ export function memberOperations({ channels, members, accounts, limits, shownCha
         // The limit counts per account, whichever of its keys is used.
         await limits.take('member-email', principal.accountId === undefined ? principal.id : `account:${principal.accountId}`);
         const account = await accounts.byEmail(body.email);
-        if (!account) throw new VezaError('not_found', 'Nobody is registered here with this address.');
+        if (!account) throw new VezaError('not_found', 'There is no account with this e-mail address.');
         audit({ target: `account:${account.id}`, details: { role: body.role } });
         await members.set(channel, account.id, body.role);
         created(`/channels/${channel.slug}/members/${account.id}`);
@@ -130,9 +130,9 @@ export function memberOperations({ channels, members, accounts, limits, shownCha
       id: 'removeMember',
       method: 'delete',
       path: '/channels/{slug}/members/{accountId}',
-      summary: 'Takes an account’s role in a channel away.',
+      summary: 'Takes away an account’s role in a channel.',
       description:
-        'A stream key that the account made is void within 5 s, and a show that is on air with it ends; one that another made stays good, so make a new one (`rotateStreamKey`) if the account knew it. Playback links that it made end as well; those that it knows of others stay good: where it matters, end them with new playback keys (`replacePlaybackKey`).',
+        'A stream key that the account made is void within 5 s, and a broadcast with it ends. Keys that others made stay good: if the account knew one, make a new key (`rotateStreamKey`). Playback links that the account made end too. Links of others stay good: to end them all, make new playback keys (`replacePlaybackKey`).',
       access: 'channel.set-members',
       params: memberParams,
       status: 204,

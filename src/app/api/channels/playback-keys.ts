@@ -4,7 +4,7 @@ import { isoOf, type Operation, operation, pageOf } from '../openapi.js';
 
 const keySchema = z
   .strictObject({
-    id: z.string().meta({ description: 'Stands at the beginning of every token that it signs.' }),
+    id: z.string().meta({ description: 'Every token that the key signs begins with this id.' }),
     createdAt: z.iso.datetime(),
     signsFrom: z.iso.datetime(),
   })
@@ -29,7 +29,7 @@ export function playbackKeyOperations(keys: PlaybackKeys): Operation[] {
       method: 'get',
       path: '/service/playback-keys',
       summary: 'Lists the keys that playback links are signed with.',
-      description: 'Two at most, the newer first.',
+      description: 'There are at most two; the newer one comes first.',
       access: 'service.keys',
       status: 200,
       answer: pageOf(keySchema),
@@ -41,7 +41,8 @@ export function playbackKeyOperations(keys: PlaybackKeys): Operation[] {
       method: 'post',
       path: '/service/playback-keys',
       summary: 'Makes a new key for playback links.',
-      description: 'It takes the place of the older of two, and links signed with that one end. Twice in a row ends all links.',
+      description:
+        'If there are two keys, it replaces the older one, and links signed with that key end. Doing it twice in a row ends all links.',
       access: 'service.keys',
       body: z.strictObject({
         signsInS: z
@@ -49,7 +50,7 @@ export function playbackKeyOperations(keys: PlaybackKeys): Operation[] {
           .min(0)
           .max(MAX_SIGNS_IN_S)
           .default(DEFAULT_SIGNS_IN_S)
-          .meta({ description: 'When it begins to sign, seconds: by then every edge server has to know it.' }),
+          .meta({ description: 'Seconds until the key begins to sign: by then every edge server must know it.' }),
       }),
       status: 201,
       answer: pageOf(keySchema),
@@ -65,8 +66,8 @@ export function playbackKeyOperations(keys: PlaybackKeys): Operation[] {
       id: 'exportPlaybackKeys',
       method: 'post',
       path: '/service/playback-keys/export',
-      summary: 'Shows the keys of playback links themselves.',
-      description: 'In the form in which an edge server reads them from a file. They are secret.',
+      summary: 'Exports the keys of playback links.',
+      description: 'In the format of an edge server’s key file. The keys are secret.',
       access: 'service.keys',
       wantsFreshSignIn: true,
       status: 200,

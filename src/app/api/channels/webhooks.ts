@@ -42,7 +42,7 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
     format: 'uri',
     pattern: '^[Hh][Tt][Tt][Pp][Ss]?://[\\x21-\\x7e]+$',
     description:
-      'In ASCII (RFC 3986). In the public internet unless an operator allows more; no name and password, port 80, 443 or from 1024. What is not is refused with 400. Redirects are not followed.',
+      'Address in ASCII (RFC 3986), without user name and password. The host must be on the public internet unless the operator allows others, the port 80, 443 or at least 1024; otherwise 400. Redirects are not followed.',
   });
   const eventsSchema = z
     .array(z.enum(isOfChannel ? CHANNEL_EVENTS : ALL_EVENTS))
@@ -55,7 +55,7 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       method: 'get',
       path: root,
       summary: `Lists the webhooks of ${where}.`,
-      description: 'The oldest first; all on one page.',
+      description: 'The oldest comes first; all are on one page.',
       access,
       params: rootParams,
       status: 200,
@@ -67,8 +67,8 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       id: name('create', 'Webhook'),
       method: 'post',
       path: root,
-      summary: `Makes a webhook of ${where}.`,
-      description: `It is told of events ${isOfChannel ? 'of this channel' : 'of every channel and of accounts'}. There are at most 20.`,
+      summary: `Creates a webhook of ${where}.`,
+      description: `It is called for events ${isOfChannel ? 'of this channel' : 'of every channel and of accounts'}. There are at most 20.`,
       access,
       wantsFreshSignIn: true,
       params: rootParams,
@@ -101,10 +101,10 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       method: 'patch',
       path: one,
       summary: `Changes a webhook of ${where}.`,
-      description: 'Members that are not given stay as they are. Deliveries for a webhook that is turned off wait, for three days.',
+      description: 'Members that are left out do not change. While a webhook is off, its deliveries wait for up to three days.',
       access,
       wantsFreshSignIn: {
-        when: 'an address or events are given, or it is turned on',
+        when: 'the body has an address or events, or turns the webhook on',
         of: ({ url, events, active }) => url !== undefined || events !== undefined || active === true,
       },
       params,
@@ -139,13 +139,13 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       method: 'post',
       path: `${one}/secret`,
       summary: `Makes a new secret for a webhook of ${where}.`,
-      description: 'Deliveries are signed with both until the time is up.',
+      description: 'For a time, deliveries are signed with the old and the new secret.',
       access,
       wantsFreshSignIn: true,
       params,
       body: z.strictObject({
         overlapS: z.int().min(0).max(MAX_OVERLAP_S).default(MAX_OVERLAP_S).meta({
-          description: 'How long the one before signs as well, seconds. 0 when it got out.',
+          description: 'Seconds for which the old secret signs too. Send 0 if it has leaked.',
         }),
       }),
       status: 201,
@@ -162,8 +162,8 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       id: name('test', 'Webhook'),
       method: 'post',
       path: `${one}/test`,
-      summary: `Tries a webhook of ${where}.`,
-      description: 'Sends `webhook.test` now, once, and tells what came of it; within 10 s.',
+      summary: `Tests a webhook of ${where}.`,
+      description: 'Sends `webhook.test` once, now, and answers with the result within 10 s.',
       access,
       params,
       status: 200,
@@ -180,7 +180,7 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       method: 'get',
       path: `${one}/deliveries`,
       summary: `Lists the deliveries of a webhook of ${where}.`,
-      description: 'What was sent, or is to be; the newest first. Kept for 30 days.',
+      description: 'Past and waiting deliveries, the newest first. They are kept for 30 days.',
       access,
       params,
       query: z.strictObject(pageQuery),
@@ -199,7 +199,7 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
       method: 'post',
       path: `${one}/deliveries/{deliveryId}/retry`,
       summary: `Sends a delivery of a webhook of ${where} again.`,
-      description: 'Now, under the same id.',
+      description: 'It is sent now, with the same id.',
       access,
       params: deliveryParams,
       status: 202,
@@ -214,7 +214,7 @@ function operationsAt(webhooks: Webhooks, of: 'service' | 'channel'): Operation[
   ];
 }
 
-const secretSchema = z.string().meta({ description: '`whsec_…`; shown once. Deliveries are signed with it.' });
+const secretSchema = z.string().meta({ description: '`whsec_…`; shown only once. Deliveries are signed with it.' });
 
 const webhookSchema = z
   .strictObject({
@@ -222,22 +222,22 @@ const webhookSchema = z
     url: z.string(),
     events: z.array(z.enum(ALL_EVENTS)),
     active: z.boolean(),
-    note: z.string().nullable().meta({ description: 'Why it was turned off without being asked.' }),
-    failingSince: z.iso.datetime().nullable().meta({ description: 'Since when nothing was taken; null while things are.' }),
+    note: z.string().nullable().meta({ description: 'Why the service has turned the webhook off.' }),
+    failingSince: z.iso.datetime().nullable().meta({ description: 'Since when all deliveries have failed; null while they succeed.' }),
     createdAt: z.iso.datetime(),
   })
   .meta({ id: 'Webhook' });
 
 const deliverySchema = z
   .strictObject({
-    id: z.uuid().meta({ description: 'The `Veza-Delivery` of each try.' }),
+    id: z.uuid().meta({ description: 'The value of `Veza-Delivery` in each attempt.' }),
     event: z.string(),
-    state: z.enum(['pending', 'delivered', 'failed']).meta({ description: '`failed`: given up.' }),
+    state: z.enum(['pending', 'delivered', 'failed']).meta({ description: '`failed`: no further attempt is made.' }),
     createdAt: z.iso.datetime(),
     attempts: z.int().min(0),
     nextAttemptAt: z.iso.datetime().nullable(),
     deliveredAt: z.iso.datetime().nullable(),
-    lastStatus: z.int().nullable().meta({ description: 'What the receiver answered; null when it did not.' }),
+    lastStatus: z.int().nullable().meta({ description: 'Status of the receiver’s last answer; null without an answer.' }),
     lastError: z.string().nullable(),
   })
   .meta({ id: 'WebhookDelivery' });

@@ -62,13 +62,13 @@ export interface RoomOperationsOptions {
 }
 
 export const roomParams = z.strictObject({
-  slug: text({ min: 2, max: 63, pattern: SLUG.source, description: 'Of the channel, or the id of the room.' }),
+  slug: text({ min: 2, max: 63, pattern: SLUG.source, description: 'Slug of the channel, or id of the room.' }),
 });
 export const userIdSchema = text({
   max: MAX_USER_ID_LENGTH,
   pattern: PATTERNS.noControls,
-  also: { isGood: isUserId, message: 'the id of a user, as messages have it' },
-  description: `As messages have it; in a path percent-encoded. At most ${MAX_USER_ID_LENGTH} UTF-16 code units.`,
+  also: { isGood: isUserId, message: 'is not the id of a user; take it from a message' },
+  description: `Id of a user, as in messages; percent-encoded in a path. At most ${MAX_USER_ID_LENGTH} UTF-16 code units.`,
 });
 export const userParams = roomParams.extend({ userId: userIdSchema });
 export const midSchema = text({ min: 22, max: 22, pattern: '^[A-Za-z0-9_-]{22}$', description: 'The `mid` of a message.' });
@@ -82,7 +82,7 @@ const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 export function roomAccess({ chat, members, reads }: RoomOperationsOptions) {
   const here = (): RoomsApi => {
     if (chat) return chat;
-    throw new VezaError('unavailable', 'This process has no chat: ask one whose ROLES has "chat" in it.');
+    throw new VezaError('unavailable', 'This process has no chat: ask a process with "chat" in its ROLES.');
   };
   /** The channel's slug, when the path has the id of a room. */
   const slugOf = async (slug: string): Promise<string> =>
@@ -148,6 +148,6 @@ export function signedIn<T>(person: T | undefined): T {
 
 export function mayWrite<T extends RoomPerson>(person: T | undefined): T {
   const known = signedIn(person);
-  if (!known.mayWrite) throw new VezaError('forbidden', 'This API key only reads; make one with the scope "moderate".');
+  if (!known.mayWrite) throw new VezaError('forbidden', 'This API key may only read; make one with the scope "moderate".');
   return known;
 }

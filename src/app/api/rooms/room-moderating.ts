@@ -16,7 +16,7 @@ const toldSchema = z
     offset: z
       .int()
       .nullable()
-      .meta({ description: 'Of the entry that tells the room. Null: it is not told, and it is in force all the same.' }),
+      .meta({ description: 'Offset of the entry that tells the room. Null: the act is in force, but no entry tells the room.' }),
   })
   .meta({ id: 'RoomActDone' });
 

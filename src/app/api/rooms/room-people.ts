@@ -8,18 +8,18 @@ import { type RoomOperationsOptions, roomParams, userIdSchema, userParams } from
 import { actSchema, actView } from './room-acts.js';
 import { line, personSchema, roomModerating } from './room-moderating.js';
 
-const reason = line(MAX_REASON_CHARS).optional().meta({ description: 'For the person and for those who moderate.' });
+const reason = line(MAX_REASON_CHARS).optional().meta({ description: 'Shown to the person and to moderators.' });
 const seconds = (most: number) => z.int().min(1).max(most);
 
 const banSchema = z
   .strictObject({
     user: personSchema,
-    shadow: z.boolean().meta({ description: 'He does not know, and nobody else sees what he writes.' }),
+    shadow: z.boolean().meta({ description: 'The user does not know of the ban, and nobody else sees what they write.' }),
     reason: z.string().nullable(),
     by: personSchema,
     createdAt: z.iso.datetime(),
-    until: z.iso.datetime().nullable().meta({ description: 'Null: for good.' }),
-    addressUntil: z.iso.datetime().nullable().meta({ description: 'Until then nobody writes from the address of the user.' }),
+    until: z.iso.datetime().nullable().meta({ description: 'End of the ban; null: it has no end.' }),
+    addressUntil: z.iso.datetime().nullable().meta({ description: 'Until then nobody may write from the user’s address.' }),
   })
   .meta({ id: 'RoomBan' });
 const banView = (ban: RoomBan): z.infer<typeof banSchema> => ({
@@ -55,7 +55,7 @@ const appealSchema = z
     user: personSchema,
     text: z.string(),
     createdAt: z.iso.datetime(),
-    accepted: z.boolean().nullable().meta({ description: 'Null: nobody has answered it.' }),
+    accepted: z.boolean().nullable().meta({ description: 'Null: not answered yet.' }),
     answer: z.string().nullable(),
     answeredBy: z.string().nullable(),
   })
@@ -96,7 +96,7 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       id: 'deleteRoomUserMessages',
       method: 'delete',
       path: '/rooms/{slug}/users/{userId}/messages',
-      summary: 'Deletes everything that a user has said in a room.',
+      summary: 'Deletes all messages of a user in a room.',
       params: userParams,
       errors: ['not_found', 'busy'],
       answers: 'nothing',
@@ -106,8 +106,8 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       id: 'getRoomUser',
       method: 'get',
       path: '/rooms/{slug}/users/{userId}',
-      summary: 'Shows how a user stands in a room.',
-      description: 'A ban, a timeout, warnings, and what was done about the user.',
+      summary: 'Shows a user’s sanctions in a room.',
+      description: 'The user’s ban, timeout and warnings, and the moderation acts about the user.',
       access,
       channelOf,
       params: userParams,
@@ -139,7 +139,7 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       method: 'post',
       path: '/rooms/{slug}/users/{userId}/warnings',
       summary: 'Warns a user.',
-      description: 'The user alone is shown the warning, until it was seen.',
+      description: 'Only the user sees the warning, until they mark it as seen.',
       params: userParams,
       body: z.strictObject({ text: line(MAX_WARNING_CHARS) }),
       errors: ['not_found', 'conflict'],
@@ -149,8 +149,8 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
     list({
       id: 'listRoomBans',
       path: '/rooms/{slug}/bans',
-      summary: 'Lists the bans in force in a room.',
-      description: 'The newest first.',
+      summary: 'Lists the current bans of a room.',
+      description: 'The newest comes first.',
       item: banSchema,
       view: banView,
       cursor: z.tuple([positionTime, z.uuid()]),
@@ -162,16 +162,19 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       method: 'put',
       path: '/rooms/{slug}/bans/{userId}',
       summary: 'Bans a user from a room.',
-      description: 'Takes the place of a ban that is in force. It holds in every process within a second.',
+      description: 'Replaces the user’s current ban. In force in every process within a second.',
       params: userParams,
       body: z.strictObject({
         reason,
-        seconds: seconds(MAX_BAN_S).optional().meta({ description: 'For good unless given.' }),
-        shadow: z.boolean().default(false).meta({ description: 'He writes on, and nobody else sees it.' }),
-        addressSeconds: seconds(MAX_ADDRESS_BAN_S)
-          .optional()
-          .meta({ description: 'Bans where he wrote from within the last day as well, for so long; not with `shadow`.' }),
-        deleteMessages: z.boolean().default(false).meta({ description: 'Deletes what he has said so far; not with `shadow`.' }),
+        seconds: seconds(MAX_BAN_S).optional().meta({ description: 'Length in seconds. Default: the ban has no end.' }),
+        shadow: z.boolean().default(false).meta({ description: 'The user can go on writing, and nobody else sees it.' }),
+        addressSeconds: seconds(MAX_ADDRESS_BAN_S).optional().meta({
+          description: 'Seconds for which the addresses are banned too from which the user wrote within the last day; not with `shadow`.',
+        }),
+        deleteMessages: z
+          .boolean()
+          .default(false)
+          .meta({ description: 'Also deletes all messages of the user so far; not with `shadow`.' }),
       }),
       errors: ['not_found', 'conflict', 'busy'],
       answers: 'told',
@@ -186,7 +189,7 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       method: 'delete',
       path: '/rooms/{slug}/bans/{userId}',
       summary: 'Lifts a user’s ban.',
-      description: 'With that of the address the user wrote from.',
+      description: 'The ban of the user’s address ends too.',
       params: userParams,
       errors: ['not_found'],
       answers: 'nothing',
@@ -195,8 +198,8 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
     list({
       id: 'listRoomTimeouts',
       path: '/rooms/{slug}/timeouts',
-      summary: 'Lists the timeouts that run in a room.',
-      description: 'The first to end comes first.',
+      summary: 'Lists the current timeouts of a room.',
+      description: 'The timeout that ends first comes first.',
       item: timeoutSchema,
       view: timeoutView,
       cursor: z.tuple([positionTime, userIdSchema]),
@@ -208,7 +211,7 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       method: 'put',
       path: '/rooms/{slug}/timeouts/{userId}',
       summary: 'Gives a user a timeout.',
-      description: 'The user cannot write until it ends. Takes the place of a timeout that runs.',
+      description: 'The user cannot write until it ends. Replaces the user’s current timeout.',
       params: userParams,
       body: z.strictObject({ seconds: seconds(MAX_TIMEOUT_S), reason }),
       errors: ['not_found', 'conflict'],
@@ -229,9 +232,12 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       id: 'listRoomAppeals',
       path: '/rooms/{slug}/appeals',
       summary: 'Lists appeals against bans.',
-      description: 'The newest first.',
+      description: 'The newest comes first.',
       filter: {
-        open: z.enum(['true', 'false']).optional().meta({ description: 'Those that nobody has answered, or those that somebody has.' }),
+        open: z
+          .enum(['true', 'false'])
+          .optional()
+          .meta({ description: '`true`: only appeals that wait for an answer; `false`: only answered ones.' }),
       },
       item: appealSchema,
       view: appealView,
@@ -247,7 +253,7 @@ export function roomPeopleOperations(options: RoomOperationsOptions): Operation[
       method: 'post',
       path: '/rooms/{slug}/appeals/{id}',
       summary: 'Answers an appeal.',
-      description: 'Accepted, the ban is lifted.',
+      description: 'Accepting it lifts the ban.',
       access,
       channelOf,
       params: roomParams.extend({ id: z.uuid() }),

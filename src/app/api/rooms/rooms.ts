@@ -20,26 +20,26 @@ const HOST_PATTERN = '^([*][.])?([A-Za-z0-9-]{1,63}[.])+[A-Za-z0-9-]{2,63}[.]?$'
 
 const whole = ([least, most]: readonly [number, number]) => z.int().min(least).max(most);
 const settingsShape = {
-  slowS: whole(SETTING_LIMITS.slowS).meta({ description: 'Seconds between two messages of one person; 0: off.' }),
-  slowExempt: z.array(chatRoleSchema).max(ROOM_ROLES.length).meta({ description: 'Whom slow mode does not hold up.' }),
-  followersMin: whole(SETTING_LIMITS.followersMin).meta({ description: 'Minutes that an account must be old to write; 0: off.' }),
-  unique: z.boolean().meta({ description: 'Nothing that was said here within the last hour.' }),
-  emoteOnly: z.boolean().meta({ description: 'Emoji alone.' }),
-  shield: z.boolean().meta({ description: 'Stricter in all of it while it is on.' }),
-  guests: z.enum(CHOICES.guests).meta({ description: 'Whether people who are not signed in read along.' }),
-  perS: whole(SETTING_LIMITS.perS).meta({ description: 'Messages a second of one person.' }),
-  burst: whole(SETTING_LIMITS.burst).meta({ description: 'So many at once.' }),
-  roomPerS: whole(SETTING_LIMITS.roomPerS).meta({ description: 'Messages a second of all together.' }),
-  moderated: z.boolean().meta({ description: 'Automatic moderation.' }),
+  slowS: whole(SETTING_LIMITS.slowS).meta({ description: 'Slow mode: seconds between two messages of one person; 0: off.' }),
+  slowExempt: z.array(chatRoleSchema).max(ROOM_ROLES.length).meta({ description: 'Roles without slow mode.' }),
+  followersMin: whole(SETTING_LIMITS.followersMin).meta({ description: 'Least age of an account, in minutes, for writing; 0: off.' }),
+  unique: z.boolean().meta({ description: 'Refuses a text that was posted in the room within the last hour.' }),
+  emoteOnly: z.boolean().meta({ description: 'Only emoji.' }),
+  shield: z.boolean().meta({ description: 'Against a raid: makes all modes stricter while it is on.' }),
+  guests: z.enum(CHOICES.guests).meta({ description: 'Whether people who are not signed in may read.' }),
+  perS: whole(SETTING_LIMITS.perS).meta({ description: 'Messages per second of one person.' }),
+  burst: whole(SETTING_LIMITS.burst).meta({ description: 'Messages that one person may send at once.' }),
+  roomPerS: whole(SETTING_LIMITS.roomPerS).meta({ description: 'Messages per second of all people together.' }),
+  moderated: z.boolean().meta({ description: 'Whether automatic moderation is on.' }),
   links: z.enum(CHOICES.links),
   allowedHosts: z
     .array(text({ min: 4, max: 253, pattern: HOST_PATTERN }))
     .max(100)
-    .meta({ description: 'Where links may always lead: host names in ASCII, each with all below it.' }),
+    .meta({ description: 'Hosts to which links are always allowed: names in ASCII, each with its subdomains.' }),
   profanity: z.enum(CHOICES.profanity),
   spam: z.enum(CHOICES.spam),
-  remote: z.enum(CHOICES.remote).meta({ description: 'A remote judge, where the service has one.' }),
-  remoteFails: z.enum(CHOICES.remoteFails).meta({ description: 'What it means when that does not answer.' }),
+  remote: z.enum(CHOICES.remote).meta({ description: 'Use of the remote classifier, if the service has one.' }),
+  remoteFails: z.enum(CHOICES.remoteFails).meta({ description: 'What happens when the remote classifier does not answer.' }),
 };
 const settingsSchema = z.strictObject(settingsShape).meta({ id: 'RoomSettings' });
 
@@ -48,9 +48,12 @@ const roomSchema = z
     id: z.uuid(),
     slug: z.string(),
     epoch: z.int(),
-    offset: z.int().meta({ description: 'Of the newest entry.' }),
+    offset: z.int().meta({ description: 'Offset of the newest entry.' }),
     members: z.int().min(0),
-    settings: z.strictObject(settingsShape).partial().meta({ id: 'ShownRoomSettings', description: 'All of them for those who moderate.' }),
+    settings: z
+      .strictObject(settingsShape)
+      .partial()
+      .meta({ id: 'ShownRoomSettings', description: 'Moderators get all settings, others only some.' }),
     pinned: z
       .strictObject({ mid: z.string(), offset: z.int(), user: authorSchema, body: z.looseObject({}), at: z.iso.datetime() })
       .meta({ id: 'PinnedMessage' })
@@ -59,13 +62,13 @@ const roomSchema = z
     waiting: z
       .strictObject({ held: z.int().min(0), appeals: z.int().min(0) })
       .nullable()
-      .meta({ description: 'For those who moderate: held messages and appeals that nobody has decided.' }),
+      .meta({ description: 'For moderators: held messages and appeals that wait for a decision.' }),
   })
   .meta({ id: 'Room' });
 
 const entrySchema = z
   .looseObject({ t: z.string(), room: z.uuid(), epoch: z.int(), offset: z.int(), at: z.number() })
-  .meta({ id: 'RoomEntry', description: 'As the frames of the protocol: `msg`, `del`, `act`, `pin`, `now`, `gone`.' });
+  .meta({ id: 'RoomEntry', description: 'An entry as in the frames of the protocol: `msg`, `del`, `act`, `pin`, `now`, `gone`.' });
 
 const standingSchema = z
   .strictObject({
@@ -73,7 +76,9 @@ const standingSchema = z
     role: chatRoleSchema,
     ban: z.strictObject({ reason: z.string().nullable(), until: z.iso.datetime().nullable(), createdAt: z.iso.datetime() }).nullable(),
     timeout: z.strictObject({ reason: z.string().nullable(), until: z.iso.datetime() }).nullable(),
-    warnings: z.array(z.strictObject({ id: z.uuid(), text: z.string(), at: z.iso.datetime() })).meta({ description: 'Not seen yet.' }),
+    warnings: z
+      .array(z.strictObject({ id: z.uuid(), text: z.string(), at: z.iso.datetime() }))
+      .meta({ description: 'Warnings that were not marked as seen.' }),
     appeal: z.strictObject({ id: z.uuid(), text: z.string(), accepted: z.boolean().nullable(), answer: z.string().nullable() }).nullable(),
     held: z.array(
       z.strictObject({
@@ -133,7 +138,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       method: 'get',
       path: '/rooms/{slug}',
       summary: 'Shows the chat room of a channel.',
-      description: 'Its settings, what is pinned, and what the caller is in it.',
+      description: 'Its settings, the pinned message, and the caller’s role in it.',
       access: 'anyone',
       params: roomParams,
       status: 200,
@@ -165,7 +170,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       method: 'patch',
       path: '/rooms/{slug}',
       summary: 'Changes the settings of a room.',
-      description: 'Settings that are not given stay as they are. Moderators change the room’s modes by `setRoomModes`.',
+      description: 'Settings that are left out do not change. Moderators change the room’s modes with `setRoomModes`.',
       access: 'channel.chat-settings',
       channelOf,
       params: roomParams,
@@ -180,13 +185,13 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       id: 'listRoomMessages',
       method: 'get',
       path: '/rooms/{slug}/messages',
-      summary: 'Lists what was said and done in a room.',
-      description: 'A page of entries, the oldest first; `next` is the `before` of the page before it.',
+      summary: 'Lists the entries of a room.',
+      description: 'A page of entries, the oldest first. Send `next` as `before` to get the entries before it.',
       access: 'anyone',
       params: roomParams,
       query: z.strictObject({
         before: wholeInQuery(1, Number.MAX_SAFE_INTEGER, 'An offset, exclusive.').optional(),
-        limit: wholeInQuery(1, MAX_ENTRIES, 'Entries a page; fewer when they are long.').default(50),
+        limit: wholeInQuery(1, MAX_ENTRIES, 'Entries per page; fewer when they are long.').default(50),
       }),
       status: 200,
       answer: pageOf(entrySchema),
@@ -217,7 +222,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       method: 'post',
       path: '/rooms/{slug}/messages',
       summary: 'Posts a message.',
-      description: 'The same key within 5 minutes is one message: send it again when there was no answer.',
+      description: 'Without an answer, send the message again with the same key: within 5 minutes it is the same message.',
       access: 'anyone',
       params: roomParams,
       body: z.strictObject({
@@ -226,15 +231,15 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
           maxBytes: maxTextBytes,
           tooLong: { code: 'payload_too_large', refusal: 'too_long' },
           pattern: PATTERNS.filled,
-          description: `At most ${maxTextBytes} bytes in UTF-8; more is refused with 413.`,
+          description: `At most ${maxTextBytes} bytes in UTF-8; a longer text is refused with 413.`,
         }),
-        key: text({ max: 64, pattern: PATTERNS.noControls, description: 'Made by the client, another for each message.' }),
+        key: text({ max: 64, pattern: PATTERNS.noControls, description: 'Chosen by the client, different for each message.' }),
         reply: midSchema.optional(),
       }),
       status: 201,
       answer: z
         .strictObject({
-          state: z.enum(['published', 'held']).meta({ description: '`held`: it waits for a moderator.' }),
+          state: z.enum(['published', 'held']).meta({ description: '`held`: the message waits for a moderator.' }),
           mid: z.string(),
           epoch: z.int().nullable(),
           offset: z.int().nullable(),
@@ -263,8 +268,8 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
               resolve(decided);
             });
           });
-          if (!commit) throw new VezaError('unavailable', 'It is not stored yet. Send it again under the same key.');
-          if (commit.kind === 'resend') throw new VezaError('busy', 'It was withdrawn. Send it again under the same key.');
+          if (!commit) throw new VezaError('unavailable', 'The message is not stored yet. Send it again with the same key.');
+          if (commit.kind === 'resend') throw new VezaError('busy', 'The message was withdrawn. Send it again with the same key.');
           return { state: 'published', mid: outcome.mid, epoch: commit.epoch, offset: commit.offset, dup: commit.dup };
         });
       },
@@ -273,8 +278,8 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       id: 'listRoomMembers',
       method: 'get',
       path: '/rooms/{slug}/members',
-      summary: 'Shows how many people are in a room, and the first of them.',
-      description: 'Over all processes; those who are signed in are named.',
+      summary: 'Counts the people in a room, and lists the first of them.',
+      description: 'Counts over all processes. Only signed-in people are listed.',
       access: 'anyone',
       params: roomParams,
       query: z.strictObject({ limit: wholeInQuery(1, 500).default(100) }),
@@ -296,7 +301,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       id: 'exportRoom',
       method: 'get',
       path: '/rooms/{slug}/export',
-      summary: 'Exports everything that is in a room.',
+      summary: 'Exports all entries of a room.',
       description: 'JSON Lines, in order. The export is recorded in the audit log.',
       access: 'channel.chat-settings',
       channelOf,
@@ -316,8 +321,8 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       id: 'getMyRoomStanding',
       method: 'get',
       path: '/rooms/{slug}/me',
-      summary: 'Shows how the caller stands in a room.',
-      description: 'A ban, a timeout, warnings that were not seen yet, and what became of messages that were held.',
+      summary: 'Shows the caller’s sanctions in a room.',
+      description: 'The caller’s ban, timeout and unseen warnings, and the decisions about their held messages.',
       access: 'anyone',
       params: roomParams,
       status: 200,
@@ -349,7 +354,7 @@ export function roomOperations(options: RoomOperationsOptions & { audit: Pick<Au
       method: 'post',
       path: '/rooms/{slug}/appeals',
       summary: 'Appeals against the caller’s ban.',
-      description: 'Once for each ban. The answer is in `getMyRoomStanding`.',
+      description: 'Once per ban. `getMyRoomStanding` has the answer.',
       access: 'anyone',
       params: roomParams,
       body: z.strictObject({ text: text({ max: MAX_APPEAL_CHARS, pattern: PATTERNS.lines, trimmed: true }) }),
