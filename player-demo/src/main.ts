@@ -32,7 +32,7 @@ app.classList.toggle('wide', managed !== undefined || desk !== undefined);
 if (channel !== undefined) void onePage(decodeURIComponent(channel));
 else if (recording !== undefined)
   void import('./player/recording-page').then(({ mountRecording }) => mountRecording(main, decodeURIComponent(recording)));
-// Listeners load nothing of these modules.
+// The pages of listeners load none of these modules.
 else if (path === '/account') void guarded(main, async () => (await import('./account/page')).mountAccount(main));
 else if (path === '/channels') void guarded(main, async () => (await import('./account/channels-page')).mountChannels(main));
 else if (desk !== undefined) void guarded(main, async () => (await import('./desk/page')).mountDesk(main, decodeURIComponent(desk)));
@@ -42,7 +42,8 @@ else if (path === '/admin' || path === '/admin/audit') void guarded(main, async 
 else void open(listChannels).then((channels) => home(channels ?? []));
 
 /**
- * A private channel exists only for its members: a signed-in person asks again with their token.
+ * Shows one channel. The API hides a private channel from requests without a member's token, so the
+ * page of a signed-in person asks again with theirs.
  */
 async function onePage(slug: string): Promise<void> {
   const heardByAll = await open(() => getChannel(slug));

@@ -43,7 +43,7 @@ export function pagedList<T>(options: {
   const note = h('p', { class: 'form-note', role: 'status', 'aria-live': 'polite' });
   const more = h('div', { class: 'form-end' });
   const sayEmpty = () => setText(state, list.childElementCount > 0 ? '' : options.empty);
-  // A decision removes its row; the last one leaves an empty list.
+  // A decision removes its row; without rows the list says that it is empty.
   new MutationObserver(() => {
     if (isLoaded) sayEmpty();
   }).observe(list, { childList: true });

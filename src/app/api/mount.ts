@@ -95,7 +95,7 @@ export function mountOperation(router: Router, operation: Operation, options: Mo
         const { address, requestId } = client;
         await access.audit
           .record({ principal, action: operation.id, address, requestId, channel, target, details: noted?.details })
-          // The operation is done: an error would tell the client that it was not.
+          // The operation has been done: an error would tell the client the opposite.
           .catch((error) =>
             log.error(
               { event: 'audit.not_recorded', action: operation.id, actor: principal.id, target, requestId, error: messageOf(error) },

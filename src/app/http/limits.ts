@@ -19,8 +19,8 @@ const AUTH_PREFIX = '/api/v1/auth/';
 const LOGOUT_PATH = `${AUTH_PREFIX}logout`;
 
 /**
- * Counts the requests to the API: per account, API key or other known subject, whatever its
- * address; per address when the subject is unknown. Counting comes first, before a credential is
+ * Counts the requests to the API: per account, API key or other known principal, whatever its
+ * address; per address when the principal is unknown. Counting comes first, before a credential is
  * checked, a body read or the database asked.
  *
  * A credential that is not known yet costs its address one point of the bucket `credential`. The
@@ -34,7 +34,7 @@ const LOGOUT_PATH = `${AUTH_PREFIX}logout`;
 export class ApiLimits {
   readonly #limits: ApiRateLimits;
   /**
-   * Hash of a credential that was good once → the subject that its requests count for. The oldest
+   * Hash of a credential that was good once → the principal that its requests count for. The oldest
    * is discarded first.
    */
   readonly #remembered = new BoundedMap<string, string>(MAX_REMEMBERED);
@@ -77,7 +77,7 @@ export class ApiLimits {
     } else tell(ctx, await this.#limits.take('api', client));
   }
 
-  /** Whether the subject of the request is unknown, or not known yet. */
+  /** Whether the principal of the request is anonymous, or not known yet. */
   isStranger(ctx: Koa.Context): boolean {
     return ctx.state.credential !== undefined || ctx.get('authorization') === '';
   }

@@ -41,7 +41,7 @@ export class Strangers {
   }
 
   /**
-   * Holds a turn around a request whose subject is not known yet, until it is answered or `leave`
+   * Holds a turn around a request whose principal is not known yet, until it is answered or `leave`
    * is called.
    */
   readonly around: Koa.Middleware = async (ctx, next) => {
@@ -55,7 +55,7 @@ export class Strangers {
   };
 
   /**
-   * Gives the turn back early: the subject is known now, or the next step has limits of its own.
+   * Gives the turn back early: the principal is known now, or the next step has limits of its own.
    */
   leave(ctx: Koa.Context): void {
     (ctx.state.leaveStrangers as (() => void) | undefined)?.();

@@ -13,7 +13,7 @@ import { conditionOf } from '../http/conditions.js';
 
 export const CACHE = {
   immutable: 'public, max-age=31536000, immutable',
-  /** A blocking reload: the answer to this address never changes. */
+  /** For a blocking reload, whose address always has the same answer. */
   blocked: 'public, max-age=6',
   live: 'public, max-age=1',
   multivariant: 'public, max-age=30',
