@@ -4,25 +4,28 @@ import { type LinkState, SessionLink, type TokenSource } from './link.js';
 import { ChatRoom, type RoomOptions } from './room.js';
 
 export interface ChatClientOptions extends Partial<Environment>, RoomOptions {
-  /** `wss://host/chat`; a function is asked before each attempt. */
+  /** `wss://host/chat`. A function is called before each attempt to connect. */
   readonly url: string | (() => string);
-  /** Who is here; asked before each session and before the token ends. Without, or with undefined: a guest, who reads. */
+  /**
+   * Returns the user's token. Called before each session and before the token ends. Without it, or
+   * when it returns undefined, the user is a guest, who only reads.
+   */
   readonly token?: TokenSource;
-  /** Up to 64 characters that say in the server's log what this is. */
+  /** Up to 64 characters that name this program in the server's log. */
   readonly client?: string;
 }
 
 export type ClientEvent =
   | { readonly type: 'state'; readonly state: LinkState }
-  /** Known with each session. */
+  /** The user of a new session; undefined: a guest. */
   | { readonly type: 'user'; readonly user: ChatUser | undefined };
 
-/** The server's own limit. */
+/** Rooms that may be joined at a time. The server has the same limit. */
 export const MOST_ROOMS = 20;
 
 /**
- * A connection to Veza's chat that keeps itself: it comes back by itself, resumes every room where it was, and sends again what was not
- * acknowledged. See docs/chat-client.md.
+ * A connection to Veza's chat that maintains itself: it reconnects, resumes every room at its
+ * position, and sends unacknowledged messages again. See docs/chat-client.md.
  */
 export class ChatClient {
   readonly #environment: Environment;
@@ -53,43 +56,49 @@ export class ChatClient {
     return this.#link.state;
   }
 
-  /** Undefined: a guest, or not known yet. */
+  /** Undefined: a guest, or the server has not said yet. */
   get user(): ChatUser | undefined {
     return this.#link.user;
   }
 
-  /** Of UTF-8. */
+  /** The longest text of a message, in bytes of UTF-8. */
   get mostTextBytes(): number {
     return this.#link.limits.textBytes;
   }
 
-  /** Returns what ends it. */
+  /** Adds a listener. Returns a function that removes it. */
   listen(listener: (event: ClientEvent) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** Connects, and stays so. Again is harmless. */
+  /** Connects, and reconnects from then on. A second call does nothing. */
   start(): void {
     this.#link.start();
   }
 
-  /** For good, unless it is started again. Rooms and what is unsent stay. */
+  /** Disconnects until the next `start`. Rooms and unsent messages are kept. */
   stop(): void {
     this.#link.stop();
   }
 
-  /** The network is back, or the page is looked at again: do not wait any longer. */
+  /**
+   * Reconnects at once instead of after the back-off. Call it when the network is back or the page
+   * becomes visible.
+   */
   wake(): void {
     this.#link.wake();
   }
 
-  /** Somebody else is signed in, or nobody: a session with the token of now. */
+  /** Begins a new session with a new token. Call it after somebody has signed in or out. */
   restart(): void {
     this.#link.restart();
   }
 
-  /** The room by this name, joined as long as there is a session. The same name is the same room. Throws when there are `MOST_ROOMS`. */
+  /**
+   * Returns the room with this name, which is joined in every session. The same name gives the same
+   * room. Throws when there are `MOST_ROOMS` rooms.
+   */
   join(name: string, options: RoomOptions = {}): ChatRoom {
     const known = this.#rooms.get(name);
     if (known) return known;

@@ -1,12 +1,15 @@
-/** What a client needs of where it runs. All of it can be handed in; a browser has all of it. */
+/**
+ * The parts of its surroundings that a client uses. Every part can be passed in; a browser has them
+ * all.
+ */
 export interface Environment {
   readonly webSocket: SocketConstructor;
   readonly clock: ClientClock;
-  /** From 0 to below 1. */
+  /** Returns a number from 0 to below 1. */
   readonly random: () => number;
 }
 
-/** The part of the WebSocket interface that is used. */
+/** The part of the WebSocket interface that the client uses. */
 export interface ChatSocket {
   readonly readyState: number;
   send(data: string): void;
@@ -26,13 +29,13 @@ export type SocketConstructor = new (url: string, protocols: string[]) => ChatSo
 export interface ClientClock {
   /** Milliseconds since 1970. */
   wallMs(): number;
-  /** Never goes back. Without it `wallMs` has to do. */
+  /** Milliseconds that never go back. Without it the client uses `wallMs`. */
   monotonicMs?(): number;
-  /** Runs `task` once after `delayMs`. Returns what cancels it. */
+  /** Runs `task` once after `delayMs`. Returns a function that cancels it. */
   after(delayMs: number, task: () => void): () => void;
 }
 
-/** A browser's timers take 31 bits. */
+/** The longest delay of a browser's timer: 31 bits. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 const systemClock: ClientClock = {
@@ -45,9 +48,10 @@ const systemClock: ClientClock = {
 };
 
 /**
- * Time that has passed, whatever becomes of the wall clock: one that is set back does not stop it. Browsers stop their monotonic clock while a laptop
- * sleeps, and the wall clock goes on, so of both the one that went further counts: after a sleep, and after a wall clock was set forward, more
- * time is believed to have passed than may have, which renews a token early and does no harm.
+ * Measures elapsed time, whatever happens to the wall clock. A wall clock that is set back does not
+ * stop it. Browsers stop their monotonic clock while a laptop sleeps, and the wall clock goes on;
+ * so the clock that has advanced further counts. After a wall clock was set forward, the result is
+ * too high. A token is then renewed early, which does no harm.
  */
 export class Elapsed {
   readonly #clock: ClientClock;
@@ -61,7 +65,7 @@ export class Elapsed {
     this.#monotonicMs = this.#monotonic();
   }
 
-  /** Milliseconds since this was made. */
+  /** Milliseconds since this object was made. */
   nowMs(): number {
     const wallMs = this.#clock.wallMs();
     const monotonicMs = this.#monotonic();
@@ -76,14 +80,17 @@ export class Elapsed {
   }
 }
 
-/** Throws when there is no WebSocket: Node has one from version 22 on, before that it is handed in (`import { WebSocket } from 'ws'`). */
+/**
+ * Fills in the missing parts. Throws when there is no WebSocket: Node has one from version 22 on;
+ * before that pass one in (`import { WebSocket } from 'ws'`).
+ */
 export function environmentOf(given: Partial<Environment>): Environment {
   const webSocket = given.webSocket ?? (globalThis as { WebSocket?: SocketConstructor }).WebSocket;
   if (!webSocket) throw new TypeError('There is no WebSocket here. Hand one in: new ChatClient({ webSocket, … }).');
   return { webSocket, clock: given.clock ?? systemClock, random: given.random ?? Math.random };
 }
 
-/** 128 random bits as text: what makes one publication one message. */
+/** 128 random bits as text: the key by which the server recognises a message that is sent again. */
 export function randomKey(random: () => number): string {
   const { crypto } = globalThis as { crypto?: { getRandomValues(bytes: Uint8Array): Uint8Array } };
   const bytes = new Uint8Array(16);

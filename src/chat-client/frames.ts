@@ -1,6 +1,7 @@
 /**
- * The frames of `veza.chat.v1` as far as the client reads them; other members pass through. The client imports nothing, so a test
- * holds names, roles and limits here equal to the server's tables.
+ * The frames of `veza.chat.v1` as far as the client reads them; other members are left as they are.
+ * The client imports nothing, so a test checks that names, roles and limits here equal the
+ * server's.
  */
 
 export const SUBPROTOCOL = 'veza.chat.v1';
@@ -29,18 +30,21 @@ export interface Frame {
   readonly [field: string]: unknown;
 }
 
-/** A frame with an `offset`: it has a place in the room's log, whether the client knows its type or not. */
+/**
+ * A frame with an `offset`: it has a place in the room's log, even if the client does not know its
+ * type.
+ */
 export interface Entry extends Frame {
   readonly epoch: number;
   readonly offset: number;
 }
 
 export interface Limits {
-  /** UTF-8 bytes of one text. */
+  /** The longest text of a message, in bytes of UTF-8. */
   readonly textBytes: number;
-  /** Unanswered `pub` frames. */
+  /** Unanswered `pub` frames at most. */
   readonly pubsInFlight: number;
-  /** The rate of messages in one room, for users who do not moderate it; undefined: no limit. */
+  /** The rate of messages in one room for users who do not moderate it; undefined: no limit. */
   readonly pace: Pace | undefined;
 }
 
@@ -51,7 +55,10 @@ export interface Pace {
 
 export const DEFAULT_LIMITS: Limits = { textBytes: 8192, pubsInFlight: 8, pace: undefined };
 
-/** Frames of the server that are no entries, although some have an offset. Any other frame with an offset is an entry, known or not. */
+/**
+ * Frames of the server that are not entries although some have an offset. Any other frame with an
+ * offset is an entry, even of an unknown type.
+ */
 export const NO_ENTRIES: ReadonlySet<string> = new Set([
   'welcome',
   'ok',
@@ -72,7 +79,7 @@ export const NO_ENTRIES: ReadonlySet<string> = new Set([
   'err',
 ]);
 
-/** Undefined: not a frame. Never throws. */
+/** Parses a frame; undefined: the data is not a frame. Never throws. */
 export function parseFrame(data: unknown): Frame | undefined {
   if (typeof data !== 'string') return undefined;
   try {
@@ -90,7 +97,10 @@ export const isOffset = (value: unknown): value is number => Number.isSafeIntege
 
 export const textOf = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
 
-/** The frame as an entry; undefined: it is none. `epoch`: that of its page, for a frame that has none. */
+/**
+ * The frame as an entry; undefined: it is not one. `epoch`: the epoch of its page, for a frame
+ * without one.
+ */
 export function entryOf(value: unknown, epoch?: number): Entry | undefined {
   if (!isRecord(value) || typeof value.t !== 'string' || NO_ENTRIES.has(value.t) || !isOffset(value.offset)) return undefined;
   const ownEpoch = value.epoch ?? epoch;
@@ -118,13 +128,13 @@ export function limitsOf(value: unknown): Limits {
   };
 }
 
-/** Milliseconds since 1970 of a number or an ISO 8601 text. */
+/** Reads a time: a number or an ISO 8601 text. Returns milliseconds since 1970. */
 export function timeOf(value: unknown): number | undefined {
   const timeMs = typeof value === 'number' ? value : typeof value === 'string' ? Date.parse(value) : Number.NaN;
   return Number.isFinite(timeMs) ? timeMs : undefined;
 }
 
-/** Why a request failed. `retryMs`: it may be sent again after this long. */
+/** The reason why a request failed. `retryMs`: it may be sent again after this. */
 export class ChatProblem extends Error {
   readonly code: string;
   readonly retryMs: number | undefined;
@@ -137,7 +147,7 @@ export class ChatProblem extends Error {
   }
 }
 
-/** The problem that an `err` or a `refused` frame tells. */
+/** The problem that an `err` or `refused` frame reports. */
 export function problemOf(frame: Frame): ChatProblem {
   const retryMs = typeof frame.retryMs === 'number' && frame.retryMs >= 0 ? frame.retryMs : undefined;
   const code = textOf(frame.code) ?? 'internal';

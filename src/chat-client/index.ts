@@ -1,4 +1,7 @@
-/** The client of Veza's chat, for browsers and Node: docs/chat-client.md. Imports nothing of the server. */
+/**
+ * The client of Veza's chat, for browsers and Node: docs/chat-client.md. It imports no part of the
+ * server.
+ */
 export { ChatClient, type ChatClientOptions, type ClientEvent, MOST_ROOMS } from './client.js';
 export type { ChatSocket, ClientClock, Environment, SocketConstructor, SocketEvent } from './environment.js';
 export { CHAT_ROLES, type ChatBody, ChatProblem, type ChatRole, type ChatUser, type Entry, type Frame, SUBPROTOCOL } from './frames.js';

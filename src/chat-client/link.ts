@@ -15,39 +15,45 @@ import {
 } from './frames.js';
 
 /**
- * Whether there is a session with the server. One function changes it (`#enter`).
+ * The state of the link. Only `#enter` changes it. `online`: there is a session with the server.
  *
  *   stopped ──start──► connecting ──welcome──► online
  *      ▲                  ▲   │                  │
  *      │              time is up   ◄── closed ───┤
  *      │                  │   ▼                  │
  *      │                waiting                  │
- *      └── stop(), or a close code that says not to come back
+ *      └── stop(), or a close code after which a client must not reconnect
  */
 export type LinkState =
   | { readonly state: 'connecting' }
   | { readonly state: 'online' }
-  /** It connects again by itself. */
+  /** The link connects again at `retryAtMs`. `code`: the close code of the last connection. */
   | { readonly state: 'waiting'; readonly retryAtMs: number; readonly code: number | undefined }
-  /** `reason` undefined: it was not started, or stopped here. */
+  /** `reason` undefined: the link was not started yet, or `stop` was called. */
   | { readonly state: 'stopped'; readonly reason: StopReason | undefined };
 
-/** `banned`: from the service. `signed_out`: the server takes no token of ours. `protocol`: this client is not what the server understands. */
+/**
+ * `banned`: the account is banned from the service. `signed_out`: the server has refused the
+ * tokens. `protocol`: the server does not understand this client.
+ */
 export type StopReason = 'banned' | 'signed_out' | 'protocol';
 
-/** `fresh`: the one before was refused, or ends soon. Undefined: a guest. */
+/**
+ * Returns the user's token. `fresh`: a new one is needed because the last was refused or ends soon.
+ * Undefined: a guest.
+ */
 export type TokenSource = (want: { readonly fresh: boolean }) => string | undefined | Promise<string | undefined>;
 
 export interface LinkOptions extends Environment {
   readonly url: string | (() => string);
   readonly token: TokenSource | undefined;
-  /** Says in the server's log what this is. */
+  /** The name of this program in the server's log. */
   readonly client: string | undefined;
 }
 
 export interface LinkEvents {
   onState(state: LinkState): void;
-  /** A session begins: the same, or another user. Rooms are to be joined again. */
+  /** A session has begun, for the same or another user. Rooms have to be joined again. */
   onWelcome(user: ChatUser | undefined): void;
   onFrame(frame: Frame): void;
 }
@@ -58,44 +64,61 @@ interface PendingRequest {
   readonly cancel: () => void;
 }
 
-/** Full jitter below a ceiling that doubles from the first to the second. */
+/**
+ * The back-off before a reconnect: a random time below a ceiling that doubles from `first` to
+ * `most`.
+ */
 export const BACK_OFF_MS = { first: 500, most: 30_000 } as const;
-/** A session that lasted so long was a good one: the next back-off begins anew. */
+/** After a session that lasted this long the back-off starts again from `first`. */
 const GOOD_AFTER_MS = 10_000;
 const CONNECT_WITHIN_MS = 15_000;
 const ANSWER_WITHIN_MS = 20_000;
-/** Nothing heard for two of the server's ping intervals, and no answer within this after them: the line is dead. */
+/**
+ * When no frame has arrived for two of the server's ping intervals, a request is sent. Without an
+ * answer within this time the connection counts as lost.
+ */
 const PROBE_WITHIN_MS = 5_000;
 const DEFAULT_PING_MS = 25_000;
-/** A token is renewed so long before its end, or at four fifths of a short life. */
+/**
+ * A token is renewed this long before its end, or after four fifths of its life if that is later.
+ */
 const RENEW_BEFORE_MS = 60_000;
-/** Between two renewals at least; it doubles up to the second while there is no other token. The server closes with 4001 in the end. */
+/**
+ * The shortest time between two renewals. It doubles from `first` to `most` while the token source
+ * has no new token. When the token has ended, the server closes with 4001.
+ */
 const RENEW_AGAIN_MS = { first: 10_000, most: 300_000 } as const;
 const RENEW_STEP_MS = 60_000;
-/** After 1013 the ceiling begins here. */
+/** The number of attempts from which the back-off ceiling starts after 1013. */
 const OVERLOADED_ATTEMPT = 4;
-/** A server that never takes our token is not asked for ever. */
+/** Refused tokens in a row after which the link stops. */
 const TOKENS_REFUSED = 2;
 
 const CLOSED = { restart: 1012, overloaded: 1013, token: 4001, banned: 4003 } as const;
-/** 1002, 1007, 1009, 4009: what we say is wrong, and would be wrong again. */
+/**
+ * The close codes 1002, 1007, 1009 and 4009: this client's frames are wrong, and would be wrong
+ * again.
+ */
 const OUR_FAULT = new Set([1002, 1007, 1009, 4009]);
 
-/** One session after another with the server: hello, renewal of the token, requests and their answers, and coming back. */
+/**
+ * The sessions with the server, one after another: `hello`, renewal of the token, requests with
+ * their answers, and reconnecting.
+ */
 export class SessionLink {
   readonly #options: LinkOptions;
   readonly #elapsed: Elapsed;
   readonly #events: LinkEvents;
   #state: LinkState = { state: 'stopped', reason: undefined };
   #socket: ChatSocket | undefined;
-  /** Raised with every attempt: what belongs to an earlier one is not listened to. */
+  /** Raised with every attempt. Events of an earlier attempt are ignored. */
   #turn = 0;
   #attempts = 0;
   #tokensRefused = 0;
   #wantsFresh = false;
   #nextId = 1;
   #pingMs = DEFAULT_PING_MS;
-  /** These three by `#elapsed`. */
+  /** This and the next two are times of `#elapsed`. */
   #onlineSinceMs = 0;
   #heardAtMs = 0;
   #drainUntilMs: number | undefined;
@@ -120,7 +143,7 @@ export class SessionLink {
     return this.#state.state === 'online';
   }
 
-  /** Again is harmless. */
+  /** Connects. Does nothing unless the link is stopped. */
   start(): void {
     if (this.#state.state !== 'stopped') return;
     this.#attempts = 0;
@@ -133,13 +156,16 @@ export class SessionLink {
     this.#enter({ state: 'stopped', reason: undefined });
   }
 
-  /** The network is back, or the page is looked at again: what waits, tries now; what seems to be connected is looked at. */
+  /**
+   * Ends a back-off at once, or checks whether the present connection still works. Called when the
+   * network is back or the page becomes visible.
+   */
   wake(): void {
     if (this.#state.state === 'waiting' && this.#drainUntilMs === undefined) this.#connect();
     else if (this.#state.state === 'online') this.#listen();
   }
 
-  /** Ends the session and begins another, with a token that is asked for anew. */
+  /** Ends the session and begins another with a new token. */
   restart(): void {
     this.#drop();
     this.#attempts = 0;
@@ -147,14 +173,16 @@ export class SessionLink {
     this.#connect();
   }
 
-  /** Lost when there is no session. */
+  /** Sends a frame. Without a session the frame is lost. */
   send(frame: Frame): void {
     if (this.isOnline) this.#write(frame);
   }
 
   /**
-   * Sends with an id; exactly one of both is called, synchronously with the frame that answers, so that what follows it finds it done. `failed` has
-   * the code `disconnected` when the session ends first, `timeout` when no answer comes.
+   * Sends a request with a new id. Exactly one of the two callbacks is called, in the same step as
+   * the answer is received, so that the next frame finds its effects. `failed` gets the code
+   * `disconnected` when the session ends first, and `timeout` when no answer comes within
+   * `withinMs`.
    */
   request(
     frame: Frame,
@@ -184,7 +212,7 @@ export class SessionLink {
     try {
       this.#socket?.send(JSON.stringify(frame));
     } catch {
-      // It is closing; what is said of that comes by itself.
+      // The socket is closing. Its `close` event follows.
     }
   }
 
@@ -194,7 +222,8 @@ export class SessionLink {
     this.#drainUntilMs = undefined;
     this.#enter({ state: 'connecting' });
     this.#timer = this.#options.clock.after(CONNECT_WITHIN_MS, () => this.#lost(undefined));
-    // A token before the socket: the server gives it five seconds to say hello.
+    // The token is requested before the socket is opened, because the server waits only five
+    // seconds for `hello`.
     this.#askToken(
       this.#wantsFresh,
       (token) => this.#turn === turn && this.#open(token),
@@ -235,7 +264,7 @@ export class SessionLink {
     socket.addEventListener('close', ({ code }) => {
       if (isOurs()) this.#lost(code);
     });
-    // A close follows; without a listener `ws` would throw.
+    // A `close` event follows. Without a listener for `error`, `ws` would throw.
     socket.addEventListener('error', () => {});
   }
 
@@ -277,7 +306,7 @@ export class SessionLink {
     this.#events.onWelcome(this.user);
   }
 
-  /** Is anything still heard? */
+  /** Checks whether frames still arrive. */
   #listen(): void {
     const { clock } = this.#options;
     this.#watch?.();
@@ -286,7 +315,9 @@ export class SessionLink {
       this.#watch = clock.after(leftMs, () => this.#listen());
       return;
     }
-    // Or the wall clock was set forward, or this machine has slept: asked for something that is answered in any case, the line is dead or is not.
+    // No frame has arrived for two ping intervals. The wall clock may have been set forward, or
+    // this machine has slept. A request that the server always answers shows whether the connection
+    // works.
     const turn = this.#turn;
     const heard = (problem?: ChatProblem) => {
       if (this.#turn !== turn) return;
@@ -297,8 +328,9 @@ export class SessionLink {
   }
 
   /**
-   * When the token ends, by `#elapsed`. The server says how long it lasts; the time of day of this machine may be hours from the server's. A server that
-   * does not say so has taken the token just now: it is good for a moment at least.
+   * When the token ends, by `#elapsed`. The server sends how long the token lasts, because this
+   * machine's clock may be hours off. A server that does not send it has just accepted the token,
+   * so the token lasts at least a few minutes.
    */
   #endOf({ expiresInMs, expiresAt }: Frame): number | undefined {
     const nowMs = this.#elapsed.nowMs();
@@ -316,7 +348,7 @@ export class SessionLink {
     this.#renewAt(atMs, () => this.#renew(endsAtMs, tries));
   }
 
-  /** In steps: timers take 31 bits, and stand still while a laptop sleeps. */
+  /** Waits in steps, because timers have 31 bits and stop while a laptop sleeps. */
   #renewAt(atMs: number, renew: () => void): void {
     const waitMs = atMs - this.#elapsed.nowMs();
     if (waitMs <= 0) renew();
@@ -332,7 +364,7 @@ export class SessionLink {
       true,
       (token) => {
         if (this.#turn !== turn) return;
-        // Without one now: asked for again, until the server says 4001.
+        // The source has no token now. It is asked again until the server closes with 4001.
         if (token === undefined) again();
         else this.request({ t: 'auth', token }, (answer) => this.#renewed(this.#endOf(answer), endsAtMs, tries), again);
       },
@@ -340,13 +372,13 @@ export class SessionLink {
     );
   }
 
-  /** A token that ends no later than the one before is none that is fresh. */
+  /** Plans the next renewal. A token that ends no later than the last one is not new. */
   #renewed(endsAtMs: number | undefined, beforeMs: number, tries: number): void {
     const isFresh = endsAtMs === undefined || endsAtMs > beforeMs + 1000;
     this.#renewBefore(endsAtMs, isFresh ? 0 : tries + 1);
   }
 
-  /** It restarts soon: each client is given its own time to come back. */
+  /** The server process ends soon and gives each client its own time to reconnect. */
   #drain(frame: Frame): void {
     const retryMs = typeof frame.retryMs === 'number' && frame.retryMs >= 0 ? frame.retryMs : this.#jitter(OVERLOADED_ATTEMPT);
     const turn = this.#turn;
@@ -389,7 +421,7 @@ export class SessionLink {
     return this.#options.random() * Math.min(BACK_OFF_MS.most, BACK_OFF_MS.first * 2 ** Math.min(attempt, 10));
   }
 
-  /** Nothing of the session is left, and nobody waits for an answer from it. */
+  /** Ends the session. Unanswered requests fail with `disconnected`. */
   #drop(): void {
     this.#turn++;
     this.#drainUntilMs = undefined;
@@ -401,7 +433,7 @@ export class SessionLink {
     try {
       socket?.close(1000);
     } catch {
-      // Already.
+      // The socket is already closed.
     }
     if (this.#state.state === 'online') this.#state = { state: 'connecting' };
     for (const id of [...this.#waiting.keys()]) this.#settle(id)?.failed(new ChatProblem('disconnected', 'The connection was lost.'));

@@ -2,40 +2,43 @@ import { ChatProblem, type Entry, entriesOf, type Frame, isOffset } from './fram
 import type { RoomEvent } from './room-state.js';
 import { Timeline } from './timeline.js';
 
-/** Entries of one `range` or `history`. */
+/** Entries that one `range` or `history` requests at most. */
 const PAGE_ENTRIES = 100;
-/** Entries beyond a hole that wait for it. */
+/** Entries beyond a hole that are kept until the hole is filled. */
 const MAX_AHEAD = 500;
-/** `heads` is ahead of the view: entries may still be on their way, and are asked for after this long. */
+/**
+ * When `heads` names a newer entry than the view has, the entry may still be on its way. It is
+ * requested after this.
+ */
 const GRACE_MS = 1_000;
 const RETRY_MS = { first: 500, most: 10_000 } as const;
-/** A page without an entry is believed when it comes this often in a row. */
+/** An empty page for a hole is accepted when it comes this often in a row. */
 const EMPTY_PAGES = 2;
 
-/** What the follower asks of its room. */
+/** The part of the room that the follower uses. */
 export interface FollowerHost {
   readonly isJoined: boolean;
   readonly isJoining: boolean;
-  /** Raised whenever the room is joined anew: answers that belong to an earlier turn do not count. */
+  /** Raised when the room is joined again. Answers of an earlier turn are ignored. */
   readonly turn: number;
-  /** Raises `turn`, unless a `join` is under way. */
+  /** Raises `turn`, unless a `join` is unanswered. */
   endTurn(): void;
   /** Sends a frame that names this room. */
   request(frame: Frame, answer: (frame: Frame) => void, failed: (problem: ChatProblem) => void): void;
   ask(frame: Frame): Promise<Frame>;
-  /** Leaves and joins again, from the view's position. */
+  /** Leaves the room and joins it again, from the view's position. */
   rejoin(): void;
-  /** These entries are in the view now. */
+  /** Called after these entries were added to the view. */
   onApplied(entries: readonly Entry[]): void;
-  /** Entries above `keep` were withdrawn by a new epoch. */
+  /** Called after a new epoch has withdrawn the entries above `keep`. */
   onWithdrawn(keep: number): void;
   emit(event: RoomEvent): void;
   after(delayMs: number, task: () => void): void;
 }
 
 /**
- * Keeps a view equal to the room's log: the next entry is applied, an older one is dropped, a later one waits, and the hole before
- * it is asked for.
+ * Keeps a view equal to the room's log. The next entry is applied, an older one is dropped, a later
+ * one is kept, and the hole before it is requested.
  */
 export class LogFollower {
   readonly timeline: Timeline;
@@ -44,7 +47,7 @@ export class LogFollower {
   readonly #mostFetched: number;
   readonly #ahead = new Map<number, Entry>();
   #epoch = 0;
-  /** Undefined: there is no view yet. */
+  /** The newest offset of the view; undefined: there is no view yet. */
   #last: number | undefined;
   /** The newest offset that the server has named. */
   #known = 0;
@@ -55,7 +58,7 @@ export class LogFollower {
   #empties = 0;
   #hasOlder = false;
   #history: Promise<boolean> | undefined;
-  /** Somebody reads further up, so that twice as many entries are held. */
+  /** True: the user reads older entries, so twice as many entries are held. */
   keepsOlder = false;
 
   constructor(host: FollowerHost, mostItems: number, mostFetched: number) {
@@ -78,7 +81,7 @@ export class LogFollower {
     return this.#hasOlder;
   }
 
-  /** Forgets what is under way: its answers will not count. */
+  /** Forgets the running requests; their answers will be ignored. */
   interrupt(): void {
     this.#isFilling = false;
     this.#isWatchingHeads = false;
@@ -92,17 +95,21 @@ export class LogFollower {
     this.timeline.clear();
   }
 
-  /** How long to wait after a failure. */
+  /** The delay before a failed request is repeated. */
   backOffMs(problem?: ChatProblem): number {
     const waitMs = Math.min(RETRY_MS.most, RETRY_MS.first * 2 ** Math.min(this.#failures++, 8));
     return Math.max(problem?.retryMs ?? 0, waitMs);
   }
 
-  /** The room was joined at this place; `enter` is called before the entries of `joined` are applied. */
+  /**
+   * The room was joined at this offset. `enter` is called before the entries of `joined` are
+   * applied.
+   */
   startFrom(frame: Frame, epoch: number, offset: number, enter: () => void): void {
     this.#failures = 0;
     const entries = entriesOf(frame.entries, epoch);
-    // `reset` precedes a newer epoch; without it nothing says which entries of the view are still true. A log shorter than the view is another log.
+    // A newer epoch is announced by `reset`. Without it, it is not known which entries of the view
+    // are still valid. A log that ends below the view is another log.
     const isOther =
       this.#last !== undefined &&
       (epoch !== this.#epoch ||
@@ -112,7 +119,8 @@ export class LogFollower {
     this.#epoch = epoch;
     this.#last ??= this.#beginAt(entries.length > 0 ? entries[0]!.offset - 1 : offset);
     enter();
-    // `partial`: the entries between were let go by age, or are too many to be sent unasked.
+    // `partial`: the entries in between were deleted by age, or are more than the server sends with
+    // `joined`.
     const begins = entries[0]?.offset ?? offset + 1;
     if (begins - this.#last - 1 > this.#mostFetched) {
       this.#host.emit({ type: 'missing', from: this.#last + 1, to: begins - 1 });
@@ -128,10 +136,11 @@ export class LogFollower {
     return offset;
   }
 
-  /** A `reset` frame: a new epoch has begun, in which entries up to `keep` are still true. */
+  /** Handles a `reset` frame: a new epoch in which entries up to `keep` are still valid. */
   reset({ epoch, keep }: Frame): void {
     const host = this.#host;
-    // A `reset` that answers `join` may name the epoch that the view has: the view's position was beyond the log's end.
+    // A `reset` that answers `join` may name the epoch of the view, when the view's position was
+    // beyond the log's end.
     const isOld = epoch === this.#epoch ? !host.isJoining : Number(epoch) < this.#epoch;
     if (!isOffset(epoch) || !isOffset(keep) || isOld || this.#last === undefined) return;
     this.#epoch = epoch;
@@ -142,7 +151,8 @@ export class LogFollower {
     this.#last = Math.min(this.#last, keep);
     const first = this.timeline.items[0]?.offset;
     if (this.timeline.withdraw(keep)) {
-      // A withdrawn deletion had taken messages from the view: they come with a new view.
+      // A deletion was withdrawn. The messages that it had removed from the view come back with a
+      // new view.
       this.restartView();
       host.onWithdrawn(keep);
       if (host.isJoined) host.rejoin();
@@ -153,14 +163,16 @@ export class LogFollower {
     if (host.isJoined) this.#fill();
   }
 
-  /** The server has entries up to here. */
+  /** The server has entries up to this offset. */
   learnHead(offset: unknown): void {
     if (!this.#host.isJoined || this.#last === undefined || !isOffset(offset)) return;
     this.#known = Math.max(this.#known, offset);
     this.#fill();
   }
 
-  /** `heads` says that this is the newest entry. Entries that do not come within `GRACE_MS` are asked for. */
+  /**
+   * `heads` has named the newest entry. If it does not arrive within `GRACE_MS`, it is requested.
+   */
   watchHead(epoch: unknown, offset: unknown): void {
     if (!this.#host.isJoined || this.#last === undefined || !isOffset(epoch) || !isOffset(offset)) return;
     if (epoch === this.#epoch && offset <= this.#last) return;
@@ -179,7 +191,7 @@ export class LogFollower {
     });
   }
 
-  /** Entries that the server has sent. */
+  /** Adds entries that the server has sent. */
   take(entries: readonly Entry[]): void {
     if (this.#last === undefined) return;
     const next: Entry[] = [];
@@ -192,7 +204,7 @@ export class LogFollower {
       }
       this.#known = Math.max(this.#known, entry.offset);
       if (entry.offset > this.#last + 1) {
-        // Above `MAX_AHEAD` the entry is fetched later.
+        // With `MAX_AHEAD` entries kept, the entry is requested later.
         if (this.#ahead.size < MAX_AHEAD) this.#ahead.set(entry.offset, entry);
         continue;
       }
@@ -208,7 +220,10 @@ export class LogFollower {
     this.#fill();
   }
 
-  /** Puts older entries before the view. Resolves to whether there are more. Rejects with `ChatProblem`. */
+  /**
+   * Adds older entries before the view. Resolves to whether there are more. Rejects with
+   * `ChatProblem`.
+   */
   readOlder(limit: number): Promise<boolean> {
     this.#history ??= this.#readOlder(limit).finally(() => {
       this.#history = undefined;
@@ -225,7 +240,8 @@ export class LogFollower {
     }
     const epoch = this.#epoch;
     const frame = await this.#host.ask({ t: 'history', before, limit: Math.min(PAGE_ENTRIES, limit) });
-    // The view was begun anew or trimmed meanwhile: the page belongs before another entry.
+    // The view was restarted or trimmed in the meantime, so the page does not fit before its first
+    // entry.
     const firstNow = this.timeline.items[0]?.offset ?? (this.#last ?? 0) + 1;
     if (this.#epoch !== epoch || frame.epoch !== epoch || firstNow !== before) return this.#hasOlder;
     const entries = entriesOf(frame.entries, epoch).filter(({ offset }) => offset < before);
@@ -241,13 +257,13 @@ export class LogFollower {
     this.#host.onApplied(entries);
     const most = this.#mostItems * (this.keepsOlder ? 2 : 1);
     if (this.timeline.items.length > most) {
-      // An eighth at once, so that trimming is rare.
+      // An eighth is removed at once, so that trimming is rare.
       this.timeline.trim(most - Math.floor(this.#mostItems / 8));
       this.#hasOlder = true;
     }
   }
 
-  /** Asks for the first hole, page after page, until there is none. */
+  /** Requests the first hole, page after page, until there is none. */
   #fill(): void {
     const host = this.#host;
     if (this.#last === undefined || !host.isJoined || this.#isFilling || this.#known <= this.#last) return;
@@ -297,7 +313,7 @@ export class LogFollower {
       return;
     }
     const entries = epoch < this.#epoch ? [] : entriesOf(frame.entries, epoch).filter(({ offset }) => offset >= from && offset <= to);
-    // `take` drops entries that came by themselves meanwhile.
+    // `take` drops entries that have arrived in the meantime.
     const next = entries.find(({ offset }) => offset > this.#last!);
     if (!next && (epoch < this.#epoch || ++this.#empties < EMPTY_PAGES)) {
       this.#fillLater();
@@ -310,7 +326,7 @@ export class LogFollower {
     this.take(entries);
   }
 
-  /** The server has no entry up to here: the view says so and goes on. */
+  /** The server has no entry up to this offset. The view reports them as missing and goes on. */
   #skipTo(to: number): void {
     this.#host.emit({ type: 'missing', from: this.#last! + 1, to });
     this.#last = to;

@@ -2,12 +2,12 @@ import { type ClientClock, Elapsed } from './environment.js';
 import { type ChatBody, ChatProblem, type Frame, isOffset, type Pace, problemOf, textOf } from './frames.js';
 
 /**
- * What became of a message.
+ * The state of a message that this client has written.
  *
- *   queued ──► sending ──► sent (it is stored; gone from the list as soon as its entry is seen)
- *     ▲           │ ├────► held (a moderator looks at it)
+ *   queued ──► sending ──► sent (stored; removed from the list when its entry is seen)
+ *     ▲           │ ├────► held (waits for a moderator)
  *     └─ lost ────┘ ├────► refused (`problem` says why)
- *                   └────► unsent: older than five minutes without an answer. Only `retry` sends it again.
+ *                   └────► unsent (no answer for five minutes; only `retry` sends it again)
  */
 export type OutgoingState = 'queued' | 'sending' | 'sent' | 'held' | 'refused' | 'unsent';
 
@@ -17,20 +17,20 @@ export interface Outgoing {
   /** Wall clock, ms since 1970. */
   readonly createdAtMs: number;
   readonly state: OutgoingState;
-  /** Known once the server has said it. */
+  /** Undefined until the server has sent it. */
   readonly mid: string | undefined;
   readonly problem: ChatProblem | undefined;
-  /** Of `slow_mode`: from when on `retry` has a chance. */
+  /** After `slow_mode`: when `retry` can succeed. */
   readonly retryAtMs: number | undefined;
-  /** Its entry is in the room's view, and shows it; only the acknowledgement is waited for. */
+  /** True: its entry is shown in the room's view, and only the acknowledgement is missing. */
   readonly isShown: boolean;
-  /** Resolves when it is sent, held, or refused. Never rejects. */
+  /** Resolves when the message is sent, held or refused. Never rejects. */
   readonly settled: Promise<Outgoing>;
 }
 
 interface Message extends Outgoing {
   createdAtMs: number;
-  /** As `createdAtMs`, by the time that has passed. */
+  /** As `createdAtMs`, but in elapsed time. */
   bornAtMs: number;
   state: OutgoingState;
   mid: string | undefined;
@@ -38,21 +38,21 @@ interface Message extends Outgoing {
   retryAtMs: number | undefined;
   isShown: boolean;
   shownAt: number | undefined;
-  /** Where the server has stored it. */
+  /** The offset at which the server has stored it. */
   storedAt: number | undefined;
-  /** In this session it was counted as said. */
+  /** The session in which the message has used a token of the pace. */
   pacedIn: number;
-  /** Raised with each sending: what an earlier one is refused for does not count. */
+  /** Raised with each sending. Refusals of an earlier one are ignored. */
   sending: number;
   settle(message: Outgoing): void;
 }
 
-/** The server knows a key for so long; older is not sent again without being asked to. */
+/** The server remembers a key for this long. An older message is sent again only by `retry`. */
 export const KEEP_TRYING_MS = 300_000;
-/** No answer and no entry: the same key again. */
+/** Without an answer and an entry after this, the message is sent again under its key. */
 const AGAIN_AFTER_MS = 30_000;
 const BUSY_MS = 1_000;
-/** Of the pace that is allowed: what was sent evenly arrives unevenly. */
+/** The share of the allowed pace that is used: messages that are sent evenly arrive unevenly. */
 const PACE = 0.9;
 export const MOST_OUTGOING = 100;
 const RETRIED = new Set(['busy', 'unavailable', 'timeout', 'resend']);
@@ -60,14 +60,14 @@ const RETRIED = new Set(['busy', 'unavailable', 'timeout', 'resend']);
 export interface OutboxLink {
   readonly canSend: boolean;
   readonly inFlightMost: number;
-  /** Faster is refused. Undefined: as fast as it goes. */
+  /** The server refuses a faster rate. Undefined: no limit. */
   readonly pace: Pace | undefined;
   publish(key: string, body: ChatBody, answer: (frame: Frame) => void, failed: (problem: ChatProblem) => void): void;
-  /** Up to here the view has every entry. */
+  /** The offset up to which the view has every entry. */
   readonly position: number;
 }
 
-/** A room's messages of this client, from writing to acknowledgement. */
+/** The messages of this client in one room, from writing to acknowledgement. */
 export class Outbox {
   readonly #clock: ClientClock;
   readonly #elapsed: Elapsed;
@@ -76,9 +76,12 @@ export class Outbox {
   readonly #slowed: (retryMs: number) => void;
   #messages: Message[] = [];
   #pausedUntilMs = 0;
-  /** Raised with each: a server that has not seen a message counts it, however often another has. */
+  /**
+   * The number of the session. Each server process counts a message that it has not seen, even if
+   * another process has counted it.
+   */
   #session = 0;
-  /** Messages that may go out now, by `pace`; undefined: all of its burst. */
+  /** Messages that may be sent now within `pace`; undefined: its whole burst. */
   #tokens: number | undefined;
   #filledAtMs = 0;
   #timer: (() => void) | undefined;
@@ -91,12 +94,12 @@ export class Outbox {
     this.#slowed = slowed;
   }
 
-  /** In the order they were written. */
+  /** The messages in the order in which they were written. */
   get messages(): readonly Outgoing[] {
     return this.#messages;
   }
 
-  /** Throws `outbox_full`. */
+  /** Adds a message. Throws `outbox_full`. */
   add(key: string, body: ChatBody): Outgoing {
     if (this.#messages.length >= MOST_OUTGOING) {
       throw new ChatProblem('outbox_full', `${MOST_OUTGOING} messages wait to be sent already.`);
@@ -128,7 +131,10 @@ export class Outbox {
     return message;
   }
 
-  /** What was refused or is unsent, once more under its key: if it did arrive after all, it is still one message. */
+  /**
+   * Sends a refused or unsent message again under its key. If it has arrived before, it stays a
+   * single message.
+   */
   retry(key: string): void {
     const message = this.#find(key);
     if (!message || (message.state !== 'unsent' && message.state !== 'refused')) return;
@@ -143,7 +149,7 @@ export class Outbox {
     this.#changed();
   }
 
-  /** Forgets a message; one that was sent may have arrived. */
+  /** Forgets a message. A message that was sent may still arrive. */
   discard(key: string): void {
     const message = this.#find(key);
     if (!message) return;
@@ -152,14 +158,15 @@ export class Outbox {
     this.#changed();
   }
 
-  /** An entry of this account is in the view. */
+  /** An entry of this account has been added to the view. */
   seen(key: string | undefined, mid: string | undefined, offset: number): void {
     const message = this.#messages.find((one) => (key !== undefined && one.key === key) || (mid !== undefined && one.mid === mid));
     if (!message || message.shownAt === offset) return;
     message.mid = mid ?? message.mid;
     message.shownAt = offset;
     message.isShown = true;
-    // Refused or unsent, and there all the same: the answer was lost, or a moderator has approved it.
+    // A refused or unsent message may still appear: its answer was lost, or a moderator has
+    // approved it.
     if (message.state === 'sent' || message.state === 'held') this.#remove(message);
     else if (message.state === 'unsent' || message.state === 'refused') {
       this.#remove(message);
@@ -169,7 +176,10 @@ export class Outbox {
     this.#changed();
   }
 
-  /** The view has come further: what is stored below its end is in it, or was deleted already. */
+  /**
+   * The view has advanced. A message that is stored at or below its end is in the view or was
+   * deleted, so it is forgotten here.
+   */
   passed(): void {
     const { position } = this.#link;
     const isOver = ({ state, isShown, storedAt }: Message) => state === 'sent' && (isShown || (storedAt ?? 0) <= position);
@@ -179,8 +189,9 @@ export class Outbox {
   }
 
   /**
-   * A new epoch: what is not acknowledged goes out again; what was shown above `keep` is not any more. What was acknowledged comes again, unless the
-   * server's database was restored from a backup (`isLost`): then it is unsent, unless its entry comes after all.
+   * A new epoch has begun. Unacknowledged messages are sent again; messages above `keep` are no
+   * longer shown. Acknowledged messages come again as entries. Only if the server's database was
+   * restored from a backup (`isLost`) they become `unsent`, until their entry appears after all.
    */
   withdrawn(keep: number, isLost = false): void {
     for (const message of this.#messages) {
@@ -194,7 +205,7 @@ export class Outbox {
     this.#changed();
   }
 
-  /** The session is over: nobody will answer. */
+  /** The session has ended, so no answer will come. */
   lost(): void {
     this.#session++;
     for (const message of this.#messages) if (message.state === 'sending') message.state = 'queued';
@@ -202,19 +213,19 @@ export class Outbox {
     this.#changed();
   }
 
-  /** The room is closed to us. */
+  /** Refuses all unanswered messages, because the room is not open to this user. */
   refuseAll(problem: ChatProblem): void {
     for (const message of this.#messages) if (message.state === 'queued' || message.state === 'sending') this.#refuse(message, problem);
     this.#changed();
   }
 
-  /** Sends what may be sent, and gives up what is too old. */
+  /** Sends the messages that may be sent, and gives up those that are too old. */
   pump(): void {
     const nowMs = this.#elapsed.nowMs();
     let inFlight = this.#messages.filter(({ state }) => state === 'sending').length;
     let wakeAtMs = Number.POSITIVE_INFINITY;
     let hasChanged = false;
-    // Those behind one that waits wait as well: they go out in the order they were written.
+    // When one message waits for the pace, those after it wait as well, so that the order is kept.
     let isPaced = false;
     for (const message of this.#messages) {
       if (message.state !== 'queued') continue;
@@ -246,7 +257,7 @@ export class Outbox {
     if (hasChanged) this.#changed();
   }
 
-  /** Takes one, and returns 0; or how long until there is one. */
+  /** Takes a token of the pace and returns 0, or returns how many milliseconds to wait for one. */
   #takeToken(nowMs: number): number {
     const { pace } = this.#link;
     if (!pace) return 0;
@@ -268,7 +279,7 @@ export class Outbox {
     const sending = ++message.sending;
     const isCurrent = () => message.sending === sending && message.state === 'sending';
     const cancel = this.#clock.after(AGAIN_AFTER_MS, () => {
-      // Shown, and not stored yet: the server is at it.
+      // The entry is shown but not acknowledged: the server is still storing it.
       if (!isCurrent() || message.isShown) return;
       message.state = 'queued';
       this.pump();
@@ -286,7 +297,7 @@ export class Outbox {
       },
       (problem) => {
         cancel();
-        // `lost` sees to those of a session that is over.
+        // `lost` handles the messages of a session that has ended.
         if (!isCurrent() || problem.code === 'disconnected') return;
         this.#problem(message, problem);
         this.pump();

@@ -10,7 +10,10 @@ export interface PinnedMessageHost {
   onChanged(): void;
 }
 
-/** What is pinned in a room: from `joined`, from `pin` entries, and fetched when the message is older than the view. */
+/**
+ * The pinned message of a room: from `joined`, from `pin` entries, or fetched when it is older than
+ * the view.
+ */
 export class PinnedMessage {
   readonly #host: PinnedMessageHost;
   #pinned: PinnedFields | undefined;
@@ -19,17 +22,17 @@ export class PinnedMessage {
     this.#host = host;
   }
 
-  /** `mid`, and of a message that is known `user`, `body`, `at`. Undefined: nothing is pinned. */
+  /** `mid`, and for a known message `user`, `body` and `at`. Undefined: no message is pinned. */
   get current(): PinnedFields | undefined {
     return this.#pinned;
   }
 
-  /** `joined` has said what is pinned. */
+  /** Sets the pin that `joined` carries. */
   set(pinned: unknown): void {
     this.#pinned = isRecord(pinned) ? pinned : undefined;
   }
 
-  /** A `pin` entry. */
+  /** Applies a `pin` entry. */
   apply(entry: Entry): void {
     const mid = textOf(entry.mid);
     const item = mid === undefined ? undefined : this.#host.timeline.get(mid);
@@ -42,7 +45,7 @@ export class PinnedMessage {
     }
   }
 
-  /** Unpins a message that is deleted, by its name or with everything of its author. */
+  /** Removes the pin of a message that was deleted, alone or with all messages of its author. */
   dropIfDeleted(): void {
     if (this.#pinned === undefined) return;
     const { mid, user, offset } = this.#pinned;
@@ -51,7 +54,7 @@ export class PinnedMessage {
       this.#pinned = undefined;
   }
 
-  /** The message is older than the view. */
+  /** Fetches a message that is older than the view. */
   async #fetch(mid: string, offset: number): Promise<void> {
     const { epoch } = this.#host;
     try {
@@ -60,11 +63,11 @@ export class PinnedMessage {
       if (this.#pinned?.mid !== mid) return;
       // Undefined: the message was erased.
       this.#pinned = found && { mid, user: found.user, body: found.body, at: found.at, offset };
-      // It may have been deleted while it was on its way.
+      // The message may have been deleted during the request.
       this.dropIfDeleted();
       this.#host.onChanged();
     } catch {
-      // The next `joined` has it.
+      // The next `joined` carries the pin again.
     }
   }
 }

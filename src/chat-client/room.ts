@@ -17,24 +17,38 @@ export interface RoomLink {
 }
 
 export interface RoomOptions {
-  /** Entries in the view; above it the oldest are dropped. Default 10,000; twice that while `keepsOlder`. */
+  /**
+   * Entries in the view at most; above it the oldest are dropped. Default: 10,000; twice that while
+   * `keepsOlder`.
+   */
   readonly mostItems?: number;
-  /** A hole of more entries is not fetched: the view begins anew with the newest. Default 1,000. */
+  /**
+   * A hole of more entries than this is not fetched; the view restarts with the newest ones.
+   * Default: 1,000.
+   */
   readonly mostFetched?: number;
-  /** The token of a playback link, which opens the room of a private channel. Called before each join, because links end. */
+  /**
+   * Returns the token of a playback link, which opens the room of a private channel. Called before
+   * each join, because links end.
+   */
   readonly link?: LinkSource;
 }
 
 export type LinkSource = () => string | undefined | Promise<string | undefined>;
 
-/** After `left` by `private` the room is joined again after this long: there may be a fresh link. */
+/**
+ * After `left` with `private` the room is joined again after this: the source may have a new link.
+ */
 const REJOIN_MS = 500;
-/** Own reactions that are remembered, by message. */
+/** Messages for which the client's own reactions are remembered. */
 const MAX_OWN_REACTIONS = 1_000;
 
-/** One room as its client sees it: its state, the view of its log (`LogFollower`), and the messages to it (`Outbox`). */
+/**
+ * One room as its client sees it: its state, the view of its log (`LogFollower`) and the client's
+ * messages (`Outbox`).
+ */
 export class ChatRoom {
-  /** The channel's slug or the room's id, as it was given. */
+  /** The channel's slug or the room's id, as passed to `join`. */
   readonly name: string;
   readonly #link: RoomLink;
   readonly #clock: ClientClock;
@@ -49,7 +63,7 @@ export class ChatRoom {
   #id: string | undefined;
   #state: RoomState = 'joining';
   #problem: ChatProblem | undefined;
-  /** Raised whenever the room is joined anew: answers to an earlier turn do not count. */
+  /** Raised when the room is joined again. Answers of an earlier turn are ignored. */
   #turn = 0;
   #isAsking = false;
   #slowUntilMs = 0;
@@ -102,14 +116,14 @@ export class ChatRoom {
     );
   }
 
-  /** The room's immutable id; undefined: it was never joined. */
+  /** The room's id, which never changes; undefined: the room was never joined. */
   get id(): string | undefined {
     return this.#id;
   }
   get state(): RoomState {
     return this.#state;
   }
-  /** Why the room is `refused` or `left`: `not_found`, `banned`, `deleted`, `private`, … */
+  /** Why the room is `refused` or `left`: `not_found`, `banned`, `deleted`, `private` and so on. */
   get problem(): ChatProblem | undefined {
     return this.#problem;
   }
@@ -119,7 +133,7 @@ export class ChatRoom {
   get timeline(): Timeline {
     return this.#log.timeline;
   }
-  /** True: somebody reads further up, and more entries are held. */
+  /** True: the user reads older entries, so more entries are held. */
   get keepsOlder(): boolean {
     return this.#log.keepsOlder;
   }
@@ -129,15 +143,15 @@ export class ChatRoom {
   get epoch(): number {
     return this.#log.epoch;
   }
-  /** The newest offset of the view; nothing is missing below it, down to the view's first. */
+  /** The newest offset of the view. No entry is missing between it and the view's first entry. */
   get position(): number {
     return this.#log.last ?? 0;
   }
-  /** There are older entries on the server. */
+  /** Whether the server has older entries. */
   get hasOlder(): boolean {
     return this.#log.hasOlder;
   }
-  /** Members at present. */
+  /** The number of members now; undefined: not known yet. */
   get members(): number | undefined {
     return this.#count;
   }
@@ -149,37 +163,41 @@ export class ChatRoom {
   get you(): Readonly<Record<string, unknown>> {
     return this.#you;
   }
-  /** `mid`, and of a message that is known `user`, `body`, `at`. */
+  /** `mid`, and for a known message `user`, `body` and `at`. Undefined: no message is pinned. */
   get pinned(): Readonly<Record<string, unknown>> | undefined {
     return this.#pinned.current;
   }
-  /** What is on air: `state`, `listeners`, `startedAt`, `nowPlaying`. Undefined: the server has not said it since the room was joined, or does not know. */
+  /**
+   * The on-air state: `state`, `listeners`, `startedAt`, `nowPlaying`. Undefined: the server does
+   * not know it or has not sent it since the join.
+   */
   get channel(): Readonly<Record<string, unknown>> | undefined {
     return this.#channel;
   }
-  /** Slow mode: when the server accepts the next message (wall clock). */
+  /** Slow mode: when the server accepts the next message, in ms since 1970. */
   get slowUntilMs(): number {
     return this.#slowUntilMs;
   }
-  /** Messages that are not acknowledged, or never will be. */
+  /** Messages without an acknowledgement, including refused and unsent ones. */
   get outgoing(): readonly Outgoing[] {
     return this.#outbox.messages;
   }
 
-  /** Returns a function that removes the listener. */
+  /** Adds a listener. Returns a function that removes it. */
   listen(listener: (event: RoomEvent) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
   /**
-   * Queues a message; it goes out as soon as it can, under one key however often. Throws `too_long` (UTF-8 bytes), `empty`, `outbox_full`,
-   * `guest`.
+   * Queues a message. It is sent as soon as possible, and always under the same key. Throws
+   * `too_long` (UTF-8 bytes), `empty`, `outbox_full` or `guest`.
    */
   publish(text: string, more: { readonly reply?: string; readonly key?: string; readonly [field: string]: unknown } = {}): Outgoing {
     const { key = this.#makeKey(), ...fields } = more;
     if (text.trim() === '') throw new ChatProblem('empty', 'There is nothing to send.');
-    // Half of a surrogate pair, from an emoji that was cut: UTF-8 cannot carry it, and the server refuses it.
+    // Replaces half of a surrogate pair, left over from a cut emoji. UTF-8 cannot carry it, and the
+    // server refuses it.
     const body = { ...fields, text: text.replace(/\p{Surrogate}/gu, '\ufffd') };
     if (new TextEncoder().encode(text).length > this.#link.textBytes) {
       throw new ChatProblem('too_long', `A message has at most ${this.#link.textBytes} bytes.`);
@@ -196,12 +214,12 @@ export class ChatRoom {
     this.#outbox.discard(key);
   }
 
-  /** Whether this client has reacted so. */
+  /** Whether this client has set this reaction. */
   hasReacted(mid: string, emoji: string): boolean {
     return this.#mine.get(mid)?.has(emoji) ?? false;
   }
 
-  /** Rejects with `ChatProblem`. */
+  /** Sets or removes a reaction. Rejects with `ChatProblem`. */
   async react(mid: string, emoji: string, on: boolean): Promise<void> {
     const set = (is: boolean) => {
       const mine = this.#mine.get(mid) ?? new Set();
@@ -222,25 +240,31 @@ export class ChatRoom {
     }
   }
 
-  /** `delete`, `timeout`, `ban`, `slow`, `pin`, … with what belongs to it. Resolves with the answer; rejects with `ChatProblem`. */
+  /**
+   * Sends a moderation action (`delete`, `timeout`, `ban`, `slow`, `pin` …) with its members.
+   * Resolves to the answer. Rejects with `ChatProblem`.
+   */
   moderate(action: string, more: Readonly<Record<string, unknown>> = {}): Promise<Frame> {
     return this.#ask({ ...more, t: 'mod', room: this.#id ?? this.name, action });
   }
 
-  /** Puts older entries before the view. Resolves with whether there are more. Rejects with `ChatProblem`. */
+  /**
+   * Adds older entries before the view. Resolves to whether there are more. Rejects with
+   * `ChatProblem`.
+   */
   history(limit = 50): Promise<boolean> {
     return this.#log.readOlder(limit);
   }
 
-  /** After `refused` or `left`: once more. */
+  /** Joins again after `refused` or `left`. */
   join(): void {
     if (this.#state === 'refused' || this.#state === 'left') this.#enter('joining');
     this.#join();
   }
 
-  // Called by the client.
+  // Methods for the client.
 
-  /** A session begins. */
+  /** A session has begun. */
   online(): void {
     if (this.#state === 'left' || this.#state === 'refused') return;
     this.#isAsking = false;
@@ -248,7 +272,7 @@ export class ChatRoom {
     this.#join();
   }
 
-  /** The session is over; the view stays. */
+  /** The session has ended. The view is kept. */
   offline(): void {
     this.#turn++;
     this.#channel = undefined;
@@ -268,7 +292,10 @@ export class ChatRoom {
     this.#listeners.clear();
   }
 
-  /** Another user has signed in, or none: the view, the unsent messages and the reactions of the one before are dropped. */
+  /**
+   * Another user or a guest is signed in now. Drops the view, and the former user's unsent messages
+   * and reactions.
+   */
   forget(): void {
     for (const { key } of this.#outbox.messages) this.#outbox.discard(key);
     this.#mine.clear();
@@ -278,7 +305,7 @@ export class ChatRoom {
     if (this.#state !== 'joined') this.#enter('joining');
   }
 
-  /** A frame that names this room. */
+  /** Handles a frame that names this room. */
   receive(frame: Frame): void {
     switch (frame.t) {
       case 'reset':
@@ -316,7 +343,7 @@ export class ChatRoom {
     }
   }
 
-  /** `heads` names the newest entry. */
+  /** `heads` names the room's newest entry. */
   head(epoch: unknown, offset: unknown): void {
     this.#log.watchHead(epoch, offset);
   }
@@ -358,7 +385,7 @@ export class ChatRoom {
       .then(this.#linkSource)
       .then(
         (link) => this.#turn === turn && this.#sendJoin(turn, link === undefined ? {} : { link }),
-        // The source of links failed: the room may be open without one.
+        // The source of links has failed. The room may be open without one.
         () => this.#turn === turn && this.#sendJoin(turn, {}),
       );
   }
@@ -388,7 +415,7 @@ export class ChatRoom {
     );
   }
 
-  /** Leaves and joins again on the same session, from the view's position. */
+  /** Leaves and joins again in the same session, from the view's position. */
   #rejoin(): void {
     if (this.#isAsking) return;
     this.#link.request(
@@ -413,7 +440,8 @@ export class ChatRoom {
     if ('pinned' in frame) this.#pinned.set(frame.pinned);
     this.#pinned.dropIfDeleted();
     this.#log.startFrom(frame, epoch, offset, () => {
-      // The server does not know the position that was sent: it has lost entries that were acknowledged since.
+      // The server does not know the position that was sent: it has lost entries that it had
+      // acknowledged.
       if (hadPosition && frame.recovered === 'none') this.#outbox.withdrawn(0, true);
       this.#enter('joined');
     });
@@ -422,13 +450,13 @@ export class ChatRoom {
 
   #putOut(frame: Frame): void {
     const code = textOf(frame.code);
-    // The answer to this client's `leave` has no code.
+    // The answer to this client's own `leave` has no code.
     if (code === undefined) return;
     this.#turn++;
     this.#isAsking = false;
     this.#bannedUntilMs = timeOf(frame.until);
     const problem = new ChatProblem(code, textOf(frame.reason) ?? code);
-    // The playback link has ended, and the source may have a fresh one.
+    // The playback link has ended, and the source may have a new one.
     if (code === 'private' && this.#linkSource) {
       this.#enter('joining', problem);
       const turn = this.#turn;

@@ -1,20 +1,23 @@
 import { type ChatBody, type ChatUser, type Entry, isOffset, isRecord, textOf, timeOf } from './frames.js';
 
-/** An entry as it is shown. `visible` false: it only takes its place (a deletion, something erased, a type that is not known, a second copy). */
+/**
+ * An entry as it is shown. `visible` false: the entry is not shown and only takes its place (a
+ * deletion, an erased entry, an unknown type, a second copy).
+ */
 export interface Item {
   readonly offset: number;
   readonly epoch: number;
-  /** Of the log's clock, ms since 1970; never falls. */
+  /** The log's time, ms since 1970. Never falls. */
   readonly at: number;
-  /** `msg`, `act`, `pin`, `now`, `del`, `gone`, or what is not known. */
+  /** `msg`, `act`, `pin`, `now`, `del`, `gone`, or an unknown type. */
   readonly type: string;
   readonly mid: string | undefined;
   readonly user: ChatUser | undefined;
-  /** Of a message; a deleted one has none any more. */
+  /** The body of a message. Empty after a deletion. */
   body: ChatBody;
-  /** The key under which this client, or another of the same account, has sent it. */
+  /** The key under which this client, or another one of the same account, sent it. */
   readonly key: string | undefined;
-  /** It was held for a moderator, and said then. */
+  /** When the author sent it, if a moderator held and approved it. */
   readonly sentAt: number | undefined;
   readonly entry: Entry;
   visible: boolean;
@@ -23,25 +26,28 @@ export interface Item {
 }
 
 export type TimelineEvent =
-  /** Ascending; at the end, or (history) before all others. */
+  /** Ascending. `where`: after all other items, or (history) before them. */
   | { readonly type: 'added'; readonly items: readonly Item[]; readonly where: 'end' | 'start' }
-  /** Withdrawn by the server, or let go here because there are too many. */
+  /** The server has withdrawn the items, or they were trimmed because there were too many. */
   | { readonly type: 'removed'; readonly items: readonly Item[] }
-  /** Deleted, other reactions, shown after all. */
+  /** The items were deleted, have other reactions, or are shown after all. */
   | { readonly type: 'changed'; readonly items: readonly Item[] };
 
 const SHOWN = new Set(['msg', 'act', 'pin', 'now']);
 const NO_REACTIONS: Item['reactions'] = {};
 const NO_BODY: ChatBody = { text: '' };
-/** Deletions that are remembered for what comes after them: a page of history that was on its way. */
+/** Deletions that are remembered for entries that arrive later, such as a page of history. */
 const KEPT_DELETIONS = 1000;
 
-/** The part of a room's log that a client holds: ascending, each `mid` shown once. Knows nothing of connections. */
+/**
+ * The part of a room's log that a client holds: ascending, and each `mid` shown once. Independent
+ * of connections.
+ */
 export class Timeline {
   readonly #emit: (event: TimelineEvent) => void;
   #items: Item[] = [];
   readonly #byMid = new Map<string, Item>();
-  /** Second copies that are held, by `mid`. */
+  /** Second copies of messages, by `mid`. */
   readonly #copies = new Map<string, Item[]>();
   readonly #deletedMids = new Set<string>();
   readonly #deletedUsers = new Map<string, number>();
@@ -50,7 +56,7 @@ export class Timeline {
     this.#emit = emit;
   }
 
-  /** Every entry, ascending. Not to be changed. */
+  /** All entries, ascending. Do not change the array. */
   get items(): readonly Item[] {
     return this.#items;
   }
@@ -59,7 +65,7 @@ export class Timeline {
     return this.#byMid.get(mid);
   }
 
-  /** Entries above all that are held. */
+  /** Adds entries above all others. */
   append(entries: readonly Entry[]): void {
     if (entries.length === 0) return;
     const items = entries.map((entry) => this.#take(entry));
@@ -68,17 +74,17 @@ export class Timeline {
     this.#deleteBy(items);
   }
 
-  /** Entries below all that are held. */
+  /** Adds entries below all others. */
   prepend(entries: readonly Entry[]): void {
     if (entries.length === 0) return;
     const items = entries.map((entry) => this.#take(entry));
     this.#items = [...items, ...this.#items];
     this.#emit({ type: 'added', items, where: 'start' });
-    // A page may be older than a deletion in it; and pages that come later are of what was before.
+    // A page may contain deletions. They also apply to older pages that come later.
     this.#deleteBy(items);
   }
 
-  /** Whether a message that is not held here was deleted, as far as is known. */
+  /** Whether a message that is not in the timeline is known to be deleted. */
   isDeleted({
     mid,
     userId,
@@ -92,7 +98,10 @@ export class Timeline {
     return userId !== undefined && offset !== undefined && offset <= (this.#deletedUsers.get(userId) ?? -1);
   }
 
-  /** Takes away what lies above `keep`. True: a deletion was among it, and what it deleted is not here any more. */
+  /**
+   * Removes the entries above `keep`. Returns true when a deletion is among them: the messages that
+   * it deleted are missing here.
+   */
   withdraw(keep: number): boolean {
     let from = this.#items.length;
     while (from > 0 && this.#items[from - 1]!.offset > keep) from--;
@@ -101,7 +110,7 @@ export class Timeline {
     return removed.some(({ type }) => type === 'del');
   }
 
-  /** Lets the oldest go until `most` are left. */
+  /** Removes the oldest entries until `most` are left. */
   trim(most: number): void {
     if (this.#items.length > most) this.#forget(this.#items.splice(0, this.#items.length - most));
   }
@@ -112,7 +121,7 @@ export class Timeline {
     this.#forget(this.#items.splice(0));
   }
 
-  /** Absolute counts by `mid` and emoji. */
+  /** Sets reaction counts, which are absolute, by `mid` and emoji. */
   react(counts: Record<string, unknown>): void {
     const changed: Item[] = [];
     for (const [mid, byEmoji] of Object.entries(counts)) {
@@ -162,14 +171,14 @@ export class Timeline {
     if (changed.size > 0) this.#emit({ type: 'changed', items: [...changed] });
   }
 
-  /** `{mids}`, `{offsets}`, or all that a user has said up to an offset. */
+  /** Deletes the messages of `mids` or `offsets`, or all messages of a user up to an offset. */
   #delete(entry: Entry): Item[] {
     const found: Item[] = [];
     const mids = new Set(Array.isArray(entry.mids) ? entry.mids.map(textOf) : [textOf(entry.mid)]);
     mids.delete(undefined);
     const offsets = new Set(Array.isArray(entry.offsets) ? entry.offsets.filter(isOffset) : []);
     const userId = isRecord(entry.user) ? textOf(entry.user.id) : textOf(entry.user);
-    // Never what comes after it.
+    // A deletion never applies to later entries.
     const upTo = isOffset(entry.upTo) ? Math.min(entry.upTo, entry.offset) : entry.offset;
     for (const mid of mids) remember(this.#deletedMids, mid!);
     if (userId !== undefined) {
@@ -213,7 +222,7 @@ export class Timeline {
   }
 }
 
-/** What was deleted is not kept here either. */
+/** Removes the text of a deleted message from memory. */
 function strike(item: Item): void {
   item.deleted = true;
   item.body = NO_BODY;

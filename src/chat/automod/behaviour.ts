@@ -1,6 +1,6 @@
 import { ASCII_LETTER, DIGIT, type Folded, KIND, LETTER, SPACE } from './fold.js';
 
-/** A map that forgets what was used least recently. Bounded by count. */
+/** A map of at most `capacity` entries. A new entry removes the least recently used one. */
 export class Lru<V> {
   readonly #map = new Map<string, V>();
 
@@ -35,22 +35,24 @@ export class Lru<V> {
 }
 
 export interface BehaviourLimits {
-  /** Messages of one author in one room: this many at once … */
+  /** Messages that one author may send to one room at once. */
   readonly floodBurst: number;
-  /** … and this many a second in the long run. */
+  /** Messages per second that one author may send to one room after the burst is used up. */
   readonly floodPerSecond: number;
-  /** How often one author may say the same within `repeatWindowMs`. */
+  /** How often one author may send the same text within `repeatWindowMs`. */
   readonly repeats: number;
-  /** The same for what has fewer than 8 letters or digits: "lol", "gg". */
+  /** As `repeats`, for texts with fewer than 8 letters and digits ("lol", "gg"). */
   readonly shortRepeats: number;
   readonly repeatWindowMs: number;
-  /** Links of one author in one room within a minute. */
+  /** Links that one author may send to one room per minute. */
   readonly linksPerMinute: number;
-  /** Capital letters: a message with at least this many, and hardly others, is held. */
+  /**
+   * A message is held when it has at least this many capital letters and hardly any other letters.
+   */
   readonly capitals: number;
   readonly emoji: number;
   readonly mentions: number;
-  /** Authors whose state is kept; about 450 bytes each. */
+  /** Authors whose state is kept. The state of one author in one room takes about 450 bytes. */
   readonly authors: number;
 }
 
@@ -68,18 +70,21 @@ export const DEFAULT_LIMITS: BehaviourLimits = {
 };
 
 const REMEMBERED = 8;
-/** Twice what a connection may have in flight: what is sent again, because its fate was not known, is found among them. */
+/**
+ * Twice the number of messages that a connection may have in flight. A client that never got an
+ * answer sends the message again, and the message must still be found here.
+ */
 const PASSED = 16;
 
-/** What one author did in one room. */
+/** The recent messages of one author in one room. */
 interface AuthorState {
   tokens: number;
   refilledMs: number;
-  /** The newest texts, as hashes, with the time of each. */
+  /** Hashes of the newest texts. `atMs` holds the time of each. */
   readonly hashes: Uint32Array;
   readonly atMs: Float64Array;
   next: number;
-  /** The newest messages that were let pass, as numbers. */
+  /** The newest messages that were allowed: `numberOf` of the id and the hash. */
   readonly passed: Float64Array;
   nextPassed: number;
   links: number;
@@ -88,11 +93,14 @@ interface AuthorState {
 
 export interface Shape {
   readonly hash: number;
-  /** Letters and digits that the hash is over. */
+  /** The number of letters and digits in the text. */
   readonly said: number;
 }
 
-/** What a message says, whatever its spaces, signs and digits: two copies with other numbers are one text (unless there is nothing but digits). */
+/**
+ * A hash of a text without its spaces, signs and digits, so that copies which differ only in
+ * numbers have one hash. A text with fewer than 4 letters is hashed with its signs and digits.
+ */
 export function shapeOf({ text }: Folded): Shape {
   let letters = 0x811c9dc5;
   let all = 0x811c9dc5;
@@ -115,7 +123,7 @@ export function shapeOf({ text }: Folded): Shape {
 
 export type Misbehaviour = 'flood' | 'repeat' | 'link-flood';
 
-/** 53 bits of a text. */
+/** A hash of 53 bits, as many as a number holds exactly. */
 function numberOf(text: string): number {
   let high = 0x811c9dc5;
   let low = 0x9dc5811c;
@@ -127,7 +135,10 @@ function numberOf(text: string): number {
   return (high >>> 0) * 2 ** 21 + (low >>> 11) || 1;
 }
 
-/** Floods and repeats, by author and room. Bounded memory: the author seen longest ago is forgotten. */
+/**
+ * Finds floods and repeats of one author in one room. Keeps the state of at most `limits.authors`
+ * authors and forgets the least recently seen first.
+ */
 export class Behaviour {
   readonly #authors: Lru<AuthorState>;
 
@@ -140,8 +151,10 @@ export class Behaviour {
   }
 
   /**
-   * Notes the message. What is refused for a flood is not noted, so that the text can be sent again later. `messageId`: what has passed with this id and
-   * this text is one message however often it comes: whoever sends it again, since the log was away, is neither fast nor repeats himself.
+   * Counts a message. Returns why it is refused, or undefined. A message that is refused as a flood
+   * is not remembered, so its text can be sent again later. A message that was allowed with the
+   * same `messageId` and text is not counted again: a client sends it again when the room log was
+   * unavailable.
    */
   noteMessage(roomId: string, authorId: string, shape: Shape, links: number, nowMs: number, messageId?: string): Misbehaviour | undefined {
     const key = `${roomId}\n${authorId}`;
@@ -202,7 +215,10 @@ export interface Loudness {
   readonly mentions: number;
 }
 
-/** Counts over the message as written. A sequence that is shown as one emoji (a family, a flag, a skin tone) counts once. */
+/**
+ * Counts in the message as it was written. Several characters that are shown as one emoji (a
+ * family, a flag, a skin tone) count once.
+ */
 export function loudnessOf(message: string): Loudness {
   let capitals = 0;
   let letters = 0;

@@ -2,22 +2,29 @@ import { VezaError } from '../../runtime/errors.js';
 import { MAX_HOSTS } from './links.js';
 import { checkTerms } from './terms.js';
 
-/** How automatic moderation works in a room. */
+/** The automod settings of a room. */
 export interface ClassifierSettings {
-  /** Off: every text is allowed that is not too long. */
+  /** False: every text is allowed up to the limit of length. */
   enabled: boolean;
-  /** Words and phrases that are refused. At most 200 of 100 characters, 8,000 in all. */
+  /**
+   * Words and phrases that are refused. At most 200, each of at most 100 characters, and at most
+   * 8,000 characters in all.
+   */
   blockedTerms: readonly string[];
-  /** Words and phrases that are allowed here, whatever the built-in list says. */
+  /** Words and phrases that are allowed in this room even if the built-in list has them. */
   allowedTerms: readonly string[];
   links: 'allow' | 'hold' | 'refuse';
-  /** Hosts that links may always lead to, with the hosts below them. At most 100. */
+  /** Hosts that links may always lead to, with their subdomains. At most 100. */
   allowedHosts: readonly string[];
   profanity: 'allow' | 'mask' | 'hold' | 'refuse';
   spam: 'allow' | 'hold' | 'refuse';
-  /** `hold`: published if the remote classifier allows it, held otherwise. `retract`: published at once, and retracted and held if it does not. */
+  /**
+   * `hold`: a message is published when the remote classifier allows it, and held otherwise.
+   * `retract`: a message is published at once, and retracted and held when the remote classifier
+   * rejects it.
+   */
   remote: 'off' | 'hold' | 'retract';
-  /** What counts when the remote classifier does not answer: `open` allows, `closed` holds. */
+  /** The verdict when the remote classifier does not answer: `open` allows, `closed` holds. */
   remoteFails: 'open' | 'closed';
 }
 
@@ -33,7 +40,7 @@ export const DEFAULT_CLASSIFIER_SETTINGS: ClassifierSettings = Object.freeze({
   remoteFails: 'open',
 });
 
-/** Throws `bad_request` for settings that are out of bounds. Called where they are set. */
+/** Throws `bad_request` when a setting is out of bounds. Called where settings are stored. */
 export function checkClassifierSettings(settings: ClassifierSettings): void {
   checkTerms(settings.blockedTerms, 'blockedTerms');
   checkTerms(settings.allowedTerms, 'allowedTerms');

@@ -14,18 +14,23 @@ import { TermMatcher } from './terms.js';
 
 export type Classification =
   | { action: 'allow' }
-  /** Publish this text instead. */
+  /** `text` is published instead of what the author wrote. */
   | { action: 'mask'; text: string; reasons: ClassificationReason[] }
-  /** Put it into the queue of held messages. */
+  /** The message goes to the queue of held messages. */
   | { action: 'hold'; reasons: ClassificationReason[] }
   | { action: 'refuse'; reasons: ClassificationReason[] };
 
 export interface ClassificationReason {
-  /** A word for people: `slur`, `sexual`, `link`, a category of the remote classifier … */
+  /**
+   * A word that moderators read: `slur`, `sexual`, `link`, or a category of the remote classifier.
+   */
   category: string;
-  /** 0 to 1; 1 for a rule without a score. */
+  /** From 0 to 1. A rule without a score gives 1. */
   score: number;
-  /** Stable: `too-long`, `term`, `profanity`, `flood`, `repeat`, `link`, `link-flood`, `caps`, `emoji`, `mentions`, `spam`, `scam`, `format`, `remote`. */
+  /**
+   * Stable: `too-long`, `term`, `profanity`, `flood`, `repeat`, `link`, `link-flood`, `caps`,
+   * `emoji`, `mentions`, `spam`, `scam`, `format`, `remote`.
+   */
   rule: ClassifierRule;
 }
 
@@ -50,22 +55,22 @@ type ClassifierRule = (typeof RULES)[number];
 export interface ClassificationInput {
   roomId: string;
   authorId: string;
-  /** The message's `mid`. A message that is sent again counts once for floods and repeats. */
+  /** The `mid` of the message. A message that is sent again counts once for floods and repeats. */
   messageId?: string | undefined;
-  /** A moderator's message: only the limit of length applies. */
+  /** True: the author is a moderator, and only the limit of length applies. */
   privileged: boolean;
   text: string;
   settings: ClassifierSettings;
-  /** Nobody has sent the text: it counts for no flood and no repeat. */
+  /** True: the text is only tried out, and does not count for floods and repeats. */
   isTrial?: boolean;
 }
 
 export interface ClassifierOptions {
   clock: Clock;
-  /** Undefined: `classifyRemotely` allows everything. */
+  /** Undefined: `classifyRemotely` allows every message. */
   remote?: RemoteClassifier | undefined;
   limits?: Partial<BehaviourLimits>;
-  /** Rooms whose terms are kept compiled. Default 512. */
+  /** Rooms whose compiled terms are kept. Default: 512. */
   rooms?: number;
   lexicon?: Lexicon;
 }
@@ -80,15 +85,16 @@ interface CompiledRoom {
 }
 
 const ALLOW: Classification = Object.freeze({ action: 'allow' });
-/** Reasons of one classification. */
+/** Reasons that one verdict lists at most. */
 const MAX_REASONS = 8;
 
 const sameList = (a: readonly string[], b: readonly string[]) =>
   a === b || (a.length === b.length && a.every((item, index) => item === b[index]));
 
 /**
- * Classifies messages. Its memory is bounded: the state of 20,000 authors and the compiled terms of 512 rooms. Its time is linear
- * in the length of the message; `npm run bench -- chat --only moderation` measures it.
+ * Classifies messages. Memory is bounded: the state of at most 20,000 authors and the compiled
+ * terms of at most 512 rooms. The time is linear in the length of the message. `npm run bench --
+ * chat --only moderation` measures it.
  */
 export class Classifier {
   readonly #clock: Clock;
@@ -97,7 +103,7 @@ export class Classifier {
   readonly #behaviour: Behaviour;
   readonly #rooms: Lru<CompiledRoom>;
   readonly #lexicon: Lexicon;
-  /** How often terms were compiled. */
+  /** How often a room's terms were compiled. Tests read it. */
   compilations = 0;
 
   constructor({ clock, remote, limits, rooms = 512, lexicon = new Lexicon() }: ClassifierOptions) {
@@ -113,7 +119,7 @@ export class Classifier {
     return this.#behaviour.authors;
   }
 
-  /** Messages up to this rate are never refused as a flood. */
+  /** An author who sends at most at this rate is never refused for a flood. */
   get pace(): { readonly perS: number; readonly burst: number } {
     return { perS: this.#limits.floodPerSecond, burst: this.#limits.floodBurst };
   }
@@ -122,7 +128,10 @@ export class Classifier {
     return this.#rooms.size;
   }
 
-  /** Synchronous and without input or output. Never throws, whatever the text. */
+  /**
+   * Classifies a message without waiting and without input or output. Never throws, whatever the
+   * text.
+   */
   classify({ roomId, authorId, messageId, privileged, text, settings, isTrial = false }: ClassificationInput): Classification {
     if (text.length > MAX_FOLDED_LENGTH) return refusal('too-long', 'length');
     const published = settings.enabled && !privileged ? clean(text) : text;
@@ -175,14 +184,16 @@ export class Classifier {
     return ALLOW;
   }
 
-  /** Whether the remote classifier is to be asked about the message. */
+  /** Whether the room's settings require the remote classifier for this message. */
   asksRemotely({ privileged, settings }: ClassificationInput): boolean {
     return this.#remote !== undefined && !privileged && settings.enabled && settings.remote !== 'off';
   }
 
   /**
-   * Asks the remote classifier if the room wants it: `allow` or `hold`. In a room with `hold` the caller publishes the message only
-   * after `allow`; in one with `retract` it has published the message and retracts it. Never rejects, and ends with the time-out.
+   * Asks the remote classifier if the room's settings require it. Resolves to `allow` or `hold`,
+   * after the classifier's timeout at the latest. Never rejects. In a room with `remote: 'hold'`
+   * the caller publishes the message only after `allow`. In a room with `retract` the caller has
+   * published the message already and retracts it after `hold`.
    */
   async classifyRemotely(input: ClassificationInput): Promise<Classification> {
     if (!this.#remote || !this.asksRemotely(input)) return ALLOW;
@@ -205,7 +216,7 @@ export class Classifier {
     return { action: 'hold', reasons };
   }
 
-  /** Forgets everything about a room: its terms, and what its authors wrote. */
+  /** Forgets the compiled terms of a room and the state of its authors. */
   forgetRoom(roomId: string): void {
     this.#rooms.delete(roomId);
     this.#behaviour.forgetRoom(roomId);
@@ -254,7 +265,10 @@ function hasTerm(terms: TermMatcher, folded: Folded, reading: Reading): boolean 
   return found || terms.hasStretched(reading);
 }
 
-/** Tells whether a part of the folded text is in a link, which is not read for words. Calls go forward only. */
+/**
+ * Returns a function that tells whether a stretch of the folded text overlaps a link. Links are not
+ * searched for words. Calls must come in ascending order of place.
+ */
 function skipLinks(links: readonly FoundLink[]): (start: number, end: number) => boolean {
   const sorted = [...links].sort((a, b) => a.start - b.start);
   let next = 0;

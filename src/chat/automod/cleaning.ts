@@ -1,6 +1,7 @@
 /**
- * What is never published as it was written: characters that turn the direction of what follows (a name or text then reads otherwise than it is
- * written, and reaches into the lines around it), and towers of marks on one letter.
+ * Characters that are removed from every message. A change of text direction makes a name or a text
+ * read differently from how it was written, and also affects the lines around it. A tall stack of
+ * combining marks on one letter covers other lines; one letter keeps at most this many.
  */
 const MAX_MARKS = 4;
 const OVERRIDE = /[\u202d\u202e]/;
@@ -8,7 +9,10 @@ const TURNING = /[\u202a-\u202e]/g;
 const MARK = /^(?=\p{M})\p{Script=Inherited}$/u;
 const isMark = (unit: number): boolean => unit >= 0x300 && unit < 0xfe30 && (unit <= 0x36f || MARK.test(String.fromCharCode(unit)));
 
-/** The text in the order in which it is shown, without what turned it: a right-to-left override runs to its end or to the end of the text. */
+/**
+ * The text in the order in which it is shown, without direction characters. A right-to-left
+ * override ends at its end character or at the end of the text.
+ */
 function unturned(text: string): string {
   let result = '';
   let index = 0;
@@ -23,7 +27,9 @@ function unturned(text: string): string {
   return (result + text.slice(index)).replace(TURNING, '');
 }
 
-/** The text that may be published; the same string when there is nothing to do. Linear. */
+/**
+ * Returns the text that may be published: the same string when there is nothing to remove. Linear.
+ */
 export function clean(text: string): string {
   const turned = OVERRIDE.test(text) ? unturned(text) : text;
   let result = '';

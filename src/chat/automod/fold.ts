@@ -1,20 +1,29 @@
 import { resolveConfusablesTransformer } from 'obscenity';
 
 /**
- * The first step of judging: a text is brought into one form, in which what looks alike is alike. Only the judged copy is folded; what members
- * see is what was written.
+ * Folding is the first step of automod: it brings a text into one form in which characters that
+ * look alike are the same. Automod alone sees the folded copy. Members see the text as it was
+ * written.
  *
- * Each code point is folded by itself, from a table made once: NFKD, lower case, without marks that belong to no script of their own (those of
- * Devanagari or Thai are letters to their readers and stay) and without what is not seen. `String.prototype.normalize` over the whole text
- * is avoided on purpose: it sorts runs of combining marks, and 2,700 of them in bad order cost it 8.8 ms.
+ * Each code point is folded by itself, from a table that is built once: NFKD, lower case, without
+ * combining marks that belong to no script of their own, and without invisible characters. Marks of
+ * Devanagari or Thai are letters to their readers, so they stay. `String.prototype.normalize` over
+ * the whole text is avoided on purpose: it sorts runs of combining marks, and a text with 2,700 of
+ * them in bad order took 8.8 ms.
  */
 
-/** Longest text that is judged, in UTF-16 units after folding; what becomes longer is refused (8,190 bytes of U+FDFA become 49,140). */
+/**
+ * The longest text that is classified, in UTF-16 units after folding. A longer one is refused:
+ * 8,190 bytes of U+FDFA fold to 49,140 units.
+ */
 export const MAX_FOLDED_LENGTH = 8192;
 
 export interface Folded {
   readonly text: string;
-  /** For each unit of `text` the index in the original of the character that it came from; one more at the end. */
+  /**
+   * For each unit of `text` the index of its character in the original. One more element at the end
+   * holds the original's length.
+   */
   readonly origin: Uint16Array;
 }
 
@@ -23,13 +32,16 @@ const SEVERAL = 0xffff;
 const IGNORED = /^[\p{Default_Ignorable_Code_Point}\p{Cf}\p{Cc}\u2800]$/u;
 const LINE_SPACE = /^[\t\n\v\f\r\u0085\u2028\u2029]$/u;
 const INHERITED_MARKS = /(?=\p{M})\p{Script=Inherited}|\p{Me}/gu;
-/** Their compatibility forms are not looked up: their own letters, and 40,000 of them. */
+/**
+ * Blocks that are left out of the table of compatibility forms (Han, Hangul, surrogates and private
+ * use): 40,000 letters that fold to themselves.
+ */
 const AS_IS: readonly (readonly [number, number])[] = [
   [0x3400, 0x9fff],
   [0xac00, 0xd7a3],
   [0xd800, 0xf8ff],
 ];
-/** Blocks above U+FFFF that hold letters in other clothes, or nothing that is seen. */
+/** Blocks above U+FFFF with styled letters (mathematical, enclosed) or invisible characters. */
 const DRESSED: readonly (readonly [number, number])[] = [
   [0x10280, 0x1057f],
   [0x10780, 0x107bf],
@@ -42,7 +54,10 @@ const DRESSED: readonly (readonly [number, number])[] = [
   [0xe0000, 0xe01ef],
 ];
 const REGIONAL_A = 0x1f1e6;
-/** The regions that have a flag, so that a row of flags is not read as letters; anything else spelled in them is. */
+/**
+ * Regions that have a flag. Two regional indicators that name one are a flag; any other pair is
+ * read as letters.
+ */
 const REGIONS = new Set(
   (
     'AC AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN ' +
@@ -56,10 +71,13 @@ const REGIONS = new Set(
 
 const confusable = resolveConfusablesTransformer() as unknown as { transform(codePoint: number): number | undefined };
 
-/** Not in the library's table, or for another letter there. */
+/** Look-alikes that the library's table lacks or maps to another letter. */
 const MISSING: Readonly<Record<number, string>> = { 424: 's', 643: 's', 42800: 'f', 42801: 's' };
 
-/** The ASCII letter (lower case) or digit that a character is mistaken for; 0: none. By the table of the library. */
+/**
+ * The ASCII letter (lower case) or digit that a character looks like, by the library's table. 0:
+ * none.
+ */
 function lookAlike(codePoint: number): number {
   if (codePoint < 0x80) return 0;
   const missing = MISSING[codePoint];
@@ -81,14 +99,14 @@ function foldOne(codePoint: number): string {
 const BASIC = new Uint16Array(0x10000);
 const OTHERS = new Map<number, string>();
 
-/** Kinds of a folded unit. */
+/** The kinds of a folded unit, as bits. */
 export const LETTER = 1;
 export const ASCII_LETTER = 2;
 export const DIGIT = 4;
 export const SPACE = 8;
 export const WORD = LETTER | DIGIT;
 export const KIND = new Uint8Array(0x10000);
-/** For a folded unit that is not ASCII: the letter it is mistaken for. */
+/** For each folded unit that is not ASCII: the ASCII letter that it looks like. 0: none. */
 export const LOOK_ALIKE = new Uint16Array(0x10000);
 
 for (let unit = 0; unit < 0x10000; unit++) {
@@ -117,20 +135,26 @@ for (const [from, to] of DRESSED) {
   }
 }
 
-/** Judging is synchronous, so one buffer serves every text. */
+/** Folding is synchronous, so one buffer serves every text. */
 const units = new Uint16Array(MAX_FOLDED_LENGTH + 32);
 const bytes = Buffer.from(units.buffer);
 
-/** Units of a buffer as text, without an argument for each. */
+/**
+ * The first `length` UTF-16 units of a buffer as text. `String.fromCharCode` would need one
+ * argument per unit.
+ */
 export const unitsToText = (buffer: Buffer, length: number): string => buffer.toString('utf16le', 0, length * 2);
 
-/** Folds `text`; undefined when it becomes longer than `MAX_FOLDED_LENGTH`. Linear; never throws, whatever the units are. */
+/**
+ * Folds `text`. Returns undefined when the result is longer than `MAX_FOLDED_LENGTH`. Linear. Never
+ * throws, not even for lone surrogates.
+ */
 export function fold(text: string): Folded | undefined {
   const origin = new Uint16Array(Math.min(MAX_FOLDED_LENGTH, text.length * 18) + 1);
   let length = 0;
   for (let index = 0; index < text.length; index++) {
     if (length >= MAX_FOLDED_LENGTH) {
-      // What is left may still be nothing that is seen.
+      // The folded character may itself be invisible.
       if (BASIC[text.charCodeAt(index)] === DROPPED) continue;
       return undefined;
     }

@@ -1,11 +1,13 @@
 import { DataSet, englishDataset, type LiteralNode, type Node, type ParsedPattern, parseRawPattern, SyntaxKind } from 'obscenity';
 
 /**
- * The words that are found without anybody having typed them in. English only. The list, the allow-list and the language of the patterns
- * (`|` = edge of a word, `[x]` = optional, `?` = any character) are those of the library; what is changed here was changed for rooms about
- * music and for names and words of other languages that the library's list takes for English ones.
+ * The built-in English word list. The list, the allow-list and the pattern syntax (`|` = edge of a
+ * word, `[x]` = optional, `?` = any character) come from the library. The changes below are for
+ * rooms about music, and for names and words of other languages that the library's list mistakes
+ * for English ones.
  *
- * Patterns meet the text as `read` (readings.ts) leaves it: repeated letters are one, except b, e, g, l, o and s, of which two may stay.
+ * Patterns are matched against the text as `read` (readings.ts) returns it: repeated letters are
+ * one, except b, e, g, l, o and s, of which two may stay.
  */
 export type Category = 'profanity' | 'sexual' | 'slur' | 'hate' | 'harassment';
 const CATEGORIES: readonly Category[] = ['slur', 'hate', 'harassment', 'sexual', 'profanity'];
@@ -41,7 +43,10 @@ interface Phrase {
   readonly allowed?: readonly string[];
 }
 
-/** Instead of the library's entry of the same name; no patterns: the word is not a fault by itself in many rooms. */
+/**
+ * Replaces the library's entry of the same name. Undefined removes it: in many rooms the word is
+ * not an offence by itself.
+ */
 const INSTEAD: Readonly<Record<string, Phrase | undefined>> = {
   abo: undefined,
   abeed: undefined,
@@ -268,7 +273,10 @@ const MORE: readonly Phrase[] = [
   },
 ];
 
-/** Longer words that hold a shorter one, places, dishes; and the library's own list. */
+/**
+ * Longer words and names that contain a listed word. They are added to the library's own
+ * allow-list.
+ */
 const ALLOWED: readonly string[] = [
   'mishit',
   'spic and span',
@@ -287,7 +295,10 @@ interface Metadata {
   readonly originalWord: string;
 }
 
-/** The data set that is matched; a test runs the library's own matcher over it and compares. */
+/**
+ * Builds the data set that the lexicon is compiled from. A test runs the library's own matcher over
+ * the same data set and compares.
+ */
 export function buildDataSet(): DataSet<Metadata> {
   const set = new DataSet<Metadata>().addAll(englishDataset as unknown as DataSet<Metadata>);
   set.removePhrasesIf(({ metadata }) => metadata !== undefined && metadata.originalWord in INSTEAD);
@@ -324,18 +335,22 @@ function sourceOf({ requireWordBoundaryAtStart, requireWordBoundaryAtEnd, nodes 
   return (requireWordBoundaryAtStart ? '\\b' : '') + nodes.map(sourceOfNode).join('') + (requireWordBoundaryAtEnd ? '\\b' : '');
 }
 
-/** The longest first: at one place the longest match is the last that an allowed term contains. */
+/**
+ * The longest source comes first: of several matches at one place the longest is taken, and only it
+ * has to lie inside an allowed term.
+ */
 const oneOf = (sources: readonly string[]) => [...sources].sort((a, b) => b.length - a.length).join('|');
 
 export interface Found {
-  /** Of the text that was searched; `end` is exclusive. */
+  /** The place in the searched text. `end` is exclusive. */
   readonly start: number;
   readonly end: number;
 }
 
 /**
- * All patterns as one expression without a quantifier but `?`, so that a text is gone over once: the library's matcher goes over it once for
- * each pattern (8,192 characters: 1.9 ms, and 3.7 ms where allowed terms abound, for it looks each match up in all of them; this: 0.1 ms).
+ * All patterns in one regular expression without a quantifier except `?`, so that a text is scanned
+ * once. The library's matcher scans it once per pattern and looks each match up in all allowed
+ * terms: 1.9 ms for 8,192 characters, 3.7 ms with many allowed terms. This class takes 0.1 ms.
  */
 export class Lexicon {
   readonly #blocked: RegExp;
@@ -354,7 +369,10 @@ export class Lexicon {
     this.#allowed = new RegExp(oneOf(whitelistedTerms.map(escaped)), 'g');
   }
 
-  /** Calls `visit` for each match, in order; where a match is allowed for some reason, the next may begin inside it. */
+  /**
+   * Calls `visit` for each match, in order. After `allowed` the next match may begin inside this
+   * one. After `enough` the search ends.
+   */
   search(text: string, visit: (found: Found) => 'taken' | 'allowed' | 'enough'): void {
     const blocked = this.#blocked;
     blocked.lastIndex = 0;
@@ -373,14 +391,14 @@ export class Lexicon {
     return 'profanity';
   }
 
-  /** Where allowed terms stand. */
+  /** The places of allowed terms in the text. They may overlap. */
   allowedIn(text: string): Found[] {
     const found: Found[] = [];
     const allowed = this.#allowed;
     allowed.lastIndex = 0;
     for (let match = allowed.exec(text); match !== null; match = allowed.exec(text)) {
       found.push({ start: match.index, end: allowed.lastIndex });
-      // The next may overlap this one.
+      // The next allowed term may overlap this one.
       allowed.lastIndex = match.index + 1;
     }
     return found;

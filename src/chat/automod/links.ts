@@ -1,14 +1,20 @@
 import { type Folded, KIND, LETTER, SPACE, WORD } from './fold.js';
 
-/** An address in a message, by its place in the folded text. */
+/** A link in a message, by its place in the folded text. */
 export interface FoundLink {
   readonly start: number;
   readonly end: number;
-  /** As written in the message, in lower case; what it opens where it is ASCII, otherwise never on a list. */
+  /**
+   * The host as it was written, in lower case. A browser opens exactly this host if it is ASCII. A
+   * host that is not ASCII is never on a list of allowed hosts.
+   */
   readonly host: string;
 }
 
-/** Where an address without scheme and path ends: a word after a full stop without a space is no address. */
+/**
+ * Top-level domains that are recognised without a scheme and a path. With any other ending,
+ * "end.Next" would count as a link where only the space after a full stop is missing.
+ */
 const PLAIN_ENDINGS = new Set(
   (
     'com,net,org,info,biz,io,co,gg,tv,fm,xyz,app,dev,link,site,online,shop,store,club,top,win,bet,casino,live,stream,click,vip,pro,ly,cc,ws,ru,cn,de,uk,fr,nl,pl,eu,br,jp,' +
@@ -18,13 +24,13 @@ const PLAIN_ENDINGS = new Set(
 const HOST = /^[\p{L}\d](?:[\p{L}\d\-_]*\.)+[\p{L}\d-]{2,24}$/u;
 const OPENING = new Set([...'([{<"\'*_~`|,;'].map((sign) => sign.charCodeAt(0)));
 const CLOSING = new Set([...')]}>"\'*_~`|,;.!?:…'].map((sign) => sign.charCodeAt(0)));
-/** `example[.]com`, `example (dot) com`. */
+/** A disguised dot: `example[.]com`, `example (dot) com`. */
 const TAKEN_APART = /[([{] ?(?:dot|\.) ?[)\]}] ?([a-z]{2,8})(?![a-z])/g;
 const MAX_HOST_LENGTH = 253;
-/** More are not looked for: that many are a flood of links whatever they are. */
+/** The search stops after this many links: they are a link flood in any case. */
 const MAX_LINKS = 50;
 
-/** A piece of one chunk, so that no look-up runs on into the rest of the text. */
+/** A stretch of one chunk. Searches in `text` cannot run on into the rest of the message. */
 interface HostPiece {
   readonly folded: Folded;
   readonly message: string;
@@ -39,10 +45,13 @@ function original({ folded, message, start }: HostPiece, from: number, to: numbe
     .replace(/\.$/, '');
 }
 
-/** The host of a piece when it is one, without user and port. A host that is not ASCII stays as it is written. */
+/**
+ * The host of a piece, without user and port; undefined when the piece is no link. A host that is
+ * not ASCII stays as it was written.
+ */
 function hostOf(piece: HostPiece, scheme: boolean): string | undefined {
   const { text } = piece;
-  // A browser takes a backslash for a slash.
+  // Browsers read a backslash as a slash.
   let end = text.search(/[/\\?#]/);
   const hasPath = end >= 0;
   if (!hasPath) end = text.length;
@@ -58,7 +67,10 @@ function hostOf(piece: HostPiece, scheme: boolean): string | undefined {
   return HOST.test(host) ? original(piece, from, end) : undefined;
 }
 
-/** All addresses of a message: with a scheme, `www.`, a bare host, and the two usual ways to take one apart. Linear. */
+/**
+ * Finds all links of a message: with a scheme, with `www.`, with a bare host, and the two usual
+ * disguises of a dot. Linear.
+ */
 export function findLinks(folded: Folded, message: string): FoundLink[] {
   const { text } = folded;
   const links: FoundLink[] = [];
@@ -80,7 +92,7 @@ export function findLinks(folded: Folded, message: string): FoundLink[] {
       else if (unit === 0x2f) slash = true;
       end++;
     }
-    // Most chunks are let go here: a host ends in two letters at least, or in a full stop.
+    // This test skips most chunks cheaply: a host ends in at least two letters or in a full stop.
     const mayEnd = lastDot >= 0 && (end - lastDot > 2 || lastDot === end - 1);
     if (mayEnd || (colon && slash)) inChunk(folded, message, index, end, links);
     index = end;
@@ -111,7 +123,7 @@ function inChunk(folded: Folded, message: string, chunkStart: number, chunkEnd: 
     if (host !== undefined) links.push({ start, end, host });
     return;
   }
-  // Several may stand against each other.
+  // One chunk may contain several links without a space between them.
   let floor = 0;
   while (scheme >= 0 && links.length < MAX_LINKS) {
     const next = chunk.indexOf('://', scheme + 3);
@@ -124,7 +136,7 @@ function inChunk(folded: Folded, message: string, chunkStart: number, chunkEnd: 
   }
 }
 
-/** `*.example.org` and `example.org` mean that host and what lies below it. */
+/** A list of hosts. `*.example.org` and `example.org` both mean the host and its subdomains. */
 export class HostList {
   readonly #hosts: ReadonlySet<string>;
 

@@ -3,7 +3,7 @@ import type { Category, Found, Lexicon } from './lexicon.js';
 import { hidden, type Reading } from './readings.js';
 import type { TermMatcher } from './terms.js';
 
-/** Matches whose category is determined; the others are only masked. */
+/** The category is determined for at most this many matches. Further matches are only masked. */
 const MAX_CATEGORIZED = 16;
 const MAX_MASKS = 2048;
 
@@ -18,15 +18,19 @@ export interface ProfanitySearch {
 
 export interface Profanity {
   readonly categories: ReadonlySet<Category>;
-  /** Places in the message. */
+  /** Places in the message as it was written. */
   readonly masks: Found[];
 }
 
-/** Searches a message for profanity in both readings. `isMasking`: finds every place; else the first is enough. */
+/**
+ * Searches a message for profanity in the folded text and in its reading. With `isMasking` it finds
+ * every place (at most `MAX_MASKS`), otherwise it stops at the first.
+ */
 export function findProfanity({ lexicon, allowedTerms, folded, reading, isMasking }: ProfanitySearch): Profanity {
   const masks: Found[] = [];
   const categories = new Set<Category>();
-  // In the places of the message, so that what was found in one reading is allowed by what was found in the other.
+  // Allowed terms by their places in the original message: a term found in the folded text can then
+  // allow a match that was found in the reading.
   let allowed: Intervals | undefined;
   const place = ({ start, end }: Found): Found => ({ start: reading.origin[start]!, end: reading.origin[end]! });
   const isAllowed = (found: Found): boolean => {
@@ -55,10 +59,10 @@ export function findProfanity({ lexicon, allowedTerms, folded, reading, isMaskin
   return { categories, masks };
 }
 
-/** A set of places that can be asked whether one of them contains a given place. */
+/** A set of places that answers whether one of them contains a given place. */
 class Intervals {
   readonly #starts: number[] = [];
-  /** By index: the furthest end of the places up to there. */
+  /** At each index: the furthest end among the places up to and including this one. */
   readonly #furthest: number[] = [];
 
   constructor(places: Found[]) {
@@ -101,7 +105,10 @@ function allowedPlaces(lexicon: Lexicon, terms: TermMatcher, folded: Folded, rea
 
 const UNSEEN = /^[\p{M}\p{Cf}]$/u;
 
-/** The text with `*` for each letter of the places. Spaces stay, so that the text keeps its shape. Never longer than the text. */
+/**
+ * The text with `*` for each character of the masked places. Spaces stay, so that the text keeps
+ * its shape. The result is never longer than the text.
+ */
 export function maskPlaces(text: string, masks: Found[]): string {
   if (masks.length === 0) return text;
   masks.sort((a, b) => a.start - b.start);
@@ -113,7 +120,8 @@ export function maskPlaces(text: string, masks: Found[]): string {
     for (let index = Math.max(from, start); index < end; index++) {
       const unit = text.charCodeAt(index);
       if (unit === 0x20) result += ' ';
-      // One `*` per visible character: none for a combining mark or the second half of a surrogate pair.
+      // A combining mark and the second half of a surrogate pair get no `*`, so that each visible
+      // character gets one.
       else if (unit < 0x80 || ((unit & 0xfc00) !== 0xdc00 && !UNSEEN.test(text[index]!))) result += '*';
     }
     from = end;

@@ -1,42 +1,55 @@
 import { ASCII_LETTER, DIGIT, type Folded, KIND, LETTER, LOOK_ALIKE, MAX_FOLDED_LENGTH, SPACE, unitsToText, WORD } from './fold.js';
 
 /**
- * How a reader reads a folded text: `fvnk` written with a Greek nu, f.u.n.k, f u n k, fuuunk, fu|\|k. One pass; no word becomes longer.
+ * A reading is a folded text as a person would read it: `fvnk` written with a Greek nu, f.u.n.k, f
+ * u n k, fuuunk and fu|\|k all read as one word. One pass; no word becomes longer.
  *
- * Letters of other scripts are read as Latin ones only where that is what they are there for: in a word with Latin letters, or in a word of
- * nothing but look-alikes in a text without a real word of that script. So Russian and Greek stay Russian and Greek.
+ * A letter of another script is read as a Latin letter in a word that also has Latin letters, and
+ * in a word made only of look-alikes when the text has no real word of that script. Russian and
+ * Greek texts therefore stay Russian and Greek.
  */
 export interface Reading extends Folded {
-  /** Words, by place in `text`, that were not written as they read: spaced, stretched, with digits or signs as letters. */
+  /**
+   * Words that were written in disguise (spaced, stretched, digits or signs as letters), by their
+   * place in `text`.
+   */
   readonly disguised: readonly (readonly [start: number, end: number])[];
 }
 
 const code = (character: string) => character.charCodeAt(0);
 
-/** What digits and signs are read as, within a word. */
+/** The letter that a digit or sign inside a word is read as. */
 const LEET = new Uint8Array(128);
 for (const [sign, letter] of ['4a', '@a', '8b', '(c', '3e', '6g', '9g', '1i', '!i', '|i', '0o', '5s', '$s', '7t', '+t', '2z'].map(
   (pair) => [...pair],
 ))
   LEET[code(sign!)] = code(letter!);
-/** Signs that are letters only between letters: at the edge of a word they are punctuation. */
+/**
+ * Signs that are read as letters only between letters. At the edge of a word they are punctuation.
+ */
 const INNER_ONLY = new Set([...'!|+('].map(code));
-/** Between the pieces of one word that somebody took apart. */
+/** Signs that separate the pieces of a word that was taken apart. */
 const SEPARATORS = new Uint8Array(128);
 for (const sign of '._-*~^,:;|/\\+=#"`()[]{}<>') SEPARATORS[code(sign)] = 1;
-/** Of these letters two in a row may stay (the library's patterns count on it). */
+/** Letters of which two in a row may stay. The library's patterns rely on it. */
 const PAIRS = new Uint8Array(128);
 for (const letter of 'begols') PAIRS[code(letter)] = 1;
-/** A number with its unit is no word. */
+/** Units of measurement. A number with its unit is not read as a word. */
 const UNITS = new Set(
   'b,k,m,g,p,x,d,s,h,v,w,st,nd,rd,th,am,pm,cm,mm,km,kg,mg,ml,mb,gb,tb,kb,hz,db,ft,in,hr,hrs,min,mins,sec,secs,ms,bpm,rpm,fps,khz,mhz,kbps,inch'.split(
     ',',
   ),
 );
-/** What stands before an address of a member and still reads as a word: `@ss`. */
+/**
+ * After an `@`, these letters read as a word with the sign (`@ss`). Any other word after an `@` is
+ * a mention.
+ */
 const AT_WORDS = /^@(?:[s$5]{2}(?:es|h[o0]les?|wipe)?|nus|nal)(?![a-z0-9])/;
 
-/** A word that is there in pieces or in disguise: nobody hides what he may say. English. */
+/**
+ * English words that are matched in taken-apart or disguised words only. An author who disguises
+ * one of them knows that it is not allowed.
+ */
 const HIDDEN = new Set(
   (
     'fuck,fucks,fucked,fucker,fuckers,fucking,fuckin,fuckyou,fuckoff,motherfucker,fuk,shit,shits,shitty,shity,shitting,bullshit,bitch,bitches,bitchy,cunt,cunts,' +
@@ -44,18 +57,27 @@ const HIDDEN = new Set(
     'cocksucker,bastard,bastards,wanker,wankers,twat,twats,retard,retards,retarded,tits,penis,rape,rapist,kike,kikes,porn,cum,anal,anus,boobs,dildo,jizz,prick,kys'
   ).split(','),
 );
-/** The same inside letters that are spaced out, where no edge of a word is to be seen. */
+/**
+ * The most common of these words, matched anywhere in a disguised word: letters with spaces between
+ * them show no word edges.
+ */
 const HIDDEN_INSIDE = /fuck|shit|bitch|cunt|nigger|nigga|faggot|asshole|whore|pussy|wanker|dickhead|bastard/g;
 
 const strictLookAlikes = 'асеіјорѕухвкмнтԁһӏԛԝүցορνακιτυχεηβγρωѵ';
 const STRICT = new Set([...strictLookAlikes].map(code));
-/** Latin letters of other shapes (phonetic, small capitals, with strokes): no language's text is read differently by it. */
+/**
+ * Latin letters of unusual shape (phonetic, small capitals, with strokes). Reading them as plain
+ * letters changes no text of a real language.
+ */
 const isLatinKin = (unit: number) => unit < 0x2b0 || (unit >= 0x1d00 && unit <= 0x1dbf) || (unit >= 0xa720 && unit <= 0xa7ff);
 
 const out = new Uint16Array(MAX_FOLDED_LENGTH + 32);
 const outBytes = Buffer.from(out.buffer);
 
-/** Whether a text has a word that is wholly of another script, with letters that no Latin letter looks like. */
+/**
+ * Whether a text has a word that is wholly of another script and contains a letter without a Latin
+ * look-alike.
+ */
 function hasForeignWord(text: string): boolean {
   let latin = false;
   let foreign = false;
@@ -78,7 +100,7 @@ class Reader {
   length = 0;
   readonly disguised: (readonly [number, number])[] = [];
   readonly origin: Uint16Array;
-  /** Of the unit written last, how often it stands there now and stood there in the text. */
+  /** How often the unit that was written last stood in a row in the text so far. */
   #run = 0;
 
   constructor(
@@ -92,7 +114,10 @@ class Reader {
     this.#run = 0;
   }
 
-  /** Writes one unit unless it only stretches the word. True when three or more of it stand in a row. */
+  /**
+   * Writes one unit, unless it repeats the unit before it and would only stretch the word. Returns
+   * true when three or more of it stand in a row in the text.
+   */
   write(unit: number, from: number): boolean {
     if (this.length > 0 && this.#run > 0 && out[this.length - 1] === unit) {
       this.#run++;
@@ -114,7 +139,10 @@ function isMeasure(text: string, start: number, end: number): boolean {
 
 const isWordUnit = (unit: number) => (KIND[unit]! & WORD) !== 0 || (unit < 128 && LEET[unit] !== 0);
 
-/** Writes one chunk between spaces. True when it does not read as it was written. */
+/**
+ * Writes one chunk between two spaces. Returns true when the chunk reads differently from how it
+ * was written.
+ */
 function writeChunk(reader: Reader, start: number, end: number): boolean {
   const { text } = reader.folded;
   let hasAscii = false;
@@ -133,7 +161,7 @@ function writeChunk(reader: Reader, start: number, end: number): boolean {
       reader.write(unit, index++);
       continue;
     }
-    // One word of the chunk: letters, digits and signs that are read as letters.
+    // One word of the chunk: letters, and the digits and signs that are read as letters.
     let to = index;
     let letters = 0;
     let signs = 0;
@@ -161,7 +189,10 @@ function writeChunk(reader: Reader, start: number, end: number): boolean {
   return changed;
 }
 
-/** A letter alone, perhaps with punctuation around it: its place, or -1. */
+/**
+ * The place of the only letter in a chunk of at most three units, such as a letter with punctuation
+ * around it; -1 when there is none or more than one.
+ */
 function loneLetter(text: string, start: number, end: number): number {
   if (end - start > 3) return -1;
   let found = -1;
@@ -182,7 +213,10 @@ function hasSeparator(text: string, start: number, end: number): boolean {
   return false;
 }
 
-/** The pieces of a chunk that separators part; undefined when something else does, or they are too many. */
+/**
+ * The pieces of a chunk between separators. Undefined when another character stands between two
+ * pieces, or when there are more than 64.
+ */
 function pieces(text: string, start: number, end: number): readonly (readonly [number, number])[] | undefined {
   const list: [number, number][] = [];
   let index = start;
@@ -219,7 +253,10 @@ function reads(text: string, parts: readonly (readonly [number, number])[]): str
   return word;
 }
 
-/** Reads a folded text. `skip(start, end)` says how much of a chunk from `start` is an address, which is not read (0: none). */
+/**
+ * Reads a folded text. `isAddress(start, end)` says whether the chunk is a link; a link is written
+ * as one `#`.
+ */
 export function read(folded: Folded, isAddress: (start: number, end: number) => boolean): Reading {
   const { text } = folded;
   const reader = new Reader(folded, hasForeignWord(text));
@@ -231,7 +268,7 @@ export function read(folded: Folded, isAddress: (start: number, end: number) => 
     }
     const plain = endOfLetters(text, index);
     if (plain > index + 1 && (plain === text.length || KIND[text.charCodeAt(plain)]! & SPACE)) {
-      // Most of what is written: letters between spaces.
+      // Most chunks are only letters between spaces.
       const from = reader.length;
       let stretched = false;
       reader.startWord();
@@ -282,7 +319,10 @@ function endOfChunk(text: string, start: number): number {
 
 const isGap = (unit: number) => (KIND[unit]! & SPACE) !== 0 || (unit < 128 && SEPARATORS[unit] === 1 && !LEET[unit]);
 
-/** Whether what stands after a lone letter, nearly always a space, is followed by another: settles most cases without a list. */
+/**
+ * Whether another short chunk follows the one that ends at `end`. Settles most cases before a list
+ * is made.
+ */
 function mayGoOn(text: string, end: number): boolean {
   let next = end;
   while (next < text.length && next - end <= 4 && isGap(text.charCodeAt(next))) next++;
@@ -295,7 +335,10 @@ function endOfShort(text: string, start: number): number {
   return end;
 }
 
-/** Three or more lone letters after each other, with equal gaps: one word. */
+/**
+ * Three or more lone letters in a row with equal gaps are one word. Returns undefined when there is
+ * no such row.
+ */
 function loneLetters(text: string, start: number, firstEnd: number): { parts: [number, number][]; end: number } | undefined {
   let place = loneLetter(text, start, firstEnd);
   if (place < 0 || !mayGoOn(text, firstEnd)) return undefined;
@@ -310,7 +353,8 @@ function loneLetters(text: string, start: number, firstEnd: number): { parts: [n
     const nextEnd = endOfShort(text, next);
     place = loneLetter(text, next, nextEnd);
     if (place < 0) break;
-    // A row of numbers is no word. It ends the run at once, so that no run is gone over in vain.
+    // A row that is mostly digits is not a word. Ending it here keeps a long row from being scanned
+    // in vain.
     balance += KIND[text.charCodeAt(place)]! & LETTER ? 1 : -1;
     if (balance < -1) break;
     gap = next - end;
@@ -320,7 +364,10 @@ function loneLetters(text: string, start: number, firstEnd: number): { parts: [n
   return parts.length >= 3 ? { parts, end } : undefined;
 }
 
-/** A row of numbers is no word, whatever its digits look like. */
+/**
+ * Whether a word has at least as many letters as digits and signs. A row of numbers is not a word,
+ * whatever its digits look like.
+ */
 function isMostlyLetters(text: string, parts: readonly (readonly [number, number])[]): boolean {
   let letters = 0;
   let signs = 0;
@@ -340,7 +387,10 @@ function isTakenApart(text: string, parts: readonly (readonly [number, number])[
   return parts.length <= 4 && HIDDEN.has(reads(text, parts));
 }
 
-/** Words in disguise that read as one nobody would have to hide. `isTaken` says of a word, in ascending order, that it was found already. */
+/**
+ * Yields the disguised words of a reading that are listed in `HIDDEN`, in ascending order of place.
+ * `isTaken` says whether a stretch was found already.
+ */
 export function* hidden(
   { text, disguised }: Reading,
   isTaken: (start: number, end: number) => boolean,

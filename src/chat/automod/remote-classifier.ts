@@ -6,10 +6,13 @@ export type RemoteAnswer =
       readonly flagged: boolean;
       readonly categories: readonly { readonly category: string; readonly score: number }[];
     }
-  /** `busy`: too many questions are out; `open`: the judge failed a while ago and is left alone. Neither cost a request. */
+  /**
+   * `busy`: too many requests are unanswered. `open`: the circuit breaker is open after failures.
+   * In both cases no request was sent.
+   */
   | { readonly outcome: 'failed'; readonly why: 'timeout' | 'error' | 'status' | 'answer' | 'busy' | 'open' };
 
-/** Somebody elsewhere who is asked about a text. Never rejects. */
+/** A classifier outside the service. `ask` never rejects. */
 export interface RemoteClassifier {
   ask(text: string): Promise<RemoteAnswer>;
 }
@@ -22,18 +25,20 @@ type Fetch = (
 export interface OpenAiClassifierOptions {
   /** The whole address, such as `https://api.example/v1/moderations`. */
   readonly url: string;
-  /** Sent as a bearer token; never part of an answer, an error or a log line. */
+  /** Sent as a bearer token. Never part of an answer, an error or a log line. */
   readonly apiKey?: string | undefined;
   readonly model?: string | undefined;
   readonly clock: Clock;
   readonly fetch?: Fetch;
-  /** Default 300. */
+  /** How long an answer may take. Default: 300. */
   readonly timeoutMs?: number;
-  /** Failures in a row after which the judge is left alone. Default 5. */
+  /** Failures in a row after which the circuit breaker opens. Default: 5. */
   readonly failures?: number;
-  /** For how long; then one question decides. Default 15,000. */
+  /**
+   * How long the circuit breaker stays open. After it a single request decides. Default: 15,000.
+   */
   readonly openMs?: number;
-  /** Questions out at once; one more fails at once. Default 64. */
+  /** Unanswered requests at one time; one more fails at once. Default: 64. */
   readonly concurrent?: number;
 }
 
@@ -41,9 +46,11 @@ const MAX_ANSWER_BYTES = 65_536;
 const MAX_CATEGORIES = 32;
 
 /**
- * A judge that speaks `POST /v1/moderations` as OpenAI describes it: `{input, model?}` → `{results:[{flagged, categories, category_scores}]}`.
+ * A remote classifier that speaks `POST /v1/moderations` as OpenAI describes it: `{input, model?}`
+ * → `{results:[{flagged, categories, category_scores}]}`.
  *
- * Circuit breaker: closed → (`failures` in a row) → open for `openMs` → half open (one question is let through) → closed or open again.
+ * Circuit breaker: closed → (`failures` in a row) → open for `openMs` → half open (one request is
+ * let through) → closed or open again.
  */
 export class OpenAiClassifier implements RemoteClassifier {
   readonly #options: OpenAiClassifierOptions;
@@ -90,7 +97,8 @@ export class OpenAiClassifier implements RemoteClassifier {
     const { url, apiKey, model, clock, timeoutMs = 300 } = this.#options;
     const controller = new AbortController();
     let cancel = () => {};
-    // Raced, not only aborted: a fetch that ignores its signal must not keep a message waiting.
+    // The timeout also resolves the race, because a `fetch` that ignores its abort signal must not
+    // delay a message.
     const timedOut = new Promise<RemoteAnswer>((resolve) => {
       cancel = clock.after(timeoutMs, () => {
         resolve({ outcome: 'failed', why: 'timeout' });

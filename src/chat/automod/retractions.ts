@@ -3,25 +3,30 @@ import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 
-/** Published messages that are not classified yet. */
+/** Messages that were published and are not classified yet, at most. */
 export const MAX_WAITING = 1000;
-/** Requests at one time: half of what the remote classifier is asked at once, because rooms that wait for it before publishing come first. */
+/**
+ * Requests at one time. Half of the remote classifier's limit is left to rooms that wait for a
+ * verdict before they publish.
+ */
 const AT_ONCE = 32;
 const ATTEMPTS = 10;
 const AGAIN_MS = 1000;
 
 export interface RetractionsOptions<Message> {
-  /** Why the message is to be retracted; undefined: it stays. Never rejects. */
+  /**
+   * Resolves to the reason for retracting the message; undefined: the message stays. Never rejects.
+   */
   readonly objection: (message: Message) => Promise<string | undefined>;
-  /** Twice is harmless. */
+  /** Retracts the message. A second call for the same message does nothing. */
   readonly takeBack: (message: Message, reason: string) => Promise<unknown>;
   readonly clock: Clock;
   readonly log: Log;
 }
 
 /**
- * Classifies messages after they were published, and retracts those that are objected to. When the process dies, messages that it
- * had not classified stay.
+ * Classifies messages after they were published, and retracts the rejected ones. When the process
+ * ends unexpectedly, the messages that were not classified yet stay published.
  */
 export class Retractions<Message> {
   readonly #options: RetractionsOptions<Message>;
@@ -30,7 +35,7 @@ export class Retractions<Message> {
   #under = 0;
   #stopping = false;
   #failed = 0;
-  /** Wake functions of pauses, and of callers of `stop`. */
+  /** Functions that end a pause early. */
   readonly #sleepers = new Set<() => void>();
   readonly #enders = new Set<() => void>();
 
@@ -39,23 +44,26 @@ export class Retractions<Message> {
     this.#failureLog = new BoundedLog(options.log, options.clock);
   }
 
-  /** Messages that could not be classified or retracted, for good. */
+  /** The number of messages that could not be classified or retracted in any attempt. */
   get failed(): number {
     return this.#failed;
   }
 
-  /** True: a message has to be classified before it is published. */
+  /** True: no more messages can wait, so a message has to be classified before it is published. */
   get isFull(): boolean {
     return this.#stopping || this.#waiting.length >= MAX_WAITING;
   }
 
-  /** Returns at once. */
+  /** Adds a message to the queue. Does not wait for its classification. */
   judgeLater(message: Message): void {
     this.#waiting.push(message);
     this.#next();
   }
 
-  /** Waits until every message is classified; failed retractions are not tried again. Twice is harmless. */
+  /**
+   * Waits until every message is classified. Failed retractions are not tried again. A second call
+   * does no harm.
+   */
   async stop(): Promise<void> {
     this.#stopping = true;
     for (const wake of [...this.#sleepers]) wake();

@@ -2,13 +2,17 @@ import { DIGIT, type Folded, KIND, LETTER } from './fold.js';
 import { SPAM_MODEL } from './spam-model.js';
 
 /**
- * Whether a message looks like spam: logistic regression over hashed words, pairs of words and a few signs. Trained by
- * `test/chat/moderation-spam-training.ts` on the SMS Spam Collection; what that means for a chat is said in docs/moderation.md.
+ * Scores how much a message looks like spam: logistic regression over hashed words, pairs of words
+ * and a few signs. Trained by `test/chat/moderation-spam-training.ts` on the SMS Spam Collection.
+ * docs/moderation.md says what that corpus means for a chat.
  */
 export const FEATURES = 1 << 13;
-/** Longest text in words that is looked at: more of it would only dilute. */
+/**
+ * The number of words that are scored, from the start of a text. More words would only dilute the
+ * score.
+ */
 const MAX_WORDS = 400;
-/** A message of fewer words says too little either way. */
+/** A message with fewer words is not scored: it has too few features for a verdict. */
 export const MIN_WORDS = 4;
 
 const hash = (seed: number, unit: number) => Math.imul(seed ^ unit, 0x01000193);
@@ -29,7 +33,7 @@ const [LINK, NUMBER_SHORT, NUMBER_LONG, MONEY, SHOUT, MIXED] = ['#link', '#short
 const seen = new Uint32Array(FEATURES);
 let stamp = 0;
 
-/** Calls `visit` once for each feature of a text; returns how many words it has. */
+/** Calls `visit` once for each feature of a text. Returns the number of words in the text. */
 export function featuresOf({ text }: Folded, visit: (feature: number) => void): number {
   if (++stamp === 0xffffffff) {
     seen.fill(0);
@@ -62,7 +66,8 @@ export function featuresOf({ text }: Folded, visit: (feature: number) => void): 
       value = hash(value, next);
     }
     const length = index - start;
-    // Which number it is says nothing; how long it is does: a year, or a telephone.
+    // The length of a number is a feature, its digits are not: four digits are often a year, more a
+    // telephone number.
     if (digits === length) value = length >= 5 ? NUMBER_LONG : NUMBER_SHORT;
     else if (digits > 0) add(MIXED);
     if (length === 3 && text.startsWith('www', start)) add(LINK);
@@ -74,11 +79,11 @@ export function featuresOf({ text }: Folded, visit: (feature: number) => void): 
   return words;
 }
 
-/** Weights as the model file keeps them: signed bytes times a scale, beside the bias. */
+/** The weights as the model file stores them: signed bytes times a scale, with the bias. */
 export interface SpamModel {
   readonly bias: number;
   readonly scale: number;
-  /** From here on a message is called spam, 0 to 1. */
+  /** A score of at least this is spam, from 0 to 1. */
   readonly threshold: number;
   readonly weights: Int8Array;
 }
@@ -90,7 +95,7 @@ function loadModel({ bias, scale, threshold, weights }: { bias: number; scale: n
 
 const MODEL = loadModel(SPAM_MODEL);
 
-/** 0 to 1; 0 for what is too short to be judged. */
+/** The spam score of a text from 0 to 1. A text that is too short gets 0. */
 export function spamScore(folded: Folded, model: SpamModel = MODEL): number {
   let sum = 0;
   const words = featuresOf(folded, (feature) => {

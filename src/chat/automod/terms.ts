@@ -3,12 +3,15 @@ import { characterCount } from '../../runtime/text.js';
 import { type Folded, fold, KIND, WORD } from './fold.js';
 import { type Reading, read } from './readings.js';
 
-/** Limits of one room's list. */
+/** Limits of one room's term list. */
 export const MAX_TERMS = 200;
 export const MAX_TERM_LENGTH = 100;
 const MAX_TERMS_LENGTH = 8000;
 
-/** Refuses a list that is too long, or a term that would match everything. `bad_request` says which term and why. */
+/**
+ * Throws `bad_request` when the list is too long or a term would match everything. The message says
+ * which term and why.
+ */
 export function checkTerms(terms: readonly string[], name: string): void {
   if (terms.length > MAX_TERMS) throw new VezaError('bad_request', `${name}: ${terms.length} terms; at most ${MAX_TERMS} are allowed`);
   let length = 0;
@@ -29,16 +32,21 @@ export function checkTerms(terms: readonly string[], name: string): void {
     throw new VezaError('bad_request', `${name}: ${length} characters in all; at most ${MAX_TERMS_LENGTH} are allowed`);
 }
 
-/** Scripts that are written without spaces between words: a term in them is found anywhere. */
+/**
+ * Scripts that are written without spaces between words. A term in one of them is found anywhere.
+ */
 const UNSPACED = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}]/u;
 const EDGE = 0x20;
 const SHIFT = 0x10000;
 
-/** Finds many phrases in one pass (Aho and Corasick, 1975). A run of what is not a letter or digit counts as one space. */
+/**
+ * Finds many phrases in one pass (Aho and Corasick, 1975). A run of characters that are not letters
+ * or digits counts as one space.
+ */
 class Phrases {
   readonly #next = new Map<number, number>();
   readonly #fail: number[] = [0];
-  /** Length of the longest phrase that ends in a state; 0: none. */
+  /** For each state the length of the longest phrase that ends in it; 0: none. */
   readonly #longest: number[] = [0];
   readonly #starts = new Uint8Array(256);
   readonly #places: number[] = [];
@@ -100,7 +108,7 @@ class Phrases {
       state = state === 0 && !this.#starts[unit & 255] ? 0 : this.#step(state, unit);
       const length = this.#longest[state]!;
       if (length === 0) return;
-      // The edges are part of a phrase, but not of what is shown as found.
+      // The spaces at the edges belong to the phrase, but not to the place that is reported.
       let start = places[fed - length]!;
       let end = index + 1;
       while (start < end && start < text.length && !(KIND[text.charCodeAt(start)]! & WORD)) start++;
@@ -142,15 +150,16 @@ function phraseOf(text: string, open: { start: boolean; end: boolean }): string 
 const squeeze = (text: string) => text.replace(/([a-z])\1/g, '$1');
 
 /**
- * The words and phrases of one room, compiled once for each change. A term is found as whole words; `*` at its start or end leaves that edge open
- * (`spoil*` finds "spoiler"). It is folded and read as messages are, so it is found in all the disguises that the built-in words are found in.
+ * The term list of one room, compiled once per change. A term is found as whole words. A `*` at its
+ * start or end leaves that edge open: `spoil*` finds "spoiler". Terms are folded and read as
+ * messages are, so they are found in the same disguises as the built-in words.
  */
 export class TermMatcher {
   readonly #folded: Phrases;
   readonly #read: Phrases;
-  /** Single words without any double letter: what a stretched word is compared with. */
+  /** Terms of one word, without double letters. Stretched words are compared with them. */
   readonly #squeezed: Phrases;
-  /** Emoji and signs: found anywhere. */
+  /** Terms of emoji and signs. They are found anywhere in a text. */
   readonly #signs: readonly string[];
 
   constructor(terms: readonly string[]) {
@@ -182,7 +191,7 @@ export class TermMatcher {
     return this.#folded.empty && this.#signs.length === 0;
   }
 
-  /** Calls `visit` with places in `folded.text`. */
+  /** Calls `visit` with the places in `folded.text`. */
   findFolded({ text }: Folded, visit: (start: number, end: number) => void): void {
     if (!this.#folded.empty) this.#folded.find(text, visit);
     for (const sign of this.#signs) {
@@ -191,12 +200,15 @@ export class TermMatcher {
     }
   }
 
-  /** Calls `visit` with places in `reading.text`. */
+  /** Calls `visit` with the places in `reading.text`. */
   findRead({ text }: Reading, visit: (start: number, end: number) => void): void {
     if (!this.#read.empty) this.#read.find(text, visit);
   }
 
-  /** Whether a word that was stretched is a term: all that were, one after the other, without their double letters. */
+  /**
+   * Whether a stretched word is a term. All disguised words are searched together, without double
+   * letters.
+   */
   hasStretched({ text, disguised }: Reading): boolean {
     if (this.#squeezed.empty || disguised.length === 0) return false;
     let words = '';

@@ -5,14 +5,17 @@ import type { ChatAuthorization, ChatIdentity } from './authorization.js';
 import type { ClientConnection } from './connection.js';
 import { FrameBudget } from './frame-budget.js';
 
-/** Connections of one account to one process. */
+/** Connections that one account may have to one process. */
 export const MAX_ACCOUNT_CONNECTIONS = 200;
 
-/** An account that has a connection to this process. */
+/** An account with at least one connection to this process. */
 export interface ConnectedAccount {
   readonly connections: readonly ClientConnection[];
   readonly budget: FrameBudget;
-  /** When the account was made, ms since 1970. Read once, for rooms with a minimum age; undefined: it has none here. */
+  /**
+   * When the account was created, ms since 1970; undefined: the identity has no account here. Read
+   * once per connected account, for rooms with a minimum age.
+   */
   createdAtMs(identity: ChatIdentity): Promise<number | undefined>;
 }
 
@@ -42,13 +45,19 @@ export interface ConnectedAccountsOptions {
   readonly endSession: (connection: ClientConnection, why: 'banned' | 'ended') => void;
 }
 
-/** The accounts that are connected to this process, and the check that their sessions and keys are still good. */
+/**
+ * The accounts with connections to this process. Checks that their sessions and keys are not
+ * revoked.
+ */
 export class ConnectedAccounts {
   readonly #options: ConnectedAccountsOptions;
   readonly #accounts = new Map<string, AccountEntry>();
-  /** Connections whose account has changed and could not be read; they are checked again. */
+  /** Connections whose account has changed and could not be read. The next check includes them. */
   readonly #unchecked = new Set<ClientConnection>();
-  /** Connections that came with an API key. No event tells that a key is gone, so they are checked every time. */
+  /**
+   * Connections that signed in with an API key. No event tells that a key was deleted, so every
+   * check includes them.
+   */
   readonly #withKeys = new Set<ClientConnection>();
   #checking: Promise<void> | undefined;
 
@@ -56,12 +65,12 @@ export class ConnectedAccounts {
     this.#options = options;
   }
 
-  /** ConnectedAccounts with at least one connection. */
+  /** The number of accounts that are connected. */
   get size(): number {
     return this.#accounts.size;
   }
 
-  /** False: the account has `MAX_ACCOUNT_CONNECTIONS` already. */
+  /** Returns false when the account already has `MAX_ACCOUNT_CONNECTIONS` connections. */
   signIn(connection: ClientConnection, identity: ChatIdentity, nowMs: number): boolean {
     let account = this.#accounts.get(identity.id);
     if (!account) {
@@ -75,7 +84,7 @@ export class ConnectedAccounts {
     return true;
   }
 
-  /** Called when the connection has signed in or has shown a fresh token. */
+  /** Called after the connection has signed in or has sent a new token. */
   noteKey(connection: ClientConnection): void {
     if (connection.identity?.keyId !== undefined) this.#withKeys.add(connection);
     else this.#withKeys.delete(connection);
@@ -100,19 +109,22 @@ export class ConnectedAccounts {
     return [...this.#accounts.values()].flatMap(({ connections }) => connections);
   }
 
-  /** Checks connections with API keys, and those that could not be checked before. One check at a time. */
+  /**
+   * Starts a check of connections with API keys and of those that an earlier check could not read.
+   * One check runs at a time.
+   */
   checkDue(): void {
     this.#checking ??= this.endInvalid([...new Set([...this.#withKeys, ...this.#unchecked])]).finally(() => {
       this.#checking = undefined;
     });
   }
 
-  /** Resolves when no check is under way. */
+  /** Resolves when the running check has ended. */
   async stop(): Promise<void> {
     await this.#checking;
   }
 
-  /** Ends the sessions of those connections whose account, session or key is no longer good. Never rejects. */
+  /** Ends the sessions of connections whose account, session or key is revoked. Never rejects. */
   async endInvalid(connections: readonly ClientConnection[]): Promise<void> {
     if (connections.length === 0) return;
     const { authorization, log, endSession } = this.#options;
@@ -125,7 +137,7 @@ export class ConnectedAccounts {
         this.#unchecked.delete(connection);
       }
     } catch (error) {
-      // While the database is away, what was known counts on.
+      // While the database is unavailable, the last known state stays in force.
       for (const connection of connections) if (connection.state !== 'closed') this.#unchecked.add(connection);
       log.debug({ event: 'chat.session_check_failed', error: messageOf(error) }, 'could not check for revoked sessions');
     }

@@ -3,17 +3,20 @@ import type { Refusal } from '../../runtime/http-problem.js';
 import { pathOf } from '../../runtime/request-head.js';
 import { CHAT_PATH, SUBPROTOCOL } from '../protocol/protocol.js';
 
-/** RFC 6455 4.2.2: the versions that the server speaks. */
+/** RFC 6455 4.2.2: the protocol versions that the server supports. */
 const VERSION_HEADERS = ['Upgrade', 'websocket', 'Sec-WebSocket-Version', '13'];
 
 export interface UpgradeAdmissionOptions {
-  /** Connections of this process; above it a connection is accepted and closed at once (1013). */
+  /** Connections of this process at most. One more is accepted and closed at once (1013). */
   readonly maxConnections: number;
-  /** Connections of one address group. Default: `maxConnections`. */
+  /** Connections of one address group at most. Default: `maxConnections`. */
   readonly maxPerAddress?: number | undefined;
-  /** Addresses that count as one; default: each address by itself. */
+  /** The group that an address counts towards. Default: the address itself. */
   readonly groupOf: (address: string) => string;
-  /** Whether pages of this origin may connect. Clients that send no `Origin` are not pages. */
+  /**
+   * Whether pages of this origin may connect. Not called for clients without an `Origin`, which are
+   * not pages.
+   */
   readonly isOriginAllowed: (origin: string, host: string | undefined) => boolean;
 }
 
@@ -27,12 +30,12 @@ export class UpgradeAdmission {
     this.#options = options;
   }
 
-  /** Connections that are open. */
+  /** The number of open connections. */
   get open(): number {
     return this.#open;
   }
 
-  /** Why the request is no upgrade to the chat; undefined: it is one. */
+  /** Why the request cannot become a chat connection; undefined: it can. */
   refusalOf({ method, url = '', headers }: IncomingMessage, isDraining: boolean): Refusal | undefined {
     const { origin, host } = headers;
     if (pathOf(url) !== CHAT_PATH) return { code: 'not_found', detail: `The chat is at ${CHAT_PATH}.` };
@@ -48,13 +51,13 @@ export class UpgradeAdmission {
     return undefined;
   }
 
-  /** Whether the process, or this address, has as many connections as it may. */
+  /** Whether the process or the address has its maximum of connections. */
   isFull(address: string): boolean {
     const { maxConnections, maxPerAddress = Number.POSITIVE_INFINITY, groupOf } = this.#options;
     return this.#open >= maxConnections || (this.#perAddress.get(groupOf(address)) ?? 0) >= maxPerAddress;
   }
 
-  /** Call `release` once for each. */
+  /** Counts a new connection. Call `release` once for each call. */
   admit(address: string): void {
     this.#open++;
     if (this.#options.maxPerAddress === undefined) return;

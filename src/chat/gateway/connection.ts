@@ -8,11 +8,14 @@ import type { ConnectedAccount } from './accounts.js';
 import type { ChatIdentity } from './authorization.js';
 import type { Membership } from './membership.js';
 
-/** What a connection asks of its process. */
+/** The part of the gateway that a connection uses. */
 export interface ConnectionHost {
-  /** The connection has replies to write: call `flush` before the process waits for input again. */
+  /**
+   * The connection has queued replies. The host calls `flush` in the same turn of the event loop or
+   * after the gather delay.
+   */
   scheduleConnection(connection: ClientConnection): void;
-  /** The socket has taken everything that was written to it. */
+  /** The socket has accepted every byte that was written to it. */
   onDrained(connection: ClientConnection): void;
   nowMs(): number;
 }
@@ -20,13 +23,13 @@ export interface ConnectionHost {
 /**
  * The states of a connection. `#enter` alone changes the state, and only along these lines:
  *
- * | state      | what it means                                    | reads          | writes | may become                 |
- * |------------|--------------------------------------------------|----------------|--------|----------------------------|
- * | `hello`    | the WebSocket is open; no frame has come yet     | `hello` alone  | yes    | greeting, closing, closed  |
- * | `greeting` | the token of its `hello` is being checked        | kept for later | yes    | open, closing, closed      |
- * | `open`     | the client was sent `welcome`                    | every frame    | yes    | closing, closed            |
- * | `closing`  | this side has sent its close frame               | nothing        | no     | closed                     |
- * | `closed`   | the socket is gone                               | nothing        | no     | –                          |
+ * | state      | meaning                               | reads          | writes | may become                |
+ * |------------|---------------------------------------|----------------|--------|---------------------------|
+ * | `hello`    | open WebSocket, no frame received     | only `hello`   | yes    | greeting, closing, closed |
+ * | `greeting` | the token of `hello` is being checked | kept for later | yes    | open, closing, closed     |
+ * | `open`     | `welcome` was sent                    | every frame    | yes    | closing, closed           |
+ * | `closing`  | the close frame was sent              | nothing        | no     | closed                    |
+ * | `closed`   | the socket has closed                 | nothing        | no     | –                         |
  */
 export type ConnectionState = 'hello' | 'greeting' | 'open' | 'closing' | 'closed';
 
@@ -38,15 +41,16 @@ const NEXT_STATES: Readonly<Record<ConnectionState, readonly ConnectionState[]>>
   closed: [],
 };
 
-/** Replies that wait for a slow reader; above it nothing more is read from the connection. */
+/** Replies that may wait for a slow client. With more of them the connection is not read from. */
 const MAX_WAITING_REPLIES = 16;
 const EMPTY = Buffer.alloc(0);
 const NO_ROOMS: Membership[] = [];
 
 /**
- * The connection of one client. A process holds up to 19,000 of them, so the class has no timer, no closure and no queue beyond
- * the replies to what the client asked. While the socket has not taken what was written (`isSlow`), no entry is written:
- * the rooms keep what the connection lacks.
+ * The connection of one client. A process holds up to 19,000 of them, so the class has no timer, no
+ * closure and no queue except replies to the client's own requests. While the socket has not
+ * accepted what was written (`isSlow`), no entry is written: the rooms keep the entries that the
+ * connection still needs.
  */
 export class ClientConnection {
   #state: ConnectionState = 'hello';
@@ -58,23 +62,28 @@ export class ClientConnection {
   #isSlow = false;
   #slowSinceMs = 0;
   #isPaused = false;
-  /** Monotonic: when a `hello`, a token check or a close handshake has taken too long. */
+  /**
+   * Monotonic: when an unfinished `hello`, token check or close handshake closes the connection.
+   */
   #deadlineMs: number;
   #expiresAtMs = Number.POSITIVE_INFINITY;
   #wheelSlot = 0;
   #wheelIndex = 0;
-  /** Bytes that had come at the last ping, and pings since then without a byte. */
+  /** Received bytes at the last ping, and pings in a row without a received byte. */
   #bytesAtPing = 0;
   #silentPings = 0;
   #excessFrames = 0;
-  /** Whole messages that have come; how many had come when a message was first seen unfinished, and when that was (0: none is). */
+  /**
+   * The number of complete messages received. The next two fields say how many there were when a
+   * message was first seen unfinished, and when that was (0: no message is unfinished).
+   */
   #messages = 0;
   #messagesAtUnfinished = 0;
   #unfinishedSinceMs = 0;
   #isFlushScheduled = false;
   /** Replies that are not written yet. */
   #waiting: string[] | undefined = undefined;
-  /** The answer to the newest ping of a slow reader. */
+  /** The answer to the newest ping of a slow client. */
   #pong: string | undefined = undefined;
   #number = 0;
   readonly #socket: Socket;
@@ -97,7 +106,7 @@ export class ClientConnection {
     return this.#state;
   }
 
-  /** Whether frames may still come from it and go to it. */
+  /** Whether frames may still be received from it and sent to it. */
   get isAlive(): boolean {
     return this.#state !== 'closing' && this.#state !== 'closed';
   }
@@ -119,7 +128,7 @@ export class ClientConnection {
     return this.#isSlow;
   }
 
-  /** Monotonic; only while `isSlow`. */
+  /** Monotonic: since when the connection is slow. Valid only while `isSlow`. */
   get slowSinceMs(): number {
     return this.#slowSinceMs;
   }
@@ -137,32 +146,34 @@ export class ClientConnection {
     return this.#expiresAtMs;
   }
 
-  /** A name for what this connection's requests are counted by; no other connection of the process has it. */
+  /**
+   * An id that is unique within the process. Rate limits count the connection's requests under it.
+   */
   get serial(): string {
     this.#number ||= ++ClientConnection.#numbers;
     return `connection ${this.#number}`;
   }
 
-  // State.
+  // The state.
 
   #enter(state: ConnectionState): void {
     if (!NEXT_STATES[this.#state].includes(state)) throw new Error(`a connection cannot go from ${this.#state} to ${state}`);
     this.#state = state;
   }
 
-  /** The client has said `hello`, and its token is being checked. */
+  /** The client has sent `hello`, and its token is being checked. */
   beginGreeting(): void {
     this.#enter('greeting');
   }
 
-  /** The token belongs to this identity. A guest is never signed in. */
+  /** The connection's token belongs to this identity. Never called for a guest. */
   signIn(identity: ChatIdentity, account: ConnectedAccount): void {
     if (this.#state !== 'greeting') throw new Error(`a connection cannot sign in while it is ${this.#state}`);
     this.#account = account;
     this.#setIdentity(identity);
   }
 
-  /** The client has shown a fresh token of the same identity. */
+  /** The client has sent a new token of the same identity. */
   renewIdentity(identity: ChatIdentity): void {
     if (this.#state !== 'open' || this.#identity?.id !== identity.id) throw new Error('only an open connection renews its own identity');
     this.#setIdentity(identity);
@@ -178,7 +189,10 @@ export class ClientConnection {
     this.#enter('open');
   }
 
-  /** Writes the replies that wait, then the close frame. Twice is harmless. `deadlineMs`: when an unanswered close is cut off. */
+  /**
+   * Writes the waiting replies and then the close frame. A second call does nothing. `deadlineMs`:
+   * when a connection whose client has not answered is terminated.
+   */
   close(code: number, reason: string, deadlineMs: number): void {
     if (!this.isAlive) return;
     if (this.#isPaused) {
@@ -191,7 +205,7 @@ export class ClientConnection {
     this.ws.close(code, reason);
   }
 
-  /** The socket is gone. False: that was known. */
+  /** The socket has closed. Returns false if this was known. */
   markClosed(): boolean {
     if (this.#state === 'closed') return false;
     this.#enter('closed');
@@ -225,7 +239,10 @@ export class ClientConnection {
 
   // Limits.
 
-  /** False: `MAX_IN_FLIGHT` publications are unanswered. Call `endPublish` once for each true. */
+  /**
+   * Returns false when `MAX_IN_FLIGHT` publications are unanswered. Call `endPublish` once for each
+   * true.
+   */
   beginPublish(): boolean {
     if (this.#publishes >= MAX_IN_FLIGHT) return false;
     this.#publishes++;
@@ -236,7 +253,10 @@ export class ClientConnection {
     this.#publishes--;
   }
 
-  /** False: `MAX_REQUESTS` requests are unanswered. Call `endRequest` once for each true. */
+  /**
+   * Returns false when `MAX_REQUESTS` requests are unanswered. Call `endRequest` once for each
+   * true.
+   */
   beginRequest(): boolean {
     if (this.#requests >= MAX_REQUESTS) return false;
     this.#requests++;
@@ -247,7 +267,10 @@ export class ClientConnection {
     this.#requests--;
   }
 
-  /** A frame above the rate limit. Returns how many there were, less those within the limit since. */
+  /**
+   * Counts a frame above the rate limit. Returns how many there were, minus the frames within the
+   * limit since.
+   */
   countExcessFrame(): number {
     return ++this.#excessFrames;
   }
@@ -260,7 +283,10 @@ export class ClientConnection {
     this.#messages++;
   }
 
-  /** Whether a message was begun more than `MESSAGE_MS` ago and has not ended. A connection that is not read from cannot end one. */
+  /**
+   * Whether a message has been unfinished for more than `MESSAGE_MS`. A connection that is not read
+   * from has none: its client cannot finish a message.
+   */
   hasOverdueMessage(nowMs: number): boolean {
     if (this.#isPaused || (this.#state !== 'open' && this.#state !== 'greeting') || !hasUnfinishedMessage(this.ws)) {
       this.#unfinishedSinceMs = 0;
@@ -273,7 +299,10 @@ export class ClientConnection {
     return nowMs - this.#unfinishedSinceMs > MESSAGE_MS;
   }
 
-  /** Called once per ping interval. Returns how many intervals in a row nothing has come from the client. */
+  /**
+   * Called once per ping interval. Returns for how many intervals in a row the client has sent
+   * nothing.
+   */
   countSilentPings(): number {
     const { bytesRead } = this.#socket;
     this.#silentPings = bytesRead === this.#bytesAtPing ? this.#silentPings + 1 : 0;
@@ -281,7 +310,7 @@ export class ClientConnection {
     return this.#silentPings;
   }
 
-  // Its place in the timing wheel.
+  // The place in the timing wheel.
 
   get wheelSlot(): number {
     return this.#wheelSlot;
@@ -298,7 +327,9 @@ export class ClientConnection {
 
   // Writing and reading.
 
-  /** Queues a reply; replies that are queued before the process waits again go out in one write. */
+  /**
+   * Queues a reply. All replies that are queued in one turn of the event loop go out in one write.
+   */
   sendReply(text: string): void {
     if (!this.isAlive) return;
     if (this.#waiting) this.#waiting.push(text);
@@ -311,7 +342,7 @@ export class ClientConnection {
     }
   }
 
-  /** Writes the replies that wait, unless the reader is slow. */
+  /** Writes the waiting replies, unless the client is slow. */
   flush(): void {
     this.#isFlushScheduled = false;
     if (!this.#waiting || this.#isSlow) return;
@@ -321,20 +352,24 @@ export class ClientConnection {
   }
 
   /**
-   * Writes encoded WebSocket frames (a string has one byte in each character) behind the replies that wait. Callers check
-   * `isSlow` first.
+   * Writes encoded WebSocket frames (a string has one byte per character) after the waiting
+   * replies. Callers check `isSlow` first.
    */
   writeFrames(frames: Buffer | string): void {
     if (this.#waiting) this.flush();
     if (this.#isSlow) {
-      // Writing the replies made it slow. What the caller writes now is small and must not be lost.
+      // Writing the replies has made the connection slow. The caller's frames are few and must not
+      // be lost, so they are written too.
       this.#socket.write(frames, 'latin1');
       return;
     }
     this.#write(frames);
   }
 
-  /** Answers a ping. While the reader is slow only the newest ping is answered (RFC 6455 5.5.3), so that pings fill no buffer. */
+  /**
+   * Answers a ping. While the client is slow only the newest ping is answered (RFC 6455 5.5.3), so
+   * that pings cannot fill a buffer.
+   */
   writePong(frame: string): void {
     if (this.#isSlow) this.#pong = frame;
     else this.#write(frame);
@@ -347,7 +382,8 @@ export class ClientConnection {
     if (socket.writableLength > 0) {
       this.#isSlow = true;
       this.#slowSinceMs = this.host.nowMs();
-      // The stream emits `drain` only above its high-water mark; the callback of an empty write comes in any case.
+      // The stream emits `drain` only above its high-water mark. The callback of an empty write
+      // comes in any case.
       socket.write(EMPTY, () => this.#onDrained());
     }
   }

@@ -6,12 +6,15 @@ import { TimingWheel } from './timing-wheel.js';
 
 const TICK_MS = 100;
 const PING_STEPS = PING_MS / TICK_MS;
-/** Each connection is checked this often. */
+/** How often each connection is checked. */
 const CHECK_MS = 2000;
 const CHECK_STEPS = CHECK_MS / TICK_MS;
-/** A client that takes no byte for this long is disconnected (4008). */
+/** A client that accepts no byte for this long is disconnected (4008). */
 const STALLED_MS = 30_000;
-/** A client that is silent through this many pings in a row is disconnected. A ping goes only to clients that were silent since the last. */
+/**
+ * A client that sends nothing during this many pings in a row is disconnected. A ping is sent only
+ * to clients that sent nothing since the last ping.
+ */
 const MAX_SILENT_PINGS = 2;
 
 export type SessionEnd = 'banned' | 'ended' | 'expired';
@@ -21,9 +24,9 @@ export interface DeadlinesOptions {
   readonly closeConnection: (connection: ClientConnection, code: number, reason: string) => void;
   readonly endSession: (connection: ClientConnection, why: SessionEnd) => void;
   readonly isSessionEnded: (connection: ClientConnection) => boolean;
-  /** A slow client is about to be disconnected. */
+  /** Called before a slow client is disconnected. */
   readonly onStalled: () => void;
-  /** Called every `CHECK_MS` for each open connection that reads. */
+  /** Called every `CHECK_MS` for each open connection that is not slow. */
   readonly checkMemberships: (connection: ClientConnection) => void;
   /** Called every `TICK_MS`, before connections are visited. */
   readonly onTick: () => void;
@@ -31,7 +34,10 @@ export interface DeadlinesOptions {
   readonly onCheck: () => void;
 }
 
-/** Holds every connection of the process in one timing wheel: checks its deadlines every two seconds and pings it every 25. */
+/**
+ * Holds every connection of the process in one timing wheel. Checks each connection's deadlines
+ * every two seconds, and pings it every 25 seconds.
+ */
 export class Deadlines {
   readonly #options: DeadlinesOptions;
   readonly #wheel = new TimingWheel<ClientConnection>(PING_STEPS);
@@ -55,7 +61,7 @@ export class Deadlines {
     return this.#wheel.all();
   }
 
-  /** Twice is harmless. */
+  /** A second call does nothing. */
   stop(): void {
     this.#cancel();
   }
@@ -91,7 +97,10 @@ export class Deadlines {
     }
   }
 
-  /** Sends `heads` to every client that reads, and a WebSocket ping to those that were silent since the last. */
+  /**
+   * Sends `heads` to every client that is not slow, and a WebSocket ping to those that sent nothing
+   * since the last one.
+   */
   #pingConnection(connection: ClientConnection): void {
     if (connection.state !== 'open') return;
     const silentPings = connection.countSilentPings();

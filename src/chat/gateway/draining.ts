@@ -2,7 +2,7 @@ import type { Clock } from '../../runtime/clock.js';
 import { CLOSE } from '../protocol/protocol.js';
 import type { ClientConnection } from './connection.js';
 
-/** `drainAll` waits at most this long for clients to close. */
+/** The longest time that `drainAll` waits for clients to close. */
 const MAX_DRAIN_MS = 2500;
 const DRAIN_STEP_MS = 20;
 
@@ -13,7 +13,7 @@ export interface DrainingOptions {
   readonly closeConnection: (connection: ClientConnection, code: number, reason: string) => void;
 }
 
-/** Sends clients away before the process ends, each with a time of its own to come back at. */
+/** Sends clients away before the process ends, and gives each its own time to reconnect. */
 export class Draining {
   readonly #options: DrainingOptions;
   /** Connections that are still to be sent away; undefined: draining has not begun. */
@@ -23,12 +23,15 @@ export class Draining {
     this.#options = options;
   }
 
-  /** No new connection is admitted from then on. */
+  /** True from the first drain on. The process then admits no new connection. */
   get hasBegun(): boolean {
     return this.#remaining !== undefined;
   }
 
-  /** Closes `count` connections. Each client is told to reconnect at a random time up to `retryMs` later. */
+  /**
+   * Closes `count` connections. Each client is told to reconnect after a random time of at most
+   * `retryMs`.
+   */
   drainConnections(count: number, retryMs: number): void {
     this.#remaining ??= this.#options.allConnections();
     for (let left = count; left > 0; ) {
@@ -41,7 +44,9 @@ export class Draining {
     }
   }
 
-  /** Resolves when every connection has closed, after `MAX_DRAIN_MS` at the latest. */
+  /**
+   * Sends every client away. Resolves when all connections have closed, or after `MAX_DRAIN_MS`.
+   */
   async drainAll(retryMs: number): Promise<void> {
     const { clock, openCount } = this.#options;
     this.drainConnections(Number.POSITIVE_INFINITY, retryMs);

@@ -1,4 +1,7 @@
-/** A token bucket of frames: one account's in this process, shared by its connections, or one guest's. */
+/**
+ * A token bucket that limits frames: one per account, shared by its connections to this process, or
+ * one per guest.
+ */
 export class FrameBudget {
   #tokens: number;
   #filledAtMs: number;
@@ -12,7 +15,10 @@ export class FrameBudget {
     this.#filledAtMs = nowMs;
   }
 
-  /** False: the account sends faster than `perS`, and its burst is used up. */
+  /**
+   * Consumes one frame. Returns false when the bucket is empty: frames come faster than `perS`, and
+   * the burst is used up.
+   */
   takeFrame(nowMs: number): boolean {
     this.#tokens = Math.min(this.burst, this.#tokens + ((nowMs - this.#filledAtMs) * this.perS) / 1000);
     this.#filledAtMs = nowMs;

@@ -46,38 +46,50 @@ export interface GatewayOptions {
   readonly presence: Presence;
   readonly clock: Clock;
   readonly log: Log;
-  /** Connections of this process; above it a connection is accepted and closed at once (1013). */
+  /** Connections of this process at most. One more is accepted and closed at once (1013). */
   readonly maxConnections: number;
-  /** Connections of one address group. Default: `maxConnections`. */
+  /** Connections of one address group at most. Default: `maxConnections`. */
   readonly maxPerAddress?: number | undefined;
-  /** The group of addresses that an address counts towards. Default: the address itself. */
+  /** The group that an address counts towards. Default: the address itself. */
   readonly groupOf?: ((address: string) => string) | undefined;
   readonly maxTextBytes: number;
-  /** Default: limits of its own. */
+  /** Default: limits of this gateway alone. */
   readonly pageLimits?: PageLimits;
-  /** Messages of one person in one room that automatic moderation does not refuse as a flood; `welcome` tells clients. Undefined: it is off. */
+  /**
+   * The rate of messages of one person in one room below which automod never refuses a flood.
+   * `welcome` sends it to clients. Undefined: automod is off.
+   */
   readonly pace?: { readonly perS: number; readonly burst: number } | undefined;
-  /** Whether pages of an origin may connect. Not called for a client that sends no `Origin`. */
+  /** Whether pages of an origin may connect. Not called for a client without an `Origin`. */
   readonly isOriginAllowed: (origin: string, host: string | undefined) => boolean;
   readonly addressOf: (req: IncomingMessage) => string;
   readonly countryOf: (req: IncomingMessage) => string | undefined;
-  /** Share of its time that the process was busy since the last call, 0 to 1. Default: the event loop's utilization. */
+  /**
+   * The share of its time that the process was busy since the last call, 0 to 1. Default: the
+   * utilization of the event loop.
+   */
   readonly busy?: () => number;
 }
 
 interface RoomSource {
-  /** By id, or by the slug of its channel. */
+  /** Finds a room by its id or by its channel's slug. */
   find(idOrSlug: string): Promise<RoomInfo | undefined>;
   open(roomId: string): Promise<Room>;
 }
 
-/** A client that has lacked entries for longer is told what it missed (`lag`). */
+/** A client that has needed entries for longer than this gets `lag` with their offsets instead. */
 const LAG_MS = 10_000;
-/** A client has this long to answer a close frame. */
+/** How long a client may take to answer a close frame. */
 const CLOSING_MS = 2000;
-/** Frames above the rate limit, less those within it since; each is answered `rate_limited`, and above this the connection is closed. */
+/**
+ * Frames above the rate limit, minus the frames within it since, before the connection is closed.
+ * Each of them is answered with `rate_limited`.
+ */
 const MAX_EXCESS_FRAMES = 200;
-/** Connections above the cap that are being told so at one time; more are cut off without a word. */
+/**
+ * Connections above the maximum that are being closed with 1013 at one time. The sockets of further
+ * ones are destroyed.
+ */
 const MAX_TURNED_AWAY = 500;
 
 const CONNECTION = Symbol('connection');
@@ -85,12 +97,14 @@ const GATEWAY = Symbol('gateway');
 type AttachedSocket = WebSocket & { [CONNECTION]: ClientConnection; [GATEWAY]: Gateway };
 
 /**
- * The gateway of one chat process: turns WebSockets into connections, signs clients in, and hands their frames on. What it
- * decides by has files of its own: `UpgradeAdmission` (who may connect), `ConnectedAccounts` (who is signed in), `Deadlines` (timeouts and
- * pings), `Greeting` (how `hello` is answered), `WriteScheduler` (when frames are written), `Draining` (sending clients away).
+ * The gateway of one chat process: turns WebSockets into connections, signs clients in, and hands
+ * their frames on. Its decisions are made in files of their own: `UpgradeAdmission` (may a client
+ * connect), `ConnectedAccounts` (is it signed in), `Deadlines` (timeouts and pings), `Greeting`
+ * (the answer to `hello`), `WriteScheduler` (when frames are written), `Draining` (sending clients
+ * away).
  */
 export class Gateway implements ConnectionHost {
-  /** Counters that only rise; read by the metrics. */
+  /** Counters that only rise. The metrics read them. */
   readonly counters = {
     delivered: 0,
     skipped: 0,
@@ -102,7 +116,7 @@ export class Gateway implements ConnectionHost {
   readonly times = new DeliveryTimes();
   readonly localRooms: LocalRooms;
   readonly #options: GatewayOptions;
-  /** For lines that one client can cause as often as it likes. */
+  /** For log lines that a single client could cause at any rate. */
   readonly #failureLog: BoundedLog;
   readonly #server: WebSocketServer;
   readonly #admission: UpgradeAdmission;
@@ -179,7 +193,7 @@ export class Gateway implements ConnectionHost {
       maxPayload: MAX_FRAME_BYTES,
       maxFragments: MAX_FRAGMENTS,
       maxBufferedChunks: MAX_CHUNKS,
-      // ws would queue a pong for each ping, whether the client reads or not.
+      // ws would queue one pong per ping even for a client that does not read.
       autoPong: false,
       handleProtocols: () => SUBPROTOCOL,
     });
@@ -201,7 +215,7 @@ export class Gateway implements ConnectionHost {
     );
   }
 
-  /** Tells the rooms of these channels what is on air now. */
+  /** Sends these on-air changes to the members of the channels' rooms. */
   broadcastOnAir(changes: OnAirChanges): void {
     this.#onAir.applyChanges(changes);
     this.localRooms.broadcastToChannels(new Set(Object.keys(changes)), (roomId, slug) => this.#onAir.frameFor(roomId, slug));
@@ -211,7 +225,7 @@ export class Gateway implements ConnectionHost {
     return this.#admission.open;
   }
 
-  /** ConnectedAccounts that are signed in. */
+  /** The number of accounts that are signed in. */
   get users(): number {
     return this.#accounts.size;
   }
@@ -228,9 +242,12 @@ export class Gateway implements ConnectionHost {
     return this.#options.clock.wallMs();
   }
 
-  // A new connection.
+  // New connections.
 
-  /** Handles the `upgrade` event of an HTTP server. Every request gets an answer, or its socket is destroyed. */
+  /**
+   * Handles the `upgrade` event of an HTTP server. Each request is answered, or its socket is
+   * destroyed.
+   */
   upgrade(req: IncomingMessage, socket: Duplex, head: Buffer): void {
     const refusal = this.#admission.refusalOf(req, this.#draining.hasBegun);
     if (refusal) {
@@ -269,7 +286,9 @@ export class Gateway implements ConnectionHost {
     return connection;
   }
 
-  /** A browser cannot see a 503, so the WebSocket is accepted and then closed with 1013. */
+  /**
+   * A browser's script cannot see a 503, so the WebSocket is accepted and then closed with 1013.
+   */
   #turnAway(connection: ClientConnection): void {
     this.counters.turnedAway++;
     this.#turningAway++;
@@ -278,7 +297,7 @@ export class Gateway implements ConnectionHost {
     this.#options.clock.after(CLOSING_MS, () => connection.terminate());
   }
 
-  // What a client sends.
+  // Frames from clients.
 
   /** Handles one text message. */
   receiveText(connection: ClientConnection, text: string): void {
@@ -304,12 +323,17 @@ export class Gateway implements ConnectionHost {
     } else this.#answer(connection, frame);
   }
 
-  /** Handles a WebSocket ping, or a pong (`pingData` undefined). Both count as frames. */
+  /**
+   * Handles a WebSocket ping (`pingData` set) or pong (`pingData` undefined). Both count as frames.
+   */
   receiveControl(connection: ClientConnection, pingData?: Buffer): void {
     if (this.#countFrame(connection) && pingData) connection.writePong(pongFrame(pingData));
   }
 
-  /** False: the frame is above the rate limit, and the connection may have been closed for it. */
+  /**
+   * Returns false when the frame is above the rate limit. The connection may have been closed for
+   * it.
+   */
   #countFrame(connection: ClientConnection): boolean {
     if (!connection.isAlive) return false;
     if ((connection.account?.budget ?? this.#guestBudget(connection)).takeFrame(this.nowMs())) {
@@ -338,7 +362,7 @@ export class Gateway implements ConnectionHost {
     else void this.#requests.answer(connection, frame).finally(() => connection.endRequest());
   }
 
-  // The end of a connection.
+  // Connections that end.
 
   #close(connection: ClientConnection, code: number, reason: string): void {
     connection.close(code, reason, this.nowMs() + CLOSING_MS);
@@ -363,7 +387,10 @@ export class Gateway implements ConnectionHost {
     this.#accounts.remove(connection);
   }
 
-  /** Handling one of its frames threw. The defect costs this connection; the process and the others go on. */
+  /**
+   * Handling one of the connection's frames threw. This connection is closed; the process and the
+   * others go on.
+   */
   onDefect(connection: ClientConnection, error: unknown): void {
     countUnexpected('exception');
     this.#failureLog.error(
@@ -373,7 +400,7 @@ export class Gateway implements ConnectionHost {
     connection.terminate();
   }
 
-  /** The client broke the WebSocket protocol. ws has chosen the close code and closes. */
+  /** The client violated the WebSocket protocol. ws chooses the close code and closes. */
   onProtocolError(connection: ClientConnection, error: Error): void {
     this.counters.badFrames++;
     this.#options.log.debug(
@@ -391,7 +418,7 @@ export class Gateway implements ConnectionHost {
     for (const membership of connection.memberships) membership.localRoom.advanceMember(membership, LAG_MS);
   }
 
-  // Rights that have changed elsewhere.
+  // Rights that were changed elsewhere.
 
   endSession(sessionId: string): void {
     for (const connection of this.#accounts.all())
@@ -408,25 +435,28 @@ export class Gateway implements ConnectionHost {
     return this.localRooms.rereadChannel(channelId);
   }
 
-  /** Changes were missed, so every connection and room is checked. */
+  /** Changes were missed, so every connection and every room is checked. */
   async recheckEverything(): Promise<void> {
     await this.#accounts.endInvalid(this.#accounts.all());
     await this.localRooms.rereadEverything();
   }
 
-  // The end of the process.
+  // Stopping.
 
-  /** Sends `count` clients away, each to come back up to `retryMs` later. No connection is admitted from then on. */
+  /**
+   * Sends `count` clients away; each reconnects after at most `retryMs`. From now on no connection
+   * is admitted.
+   */
   drainConnections(count: number, retryMs: number): void {
     this.#draining.drainConnections(count, retryMs);
   }
 
-  /** Sends every client away. Resolves when all have closed, or have had the time for it. */
+  /** Sends every client away. Resolves when all have closed or their time to close is over. */
   drainAll(retryMs: number): Promise<void> {
     return this.#draining.drainAll(retryMs);
   }
 
-  /** Destroys the connections that are left. Twice is harmless. */
+  /** Destroys the remaining connections. A second call does nothing. */
   async stop(): Promise<void> {
     for (const cancel of this.#cancels.splice(0)) cancel();
     this.#deadlines.stop();

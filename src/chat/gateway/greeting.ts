@@ -27,11 +27,17 @@ export interface GreetingOptions {
   readonly pace?: { readonly perS: number; readonly burst: number } | undefined;
   readonly closeConnection: (connection: ClientConnection, code: number, reason: string) => void;
   readonly receiveText: (connection: ClientConnection, text: string) => void;
-  /** The account has as many connections as it may; this one is being closed. */
+  /**
+   * Called when a connection is closed because its account has `MAX_ACCOUNT_CONNECTIONS`
+   * connections.
+   */
   readonly onTurnedAway: () => void;
 }
 
-/** Answers `hello`: checks the token, signs the connection in, and sends `welcome`. Frames that come meanwhile are kept. */
+/**
+ * Answers `hello`: checks the token, signs the connection in, and sends `welcome`. Frames that
+ * arrive before `welcome` are kept.
+ */
 export class Greeting {
   readonly #options: GreetingOptions;
   readonly #early = new Map<ClientConnection, string[]>();
@@ -40,7 +46,10 @@ export class Greeting {
     this.#options = options;
   }
 
-  /** Keeps a message that came before `welcome`. Above the limits of requests and bytes the connection is closed. */
+  /**
+   * Keeps a message that arrived before `welcome`. Above the limits of requests and bytes the
+   * connection is closed.
+   */
   keepEarly(connection: ClientConnection, text: string): void {
     const early = this.#early.get(connection) ?? [];
     this.#early.set(connection, early);
@@ -53,7 +62,10 @@ export class Greeting {
     this.#early.delete(connection);
   }
 
-  /** Never rejects because of a token. `token` undefined: a guest. */
+  /**
+   * Greets a client. An invalid token closes the connection and does not reject. `token` undefined:
+   * a guest.
+   */
   async greet(connection: ClientConnection, token: string | undefined): Promise<void> {
     const { authorization, accounts, clock, closeConnection, receiveText, onTurnedAway } = this.#options;
     connection.beginGreeting();

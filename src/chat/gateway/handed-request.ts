@@ -1,24 +1,28 @@
 import { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 
-/** An upgrade request that the primary has read and hands to a chat process, with its socket. */
+/**
+ * An upgrade request that the primary has read. It is handed to a chat process together with its
+ * socket.
+ */
 export interface HandedRequest {
   readonly method: string;
   readonly url: string;
   readonly rawHeaders: readonly string[];
-  /** The bytes that came behind the request, base64. */
+  /** The bytes that followed the request, base64. */
   readonly head: string;
 }
 
-/** Headers of which a second line is dropped, as Node does. */
+/** Headers of which Node keeps only the first line. */
 const ONCE = new Set(
   `age authorization content-length content-type etag expires from host if-modified-since if-unmodified-since last-modified location
    max-forwards proxy-authorization referer retry-after server user-agent`.split(/\s+/),
 );
 
 /**
- * The request as Node would give it had this process read it from the socket, so that it means the same in both processes.
- * Two lines of `X-Forwarded-For` are joined in order: the client wrote the first, the nearest proxy the last.
+ * Builds the request that Node would have built if this process had read it from the socket, so
+ * that both processes read the same. Two lines of `X-Forwarded-For` are joined in order: the client
+ * may have written the first, the nearest proxy wrote the last.
  */
 export function requestOf({ method, url, rawHeaders }: Omit<HandedRequest, 'head'>, socket: Socket): IncomingMessage {
   const req = new IncomingMessage(socket);

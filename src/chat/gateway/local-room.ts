@@ -6,20 +6,25 @@ import type { Membership } from './membership.js';
 
 /** Entries that are taken from the room at a time: as many as its ring holds. */
 const BATCH_ENTRIES = 64;
-/** New epochs that are remembered for members who have not been told of them; older ones are merged. */
+/**
+ * Epochs that are remembered for members who were not sent their `reset` yet. Older ones are
+ * merged.
+ */
 const MAX_RESETS = 20;
 
-/** What a local room asks of its gateway. */
+/** The part of the gateway that a local room uses. */
 export interface LocalRoomHost {
   readonly counters: DeliveryCounters;
   nowMs(): number;
   wallMs(): number;
-  /** Calls `flushEntries` soon; later while the process is busy. */
+  /** Calls `flushEntries` soon; while the process is busy, after the gather delay. */
   scheduleRoom(localRoom: LocalRoom): void;
 }
 
 export interface DeliveryCounters {
-  /** Entries written to connections, and entries skipped for connections that were too slow. */
+  /**
+   * Entries that were written to connections, and entries that were skipped for slow connections.
+   */
   delivered: number;
   skipped: number;
   /** The delay of one entry from the log to the write in this process. */
@@ -27,23 +32,35 @@ export interface DeliveryCounters {
 }
 
 /**
- * The members of one room in one process. Each entry is put into a WebSocket frame once, and the same bytes are written to every
- * member at the room's own offset. A member elsewhere (just joined, or reading slowly) goes on from its own cursor.
+ * The members of one room in one process. Each entry is encoded once as a WebSocket frame, and the
+ * same bytes are written to every member whose cursor is at the local room's own offset. A member
+ * with another cursor (just joined, or slow) goes on from its cursor.
  */
 export class LocalRoom implements RoomListener {
   readonly members: Membership[] = [];
   /** The offset of the last entry that was written to the members. */
   flushed: number;
   epoch: number;
-  /** Raised with each new epoch: entries that were read before it must not be written after it. */
+  /**
+   * Raised with each new epoch. Entries that were read in an earlier generation must not be
+   * written.
+   */
   generation = 0;
   isFlushScheduled = false;
-  /** Why the room has ended; the gateway then expels the members. */
+  /**
+   * The reason why the room has ended; the gateway then removes the members. Undefined: the room is
+   * open.
+   */
   closedAs: string | undefined;
   access: ChannelAccess;
-  /** The channel has changed and could not be read again: `access` admits nobody new. */
+  /**
+   * The channel has changed and could not be read again. Until then `access` admits no new member.
+   */
   isStale = false;
-  /** The new epochs of this room, newest last, with the offset up to which members keep entries. */
+  /**
+   * The new epochs of this room, newest last. `keep`: the offset up to which members keep their
+   * entries.
+   */
   readonly #resets: { epoch: number; keep: number }[] = [];
   #isReading = false;
   #count: number | undefined = undefined;
@@ -66,7 +83,7 @@ export class LocalRoom implements RoomListener {
     return this.room.id;
   }
 
-  /** The room's place as a member of the object in `heads`. Made once for all members. */
+  /** The room's part of a `heads` frame. Encoded once for all members. */
   get headText(): string {
     if (this.#headEpoch !== this.epoch || this.#headOffset !== this.flushed) {
       this.#headEpoch = this.epoch;
@@ -92,7 +109,10 @@ export class LocalRoom implements RoomListener {
     membership.index = -1;
   }
 
-  /** Tells the members how many there are. `isLazy`: with the next `heads`. Returns how many were told now. */
+  /**
+   * Sends the member count to the members. `isLazy`: they get it with the next `heads`. Returns the
+   * number of members that were sent it now.
+   */
   broadcastCount(count: number, isLazy: boolean): number {
     this.#count = count;
     if (isLazy) return 0;
@@ -105,7 +125,10 @@ export class LocalRoom implements RoomListener {
     return this.members.length;
   }
 
-  /** The frame with the member count, if the member has not been told it; else empty. It then counts as told. */
+  /**
+   * The frame with the member count if the member has an older one; otherwise empty. The count is
+   * then noted as sent.
+   */
   unsentCountFrame(membership: Membership): string {
     const count = this.#count;
     if (count === undefined || membership.count === count) return '';
@@ -153,13 +176,13 @@ export class LocalRoom implements RoomListener {
     this.onFrames();
   }
 
-  /** Writes a frame that is no entry. Slow members do not get it. */
+  /** Writes a frame that is not an entry to every member except slow ones. */
   broadcast(text: string): void {
     const bytes = webSocketFrames([text]);
     for (const { connection } of this.members) if (!connection.isSlow) connection.writeFrames(bytes);
   }
 
-  /** Writes new entries to the members. */
+  /** Writes the new entries to the members. */
   flushEntries(): void {
     this.isFlushScheduled = false;
     if (this.#isReading) return;
@@ -174,7 +197,7 @@ export class LocalRoom implements RoomListener {
     }
   }
 
-  /** More entries are new than the room has in memory. */
+  /** Reads entries that the room no longer has in memory, and writes them. */
   async #readAndFlush(reading: Promise<readonly EntryFrame[] | undefined>): Promise<void> {
     this.#isReading = true;
     const { generation, flushed } = this;
@@ -185,7 +208,7 @@ export class LocalRoom implements RoomListener {
         else if (frames.length > 0) this.#writeToMembers(frames);
       }
     } catch {
-      // Log and database are away: the members stay where they are until `retryReading`.
+      // Log and database are unavailable. The members stay at their cursors until `retryReading`.
       return;
     } finally {
       this.#isReading = false;
@@ -193,13 +216,13 @@ export class LocalRoom implements RoomListener {
     this.flushEntries();
   }
 
-  /** Reads again what could not be read before. */
+  /** Repeats a read that failed. */
   retryReading(): void {
     if (this.flushed < this.room.head && !this.isFlushScheduled) this.flushEntries();
   }
 
   #skipTo(offset: number): void {
-    // `advanceMember` tells each member what it has missed.
+    // `advanceMember` sends each member the entries it has missed.
     this.flushed = offset;
     for (const membership of this.members) this.advanceMember(membership);
   }
@@ -236,8 +259,8 @@ export class LocalRoom implements RoomListener {
   }
 
   /**
-   * Writes the entries that the member lacks, as far as its connection takes them. A member that has been behind for longer than
-   * `lagMs` is told what it missed instead.
+   * Writes the entries that the member needs, until its connection is slow. A member that has been
+   * behind for longer than `lagMs` is sent `lag` instead.
    */
   advanceMember(membership: Membership, lagMs = Number.POSITIVE_INFINITY): void {
     const { connection } = membership;
@@ -296,7 +319,10 @@ export class LocalRoom implements RoomListener {
     connection.writeFrames(webSocketFrames(frames.map((frame) => textFor(frame, userId))));
   }
 
-  /** Tells the member that it missed the entries up to `to` and goes on from there; `range` fetches them. */
+  /**
+   * Sends `lag`: the member has missed the entries up to `to` and goes on from there. Its client
+   * can fetch them with `range`.
+   */
   #sendLag(membership: Membership, to: number): void {
     const from = membership.cursor + 1;
     membership.cursor = to;

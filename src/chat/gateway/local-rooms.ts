@@ -18,19 +18,27 @@ export interface LocalRoomsOptions {
   readonly log: Log;
 }
 
-/** A local room without members is let go after this long: clients often come back. */
+/**
+ * A local room without members is closed after this long. Until then clients that come back find it
+ * open.
+ */
 const IDLE_MS = 10_000;
 
-/** The local rooms of this process. A room is opened with its first member and let go after its last. */
+/**
+ * The local rooms of this process. A room is opened for its first member and closed after its last.
+ */
 export class LocalRooms {
   readonly #options: LocalRoomsOptions;
   readonly #host: Omit<LocalRoomHost, 'counters'>;
   readonly #counters: DeliveryCounters;
   readonly #rooms = new Map<string, LocalRoom>();
   readonly #opening = new Map<string, Promise<LocalRoom>>();
-  /** Changes to channels so far. A caller of `openRoom` notes it before it reads the channel's access. */
+  /**
+   * The number of channel changes so far. A caller of `openRoom` notes it before reading the
+   * channel's access.
+   */
   changes = 0;
-  /** LocalRooms without a member, and since when (monotonic). */
+  /** Local rooms without a member, and since when (monotonic). */
   readonly #idle = new Map<LocalRoom, number>();
 
   constructor(options: LocalRoomsOptions, host: Omit<LocalRoomHost, 'counters'>, counters: DeliveryCounters) {
@@ -54,8 +62,8 @@ export class LocalRooms {
   }
 
   /**
-   * Opens the room unless it is open; without a member it stays open for `IDLE_MS`. `changesBefore` is `changes` as it was before
-   * `access` was read. Rejects as `Rooms.open` does.
+   * Opens the room unless it is open. Without a member it stays open for `IDLE_MS`. `changesBefore`
+   * is the value of `changes` before `access` was read. Rejects as `Rooms.open` does.
    */
   async openRoom(info: RoomInfo, access: ChannelAccess, changesBefore: number): Promise<LocalRoom> {
     const known = this.#rooms.get(info.id);
@@ -91,7 +99,8 @@ export class LocalRooms {
     });
     this.#rooms.set(info.id, localRoom);
     this.#idle.set(localRoom, this.#host.nowMs());
-    // The channel changed while the local room was being opened, and nobody was told.
+    // The channel changed while the local room was being opened, and the change did not reach this
+    // room.
     if (changesBefore !== this.changes && info.channelId !== undefined) await this.#reread(localRoom, info.channelId);
     return localRoom;
   }
@@ -103,7 +112,9 @@ export class LocalRooms {
     this.#options.presence.enterRoom(localRoom.id, connection.identity);
   }
 
-  /** `lost`: the connection broke, and its client may come back in a moment. */
+  /**
+   * Removes a member. `lost`: the connection broke, and its client may come back within seconds.
+   */
   removeMember(connection: ClientConnection, membership: Membership, lost = false): void {
     const { localRoom } = membership;
     if (membership.index < 0) return;
@@ -118,14 +129,14 @@ export class LocalRooms {
     connection.sendReply(`{"t":"left","room":"${membership.localRoom.id}","code":"${code}"${until}}`);
   }
 
-  /** The room has ended: expels its members and lets it go. */
+  /** The room has ended: removes its members and closes it. */
   closeRoom(localRoom: LocalRoom, code: string): void {
     for (const membership of [...localRoom.members])
       this.expelMember(membership.connection, membership, code === 'banned' || code === 'private' ? code : 'deleted');
     this.#letGo(localRoom);
   }
 
-  /** The members of `you`, as `joined` and `you` carry them. */
+  /** The JSON members of the `you` object, as `joined` and `you` carry them. */
   youFields({ localRoom, standing, connection }: Pick<Membership, 'localRoom' | 'standing' | 'connection'>): string {
     const { identity } = connection;
     const timeoutUntilMs = identity && this.#options.rules.timeoutUntilMs(localRoom.id, identity.id, this.#host.wallMs());
@@ -134,7 +145,7 @@ export class LocalRooms {
     return `"role":"${standing.role}","write":${identity?.mayWrite === true},"moderate":"${standing.moderates}","timeoutUntil":${timeout},"warnings":${warnings}`;
   }
 
-  /** Writes a frame to the members of these channels' rooms. Slow members do not get it. */
+  /** Writes a frame to the members of these channels' rooms, except slow ones. */
   broadcastToChannels(slugs: ReadonlySet<string>, frameOf: (roomId: string, slug: string) => string | undefined): void {
     for (const localRoom of this.#rooms.values()) {
       const { slug } = localRoom.room.info;
@@ -143,10 +154,13 @@ export class LocalRooms {
     }
   }
 
-  /** Called every two seconds for a connection that reads: ends memberships whose link has ended, and retries failed reads. */
+  /**
+   * Called every two seconds for each connection that is not slow. Ends memberships whose playback
+   * link has ended, and retries failed reads.
+   */
   checkMemberships(connection: ClientConnection): void {
     const { memberships } = connection;
-    // Backwards, because a member that is expelled is removed from the list.
+    // In descending order, because removing a member removes it from this list.
     for (let index = memberships.length - 1; index >= 0; index--) {
       const membership = memberships[index];
       if (!membership) continue;
@@ -155,7 +169,7 @@ export class LocalRooms {
     }
   }
 
-  /** Lets go of local rooms that stayed empty, and retries failed reads. */
+  /** Closes local rooms that have stayed empty, and retries failed reads. */
   releaseIdle(): void {
     const beforeMs = this.#host.nowMs() - IDLE_MS;
     for (const [localRoom, sinceMs] of this.#idle) if (sinceMs <= beforeMs) this.#letGo(localRoom);
@@ -165,24 +179,27 @@ export class LocalRooms {
     }
   }
 
-  /** The room's rules have changed: expels members that may no longer be there, and sends `you` to those whose standing changed. */
+  /**
+   * The room's rules have changed. Removes members that may no longer be there, and sends `you` to
+   * those whose standing has changed.
+   */
   reviewRoom(roomId: string): void {
     const localRoom = this.#rooms.get(roomId);
     if (localRoom) for (const membership of [...localRoom.members]) this.#reviewOne(membership);
   }
 
-  /** Sanctions of this member have changed. */
+  /** The sanctions of this member have changed. */
   reviewMember(connection: ClientConnection, roomId: string): void {
     const membership = connection.membershipIn(roomId);
     if (membership) this.#reviewOne(membership, true);
   }
 
-  /** The connection has a new token: reviews it in every room. */
+  /** The connection has a new token. Checks its standing in every room. */
   reviewConnection(connection: ClientConnection): void {
     for (const membership of [...connection.memberships]) this.#reviewOne(membership);
   }
 
-  /** Undefined: the room does not exist for this connection. */
+  /** Returns undefined when the room does not exist for this connection. */
   standingOf(
     localRoom: { readonly access: ChannelAccess },
     connection: ClientConnection,
@@ -205,7 +222,7 @@ export class LocalRooms {
     const { identity, address } = connection;
     const nowMs = this.#host.wallMs();
     const refusal = this.#options.rules.readRefusalOf(localRoom.id, identity && { id: identity.id, role: standing.role, address }, nowMs);
-    // `busy`: the rules are not read yet; `onRoom` is called when they are.
+    // `busy`: the rules are still being read. `onRoom` is called when they are.
     if (refusal && refusal.code !== 'busy') {
       this.expelMember(connection, membership, refusal.code === 'banned' ? 'banned' : 'private', refusal.untilMs);
       return;

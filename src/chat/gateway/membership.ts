@@ -2,22 +2,22 @@ import type { ChannelStanding } from './authorization.js';
 import type { ClientConnection } from './connection.js';
 import type { LocalRoom } from './local-room.js';
 
-/** A connection's place in a room. Its local room moves the cursor. */
+/** A connection's membership of a room. The local room moves its cursor. */
 export class Membership {
-  /** Its index in `localRoom.members`; -1: it has left. */
+  /** The index in `localRoom.members`. -1: the member has left. */
   index = -1;
   /** The offset of the last entry that was written to the connection. */
   cursor: number;
   /** The epoch that the client knows. */
   epoch: number;
-  /** Monotonic: since when the client has lacked entries; 0: it lacks none. */
+  /** Monotonic: since when the client has needed entries. 0: it has them all. */
   behindSinceMs = 0;
   /** Entries for this member alone are being read. */
   isReading = false;
   standing: ChannelStanding;
-  /** The member count that the client was told last. */
+  /** The member count that the client was sent last. */
   count: number | undefined = undefined;
-  /** The playback link that the client joined with. When the link ends, the client has to leave. */
+  /** The playback link that the client joined with. The membership ends with the link. */
   readonly link: string | undefined;
 
   constructor(

@@ -4,7 +4,10 @@ export interface OriginRules {
   readonly allowedOrigins: readonly string[];
 }
 
-/** Which pages may open a chat connection: the service's own, those of the same host, and those of `ALLOWED_ORIGINS`. */
+/**
+ * Returns a check of which pages may open a chat connection: the service's own, pages of the same
+ * host, and those in `ALLOWED_ORIGINS`.
+ */
 export function originCheck({
   publicUrl,
   corsEnabled,
@@ -14,7 +17,7 @@ export function originCheck({
   const allowed = new Set(corsEnabled ? allowedOrigins : []);
   return (origin, host) => {
     if (allowed.has('*') || allowed.has(origin) || origin === own.origin) return true;
-    // The same host by any name it is reached under; the chat's port may differ from the page's.
+    // The host name alone is compared: the chat's port may differ from the page's.
     const nameOf = (value: string) => (URL.canParse(value) ? new URL(value).hostname : undefined);
     const page = nameOf(origin);
     return page !== undefined && host !== undefined && page === nameOf(`http://${host}`);

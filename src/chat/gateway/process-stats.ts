@@ -1,35 +1,47 @@
 import type { UnexpectedCounts } from '../../runtime/unexpected.js';
 
-/** Connections of one process. The others of its 20,000 descriptors are for sockets without a connection, files and databases. */
+/**
+ * Connections of one process. The rest of its 20,000 file descriptors is for sockets without a
+ * connection, for files and for databases.
+ */
 export const MAX_PROCESS_CONNECTIONS = 19_000;
 const SPARE_SOCKETS = 1000;
 const MAX_PROCESS_SOCKETS = 19_700;
-/** Handshakes with tokens that one core does per second beside its work; reconnects after a drain may take half of it. */
+/**
+ * Handshakes with tokens that one core handles per second beside its other work. Reconnects after a
+ * drain may take half of it.
+ */
 const ACCEPTED_PER_S = 2000;
 const LEAST_RETRY_MS = 500;
-/** The longest time that clients are asked to wait when all are sent away at once. */
+/** The longest time after which clients reconnect when all are sent away at once. */
 const MOST_RETRY_MS = 60_000;
 
-/** Sockets open at one time: connections, and sockets in their handshake or about to be turned away. */
+/**
+ * Sockets open at one time: connections, sockets in their handshake, and sockets that are about to
+ * be refused.
+ */
 export const mostSockets = (maxConnections: number): number => Math.min(maxConnections + SPARE_SOCKETS, MAX_PROCESS_SOCKETS);
 
-/** The time over which this many reconnects take half of what accepting can take. */
+/**
+ * The time over which this many reconnects are spread, so that they take half of a core's
+ * handshakes.
+ */
 export const retrySpreadMs = (connections: number): number =>
   Math.min(MOST_RETRY_MS, Math.max(LEAST_RETRY_MS, (connections / (ACCEPTED_PER_S / 2)) * 1000));
 
-/** What a process counts; it is sent to the primary and added up there. */
+/** The counts of one process. The primary adds them up. */
 export interface ProcessStats {
   readonly connections: number;
   readonly users: number;
-  /** These and the following only rise. */
+  /** This and the following fields only rise. */
   readonly delivered: number;
   readonly skipped: number;
   readonly slowClosed: number;
   readonly turnedAway: number;
   readonly badFrames: number;
-  /** Entries of a damaged log whose place is stored as erased. */
+  /** Unreadable entries of a damaged log, which were stored as erased. */
   readonly entriesRefused: number;
-  /** Published messages that could not be judged, or not be taken back, for good. */
+  /** Published messages that could not be classified or retracted in any attempt. */
   readonly retractionsFailed: number;
   readonly deliveryCounts: readonly number[];
   readonly deliverySumS: number;
@@ -77,9 +89,9 @@ export function addStats(stats: readonly ProcessStats[]): ProcessStats {
   return sum;
 }
 
-/** A process that has just begun has no counts. */
+/** A process that has just started has no counts yet. */
 const added = (one: readonly number[], other: readonly number[]) =>
   Array.from({ length: Math.max(one.length, other.length) }, (_, index) => (one[index] ?? 0) + (other[index] ?? 0));
 
-/** The counts of a process that is gone: those that only rise stay. */
+/** The counts of a process that has ended. Only the counters that rise are kept. */
 export const withoutPeople = (stats: ProcessStats): ProcessStats => ({ ...stats, connections: 0, users: 0 });

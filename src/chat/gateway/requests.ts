@@ -42,22 +42,28 @@ export interface RequestsOptions {
   readonly presence: Presence;
   readonly clock: Clock;
   readonly log: Log;
-  /** For lines that one client can cause as often as it likes. */
+  /** For log lines that a single client could cause at any rate. */
   readonly failureLog: LineLog;
   readonly localRooms: LocalRooms;
   readonly pageLimits: PageLimits;
   readonly groupOf: (address: string) => string;
   readonly onAir: OnAirFrames;
   readonly endSession: (connection: ClientConnection, why: 'banned' | 'ended') => void;
-  /** The connection has shown a fresh token. */
+  /** Called when the connection has sent a new token. */
   readonly onRenewed: (connection: ClientConnection) => void;
 }
 
-/** A client that missed more entries gets the newest `MAX_ENTRIES`; it fetches the others by `range`. */
+/**
+ * A client that missed more entries than this gets the newest `MAX_ENTRIES` and fetches the others
+ * with `range`.
+ */
 const MAX_RESUMED = 1000;
-/** No channel has this id. Its access is read when there is no such room, so that a missing room takes as long as a forbidden one. */
+/**
+ * An id that no channel has. Its access is read when a room does not exist, so that the answer
+ * takes as long as for a forbidden room.
+ */
 const NO_CHANNEL = '00000000-0000-4000-8000-000000000000';
-/** `retryMs` of an answer when something is away. */
+/** `retryMs` of an answer when the log or the database is unavailable. */
 const RETRY_MS = 1000;
 
 class Refused extends Error {
@@ -75,14 +81,14 @@ const notFound = () => new Refused('not_found', 'There is no such room.');
 /** Answers the requests of clients. */
 export class Requests {
   readonly #options: RequestsOptions;
-  /** Joins that are under way, by connection: a `leave` waits for the joins before it. */
+  /** Unfinished joins by connection. A `leave` waits for the joins before it. */
   readonly #joins = new WeakMap<ClientConnection, Promise<unknown>>();
 
   constructor(options: RequestsOptions) {
     this.#options = options;
   }
 
-  /** Settles as `join` does, and lets `leave` wait for it. */
+  /** Settles as `join` does. A `leave` waits for it. */
   async #trackJoin(connection: ClientConnection, join: Promise<void>): Promise<void> {
     const all = Promise.allSettled([this.#joins.get(connection), join]);
     this.#joins.set(connection, all);
@@ -93,14 +99,15 @@ export class Requests {
     }
   }
 
-  /** Never rejects. */
+  /** Answers one frame. Never rejects. */
   async answer(connection: ClientConnection, frame: Exclude<ClientFrame, { t: 'hello' | 'pub' }>): Promise<void> {
     try {
       switch (frame.t) {
         case 'join':
           return await this.#trackJoin(connection, this.#join(connection, frame));
         case 'leave':
-          // Joins that were sent before it come first, or the client would be in the room after it has left.
+          // Joins that were sent before the `leave` are finished first. Otherwise the client would
+          // be in the room after it has left.
           await this.#joins.get(connection);
           this.#options.localRooms.removeMember(connection, this.#membership(connection, frame.room));
           return connection.sendReply(ok(frame.id));
@@ -172,7 +179,7 @@ export class Requests {
       break;
     }
 
-    // Nothing is awaited from here to the end, so the member misses no entry.
+    // From here to the end nothing is awaited, so the member misses no entry.
     if (connection.state !== 'open') return;
     const standing = localRooms.standingOf(localRoom, connection, link);
     if (!standing || localRoom.closedAs !== undefined || localRooms.roomOf(localRoom.id) !== localRoom) throw notFound();
@@ -191,7 +198,7 @@ export class Requests {
     let { cursor } = resumption;
     let bytes = 0;
     for (const frame of frames) {
-      // An entry that the local room has not written yet is written to all members at once.
+      // Entries that the local room has not written yet are written to all its members together.
       if (frame.offset > localRoom.flushed || (entries.length > 0 && bytes + frame.bytes > MAX_PAGE_BYTES)) break;
       bytes += frame.bytes;
       entries.push(textFor(frame, identity?.id));
@@ -214,7 +221,7 @@ export class Requests {
     await this.#sendReactions(connection, room, frames);
   }
 
-  /** Sends the reaction counts of these entries, behind the entries themselves. */
+  /** Sends the reaction counts of these entries. Called after the entries were sent. */
   async #sendReactions(connection: ClientConnection, room: Room, frames: readonly EntryFrame[]): Promise<void> {
     const mids = frames.flatMap(({ type, mid }) => (type === 'msg' && mid !== undefined ? [mid] : []));
     if (mids.length === 0) return;
@@ -222,7 +229,7 @@ export class Requests {
       const counts = await room.reactionCounts(mids);
       if (Object.keys(counts).length > 0) connection.sendReply(`{"t":"reacts","room":"${room.id}","counts":${JSON.stringify(counts)}}`);
     } catch (error) {
-      // The client has the entries; the counts come with the next reaction.
+      // The client has the entries. It gets the counts with the next reaction.
       this.#options.log.debug({ event: 'chat.reactions_unreadable', room: room.id, error: messageOf(error) }, 'could not read reactions');
     }
   }
@@ -254,7 +261,7 @@ export class Requests {
     const reader = this.#readerOf(connection);
     pageLimits.takePage(reader);
     const page = await room.readPage({ ...query, onRead: () => pageLimits.takeRead(reader) });
-    // The member may have been expelled meanwhile.
+    // The member may have been removed during the wait.
     if (membership.index < 0) throw new Refused('not_joined', 'Join the room first.');
     const userId = connection.identity?.id;
     const entries = page.frames.map((frame) => textFor(frame, userId)).join(',');
@@ -288,7 +295,7 @@ export class Requests {
     connection.sendReply(ok(id, `,"result":${JSON.stringify(result)}`));
   }
 
-  /** Never rejects. */
+  /** Publishes a message and answers the client. Never rejects. */
   async publishMessage(connection: ClientConnection, frame: PubFrame): Promise<void> {
     if (!connection.beginPublish()) {
       connection.sendReply(errorFrame(frame.id, 'busy', `${MAX_IN_FLIGHT} messages are not answered yet.`, RETRY_MS));
@@ -328,7 +335,10 @@ export class Requests {
   }
 }
 
-/** Encoded once for each settings object: a room whose settings change gets a new object. */
+/**
+ * The public settings as JSON, encoded once per settings object. A room whose settings change gets
+ * a new object.
+ */
 const settingsTexts = [new WeakMap<object, string>(), new WeakMap<object, string>()] as const;
 
 function settingsText(settings: object, isForModerators: boolean): string {

@@ -1,6 +1,6 @@
 import { reportUnexpected } from '../../runtime/unexpected.js';
 
-/** What stands in a timing wheel. The wheel alone sets its place. */
+/** An item of a timing wheel. Only the wheel sets its place. */
 export interface InTimingWheel {
   readonly wheelSlot: number;
   readonly wheelIndex: number;
@@ -8,8 +8,8 @@ export interface InTimingWheel {
 }
 
 /**
- * A timing wheel: each step visits one slot's items in turn, so that a hundred thousand deadlines need one timer. Items are
- * spread over the slots at random, so that no step has more to do than others.
+ * A timing wheel: each step visits the items of one slot, so that 100,000 deadlines need one timer.
+ * Items are spread over the slots at random, so that all steps have about the same work.
  */
 export class TimingWheel<T extends InTimingWheel> {
   readonly #slots: T[][];
@@ -26,7 +26,7 @@ export class TimingWheel<T extends InTimingWheel> {
     slot.push(item);
   }
 
-  /** The item must stand in the wheel. */
+  /** Removes an item, which must be in the wheel. */
   remove(item: T): void {
     const slot = this.#slots[item.wheelSlot]!;
     const last = slot.pop()!;
@@ -40,14 +40,18 @@ export class TimingWheel<T extends InTimingWheel> {
     this.#at = (this.#at + 1) % this.#slots.length;
   }
 
-  /** Visits the items that are due when each is due once every `steps` steps. `visit` may remove any item. */
+  /**
+   * Visits the items that are due now when each is due once every `steps` steps. `visit` may remove
+   * any item.
+   */
   visitDue(steps: number, visit: (item: T) => void): void {
     for (let slot = this.#at % steps; slot < this.#slots.length; slot += steps) {
       const items = this.#slots[slot]!;
       for (let index = items.length - 1; index >= 0; index--) {
         const item = items[index];
         if (!item) continue;
-        // A failure must not cost the other items of the slot their turn.
+        // An error in one item's visit must not keep the other items of the slot from being
+        // visited.
         try {
           visit(item);
         } catch (error) {

@@ -4,21 +4,27 @@ import { each } from '../../runtime/each.js';
 import type { ClientConnection } from './connection.js';
 import type { LocalRoom } from './local-room.js';
 
-/** Share of its time that the process is busy; above it, writes are gathered. */
+/** Share of its time that the process is busy. Above it writes are gathered. */
 const BUSY_SHARE = 0.7;
-/** The longest delay, reached when the process has no idle time. A write costs the same for one message as for eight. */
+/**
+ * The longest delay, reached when the process has no idle time. A write of eight messages costs the
+ * same as a write of one.
+ */
 const MAX_GATHER_MS = 50;
 
 export interface WriteSchedulerOptions {
   readonly clock: Clock;
-  /** Share of its time that the process was busy since the last call, 0 to 1. Default: the event loop's utilization. */
+  /**
+   * The share of its time that the process was busy since the last call, 0 to 1. Default: the
+   * utilization of the event loop.
+   */
   readonly busy?: (() => number) | undefined;
   readonly flushRoom: (localRoom: LocalRoom) => void;
 }
 
 /**
- * Decides when frames are written: in the same turn of the event loop while the process has time, up to `MAX_GATHER_MS` later
- * while it is busy. Whatever becomes ready until then shares the write.
+ * Decides when frames are written: in the same turn of the event loop, or up to `MAX_GATHER_MS`
+ * later while the process is busy. Frames that become ready until then share the write.
  */
 export class WriteScheduler {
   readonly #clock: Clock;
@@ -35,24 +41,24 @@ export class WriteScheduler {
     this.#flushRoom = flushRoom;
   }
 
-  /** The delay at present; 0: none. */
+  /** The delay at present. 0: frames are written in the same turn. */
   get gatherMs(): number {
     return this.#gatherMs;
   }
 
-  /** Sets the delay by how busy the process was since the last call. */
+  /** Sets the delay from the load since the last call. */
   measureLoad(): void {
     const busy = this.#busy();
     this.#gatherMs = busy <= BUSY_SHARE ? 0 : Math.min(MAX_GATHER_MS, ((busy - BUSY_SHARE) / (1 - BUSY_SHARE)) * MAX_GATHER_MS);
   }
 
-  /** The room has new entries. Called once until it is flushed. */
+  /** The room has new entries. Called once until the room is flushed. */
   scheduleRoom(localRoom: LocalRoom): void {
     this.#rooms.push(localRoom);
     this.#scheduleFlush();
   }
 
-  /** The connection has replies. Called once until it is flushed. */
+  /** The connection has replies. Called once until the connection is flushed. */
   scheduleConnection(connection: ClientConnection): void {
     this.#connections.push(connection);
     this.#scheduleFlush();
@@ -71,7 +77,7 @@ export class WriteScheduler {
     const connections = this.#connections;
     this.#rooms = [];
     this.#connections = [];
-    // `each` goes on after a failure: a room that was skipped would never be scheduled again.
+    // `each` goes on after an error: a room that was skipped would never be scheduled again.
     each(localRooms, this.#flushRoom);
     each(connections, (connection) => connection.flush());
   };

@@ -2,11 +2,11 @@ import type { Queryable } from '../../backing/database/database.js';
 
 const PAGE_ROWS = 500;
 
-/** Something that the chat keeps about an account, for its owner: a line of his export. */
+/** One record that the chat keeps about an account: a line of the account's export. */
 export interface AccountRecord {
   readonly kind: 'message' | 'held' | 'reaction' | 'ban' | 'timeout' | 'warning' | 'appeal' | 'writer';
   readonly room: string;
-  /** The slug of the room's channel. */
+  /** The slug of the room's channel; null: the room belongs to no channel any more. */
   readonly channel: string | null;
   readonly [field: string]: unknown;
 }
@@ -20,7 +20,10 @@ interface AccountRecordRow {
 interface RecordedTable {
   readonly kind: AccountRecord['kind'];
   readonly table: string;
-  /** What tells the rows of one account apart; there is an index that begins with it, or few rows. */
+  /**
+   * The columns that tell the rows of one account apart. An index begins with them, or an account
+   * has few rows.
+   */
   readonly key: readonly string[];
   readonly columns: readonly string[];
   readonly where?: string;
@@ -30,8 +33,10 @@ interface RecordedTable {
 const iso = (at: unknown) => (at instanceof Date ? at.toISOString() : null);
 
 /**
- * What there is, and what of it is told. Nothing that others wrote is in it but what was written to him, and nothing of what he is not to know: that he
- * is shadowed, what moderators say among themselves, where he wrote from (of which there is a keyed hash only).
+ * The tables with records about an account, and the columns that its export contains. The export
+ * has no text of other people except texts that were written to the account's owner. It also leaves
+ * out what the owner must not learn: a shadow ban, notes between moderators, and the hash of the
+ * address that they wrote from.
  */
 const KEPT: readonly RecordedTable[] = [
   {
@@ -113,7 +118,10 @@ const KEPT: readonly RecordedTable[] = [
   },
 ];
 
-/** Everything that the chat keeps about an account, read from PostgreSQL as it is asked for; messages last. */
+/**
+ * Yields everything that the chat keeps about an account, messages last. Reads PostgreSQL page by
+ * page.
+ */
 export async function* accountRecords(database: Queryable, accountId: string): AsyncGenerator<AccountRecord> {
   for (const kept of KEPT) yield* recordsOf(database, accountId, kept);
 }

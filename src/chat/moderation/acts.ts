@@ -3,30 +3,36 @@ import type { Clock } from '../../runtime/clock.js';
 import type { RoomRole } from '../protocol/protocol.js';
 import type { RoomInfo } from '../rooms/room.js';
 
-/** Somebody who moderates a room. */
+/** The person who moderates a room, or the service itself. */
 export interface Moderator {
   /** The user's id, as messages carry it. */
   readonly id: string;
   readonly name: string;
-  /** The role in this room. Without a second factor a moderator or administrator of the service is a viewer. */
+  /**
+   * The role in this room. Without a second factor, a moderator or administrator of the service is
+   * a viewer.
+   */
   readonly role: RoomRole;
-  /** True: a second factor would give a higher role. */
+  /** True: with a second factor the role would be higher. */
   readonly unproven?: boolean;
-  /** For the audit log: `account:{id}`, `api-key:{id}`, … */
+  /** The name in the audit log: `account:{id}`, `api-key:{id}` and so on. */
   readonly actor: string;
   readonly address?: string | undefined;
   readonly requestId?: string | undefined;
 }
 
-/** Names and roles of users, whether or not they are connected. */
+/** Names and roles of users, whether they are connected or not. */
 export interface AccountDirectory {
-  /** Undefined: there is no account with this id. `role`: in the room of this channel, with or without a second factor. */
+  /**
+   * Resolves to undefined when there is no account with this id. `role`: the role in the channel's
+   * room, with or without a second factor.
+   */
   find(userId: string, channelId: string | undefined): Promise<{ name: string; role: RoomRole } | undefined>;
-  /** Names by id; unknown ids are left out. */
+  /** Names by user id. Unknown ids are left out. */
   names(userIds: readonly string[]): Promise<ReadonlyMap<string, string>>;
 }
 
-/** The audit log, as far as moderation writes to it. */
+/** The part of the audit log that moderation writes to. */
 export interface ModerationAudit {
   record(
     entry: {
@@ -49,7 +55,7 @@ export interface ModerationAct {
   readonly byId: string;
   readonly byName: string;
   readonly userId: string | undefined;
-  /** The user's name now; undefined: it is not known any more. */
+  /** The user's name now; undefined: it is no longer known. */
   readonly userName: string | undefined;
   readonly details: Readonly<Record<string, unknown>>;
 }
@@ -61,7 +67,10 @@ export interface ModerationActsOptions {
   readonly audit: ModerationAudit;
 }
 
-/** The moderation acts of rooms: what was decided, by whom, about whom. */
+/**
+ * The moderation acts of rooms: a row for each decision, with its moderator and the user it is
+ * about.
+ */
 export class ModerationActs {
   readonly #options: ModerationActsOptions;
 
@@ -89,7 +98,7 @@ export class ModerationActs {
     }));
   }
 
-  /** Names by user id: of accounts, and of others who wrote in the room lately. */
+  /** Names by user id, of accounts and of recent writers in the room. */
   async names(roomId: string, userIds: readonly string[]): Promise<ReadonlyMap<string, string>> {
     if (userIds.length === 0) return new Map();
     const { rows } = await this.#options.database.query<{ user_id: string; user_name: string }>(
@@ -99,7 +108,7 @@ export class ModerationActs {
     return new Map([...rows.map((row) => [row.user_id, row.user_name] as const), ...(await this.#options.people.names(userIds))]);
   }
 
-  /** Records the act and its line in the audit log, in the transaction of the decision. */
+  /** Records the act and its line in the audit log. Runs in the transaction of the decision. */
   async recordAct(
     connection: Queryable,
     room: RoomInfo,

@@ -7,7 +7,7 @@ import type { SanctionedUser, Sanctions } from './sanctions.js';
 
 export const MAX_APPEAL_CHARS = 2000;
 export const MAX_ANSWER_CHARS = 1000;
-/** Text of several lines. */
+/** A text that may have several lines. */
 const LINES = /^(?:[^\p{Cc}\p{Cs}]|[\t\n\r])*$/u;
 
 export interface BanAppeal {
@@ -16,14 +16,14 @@ export interface BanAppeal {
   readonly userName: string;
   readonly text: string;
   readonly createdAtMs: number;
-  /** Undefined: nobody has answered yet. */
+  /** Undefined: the appeal is not answered yet. */
   readonly accepted: boolean | undefined;
   readonly answer: string | undefined;
   readonly answeredBy: string | undefined;
   readonly answeredAtMs: number | undefined;
 }
 
-/** Appeals against bans: one for each ban, and its answer. */
+/** Appeals against bans. A ban has at most one appeal, and an appeal one answer. */
 export class Appeals {
   readonly #database: Database;
   readonly #clock: Clock;
@@ -35,10 +35,13 @@ export class Appeals {
     this.#sanctions = sanctions;
   }
 
-  /** Rejects: `not_found` (no ban that the user knows of), `conflict` (an appeal for this ban exists), `bad_request`. */
+  /**
+   * Rejects with `not_found` (the user knows of no ban), `conflict` (this ban has an appeal) or
+   * `bad_request`.
+   */
   async fileAppeal(roomId: string, user: SanctionedUser, text: string): Promise<BanAppeal> {
     const ban = await this.#sanctions.findBan(roomId, user.id);
-    // The user does not know of a shadow ban.
+    // A shadow-banned user does not know of the ban.
     if (!ban || ban.isShadow) throw new VezaError('not_found', 'You are not banned here.');
     const given = checked(text, MAX_APPEAL_CHARS, 'text');
     const { rows } = await this.#database.query<AppealRow>(
@@ -50,7 +53,7 @@ export class Appeals {
     return appealOf(rows[0]);
   }
 
-  /** Appeals, newest first. `isOpen`: the unanswered ones. */
+  /** Appeals, newest first. `isOpen`: only unanswered ones. */
   async list(
     roomId: string,
     isOpen: boolean | undefined,
@@ -65,7 +68,7 @@ export class Appeals {
     return rows.map(appealOf);
   }
 
-  /** The user's last appeal. `banId`: the one against this ban alone. */
+  /** The user's newest appeal. `banId`: only the appeal against this ban. */
   async findOfUser(roomId: string, userId: string, banId?: string): Promise<BanAppeal | undefined> {
     const { rows } = await this.#database.query<AppealRow>(
       `select * from room_appeals where room_id = $1 and user_id = $2 and ($3::uuid is null or ban_id = $3)
@@ -75,7 +78,7 @@ export class Appeals {
     return rows[0] && appealOf(rows[0]);
   }
 
-  /** Rejects: `not_found`, `conflict` (answered already), `bad_request`. */
+  /** Rejects with `not_found`, `conflict` (the appeal is answered) or `bad_request`. */
   async answerAppeal(
     connection: Queryable,
     roomId: string,

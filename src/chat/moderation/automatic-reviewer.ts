@@ -6,7 +6,7 @@ import type { Author, ContentReviewer, Publish, ReviewOutcome, RoomInfo } from '
 import type { ModerationService } from './service.js';
 import { rankOf } from './settings.js';
 
-/** A message that members see, with what the remote judge is asked about it. */
+/** A published message, and the input for classifying it remotely. */
 interface PublishedMessage {
   readonly room: RoomInfo;
   readonly author: Author;
@@ -22,12 +22,13 @@ export interface AutomaticReviewerOptions {
   readonly log: Log;
 }
 
-/** The judge where automatic moderation is off. */
+/** The reviewer where automod is off: allows every message. */
 export const ALLOW_ALL: ContentReviewer = { review: () => ({ kind: 'allow' }) };
 
 /**
- * Judges each message by the room's settings: with the local rules first, and with the remote judge if the room wants it and the
- * local rules have no objection. In a room with `retract` the remote judge is asked after the message was published.
+ * Classifies each message by the room's settings: first with the local rules, and then with the
+ * remote classifier if the settings require it and the local rules allow the message. In a room
+ * with `remote: 'retract'` the remote classifier is asked after publishing.
  */
 export class AutomaticReviewer implements ContentReviewer {
   readonly #automod: Classifier;
@@ -54,7 +55,8 @@ export class AutomaticReviewer implements ContentReviewer {
     const privileged = rankOf(author.role) >= rankOf('moderator');
     const input = { roomId: room.id, authorId: author.id, messageId: mid, privileged, text: body.text, settings };
     const local = automod.classify(input);
-    // The local judgement costs microseconds; a message that it does not allow is not sent to anyone.
+    // The local rules take microseconds. A message that they do not allow is not sent to the remote
+    // classifier.
     const isRemote = (local.action === 'allow' || local.action === 'mask') && automod.asksRemotely(input);
     const isAfterwards = isRemote && settings.remote === 'retract' && !this.#retractions.isFull;
     const remote = isRemote && !isAfterwards ? await automod.classifyRemotely(input) : local;
@@ -67,18 +69,21 @@ export class AutomaticReviewer implements ContentReviewer {
       };
     const reason = categoriesOf(verdict);
     if (verdict.action === 'hold') return { kind: 'hold', reason };
-    // A flood is a matter of time: the same message is allowed later.
+    // A flood depends on time: the same message is allowed later.
     return verdict.reasons[0]?.rule === 'flood'
       ? { kind: 'refuse', code: 'rate_limited', reason: 'Not so fast.', retryMs: Math.ceil(1000 / automod.pace.perS) }
       : { kind: 'refuse', code: 'moderated', reason: `Not allowed here: ${reason}.` };
   }
 
-  /** Published messages that could not be judged, or not be taken back. Rises. */
+  /**
+   * Published messages that could not be classified or retracted in any attempt. The count only
+   * rises.
+   */
   get retractionsFailed(): number {
     return this.#retractions.failed;
   }
 
-  /** Waits until every message that was published is judged. Twice is harmless. */
+  /** Waits until every published message is classified. A second call does no harm. */
   stop(): Promise<void> {
     return this.#retractions.stop();
   }

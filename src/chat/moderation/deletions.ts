@@ -8,7 +8,7 @@ import type { HeldMessageQueue } from './held-message-queue.js';
 import type { RoomRules } from './rules.js';
 import type { Sanctions } from './sanctions.js';
 
-/** The part of a room that deleting needs. */
+/** The methods of a room that deletions use. */
 type ErasingRoom = Pick<Room, 'eraseMessages' | 'untilStored' | 'barUser'>;
 
 export interface DeletionsOptions {
@@ -23,15 +23,19 @@ export interface DeletionsOptions {
   readonly withRoom: <T>(roomId: string, work: (room: ErasingRoom) => Promise<T>) => Promise<T>;
 }
 
-/** Messages that one `del` entry deletes. */
+/** Messages that one `del` entry deletes at most. */
 const MAX_MIDS = 100;
-/** How long the log bars a user: far longer than a process that reaches the database takes to learn of a ban or timeout. */
+/**
+ * How long the log refuses a user's messages. A process that reaches the database learns of a ban
+ * or timeout within seconds, long before this ends.
+ */
 const BAR_MS = 60_000;
 
 /**
- * Deletes messages of a room with everything that depends on them: the pin, and held messages. A message may be published, held,
- * approved or pinned at the same time, here or in another process. Each of these operations checks once more after its part, and so
- * does deletion: the later one finds the earlier.
+ * Deletes messages of a room together with the pin and the held messages that depend on them. A
+ * message may be published, held, approved or pinned at the same time, here or in another process.
+ * Each of these operations, and the deletion, checks again at its end, so the later one finds the
+ * earlier.
  */
 export class Deletions {
   readonly #options: DeletionsOptions;
@@ -40,7 +44,7 @@ export class Deletions {
     this.#options = options;
   }
 
-  /** Rejects with `unavailable` or `busy`; the messages may then still be there. */
+  /** Rejects with `unavailable` or `busy`; the messages may then still exist. */
   async deleteMessages(roomId: string, by: NoticeAuthor, mids: readonly string[]): Promise<ModerationResult> {
     const said = await this.#options.withRoom(roomId, (room) => room.eraseMessages({ mids }, named(by)));
     await this.#afterwards(roomId, by);
@@ -50,11 +54,13 @@ export class Deletions {
   /** Deletes every message of a user in the room so far. Rejects as `deleteMessages` does. */
   async deleteAllOf(roomId: string, by: NoticeAuthor, userId: string): Promise<ModerationResult> {
     const { held, withRoom } = this.#options;
-    // A message that is approved after this does not find its row again, and its approver deletes it.
+    // A process that approves one of these messages after this does not find its row, and then
+    // deletes the message itself.
     await held.deleteOfUser(roomId, userId);
     const said = await withRoom(roomId, async (room) => {
       const wiped = await room.eraseMessages({ userId }, named(by));
-      // Messages that were retracted meanwhile are held now, and one of them may have been approved.
+      // Messages that were retracted in the meantime are held now. One of them may have been
+      // approved.
       const approved = await held.deleteOfUser(roomId, userId);
       for (let at = 0; at < approved.length; at += MAX_MIDS)
         await room.eraseMessages({ mids: approved.slice(at, at + MAX_MIDS) }, named(by));
@@ -65,8 +71,9 @@ export class Deletions {
   }
 
   /**
-   * Deletes a message and holds a copy under another `mid`, because a deleted `mid` does not come back. `record` writes the act, in
-   * the same transaction. Twice is harmless. Rejects with `unavailable` or `busy`.
+   * Deletes a message and holds a copy of it under another `mid`, because a deleted `mid` cannot be
+   * published again. `record` writes the act in the same transaction. A second call for the same
+   * message does nothing. Rejects with `unavailable` or `busy`.
    */
   async holdInstead(by: NoticeAuthor, mid: string, message: HeldMessage, record: (connection: Queryable) => Promise<void>): Promise<void> {
     const { database, held, withRoom, log } = this.#options;
@@ -78,9 +85,9 @@ export class Deletions {
         if (holding === 'held' || holding === 'full') await record(connection);
         return holding;
       });
-      // The message was deleted or decided about meanwhile.
+      // The message was deleted in the meantime, or a moderator has decided about it.
       if (outcome === 'gone' || outcome === 'decided') return;
-      // It is deleted all the same, and the list of acts says why.
+      // The message is deleted even if no copy is held. The list of acts has the reason.
       if (outcome === 'full')
         log.warn(
           { event: 'chat.held_messages_full', room: roomId, mid },
@@ -92,8 +99,10 @@ export class Deletions {
   }
 
   /**
-   * Makes the log refuse a banned or timed-out user from now on, or accept them again: other processes may not know of the sanction
-   * yet, and messages may be on their way. Rejects with `unavailable`; the log then takes no message from anybody.
+   * Makes the log refuse messages of a banned or timed-out user from now on, or accept them again
+   * when the sanction was lifted. Other processes may not know of the sanction yet, and messages
+   * may be on their way to the log. Rejects with `unavailable`; the log then accepts no message of
+   * any user.
    */
   async barSanctioned(roomId: string, userId: string): Promise<void> {
     const { sanctions, clock, withRoom } = this.#options;
@@ -103,7 +112,8 @@ export class Deletions {
       return { why: 'timed_out', untilMs: (await sanctions.findTimeout(roomId, userId))?.untilMs ?? 0 } as const;
     };
     await withRoom(roomId, async (room) => {
-      // The sanction may change while the log is told of it: the log has to be told the state in force last.
+      // The sanction may change during the call to the log. The last call has to carry the state in
+      // force.
       for (let last = await wanted(), isOther = true; isOther; ) {
         await room.barUser(userId, Math.max(0, Math.ceil(Math.min(BAR_MS, last.untilMs - clock.wallMs()))), last.why);
         const now = await wanted();
@@ -113,7 +123,7 @@ export class Deletions {
     });
   }
 
-  /** Bars a deleted account; nothing lifts it before it ends. */
+  /** Makes the log refuse messages of a deleted account for `BAR_MS`. */
   async barDeleted(roomId: string, userId: string): Promise<void> {
     await this.#options.withRoom(roomId, (room) => room.barUser(userId, BAR_MS, 'banned'));
   }

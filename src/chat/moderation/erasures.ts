@@ -4,23 +4,33 @@ import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 
 const LOOK_MS = 30_000;
-/** From the deletion until every process has ended the connections of the account, and what it said last is stored. */
+/**
+ * The delay from the deletion of an account to the first erasure. In this time every process ends
+ * the account's connections, and its last messages are stored.
+ */
 const SETTLE_MS = 5_000;
-/** So long after that it is done once more: a process that was held up may have taken something in a room in which the account had never been. */
+/**
+ * The second erasure follows after this. A delayed process may have accepted a message in a room
+ * that the first one did not include.
+ */
 const LAST_MS = 60_000;
 const BATCH = 20;
 
 export interface ErasuresOptions {
   readonly database: Database;
-  /** Erases all that an account has said; twice is harmless. Rejects when a log or the database is away. */
+  /**
+   * Erases all messages and reactions of an account. A second call does no harm. Rejects when a log
+   * or the database is unavailable.
+   */
   readonly eraseAccount: (userId: string, by: { readonly id: string; readonly name: string }) => Promise<unknown>;
   readonly clock: Clock;
   readonly log: Log;
 }
 
 /**
- * What deleted accounts have said goes with them. A trigger writes the account down in the transaction that deletes it, so it is not forgotten
- * when a process dies or the log is away; whichever process looks first does it, and two at once do no harm.
+ * Erases the messages of deleted accounts. A trigger notes the account in the transaction that
+ * deletes it, so the erasure is not lost when a process ends or the log is unavailable. Any process
+ * may erase; two at the same time do no harm.
  */
 export class Erasures {
   readonly #options: ErasuresOptions;
@@ -35,13 +45,13 @@ export class Erasures {
     this.#cancel = this.#options.clock.every(LOOK_MS, () => void this.eraseDue());
   }
 
-  /** Waits for what is under way. Twice is harmless. */
+  /** Waits for a running erasure. A second call does no harm. */
   async stop(): Promise<void> {
     this.#cancel();
     await this.#looking;
   }
 
-  /** Erases what is due. Never rejects: what fails is tried again at the next look. */
+  /** Runs the erasures that are due. Never rejects: a failed one is repeated after `LOOK_MS`. */
   eraseDue(): Promise<void> {
     this.#looking ??= this.#look().finally(() => {
       this.#looking = undefined;

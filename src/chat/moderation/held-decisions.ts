@@ -17,7 +17,10 @@ export interface HeldDecisionsOptions {
   readonly withRoom: <T>(roomId: string, work: (room: Pick<Room, 'publishHeld' | 'untilStored'>) => Promise<T>) => Promise<T>;
 }
 
-/** Approves and denies held messages: the decision and its act are one transaction, and the room follows. */
+/**
+ * Approves and denies held messages. The decision and its act are stored in one transaction; the
+ * entry in the room follows.
+ */
 export class HeldDecisions {
   readonly #options: HeldDecisionsOptions;
 
@@ -25,7 +28,10 @@ export class HeldDecisions {
     this.#options = options;
   }
 
-  /** Publishes the message. Rejects with `conflict` when everything of its author was deleted at the same time. */
+  /**
+   * Publishes the message. Rejects with `conflict` when all messages of its author were deleted at
+   * the same time.
+   */
   async approve(room: RoomInfo, moderator: Moderator, mid: string): Promise<ModerationResult> {
     const { withRoom, log } = this.#options;
     const record = await this.#decide(room, moderator, mid, 'approved', undefined);
@@ -33,7 +39,7 @@ export class HeldDecisions {
       const said = await withRoom(room.id, (told) => told.publishHeld(record.message));
       if (await this.#options.held.markPublished(room.id, mid, said.offset)) return { offset: said.offset };
     } catch (error) {
-      // The queue shows it again after a moment even if this write fails.
+      // If this write fails, the queue shows the message again after `STUCK_MS`.
       await this.#options.held
         .markWaiting(room.id, mid)
         .catch((failure) =>
@@ -44,14 +50,15 @@ export class HeldDecisions {
         );
       throw error;
     }
-    // Everything of its author was deleted meanwhile, and the message was appended after that.
+    // All messages of the author were deleted in the meantime, and this one was appended after
+    // that.
     await this.#options.deletions.deleteMessages(room.id, moderator, [mid]);
     throw new VezaError('conflict', 'Everything of this user was deleted at this moment.');
   }
 
   async deny(room: RoomInfo, moderator: Moderator, mid: string, reason: string | undefined): Promise<ModerationResult> {
     await this.#decide(room, moderator, mid, 'denied', reason);
-    // An earlier approval whose outcome was unknown may have published it.
+    // An earlier approval with an unknown outcome may have published the message.
     const { withRoom, database, log } = this.#options;
     try {
       await withRoom(room.id, (told) => told.untilStored(mid));

@@ -4,24 +4,27 @@ import { VezaError } from '../../runtime/errors.js';
 import type { RoomRole } from '../protocol/protocol.js';
 import type { HeldMessage, HeldMessages, HoldOutcome } from '../rooms/room.js';
 
-/** A message that waits for a moderator, or has waited. */
+/** A message that is or was held for a moderator. */
 export interface HeldRecord {
   readonly message: HeldMessage;
-  /** Undefined: the message waits. */
+  /** Undefined: the message is waiting. */
   readonly decision: 'approved' | 'denied' | undefined;
   readonly decidedBy: string | undefined;
   readonly decidedAtMs: number | undefined;
   readonly denialReason: string | undefined;
 }
 
-/** Waiting messages of one room; above it `busy`, because nobody would read them in time. */
+/** Waiting messages of one room. Above this `busy`: moderators could not read more in time. */
 export const MAX_HELD = 1000;
-/** Held messages, decided or not, are deleted after this long. */
+/** Held messages are deleted after this, whether they were decided or not. */
 export const HELD_KEPT_MS = 30 * 86_400_000;
-/** An approved message that is not in the room after this long waits again: the process that was to publish it is gone. */
+/**
+ * An approved message that is not in the room after this is waiting again: the process that had to
+ * publish it has ended.
+ */
 const STUCK_MS = 30_000;
 
-/** The held messages of all rooms. The row exists before the author gets `held`. */
+/** The held messages of all rooms. A message's row is stored before its author gets `held`. */
 export class HeldMessageQueue implements HeldMessages {
   readonly #database: Database;
   readonly #clock: Clock;
@@ -31,7 +34,7 @@ export class HeldMessageQueue implements HeldMessages {
     this.#clock = clock;
   }
 
-  /** Rejects with `busy` (`MAX_HELD`), `unavailable`. */
+  /** Rejects with `busy` (`MAX_HELD`) or `unavailable`. */
   async holdMessage(message: HeldMessage): Promise<HoldOutcome> {
     const { outcome, reason, other } = await this.#hold(this.#database, message, undefined);
     switch (outcome) {
@@ -53,9 +56,10 @@ export class HeldMessageQueue implements HeldMessages {
   }
 
   /**
-   * Holds a message in place of the published message `instead`, which stays until `connection` commits. `waiting`: it is held
-   * already; `decided`: a moderator has decided about it; `gone`: `instead` does not exist any more; `full`: `instead` may be
-   * deleted, and nothing is held.
+   * Holds a message in place of the published message `instead`, which stays until `connection`
+   * commits. Resolves to `held` (now waiting), `waiting` (it was held before), `decided` (a
+   * moderator has decided about it), `gone` (`instead` no longer exists) or `full` (nothing is
+   * held; `instead` may be deleted).
    */
   async holdInstead(
     connection: Queryable,
@@ -94,8 +98,8 @@ export class HeldMessageQueue implements HeldMessages {
   }
 
   /**
-   * Deletes a user's held messages. Returns the `mid`s of those that were approved: they may be on their way into the room. A message
-   * that is being held at the same time is waited for, so that it is deleted too.
+   * Deletes a user's held messages. Returns the `mid`s of approved ones, which may be on their way
+   * into the room. Waits for messages that are being held at the same time, and deletes them too.
    */
   async deleteOfUser(roomId: string, userId: string): Promise<string[]> {
     return this.#database.transaction(async (connection) => {
@@ -108,7 +112,7 @@ export class HeldMessageQueue implements HeldMessages {
     });
   }
 
-  /** Waiting messages, oldest first, from the first after `after`. */
+  /** Waiting messages, oldest first, starting behind `after`. */
   async listWaiting(roomId: string, after: { createdAtMs: number; mid: string } | undefined, limit: number): Promise<HeldRecord[]> {
     const { rows } = await this.#database.query<HeldRow>(
       `select * from held_messages
@@ -126,7 +130,7 @@ export class HeldMessageQueue implements HeldMessages {
     return rows.map(recordOf);
   }
 
-  /** Undefined: there is none. */
+  /** Resolves to undefined when there is no such message. */
   async findMessage(roomId: string, mid: string): Promise<HeldRecord | undefined> {
     const { rows } = await this.#database.query<HeldRow>('select * from held_messages where room_id = $1 and mid = $2', [roomId, mid]);
     return rows[0] && recordOf(rows[0]);
@@ -141,7 +145,10 @@ export class HeldMessageQueue implements HeldMessages {
     return rows.map(recordOf);
   }
 
-  /** Notes that the message is in the room. False: everything of its author was deleted meanwhile. */
+  /**
+   * Notes that the message is in the room. Resolves to false when all messages of its author were
+   * deleted in the meantime.
+   */
   async markPublished(roomId: string, mid: string, offset: number): Promise<boolean> {
     const { rowCount } = await this.#database.query('update held_messages set "offset" = $3 where room_id = $1 and mid = $2', [
       roomId,
@@ -151,7 +158,7 @@ export class HeldMessageQueue implements HeldMessages {
     return rowCount > 0;
   }
 
-  /** The approved message could not be published: it waits again. */
+  /** Makes an approved message wait again. Called when it could not be published. */
   async markWaiting(roomId: string, mid: string): Promise<void> {
     await this.#database.query(
       `update held_messages set decision = null, decided_by = null, decided_at = null
@@ -160,7 +167,10 @@ export class HeldMessageQueue implements HeldMessages {
     );
   }
 
-  /** The statement that decides about a message, for the caller's transaction. It returns the row if the message waited. */
+  /**
+   * The statement that stores a decision, for the caller's transaction. It returns the row if the
+   * message was waiting.
+   */
   decisionStatement(
     roomId: string,
     mid: string,

@@ -15,19 +15,20 @@ import {
 } from '../protocol/schema.js';
 
 /**
- * What a moderator can do, over REST or by a `mod` frame. `ACTIONS` is the only description of it: the type `ModAction`, the
- * parser, the JSON Schema and the tables of docs/chat.md are derived.
+ * The actions of a moderator, over REST or in a `mod` frame. `ACTIONS` is their only description:
+ * the type `ModAction`, the parser, the JSON Schema and the tables of docs/chat.md are derived from
+ * it.
  */
 
 export const MAX_REASON_CHARS = 300;
 export const MAX_WARNING_CHARS = 500;
 export const MAX_TIMEOUT_S = 14 * 86_400;
 export const MAX_BAN_S = 10 * 365 * 86_400;
-/** Shorter than a ban of an account, because addresses change hands. */
+/** Shorter than the longest ban of an account, because addresses change hands. */
 export const MAX_ADDRESS_BAN_S = 30 * 86_400;
 export { MAX_TERM_LENGTH, MAX_TERMS };
 
-/** Text that PostgreSQL stores and that stays on its line. */
+/** One line of text that PostgreSQL can store. */
 const LINE = /^[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]*$/u;
 
 const line = (maxChars: number, description: string): FrameField<string> =>
@@ -48,11 +49,11 @@ const terms = (description: string): FrameField<readonly string[]> => {
   });
 };
 
-const pinnedMid = field<string | null>({ anyOf: [mid.schema, { type: 'null' }], description: 'null: none' }, (value, name, limits) =>
+const pinnedMid = field<string | null>({ anyOf: [mid.schema, { type: 'null' }], description: 'null: unpins' }, (value, name, limits) =>
   value === null ? null : mid.read(value, name, limits),
 );
 
-/** A field that is left out of the action when it is missing. */
+/** A field that the action does not contain when the frame does not. */
 interface Omittable<T> extends FrameField<T | undefined> {
   readonly isOmitted: true;
 }
@@ -63,38 +64,42 @@ const omittable = <T>(of: FrameField<T>): Omittable<T> => ({
   read: (value, name, limits) => (value === undefined ? undefined : of.read(value, name, limits)),
 });
 
-const reason = omittable(line(MAX_REASON_CHARS, 'one line, for the person and for those who moderate'));
-const banSeconds = omittable(wholeNumber(1, MAX_BAN_S, 'none: for good'));
+const reason = omittable(line(MAX_REASON_CHARS, 'one line, for the user and the moderators'));
+const banSeconds = omittable(wholeNumber(1, MAX_BAN_S, 'left out: the ban has no end'));
 const user = userId;
 const on = flag();
 const describe = <F extends Fields>(description: string, fields: F) => ({ description, fields });
 
 const ACTIONS = {
   delete: describe('Deletes a message.', { mid }),
-  purge: describe('Deletes everything that somebody has said here so far.', { user }),
-  timeout: describe('He reads and does not write; in place of one that runs.', { user, seconds: wholeNumber(1, MAX_TIMEOUT_S), reason }),
-  untimeout: describe('Ends a timeout.', { user }),
-  ban: describe('Puts him out, in place of a ban that is in force.', {
+  purge: describe('Deletes all messages of a user in the room so far.', { user }),
+  timeout: describe('The user may read but not write. Replaces a timeout in force.', {
     user,
-    seconds: banSeconds,
-    addressSeconds: omittable(wholeNumber(1, MAX_ADDRESS_BAN_S, 'bans where he wrote from of late as well')),
-    purge: omittable(flag('deletes everything that he has said so far')),
+    seconds: wholeNumber(1, MAX_TIMEOUT_S),
     reason,
   }),
-  shadowBan: describe('He writes on, and nobody else sees it.', { user, seconds: banSeconds, reason }),
-  unban: describe('Lifts either ban.', { user }),
-  warn: describe('A warning that he alone sees.', { user, text: line(MAX_WARNING_CHARS, 'one line') }),
-  slow: describe('Slow mode.', { seconds: wholeNumber(0, 3600, '0: off') }),
-  followers: describe('How old an account must be to write.', { minutes: wholeNumber(0, 525_600, '0: off') }),
-  unique: describe('Nothing that was said within the last hour.', { on }),
-  emoteOnly: describe('Emoji and spaces alone.', { on }),
-  shield: describe('Stricter in all of it.', { on }),
-  pin: describe('Shows a message above the others.', { mid: pinnedMid }),
-  approve: describe('Publishes a message that was held.', { mid }),
-  deny: describe('Does not.', { mid, reason }),
-  terms: describe('Replaces both lists of terms.', {
-    blocked: terms('refused here'),
-    allowed: optionalField(terms('no fault here; none: none'), [] as readonly string[]),
+  untimeout: describe('Ends a timeout.', { user }),
+  ban: describe('Removes the user from the room. Replaces a ban in force.', {
+    user,
+    seconds: banSeconds,
+    addressSeconds: omittable(wholeNumber(1, MAX_ADDRESS_BAN_S, 'also bans the address that the user wrote from lately, for this long')),
+    purge: omittable(flag('also deletes all messages of the user so far')),
+    reason,
+  }),
+  shadowBan: describe('The user may go on writing, but nobody else sees the messages.', { user, seconds: banSeconds, reason }),
+  unban: describe('Lifts a ban or shadow ban.', { user }),
+  warn: describe('Warns the user. Only the user and the moderators see the warning.', { user, text: line(MAX_WARNING_CHARS, 'one line') }),
+  slow: describe('Sets slow mode: the time between two messages of one user.', { seconds: wholeNumber(0, 3600, '0: off') }),
+  followers: describe('Sets how old an account must be to write.', { minutes: wholeNumber(0, 525_600, '0: off') }),
+  unique: describe('Refuses texts that were published in the room within the last hour.', { on }),
+  emoteOnly: describe('Allows only emoji and spaces.', { on }),
+  shield: describe('Raises all of these settings at once, against a raid.', { on }),
+  pin: describe('Pins a message above the others.', { mid: pinnedMid }),
+  approve: describe('Publishes a held message.', { mid }),
+  deny: describe('Denies a held message.', { mid, reason }),
+  terms: describe('Replaces both term lists.', {
+    blocked: terms('refused in this room'),
+    allowed: optionalField(terms('always allowed in this room; left out: none'), [] as readonly string[]),
   }),
 } as const;
 
@@ -104,12 +109,14 @@ type ActionOf<A extends keyof typeof ACTIONS, F extends Fields = (typeof ACTIONS
 } & { readonly [name in OmittableNames<F>]?: Exclude<ReturnType<F[name]['read']>, undefined> };
 export type ModAction = { [A in keyof typeof ACTIONS]: ActionOf<A> }[keyof typeof ACTIONS];
 
-/** The members of `mod` by `action` as JSON Schema, beside `t`, `id` and `room`. */
+/** The members of `mod` by `action` as JSON Schema, without `t`, `id` and `room`. */
 export const MOD_FRAMES: Readonly<Record<string, FrameSchema>> = Object.fromEntries(
   Object.entries(ACTIONS).map(([action, { description, fields }]) => [action, schemaOf('mod', description, fields)]),
 );
 
-/** Parses the members of a `mod` frame. Throws `bad_request`, which names the wrong member. */
+/**
+ * Parses the members of a `mod` frame. Throws `bad_request`; the message names the wrong member.
+ */
 export function parseModAction(frame: Readonly<Record<string, unknown>>): ModAction {
   const { action } = frame;
   if (typeof action !== 'string' || !Object.hasOwn(ACTIONS, action)) throw badMember('action', 'action: there is no such action.');

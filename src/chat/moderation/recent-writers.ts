@@ -11,17 +11,26 @@ export interface RecentWriter {
   readonly addressHash: string | undefined;
 }
 
-/** So long another process may not know who writes here. */
+/** Writers are stored at this interval. Until then only their own process knows them. */
 const FLUSH_MS = 200;
-/** Written at a time, and kept until then; those beyond are noted with their next message. */
+/** Writers that wait to be stored. A writer beyond this is noted with their next message. */
 const MAX_WAITING = 2000;
-/** Whose row is as it should be, so that it is not written with each of their messages. The oldest goes first. */
+/**
+ * Writers whose stored row is known to be current, so that it is not written with each message. A
+ * new one replaces the oldest.
+ */
 const MAX_KNOWN = 20_000;
-/** For so long it is kept who wrote in a room and from where. Rows are renewed when half of it is over. */
+/**
+ * How long writers of a room and their address hashes are kept. A row is renewed when half of this
+ * has passed.
+ */
 const WRITER_KEPT_MS = 24 * 3_600_000;
 const CLEAN_MS = 600_000;
 
-/** Who wrote in a room within the last day, and a hash of where from: what a ban by address, and the name in a list of bans, come from. */
+/**
+ * The writers of the last day in each room, with a hash of their address. Bans by address and names
+ * in the list of bans use them.
+ */
 export class RecentWriters {
   readonly #database: Database;
   readonly #clock: Clock;
@@ -40,7 +49,7 @@ export class RecentWriters {
     this.#cancels = [clock.every(FLUSH_MS, () => void this.flush()), clock.every(CLEAN_MS, () => void this.#clean())];
   }
 
-  /** With each message; costs a look-up. */
+  /** Notes the author of a message. Called for every message; costs one lookup in a map. */
   noteWriter(roomId: string, author: Author): void {
     const key = `${roomId}\0${author.id}`;
     const is = `${author.name}\0${author.role}\0${author.address ?? ''}`;
@@ -53,7 +62,10 @@ export class RecentWriters {
     this.#waiting.set(key, { roomId, author });
   }
 
-  /** Writes what waits. Never rejects: what could not be written is noted with the next message. */
+  /**
+   * Stores the waiting writers. Never rejects: a writer that could not be stored is noted with
+   * their next message.
+   */
   flush(): Promise<void> {
     this.#writing ??= this.#write().finally(() => {
       this.#writing = undefined;
@@ -71,7 +83,7 @@ export class RecentWriters {
     return row && { name: row.user_name, role: row.user_role, addressHash: row.address_hash ?? undefined };
   }
 
-  /** Twice is harmless. */
+  /** A second call does no harm. */
   async stop(): Promise<void> {
     for (const cancel of this.#cancels.splice(0)) cancel();
     await this.flush();

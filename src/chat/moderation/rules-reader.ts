@@ -13,26 +13,29 @@ export interface Pinned {
   readonly at: number;
 }
 
-/** What is set for a whole room. */
+/** The rules that apply to a whole room. */
 export interface StoredRules {
   readonly settings: RoomSettings;
   readonly terms: RoomTerms;
   readonly pinned: Pinned | undefined;
-  /** Banned addresses by hash, and until when (ms since 1970). */
+  /** When the ban of each address ends (ms since 1970), by the address' hash. */
   readonly addresses: Map<string, number>;
 }
 
-/** One sanction in force, or the number of a user's unseen warnings. */
+/** A sanction in force, or the number of a user's unseen warnings. */
 export interface StoredSanction {
   readonly kind: 'ban' | 'timeout' | 'warning';
   readonly userId: string;
   readonly isShadow: boolean;
-  /** Infinity: for good. */
+  /** Infinity: the ban has no end. */
   readonly untilMs: number;
   readonly unseen: number;
 }
 
-/** Reads the rules of rooms from PostgreSQL. Rooms that are asked for at the same time share a statement. */
+/**
+ * Reads the rules of rooms from PostgreSQL. Rooms that are requested at the same time share a
+ * statement.
+ */
 export class RulesReader {
   readonly #database: Database;
   readonly #clock: Clock;
@@ -56,7 +59,7 @@ export class RulesReader {
     };
   }
 
-  /** The sanctions of these users, or of all. */
+  /** The sanctions of these users; `userIds` undefined: of all users. */
   async readSanctions(roomId: string, userIds: readonly string[] | undefined): Promise<StoredSanction[]> {
     const rows = userIds ? await this.#sanctionRows([roomId], userIds) : ((await this.#sanctions.load(roomId)) ?? []);
     return rows.map(({ kind, user_id, shadow, until, unseen }) => ({
@@ -82,7 +85,7 @@ export class RulesReader {
     return new Map(rows.map((row) => [row.id, row]));
   }
 
-  /** `userIds` null: of all users. */
+  /** `userIds` null: the sanctions of all users. */
   async #sanctionRows(roomIds: readonly string[], userIds: readonly string[] | null): Promise<SanctionRow[]> {
     const { rows } = await this.#database.query<SanctionRow>(
       `select 'ban' as kind, room_id, user_id, shadow, until, null::int as unseen from room_bans

@@ -11,9 +11,9 @@ import { type Pinned, RulesReader } from './rules-reader.js';
 import { DEFAULT_SETTINGS, moderationOf, NO_TERMS, type RoomSettings, type RoomTerms, rankOf, settingsInForce } from './settings.js';
 
 export interface RulesListener {
-  /** Bans, timeouts or warnings of these users have changed. */
+  /** The bans, timeouts or warnings of these users have changed. */
   onPeople(roomId: string, userIds: readonly string[]): void;
-  /** Settings, terms, the pin or banned addresses have changed, or everything may have. */
+  /** The settings, terms, pin or banned addresses have changed, or everything may have. */
   onRoom(roomId: string): void;
 }
 
@@ -25,15 +25,15 @@ interface LoadedRules {
   terms: RoomTerms;
   moderation: ClassifierSettings;
   pinned: Pinned | undefined;
-  /** By user. `untilMs` Infinity: for good. */
+  /** Bans by user. `untilMs` Infinity: the ban has no end. */
   bans: Map<string, { untilMs: number; isShadow: boolean }>;
   timeouts: Map<string, number>;
-  /** Unseen warnings, by user. */
+  /** The number of unseen warnings by user. */
   warnings: Map<string, number>;
-  /** Banned addresses, by hash. */
+  /** When the ban of each address ends, by the address' hash. */
   addresses: Map<string, number>;
   isKnown: boolean;
-  /** What has to be read again; undefined: nothing. */
+  /** The parts that have to be read again; undefined: none. */
   stale: 'all' | { room: boolean; users: Set<string> } | undefined;
   reading: Promise<void> | undefined;
 }
@@ -43,22 +43,23 @@ export interface RoomRulesOptions {
   readonly control: ControlRoom;
   readonly clock: Clock;
   readonly log: Log;
-  /** The key of the hashes of addresses. */
+  /** The key that addresses are hashed with. */
   readonly addressKey: Uint8Array;
   readonly writers?: Pick<RecentWriters, 'noteWriter'> | undefined;
 }
 
-/** A room that nobody has open is forgotten after this long. */
+/** A room that is not open is forgotten after this. */
 const IDLE_MS = 30_000;
 const SWEEP_MS = 600_000;
-/** A read that failed is tried again after this long. */
+/** The delay before a failed read is repeated. */
 const RETRY_MS = 1000;
 const DEFAULT_MODERATION = moderationOf(DEFAULT_SETTINGS, NO_TERMS);
 const NOT_YET: RoomRefusal = { code: 'busy', reason: 'The rules of this room are being read. Send it again.', retryMs: 500 };
 
 /**
- * The rules of rooms: who may read, who may write what. Every message asks, so the rules of open rooms are in memory. They are read
- * when a room is opened, and again when the control room reports a change.
+ * The rules of rooms: who may read, and who may write what. Every message is checked against them,
+ * so the rules of open rooms are in memory. They are read when a room is opened, and again when the
+ * control room reports a change.
  */
 export class RoomRules implements PublishRules {
   readonly #options: RoomRulesOptions;
@@ -81,7 +82,7 @@ export class RoomRules implements PublishRules {
     );
   }
 
-  /** Rooms whose rules are in memory. */
+  /** The number of rooms whose rules are in memory. */
   get size(): number {
     return this.#rooms.size;
   }
@@ -91,7 +92,10 @@ export class RoomRules implements PublishRules {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Resolves when the room's rules are known. Call `releaseRoom` once for each call. Rejects with `unavailable`. */
+  /**
+   * Resolves when the room's rules are loaded. Call `releaseRoom` once for each call. Rejects with
+   * `unavailable`.
+   */
   async openRoom(roomId: string): Promise<void> {
     const state = this.#state(roomId);
     state.holders++;
@@ -113,13 +117,13 @@ export class RoomRules implements PublishRules {
     });
   }
 
-  /** Resolves when changes that this process has stored are in force here. */
+  /** Resolves when changes that this process has stored are in force in it. */
   async applyChanges(roomId: string): Promise<void> {
     await this.#options.control.readChanges();
     await this.#rooms.get(roomId)?.reading;
   }
 
-  /** The settings as they were set; `settingsInForce` applies the shield to them. */
+  /** The stored settings. `settingsInForce` applies the shield to them. */
   settingsOf(roomId: string): RoomSettings {
     return this.#rooms.get(roomId)?.settings ?? DEFAULT_SETTINGS;
   }
@@ -128,7 +132,7 @@ export class RoomRules implements PublishRules {
     return this.#rooms.get(roomId)?.inForce ?? DEFAULT_SETTINGS;
   }
 
-  /** The settings of automatic moderation. The same object until one of them changes. */
+  /** The automod settings. The same object is returned until one of them changes. */
   classifierSettingsOf(roomId: string): ClassifierSettings {
     return this.#rooms.get(roomId)?.moderation ?? DEFAULT_MODERATION;
   }
@@ -141,7 +145,9 @@ export class RoomRules implements PublishRules {
     return this.#rooms.get(roomId)?.pinned;
   }
 
-  /** Why the author may not be in the room; undefined: the author may. `author` undefined: a guest. */
+  /**
+   * Why the author may not be in the room; undefined: the author may. `author` undefined: a guest.
+   */
   readRefusalOf(
     roomId: string,
     author: Pick<Author, 'id' | 'role' | 'address'> | undefined,
@@ -157,7 +163,7 @@ export class RoomRules implements PublishRules {
     return untilMs === undefined ? undefined : banned(untilMs);
   }
 
-  /** When the user's timeout ends; undefined: there is none. */
+  /** When the user's timeout ends; undefined: the user has none. */
   timeoutUntilMs(roomId: string, userId: string, nowMs: number): number | undefined {
     const untilMs = this.#rooms.get(roomId)?.timeouts.get(userId);
     return untilMs !== undefined && untilMs > nowMs ? untilMs : undefined;
@@ -171,7 +177,8 @@ export class RoomRules implements PublishRules {
   refusalOf(room: Pick<RoomInfo, 'id'>, author: Author, nowMs: number, text: string): RoomRefusal | undefined {
     const state = this.#rooms.get(room.id);
     if (!state?.isKnown) {
-      // Nobody has the room open. It is read now, and known when the message is sent again.
+      // The room is not open here. Its rules are read now, and are known when the message is sent
+      // again.
       if (!state)
         void this.openRoom(room.id).then(
           () => this.releaseRoom(room.id),
@@ -222,7 +229,7 @@ export class RoomRules implements PublishRules {
     return ban?.isShadow === true && ban.untilMs > nowMs;
   }
 
-  /** Twice is harmless. */
+  /** A second call does no harm. */
   stop(): void {
     for (const cancel of this.#cancels.splice(0)) cancel();
   }
@@ -230,7 +237,7 @@ export class RoomRules implements PublishRules {
   #bannedUntil(state: LoadedRules, author: Pick<Author, 'id' | 'role' | 'address'>, nowMs: number): number | undefined {
     const ban = state.bans.get(author.id);
     if (ban && !ban.isShadow && ban.untilMs > nowMs) return ban.untilMs;
-    // Moderators may share an address with a user that they banned.
+    // Moderators are exempt: they may share an address with a user whom they banned.
     if (state.addresses.size === 0 || author.address === undefined || author.role !== 'viewer') return undefined;
     const hash = addressHash(this.#options.addressKey, author.address);
     const untilMs = hash === undefined ? undefined : state.addresses.get(hash);
@@ -268,7 +275,10 @@ export class RoomRules implements PublishRules {
     }
   }
 
-  /** `what`: everything, one user, or (undefined) what is set for the whole room. */
+  /**
+   * Marks rules as stale and reads them. `what`: `all`, the id of one user, or undefined for the
+   * rules of the whole room.
+   */
   #markStale(roomId: string, what: 'all' | string | undefined): void {
     const state = this.#rooms.get(roomId);
     if (!state) return;
@@ -289,7 +299,7 @@ export class RoomRules implements PublishRules {
     });
   }
 
-  /** One read at a time: what changes during a read is read after it. */
+  /** Reads the stale parts. One read runs at a time: changes during a read are read after it. */
   #read(roomId: string, state: LoadedRules): Promise<void> {
     if (state.reading) return state.reading;
     if (!state.stale) return Promise.resolve();
@@ -307,7 +317,7 @@ export class RoomRules implements PublishRules {
           if (isAll || stale.room) await this.#readRoom(roomId, state);
           if (isAll || stale.users.size > 0) await this.#readPeople(roomId, state, isAll ? undefined : [...stale.users]);
         } catch (error) {
-          // Merged with what became stale during the read.
+          // Merges the failed parts with those that became stale during the read.
           const since = state.stale as LoadedRules['stale'];
           if (isAll || since === 'all') state.stale = 'all';
           else state.stale = { room: stale.room || since?.room === true, users: new Set([...stale.users, ...(since?.users ?? [])]) };
@@ -318,7 +328,7 @@ export class RoomRules implements PublishRules {
         if (wasKnown) this.#tell(roomId, isAll || stale.room ? undefined : [...stale.users]);
       }
     } finally {
-      // In the same step as the loop's last check, so that a later change begins a new read.
+      // In the same step as the last check of the loop, so that a later change starts a new read.
       state.reading = undefined;
     }
   }
@@ -367,7 +377,7 @@ export class RoomRules implements PublishRules {
     state.addresses = stored.addresses;
   }
 
-  /** Forgets sanctions that have ended. */
+  /** Removes sanctions that have ended. */
   #sweep(): void {
     const nowMs = this.#options.clock.wallMs();
     for (const { bans, timeouts, addresses } of this.#rooms.values()) {
@@ -384,7 +394,10 @@ const banned = (untilMs: number): RoomRefusal & { untilMs?: number } => ({
   ...(Number.isFinite(untilMs) && { untilMs }),
 });
 
-/** Replaced one by one: the alternatives overlap, so that an expression with `+` over them would take exponential time. */
+/**
+ * Matches are replaced one by one. The alternatives overlap, so one expression with `+` over them
+ * would take exponential time.
+ */
 const EMOJI_PATTERN = '\\p{RGI_Emoji}|\\p{Extended_Pictographic}\\uFE0F?|\\s';
 const EMOJI = new RegExp(EMOJI_PATTERN, 'gv');
 

@@ -12,9 +12,9 @@ export interface RoomBan {
   readonly byId: string;
   readonly byName: string;
   readonly createdAtMs: number;
-  /** Undefined: for good. */
+  /** Undefined: the ban has no end. */
   readonly untilMs: number | undefined;
-  /** Until when the address that the user wrote from lately is banned too. */
+  /** When the ban of the user's last known address ends; undefined: no address is banned. */
   readonly addressUntilMs: number | undefined;
 }
 
@@ -41,13 +41,16 @@ export interface SanctionedUser {
   readonly name: string;
 }
 
-/** Sanctions in force in one room; every process that has the room open keeps them in memory. */
+/** Bans in force in one room at most. Every process that has the room open keeps them in memory. */
 const MAX_BANS = 50_000;
 const MAX_TIMEOUTS = 10_000;
-/** Unseen warnings of one user in one room. */
+/** Unseen warnings of one user in one room at most. */
 const MAX_WARNINGS = 50;
 
-/** The rows of bans, timeouts and warnings. `ModerationService` checks who may impose them, and tells the room. */
+/**
+ * The rows of bans, timeouts and warnings. `ModerationService` checks the moderator's rights and
+ * writes the notices.
+ */
 export class Sanctions {
   readonly #database: Database;
   readonly #clock: Clock;
@@ -66,7 +69,7 @@ export class Sanctions {
     ban: { isShadow: boolean; untilMs: number | undefined; reason: string | undefined },
   ): Promise<string> {
     const now = new Date(this.#clock.wallMs());
-    // A ban that has ended stays a record of its own.
+    // A ban that has ended stays in the table as a record.
     await connection.query(
       'update room_bans set lifted_at = until where room_id = $1 and user_id = $2 and lifted_at is null and until <= $3',
       [roomId, user.id, now],
@@ -103,7 +106,7 @@ export class Sanctions {
     );
   }
 
-  /** Lifts the ban of the address too. Rejects with `not_found`. */
+  /** Also lifts the ban of the address. Rejects with `not_found`. */
   async liftBan(connection: Queryable, roomId: string, userId: string): Promise<{ userName: string; isShadow: boolean }> {
     const now = new Date(this.#clock.wallMs());
     const { rows } = await connection.query<{ id: string; user_name: string; shadow: boolean }>(
@@ -113,7 +116,8 @@ export class Sanctions {
     );
     const row = rows[0];
     if (!row) throw new VezaError('not_found', 'This user is not banned here.');
-    // Ended and not deleted, so that the journal has it; what has ended is swept away later.
+    // The row is ended and not deleted, so that the control room reports the change. A sweep
+    // deletes it later.
     await connection.query('update room_address_bans set until = $2 where ban_id = $1', [row.id, now]);
     return { userName: row.user_name, isShadow: row.shadow };
   }
@@ -158,10 +162,10 @@ export class Sanctions {
     if (rowCount === 0) throw new VezaError('conflict', `This user has not seen ${MAX_WARNINGS} warnings yet.`);
   }
 
-  /** Rejects with `not_found`. Twice is harmless. */
+  /** Rejects with `not_found`. Marking a seen warning again does nothing. */
   async markWarningSeen(roomId: string, userId: string, id: string): Promise<void> {
     const { rowCount } = await this.#database.query(
-      // The user's other connections are told as well.
+      // The update reaches the user's other connections through the control room.
       `with before as (select id, seen_at from room_warnings where id = $3 and room_id = $1 and user_id = $2),
          seen as (update room_warnings w set seen_at = $4 from before b where w.id = b.id and b.seen_at is null returning w.room_id, w.user_id)
        select before.id, (select chat_has_changed('sanction', room_id, null, user_id, null) from seen)::text as told from before`,
@@ -170,7 +174,7 @@ export class Sanctions {
     if (rowCount === 0) throw new VezaError('not_found', 'There is no such warning.');
   }
 
-  /** Newest first. */
+  /** A user's warnings, newest first. */
   async listWarnings(roomId: string, userId: string, limit: number): Promise<RoomWarning[]> {
     const { rows } = await this.#database.query<{ id: string; text: string; by_name: string; created_at: Date; seen_at: Date | null }>(
       'select * from room_warnings where room_id = $1 and user_id = $2 order by created_at desc, id desc limit $3',
@@ -194,13 +198,13 @@ export class Sanctions {
     return rows.map(banOf);
   }
 
-  /** The ban in force. */
+  /** The ban in force; undefined: there is none. */
   async findBan(roomId: string, userId: string): Promise<RoomBan | undefined> {
     const { rows } = await this.#database.query<BanRow>(`${BAN_ROWS} and b.user_id = $3`, [roomId, new Date(this.#clock.wallMs()), userId]);
     return rows[0] && banOf(rows[0]);
   }
 
-  /** The timeouts in force; the first to end comes first. */
+  /** The timeouts in force. The first to end comes first. */
   async listTimeouts(roomId: string, after: { untilMs: number; userId: string } | undefined, limit: number): Promise<RoomTimeout[]> {
     const { rows } = await this.#database.query<TimeoutRow>(
       `select * from room_timeouts where room_id = $1 and until > $2

@@ -21,7 +21,7 @@ import { type RoomBan, type RoomTimeout, type RoomWarning, Sanctions } from './s
 import { changedSettings, publicPart, type RoomSettings, settingsInForce, storedSettings } from './settings.js';
 import { ModerationTargets, mustModerate, mustOutrank } from './targets.js';
 
-/** The part of a room that moderating needs. */
+/** The methods of a room that moderation uses. */
 export type ModeratedRoom = Pick<Room, 'appendEntry' | 'eraseMessages' | 'publishHeld' | 'recentMessage' | 'untilStored' | 'barUser'>;
 
 export interface ModerationServiceOptions {
@@ -32,18 +32,18 @@ export interface ModerationServiceOptions {
   readonly audit: ModerationAudit;
   /** 32 bytes, the same in every process. */
   readonly addressKey: Uint8Array;
-  /** Opens the room for as long as `work` takes. */
+  /** Opens the room while `work` runs. */
   readonly withRoom: <T>(roomId: string, work: (room: ModeratedRoom) => Promise<T>) => Promise<T>;
 }
 
-/** What a user may know of the sanctions against them in a room. */
+/** The sanctions of a user in a room as far as the user may know of them. */
 export interface SanctionsOfUser {
   readonly ban: RoomBan | undefined;
   readonly timeout: RoomTimeout | undefined;
-  /** Warnings that the user has not seen. */
+  /** The warnings that the user has not seen. */
   readonly warnings: readonly RoomWarning[];
   readonly appeal: BanAppeal | undefined;
-  /** The user's messages that were held, and what became of them; newest first. */
+  /** The user's held messages with their decisions, newest first. */
   readonly held: readonly HeldRecord[];
 }
 
@@ -51,12 +51,13 @@ const CLEAN_MS = 3_600_000;
 const DAY_MS = 86_400_000;
 /** How long acts and warnings are kept. */
 const ACTS_KEPT_MS = 365 * DAY_MS;
-/** The moderator in whose name automatic moderation retracts messages. */
+/** The moderator in whose name automod retracts messages. */
 const AUTOMATIC: Moderator = { id: 'service', name: 'Automatic moderation', role: 'admin', actor: 'service' };
 
 /**
- * The one way to moderate a room, for REST, `mod` frames and programs. A decision is stored first, together with who made it; then
- * it is in force here, a moment later in every process, and the room is told.
+ * The one way to moderate a room, for REST, `mod` frames and programs. A decision is first stored
+ * with its moderator. Then it is in force in this process, within a second in every process, and a
+ * notice is appended to the room.
  */
 export class ModerationService {
   readonly control: ControlRoom;
@@ -109,7 +110,7 @@ export class ModerationService {
     });
   }
 
-  /** Twice is harmless. */
+  /** A second call does no harm. */
   async stop(): Promise<void> {
     this.#cancel?.();
     this.#cancel = undefined;
@@ -119,8 +120,9 @@ export class ModerationService {
   }
 
   /**
-   * Rejects: `forbidden` (not a moderator here, or the user has an equal or higher role), `second_factor_missing`, `not_found`, `conflict`, `bad_request`,
-   * `unavailable`.
+   * Carries out an action. Rejects with `forbidden` (the caller does not moderate this room, or the
+   * user has an equal or higher role), `second_factor_missing`, `not_found`, `conflict`,
+   * `bad_request` or `unavailable`.
    */
   async moderate(room: RoomInfo, moderator: Moderator, action: ModAction): Promise<ModerationResult> {
     mustModerate(moderator);
@@ -156,8 +158,10 @@ export class ModerationService {
   }
 
   /**
-   * Takes back a message that was published and classified afterwards: it is deleted, and a copy waits for a moderator. An approved
-   * copy is another message, because a deleted `mid` does not come back. Twice is harmless. Rejects: `unavailable`, `busy`.
+   * Retracts a message that was published before it was classified: the message is deleted, and a
+   * copy waits for a moderator. An approved copy has another `mid`, because a deleted `mid` cannot
+   * be published again. A second call for the same message does nothing. Rejects with `unavailable`
+   * or `busy`.
    */
   async retractMessage(room: RoomInfo, said: { mid: string; author: Author; body: HeldMessage['body'] }, reason: string): Promise<void> {
     const { mid, author, body } = said;
@@ -169,7 +173,10 @@ export class ModerationService {
     );
   }
 
-  /** Deletes every message of a deleted account in these rooms, held ones too. Twice is harmless. Rejects: `unavailable`, `busy`. */
+  /**
+   * Deletes every message of a deleted account in these rooms, including held ones. A second call
+   * does no harm. Rejects with `unavailable` or `busy`.
+   */
   async eraseAccount(userId: string, roomIds: Iterable<string>, by: NoticeAuthor): Promise<void> {
     for (const roomId of roomIds) {
       await this.#deletions.barDeleted(roomId, userId);
@@ -179,7 +186,9 @@ export class ModerationService {
     await this.#options.database.query('delete from room_writers where user_id = $1', [userId]);
   }
 
-  /** Changes settings. The caller checks that the moderator may. Rejects with `bad_request`. */
+  /**
+   * Changes settings. The caller has checked the moderator's rights. Rejects with `bad_request`.
+   */
   async changeSettings(room: RoomInfo, moderator: Moderator, changes: Readonly<Record<string, unknown>>): Promise<RoomSettings> {
     await this.#set(room, moderator, 'settings', changes);
     return this.readSettings(room);
@@ -199,21 +208,24 @@ export class ModerationService {
     return rows[0] ?? { blocked: [], allowed: [] };
   }
 
-  /** Rejects: `not_found`, `conflict`, `bad_request`. */
+  /** Rejects with `not_found`, `conflict` or `bad_request`. */
   async fileAppeal(room: RoomInfo, from: Moderator, text: string): Promise<BanAppeal> {
     const appeal = await this.appeals.fileAppeal(room.id, from, text);
     await this.#acts.recordAct(this.#options.database, room, from, 'appeal', from.id, { appeal: appeal.id });
     return appeal;
   }
 
-  /** `accepted` lifts the ban. Rejects: `not_found`, `conflict`, `bad_request`. */
+  /**
+   * Answers an appeal. `accepted` lifts the ban. Rejects with `not_found`, `conflict` or
+   * `bad_request`.
+   */
   async answerAppeal(room: RoomInfo, moderator: Moderator, id: string, accepted: boolean, answer: string): Promise<BanAppeal> {
     mustModerate(moderator);
     const appeal = await this.#options.database.transaction(async (connection) => {
       const answered = await this.appeals.answerAppeal(connection, room.id, id, accepted, answer, moderator);
       if (accepted)
         await this.sanctions.liftBan(connection, room.id, answered.userId).catch((error) => {
-          // The ban has ended meanwhile.
+          // The ban has ended in the meantime.
           if (!(error instanceof VezaError && error.code === 'not_found')) throw error;
         });
       await this.#acts.recordAct(connection, room, moderator, 'answerAppeal', answered.userId, { appeal: id, accepted });
@@ -231,7 +243,8 @@ export class ModerationService {
       ban: ban?.isShadow ? undefined : ban,
       timeout: await this.sanctions.findTimeout(roomId, userId),
       warnings: warnings.filter(({ seenAtMs }) => seenAtMs === undefined),
-      // An old answer says nothing about a new ban, and a shadow-banned user must not learn of the ban.
+      // An answer about an earlier ban does not apply to a new one, and a shadow-banned user must
+      // not learn of the ban.
       appeal: await this.appeals.findOfUser(roomId, userId, ban && !ban.isShadow ? ban.id : undefined),
       held: await this.held.listOfUser(roomId, userId, 20),
     };
@@ -242,12 +255,12 @@ export class ModerationService {
     return this.#acts.listActs(roomId, userId, before, limit);
   }
 
-  /** Names by user id: of accounts, and of others who wrote in the room lately. */
+  /** Names by user id, of accounts and of recent writers in the room. */
   namesOf(roomId: string, userIds: readonly string[]): Promise<ReadonlyMap<string, string>> {
     return this.#acts.names(roomId, userIds);
   }
 
-  /** How many held messages and appeals wait for moderators. */
+  /** The numbers of held messages and of appeals that wait for moderators. */
   async countWaiting(roomId: string): Promise<{ held: number; appeals: number }> {
     const { rows } = await this.#options.database.query<{ held: number; appeals: number }>(
       `select (select count(*)::int from held_messages where room_id = $1 and decision is null) as held,
@@ -257,7 +270,7 @@ export class ModerationService {
     return rows[0]!;
   }
 
-  /** Deletes sanctions that have ended, and records past their retention. */
+  /** Deletes sanctions that have ended, and records older than their retention. */
   async deleteExpired(): Promise<void> {
     const { database, clock } = this.#options;
     const ago = (ms: number) => [new Date(clock.wallMs() - ms)];
@@ -305,7 +318,7 @@ export class ModerationService {
         }
         case 'shadowBan':
           await this.sanctions.banUser(connection, room.id, user, moderator, { isShadow: true, untilMs, reason });
-          // A shadow ban works only while nobody is told.
+          // A shadow ban works only while members do not know of it.
           isUntold = true;
           break;
         case 'ban': {
@@ -333,7 +346,10 @@ export class ModerationService {
     });
   }
 
-  /** Makes the log refuse the user at once. A failure is harmless: without the log nothing is published, and the rules reach every process in a moment. */
+  /**
+   * Makes the log refuse the user's messages at once. A failure does no harm: without the log no
+   * message is published, and the new rules reach every process within a second.
+   */
   async #bar(room: RoomInfo, userId: string): Promise<void> {
     await this.#deletions.barSanctioned(room.id, userId).catch((error) => {
       this.#options.log.warn(
@@ -351,13 +367,14 @@ export class ModerationService {
       const role = (await people.find(userId, room.channelId))?.role ?? (await this.writers.findWriter(room.id, userId))?.role;
       mustOutrank(moderator, userId, (role as RoomRole | undefined) ?? 'viewer');
     }
-    // The act comes first: a process that dies after it leaves a message that can be deleted again.
+    // The act is stored first. If the process ends before the deletion, the message can be deleted
+    // again.
     await database.transaction((connection) => this.#acts.recordAct(connection, room, moderator, 'delete', userId, { mid }));
     return this.#deletions.deleteMessages(room.id, moderator, [mid]);
   }
 
   async #purge(room: RoomInfo, moderator: Moderator, userId: string): Promise<ModerationResult> {
-    // The user's account may be deleted.
+    // The user's account may have been deleted.
     const { people, database } = this.#options;
     const writer = await this.writers.findWriter(room.id, userId);
     const role = (await people.find(userId, room.channelId))?.role ?? (writer?.role as RoomRole | undefined) ?? 'viewer';
@@ -379,7 +396,8 @@ export class ModerationService {
     });
     await this.rules.applyChanges(room.id);
     return this.#news.appendCurrentState(room.id, moderator, action, async () => ({
-      // As `joined` has them: the settings in force, without those that would tell how to get round them.
+      // The settings as in `joined`: those in force, without the ones that would show how to evade
+      // them.
       settings: publicPart(settingsInForce(await this.readSettings(room))),
     }));
   }
@@ -400,7 +418,7 @@ export class ModerationService {
       await this.#acts.recordAct(connection, room, moderator, 'terms', undefined, { blocked: blocked.length, allowed: allowed.length });
     });
     await this.rules.applyChanges(room.id);
-    // Nobody is told the list of blocked terms: it would tell how to get round it.
+    // The room is sent no notice: the list of blocked terms would show how to evade it.
     return {};
   }
 
@@ -414,7 +432,7 @@ export class ModerationService {
       });
     await change().catch(async (error) => {
       if (mid === null || !(error instanceof VezaError && error.code === 'not_found')) throw error;
-      // Members see a message a moment before it is stored, and may pin it at once.
+      // Members see a message shortly before it is stored, and a moderator may pin it at once.
       await withRoom(room.id, (told) => told.untilStored(mid));
       await change();
     });

@@ -4,28 +4,37 @@ import { ROOM_ROLES, type RoomRole } from '../protocol/protocol.js';
 
 export const rankOf = (role: RoomRole): number => ROOM_ROLES.indexOf(role);
 
-/** What a room's moderators and owner have set. Kept as JSON in `rooms.settings`; what is missing there is the default. */
+/**
+ * The settings of a room, set by its moderators and owner. Stored as JSON in `rooms.settings`. A
+ * setting that is missing there has its default.
+ */
 export interface RoomSettings {
-  /** Seconds between two messages of one person; 0: off. */
+  /** Seconds between two messages of one person. 0: off. */
   readonly slowS: number;
-  /** Whom slow mode does not hold up, by role. */
+  /** Roles that slow mode does not apply to. */
   readonly slowExempt: readonly RoomRole[];
-  /** Minutes that an account must be old to write; 0: off. Whom another system vouches for has no age here, and may not write while it is on. */
+  /**
+   * The age in minutes that an account must have to write. 0: off. An identity of another system
+   * has no age here, and may not write while this is on.
+   */
   readonly followersMin: number;
-  /** Nothing that was said here within the last hour. */
+  /** Refuses a text that was published in the room within the last hour. */
   readonly unique: boolean;
-  /** Emoji and spaces alone. */
+  /** Allows only emoji and spaces. */
   readonly emoteOnly: boolean;
-  /** One switch against a raid: raises what is above to `SHIELD`, and has the automatic moderation hold what it would let pass with a doubt. */
+  /**
+   * One switch against a raid: raises the settings above to at least `SHIELD`, and makes automod
+   * hold messages that it would otherwise allow with a doubt.
+   */
   readonly shield: boolean;
-  /** Whether people who are not signed in may read along. */
+  /** Whether clients that are not signed in may read. */
   readonly guests: 'read' | 'none';
-  /** Messages a second of one person, and so many at once. */
+  /** Messages per second of one person. `burst`: messages that may be sent at once. */
   readonly perS: number;
   readonly burst: number;
-  /** Messages a second of all together. */
+  /** Messages per second of all people together. */
   readonly roomPerS: number;
-  /** Automatic moderation, and what it does with what it finds: see `moderation.ts`. */
+  /** Whether automod is on. Its settings follow; `ClassifierSettings` (automod) describes them. */
   readonly moderated: boolean;
   readonly links: ClassifierSettings['links'];
   readonly allowedHosts: readonly string[];
@@ -35,10 +44,10 @@ export interface RoomSettings {
   readonly remoteFails: ClassifierSettings['remoteFails'];
 }
 
-/** What everybody in the room is told; the rest would say how to get round it. */
+/** The settings that every member is sent. The others would show how to evade them. */
 export const PUBLIC_SETTINGS = ['slowS', 'slowExempt', 'followersMin', 'unique', 'emoteOnly', 'shield', 'guests', 'perS', 'burst'] as const;
 
-/** What everybody is told of settings. */
+/** The part of these settings that every member is sent. */
 export const publicPart = (settings: object): object =>
   Object.fromEntries(Object.entries(settings).filter(([name]) => (PUBLIC_SETTINGS as readonly string[]).includes(name)));
 
@@ -71,7 +80,7 @@ export const CHOICES = {
   remoteFails: ['open', 'closed'],
 } as const satisfies { [name in keyof RoomSettings]?: readonly RoomSettings[name][] };
 
-/** Inclusive. 100 messages a second of one person is what no setting goes beyond. */
+/** The lowest and highest value of each setting, inclusive. */
 export const SETTING_LIMITS = {
   slowS: [0, 3600],
   followersMin: [0, 525_600],
@@ -80,14 +89,15 @@ export const SETTING_LIMITS = {
   roomPerS: [1, 1000],
 } as const satisfies Partial<Record<keyof RoomSettings, readonly [number, number]>>;
 
-/** What the shield asks at least. */
+/** The minimum that the shield sets. */
 const SHIELD = { slowS: 10, followersMin: 1440, unique: true, perS: 1, burst: 3 } as const;
 
 const BOOLEANS = ['unique', 'emoteOnly', 'shield', 'moderated'] as const;
 const MAX_HOSTS = 100;
 
 /**
- * The settings with the changes. Rejects with `bad_request` and says which value is wrong: they come from people, from bots and from frames.
+ * Applies changes to settings. Throws `bad_request` for a wrong value and names the setting. The
+ * changes come from people, bots and frames.
  */
 export function changedSettings(before: RoomSettings, changes: Readonly<Record<string, unknown>>): RoomSettings {
   const after: Record<string, unknown> = { ...before };
@@ -103,7 +113,10 @@ export function changedSettings(before: RoomSettings, changes: Readonly<Record<s
   return settings;
 }
 
-/** What a row of `rooms` holds; what is not as it should be counts as not set, so that no old row keeps a room from opening. */
+/**
+ * The settings in a row of `rooms`. An invalid value counts as not set, so that an old row never
+ * keeps a room from opening.
+ */
 export function storedSettings(stored: unknown): RoomSettings {
   const kept: Record<string, unknown> = { ...DEFAULT_SETTINGS };
   if (typeof stored === 'object' && stored !== null)
@@ -112,7 +125,7 @@ export function storedSettings(stored: unknown): RoomSettings {
   return kept as unknown as RoomSettings;
 }
 
-/** What is in force: with the shield up, the stricter of both. */
+/** The settings in force: with the shield on, the stricter of the stored value and `SHIELD`. */
 export function settingsInForce(settings: RoomSettings): RoomSettings {
   if (!settings.shield) return settings;
   return {
@@ -136,7 +149,7 @@ export interface RoomTerms {
 
 export const NO_TERMS: RoomTerms = { blocked: [], allowed: [] };
 
-/** What the automatic moderation is told of a room; `settings` as they are in force. */
+/** The automod settings of a room. `settings`: the settings in force. */
 export const moderationOf = (settings: RoomSettings, terms: RoomTerms): ClassifierSettings => ({
   enabled: settings.moderated,
   blockedTerms: terms.blocked,

@@ -6,7 +6,7 @@ import type { AccountDirectory, Moderator } from './acts.js';
 import type { RecentWriter, RecentWriters } from './recent-writers.js';
 import { rankOf } from './settings.js';
 
-/** The bearer of the server's own token file, whom nobody outranks. */
+/** The bearer of the server's own token file. This moderator outranks everyone. */
 export const ROOT = 'admin-token';
 
 export interface ModerationTargetsOptions {
@@ -16,7 +16,7 @@ export interface ModerationTargetsOptions {
   readonly withRoom: <T>(roomId: string, work: (room: Pick<Room, 'untilStored' | 'recentMessage'>) => Promise<T>) => Promise<T>;
 }
 
-/** Finds the user that a moderation act is about. */
+/** Finds the user whom a moderation act is about. */
 export class ModerationTargets {
   readonly #options: ModerationTargetsOptions;
 
@@ -24,7 +24,7 @@ export class ModerationTargets {
     this.#options = options;
   }
 
-  /** Rejects with `not_found`, and with `forbidden` when the moderator does not outrank the user. */
+  /** Rejects with `not_found`, or with `forbidden` when the moderator does not outrank the user. */
   async findUser(
     room: RoomInfo,
     moderator: Moderator,
@@ -56,7 +56,10 @@ export class ModerationTargets {
     });
   }
 
-  /** Finds a user without an account by what the user wrote, even if the process in which that was has not noted the user yet. */
+  /**
+   * Finds a user without an account by their messages, even before another process has stored the
+   * user as a recent writer.
+   */
   async #findInMessages(room: RoomInfo, userId: string): Promise<{ name: string; role: RoomRole } | undefined> {
     const { database, withRoom } = this.#options;
     const find = async () => {
@@ -78,14 +81,14 @@ export class ModerationTargets {
   }
 }
 
-/** Throws `forbidden`, or `second_factor_missing`. */
+/** Throws `forbidden` or `second_factor_missing` unless the moderator may moderate. */
 export function mustModerate({ role, unproven }: Moderator): void {
   if (rankOf(role) >= rankOf('moderator')) return;
   if (unproven) throw new VezaError('second_factor_missing', 'This wants a second factor: set one up, or sign in with it.');
   throw new VezaError('forbidden', 'Only moderators of this room may do that.');
 }
 
-/** Throws `forbidden`. */
+/** Throws `forbidden` unless the moderator has a higher role than the user. */
 export function mustOutrank(moderator: Moderator, userId: string, role: RoomRole): void {
   if (moderator.id === ROOT && userId !== ROOT) return;
   if (rankOf(moderator.role) <= rankOf(role)) throw new VezaError('forbidden', 'You cannot moderate a user of an equal or higher role.');

@@ -8,78 +8,90 @@ import type { HandedRequest } from '../gateway/handed-request.js';
 import { addStats, type ProcessStats, withoutPeople } from '../gateway/process-stats.js';
 import type { OnAirChanges } from '../rooms/on-air.js';
 
-/** What the primary tells a chat process. */
+/** A message from the primary to a chat process. */
 export type ToProcess =
   | { readonly do: 'begin'; readonly with: unknown }
-  /** Accept until `upTo` sockets are open. `port`: its handle comes with the message, as one of `of` ports, because the process has closed its own. */
+  /**
+   * Accept connections until `upTo` sockets are open. `port`: one of `of` ports whose handles come
+   * with such messages, because the process has closed its own.
+   */
   | { readonly do: 'accept'; readonly upTo: number; readonly port?: { readonly name: ChatPort; readonly of: number } }
-  /** Take over a request that the primary has read; its socket comes with the message. */
+  /** Take over a request that the primary has read. Its socket comes with the message. */
   | { readonly do: 'take'; readonly request: HandedRequest }
   | { readonly do: 'tell'; readonly channels: OnAirChanges }
-  /** Send `count` clients away, to come back within `retryMs`; accept nobody from now on. */
+  /** Send `count` clients away, to reconnect within `retryMs`. Accept no connection from now on. */
   | { readonly do: 'drain'; readonly count: number; readonly retryMs: number }
-  /** Send the remaining clients away, and end. */
+  /** Send the remaining clients away and end. */
   | { readonly do: 'end'; readonly retryMs: number };
 
 export type ChatPort = 'plain' | 'secure';
 
-/** What a chat process says. */
+/** A message from a chat process to the primary. */
 export type FromProcess =
   | { readonly say: 'ready' }
   | { readonly say: 'failed'; readonly reason: string }
-  /** It is ready, and cannot accept. */
+  /** The process is ready but cannot accept connections. */
   | { readonly say: 'deaf'; readonly reason: string }
-  /** It met an uncaught exception and runs on until it is replaced. */
+  /** The process had an uncaught exception. It goes on until it is replaced. */
   | { readonly say: 'unwell' }
-  /** `taken`: requests that it was handed since it began; `open`: its open sockets, handed or accepted. Sent at once when it begins or ceases to accept. */
+  /**
+   * Sent regularly, and at once when the process starts or stops accepting. `taken`: requests that
+   * it was handed since its start. `open`: its open sockets, handed or accepted.
+   */
   | { readonly say: 'state'; readonly open: number; readonly taken: number; readonly accepts: boolean; readonly stats: ProcessStats };
 
 export interface ProcessPoolOptions {
   readonly count: number;
-  /** Connections per process. */
+  /** Connections that one process may have. */
   readonly full: number;
-  /** Forks a process, which is sent `begin` and answers `ready`. */
+  /** Forks a process. It is sent `begin` and answers `ready`. */
   readonly start: () => ChildProcess;
   readonly begin: unknown;
   readonly clock: Clock;
   readonly log: Log;
 }
 
-/** A process that is not ready after this long is given up. Long, because a machine under load takes its time. */
+/** A process that is not ready after this is killed. Under load a start takes long. */
 const READY_MS = 300_000;
-/** Sockets that a process may have more than the emptiest one. */
+/** Sockets that a process may have more than the emptiest one, as a number … */
 const AHEAD = 2;
-/** The same as a share of what the emptiest one has; both are added. */
+/** … and as a share of the emptiest one's sockets. Both are added. */
 const AHEAD_SHARE = 1 / 64;
-/** A process that was silent for this long is left out of balancing: nobody knows how full it is. */
+/**
+ * A process that has sent nothing for this long is left out of balancing: the number of its sockets
+ * is unknown.
+ */
 const SILENT_MS = 1000;
 const LOOK_MS = 1000;
-/** A process that was silent at this many looks in a row hangs and is killed. Not a time, so that a primary that was halted itself kills nobody. */
+/**
+ * A process that has sent nothing at this many looks in a row hangs and is killed. Looks are
+ * counted instead of time, so that a primary that was itself suspended kills no process.
+ */
 const HUNG_LOOKS = 30;
-/** A process that died is replaced at once; if the start fails, it is tried again after this long. */
+/** The delay before a failed start is repeated. A process that died is replaced at once. */
 const AGAIN_MS = 1000;
-/** Clients per second that are sent away from a process that met an uncaught exception. */
+/** Clients per second that are sent away from a process after an uncaught exception. */
 const RELIEVED_PER_S = 1000;
-/** A process that was told to end is killed after this long. */
+/** A process that has not ended this long after its `end` is killed. */
 const END_MS = 10_000;
 
 /**
- * Clients that were sent away and are not back, at most, while a process is replaced. A machine that is sent more reconnects than
- * it can accept ends with most clients outside.
+ * While a process is replaced, clients that were sent away and have not come back, at most. A
+ * machine that gets more reconnects than it can accept ends with most clients disconnected.
  */
 const MOST_AWAY = 500;
 const STEP_MS = 100;
-/** When nobody has come back for this long, draining stops waiting for the clients that are missing. */
+/** When no client has come back for this long, draining no longer waits for the missing ones. */
 const BACK_MS = 3000;
 
-/** How many more sockets than the emptiest process another may have. */
+/** How many sockets more than the emptiest process another one may have. */
 export const aheadOf = (fewest: number): number => AHEAD + Math.floor(fewest * AHEAD_SHARE);
 
 type ChatProcessState = 'starting' | 'ready' | 'draining' | 'gone';
 
 class ChatProcess {
   phase: ChatProcessState = 'starting';
-  /** Its replacement was started: none is needed when it ends. */
+  /** True: its replacement was started already, so none is started when it ends. */
   isReplaced = false;
   silentLooks = 0;
   /** Requests that the primary has handed to it. */
@@ -100,7 +112,8 @@ class ChatProcess {
     this.heardAtMs = clock.monotonicMs();
     this.exited = new Promise((resolve) => {
       child.once('exit', () => resolve());
-      // If the fork itself fails there is no exit event. Any other error is a message that did not arrive.
+      // When the fork itself fails, there is no `exit` event. Any other error means that a message
+      // did not arrive.
       child.on('error', () => {
         if (child.pid === undefined) resolve();
       });
@@ -133,7 +146,7 @@ class ChatProcess {
     this.send({ do: 'begin', with: begin });
   }
 
-  /** Handles of sockets on their way to the process. Node leaks them if the process dies. */
+  /** Handles of sockets that are being sent to the process. Node leaks them if the process dies. */
   readonly #underWay = new Set<{ close(): void } | undefined>();
 
   get open(): number {
@@ -152,7 +165,7 @@ class ChatProcess {
     this.given++;
     const { _handle: handle } = socket as unknown as { _handle?: { close(): void } };
     this.#underWay.add(handle);
-    // The socket belongs to the other process then; this side's object is closed.
+    // The socket now belongs to the other process, so the object in this one is closed.
     const done = () => {
       this.#underWay.delete(handle);
       socket.destroy();
@@ -175,21 +188,23 @@ class ChatProcess {
   }
 }
 
-/** A bound port as Node sends it to another process: see `SharedPort`. */
+/** A bound port, in the form in which Node sends it to another process: see `SharedPort`. */
 export type PortHandle = Server;
 
 /**
- * The chat's processes. Each accepts from ports that they share, and none gets far ahead of the emptiest. A request that the
- * primary has read is handed to the emptiest. A process that dies is replaced; one that is to be replaced ends when its
- * replacement is ready.
+ * The pool of chat processes. All accept from shared ports, and none gets far ahead of the
+ * emptiest. A request that the primary has read is handed to the emptiest. A process that dies is
+ * replaced. A process that is to be replaced ends after its replacement is ready.
  */
 export class ProcessPool {
   readonly #options: ProcessPoolOptions;
   #workers: ChatProcess[] = [];
   #ports: ReadonlyMap<ChatPort, PortHandle> = new Map();
-  /** The counters of processes that are gone. */
+  /** The counters of processes that have ended. */
   #past: ProcessStats = addStats([]);
-  /** What is on air, for processes that start later; undefined: it was never told. */
+  /**
+   * The channels on air, for processes that start later; undefined: no on-air change has come yet.
+   */
   #onAir: Record<string, NonNullable<OnAirChanges[string]>> | undefined;
   readonly #accepted: Promise<void>;
   #accepts!: () => void;
@@ -209,7 +224,7 @@ export class ProcessPool {
     this.#cancelLooks = options.clock.every(LOOK_MS, () => this.#look());
   }
 
-  /** Resolves when all are ready; rejects when one does not start. */
+  /** Resolves when all processes are ready. Rejects when one does not start. */
   async start(): Promise<void> {
     const starting = Array.from({ length: this.#options.count }, () => this.#fork());
     try {
@@ -229,14 +244,17 @@ export class ProcessPool {
     return addStats([this.#past, ...this.#workers.map(({ state }) => state.stats)]);
   }
 
-  /** Lets the processes accept from these ports; call it once. Resolves when the first process accepts, rejects when it cannot. The caller closes the handles before `stop`. */
+  /**
+   * Lets the processes accept from these ports. Call it once. Resolves when the first process
+   * accepts; rejects when it cannot. The caller closes the handles before `stop`.
+   */
   sharePorts(ports: ReadonlyMap<ChatPort, PortHandle>): Promise<void> {
     this.#ports = ports;
     this.#balance();
     return this.#accepted;
   }
 
-  /** Hands a socket, and the request that was read from it, to the emptiest process. */
+  /** Hands a socket and the request that was read from it to the emptiest process. */
   handOver(socket: Socket, request: HandedRequest): void {
     const ready = this.#workers.filter(({ phase }) => phase === 'ready');
     const awake = this.#awake;
@@ -246,7 +264,7 @@ export class ProcessPool {
     else socket.destroy();
   }
 
-  /** Tells every process what is on air in these channels now. */
+  /** Sends these on-air changes to every process. */
   broadcastOnAir(changes: OnAirChanges): void {
     const onAir = { ...this.#onAir };
     for (const [slug, news] of Object.entries(changes)) {
@@ -257,7 +275,10 @@ export class ProcessPool {
     for (const worker of this.#workers) if (worker.phase === 'ready') worker.send({ do: 'tell', channels: changes });
   }
 
-  /** Sends each process its limit. When all are full they accept on, to tell clients so (1013). */
+  /**
+   * Sends each process its limit. When all are full they go on accepting, to close further
+   * connections with 1013.
+   */
   #balance(): void {
     if (this.#stopping || this.#ports.size === 0) return;
     const workers = this.#awake;
@@ -267,7 +288,7 @@ export class ProcessPool {
     for (const worker of workers) {
       const { open, state } = worker;
       const room = upTo - open;
-      // Handles are not sent for one socket more, except to the emptiest process.
+      // Handles are not sent to accept a single socket, except to the emptiest process.
       const isDue = state.accepts ? Math.abs(worker.upTo - upTo) >= ahead / 2 : room >= ahead / 4 || (room > 0 && open === fewest);
       if (isDue) worker.allowAccepting(upTo, this.#ports);
     }
@@ -306,7 +327,10 @@ export class ProcessPool {
     this.#balance();
   }
 
-  /** Replaces the processes one by one. Each replacement is ready before `perS` clients per second are sent away. Twice is once. */
+  /**
+   * Replaces the processes one by one. Each replacement is ready before the old process sends away
+   * `perS` clients per second. A call during a replacement returns the same promise.
+   */
   replaceAll(perS: number): Promise<void> {
     this.#restarting ??= this.#restart(perS).finally(() => {
       this.#restarting = undefined;
@@ -322,7 +346,7 @@ export class ProcessPool {
     }
   }
 
-  /** Resolves to false when the replacement does not start; the process stays then. */
+  /** Resolves to false when the replacement does not start; the old process then stays. */
   async #exchange(worker: ChatProcess, perS: number): Promise<boolean> {
     worker.isReplaced = true;
     try {
@@ -341,7 +365,7 @@ export class ProcessPool {
     return true;
   }
 
-  /** Replaces a process that met an uncaught exception: its work may be half done. */
+  /** Replaces a process that had an uncaught exception: its state may be inconsistent. */
   async #relieve(worker: ChatProcess): Promise<void> {
     if (this.#stopping || worker.phase !== 'ready' || worker.isReplaced) return;
     this.#options.log.error(
@@ -351,7 +375,7 @@ export class ProcessPool {
     await this.#exchange(worker, RELIEVED_PER_S);
   }
 
-  /** Sends the clients of a process away as fast as the others take them in. */
+  /** Sends the clients of a process away as fast as the other processes accept them. */
   async #drain(worker: ChatProcess, perS: number): Promise<void> {
     if (worker.phase !== 'ready') return;
     worker.phase = 'draining';
@@ -368,12 +392,12 @@ export class ProcessPool {
         most = now;
         grewAtMs = clock.monotonicMs();
       } else if (clock.monotonicMs() - grewAtMs >= BACK_MS) {
-        // Counted as if they had come back.
+        // The missing clients are counted as if they had come back.
         before = now - sent;
         most = now;
         grewAtMs = clock.monotonicMs();
       }
-      // New clients do not count as clients that came back.
+      // New clients do not count as clients that have come back.
       before = Math.max(before, now - sent);
       const away = sent - (now - before);
       const count = Math.min(Math.ceil((perS * STEP_MS) / 1000), MOST_AWAY - away, all - sent);
@@ -396,7 +420,10 @@ export class ProcessPool {
     cancel();
   }
 
-  /** Sends every client away at once, to come back within `retryMs`, and ends the processes. Twice is harmless. */
+  /**
+   * Sends all clients away at once, to reconnect within `retryMs`, and ends the processes. A second
+   * call returns the same promise.
+   */
   stop(retryMs: number): Promise<void> {
     this.#cancelLooks();
     this.#stopping ??= Promise.all(this.#workers.map((worker) => this.#end(worker, retryMs))).then(() => undefined);
@@ -441,7 +468,10 @@ export class ProcessPool {
   }
 }
 
-/** A fork that throws is turned into a child that has ended, as when the system refuses it a little later. */
+/**
+ * Turns a fork that throws into a child that has ended, as when the system refuses the fork a
+ * little later.
+ */
 function started(start: () => ChildProcess): ChildProcess {
   try {
     return start();

@@ -5,7 +5,10 @@ import { getSystemErrorName } from 'node:util';
 import { BACKLOG } from '../gateway/listener.js';
 import type { ChatPort, PortHandle } from './process-pool.js';
 
-/** What `cluster` binds ports with that its workers share: nothing public binds one without accepting from it as well. */
+/**
+ * The handle that `cluster` uses for ports shared by its workers. Node has no public way to bind a
+ * port without also accepting from it.
+ */
 interface BoundHandle {
   getsockname(out: object): number;
   close(): void;
@@ -14,7 +17,10 @@ const { _createServerHandle: createServerHandle } = net as unknown as {
   _createServerHandle(address: string, port: number, addressType: 4 | 6, fd: number, flags: number): BoundHandle | number;
 };
 
-/** A port that this process has bound for others to accept from. Who comes while none of them does waits for the next that does, also over one's death. */
+/**
+ * A port that this process has bound for other processes to accept from. A client that connects
+ * while no process accepts waits for the next one that does, even if a process dies in between.
+ */
 export class SharedPort {
   readonly #bound: BoundHandle;
 
@@ -22,11 +28,11 @@ export class SharedPort {
     this.#bound = bound;
   }
 
-  /** Rejects with the system's error (`EADDRINUSE`) when the port is not to be had. */
+  /** Rejects with the system's error (`EADDRINUSE`) when the port cannot be bound. */
   static async bind(host: string, port: number): Promise<SharedPort> {
     const address = isIP(host) ? host : (await lookup(host)).address;
     const bound = createServerHandle(address, port, isIPv6(address) ? 6 : 4, -1, 0);
-    // That it is taken is known of a bound handle only when it is asked where it is.
+    // Only `getsockname` shows whether a bound handle has an error.
     const failed = typeof bound === 'number' ? bound : bound.getsockname({});
     if (failed !== 0) {
       if (typeof bound !== 'number') bound.close();
@@ -40,27 +46,30 @@ export class SharedPort {
     return this.#bound as unknown as PortHandle;
   }
 
-  /** Twice is harmless. */
+  /** A second call does no harm. */
   close(): void {
     this.#bound.close();
   }
 }
 
 export interface AcceptorOptions {
-  /** What was accepted. */
+  /** Called for each accepted socket. */
   readonly take: (socket: Socket, port: ChatPort) => void;
-  /** It accepts now, or does so no more because it is full. */
+  /** Called when the process starts accepting, and when it stops because it is full. */
   readonly changed: () => void;
-  /** It cannot listen. */
+  /** Called when the process cannot listen. */
   readonly failed: (error: Error) => void;
-  /** Sockets beyond so many are closed at once. */
+  /** With more open sockets than this, an accepted socket is closed at once. */
   readonly most: number;
 }
 
-/** Accepts from shared ports until so many sockets are open, and lets go of them then, so that others get who comes. From all of them or from none. */
+/**
+ * Accepts from shared ports until the limit of open sockets is reached. Then it closes the ports,
+ * so that other processes get the next clients. It accepts from all ports or from none.
+ */
 export class Acceptor {
   readonly #options: AcceptorOptions;
-  /** Those that have come, until all are there. */
+  /** Handles that have arrived, until there is one for each port. */
   readonly #coming = new Map<ChatPort, PortHandle>();
   #servers: Server[] = [];
   #upTo = 0;
@@ -71,7 +80,7 @@ export class Acceptor {
     this.#options = options;
   }
 
-  /** Sockets: those accepted, and those that were added. */
+  /** The number of open sockets: accepted and added ones. */
   get open(): number {
     return this.#open;
   }
@@ -85,21 +94,21 @@ export class Acceptor {
     if (this.#isStopped || this.#open >= upTo) this.#cease();
   }
 
-  /** One of so many ports. */
+  /** Adds the handle of one port. Accepting starts when all `of` ports have one. */
   addPort(port: ChatPort, handle: PortHandle, of: number): void {
     this.#coming.get(port)?.close();
     this.#coming.set(port, handle);
     if (this.#coming.size === of) this.#listen();
   }
 
-  /** It came by another way. */
+  /** Counts a socket that was not accepted here. */
   addSocket(socket: Socket): void {
     this.#open++;
     socket.on('close', this.#closed);
     if (this.#open >= this.#upTo) this.#cease();
   }
 
-  /** Accepts no more. */
+  /** Stops accepting for good. */
   stop(): void {
     this.#isStopped = true;
     this.#cease();

@@ -2,8 +2,10 @@ import { createHmac } from 'node:crypto';
 import { networkOf } from '../../runtime/addresses.js';
 
 /**
- * What is kept of an address for bans: an HMAC under a key of this service, 16 bytes. Of IPv6 its first 64 bits count, since one client has all
- * addresses below them; an IPv4 address that is written as IPv6 is the same as itself. Undefined: it is no address.
+ * The hash of an address that bans store: an HMAC under a key of this service, 16 bytes. Of an IPv6
+ * address only the first 64 bits count, because one client has all addresses below them. An IPv4
+ * address in IPv6 form has the hash of the IPv4 address. Returns undefined when the text is no
+ * address.
  */
 export function addressHash(key: Uint8Array, address: string): string | undefined {
   const network = networkOf(address);

@@ -15,14 +15,14 @@ import {
 } from './schema.js';
 
 /**
- * What a client of `veza.chat.v1` sends. `CLIENT_FRAME_FIELDS` is the only description of it: types, parser, JSON Schema and the
- * tables of docs/chat.md are derived.
+ * The frames of clients of `veza.chat.v1`. `CLIENT_FRAME_FIELDS` is their only description: the
+ * types, the parser, the JSON Schema and the tables of docs/chat.md are derived from it.
  */
 
 const MID = /^[\w-]{22}$/;
 const ROOM = /^[a-z0-9-]{2,64}$/;
 const ACTION = /^[A-Za-z]{1,32}$/;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: it finds control characters.
 const CONTROL = /[\u0000-\u001f\u007f]/;
 const MAX_OFFSET = Number.MAX_SAFE_INTEGER;
 
@@ -34,11 +34,11 @@ const text = (least: number, most: number, description: string): FrameField<stri
   });
 
 const isId = (value: unknown): value is string => typeof value === 'string' && value.length > 0 && value.length <= 64;
-const id = text(1, 64, 'made by you; the answer has it');
+const id = text(1, 64, 'made by the client; the answer carries it');
 
-const room = field({ type: 'string', description: 'the id that `joined` gave, or the slug of its channel' }, (value, name) => {
+const room = field({ type: 'string', description: 'the id from `joined`, or the slug of the channel' }, (value, name) => {
   if (typeof value !== 'string') throw new FieldError(`${name}: the id of a room, or the slug of its channel.`);
-  // A name that no room can have is answered as a room that does not exist.
+  // A name that no room can have is answered like a room that does not exist.
   return ROOM.test(value) ? value : '';
 });
 
@@ -48,19 +48,19 @@ export const mid = field({ type: 'string', pattern: '^[A-Za-z0-9_-]{22}$', descr
 });
 
 export const userId = field(
-  { type: 'string', minLength: 1, maxLength: 1024, description: 'id of a user, as messages have it; no control characters' },
+  { type: 'string', minLength: 1, maxLength: 1024, description: 'id of a user, as messages carry it; no control characters' },
   (value, name) => {
     if (!isUserId(value)) throw new FieldError(`${name}: the id of a user, as messages have it.`);
     return value;
   },
 );
 
-const key = field(text(1, 64, 'new for each message, the same for each try; no control characters').schema, (value, name) => {
+const key = field(text(1, 64, 'new for each message, the same for each attempt; no control characters').schema, (value, name) => {
   if (!isId(value) || CONTROL.test(value)) throw new FieldError(`${name}: a text of 1 to 64 characters without control characters.`);
   return value;
 });
 
-/** One emoji may be a dozen characters. Which emoji exist is not checked. */
+/** One emoji may have a dozen characters. The parser does not check which emoji exist. */
 const emoji = field(text(1, 32, 'one emoji').schema, (value, name) => {
   if (
     typeof value !== 'string' ||
@@ -77,7 +77,7 @@ const position = { epoch: wholeNumber(0, MAX_OFFSET), offset: wholeNumber(0, MAX
 const since = field(
   {
     type: 'object',
-    description: 'to resume: the epoch you know and your last offset',
+    description: 'to resume: the epoch that the client knows and its last offset',
     properties: { epoch: position.epoch.schema, offset: position.offset.schema },
     required: ['epoch', 'offset'],
   },
@@ -88,7 +88,7 @@ const since = field(
   },
 );
 
-/** The text of a message, and what goes with it. */
+/** The text of a message with its small fields. */
 interface MessageBody {
   readonly text: string;
   /** The `mid` of the message that it replies to. */
@@ -103,8 +103,8 @@ const body = field<MessageBody>(
   {
     type: 'object',
     properties: {
-      text: { type: 'string', description: 'at most `limits.textBytes`, not only spaces' },
-      reply: { ...mid.schema, description: '`mid` of what it replies to' },
+      text: { type: 'string', description: 'at most `limits.textBytes` bytes, not only spaces' },
+      reply: { ...mid.schema, description: '`mid` of the message that it replies to' },
       mentions: { type: 'array', items: userId.schema, maxItems: MAX_MENTIONS, description: 'ids of users' },
     },
     required: ['text'],
@@ -115,7 +115,7 @@ const body = field<MessageBody>(
     const given = value as Readonly<Record<string, unknown>>;
     const { text: said } = given;
     if (typeof said !== 'string' || said.trim() === '') throw new FieldError(`${name}.text: a text that is not only spaces.`);
-    // A text has at least as many bytes as characters.
+    // A text has at least as many bytes as characters, so a long one is not measured.
     if (said.length > limits.maxTextBytes || Buffer.byteLength(said) > limits.maxTextBytes)
       throw new FieldError(`A message is at most ${limits.maxTextBytes} bytes of text.`, 'too_long');
     for (const member of Object.keys(given))
@@ -132,7 +132,7 @@ const body = field<MessageBody>(
   },
 );
 
-const action = field({ type: 'string', description: 'one of those below' }, (value, name) => {
+const action = field({ type: 'string', description: 'one of the actions below' }, (value, name) => {
   if (typeof value !== 'string' || !ACTION.test(value)) throw new FieldError(`${name}: the name of an action.`);
   return value;
 });
@@ -144,36 +144,36 @@ interface FrameDescription<F extends Fields> {
 const describe = <F extends Fields>(description: string, fields: F): FrameDescription<F> => ({ description, fields });
 
 const CLIENT_FRAME_FIELDS = {
-  hello: describe('First, within five seconds. No `id`: `welcome` answers it, or a close.', {
-    token: optionalField(text(1, 8192, 'none: a guest'), undefined),
-    client: optionalField(text(0, 100, 'what you are'), undefined),
+  hello: describe('The first frame, within five seconds. It has no `id`; `welcome` or a close answers it.', {
+    token: optionalField(text(1, 8192, 'left out: a guest'), undefined),
+    client: optionalField(text(0, 100, 'name of the client, for the log'), undefined),
   }),
-  auth: describe('A fresh token of the same person, before the one of now ends. `ok` answers it.', {
+  auth: describe('A new token of the same user, sent before the present one ends. `ok` answers it.', {
     id,
-    token: text(1, 8192, 'the fresh one'),
+    token: text(1, 8192, 'the new token'),
   }),
-  join: describe('`joined` answers it. Joining a room again begins anew in it.', {
+  join: describe('`joined` answers it. Joining a room again starts a new membership.', {
     id,
     room,
     since: optionalField(since, undefined),
     link: optionalField(text(0, 200, 'token of a playback link, for a private channel'), undefined),
   }),
-  leave: describe('`ok` answers it. Joins that you sent before it are done first.', { id, room }),
+  leave: describe('`ok` answers it. Joins that were sent before it are finished first.', { id, room }),
   pub: describe('`ack`, `held`, `refused` or `err` answers it.', { id, room, key, body }),
-  react: describe('`ok` answers it; the counts come with `reacts`.', { id, room, mid, emoji, on: flag() }),
-  history: describe('Older entries; `page` answers it.', {
+  react: describe('`ok` answers it. The counts come with `reacts`.', { id, room, mid, emoji, on: flag() }),
+  history: describe('Requests older entries. `page` answers it.', {
     id,
     room,
-    before: optionalField(wholeNumber(1, MAX_OFFSET, 'an offset, exclusive; none: the newest'), undefined),
-    limit: optionalField(wholeNumber(1, MAX_PAGE, `none: ${MAX_ENTRIES}`), MAX_ENTRIES),
+    before: optionalField(wholeNumber(1, MAX_OFFSET, 'an offset, exclusive; left out: the newest entries'), undefined),
+    limit: optionalField(wholeNumber(1, MAX_PAGE, `left out: ${MAX_ENTRIES}`), MAX_ENTRIES),
   }),
-  range: describe('A hole; `page` answers it.', {
+  range: describe('Requests the entries of a hole. `page` answers it.', {
     id,
     room,
     from: wholeNumber(1, MAX_OFFSET, 'an offset, inclusive'),
     to: wholeNumber(1, MAX_OFFSET, 'inclusive, not below `from`'),
   }),
-  mod: describe('Of whoever moderates; `ok` answers it. What else is in it goes by `action`, see below.', { id, room, action }),
+  mod: describe('A moderation action. `ok` answers it. The other members depend on `action`, see below.', { id, room, action }),
 } as const;
 
 type ClientFrameType = keyof typeof CLIENT_FRAME_FIELDS;
@@ -186,7 +186,7 @@ export type PubFrame = FrameOf<'pub'>;
 export type ReactFrame = FrameOf<'react'>;
 export type HistoryFrame = FrameOf<'history'>;
 export type RangeFrame = FrameOf<'range'>;
-/** `args`: the other members of the frame. What they are depends on the action. */
+/** `args`: the other members of the frame, which depend on the action. */
 export type ModFrame = FrameOf<'mod'> & { readonly args: Readonly<Record<string, unknown>> };
 export type ClientFrame = HelloFrame | AuthFrame | JoinFrame | LeaveFrame | PubFrame | ReactFrame | HistoryFrame | RangeFrame | ModFrame;
 
@@ -195,7 +195,7 @@ export const CLIENT_FRAMES: Readonly<Record<string, FrameSchema>> = Object.fromE
   Object.entries(CLIENT_FRAME_FIELDS).map(([t, { description, fields }]) => [t, schemaOf(t, description, fields)]),
 );
 
-/** `fatal`: the sender is no chat client, and the connection is closed (4009). */
+/** `fatal`: the sender is not a chat client, and the connection is closed (4009). */
 export interface BadFrame {
   readonly t: 'bad';
   readonly id: string | undefined;
@@ -207,7 +207,7 @@ export interface BadFrame {
 type FrameMembers = Readonly<Record<string, unknown>>;
 const ESCAPED_UNCLEAN = /\\u(?:0000|d[89a-f])/i;
 
-/** Parses and checks a text that is at most `MAX_FRAME_BYTES` long. Never throws. */
+/** Parses and checks a text of at most `MAX_FRAME_BYTES`. Never throws. */
 export function parseFrame(frameText: string, maxTextBytes: number): ClientFrame | BadFrame {
   let parsed: unknown;
   try {
@@ -222,7 +222,7 @@ export function parseFrame(frameText: string, maxTextBytes: number): ClientFrame
     const requestId = isId(members.id) && uncleanTextIn(members.id) === undefined ? members.id : undefined;
     return { t: 'bad', id: requestId, code, message, fatal: false };
   };
-  // ws accepts UTF-8 alone, so that ill-formed text and U+0000 can come by an escape only.
+  // ws accepts only valid UTF-8, so lone surrogates and U+0000 can only come from escapes.
   const unclean = ESCAPED_UNCLEAN.test(frameText) ? uncleanTextIn(members) : undefined;
   if (unclean) return bad('bad_request', `${unclean.join('.').slice(0, 100) || 'frame'}: text must be well-formed and without U+0000.`);
   if (!Object.hasOwn(CLIENT_FRAME_FIELDS, members.t)) return bad('unknown_type', `There is no frame "${members.t.slice(0, 40)}".`);
@@ -247,7 +247,7 @@ function readFrame(members: FrameMembers, t: ClientFrameType, limits: { readonly
   return read;
 }
 
-/** The `id` of a frame that is not parsed; undefined: it has none. */
+/** The `id` of a frame that is not parsed further; undefined: it has none. */
 export function idOf(frameText: string): string | undefined {
   try {
     const { id: found } = (JSON.parse(frameText) ?? {}) as FrameMembers;

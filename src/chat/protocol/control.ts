@@ -3,12 +3,13 @@ import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 
-/** Something that decides who may what in a chat has changed; what it is now is in the tables. */
+/** A change of something that decides who may do what in a chat. The new state is in the tables. */
 export interface ChatChange {
   /**
-   * `rules`: settings, terms, the pin or banned addresses of a room. `sanction`: a ban, a timeout or a warning of one person in a room. `channel`:
-   * its visibility, its owner, or it is deleted (with its room). `member`: the role of one account in a channel. `account`: banned, another role or name, deleted.
-   * `session`: ended.
+   * `rules`: settings, terms, the pin or banned addresses of a room. `sanction`: a ban, timeout or
+   * warning of one user in a room. `channel`: its visibility or owner, or it was deleted with its
+   * room. `member`: the role of one account in a channel. `account`: it was banned or deleted, or
+   * has another role or name. `session`: it was ended.
    */
   readonly kind: 'rules' | 'sanction' | 'channel' | 'member' | 'account' | 'session';
   readonly roomId?: string;
@@ -18,24 +19,31 @@ export interface ChatChange {
 }
 
 export interface ChangeFollower {
-  /** In the order in which they were committed. */
+  /** Called with changes in the order in which they were committed. */
   onChanges(changes: readonly ChatChange[]): void;
-  /** This process was away for longer than the journal reaches back: everything it knows is to be read again. */
+  /**
+   * This process did not read the journal for longer than entries are kept. It must read everything
+   * again.
+   */
   onLost(): void;
 }
 
-/** Between two looks at the journal: what is decided anywhere counts everywhere within a second. */
+/**
+ * The interval between two reads of the journal. Every change is in force in every process within a
+ * second.
+ */
 const POLL_MS = 400;
-/** Read at a time; what is beyond follows at once. */
+/** Changes per read. Further ones are read at once. */
 const BATCH = 1000;
 const KEPT_MS = 3_600_000;
-/** Who has not looked for so long may have missed what was cleaned up meanwhile. */
+/** A process that has not read for this long may have missed changes that were cleaned up. */
 const LOST_MS = KEPT_MS / 2;
 const CLEAN_MS = 600_000;
 
 /**
- * The control room: a journal in PostgreSQL that every process follows. It is the truth, and not a message about it: a wiped Redis, a lost
- * link or a process that slept change nothing. While PostgreSQL is away, what is known counts on.
+ * The control room: a journal in PostgreSQL that every process follows. It is the truth itself and
+ * not a message about it, so a wiped Redis, a lost connection or a suspended process loses nothing.
+ * While PostgreSQL is unavailable, the last known state stays in force.
  */
 export class ControlRoom {
   readonly #database: Database;
@@ -55,13 +63,16 @@ export class ControlRoom {
     this.#log = log;
   }
 
-  /** Returns what ends it. */
+  /** Adds a follower. Returns a function that removes it. */
   follow(follower: ChangeFollower): () => void {
     this.#followers.add(follower);
     return () => this.#followers.delete(follower);
   }
 
-  /** From what stands in the journal now. Rejects with `unavailable`. Twice is harmless. */
+  /**
+   * Follows the journal from its present end. Rejects with `unavailable`. A second call does
+   * nothing.
+   */
   async start(): Promise<void> {
     if (this.#cancels.length > 0) return;
     const { rows } = await this.#database.query<{ version: number }>('select version from chat_change_count');
@@ -73,16 +84,19 @@ export class ControlRoom {
     );
   }
 
-  /** Waits for what is under way. Twice is harmless. */
+  /** Waits for a running read. A second call does no harm. */
   async stop(): Promise<void> {
     for (const cancel of this.#cancels.splice(0)) cancel();
     await this.#polling;
   }
 
-  /** Looks now; what was committed before the call is told when it resolves. Never rejects: a database that is away is asked again. */
+  /**
+   * Reads the journal now. When it resolves, followers have been called for every change that was
+   * committed before the call. Never rejects: a failed read is repeated.
+   */
   async readChanges(): Promise<void> {
     if (this.#polling) {
-      // The look that is under way may have begun before what the caller knows of.
+      // The running read may have begun before the change that the caller knows of.
       this.#isAskedAgain = true;
       return this.#polling;
     }
@@ -109,7 +123,7 @@ export class ControlRoom {
     }
   }
 
-  /** Resolves to whether there may be more. */
+  /** Resolves to true when there may be more changes. */
   async #read(): Promise<boolean> {
     const since = this.#version ?? 0;
     const { rows } = await this.#database.query<{

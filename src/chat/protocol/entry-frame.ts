@@ -1,14 +1,17 @@
 import { createHash } from 'node:crypto';
 import type { LogEntry } from '../../backing/room-log/room-log.js';
 
-/** An entry of a room as a server frame, encoded once for each room and process. */
+/** An entry of a room as a server frame, encoded once per room and process. */
 export interface EntryFrame {
   readonly offset: number;
-  /** The log's time, whole ms since 1970; never falls within a room. */
+  /** The log's time, whole ms since 1970. Never falls within a room. */
   readonly atMs: number;
-  /** The type that members see: 'msg', 'del', 'act', 'pin', 'now', 'gone', … */
+  /** The type that members see: 'msg', 'del', 'act', 'pin', 'now', 'gone' and so on. */
   readonly type: string;
-  /** The whole frame as JSON, with the epoch that the room has in this process. Its author gets `textFor` instead. */
+  /**
+   * The whole frame as JSON, with the epoch that the room has in this process. The author gets
+   * `textFor` instead.
+   */
   readonly text: string;
   /** The UTF-8 length of `text`. */
   readonly bytes: number;
@@ -16,20 +19,23 @@ export interface EntryFrame {
   readonly mid: string | undefined;
   /** The key that the author's client made. */
   readonly key: string | undefined;
-  /** The author, also of a shadow-banned message. */
+  /** The author, also of a message under a shadow ban. */
   readonly userId: string | undefined;
-  /** The frame that a shadow-banned author sees; `text` is `gone` then. */
+  /** The frame that a shadow-banned author gets. `text` is a `gone` frame then. */
   readonly hidden: string | undefined;
 }
 
-/** The frame as this user gets it: an author gets the `key` with it, and a shadow-banned author the message. Undefined: a guest. */
+/**
+ * The frame for one user: an author gets it with `key`, and a shadow-banned author gets the
+ * message. `userId` undefined: a guest.
+ */
 export function textFor(frame: EntryFrame, userId: string | undefined): string {
   if (userId === undefined || frame.userId !== userId) return frame.text;
   const text = frame.hidden ?? frame.text;
   return frame.key === undefined ? text : `${text.slice(0, -1)},"key":${JSON.stringify(frame.key)}}`;
 }
 
-/** A message's id: the first 128 bits of SHA-256 over room, user and key, in 22 characters. */
+/** The id of a message: the first 128 bits of SHA-256 over room, user and key, in 22 characters. */
 export function midOf(roomId: string, userId: string, key: string): string {
   return createHash('sha256').update(`${roomId}\0${userId}\0${key}`).digest().subarray(0, 16).toString('base64url');
 }
@@ -39,9 +45,11 @@ export const logKeyOf = (mid: string, key: string): string => `${mid}:${key}`;
 
 const MID_LENGTH = 22;
 
-/** What an entry contains beside its text. */
+/** The contents of an entry without its text. */
 export interface EntryFacts {
-  /** Also of another entry that is there once, however often it is put in: see `NewEntry.key`. */
+  /**
+   * Also set for another entry that exists once however often it is appended: see `NewEntry.key`.
+   */
   readonly mid: string | undefined;
   readonly key: string | undefined;
   readonly userId: string | undefined;
@@ -63,7 +71,9 @@ function factsOf(entry: LogEntry): EntryFacts {
 
 const NO_FACTS: EntryFacts = { mid: undefined, key: undefined, userId: undefined, sentAtMs: undefined };
 
-/** The facts of an entry from a log that may be damaged; undefined: its payload or its time is not valid. */
+/**
+ * The facts of an entry of a log that may be damaged; undefined: its payload or time is invalid.
+ */
 export function readableFacts(entry: LogEntry): EntryFacts | undefined {
   if (!entry.payload.startsWith('{') || !isTime(entry.atMs)) return undefined;
   try {
@@ -75,7 +85,7 @@ export function readableFacts(entry: LogEntry): EntryFacts | undefined {
     const isWhole = typeof facts.mid === 'string' && typeof facts.userId === 'string';
     return isWhole && (facts.sentAtMs === undefined || isTime(facts.sentAtMs)) ? facts : undefined;
   } catch {
-    // The payload is no JSON.
+    // The payload is not JSON.
     return undefined;
   }
 }
@@ -87,10 +97,10 @@ const isDel = ({ offsets, user, upTo }: Record<keyof Deletion, unknown>) =>
   (user === undefined || typeof user === 'string') &&
   (upTo === undefined || isPlace(upTo));
 
-/** The entry that takes the place of an erased one. */
+/** The entry that replaces an erased one. */
 export const goneOf = (offset: number, atMs: number): LogEntry => ({ offset, atMs, type: 'gone', payload: '{}', key: undefined });
 
-/** What a `del` entry erases. */
+/** The messages that a `del` entry erases. */
 export interface Deletion {
   readonly offsets?: readonly number[];
   /** With `upTo`: every message of this user up to that offset. */
@@ -100,7 +110,10 @@ export interface Deletion {
 
 export const delOf = (entry: LogEntry): Deletion => delAt(JSON.parse(entry.payload) as Deletion, entry.offset);
 
-/** Caps `upTo` below the deletion itself, because the log may have lost entries since `upTo` was determined. */
+/**
+ * Limits `upTo` to below the deletion itself, because the log may have lost entries since `upTo`
+ * was determined.
+ */
 export const delAt = (del: Deletion, offset: number): Deletion =>
   del.upTo === undefined ? del : { ...del, upTo: Math.min(del.upTo, offset - 1) };
 

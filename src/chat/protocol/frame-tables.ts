@@ -19,7 +19,10 @@ interface Schema {
   readonly maxItems?: number;
 }
 
-/** The members of every frame as Markdown, for docs/chat.md (`veza chat tables`). `modFrames`: those of `mod` by action. */
+/**
+ * The members of every frame as Markdown, for docs/chat.md (`veza chat tables`). `modFrames`: the
+ * schemas of `mod`, by action.
+ */
 export function frameTables(modFrames: Readonly<Record<string, FrameSchema>>): string {
   return [
     '### What clients send',

@@ -1,6 +1,6 @@
 /**
- * How frames are described: JSON Schema (2020-12) of the whole frame, and for frames of clients the fields that the schema, the
- * TypeScript type and the parser are all derived from.
+ * The description of frames: the JSON Schema (2020-12) of the whole frame. For frames of clients
+ * also the fields, from which the schema, the TypeScript type and the parser are derived.
  */
 export interface FrameSchema {
   readonly description: string;
@@ -29,12 +29,12 @@ export interface FrameField<T> {
   readonly schema: object;
   /** The field may be missing; `read` then gets undefined. */
   readonly isOptional: boolean;
-  /** Returns the value as the frame has it. Throws a `FieldError` that names the field. */
+  /** Returns the value as the frame contains it. Throws a `FieldError` that names the field. */
   read(value: unknown, name: string, limits: FieldLimits): T;
 }
 
 interface FieldLimits {
-  /** UTF-8 bytes of one message. */
+  /** UTF-8 bytes of one message at most. */
   readonly maxTextBytes: number;
 }
 
@@ -49,7 +49,7 @@ export class FieldError extends Error {
 
 export const field = <T>(schema: object, read: FrameField<T>['read']): FrameField<T> => ({ schema, isOptional: false, read });
 
-/** The same field where it may be missing or null: then it is `fallback`. */
+/** The same field, but it may be missing or null; its value is then `fallback`. */
 export const optionalField = <T, F>({ schema, read }: FrameField<T>, fallback: F): FrameField<T | F> => ({
   schema,
   isOptional: true,
@@ -59,7 +59,7 @@ export const optionalField = <T, F>({ schema, read }: FrameField<T>, fallback: F
 export type Fields = Readonly<Record<string, FrameField<unknown>>>;
 export type FieldValues<F extends Fields> = { readonly [name in keyof F]: ReturnType<F[name]['read']> };
 
-/** The schema of a frame whose fields these are. Members that are not listed are ignored. */
+/** The schema of a frame with these fields. Other members are ignored. */
 export const schemaOf = (t: string, description: string, fields: Fields): FrameSchema =>
   frameSchema(
     t,

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Database } from '../../backing/database/database.js';
 
-/** What is asked of the vault: secrets at rest. */
+/** The part of the vault that this file uses. */
 export interface Sealer {
   seal(purpose: string, plain: Uint8Array): Buffer;
   open(purpose: string, sealed: Uint8Array): Promise<Buffer>;
@@ -9,7 +9,7 @@ export interface Sealer {
 
 const NAME = 'address-key';
 
-/** The key of the hashes of addresses: made once, sealed, and the same in every process. */
+/** The key that addresses are hashed with: created once, sealed, and the same in every process. */
 export async function addressKey(database: Database, vault: Sealer): Promise<Buffer> {
   await database.query('insert into chat_secrets (name, sealed_secret) values ($1, $2) on conflict do nothing', [
     NAME,

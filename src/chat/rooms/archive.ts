@@ -5,15 +5,15 @@ import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import { delOf, type EntryFacts, goneOf, readableFacts } from '../protocol/entry-frame.js';
 
-/** What waits here for PostgreSQL; the log says `busy` at the same number for a room. */
+/** Bytes that wait for PostgreSQL in this process. Above it publishing is `busy`. */
 const MAX_PENDING_BYTES = 64 * 1024 * 1024;
-/** From an entry to the statement that stores it, when none is under way. */
+/** The delay from an entry to the statement that stores it when no statement is running. */
 const BATCH_MS = 2;
 const MAX_BATCH_ENTRIES = 1000;
 const MAX_BATCH_BYTES = 2 * 1024 * 1024;
 const FIRST_RETRY_MS = 100;
 const MAX_RETRY_MS = 2000;
-/** An entry in memory beside its payload. */
+/** The memory of an entry besides its payload. */
 const ENTRY_BYTES = 300;
 
 export interface ArchiveEntry extends LogEntry {
@@ -23,16 +23,16 @@ export interface ArchiveEntry extends LogEntry {
 
 export type ArchiveOutcome =
   | { readonly kind: 'stored' }
-  /** The message has been there under another offset; at this one is `gone`. */
+  /** The message is stored under another offset. This offset is stored as `gone`. */
   | { readonly kind: 'known'; readonly offset: number }
-  /** The room has another epoch or is gone. Nothing was stored. */
+  /** The room has another epoch or no longer exists. Nothing was stored. */
   | { readonly kind: 'fenced' };
 
 export interface ArchiveOptions {
   readonly database: Database;
   readonly clock: Clock;
   readonly log: Log;
-  /** These are in PostgreSQL now. */
+  /** Called after these entries were stored in PostgreSQL. */
   readonly onStored: (roomId: string, epoch: number, offsets: readonly number[]) => void;
   readonly maxPendingBytes?: number;
 }
@@ -45,10 +45,12 @@ interface PendingEntry {
 }
 
 /**
- * Stores entries of the log in PostgreSQL, in batches: one statement at a time, begun within 2 ms, with what came meanwhile. The statement is
- * fenced by the epoch of each room. While PostgreSQL is away it waits and tries again; what waits is bounded by `hasRoom`, to be asked
- * before something is appended. Storing a deletion erases what it deletes, in the same statement: so whoever stores it, also after the process
- * that deleted has died, erases.
+ * Stores entries of the log in PostgreSQL, in batches: one statement at a time, started within 2
+ * ms, with all entries that arrived before it. The statement is fenced by each room's epoch. While
+ * PostgreSQL is unavailable the archive repeats the statement. The number of waiting entries is
+ * bounded: callers ask `hasCapacity` before they append. The statement that stores a deletion also
+ * erases the deleted rows, so any process that stores it erases them, even after the process that
+ * made the deletion has ended.
  */
 export class Archive {
   readonly #options: ArchiveOptions;
@@ -59,7 +61,10 @@ export class Archive {
   #batch: Promise<void> | undefined;
   #cancel: (() => void) | undefined;
   #retryMs = 0;
-  /** 1 while a defect in some entry is looked for. */
+  /**
+   * Entries per statement. Lowered to 1 while the archive looks for the entry that PostgreSQL
+   * refuses.
+   */
   #batchEntries = MAX_BATCH_ENTRIES;
   #stopping = false;
   #refused = 0;
@@ -69,7 +74,7 @@ export class Archive {
     this.#maxBytes = options.maxPendingBytes ?? MAX_PENDING_BYTES;
   }
 
-  /** Entries that wait, of all rooms. */
+  /** Entries of all rooms that wait to be stored. */
   get pending(): number {
     let count = 0;
     for (const waiting of this.#waiting.values()) count += waiting;
@@ -80,12 +85,12 @@ export class Archive {
     return this.#bytes;
   }
 
-  /** Entries whose payload was none. */
+  /** The number of unreadable entries. */
   get refused(): number {
     return this.#refused;
   }
 
-  /** Whether PostgreSQL is away, as far as is known. */
+  /** Whether the last statement failed. */
   get isAway(): boolean {
     return this.#retryMs > 0;
   }
@@ -95,8 +100,9 @@ export class Archive {
   }
 
   /**
-   * Resolves when it is decided; never rejects. The same entry may be given twice, and by several processes. One that cannot be read, out of a log
-   * that was damaged, is refused alone: its place is stored as erased, unless PostgreSQL has what was there, and it is answered as of an epoch that ended.
+   * Stores one entry. Resolves when its outcome is known; never rejects. The same entry may be
+   * given again and by several processes. An unreadable entry of a damaged log is refused alone:
+   * its offset is stored as erased unless PostgreSQL has the original, and the outcome is `fenced`.
    */
   async storeEntry(entry: ArchiveEntry): Promise<ArchiveOutcome> {
     const facts = readableFacts(entry);
@@ -122,7 +128,10 @@ export class Archive {
     });
   }
 
-  /** Waits for what is under way and tries what waits once more; what then waits still is left to the sweepers of other processes. */
+  /**
+   * Waits for the running statement, and then tries once more to store the waiting entries. If that
+   * fails, the sweepers of other processes store them from the log.
+   */
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#cancel?.();
@@ -201,7 +210,8 @@ export class Archive {
       );
     this.#retryMs = Math.min(MAX_RETRY_MS, Math.max(FIRST_RETRY_MS, this.#retryMs * 2));
     if (isAway) return;
-    // Maybe one entry is refused for what it is: it must not hold up the others.
+    // PostgreSQL may refuse one entry of the batch. Smaller batches find it, so that the others are
+    // stored.
     if (batch.length > 1) this.#batchEntries = Math.ceil(batch.length / 2);
     else if (/^2[23]/.test(String((error as { code?: unknown }).code))) {
       const [pending] = this.#queue.splice(0, 1);
@@ -265,5 +275,5 @@ export class Archive {
   }
 }
 
-/** Whole milliseconds, which PostgreSQL gives back as they were. */
+/** Whole milliseconds: PostgreSQL returns them unchanged. */
 const timeOf = (ms: number) => new Date(Math.trunc(ms)).toISOString();

@@ -1,13 +1,21 @@
 import type { Clock } from '../../runtime/clock.js';
 import type { EntryFrame } from '../protocol/entry-frame.js';
 
-/** Entries of a block. Blocks begin at fixed offsets, so that pages that differ by a few entries are read once. */
+/**
+ * Entries per block. Blocks begin at fixed offsets, so pages that differ by a few entries share one
+ * read.
+ */
 export const BLOCK_ENTRIES = 100;
-/** Of all rooms of a process. */
+/** The memory of the blocks of all rooms of a process. */
 const BLOCKS_BYTES = 16 * 1024 * 1024;
-/** How long a block is served without being read again: a crowd that comes at one moment. */
+/**
+ * How long a block is served without another read. Many members may ask for the same entries within
+ * seconds.
+ */
 const FRESH_MS = 10_000;
-/** A frame in memory beside its text, and what a block is counted as until it has been read. */
+/**
+ * The memory of a frame besides its text, and the assumed size of a block that is still being read.
+ */
 const FRAME_BYTES = 200;
 const UNREAD_BYTES = 1000;
 
@@ -19,11 +27,14 @@ interface Block {
   bytes: number;
 }
 
-/** Blocks of entries that were read lately, or are being read: who asks for the same meanwhile gets the same. */
+/**
+ * Blocks of entries that were read recently or are being read. Callers that ask for the same block
+ * share the read.
+ */
 export class HistoryBlocks {
   readonly #clock: Clock;
   readonly #maxBytes: number;
-  /** By room, then by what the room calls it. The oldest first. */
+  /** By room id and the name that the room gives the block. The oldest comes first. */
   readonly #blocks = new Map<string, Block>();
   #bytes = 0;
 
@@ -36,7 +47,7 @@ export class HistoryBlocks {
     return this.#bytes;
   }
 
-  /** Undefined: it has to be read. */
+  /** Undefined: the block has to be read. */
   get(roomId: string, name: string): Promise<BlockFrames> | undefined {
     const id = `${roomId} ${name}`;
     const block = this.#blocks.get(id);
@@ -45,7 +56,10 @@ export class HistoryBlocks {
     return undefined;
   }
 
-  /** Whoever asks until it has been read, and for a while after, gets it. A read that fails, or finds less than `count` entries, is not kept. */
+  /**
+   * Adds a block whose read has begun. Callers share it until `FRESH_MS` after that. A read that
+   * fails or finds fewer than `count` entries is removed.
+   */
   set(roomId: string, name: string, count: number, frames: Promise<BlockFrames>): void {
     const id = `${roomId} ${name}`;
     const before = this.#blocks.get(id);
@@ -67,7 +81,10 @@ export class HistoryBlocks {
     frames.then(settled, () => settled(undefined));
   }
 
-  /** Something in the room was erased, or the room has another epoch. What is being read may be from before: it is given to those who wait for it, and not kept. */
+  /**
+   * Removes the room's blocks. Called when messages were erased or the room has a new epoch. A
+   * running read may have the old state: its callers get it, but it is not kept.
+   */
   forget(roomId: string): void {
     for (const [id, block] of this.#blocks) if (id.startsWith(`${roomId} `)) this.#drop(id, block);
   }

@@ -3,7 +3,7 @@ import type { Log } from '../../runtime/log.js';
 import type { Archive } from './archive.js';
 import type { RoomHistory } from './room-history.js';
 
-/** Entries that are read of the log, and stored, at once. */
+/** Entries of the log that are read and stored at a time. */
 const READ_ENTRIES = 500;
 
 export interface LostRowsOptions {
@@ -14,15 +14,17 @@ export interface LostRowsOptions {
 }
 
 /**
- * Looks for rows of a room that were reported as stored and are not there: PostgreSQL was restored from a backup, or a replica that was behind has taken
- * over, while the log went on. What the log still holds is stored again. Resolves to the epoch of the log when something is lost for good, so that
- * the room has to have a new one; else undefined. Rejects with `unavailable`.
+ * Finds rows of a room that PostgreSQL had reported as stored and no longer has: it was restored
+ * from a backup, or a replica that was behind has taken over. Entries that the log still holds are
+ * stored again. Resolves to the log's epoch if entries are lost for good, because the room then
+ * needs a new epoch; otherwise to undefined. Rejects with `unavailable`.
  */
 export async function storeLostRows(roomId: string, { roomLog, archive, history, log }: LostRowsOptions): Promise<number | undefined> {
   const page = await roomLog.read(roomId, 0, 1);
   if (!page || page.archived === 0) return undefined;
   const { epoch, archived } = page;
-  // And the one before those that the log holds: when that is missing as well, nobody has it.
+  // The check includes the entry just before those that the log holds. If its row is missing too,
+  // entries are lost for good.
   const first = page.entries[0]?.offset ?? archived + 1;
   const missing = new Set(await history.missingOffsets(roomId, Math.max(1, first - 1), archived));
   if (missing.size === 0) return undefined;

@@ -3,11 +3,14 @@ import type { Log } from '../../runtime/log.js';
 import type { Room } from './room.js';
 
 export interface ModerationResult {
-  /** The offset of the entry that tells the room; undefined: the room is not told, or the log is away. The decision is in force in any case. */
+  /**
+   * The offset of the entry that informs the room; undefined: there is none, or the log is
+   * unavailable. The decision is in force in any case.
+   */
   readonly offset?: number;
 }
 
-/** The moderator, as entries name them. */
+/** The moderator as entries name them. */
 export interface NoticeAuthor {
   readonly id: string;
   readonly name: string;
@@ -18,10 +21,13 @@ export interface ModerationNoticesOptions {
   readonly withRoom: <T>(roomId: string, work: (room: Pick<Room, 'appendEntry'>) => Promise<T>) => Promise<T>;
 }
 
-/** Entries of one `appendCurrentState`: each further one needs another change while the last was being appended. */
+/**
+ * Entries that one `appendCurrentState` appends at most. Each further one means that the state
+ * changed during the append before.
+ */
 const MOST_ENTRIES = 20;
 
-/** Appends the entries that tell a room's members what moderators have decided. */
+/** Appends the entries that inform a room's members of moderation decisions. */
 export class ModerationNotices {
   readonly #options: ModerationNoticesOptions;
 
@@ -29,7 +35,7 @@ export class ModerationNotices {
     this.#options = options;
   }
 
-  /** Never rejects: the decision is in force already, even if the log is away. */
+  /** Appends one notice. Never rejects: the decision is in force even if the log is unavailable. */
   async appendNotice(roomId: string, by: NoticeAuthor, action: string, more: object, type = 'act'): Promise<ModerationResult> {
     const { withRoom, log } = this.#options;
     try {
@@ -46,8 +52,9 @@ export class ModerationNotices {
   }
 
   /**
-   * Appends the current state, and again if it has changed meanwhile: two moderators may append in any order, and the last entry has
-   * to be the state in force. Resolves to the last entry. Rejects as `read` does.
+   * Appends the current state, and again if it changed in the meantime: two moderators may append
+   * in any order, and the last entry must have the state in force. Resolves to the last entry.
+   * Rejects as `read` does.
    */
   async appendCurrentState(
     roomId: string,

@@ -5,20 +5,26 @@ import type { Log } from '../../runtime/log.js';
 import type { NewEntry } from './room.js';
 
 const LOOK_MS = 1000;
-/** A room is told so often at most; then what is playing by then. */
+/**
+ * The interval between two titles in one room at least. After it the title that is playing then is
+ * announced.
+ */
 const MIN_GAP_MS = 10_000;
-/** A title that began longer ago is told no more: the chat was away. */
+/** A title that began longer ago is not announced: the chat was unavailable when it began. */
 const MAX_AGE_MS = 600_000;
-/** Who has not told it by then may have died. */
+/**
+ * A process that has not announced its claimed title after this may have ended. Another one then
+ * claims it.
+ */
 const CLAIM_MS = 10_000;
 const STOP_MS = 1000;
 const BATCH = 50;
-/** Of a title and of an artist, in a room. */
+/** The longest title and the longest artist in an entry. */
 const MAX_CHARS = 300;
 
 export interface NowPlayingOptions {
   readonly database: Database;
-  /** `Rooms.act`. */
+  /** `Rooms.appendEntry`. */
   readonly act: (roomId: string, entry: NewEntry) => Promise<unknown>;
   readonly clock: Clock;
   readonly log: Log;
@@ -36,9 +42,11 @@ interface NowPlayingRow {
 }
 
 /**
- * Tells each room what its channel plays, as entries `{t:"now", title, artist?}`: one for each change, at most one in ten seconds. What plays is in the table
- * `now_playing`, written by the process that has the show. Any number of processes may do this at once: one of them claims a title, and should
- * it die in the midst, the next one tells it under the same key, which is one entry.
+ * Announces in each room what its channel plays, with entries `{t:"now", title, artist?}`: one for
+ * each change, and at most one every ten seconds. The table `now_playing` has the titles; the
+ * process that holds the broadcast writes it. Any number of processes may announce: one of them
+ * claims a title. If it ends before it has finished, another one appends the title under the same
+ * key, which is one entry.
  */
 export class NowPlaying {
   readonly name = 'now playing';
@@ -55,7 +63,10 @@ export class NowPlaying {
     this.#cancel = this.#options.clock.every(LOOK_MS, () => void this.look());
   }
 
-  /** Waits a second for what is under way, which may wait for PostgreSQL: another process tells it then. Twice is harmless. */
+  /**
+   * Waits at most one second for a running announcement, which may wait for PostgreSQL; another
+   * process then finishes it. A second call does no harm.
+   */
   async stop(): Promise<void> {
     this.#cancel();
     if (!this.#looking) return;
@@ -67,7 +78,7 @@ export class NowPlaying {
     cancel();
   }
 
-  /** Tells what is due. Never rejects: what fails is tried again. */
+  /** Announces the titles that are due. Never rejects: a failed announcement is repeated. */
   look(): Promise<void> {
     this.#looking ??= this.#look().finally(() => {
       this.#looking = undefined;
@@ -111,7 +122,7 @@ export class NowPlaying {
   async #tell(row: NowPlayingRow): Promise<void> {
     const { database, clock, act } = this.#options;
     const { channel_id, room_id, title_id, broadcast_id, title, artist, is_late, is_told } = row;
-    // Back to what was told last, by way of something that was not told.
+    // `is_told`: the last announced title plays again, and the one between was never announced.
     const isNew = !is_late && !is_told;
     if (isNew) {
       const payload = { title: shown(title), ...(artist !== null && { artist: shown(artist) }) };

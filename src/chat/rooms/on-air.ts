@@ -1,20 +1,23 @@
 import type { Clock } from '../../runtime/clock.js';
 
-/** What is on air in a channel, as its room is told. */
+/** The on-air state of a channel as members of its room see it. */
 export interface OnAirState {
   readonly state: 'offline' | 'live' | 'holding';
   readonly listeners: number;
-  /** Of the show, ms since 1970. */
+  /** The start of the broadcast, ms since 1970. */
   readonly startedAt: number | null;
   readonly nowPlaying: { readonly title: string; readonly artist?: string; readonly startedAt: number } | null;
 }
 
-/** By slug; null: off air. */
+/** The changed channels by slug. Null: off air. */
 export type OnAirChanges = Readonly<Record<string, OnAirState | null>>;
 
 const OFF_AIR: OnAirState = { state: 'offline', listeners: 0, startedAt: null, nowPlaying: null };
 
-/** What this process was told is on air. Until it was told anything it knows of no channel, and says nothing. */
+/**
+ * The on-air frames of the channels. Before the first `applyChanges` the state of every channel is
+ * unknown.
+ */
 export class OnAirFrames {
   #isKnown = false;
   readonly #texts = new Map<string, string>();
@@ -27,7 +30,10 @@ export class OnAirFrames {
     }
   }
 
-  /** The frame for a room; undefined: it belongs to no channel, or nothing is known. */
+  /**
+   * The `channel` frame for a room; undefined: the room belongs to no channel, or the state is
+   * unknown.
+   */
   frameFor(room: string, slug: string | undefined): string | undefined {
     if (!this.#isKnown || slug === undefined) return undefined;
     return `{"t":"channel","room":"${room}",${this.#texts.get(slug) ?? OFF_AIR_MEMBERS}}`;
@@ -39,18 +45,23 @@ const membersOf = ({ state, listeners, startedAt, nowPlaying }: OnAirState) =>
 const OFF_AIR_MEMBERS = membersOf(OFF_AIR);
 
 const LOOK_MS = 1000;
-/** A change of the number of listeners alone is told this often at most: it changes with every one of them, and is told to all who are in the room. */
+/**
+ * The interval between two frames that differ only in the number of listeners. That number changes
+ * often, and each frame is sent to all members.
+ */
 export const LISTENERS_MS = 20_000;
 
 export interface OnAirWatcherOptions {
-  /** Slugs of the channels that are on air. */
+  /** The slugs of the channels on air. */
   readonly channels: () => readonly string[];
   readonly news: (slug: string) => OnAirState;
   readonly tell: (changes: OnAirChanges) => void;
   readonly clock: Clock;
 }
 
-/** Looks once a second at what is on air in this process, and tells the chat's processes what has changed. */
+/**
+ * Reads once a second what is on air in this process, and sends the changes to the chat processes.
+ */
 export class OnAirWatcher {
   readonly name = 'on air';
   readonly #options: OnAirWatcherOptions;

@@ -9,24 +9,29 @@ export interface OpeningOptions {
   readonly history: RoomHistory;
   readonly clock: Clock;
   readonly log: Log;
-  /** An epoch that is dead though the log has it; 0: none. */
+  /** An epoch that must not be used although the log has it; 0: none. */
   readonly distrusted: number;
-  /** The highest epoch that this process has seen: a new one is above it. */
+  /** The highest epoch that this process has seen. A new epoch is above it. */
   readonly known: number;
   readonly isStopped: () => boolean;
 }
 
-/** Whoever raised the epoch has so long to open the log under it before another raises it above him. */
+/**
+ * The process that raised the epoch has this long to open the log under it. After that another
+ * process raises it again.
+ */
 const OPENING_MS = 1000;
 const POLL_MS = 50;
 const ATTEMPTS = 40;
 
 /**
- * Sees to it that the log holds the room under the epoch that PostgreSQL has, which may be a new one. Undefined: there is no such room.
+ * Opens the room in the log under the epoch that PostgreSQL has, or under a new one. Resolves to
+ * undefined when the room does not exist. Rejects with `unavailable`.
  *
- * An epoch is opened once, by whoever raised it, and never again, not even after an answer that did not come: were it opened twice, with a log
- * that was wiped in between, one offset of one epoch could stand for two messages. So he who cannot finish leaves it, and the next raises it
- * once more. Rejects with `unavailable`.
+ * An epoch is opened once, by the process that raised it, and never again, not even when the answer
+ * to the opening is lost. If it were opened twice and the log wiped in between, one offset of one
+ * epoch could belong to two messages. A process that cannot finish therefore gives up its epoch,
+ * and the next one raises it again.
  */
 export async function reopenRoom(roomId: string, options: OpeningOptions): Promise<StoredRoom | undefined> {
   const { roomLog, history, clock, log, distrusted } = options;
@@ -41,7 +46,8 @@ export async function reopenRoom(roomId: string, options: OpeningOptions): Promi
     if (page) above = Math.max(above, page.epoch);
     const isBehind = state.epoch < above;
     if (page && page.epoch === state.epoch && page.epoch !== distrusted && !isBehind) return state;
-    // The database was set back (a backup, a replica that was behind): what it does not know of is withdrawn, by an epoch above all that were seen.
+    // The database was reset to an older state (a backup, or a replica that was behind). The
+    // entries that it lacks are withdrawn by an epoch above all that were seen.
     if (page && page.epoch > state.epoch) await roomLog.remove(roomId);
     if (state.epoch !== distrusted && !isBehind && state.raisedAgoMs < OPENING_MS) {
       await new Promise<void>((resolve) => clock.after(POLL_MS, resolve));

@@ -1,19 +1,25 @@
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 
-/** Who asks for a page of entries. */
+/** The reader that requests a page of entries. */
 export interface PageReader {
-  /** Of the account; of a guest its connection. Undefined: a request that nobody has signed, of which only the address is known. */
+  /**
+   * The id of the account, or for a guest of the connection. Undefined: an unsigned request, of
+   * which only the address is known.
+   */
   readonly id: string | undefined;
   readonly isGuest: boolean;
-  /** What counts as one address; see `addressGroup`. */
+  /** The address group that the reader counts towards; see `addressGroup`. */
   readonly address: string;
 }
 
 /**
- * Tokens: one for each page of up to 64 KB, and one of `reads` for each block of old entries that nobody has asked for lately, which PostgreSQL has to
- * read. Five hundred people behind one address who read two pages back take 1,000 tokens of their address, and share the reads. What `join` is answered
- * with is as long as a page, but a connection joins 20 rooms at most and stays: that has a bucket of its own. Each process counts by itself.
+ * Points per second and per burst. A page of up to 64 KB costs one point of the reader and one of
+ * its address. Each block of old entries that PostgreSQL has to read costs one point of `reads`;
+ * blocks that were read recently cost none. Five hundred people behind one address who read two
+ * pages each use 1,000 points of their address, and share the reads. A `join` has a bucket of its
+ * own: its answer is as long as a page, but a connection joins at most 20 rooms and stays. Each
+ * process counts for itself.
  */
 export const PAGE_LIMITS = {
   guest: { perS: 2, burst: 30 },
@@ -24,10 +30,13 @@ export const PAGE_LIMITS = {
 } as const;
 type PageLimitName = keyof typeof PAGE_LIMITS;
 
-/** Who has asked for something since. Forgetting the one who has not for longest gives back at most a burst. */
+/**
+ * Buckets that are kept. A new one replaces the least recently used, which returns at most one
+ * burst to its reader.
+ */
 const MAX_COUNTED = 10_000;
 
-/** Too many pages; `retryMs`: when there is one more. */
+/** The limit of pages is reached. `retryMs`: when the next page is allowed. */
 export class PagesLimited extends VezaError {
   readonly retryMs: number;
 
@@ -37,28 +46,28 @@ export class PagesLimited extends VezaError {
   }
 }
 
-/** What reading entries costs, counted against who reads. */
+/** Limits how many pages each reader and each address may read. */
 export class PageLimits {
   readonly #clock: Clock;
-  /** The one who asked last is the last. */
+  /** The most recently used comes last. */
   readonly #tokens = new Map<string, { left: number; atMs: number }>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  /** A page. Throws `PagesLimited`; then nothing is taken. */
+  /** Consumes the points of a page. Throws `PagesLimited` and then consumes none. */
   takePage({ id, isGuest, address }: PageReader): void {
     const ofAddress = ['address', address] as const;
     this.#take(id === undefined ? [ofAddress] : [[isGuest ? 'guest' : 'account', id], ofAddress]);
   }
 
-  /** A room is joined. Throws `PagesLimited`. */
+  /** Consumes the point of a join. Throws `PagesLimited`. */
   takeJoin(connection: string): void {
     this.#take([['joins', connection]]);
   }
 
-  /** A block that PostgreSQL has to read. Throws `PagesLimited`. */
+  /** Consumes the point of a block that PostgreSQL has to read. Throws `PagesLimited`. */
   takeRead({ address }: PageReader): void {
     this.#take([['reads', address]]);
   }

@@ -1,14 +1,17 @@
 import type { Database, Queryable } from '../../backing/database/database.js';
 import { VezaError } from '../../runtime/errors.js';
 
-/** As a `pin` entry says it: not what the message says, which would outlive its deletion. */
+/**
+ * The contents of a `pin` entry. It does not repeat the message's text, which would outlive the
+ * message's deletion.
+ */
 export interface PinState {
   readonly mid: string | null;
-  /** Where it stands: whoever has not got it asks for it. */
+  /** The offset of the message, so that a client without the message can fetch it. */
   readonly messageOffset?: number;
 }
 
-/** The message that a room shows above the others: the rows. */
+/** The pinned message of each room: its rows. */
 export class Pins {
   readonly #database: Database;
 
@@ -17,8 +20,9 @@ export class Pins {
   }
 
   /**
-   * In place of another. The locks are taken in the order in which everybody takes them: the room, then the message, so that it is not erased before this
-   * is committed, and whoever erases it then finds the pin. Rejects with `not_found`.
+   * Replaces the pin. Locks the room first and then the message, in the same order as every other
+   * statement. The message cannot be erased before this is committed, and a later erasure finds the
+   * pin. Rejects with `not_found`.
    */
   async pin(connection: Queryable, roomId: string, mid: string, byId: string): Promise<void> {
     await connection.query('select 1 from rooms where id = $1 for no key update', [roomId]);
@@ -39,7 +43,7 @@ export class Pins {
     await connection.query('delete from room_pins where room_id = $1', [roomId]);
   }
 
-  /** After messages were erased: takes the pin away when it was one of them. Resolves to whether it was. */
+  /** Removes the pin if its message was erased. Resolves to whether it was removed. */
   async unpinErased(roomId: string): Promise<boolean> {
     const { rowCount: pinned } = await this.#database.query('select 1 from room_pins where room_id = $1', [roomId]);
     if (pinned === 0) return false;

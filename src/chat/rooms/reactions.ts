@@ -5,18 +5,24 @@ import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
 import type { Reactions } from './room.js';
 
-/** Members are told of changed counts so often at most. */
+/** The interval at which changed counts are sent to members. */
 const TELL_MS = 1000;
 const BATCH_MS = 100;
 const MAX_BATCH = 500;
-/** That wait for PostgreSQL; more are refused as `busy`. */
+/** Reactions that wait for PostgreSQL. Further ones are refused with `busy`. */
 const MAX_WAITING = 5000;
-/** A change becomes visible when its transaction ends, which may be so long after its time. */
+/**
+ * A change becomes visible when its transaction ends, at most this long after its timestamp. Each
+ * poll reads this stretch again.
+ */
 const OVERLAP = '10 seconds';
 const MAX_READ = 5000;
 const MAX_EMOJI_BYTES = 64;
 const MAX_MIDS = 200;
-/** How long counts are given without being asked for again: a crowd that reads the same page. What changes meanwhile is told to members anyway. */
+/**
+ * How long counts are served without another read, because many members may read the same page.
+ * Later changes reach members in any case.
+ */
 const FRESH_MS = 5000;
 const MAX_KNOWN = 20_000;
 
@@ -35,20 +41,24 @@ export interface RoomReactionsOptions {
   readonly database: Database;
   readonly clock: Clock;
   readonly log: Log;
-  /** Rooms that are open here, and how to tell their members. */
+  /** Sends a frame to the members of a room that is open here. */
   readonly tell: (roomId: string, text: string) => void;
 }
 
 /**
- * Reactions, in PostgreSQL alone. Every process asks once a second for what has changed, its own changes too, and tells its members: absolute counts,
- * so that what is told twice or late does no harm.
+ * The reactions, stored only in PostgreSQL. Every process reads once a second which counts have
+ * changed, including its own changes, and sends them to members. Counts are absolute, so a late or
+ * repeated frame does no harm.
  */
 export class RoomReactions {
   readonly #options: RoomReactionsOptions;
   readonly #waiting: PendingReaction[] = [];
-  /** What was told lately, so that the overlap is not told again. */
+  /** The counts that were sent recently, so that a repeated read does not send them again. */
   #told = new Map<string, string>();
-  /** Counts of messages by room and mid; of one that has none, too. At least as new as what members were told. */
+  /**
+   * Counts by room and `mid`, including messages without reactions. At least as new as the counts
+   * that members were sent.
+   */
   readonly #known = new Map<string, Map<string, { readonly atMs: number; readonly counts: Promise<EmojiCounts | undefined> }>>();
   #knownCount = 0;
   readonly #reads: Batched<EmojiCounts>;
@@ -79,7 +89,7 @@ export class RoomReactions {
     while (this.#waiting.length > 0) await this.#store();
   }
 
-  /** Rejects: `bad_request`, `not_found` (no such message), `busy`, `unavailable`. */
+  /** Rejects with `bad_request`, `not_found` (no such message), `busy` or `unavailable`. */
   setReaction(roomId: string, userId: string, mid: string, emoji: string, on: boolean): Promise<void> {
     if (!isEmoji(emoji)) return Promise.reject(new VezaError('bad_request', 'A reaction is one emoji.'));
     if (this.#waiting.length >= MAX_WAITING) return Promise.reject(new VezaError('busy', 'Too many reactions at once; try again.'));
@@ -95,7 +105,7 @@ export class RoomReactions {
     return Object.fromEntries(asked.flatMap((mid, index) => (found[index] ? [[mid, found[index]] as const] : [])));
   }
 
-  /** Messages of the room were erased. */
+  /** Forgets the counts of a room whose messages were erased. */
   forgetRoom(roomId: string): void {
     this.#knownCount -= this.#known.get(roomId)?.size ?? 0;
     this.#known.delete(roomId);
@@ -175,7 +185,10 @@ export class RoomReactions {
     }
   }
 
-  /** Messages that nobody but their author sees: to him they are like others, or he would know. */
+  /**
+   * Messages under a shadow ban among these. Their author's reactions succeed, so that the author
+   * does not notice the ban.
+   */
   async #shadowsOf(asked: readonly { readonly roomId: string; readonly mid: string }[]): Promise<ReadonlySet<string>> {
     const { rows } = await this.#options.database.query<{ room_id: string; mid: string; user_id: string }>(
       `select m.room_id, m.mid, m.user_id from messages m join unnest($1::uuid[], $2::text[]) a (room_id, mid)
@@ -199,7 +212,7 @@ export class RoomReactions {
         const id = `${room_id} ${mid}`;
         const text = JSON.stringify(counts);
         told.set(id, text);
-        // What was read before this, or is being read, may be older than what members are told now.
+        // A cached or running read may be older than the counts that are sent now.
         this.#forgetOne(room_id, mid);
         if (this.#told.get(id) === text) continue;
         const room = rooms.get(room_id) ?? {};
@@ -208,7 +221,8 @@ export class RoomReactions {
       }
       this.#told = told;
       const last = rows.at(-1)?.changed_at;
-      // With more than were read the rest comes next, from where this ended.
+      // A full read may have left rows. The next one starts where this one ended: the 10 s cancel
+      // the overlap.
       if (last) this.#since = rows.length === MAX_READ ? new Date(last.getTime() + 10_000) : last;
       for (const [roomId, counts] of rooms) tell(roomId, JSON.stringify({ t: 'reacts', room: roomId, counts }));
     } catch (error) {

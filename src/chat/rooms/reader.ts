@@ -13,14 +13,17 @@ import { RING_FRAMES, Ring, type Rings } from './ring.js';
 import type { EntryPage, EntryPageQuery, Resumption, RoomInfo, RoomListener } from './room.js';
 import type { RoomHistory, StoredRoom } from './room-history.js';
 
-/** The log has this long to deliver an entry that this process appended; then the log is read. */
+/**
+ * How long the log may take to deliver an entry that this process appended. After it the log is
+ * read.
+ */
 const EXPECT_MS = 250;
-/** The log is read again this long after a failure. */
+/** The delay before a failed read of the log is repeated. */
 const RETRY_MS = 500;
 const LOOK_ENTRIES = 500;
-/** Entries that a member gets who joins without a position. */
+/** Entries for a member who joins without a position. */
 const JOIN_FRAMES = 50;
-/** A hole that neither log nor database fills after this many reads begins a new epoch. */
+/** After this many reads, a hole that neither log nor database fills leads to a new epoch. */
 const HOLE_LOOKS = 4;
 
 export interface ReaderOptions {
@@ -35,8 +38,8 @@ export interface ReaderOptions {
 }
 
 /**
- * Follows a room's log. A delivered entry is taken when it is the next one. Everything else (a hole, a lost subscription, a new
- * epoch, a log that was wiped) leads to `readLog`, which goes on until nothing is missing.
+ * Follows a room's log. A delivered entry is used when it is the next one. In every other case (a
+ * hole, a lost subscription, a new epoch, a wiped log) `readLog` reads until nothing is missing.
  */
 export class RoomReader {
   readonly id: string;
@@ -53,7 +56,7 @@ export class RoomReader {
   #following: Following | undefined;
   #looking: Promise<void> | undefined;
   #isAskedAgain = false;
-  /** An epoch that the log reports although it is dead; see `distrustEpoch`. */
+  /** An epoch that the log reports although it must not be used; see `distrustEpoch`. */
   #distrusted = 0;
   #holeLooks = 0;
   #expected = 0;
@@ -70,7 +73,10 @@ export class RoomReader {
     this.#ring = new Ring(options.rings);
   }
 
-  /** Rejects with `unavailable` or `not_found`, and then leaves nothing behind. `state`: the room as it was just read. */
+  /**
+   * Starts following. Rejects with `unavailable` or `not_found` and then stops again. `state`: the
+   * room as it was just read.
+   */
   async follow(state: StoredRoom): Promise<void> {
     const { roomLog } = this.#options;
     this.#stateAtStart = state;
@@ -97,7 +103,7 @@ export class RoomReader {
     this.#listeners.clear();
   }
 
-  /** The room has ended: tells the listeners and stops. */
+  /** The room has ended: calls the listeners and stops. */
   closeRoom(code: string): void {
     if (this.closed) return;
     this.closed = code;
@@ -118,7 +124,7 @@ export class RoomReader {
     for (const listener of this.#listeners) listener.onEvent(text);
   }
 
-  /** The epoch is younger than `KEY_MS`: the log has lost the keys of the epoch before. */
+  /** True: the epoch is younger than `KEY_MS`, and the log lacks the keys of the epoch before. */
   get isYoung(): boolean {
     return this.#options.clock.monotonicMs() < this.#youngUntilMs;
   }
@@ -131,7 +137,10 @@ export class RoomReader {
     return this.#known.isComplete(this.#options.clock.wallMs());
   }
 
-  /** This process appended the entry, and the log should deliver it within `EXPECT_MS`. */
+  /**
+   * Expects an entry that this process has appended. If the log does not deliver it within
+   * `EXPECT_MS`, the log is read.
+   */
   expectEntry(epoch: number, offset: number): void {
     if (epoch !== this.epoch || offset <= this.head) return;
     this.#expected = Math.max(this.#expected, offset);
@@ -143,26 +152,35 @@ export class RoomReader {
     });
   }
 
-  /** The epoch is dead whatever the log reports: PostgreSQL refuses its entries, or it takes none. */
+  /**
+   * The epoch must not be used, whatever the log reports: PostgreSQL refuses its entries, or the
+   * log accepts none.
+   */
   distrustEpoch(epoch: number): Promise<void> {
     if (epoch >= this.epoch) this.#distrusted = epoch;
     return this.readLog();
   }
 
-  /** Reads the log until nothing is missing. Rejects with `unavailable`. A call during a read adds one more read. */
+  /**
+   * Reads the log until nothing is missing. Rejects with `unavailable`. A call during a read adds
+   * one more read.
+   */
   readLog(): Promise<void> {
     this.#isAskedAgain = true;
     this.#looking ??= this.#lookUntilDone();
     return this.#looking;
   }
 
-  /** Compares with the log's position at a moment when the head here was `before`. Undefined: the log does not have the room. */
+  /**
+   * Compares with the log's position, taken when the head here was `before`, and reads the log if
+   * they differ. `place` undefined: the log does not have the room.
+   */
   compareWithLog(place: LogPosition | undefined, before: number): void {
     const isSame = place && place.epoch === this.epoch && place.head >= before && place.head <= this.head;
     if (!isSame) this.readLogSoon();
   }
 
-  /** Begins `readLog`, and again after a failure. */
+  /** Starts `readLog`, and repeats it after a failure. */
   readLogSoon(): void {
     this.readLog().catch((error) => {
       if (this.closed || this.#retrying) return;
@@ -194,7 +212,7 @@ export class RoomReader {
       const last = forward ? Math.min(end, first + count - 1) : end;
       const frames = first > last ? [] : (this.#ring.framesAfter(first - 1, last - first + 1) ?? (await this.#load(first, last, onRead)));
       if (this.epoch !== epoch) continue;
-      // Entries were let go by age during the read: read again above the new floor.
+      // Entries were deleted by age during the read. The page is read again above the new floor.
       if (!frames) continue;
       const fitting = fit(frames, !forward);
       const more = fitting.length > 0 && (forward ? fitting.at(-1)!.offset < end : fitting[0]!.offset > this.floor + 1);
@@ -212,7 +230,8 @@ export class RoomReader {
       const keep =
         since.epoch < epoch ? (await this.#options.history.keptSince(this.id, since.epoch, epoch)).keep : isKnown ? undefined : 0;
       if (this.epoch !== epoch) continue;
-      // The database was restored from a backup and does not know the position's epoch: none of the member's entries is sure.
+      // The database was restored from a backup and does not know the epoch of the position, so
+      // none of the member's entries is certain.
       if (keep === 0 && since.offset > 0) return { recovered: 'none', cursor: this.floor, keep };
       const offset = Math.min(since.offset, keep ?? this.head);
       const cursor = Math.max(this.floor, offset);
@@ -224,7 +243,10 @@ export class RoomReader {
     return this.#ring.findFrame(wanted);
   }
 
-  /** Erases in memory what a deletion covers. A `del` entry calls it in every process. */
+  /**
+   * Erases in memory the messages that a deletion covers. Called for each `del` entry in every
+   * process.
+   */
   applyDeletion(deletion: Deletion): void {
     const { user, upTo = 0 } = deletion;
     this.#erasures.add(deletion);
@@ -237,7 +259,7 @@ export class RoomReader {
     this.#known.forgetAuthor((known) => this.#erasures.hasOffset(known.offset) || (known.userId === user && known.offset <= upTo));
   }
 
-  /** The frame, or `gone` in its place if its message was deleted. */
+  /** The frame, or a `gone` frame if its message was deleted. */
   #visible(frame: EntryFrame, epoch: number): EntryFrame {
     return this.#erasures.covers(frame) ? encodeEntry(this.id, epoch, goneOf(frame.offset, frame.atMs)) : frame;
   }
@@ -266,7 +288,7 @@ export class RoomReader {
         await this.#lookOnce();
       }
     } finally {
-      // In the same step as the loop's last check, so that a call in between begins a new read.
+      // In the same step as the last check of the loop, so that a later call starts a new read.
       this.#looking = undefined;
     }
   }
@@ -276,7 +298,7 @@ export class RoomReader {
       const before = this.head;
       const page = await this.#options.roomLog.read(this.id, this.epoch === 0 ? Number.MAX_SAFE_INTEGER : this.head, LOOK_ENTRIES);
       if (this.closed) return;
-      // A head below a delivered one: the log was rolled back.
+      // The log's head is below an entry that was delivered: the log has lost entries.
       const isLost =
         !page || page.epoch < this.epoch || page.epoch === this.#distrusted || (page.epoch === this.epoch && page.head < before);
       if (isLost) {
@@ -308,21 +330,23 @@ export class RoomReader {
   async #adopt({ epoch, head, archived }: LogPage): Promise<void> {
     const { history, clock } = this.#options;
     const isFirst = this.epoch === 0;
-    // The room was read a moment ago: two queries less for each room that is opened.
+    // The room was read just before it was opened. Using that row saves two queries per opened
+    // room.
     const known = isFirst && this.#stateAtStart?.epoch === epoch ? this.#stateAtStart : undefined;
     this.#stateAtStart = undefined;
     const kept = known
       ? { keep: 0, ageMs: known.raisedAgoMs, isFirst: known.isFirstEpoch }
       : await history.keptSince(this.id, isFirst ? epoch : this.epoch, epoch);
     if (this.closed) return;
-    // The first epoch has no epoch before it whose keys were lost.
+    // The first epoch has no earlier one whose keys could be lost.
     this.#youngUntilMs = kept.isFirst ? 0 : clock.monotonicMs() + KEY_MS - kept.ageMs;
     this.#holeLooks = 0;
     this.#expected = 0;
     if (isFirst) {
       const state = known ?? (await history.readRoom(this.id));
       this.floor = Math.max(this.floor, state?.floor ?? 0);
-      // Includes every entry that may not be in PostgreSQL, so that a message that is sent again is known.
+      // The reader starts below every entry that may not be in PostgreSQL, so that a message that
+      // is sent again is known.
       this.head = Math.max(this.floor, Math.min(archived, head - RING_FRAMES));
       if (this.head === 0) this.#known.startAfter(Number.NEGATIVE_INFINITY);
       else this.#known.startAfter(clock.wallMs());
@@ -370,7 +394,10 @@ export class RoomReader {
     this.#holeLooks = 0;
   }
 
-  /** Contiguous entries from `from` on, as far as there are any, read in blocks. Undefined: they were let go by age. */
+  /**
+   * Contiguous entries from `from` on, as many as exist, read in blocks. Undefined: they were
+   * deleted by age.
+   */
   async #load(from: number, to: number, onRead?: () => void): Promise<readonly EntryFrame[] | undefined> {
     for (;;) {
       const { epoch } = this;
@@ -395,13 +422,16 @@ export class RoomReader {
     }
   }
 
-  /** Read once for all members who ask within seconds: at the start of a show hundreds ask for the same entries. */
+  /**
+   * Reads one block. Members who ask within seconds share the read: at the start of a broadcast
+   * hundreds ask for the same entries.
+   */
   #block(epoch: number, first: number, last: number, onRead?: () => void): Promise<readonly EntryFrame[] | undefined> {
     const { blocks } = this.#options;
     const name = `${epoch} ${first}-${last}`;
     const known = blocks.get(this.id, name);
     if (known) return known;
-    // Entries that the log still has cost PostgreSQL nothing.
+    // Entries that the log still has need no read of PostgreSQL.
     if (last <= this.head - KEPT) onRead?.();
     const frames = this.#read(first, last);
     blocks.set(this.id, name, last - first + 1, frames);
@@ -415,7 +445,7 @@ export class RoomReader {
       if (from > last) return [];
       const entries = await this.#entries(from, last, epoch);
       if (this.epoch !== epoch) continue;
-      // Entries that are kept below the floor do not make up for a hole.
+      // Entries that are kept below the floor do not fill a hole.
       if (entries.length < last - from + 1) {
         if (this.floor >= from) return undefined;
         const state = await this.#options.history.readRoom(this.id);
@@ -442,7 +472,7 @@ export class RoomReader {
     }
   }
 
-  /** Contiguous entries from `from` on, as far as there are any, from log and database. */
+  /** Contiguous entries from `from` on, as many as exist, from log and database. */
   async #entries(from: number, to: number, epoch: number): Promise<LogEntry[]> {
     const { roomLog, history } = this.#options;
     const found = new Map<number, LogEntry>();
@@ -464,7 +494,7 @@ export class RoomReader {
       while (found.has(end)) end--;
       add(await history.reads.run(() => history.readRange(this.id, firstMissing, end, MAX_PAGE)));
     };
-    // Entries older than what the log keeps are read from the log only if the database lacks them.
+    // Older entries than the log keeps are read from the log only if the database lacks them.
     const ways = to > this.head - KEPT ? [fromLog, fromDatabase] : [fromDatabase, fromLog];
     let failure: unknown;
     for (const way of ways) {
@@ -487,7 +517,9 @@ export class RoomReader {
   }
 }
 
-/** As many frames as fit into a page, at least one: the first, or with `fromEnd` the last. */
+/**
+ * As many frames as fit into a page, and at least one. The first ones, or with `fromEnd` the last.
+ */
 function fit(frames: readonly EntryFrame[], fromEnd: boolean): readonly EntryFrame[] {
   let bytes = 0;
   let count = 0;

@@ -1,16 +1,19 @@
 import type { EntryFrame } from '../protocol/entry-frame.js';
 
-/** Frames of one room. */
+/** Frames in the ring of one room. */
 export const RING_FRAMES = 64;
-/** Of all rooms of a process. */
+/** The memory of all rings of a process. */
 const RINGS_BYTES = 64 * 1024 * 1024;
-/** A frame in memory beside its text. */
+/** The memory of a frame besides its text. */
 const FRAME_BYTES = 200;
 
-/** The rings of a process, within one budget: what is beyond it goes first from the rooms in which nobody has spoken for longest. */
+/**
+ * The rings of a process within one memory budget. Above it, frames are dropped from the rooms
+ * whose last entry is the oldest.
+ */
 export class Rings {
   readonly #maxBytes: number;
-  /** The room that was spoken in last is the last. */
+  /** The room with the newest entry comes last. */
   readonly #rings = new Set<Ring>();
   #bytes = 0;
 
@@ -29,7 +32,8 @@ export class Rings {
     if (bytes <= 0) return;
     for (const oldest of this.#rings) {
       if (this.#bytes <= this.#maxBytes) return;
-      // A hot room keeps its newest: they are on their way to members.
+      // The room that has just got an entry keeps its newest frame: it is about to be written to
+      // members.
       oldest.shrink(oldest === ring ? 1 : 0, this.#bytes - this.#maxBytes);
     }
   }
@@ -53,7 +57,7 @@ export class Ring {
     return this.#frames.length === 0;
   }
 
-  /** The lowest offset it has; undefined: none. */
+  /** The lowest offset in the ring; undefined: the ring is empty. */
   get first(): number | undefined {
     return this.#frames[0]?.offset;
   }
@@ -66,7 +70,7 @@ export class Ring {
     this.#rings.counted(this, bytes);
   }
 
-  /** Undefined: it does not reach back so far. */
+  /** Undefined: the ring does not reach back to this offset. */
   framesAfter(offset: number, limit: number): readonly EntryFrame[] | undefined {
     const first = this.first;
     if (first === undefined || offset + 1 < first) return undefined;
@@ -77,7 +81,7 @@ export class Ring {
     return this.#frames.findLast(wanted);
   }
 
-  /** Replaces those that are `wanted`. */
+  /** Replaces the frames for which `wanted` is true. */
   replaceFrames(wanted: (frame: EntryFrame) => boolean, by: (frame: EntryFrame) => EntryFrame): void {
     for (const [index, frame] of this.#frames.entries()) {
       if (!wanted(frame)) continue;
@@ -87,7 +91,7 @@ export class Ring {
     }
   }
 
-  /** Drops the oldest until `bytes` are free or `kept` are left. */
+  /** Drops the oldest frames until `bytes` are free or `kept` frames are left. */
   shrink(kept: number, bytes: number): void {
     let freed = 0;
     while (this.#frames.length > kept && freed < bytes) freed += sizeOf(this.#frames.shift()!);

@@ -6,7 +6,7 @@ import { logKeyOf } from '../protocol/entry-frame.js';
 import { ConcurrencyGate } from './concurrency-gate.js';
 import type { RoomInfo } from './room.js';
 
-/** Entries that are read at once; a room's log is begun with at most so many bytes of them. */
+/** Entries per read. `SEED_BYTES`: bytes of entries that a room's log is opened with. */
 const READ_LIMIT = 500;
 const SEED_BYTES = 1024 * 1024;
 
@@ -14,9 +14,9 @@ export interface StoredRoom {
   readonly info: RoomInfo;
   readonly epoch: number;
   readonly floor: number;
-  /** Since the epoch was raised; Infinity: it never was. */
+  /** The time since the epoch was raised; Infinity: it never was. */
   readonly raisedAgoMs: number;
-  /** There was no epoch before it. */
+  /** True: the room had no epoch before. */
   readonly isFirstEpoch: boolean;
 }
 
@@ -27,7 +27,7 @@ export interface StoredMessage {
   readonly userId: string | undefined;
 }
 
-/** An entry as an export has it. */
+/** An entry as an export contains it. */
 export interface ExportedEntry {
   readonly offset: number;
   readonly type: string;
@@ -35,9 +35,15 @@ export interface ExportedEntry {
   readonly [field: string]: unknown;
 }
 
-/** What PostgreSQL knows of rooms. Everything rejects with `unavailable` while it is away. */
+/**
+ * The rows of rooms in PostgreSQL. Every method rejects with `unavailable` while PostgreSQL is
+ * unavailable.
+ */
 export class RoomHistory {
-  /** For reads of old entries, which somebody may ask for as often as he likes: what is being said never waits behind them. */
+  /**
+   * Limits reads of old entries, which clients may request at any rate, so that new messages never
+   * wait behind them.
+   */
   readonly reads = new ConcurrencyGate();
   readonly #database: Database;
   readonly #finds: Batched<StoredRoom>;
@@ -49,21 +55,21 @@ export class RoomHistory {
     this.#states = new Batched(clock, (roomIds) => this.#state(roomIds));
   }
 
-  /** The room of a channel, by its own id or by the channel's slug. */
+  /** The room of a channel, by the room's id or the channel's slug. */
   async findRoom(idOrSlug: string): Promise<StoredRoom | undefined> {
-    // What PostgreSQL would refuse must not spoil the question for others.
+    // A name that PostgreSQL would refuse must not make the shared query fail for other callers.
     return NAME.test(idOrSlug) ? this.#finds.load(idOrSlug) : undefined;
   }
 
   async #find(idsOrSlugs: readonly string[]): Promise<Map<string, StoredRoom>> {
-    // Two questions in one: with `or` over two tables PostgreSQL would look at every room there is.
+    // Two queries in one. With `or` over two tables PostgreSQL would scan every room.
     const { rows } = await this.#database.query<StateRow>(
       `${SELECT_ROOM} where c.id is not null and r.id = any($1::uuid[]) union all ${SELECT_ROOM} where c.slug = any($2::text[])`,
       [idsOrSlugs.filter((id) => UUID.test(id)), idsOrSlugs],
     );
     const found = new Map<string, StoredRoom>();
     for (const row of rows) if (row.slug !== null) found.set(row.slug, stateOf(row));
-    // A slug that looks like an id comes second.
+    // Rows found by id come last and win: a slug may look like an id.
     for (const row of rows) found.set(row.id, stateOf(row));
     return found;
   }
@@ -78,8 +84,9 @@ export class RoomHistory {
   }
 
   /**
-   * Undefined: the epoch is not the expected one. The new epoch is a number that no database has given before (the time is in it) and is above `above`:
-   * the highest epoch that was seen anywhere, which this database has forgotten if it was restored from a backup.
+   * Raises the epoch. Resolves to undefined when the epoch is not the expected one. The new epoch
+   * contains the time, so no database has used it before. It is above `above`, the highest epoch
+   * that was seen anywhere: a database that was restored from a backup does not know that one.
    */
   async raiseEpoch(roomId: string, expected: number, above = 0): Promise<{ epoch: number; head: number; keep: number } | undefined> {
     const { rows } = await this.#database.query<{ epoch: number; head: number; keep: number }>(
@@ -89,7 +96,10 @@ export class RoomHistory {
     return rows[0];
   }
 
-  /** Up to where a member who comes from the epoch `since` may keep what he has; how long ago `epoch` was opened, and whether it is the room's first. */
+  /**
+   * `keep`: the offset up to which a member who knows the epoch `since` keeps its entries. `ageMs`:
+   * how long ago `epoch` was opened. `isFirst`: it is the room's first epoch.
+   */
   async keptSince(roomId: string, since: number, epoch: number): Promise<{ keep: number; ageMs: number; isFirst: boolean }> {
     const { rows } = await this.#database.query<{ keep: number | null; is_known: boolean; age_ms: number | null; is_first: boolean }>(
       `select min(keep) filter (where epoch > $2) as keep, coalesce(bool_or(epoch = $2), false) as is_known,
@@ -99,11 +109,14 @@ export class RoomHistory {
       [roomId, since, epoch],
     );
     const { keep, is_known, age_ms, is_first } = rows[0]!;
-    // An epoch that is not known is very old, or of a time that this database has never seen: it was restored from a backup.
+    // An unknown epoch is very old, or this database was restored from a backup and never had it.
     return { keep: is_known ? (keep ?? Number.MAX_SAFE_INTEGER) : 0, ageMs: age_ms ?? 0, isFirst: is_first };
   }
 
-  /** Ascending, from `from` to `to`, both inclusive, the first `limit`. What was let go by age is not there. */
+  /**
+   * The first `limit` entries from `from` to `to`, both inclusive, ascending. Entries that were
+   * deleted by age are missing.
+   */
   async readRange(roomId: string, from: number, to: number, limit = READ_LIMIT): Promise<LogEntry[]> {
     const { rows } = await this.#database.query<MessageRow>(
       `select "offset", type, mid, key, payload, created_at from messages where room_id = $1 and "offset" between $2 and $3 order by "offset" limit $4`,
@@ -112,7 +125,7 @@ export class RoomHistory {
     return rows.map(entryOf);
   }
 
-  /** The newest up to `to`, inclusive, ascending, also where there are holes between them. */
+  /** The newest entries up to `to`, inclusive, ascending. There may be holes between them. */
   async readKept(roomId: string, to: number, limit: number): Promise<LogEntry[]> {
     const { rows } = await this.#database.query<MessageRow>(
       `select "offset", type, mid, key, payload, created_at from messages where room_id = $1 and "offset" <= $2 order by "offset" desc limit $3`,
@@ -121,7 +134,7 @@ export class RoomHistory {
     return rows.reverse().map(entryOf);
   }
 
-  /** The newest up to `head`, ascending, with what a room's log is begun. */
+  /** The newest entries up to `head`, ascending: those that a room's log is opened with. */
   async readTail(roomId: string, head: number): Promise<LogEntry[]> {
     const { rows } = await this.#database.query<MessageRow>(
       `select * from (
@@ -141,7 +154,7 @@ export class RoomHistory {
     return new Map(rows.map(({ mid, offset, epoch, type, user_id }) => [mid, { offset, epoch, type, userId: user_id ?? undefined }]));
   }
 
-  /** Offsets of this span, both inclusive and above the floor, that have no row. */
+  /** Offsets from `from` to `to`, both inclusive and above the floor, that have no row. */
   async missingOffsets(roomId: string, from: number, to: number): Promise<number[]> {
     const { rows } = await this.#database.query<{ offset: number }>(
       `select o as "offset" from rooms r, generate_series(greatest($2::bigint, r.floor + 1), $3::bigint) o
@@ -151,7 +164,10 @@ export class RoomHistory {
     return rows.map(({ offset }) => offset);
   }
 
-  /** Which start of which server answers: another one after a restart, and after a replica took over. */
+  /**
+   * Identifies the running PostgreSQL server. It changes with a restart and when a replica takes
+   * over.
+   */
   async server(): Promise<string> {
     const { rows } = await this.#database.query<{ server: string }>(
       "select concat_ws(' ', pg_postmaster_start_time(), inet_server_addr(), inet_server_port()) as server",
@@ -159,7 +175,10 @@ export class RoomHistory {
     return rows[0]!.server;
   }
 
-  /** Those of the offsets that have a row of this epoch: in another one the same offset is another entry's place. */
+  /**
+   * The offsets among these that have a row of this epoch. In another epoch the same offset belongs
+   * to another entry.
+   */
   async storedOffsets(roomId: string, epoch: number, offsets: readonly number[]): Promise<Set<number>> {
     const { rows } = await this.#database.query<{ offset: number }>(
       'select "offset" from messages where room_id = $1 and epoch = $2 and "offset" = any($3::bigint[])',
@@ -168,13 +187,16 @@ export class RoomHistory {
     return new Set(rows.map((row) => row.offset));
   }
 
-  /** Rooms in which this account has said something that is there still. */
+  /** Rooms with a message of this account. */
   async roomsOf(userId: string): Promise<string[]> {
     const { rows } = await this.#database.query<{ room_id: string }>('select distinct room_id from messages where user_id = $1', [userId]);
     return rows.map((row) => row.room_id);
   }
 
-  /** What was said in a span of time (ms since 1970, the end exclusive), ascending, from the first after `after`: for the replay beside a recording. */
+  /**
+   * Messages in a span of time (ms since 1970, `toMs` exclusive), ascending, starting behind
+   * `after`. Used for the replay beside a recording.
+   */
   async readBetween(roomId: string, fromMs: number, toMs: number, after: number, limit: number): Promise<LogEntry[]> {
     const { rows } = await this.reads.run(() =>
       this.#database.query<MessageRow>(
@@ -186,7 +208,10 @@ export class RoomHistory {
     return rows.map(entryOf);
   }
 
-  /** Everything that is there, in order, read as it is asked for. What others do not see is marked `shadow`. */
+  /**
+   * Yields every entry of the room in order, read page by page. Messages that only their author
+   * sees are marked `shadow`.
+   */
   async *export(roomId: string): AsyncGenerator<ExportedEntry> {
     for (let after = 0; ; ) {
       const entries = await this.reads.run(() => this.readRange(roomId, after + 1, Number.MAX_SAFE_INTEGER));
@@ -209,7 +234,7 @@ const SELECT_ROOM = `select r.id, r.channel_id, c.slug, c.visibility, r.settings
   not exists (select from room_epochs e where e.room_id = r.id and e.epoch < r.epoch) as is_first_epoch
   from rooms r left join channels c on c.id = r.channel_id`;
 
-/** Of an id, or of a slug. */
+/** The form of an id or a slug. */
 const NAME = /^[a-z0-9-]{1,64}$/;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 

@@ -16,16 +16,22 @@ import { type ExportedEntry, RoomHistory, type StoredRoom } from './room-history
 import { type Retention, RoomSweeper } from './sweeper.js';
 import { RoomWriter } from './writer.js';
 
-/** A room that nobody has open is followed so long, for whoever comes back. */
+/** How long a room stays open after its last `release`, for members who come back. */
 const LINGER_MS = 10_000;
-/** What `find` has found, or not, of a room that is not open is believed so long; `refresh` ends it. */
+/**
+ * How long the answer of `find` is cached, including that a room does not exist. Only for rooms
+ * that are not open. `rereadRoom` ends it.
+ */
 const FOUND_MS = 2000;
 const MAX_FOUND = 10_000;
-/** Each room is compared with the log so often: a subscription can be deaf without knowing. */
+/** How often each room is compared with its log: a subscription may be lost without an error. */
 const COMPARE_MS = 5000;
-/** So often some of them are, together: one question for each room would be half of what a quiet process does. */
+/**
+ * How often a part of the rooms is compared, in one query. One query per room would be half the
+ * work of an idle process.
+ */
 const COMPARE_STEP_MS = 250;
-/** Offsets are reported to the log as archived together. */
+/** Offsets of archived entries are reported to the log together, once per this time. */
 const REPORT_MS = 100;
 
 export interface RoomsOptions {
@@ -36,9 +42,9 @@ export interface RoomsOptions {
   readonly rules: PublishRules;
   readonly reviewer: ContentReviewer;
   readonly held: HeldMessages;
-  /** `MAX_MESSAGE_SIZE`: bytes of a text. */
+  /** `MAX_MESSAGE_SIZE`: bytes of a message's text. */
   readonly maxMessageBytes: number;
-  /** Undefined: nothing is let go here. */
+  /** Undefined: this process deletes no old messages. */
   readonly retention?: Retention | undefined;
   readonly maxRingBytes?: number;
   readonly maxPendingBytes?: number;
@@ -52,8 +58,9 @@ interface SharedRoom {
 }
 
 /**
- * The rooms of one process. All processes of a service have the same log and the same database, and each has one of these.
- * `start`, then `open` rooms; `stop` waits until what was published is stored, or PostgreSQL is found to be away.
+ * The rooms of one process. All processes of a service use the same log and the same database, and
+ * each has one `Rooms`. Call `start`, then `open` rooms. `stop` waits until published messages are
+ * stored or PostgreSQL is found to be unavailable.
  */
 export class Rooms {
   readonly #options: RoomsOptions;
@@ -61,22 +68,22 @@ export class Rooms {
   readonly #archive: Archive;
   readonly #rings: Rings;
   readonly #blocks: HistoryBlocks;
-  /** For whoever hands out pages of these rooms. */
+  /** Used by everything that serves pages of these rooms. */
   readonly pageLimits: PageLimits;
-  /** For messages that cannot be published: anybody can send many. */
+  /** Limits the log lines about messages that cannot be published: any client can cause many. */
   readonly #failureLog: BoundedLog;
   readonly #reactions: RoomReactions;
   readonly #sweeper: RoomSweeper;
   readonly #open = new Map<string, Promise<SharedRoom>>();
   readonly #opened = new Map<string, SharedRoom>();
-  /** Of those that are open, by slug. */
+  /** The ids of open rooms, by slug. */
   readonly #slugs = new Map<string, string>();
   readonly #found = new Map<string, { atMs: number; state: Promise<StoredRoom | undefined> }>();
   readonly #reports = new Map<string, { roomId: string; epoch: number; offsets: number[] }>();
   #cancelReport: (() => void) | undefined;
   #cancelCompare: (() => void) | undefined;
   #comparing: Iterator<SharedRoom> | undefined;
-  /** Rooms that should have been compared by now. */
+  /** How many rooms should have been compared by now. */
   #compareDue = 0;
   #stopping: Promise<void> | undefined;
 
@@ -110,17 +117,24 @@ export class Rooms {
     });
   }
 
-  /** Starts what runs in the background: the sweeper, retention, the telling of reactions. Twice is harmless. */
+  /**
+   * Starts the background work: sweeper, retention and the sending of reactions. A second call does
+   * nothing.
+   */
   start(): void {
     this.#reactions.start();
     this.#sweeper.start();
     this.#cancelCompare ??= this.#options.clock.every(COMPARE_STEP_MS, () => void this.#compareSome());
   }
 
-  /** A channel's room, by its own id or by the channel's slug. Of one that is open, as last read; else believed for two seconds. Rejects with `unavailable`. */
+  /**
+   * Finds a channel's room by the room's id or the channel's slug. An open room is returned as last
+   * read; another answer is cached for `FOUND_MS`. Rejects with `unavailable`.
+   */
   find(idOrSlug: string): Promise<RoomInfo | undefined> {
     const open = this.#opened.get(idOrSlug) ?? this.#opened.get(this.#slugs.get(idOrSlug) ?? '');
-    // What is said of an open room in the control room is read at once: asking at each join would be half the cost of one.
+    // The control room reports changes of an open room at once. A query per join would be half the
+    // cost of a join.
     if (open && !open.reader.closed && open.reader.info.channelId !== undefined) return Promise.resolve(open.reader.info);
     return (this.#foundLately(idOrSlug) ?? this.#find(idOrSlug)).then((state) => state?.info);
   }
@@ -141,7 +155,7 @@ export class Rooms {
     remember(idOrSlug);
     state.then(
       (known) => {
-        // By its id, too: whoever has found it opens it.
+        // Cached by id too, because a caller that has found a room opens it by its id.
         if (known && this.#found.get(idOrSlug) === found) remember(known.info.id);
       },
       () => this.#found.delete(idOrSlug),
@@ -150,14 +164,15 @@ export class Rooms {
   }
 
   /**
-   * Follows the room as long as somebody has it open; `release` it once. By its id. Rejects: `not_found`, `unavailable` (log or database are away).
+   * Opens the room with this id and follows it until every holder has released it. Call `release`
+   * once. Rejects with `not_found` or `unavailable` (log or database).
    */
   async open(roomId: string): Promise<Room> {
     if (this.#stopping) throw new VezaError('unavailable', 'The chat is stopping.');
     for (;;) {
       const opening = this.#open.get(roomId) ?? this.#begin(roomId);
       const open = await opening;
-      // It may have been closed while it was awaited.
+      // The room may have been closed while it was being opened.
       if (open.reader.closed) {
         if (this.#open.get(roomId) === opening) this.#open.delete(roomId);
         if (this.#stopping) throw new VezaError('unavailable', 'The chat is stopping.');
@@ -170,7 +185,7 @@ export class Rooms {
     }
   }
 
-  /** Opens the room for as long as `work` takes. */
+  /** Opens the room while `work` runs. */
   async withRoom<T>(roomId: string, work: (room: Room) => Promise<T>): Promise<T> {
     const room = await this.open(roomId);
     try {
@@ -180,32 +195,44 @@ export class Rooms {
     }
   }
 
-  /** An entry by somebody who does not follow the room: now-playing. */
+  /** Appends an entry without opening the room first. Used for titles. */
   appendEntry(roomId: string, entry: NewEntry): Promise<AppendedAt> {
     return this.withRoom(roomId, (room) => room.appendEntry(entry));
   }
 
-  /** Rooms in which this account may have said something: where there is a message of its own, and those that are open here. Rejects with `unavailable`. */
+  /**
+   * Rooms in which this account may have published: rooms with a message of the account, and all
+   * rooms that are open here. Rejects with `unavailable`.
+   */
   async roomsOf(userId: string): Promise<ReadonlySet<string>> {
     return new Set([...(await this.#history.roomsOf(userId)), ...this.#opened.keys()]);
   }
 
-  /** All reactions of this account, in any room. Twice is harmless. Rejects with `unavailable`. */
+  /**
+   * Erases all reactions of this account in every room. A second call does no harm. Rejects with
+   * `unavailable`.
+   */
   async eraseReactions(userId: string): Promise<void> {
     await this.#options.database.query('select chat_erase_reactions($1)', [userId]);
   }
 
-  /** Everything of a room that is there, in order, read from PostgreSQL as it is asked for. */
+  /** Yields every entry of a room in order, read from PostgreSQL page by page. */
   export(roomId: string): AsyncIterable<ExportedEntry> {
     return this.#history.export(roomId);
   }
 
-  /** What was said in a span of time, ascending, from the first after `after`, at most 500: for the replay beside a recording. */
+  /**
+   * Messages in a span of time, ascending, starting behind `after`, at most 500. Used for the
+   * replay beside a recording.
+   */
   readBetween(roomId: string, fromMs: number, toMs: number, after: number, limit: number): Promise<LogEntry[]> {
     return this.#history.readBetween(roomId, fromMs, toMs, after, limit);
   }
 
-  /** The room or its channel has changed (settings, visibility, deleted): what is known of it is read again. */
+  /**
+   * Reads the room again after its settings or its channel's visibility have changed, or after it
+   * was deleted.
+   */
   async rereadRoom(roomId: string): Promise<void> {
     this.#found.clear();
     const open = this.#opened.get(roomId);
@@ -221,7 +248,7 @@ export class Rooms {
     }
   }
 
-  /** For the metrics. */
+  /** Read by the metrics. */
   get stats(): { rooms: number; ringBytes: number; pending: number; pendingBytes: number; refused: number } {
     return {
       rooms: this.#opened.size,
@@ -232,7 +259,7 @@ export class Rooms {
     };
   }
 
-  /** Twice is harmless. */
+  /** A second call does no harm. */
   stop(): Promise<void> {
     this.#stopping ??= this.#stop();
     return this.#stopping;
@@ -288,12 +315,12 @@ export class Rooms {
     };
     this.#opened.set(roomId, open);
     this.#rememberSlug(open);
-    // Nobody may take it up: he who asked may be gone.
+    // The caller may be gone by now. Then no `release` follows, and lingering closes the room.
     this.#linger(open);
     return open;
   }
 
-  /** Once for each room that is opened: the database may be an older one than the log has known. */
+  /** Runs once per opened room: the database may be in an older state than the log. */
   async #compareRows(reader: RoomReader): Promise<void> {
     const { roomLog, log } = this.#options;
     try {
@@ -335,7 +362,10 @@ export class Rooms {
     if (info.slug !== undefined && this.#slugs.get(info.slug) === info.id) this.#slugs.delete(info.slug);
   }
 
-  /** The next ones of all that are open. Never rejects: while the log is away nothing is compared, and what follows it again looks by itself. */
+  /**
+   * Compares the next part of the open rooms with the log. Never rejects: while the log is
+   * unavailable nothing is compared, and the reader of each room reads the log again by itself.
+   */
   async #compareSome(): Promise<void> {
     const { size } = this.#opened;
     this.#compareDue = Math.min(size, MAX_PLACES, this.#compareDue + (size * COMPARE_STEP_MS) / COMPARE_MS);
@@ -369,7 +399,7 @@ export class Rooms {
     this.#cancelReport ??= this.#options.clock.after(REPORT_MS, () => void this.#sendReports());
   }
 
-  /** One that fails is made up for by a sweeper. */
+  /** A failed report is repaired by a sweeper. */
   async #sendReports(): Promise<void> {
     this.#cancelReport = undefined;
     const reports = [...this.#reports.values()];
@@ -378,7 +408,7 @@ export class Rooms {
   }
 }
 
-/** What a process hands out of a room. */
+/** One holder's view of an open room. */
 class OpenRoom implements Room {
   readonly #reader: RoomReader;
   readonly #writer: RoomWriter;

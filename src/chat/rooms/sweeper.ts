@@ -9,22 +9,24 @@ import type { RoomHistory } from './room-history.js';
 import { settleRoom } from './writer.js';
 
 const SWEEP_MS = 5000;
-/** What waits so long in the log has nobody who stores it. */
+/** Entries that have been in the log for this long without being stored have lost their process. */
 const STUCK_MS = 5000;
 const SWEEP_ROOMS = 20;
 const RETAIN_MS = 600_000;
 /** Rooms whose floor is raised in one statement. */
 const FLOOR_ROOMS = 100;
-/** Rooms, and rows of each, that are looked at in one statement. */
+/** Rooms per statement that deletes rows, and rows of each room. */
 const DELETE_ROOMS = 20;
 const DELETE_ROWS = 500;
-/** Nothing younger is let go: its key may come again, and it may not be stored yet. */
+/**
+ * No younger message is deleted: its key may be sent again, and the message may not be stored yet.
+ */
 const MIN_AGE_MS = 3_600_000;
 
 export interface Retention {
-  /** `MESSAGE_HISTORY_LIMIT`: the newest entries of each room that are kept whatever their age. */
+  /** `MESSAGE_HISTORY_LIMIT`: the newest entries of each room, which are kept at any age. */
   readonly entries: number;
-  /** Younger ones are kept too; at least an hour. */
+  /** Younger entries are kept as well. At least one hour. */
   readonly ageMs: number;
 }
 
@@ -36,18 +38,21 @@ export interface SweeperOptions {
   readonly archive: Archive;
   readonly history: RoomHistory;
   readonly retention: Retention | undefined;
-  /** Rooms that are open in this process, and how to begin one anew whose epoch is not to be believed any more. */
+  /** The rooms that are open in this process. `distrustEpoch` gives a room a new epoch. */
   readonly openRooms?: () => Iterable<{ readonly id: string; distrustEpoch(epoch: number): Promise<void> }>;
 }
 
-/** Stores what a process that died had put into the log only; lets go what is old, where that is asked of it. Several processes may do both at once. */
+/**
+ * Stores entries that an ended process had only appended to the log, and deletes old messages where
+ * `retention` is set. Several processes may do both at the same time.
+ */
 export class RoomSweeper {
   readonly #options: SweeperOptions;
   readonly #cancels: (() => void)[] = [];
   #sweeping: Promise<void> | undefined;
   #retaining: Promise<void> | undefined;
   #isStopped = false;
-  /** The PostgreSQL whose rows are known to be those of the log. */
+  /** The PostgreSQL server whose rows were last compared with the log. */
   #server: string | undefined;
 
   constructor(options: SweeperOptions) {
@@ -78,7 +83,8 @@ export class RoomSweeper {
   async stop(): Promise<void> {
     this.#isStopped = true;
     for (const cancel of this.#cancels.splice(0)) cancel();
-    // A sweep may wait for a database that is away; the archive is told to stop after this, and answers then.
+    // A running sweep is not awaited: it may wait for an unavailable database. The archive is
+    // stopped after this and then answers it.
     await this.#retaining;
   }
 
@@ -95,13 +101,16 @@ export class RoomSweeper {
     }
   }
 
-  /** After PostgreSQL has begun anew: it may be an older one. */
+  /**
+   * Compares the rows of open rooms with the log after PostgreSQL has restarted, because it may
+   * have an older state.
+   */
   async #compareRows(): Promise<void> {
     const { history, openRooms = () => [] } = this.#options;
     const server = await history.server();
     if (server === this.#server) return;
     const isFirst = this.#server === undefined;
-    // Rooms that are opened later are compared when they are.
+    // Rooms that are opened later are compared when they are opened.
     if (!isFirst)
       for (const room of [...openRooms()]) {
         const lost = await storeLostRows(room.id, this.#options);
@@ -111,14 +120,17 @@ export class RoomSweeper {
   }
 
   /**
-   * What was said while a recording was made is kept with it, and a pinned message while it is pinned, though they are below the floor. In small
-   * statements: whoever stores messages meanwhile shares the locks of these rooms, and a service that has had no limit so far may have millions to let go.
+   * Raises the floors of rooms and deletes the messages below them. Messages that were published
+   * during a recording are kept with it, and a pinned message while it is pinned. The statements
+   * are small: archiving waits for the same row locks, and a service that had no retention before
+   * may have millions of messages to delete.
    */
   async retain(): Promise<void> {
     const { retention, database, clock } = this.#options;
     if (!retention) return;
     const before = new Date(clock.wallMs() - Math.max(MIN_AGE_MS, retention.ageMs));
-    // A room with nothing so old has no row here: `least` would pass over a null, and let go what is young.
+    // A room without old messages gives no row here. With a left join, `least` would ignore the
+    // null and delete young messages.
     const { rows: due } = await database.query<{ id: string; up_to: number }>(
       `select r.id, least(newest."offset" - $1::bigint, old."offset") as up_to
        from rooms r
@@ -126,12 +138,12 @@ export class RoomSweeper {
        cross join lateral (select m."offset" from messages m
          where m.room_id = r.id and m.created_at < $2 and m.deleted_at is null order by m.created_at desc limit 1) old
        where r.epoch > 0 and least(newest."offset" - $1::bigint, old."offset") > r.floor`,
-      // The newest stays, so that the time of a room never falls.
+      // The newest entry is kept, so that the room's time never falls.
       [Math.max(1, retention.entries), before],
     );
     for (let at = 0; at < due.length && !this.#isStopped; at += FLOOR_ROOMS) {
       const some = due.slice(at, at + FLOOR_ROOMS);
-      // Locked in the one order that everybody has, those who store as well.
+      // Rows are locked in the order of their ids, as in archiving.
       await database.query(
         `with locked as (select id from rooms where id = any($1::uuid[]) order by id for no key update)
          update rooms r set floor = greatest(r.floor, o.up_to), whole = greatest(r.whole, o.up_to)
@@ -147,7 +159,7 @@ export class RoomSweeper {
     }
   }
 
-  /** Looks at the next rows of each of these rooms. Resolves to those of which there are more. */
+  /** Deletes the next rows of each of these rooms. Resolves to the rooms that have more. */
   async #letGo(roomIds: readonly string[]): Promise<string[]> {
     const { database } = this.#options;
     const { rows } = await database.query<{ id: string; version: string; up_to: number; is_last: boolean }>(
@@ -167,7 +179,8 @@ export class RoomSweeper {
        ) select id, version, up_to, up_to = floor as is_last from seen`,
       [roomIds, DELETE_ROWS],
     );
-    // Whatever has changed a room meanwhile may have been the end of what kept its messages: then it is looked at again, here or the next time.
+    // A change of the room in the meantime may have ended the reason for keeping messages. Such a
+    // room is not marked as swept, so its rows are checked again.
     await database.query(
       `with locked as (select id from rooms where id = any($1::uuid[]) order by id for no key update)
        update rooms r set swept = s.up_to

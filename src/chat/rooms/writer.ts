@@ -24,18 +24,18 @@ import {
 } from './room.js';
 import type { RoomHistory } from './room-history.js';
 
-/** What goes with a text: replies, mentions. As JSON. */
+/** The fields of a message besides its text (replies, mentions), as JSON. */
 const MAX_EXTRAS_CHARS = 4096;
 const MAX_ACT_CHARS = 16_384;
 const MAX_KEY_CHARS = 64;
 const BUSY_RETRY_MS = 1000;
-/** A room that is begun anew while somebody speaks in it. */
+/** Attempts to append while the room gets new epochs. */
 const ATTEMPTS = 4;
-/** Messages that were sent again and wait to be found in PostgreSQL, of one room. */
+/** Messages of one room that were sent again and whose row is being looked up in PostgreSQL. */
 const MAX_SETTLING = 1000;
 const SETTLE_RETRY_MS = 500;
 const ERASE_ATTEMPTS = 3;
-/** Deleted by one entry. */
+/** Messages that one entry deletes at most. */
 const MAX_ERASED_MIDS = 100;
 const READ_ENTRIES = 500;
 
@@ -51,7 +51,10 @@ export interface WriterOptions {
   readonly maxMessageBytes: number;
 }
 
-/** Puts entries into a room: into its log, which delivers, and then into PostgreSQL, which is the acknowledgement. */
+/**
+ * Appends entries to a room: first to its log, which delivers them, and then to PostgreSQL, which
+ * is the acknowledgement.
+ */
 export class RoomWriter {
   readonly #reader: RoomReader;
   readonly #options: WriterOptions;
@@ -160,12 +163,14 @@ export class RoomWriter {
     const mids = [...new Set(what.mids)];
     if (mids.length > MAX_ERASED_MIDS) throw new VezaError('bad_request', `At most ${MAX_ERASED_MIDS} messages are deleted at once.`);
     const known = new Map(mids.map((mid) => [mid, this.#reader.knownMessage(mid)?.offset ?? 0]));
-    // What is not stored yet may be withdrawn, come again, and leave its place to another: only what PostgreSQL has is in its place for good.
+    // An entry that is not stored yet may be withdrawn and sent again, and another entry may get
+    // its offset. Only entries in PostgreSQL keep their offset for good, so they are stored first.
     const upTo = Math.max(0, ...known.values());
     if (upTo > 0) await this.settle(upTo);
     const offsets = new Map<string, number>();
     for (const [mid, { offset, type }] of await this.#options.history.findMessages(this.#reader.id, mids)) {
-      // One of these minutes once more: what could not be told then is told now.
+      // A message of the last minutes is deleted again even if its row is erased: an earlier `del`
+      // entry may have failed.
       if (known.get(mid)! > 0 || type === 'msg' || type === 'shadow') offsets.set(mid, offset);
       known.delete(mid);
     }
@@ -181,15 +186,15 @@ export class RoomWriter {
 
   async untilStored(mid?: string): Promise<void> {
     const where = () => (mid === undefined ? undefined : this.#reader.knownMessage(mid)?.offset);
-    // Another process may have taken it a moment ago.
+    // Another process may have accepted the message a moment ago.
     if (where() === undefined) await this.#reader.readLog();
     const offset = mid === undefined ? this.#reader.head : (where() ?? 0);
     if (offset > 0) await this.settle(offset);
   }
 
   /**
-   * Stores what the log holds and PostgreSQL may lack, up to `upTo`: entries of a process that died between the two. Resolves when it is stored;
-   * rejects with `unavailable`.
+   * Stores entries up to `upTo` that the log holds and PostgreSQL may lack, because their process
+   * ended before it stored them. Rejects with `unavailable`.
    */
   async settle(upTo: number): Promise<void> {
     const { archive } = this.#options;
@@ -201,7 +206,7 @@ export class RoomWriter {
     await this.#reader.readLog();
     const upTo = this.#reader.head;
     if (upTo === 0) return undefined;
-    // What is not stored yet would come after its deletion.
+    // Entries that are not stored yet would be stored after their deletion.
     await this.settle(upTo);
     const offsets: number[] = [];
     await this.#eachHeld(upTo, (entry) => {
@@ -210,7 +215,7 @@ export class RoomWriter {
     return this.#delete({ user: userId, upTo }, { by: { id: by.id, name: by.name } }, offsets);
   }
 
-  /** Of the log. */
+  /** Calls `see` with each entry that the log holds, up to `upTo`. */
   async #eachHeld(upTo: number, see: (entry: LogEntry) => void): Promise<void> {
     for (let after = 0; ; ) {
       const page = await this.#options.roomLog.read(this.#reader.id, after, READ_ENTRIES);
@@ -221,7 +226,10 @@ export class RoomWriter {
     }
   }
 
-  /** The entry first, so that it is known everywhere; then the log forgets the text, and storing the entry makes the database forget it. */
+  /**
+   * Appends the deletion first, so that every process knows of it. Then the log erases the text,
+   * and archiving the entry erases it in the database.
+   */
   async #delete(del: Deletion, told: object, held = del.offsets ?? []): Promise<AppendedAt> {
     const said = await this.#sayUntilStored('del', JSON.stringify({ ...del, ...told }), (epoch) =>
       eraseHeld(this.#reader.id, epoch, held, this.#options),
@@ -238,7 +246,10 @@ export class RoomWriter {
     throw new VezaError('unavailable', 'The room was begun anew again and again; try once more.');
   }
 
-  /** What PostgreSQL has under this mid counts; until it has it, the log sees to it that there is one. */
+  /**
+   * Appends an entry that must exist once. A row in PostgreSQL under this `mid` wins; until there
+   * is one, the log refuses a second entry with the key.
+   */
   async #sayOnce(type: string, payload: string, mid: string, key: string): Promise<AppendedAt> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const before = (await this.#options.history.findMessages(this.#reader.id, [mid])).get(mid);
@@ -249,7 +260,7 @@ export class RoomWriter {
     throw new VezaError('unavailable', 'The room was begun anew again and again; try once more.');
   }
 
-  /** Undefined: the epoch ended before it was stored. */
+  /** Resolves to undefined when the epoch ended before the entry was stored. */
   async #say(type: string, payload: string, key: string, appended?: (epoch: number) => Promise<void>): Promise<AppendedAt | undefined> {
     const outcome = await this.#append({ type, payload, key });
     if (outcome.kind === 'busy') throw new VezaError('busy', 'The room takes no more at this moment; try again.');
@@ -261,7 +272,10 @@ export class RoomWriter {
     return commit.kind === 'stored' ? { epoch: commit.epoch, offset: commit.offset } : undefined;
   }
 
-  /** `stored`: PostgreSQL knows the message, which the log did not. Rejects with `unavailable`: the outcome is unknown. */
+  /**
+   * Appends an entry to the log. `stored`: PostgreSQL has the message, but the log no longer knows
+   * its key. Rejects with `unavailable`; the outcome is then unknown.
+   */
   async #append(
     entry: Pick<Parameters<RoomLog['append']>[0], 'type' | 'payload' | 'key' | 'rules'>,
     mid?: string,
@@ -274,7 +288,7 @@ export class RoomWriter {
       if (mid !== undefined && this.#reader.isYoung) {
         const before = (await history.findMessages(id, [mid])).get(mid);
         if (before) return { kind: 'stored', offset: before.offset };
-        // Begun anew while it was asked: what was true of the old epoch may not be of this one.
+        // The room has got a new epoch during the query, so the answer may not apply to it.
         if (this.#reader.epoch !== epoch) continue;
       }
       if (!archive.hasCapacity(id)) return { kind: 'busy' };
@@ -298,7 +312,9 @@ export class RoomWriter {
       case 'stored':
         return { kind: 'stored', epoch, offset, dup };
       case 'known':
-        // Said twice under one mid, since the log had forgotten the first, which counts. In the log it stays: by now this may be another's place.
+        // The message was published twice under one `mid`, because the log had lost the key of the
+        // first copy, which counts. The second copy is hidden here but stays in the log: by now its
+        // offset may belong to another entry.
         if (this.#reader.epoch === epoch) this.#reader.applyDeletion({ offsets: [offset] });
         return { kind: 'stored', epoch, offset: stored.offset, dup: true };
       case 'fenced':
@@ -307,7 +323,7 @@ export class RoomWriter {
     }
   }
 
-  /** A message that would be refused, and may have been taken before. */
+  /** Finds a message that would be refused now but may have been accepted before. */
   async #storedBefore(mid: string): Promise<PublishOutcome | undefined> {
     if (this.#reader.knowsAllRecent && !this.#reader.isYoung) return undefined;
     const before = (await this.#options.history.findMessages(this.#reader.id, [mid])).get(mid);
@@ -327,7 +343,9 @@ export class RoomWriter {
     return { kind: 'published', mid, epoch, offset, dup: true, committed };
   }
 
-  /** Whether a message that was sent again is in PostgreSQL; it is put there if only the log has it. */
+  /**
+   * Whether a message that was sent again is in PostgreSQL. It is stored if only the log has it.
+   */
   async #settled(roomId: string, mid: string, offset: number): Promise<Commit> {
     const { history, roomLog, archive, clock } = this.#options;
     while (!this.#reader.closed) {
@@ -337,7 +355,8 @@ export class RoomWriter {
         const page = await roomLog.read(roomId, offset - 1, 1);
         const entry = page?.entries[0];
         if (!page || entry?.offset !== offset) return { kind: 'resend' };
-        // Another epoch may have something else in this place, `gone` too; an entry that is erased keeps its key.
+        // In another epoch the offset may belong to another entry, even to `gone`. An erased entry
+        // keeps its key, so the key shows whether it is this message.
         if (entry.key?.slice(0, mid.length) !== mid) return { kind: 'resend' };
         if (entry.type === 'gone') return { kind: 'stored', epoch: page.epoch, offset, dup: true };
         const stored = await archive.storeEntry({ ...entry, roomId, epoch: page.epoch });
@@ -350,7 +369,10 @@ export class RoomWriter {
   }
 }
 
-/** Stores what the log holds of a room up to `upTo` and has not been reported. What others are storing at this moment is stored once. */
+/**
+ * Stores the entries of a room up to `upTo` that the log holds and that were not reported as
+ * stored. Entries that another process is storing at the same time are stored once.
+ */
 export async function settleRoom(
   roomId: string,
   upTo: number,
@@ -381,7 +403,7 @@ export async function settleRoom(
   }
 }
 
-/** In the log; rejects when it cannot be had. */
+/** Erases entries in the log. Rejects when the log stays unavailable. */
 async function eraseHeld(
   roomId: string,
   epoch: number,

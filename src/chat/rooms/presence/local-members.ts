@@ -1,6 +1,9 @@
 import { createHash } from 'node:crypto';
 
-/** The most users of one room who are told apart and named. */
+/**
+ * Users of one room that are counted exactly and named. With more of them, users are counted per
+ * process.
+ */
 export const EXACT_UP_TO = 500;
 
 export interface PresentPerson {
@@ -10,28 +13,31 @@ export interface PresentPerson {
 
 interface PresentUser {
   readonly name: string;
-  /** Stands for the user in what processes tell each other; empty in a single process. */
+  /** Identifies the user in messages between processes. Empty when there is a single process. */
   readonly tag: string;
   connections: number;
 }
 
-/** The members of one room who are connected to this process. */
+/** The members of one room that are connected to this process. */
 export interface RoomMembers {
   guests: number;
   readonly users: Map<string, PresentUser>;
-  /** The count over all processes as it was added up last. */
+  /** The latest count over all processes, and when it was added up. */
   counted: { readonly count: number; readonly atMs: number } | undefined;
 }
 
 export const TAG_CHARS = 8;
 const tagOf = (userId: string) => createHash('sha256').update(userId).digest('base64url').slice(0, TAG_CHARS);
 
-/** Who is in which room in this process. A user counts once however many connections the user has; each guest counts. */
+/**
+ * The members of each room in this process. A user with several connections counts once; each guest
+ * counts.
+ */
 export class LocalMembers {
   readonly #rooms = new Map<string, RoomMembers>();
   readonly #hasTags: boolean;
 
-  /** `hasTags`: there are other processes, to which users are named by tags. */
+  /** `hasTags`: there are other processes, and users are identified to them by tags. */
   constructor(hasTags: boolean) {
     this.#hasTags = hasTags;
   }
@@ -58,7 +64,7 @@ export class LocalMembers {
     return found;
   }
 
-  /** `person` undefined: a guest. Returns whether the room's count has changed. */
+  /** Adds a member. `person` undefined: a guest. Returns whether the room's count has changed. */
   add(roomId: string, person: PresentPerson | undefined): boolean {
     let room = this.#rooms.get(roomId);
     if (!room) {
@@ -78,7 +84,9 @@ export class LocalMembers {
     return true;
   }
 
-  /** `userId` undefined: a guest. Returns whether the room's count has changed. */
+  /**
+   * Removes a member. `userId` undefined: a guest. Returns whether the room's count has changed.
+   */
   remove(roomId: string, userId: string | undefined): boolean {
     const room = this.#rooms.get(roomId);
     if (!room) return false;

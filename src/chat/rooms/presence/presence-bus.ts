@@ -2,23 +2,27 @@ import { keepSubscribed, openAnyRedis } from '../../../backing/redis/redis.js';
 import type { Clock } from '../../../runtime/clock.js';
 import type { Log } from '../../../runtime/log.js';
 
-/** Carries texts between the processes of the chat. Texts may be lost: what they say is published again. */
+/** Carries texts between chat processes. A text may be lost; its contents are published again. */
 export interface PresenceBus {
   publish(text: string): void;
-  /** Calls the listener with every text that any process, this one included, has published. */
+  /** Calls the listener with every text that is published by any process, including this one. */
   onText(listener: (text: string) => void): void;
 }
 
 /**
- * What processes tell each other: how many members each room has (`rooms`), the question who they are (`who`), its answer (`to`),
- * that a process has begun (`ask`), and that it ends (`gone`). `p` is the sender.
+ * A message between processes: the members of rooms (`rooms`), the question who they are (`who`),
+ * its answer (`to`), the request of a new process for all counts (`ask`), and the end of a process
+ * (`gone`). `p` is the sender.
  */
 export interface PresenceMessage {
   readonly to?: unknown;
   readonly p?: unknown;
   readonly ask?: unknown;
   readonly gone?: unknown;
-  /** By room: members, guests among them, and the tags of up to `EXACT_UP_TO` users, joined. */
+  /**
+   * By room: the number of members, the number of guests among them, and the joined tags of up to
+   * `EXACT_UP_TO` users (null: more).
+   */
   readonly rooms?: Record<string, [number, number, string | null]> | null;
   readonly who?: unknown;
   readonly room?: unknown;
@@ -28,10 +32,13 @@ export interface PresenceMessage {
 
 const CHANNEL = 'veza:chat:presence';
 
-/** The subscribing connection is pinged once per this many published texts: nothing else would show that its node has gone silent. */
+/**
+ * The subscribing connection is pinged after every this many published texts. Without pings a
+ * silent node would not be noticed.
+ */
 const TEXTS_PER_PING = 5;
 
-/** A bus over Redis. In a cluster it goes over any node, and over another when that one is lost. */
+/** A bus over Redis. In a cluster it uses any node, and another one when that is lost. */
 export function redisPresenceBus(url: string, clock: Clock, log: Log): { bus: PresenceBus; stop(): void } {
   const publisher = openAnyRedis({ url, log });
   const subscriber = openAnyRedis({ url, log });

@@ -5,23 +5,25 @@ import type { PresenceBus, PresenceMessage } from './presence-bus.js';
 import { PeopleQueries } from './presence-queries.js';
 
 const HEARTBEAT_MS = 5000;
-/** A process that was not heard of for this long has no members any more. */
+/** A process that has sent nothing for this long counts as having no members. */
 const SILENCE_MS = 15_000;
-/** Every room is published again within this time, a few each second, in case a message was lost. */
+/**
+ * Every room is published again within this time, a few every second, in case a message was lost.
+ */
 const REPEAT_MS = 60_000;
-/** Rooms in one message, sent once a second; the others follow in the next. */
+/** Rooms per message. One message is sent every second; further rooms follow in the next. */
 const MAX_ROOMS_PER_MESSAGE = 500;
-/** Rooms that another process may report; more are ignored. */
+/** Rooms that another process may report at most. Further ones are ignored. */
 const MAX_REMOTE_ROOMS = 200_000;
 
-/** How the text of an answer begins. */
+/** The beginning of an answer's text. */
 const TO = '{"to":"';
 
-/** What another process has of a room. */
+/** The members of a room in another process. */
 export interface RemotePresence {
   readonly count: number;
   readonly guests: number;
-  /** The tags of its users, joined; undefined: there are more than `EXACT_UP_TO`. */
+  /** The joined tags of its users; undefined: there are more than `EXACT_UP_TO`. */
   readonly tags: string | undefined;
 }
 
@@ -34,19 +36,22 @@ export interface PresenceExchangeOptions {
   readonly clock: Clock;
   readonly bus: PresenceBus;
   readonly local: LocalMembers;
-  /** Another process reports a different count for the room. */
+  /** Called when another process reports a new count of the room. */
   readonly onRemoteChange: (roomId: string) => void;
-  /** `publishDue` is called this often. */
+  /** The interval between two calls of `publishDue`. */
   readonly periodMs: number;
 }
 
-/** Tells the other processes how many members each room has here, and keeps what they tell. A message that is lost is made up for. */
+/**
+ * Publishes to the other processes how many members each room has in this one, and keeps the counts
+ * that they publish. A lost message is repaired by a later one.
+ */
 export class PresenceExchange {
   readonly #options: PresenceExchangeOptions;
   readonly #id = randomUUID().slice(0, 8);
   readonly #processes = new Map<string, RemoteProcess>();
   readonly #queries: PeopleQueries;
-  /** Rooms whose local members have changed since they were published. */
+  /** Rooms whose local members have changed since the last publication. */
   readonly #unpublished = new Set<string>();
   #publishedAtMs = Number.NEGATIVE_INFINITY;
   /** Rooms that are still to be published again in this round. */
@@ -60,7 +65,7 @@ export class PresenceExchange {
     this.#publish({ p: this.#id, ask: true });
   }
 
-  /** What the other processes have of the room. */
+  /** The members of the room in each other process. */
   presencesOf(roomId: string): RemotePresence[] {
     const found: RemotePresence[] = [];
     for (const { rooms } of this.#processes.values()) {
@@ -70,22 +75,25 @@ export class PresenceExchange {
     return found;
   }
 
-  /** People of the room in the other processes. Those of a process that does not answer in time are missing. */
+  /**
+   * People of the room in the other processes, by id. People in a process that does not answer in
+   * time are missing.
+   */
   findPeople(roomId: string, limit: number): Promise<ReadonlyMap<string, string>> {
     return this.#queries.findPeople(roomId, limit, this.#processes.keys());
   }
 
-  /** The room's local members have changed; the next `publishDue` tells the other processes. */
+  /** Notes that the room's local members have changed. The next `publishDue` publishes them. */
   noteLocalChange(roomId: string): void {
     this.#unpublished.add(roomId);
   }
 
-  /** Forgets processes that have fallen silent. */
+  /** Forgets processes that have been silent for too long. */
   forgetSilent(nowMs: number): void {
     for (const [id, process] of this.#processes) if (nowMs - process.heardAtMs > SILENCE_MS) this.#forget(id, process);
   }
 
-  /** Publishes what has changed, a share of what has not, and a heartbeat. */
+  /** Publishes changed rooms, a share of the unchanged ones, and a heartbeat. */
   publishDue(nowMs: number): void {
     this.#repeatSome();
     if (this.#unpublished.size === 0 && nowMs - this.#publishedAtMs < HEARTBEAT_MS) return;
@@ -104,7 +112,7 @@ export class PresenceExchange {
     this.#publish({ p: this.#id, rooms });
   }
 
-  /** Tells the other processes that this one has no members any more. */
+  /** Publishes that this process has no members any more. */
   stop(): void {
     this.#publish({ p: this.#id, gone: true });
     this.#queries.stop();
@@ -129,13 +137,13 @@ export class PresenceExchange {
   }
 
   #receive(text: string): void {
-    // An answer to another process.
+    // The text is an answer for another process.
     if (text.startsWith(TO) && !text.startsWith(this.#id, TO.length)) return;
     let message: PresenceMessage | null;
     try {
       message = JSON.parse(text);
     } catch {
-      // Not a message of a chat process.
+      // The text is not a message of a chat process.
       return;
     }
     const { p } = message ?? {};
@@ -154,7 +162,7 @@ export class PresenceExchange {
       this.#processes.set(p, process);
     }
     process.heardAtMs = this.#options.clock.monotonicMs();
-    // The process is new and has missed what was published before.
+    // The sender is new and has missed earlier messages.
     if (message.ask === true) for (const roomId of this.#options.local.roomIds()) this.#unpublished.add(roomId);
     if (message.who !== undefined) this.#queries.answer(p, message.who);
     for (const [roomId, reported] of Object.entries(message.rooms ?? {})) this.#takeReport(process, roomId, reported);
@@ -163,10 +171,10 @@ export class PresenceExchange {
   #takeReport({ rooms }: RemoteProcess, roomId: string, reported: unknown): void {
     if (!Array.isArray(reported)) return;
     const [count, guests, tags] = reported as [number, number, string | null | undefined];
-    // Tags that are no text would make every later count of the room fail.
+    // Tags that are not text would make every later count of the room fail.
     if (!Number.isSafeInteger(count) || !Number.isSafeInteger(guests) || typeof (tags ?? '') !== 'string') return;
     const before = rooms.get(roomId);
-    // Most reports repeat what is known.
+    // Most reports repeat known counts.
     if (before && before.count === count && before.guests === guests && before.tags === (tags ?? undefined)) return;
     if (count > 0 && rooms.size < MAX_REMOTE_ROOMS) rooms.set(roomId, { count, guests, tags: tags ?? undefined });
     else rooms.delete(roomId);

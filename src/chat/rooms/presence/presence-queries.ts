@@ -2,16 +2,18 @@ import type { Clock } from '../../../runtime/clock.js';
 import { EXACT_UP_TO, type LocalMembers } from './local-members.js';
 import type { PresenceMessage } from './presence-bus.js';
 
-/** Other processes have this long to answer. */
+/** How long other processes may take to answer. */
 const ANSWER_MS = 300;
 /** How long an answer is cached. */
 const ANSWERED_MS = 1000;
-/** Rooms asked about per cache period; above it only local members are returned. */
+/**
+ * Rooms that are asked about per cache period at most. Above it only local members are returned.
+ */
 const MAX_QUERIES = 200;
 const MAX_ID_CHARS = 1024;
 const MAX_NAME_CHARS = 256;
 
-/** The question who is in a room, as it was put to the other processes. */
+/** One question to the other processes: who is in a room. */
 interface PeopleQuery {
   readonly id: number;
   readonly limit: number;
@@ -29,10 +31,10 @@ export interface PeopleQueriesOptions {
   readonly publish: (message: PresenceMessage) => void;
 }
 
-/** Asks the other processes who is in a room, and answers when they ask. */
+/** Asks the other processes who is in a room, and answers their questions. */
 export class PeopleQueries {
   readonly #options: PeopleQueriesOptions;
-  /** Under way, or answered within `ANSWERED_MS`, by room. */
+  /** Questions that are running or were answered within `ANSWERED_MS`, by room. */
   readonly #queries = new Map<string, PeopleQuery>();
   #lastId = 0;
 
@@ -40,14 +42,14 @@ export class PeopleQueries {
     this.#options = options;
   }
 
-  /** People of the room in `processes`, by id. Callers that ask at the same time share the answer. */
+  /** People of the room in `processes`, by id. Calls at the same time share one question. */
   async findPeople(roomId: string, limit: number, processes: Iterable<string>): Promise<ReadonlyMap<string, string>> {
     const query = this.#ask(roomId, Math.min(limit, EXACT_UP_TO), new Set(processes));
     await query?.answered;
     return query?.people ?? new Map();
   }
 
-  /** Undefined: nobody can be asked. */
+  /** Returns undefined when no process can be asked. */
   #ask(roomId: string, limit: number, awaited: Set<string>): PeopleQuery | undefined {
     const before = this.#queries.get(roomId);
     if (before && before.limit >= limit) return before;
@@ -77,17 +79,17 @@ export class PeopleQueries {
     return query;
   }
 
-  /** Another process asks. */
+  /** Answers the question of another process. */
   answer(to: string, who: unknown): void {
     if (!Array.isArray(who)) return;
     const [id, roomId, limit] = who as unknown[];
     if (typeof id !== 'number' || typeof roomId !== 'string' || typeof limit !== 'number') return;
     const { processId, local, publish } = this.#options;
-    // `to` comes first in the text, so that the other processes need not parse it.
+    // `to` comes first in the text, so that other processes can ignore it without parsing.
     publish({ to, p: processId, room: roomId, n: id, people: local.people(roomId, Math.min(limit, EXACT_UP_TO)) });
   }
 
-  /** Process `from` has answered. */
+  /** Adds the answer of process `from`. */
   takeAnswer(from: string, { room, n, people }: PresenceMessage): void {
     const query = typeof room === 'string' ? this.#queries.get(room) : undefined;
     if (!query || query.id !== n || !query.awaited.delete(from)) return;
@@ -100,7 +102,7 @@ export class PeopleQueries {
     if (query.awaited.size === 0) query.end();
   }
 
-  /** The process is gone: its answer is not waited for. */
+  /** The process has ended, so its answer is no longer awaited. */
   forgetProcess(processId: string): void {
     for (const query of this.#queries.values()) if (query.awaited.delete(processId) && query.awaited.size === 0) query.end();
   }

@@ -9,28 +9,43 @@ export interface PresenceOptions {
   readonly bus?: PresenceBus | undefined;
 }
 
-/** Called with a room's new count; returns how many members were told now. `isCostly`: tell them with the next frame instead. */
+/**
+ * Called with a room's new count. Returns how many members were sent it at once. `isCostly`: they
+ * get it with the next `heads` instead.
+ */
 export type CountListener = (roomId: string, count: number, isCostly: boolean) => number;
 
-/** A member whose connection broke still counts for this long, so that a reconnect is no event. */
+/**
+ * A member whose connection broke is still counted for this long, so that a reconnect changes no
+ * count.
+ */
 export const LINGER_MS = 10_000;
-/** A room's count is told at most this often. */
+/** A room's count is announced at most once per this time. */
 const TELL_MS = 1000;
-/** While more rooms than this change, counts are told every `TELL_MANY_MS`: telling everybody each second is 5 % of what a mass reconnect costs. */
+/**
+ * While more rooms than this change, counts are announced every `TELL_MANY_MS`: announcing each
+ * second takes 5 % of the cost of a mass reconnect.
+ */
 const MANY_ROOMS = 200;
 const TELL_MANY_MS = 5000;
-/** The count of a room above `EXACT_UP_TO` changes all the time and is told at most this often. */
+/**
+ * The count of a room above `EXACT_UP_TO` changes all the time and is announced at most once per
+ * this time.
+ */
 const TELL_LARGE_MS = 10_000;
-/** Up to this many local users a count is added up whenever it is asked for; above it, once per `TELL_MS`. */
+/**
+ * With at most this many local users, the count is added up for every request; with more, once per
+ * `TELL_MS`.
+ */
 const RECOUNT_UP_TO = 5;
-/** Writes per second that telling counts may take; the counts of other rooms go with the next `heads`. */
+/** Writes per second for counts. Further counts go out with the next `heads`. */
 const MAX_TELL_WRITES = 500;
 /** Rooms whose count is added up per tick. */
 const MAX_COUNTED_PER_TICK = 500;
 
 /**
- * How many members each room has, over all processes. Up to `EXACT_UP_TO` users in a room a user counts once, wherever the user is
- * connected; above it, once in each process.
+ * The number of members of each room over all processes. In a room of up to `EXACT_UP_TO` users, a
+ * user counts once in total; in a larger one, once per process.
  */
 export class Presence {
   readonly #clock: Clock;
@@ -38,7 +53,7 @@ export class Presence {
   readonly #exchange: PresenceExchange | undefined;
   /** Members whose connection broke, in order of time. */
   readonly #lingering: { untilMs: number; roomId: string; userId: string | undefined }[] = [];
-  /** Rooms whose members have not been told of a change. */
+  /** Rooms whose members have not been sent a new count yet. */
   readonly #changed = new Set<string>();
   readonly #told = new Map<string, { count: number; atMs: number }>();
   readonly #listeners = new Set<CountListener>();
@@ -53,18 +68,24 @@ export class Presence {
     this.#exchange = bus && new PresenceExchange({ clock, bus, local: this.#local, onRemoteChange, periodMs: TELL_MS });
   }
 
-  /** `person` undefined: a guest. */
+  /** Adds a member. `person` undefined: a guest. */
   enterRoom(roomId: string, person: PresentPerson | undefined): void {
     if (this.#local.add(roomId, person)) this.#noteChange(roomId);
   }
 
-  /** `lost`: the connection broke, and the member counts for another `LINGER_MS`. */
+  /**
+   * Removes a member. `lost`: the connection broke, and the member is counted for another
+   * `LINGER_MS`.
+   */
   leaveRoom(roomId: string, person: { readonly id: string } | undefined, lost: boolean): void {
     if (lost) this.#lingering.push({ untilMs: this.#clock.monotonicMs() + LINGER_MS, roomId, userId: person?.id });
     else this.#remove(roomId, person?.id);
   }
 
-  /** The members of a room over all processes, as far as this one knows; of a room with many, up to a second old. */
+  /**
+   * The members of a room over all processes, as far as this one knows. In a large room up to one
+   * second old.
+   */
   count(roomId: string): number {
     const room = this.#local.room(roomId);
     const nowMs = this.#clock.monotonicMs();
@@ -74,7 +95,10 @@ export class Presence {
     return count;
   }
 
-  /** At most `limit` people of the room over all processes, local ones first. Those of a process that does not answer are missing. */
+  /**
+   * At most `limit` people of the room over all processes, local ones first. People in a process
+   * that does not answer are missing.
+   */
   async people(roomId: string, limit = EXACT_UP_TO): Promise<PresentPerson[]> {
     const found = new Map(this.#local.people(roomId, limit));
     if (found.size < limit && this.#exchange)
@@ -83,13 +107,16 @@ export class Presence {
     return [...found].map(([id, name]) => ({ id, name }));
   }
 
-  /** Calls the listener when a room's count has changed, at most once a second for each room. Returns a function that removes it. */
+  /**
+   * Calls the listener when a room's count has changed, at most once a second per room. Returns a
+   * function that removes it.
+   */
   onCounts(listener: CountListener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** Twice is harmless. */
+  /** A second call does no harm. */
   stop(): void {
     this.#cancel();
     this.#exchange?.stop();
@@ -112,7 +139,10 @@ export class Presence {
     this.#changed.add(roomId);
   }
 
-  /** Members of all processes; users who are in several count once while every process names its users. */
+  /**
+   * The members in all processes. A user in several processes counts once if every process reports
+   * the tags of its users.
+   */
   #add(roomId: string, room: RoomMembers | undefined): number {
     let users = room?.users.size ?? 0;
     let sum = users + (room?.guests ?? 0);
