@@ -102,7 +102,7 @@ export class Outbox {
   /** Adds a message. Throws `outbox_full`. */
   add(key: string, body: ChatBody): Outgoing {
     if (this.#messages.length >= MOST_OUTGOING) {
-      throw new ChatProblem('outbox_full', `${MOST_OUTGOING} messages wait to be sent already.`);
+      throw new ChatProblem('outbox_full', `${MOST_OUTGOING} messages are already waiting to be sent.`);
     }
     let settle!: (message: Outgoing) => void;
     const settled = new Promise<Outgoing>((resolve) => {

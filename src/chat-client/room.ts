@@ -195,7 +195,7 @@ export class ChatRoom {
    */
   publish(text: string, more: { readonly reply?: string; readonly key?: string; readonly [field: string]: unknown } = {}): Outgoing {
     const { key = this.#makeKey(), ...fields } = more;
-    if (text.trim() === '') throw new ChatProblem('empty', 'There is nothing to send.');
+    if (text.trim() === '') throw new ChatProblem('empty', 'Write a message first.');
     // Replaces half of a surrogate pair, left over from a cut emoji. UTF-8 cannot carry it, and the
     // server refuses it.
     const body = { ...fields, text: text.replace(/\p{Surrogate}/gu, '\ufffd') };
@@ -430,7 +430,7 @@ export class ChatRoom {
   #joined(frame: Frame, hadPosition: boolean): void {
     const { epoch, offset } = frame;
     if (!isOffset(epoch) || !isOffset(offset)) {
-      this.#enter('refused', new ChatProblem('protocol', 'The server has said something else.'));
+      this.#enter('refused', new ChatProblem('protocol', 'The server has sent an invalid answer.'));
       return;
     }
     this.#id = textOf(frame.room) ?? this.#id;

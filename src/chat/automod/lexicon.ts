@@ -336,8 +336,8 @@ function sourceOf({ requireWordBoundaryAtStart, requireWordBoundaryAtEnd, nodes 
 }
 
 /**
- * The longest source comes first: of several matches at one place the longest is taken, and only it
- * has to lie inside an allowed term.
+ * The longest source comes first. If an allowed term contains the longest match at a place, it
+ * contains the shorter ones there too.
  */
 const oneOf = (sources: readonly string[]) => [...sources].sort((a, b) => b.length - a.length).join('|');
 

@@ -18,7 +18,7 @@ export interface RetractionsOptions<Message> {
    * Resolves to the reason for retracting the message; undefined: the message stays. Never rejects.
    */
   readonly objection: (message: Message) => Promise<string | undefined>;
-  /** Retracts the message. A second call for the same message does nothing. */
+  /** Retracts the message. A second call for the same message does no harm. */
   readonly takeBack: (message: Message, reason: string) => Promise<unknown>;
   readonly clock: Clock;
   readonly log: Log;

@@ -456,7 +456,7 @@ export class Gateway implements ConnectionHost {
     return this.#draining.drainAll(retryMs);
   }
 
-  /** Destroys the remaining connections. A second call does nothing. */
+  /** Destroys the remaining connections. A second call does no harm. */
   async stop(): Promise<void> {
     for (const cancel of this.#cancels.splice(0)) cancel();
     this.#deadlines.stop();

@@ -242,7 +242,7 @@ export class Requests {
       throw error;
     });
     if (connection.state !== 'open') return;
-    if (fresh.id !== identity.id) throw new Refused('forbidden', 'The token is of somebody else. Connect again with it.');
+    if (fresh.id !== identity.id) throw new Refused('forbidden', 'The token belongs to another account. Connect again to use it.');
     connection.renewIdentity(fresh);
     this.#options.onRenewed(connection);
     const expiresAt = fresh.expiresAtMs === undefined ? 'null' : Math.trunc(fresh.expiresAtMs);
@@ -330,7 +330,8 @@ export class Requests {
       return errorFrame(id, code, outcome.reason, outcome.retryMs);
     }
     const commit = await outcome.committed;
-    if (commit.kind === 'resend') return errorFrame(id, 'resend', 'It was withdrawn by a new epoch: send it again under the same key.', 0);
+    if (commit.kind === 'resend')
+      return errorFrame(id, 'resend', 'A new epoch has withdrawn the message: send it again under the same key.', 0);
     return `{"t":"ack",${head},"room":"${localRoom.id}","mid":"${outcome.mid}","epoch":${commit.epoch},"offset":${commit.offset},"dup":${commit.dup}}`;
   }
 }

@@ -49,7 +49,7 @@ export class Appeals {
        on conflict (ban_id) do nothing returning *`,
       [randomUUID(), roomId, ban.id, user.id, user.name, given, new Date(this.#clock.wallMs())],
     );
-    if (!rows[0]) throw new VezaError('conflict', 'You have appealed against this ban already; once is all there is.');
+    if (!rows[0]) throw new VezaError('conflict', 'You have already appealed against this ban.');
     return appealOf(rows[0]);
   }
 
@@ -96,7 +96,7 @@ export class Appeals {
     if (rows[0]) return appealOf(rows[0]);
     const { rowCount } = await connection.query('select 1 from room_appeals where room_id = $1 and id = $2', [roomId, id]);
     if (rowCount === 0) throw new VezaError('not_found', 'There is no such appeal.');
-    throw new VezaError('conflict', 'Somebody has answered it already.');
+    throw new VezaError('conflict', 'This appeal is already answered.');
   }
 }
 

@@ -73,7 +73,7 @@ export class Deletions {
   /**
    * Deletes a message and holds a copy of it under another `mid`, because a deleted `mid` cannot be
    * published again. `record` writes the act in the same transaction. A second call for the same
-   * message does nothing. Rejects with `unavailable` or `busy`.
+   * message does no harm. Rejects with `unavailable` or `busy`.
    */
   async holdInstead(by: NoticeAuthor, mid: string, message: HeldMessage, record: (connection: Queryable) => Promise<void>): Promise<void> {
     const { database, held, withRoom, log } = this.#options;

@@ -53,7 +53,7 @@ export class HeldDecisions {
     // All messages of the author were deleted in the meantime, and this one was appended after
     // that.
     await this.#options.deletions.deleteMessages(room.id, moderator, [mid]);
-    throw new VezaError('conflict', 'Everything of this user was deleted at this moment.');
+    throw new VezaError('conflict', 'All messages of this user have just been deleted.');
   }
 
   async deny(room: RoomInfo, moderator: Moderator, mid: string, reason: string | undefined): Promise<ModerationResult> {
@@ -87,7 +87,8 @@ export class HeldDecisions {
       return recordOf(row);
     });
     if (record) return record;
-    if (await this.#options.held.findMessage(room.id, mid)) throw new VezaError('conflict', 'This message was decided already.');
+    if (await this.#options.held.findMessage(room.id, mid))
+      throw new VezaError('conflict', 'A moderator has already decided about this message.');
     throw new VezaError('not_found', 'No such message waits for a moderator.');
   }
 }

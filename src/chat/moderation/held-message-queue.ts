@@ -112,7 +112,7 @@ export class HeldMessageQueue implements HeldMessages {
     });
   }
 
-  /** Waiting messages, oldest first, starting behind `after`. */
+  /** Waiting messages after `after`, oldest first. */
   async listWaiting(roomId: string, after: { createdAtMs: number; mid: string } | undefined, limit: number): Promise<HeldRecord[]> {
     const { rows } = await this.#database.query<HeldRow>(
       `select * from held_messages

@@ -160,7 +160,7 @@ export class ModerationService {
   /**
    * Retracts a message that was published before it was classified: the message is deleted, and a
    * copy waits for a moderator. An approved copy has another `mid`, because a deleted `mid` cannot
-   * be published again. A second call for the same message does nothing. Rejects with `unavailable`
+   * be published again. A second call for the same message does no harm. Rejects with `unavailable`
    * or `busy`.
    */
   async retractMessage(room: RoomInfo, said: { mid: string; author: Author; body: HeldMessage['body'] }, reason: string): Promise<void> {

@@ -176,7 +176,7 @@ export class RoomReactions {
       const shadows = missing.length === 0 ? undefined : await this.#shadowsOf(missing);
       for (const it of batch) {
         const isThere = found.has(`${it.roomId} ${it.mid}`) || shadows?.has(`${it.roomId} ${it.mid} ${it.userId}`);
-        it.done(isThere ? undefined : new VezaError('not_found', 'There is no such message, or not yet.'));
+        it.done(isThere ? undefined : new VezaError('not_found', 'There is no such message, or it is not stored yet.'));
       }
     } catch (error) {
       const failure =

@@ -194,8 +194,8 @@ export class RoomHistory {
   }
 
   /**
-   * Messages in a span of time (ms since 1970, `toMs` exclusive), ascending, starting behind
-   * `after`. Used for the replay beside a recording.
+   * Messages in a span of time (ms since 1970, `toMs` exclusive) with an offset above `after`,
+   * ascending. Used for the replay beside a recording.
    */
   async readBetween(roomId: string, fromMs: number, toMs: number, after: number, limit: number): Promise<LogEntry[]> {
     const { rows } = await this.reads.run(() =>

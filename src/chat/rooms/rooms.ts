@@ -222,7 +222,7 @@ export class Rooms {
   }
 
   /**
-   * Messages in a span of time, ascending, starting behind `after`, at most 500. Used for the
+   * Messages in a span of time with an offset above `after`, ascending, at most 500. Used for the
    * replay beside a recording.
    */
   readBetween(roomId: string, fromMs: number, toMs: number, after: number, limit: number): Promise<LogEntry[]> {

@@ -9,7 +9,7 @@ import type { RoomHistory } from './room-history.js';
 import { settleRoom } from './writer.js';
 
 const SWEEP_MS = 5000;
-/** Entries that have been in the log for this long without being stored have lost their process. */
+/** Entries that are still not stored after this belong to a process that has probably ended. */
 const STUCK_MS = 5000;
 const SWEEP_ROOMS = 20;
 const RETAIN_MS = 600_000;

@@ -81,7 +81,8 @@ export class RoomWriter {
     if (uncleanTextIn(body)) return refuse('bad_request', 'Text must be well-formed and without U+0000.');
     if (typeof body.text !== 'string' || body.text === '') return refuse('bad_request', 'A message has a text.');
     if (Buffer.byteLength(body.text) > maxMessageBytes) return refuse('too_long', `A message has at most ${maxMessageBytes} bytes.`);
-    if (JSON.stringify({ ...body, text: '' }).length > MAX_EXTRAS_CHARS) return refuse('too_long', 'What goes with the text is too much.');
+    if (JSON.stringify({ ...body, text: '' }).length > MAX_EXTRAS_CHARS)
+      return refuse('too_long', 'The fields besides the text are too long.');
 
     try {
       const known = this.#reader.knownMessage(mid);
@@ -97,7 +98,7 @@ export class RoomWriter {
         const holding = await held.holdMessage({ roomId: id, mid, key, author, body, saidAtMs: Math.trunc(nowMs), reason: verdict.reason });
         if (holding.kind === 'banned') return refuse('banned', BANNED_REASON);
         if (holding.kind === 'timed_out') return refuse('timed_out', TIMED_OUT_REASON);
-        if (holding.kind === 'denied') return refuse('denied', holding.reason ?? 'A moderator has not let this through.');
+        if (holding.kind === 'denied') return refuse('denied', holding.reason ?? 'A moderator has denied this message.');
         return holding.kind === 'approved' && holding.offset !== undefined ? this.#again(mid, holding.offset) : { kind: 'held', mid };
       }
       const text = verdict.text ?? body.text;
@@ -122,12 +123,12 @@ export class RoomWriter {
         case 'stored':
           return this.#again(mid, appended.offset);
         case 'busy':
-          return refuse('busy', 'The room takes no more at this moment. Send it again.', BUSY_RETRY_MS);
+          return refuse('busy', 'The room is busy. Send the message again.', BUSY_RETRY_MS);
         case 'barred':
           return refuse(appended.why, appended.why === 'banned' ? BANNED_REASON : TIMED_OUT_REASON);
         case 'refused':
           return appended.code === 'not_unique'
-            ? refuse(appended.code, 'This was said in this room already.')
+            ? refuse(appended.code, 'This text was published in this room recently.')
             : refuse(appended.code, 'Not so fast.', appended.retryMs);
         case 'duplicate':
           return this.#again(mid, appended.offset);
@@ -142,7 +143,7 @@ export class RoomWriter {
       if (error instanceof VezaError && error.code === 'not_found') return refuse('not_found', 'There is no such room.');
       if (!(error instanceof VezaError))
         this.#options.log.error({ event: 'chat.publish_failed', room: id, error: messageOf(error) }, 'could not publish a message');
-      return refuse('busy', 'The chat does not answer at this moment. Send it again.', BUSY_RETRY_MS);
+      return refuse('busy', 'The chat does not answer. Send the message again.', BUSY_RETRY_MS);
     }
   }
 
@@ -175,7 +176,7 @@ export class RoomWriter {
       known.delete(mid);
     }
     if (Math.max(0, ...known.values()) > this.#reader.floor)
-      throw new VezaError('unavailable', 'The message was withdrawn at this moment, and is sent again by its author; try once more.');
+      throw new VezaError('unavailable', 'The message was withdrawn, and its author will send it again. Try again.');
     if (offsets.size === 0) return undefined;
     return this.#delete({ offsets: [...offsets.values()] }, { mids: [...offsets.keys()], by: { id: by.id, name: by.name } });
   }
@@ -243,7 +244,7 @@ export class RoomWriter {
       const said = await this.#say(type, payload, `${type}:${randomUUID()}`, appended);
       if (said) return said;
     }
-    throw new VezaError('unavailable', 'The room was begun anew again and again; try once more.');
+    throw new VezaError('unavailable', 'The room cannot be changed now; try again.');
   }
 
   /**
@@ -257,15 +258,15 @@ export class RoomWriter {
       const said = await this.#say(type, payload, logKeyOf(mid, key));
       if (said) return said;
     }
-    throw new VezaError('unavailable', 'The room was begun anew again and again; try once more.');
+    throw new VezaError('unavailable', 'The room cannot be changed now; try again.');
   }
 
   /** Resolves to undefined when the epoch ended before the entry was stored. */
   async #say(type: string, payload: string, key: string, appended?: (epoch: number) => Promise<void>): Promise<AppendedAt | undefined> {
     const outcome = await this.#append({ type, payload, key });
-    if (outcome.kind === 'busy') throw new VezaError('busy', 'The room takes no more at this moment; try again.');
+    if (outcome.kind === 'busy') throw new VezaError('busy', 'The room is busy; try again.');
     if (outcome.kind === 'refused' || outcome.kind === 'barred' || outcome.kind === 'stored')
-      throw new Error(`an entry without rules was ${outcome.kind}`);
+      throw new Error(`an entry that no rules apply to was ${outcome.kind}`);
     const { epoch, offset, atMs } = outcome;
     await appended?.(epoch);
     const commit = await this.#commit({ offset, atMs, type, payload, key }, epoch);
@@ -333,7 +334,7 @@ export class RoomWriter {
   #again(mid: string, offset: number): PublishOutcome {
     const { id, epoch } = this.#reader;
     if (this.#settling >= MAX_SETTLING) {
-      const reason = 'The room takes no more at this moment. Send it again.';
+      const reason = 'The room is busy. Send the message again.';
       return { kind: 'refused', mid, code: 'busy', reason, retryMs: BUSY_RETRY_MS };
     }
     this.#settling++;
