@@ -17,28 +17,17 @@ export interface RoomLink {
 }
 
 export interface RoomOptions {
-  /**
-   * Entries in the view at most; above it the oldest are dropped. Default: 10,000; twice that while
-   * `keepsOlder`.
-   */
+  /** Entries in the view at most. Default: 10,000; twice that while `keepsOlder`. */
   readonly mostItems?: number;
-  /**
-   * A hole of more entries than this is not fetched; the view restarts with the newest ones.
-   * Default: 1,000.
-   */
+  /** A longer hole is not fetched; the view restarts at the newest entries. Default: 1,000. */
   readonly mostFetched?: number;
-  /**
-   * Returns the token of a playback link, which opens the room of a private channel. Called before
-   * each join, because links end.
-   */
+  /** The token of a playback link, for a private channel. Called before each join: links end. */
   readonly link?: LinkSource;
 }
 
 export type LinkSource = () => string | undefined | Promise<string | undefined>;
 
-/**
- * After `left` with `private` the room is joined again after this: the source may have a new link.
- */
+/** After `left` with `private` the room is joined again after this, perhaps with a new link. */
 const REJOIN_MS = 500;
 /** Messages for which the client's own reactions are remembered. */
 const MAX_OWN_REACTIONS = 1_000;
@@ -196,8 +185,7 @@ export class ChatRoom {
   publish(text: string, more: { readonly reply?: string; readonly key?: string; readonly [field: string]: unknown } = {}): Outgoing {
     const { key = this.#makeKey(), ...fields } = more;
     if (text.trim() === '') throw new ChatProblem('empty', 'Write a message first.');
-    // Replaces half of a surrogate pair, left over from a cut emoji. UTF-8 cannot carry it, and the
-    // server refuses it.
+    // UTF-8 cannot carry half of a surrogate pair (a cut emoji), and the server refuses it.
     const body = { ...fields, text: text.replace(/\p{Surrogate}/gu, '\ufffd') };
     if (new TextEncoder().encode(text).length > this.#link.textBytes) {
       throw new ChatProblem('too_long', `A message has at most ${this.#link.textBytes} bytes.`);
@@ -248,10 +236,7 @@ export class ChatRoom {
     return this.#ask({ ...more, t: 'mod', room: this.#id ?? this.name, action });
   }
 
-  /**
-   * Adds older entries before the view. Resolves to whether there are more. Rejects with
-   * `ChatProblem`.
-   */
+  /** Adds older entries. Resolves to whether there are more. Rejects with `ChatProblem`. */
   history(limit = 50): Promise<boolean> {
     return this.#log.readOlder(limit);
   }
@@ -440,8 +425,7 @@ export class ChatRoom {
     if ('pinned' in frame) this.#pinned.set(frame.pinned);
     this.#pinned.dropIfDeleted();
     this.#log.startFrom(frame, epoch, offset, () => {
-      // The server does not know the position that was sent: it has lost entries that it had
-      // acknowledged.
+      // The server does not know the position: it has lost entries that it had acknowledged.
       if (hadPosition && frame.recovered === 'none') this.#outbox.withdrawn(0, true);
       this.#enter('joined');
     });

@@ -13,10 +13,7 @@ import { RING_FRAMES, Ring, type Rings } from './ring.js';
 import type { EntryPage, EntryPageQuery, Resumption, RoomInfo, RoomListener } from './room.js';
 import type { RoomHistory, StoredRoom } from './room-history.js';
 
-/**
- * How long the log may take to deliver an entry that this process appended. After it the log is
- * read.
- */
+/** The log is read if it has not delivered an entry of this process after this. */
 const EXPECT_MS = 250;
 /** The delay before a failed read of the log is repeated. */
 const RETRY_MS = 500;
@@ -31,7 +28,6 @@ export interface ReaderOptions {
   readonly history: RoomHistory;
   readonly rings: Rings;
   readonly blocks: HistoryBlocks;
-  /** Called when messages of the room were erased. */
   readonly onErased: (roomId: string) => void;
   readonly clock: Clock;
   readonly log: Log;
@@ -73,10 +69,7 @@ export class RoomReader {
     this.#ring = new Ring(options.rings);
   }
 
-  /**
-   * Starts following. Rejects with `unavailable` or `not_found` and then stops again. `state`: the
-   * room as it was just read.
-   */
+  /** Rejects with `unavailable` or `not_found` and then stops. `state`: the room as just read. */
   async follow(state: StoredRoom): Promise<void> {
     const { roomLog } = this.#options;
     this.#stateAtStart = state;
@@ -137,10 +130,7 @@ export class RoomReader {
     return this.#known.isComplete(this.#options.clock.wallMs());
   }
 
-  /**
-   * Expects an entry that this process has appended. If the log does not deliver it within
-   * `EXPECT_MS`, the log is read.
-   */
+  /** Expects an entry of this process. If it does not come within `EXPECT_MS`, the log is read. */
   expectEntry(epoch: number, offset: number): void {
     if (epoch !== this.epoch || offset <= this.head) return;
     this.#expected = Math.max(this.#expected, offset);
@@ -152,19 +142,13 @@ export class RoomReader {
     });
   }
 
-  /**
-   * The epoch must not be used, whatever the log reports: PostgreSQL refuses its entries, or the
-   * log accepts none.
-   */
+  /** The epoch must not be used: PostgreSQL refuses its entries, or the log accepts none. */
   distrustEpoch(epoch: number): Promise<void> {
     if (epoch >= this.epoch) this.#distrusted = epoch;
     return this.readLog();
   }
 
-  /**
-   * Reads the log until nothing is missing. Rejects with `unavailable`. A call during a read adds
-   * one more read.
-   */
+  /** Reads until nothing is missing. Rejects with `unavailable`. During a read: reads once more. */
   readLog(): Promise<void> {
     this.#isAskedAgain = true;
     this.#looking ??= this.#lookUntilDone();
@@ -172,15 +156,14 @@ export class RoomReader {
   }
 
   /**
-   * Compares with the log's position, taken when the head here was `before`, and reads the log if
-   * they differ. `place` undefined: the log does not have the room.
+   * Reads the log if its position differs. `before`: the head here when `place` was taken.
+   * `place` undefined: the log does not have the room.
    */
   compareWithLog(place: LogPosition | undefined, before: number): void {
     const isSame = place && place.epoch === this.epoch && place.head >= before && place.head <= this.head;
     if (!isSame) this.readLogSoon();
   }
 
-  /** Starts `readLog`, and repeats it after a failure. */
   readLogSoon(): void {
     this.readLog().catch((error) => {
       if (this.closed || this.#retrying) return;
@@ -230,8 +213,7 @@ export class RoomReader {
       const keep =
         since.epoch < epoch ? (await this.#options.history.keptSince(this.id, since.epoch, epoch)).keep : isKnown ? undefined : 0;
       if (this.epoch !== epoch) continue;
-      // The database was restored from a backup and does not know the epoch of the position, so
-      // none of the member's entries is certain.
+      // The restored database does not know this epoch, so no entry of the member is certain.
       if (keep === 0 && since.offset > 0) return { recovered: 'none', cursor: this.floor, keep };
       const offset = Math.min(since.offset, keep ?? this.head);
       const cursor = Math.max(this.floor, offset);
@@ -243,10 +225,7 @@ export class RoomReader {
     return this.#ring.findFrame(wanted);
   }
 
-  /**
-   * Erases in memory the messages that a deletion covers. Called for each `del` entry in every
-   * process.
-   */
+  /** Erases in memory the messages of a deletion. Every `del` entry calls it in every process. */
   applyDeletion(deletion: Deletion): void {
     const { user, upTo = 0 } = deletion;
     this.#erasures.add(deletion);
@@ -330,8 +309,7 @@ export class RoomReader {
   async #adopt({ epoch, head, archived }: LogPage): Promise<void> {
     const { history, clock } = this.#options;
     const isFirst = this.epoch === 0;
-    // The room was read just before it was opened. Using that row saves two queries per opened
-    // room.
+    // The room was read just before. Using that row saves two queries per opened room.
     const known = isFirst && this.#stateAtStart?.epoch === epoch ? this.#stateAtStart : undefined;
     this.#stateAtStart = undefined;
     const kept = known
@@ -345,8 +323,7 @@ export class RoomReader {
     if (isFirst) {
       const state = known ?? (await history.readRoom(this.id));
       this.floor = Math.max(this.floor, state?.floor ?? 0);
-      // The reader starts below every entry that may not be in PostgreSQL, so that a message that
-      // is sent again is known.
+      // `head` starts below entries that PostgreSQL may lack, so that repeated messages are known.
       this.head = Math.max(this.floor, Math.min(archived, head - RING_FRAMES));
       if (this.head === 0) this.#known.startAfter(Number.NEGATIVE_INFINITY);
       else this.#known.startAfter(clock.wallMs());
@@ -394,10 +371,7 @@ export class RoomReader {
     this.#holeLooks = 0;
   }
 
-  /**
-   * Contiguous entries from `from` on, as many as exist, read in blocks. Undefined: they were
-   * deleted by age.
-   */
+  /** Contiguous entries from `from` on, read in blocks. Undefined: they were deleted by age. */
   async #load(from: number, to: number, onRead?: () => void): Promise<readonly EntryFrame[] | undefined> {
     for (;;) {
       const { epoch } = this;
@@ -405,7 +379,6 @@ export class RoomReader {
       let next = from;
       while (next <= Math.min(to, this.head)) {
         const block = next - ((next - 1) % BLOCK_ENTRIES);
-        // There are no entries below the floor.
         const first = Math.max(block, Math.min(next, this.floor + 1));
         const found = await this.#block(epoch, first, Math.min(block + BLOCK_ENTRIES - 1, this.head), onRead);
         if (this.epoch !== epoch) break;
@@ -422,10 +395,7 @@ export class RoomReader {
     }
   }
 
-  /**
-   * Reads one block. Members who ask within seconds share the read: at the start of a broadcast
-   * hundreds ask for the same entries.
-   */
+  /** Reads one block. Members share the read: hundreds ask for it when a broadcast starts. */
   #block(epoch: number, first: number, last: number, onRead?: () => void): Promise<readonly EntryFrame[] | undefined> {
     const { blocks } = this.#options;
     const name = `${epoch} ${first}-${last}`;
@@ -517,9 +487,7 @@ export class RoomReader {
   }
 }
 
-/**
- * As many frames as fit into a page, and at least one. The first ones, or with `fromEnd` the last.
- */
+/** As many frames as fit into a page, at least one. With `fromEnd` the last ones. */
 function fit(frames: readonly EntryFrame[], fromEnd: boolean): readonly EntryFrame[] {
   let bytes = 0;
   let count = 0;
