@@ -91,7 +91,7 @@ const RENEW_AGAIN_MS = { first: 10_000, most: 300_000 } as const;
 const RENEW_STEP_MS = 60_000;
 /** The number of attempts from which the back-off ceiling starts after 1013. */
 const OVERLOADED_ATTEMPT = 4;
-/** Refused tokens in a row after which the link stops. */
+/** Refused tokens in a row that lead to another attempt. One more stops the link. */
 const TOKENS_REFUSED = 2;
 
 const CLOSED = { restart: 1012, overloaded: 1013, token: 4001, banned: 4003 } as const;

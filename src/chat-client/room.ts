@@ -19,7 +19,7 @@ export interface RoomLink {
 export interface RoomOptions {
   /** Entries in the view at most. Default: 10,000; twice that while `keepsOlder`. */
   readonly mostItems?: number;
-  /** A longer hole is not fetched; the view restarts at the newest entries. Default: 1,000. */
+  /** A hole of more entries is not fetched; the view restarts at the newest. Default: 1,000. */
   readonly mostFetched?: number;
   /** The token of a playback link, for a private channel. Called before each join: links end. */
   readonly link?: LinkSource;

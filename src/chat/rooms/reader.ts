@@ -148,7 +148,7 @@ export class RoomReader {
     return this.readLog();
   }
 
-  /** Reads until nothing is missing. Rejects with `unavailable`. During a read: reads once more. */
+  /** Reads until nothing is missing; a call meanwhile adds one read. Rejects with `unavailable`. */
   readLog(): Promise<void> {
     this.#isAskedAgain = true;
     this.#looking ??= this.#lookUntilDone();
