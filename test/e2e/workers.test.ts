@@ -51,7 +51,7 @@ async function startWorker(): Promise<void> {
     workerLog += chunk.toString();
   });
   worker = started;
-  await started.printed(/"msg":"ready"/);
+  await started.printed(/"event":"service.ready"/);
 }
 
 before(async () => {
