@@ -33,7 +33,8 @@ async function withApp(
 
 test('the API says how much is left, and refuses what is too much with the true time to wait', async () => {
   const fake = new FakeClock();
-  const get = (app: TestApp, headers: Record<string, string> = {}, path = '/channels?limit=1') => fetch(`${app.url}/api/v1${path}`, { headers });
+  const get = (app: TestApp, headers: Record<string, string> = {}, path = '/channels?limit=1') =>
+    fetch(`${app.url}/api/v1${path}`, { headers });
   await withApp(
     async (app) => {
       // Forwarded addresses: one proxy is ours, so what it says is believed.
