@@ -5,6 +5,9 @@ import { createTestDatabase, type TestDatabase } from './database.js';
 import { freePorts } from './free-port.js';
 import { eventually, type Running, start, tail } from './process.js';
 
+/** The embedded database alone takes three seconds of computing to start, which a busy machine makes a minute of. */
+const START_PATIENCE_MS = 180_000;
+
 /** One line of the service's log. */
 export interface LogLine {
   level: number;
@@ -106,11 +109,15 @@ export class Server {
     running.child.stderr?.on('data', (chunk: Buffer) => {
       this.#log += chunk.toString();
     });
-    const ready = eventually('the service is ready', async () => {
-      const { child } = running;
-      if (child.exitCode !== null || child.signalCode !== null) return { gone: child.exitCode ?? child.signalCode };
-      return (await fetch(`${this.url}/health/ready`)).ok ? {} : undefined;
-    });
+    const ready = eventually(
+      'the service is ready',
+      async () => {
+        const { child } = running;
+        if (child.exitCode !== null || child.signalCode !== null) return { gone: child.exitCode ?? child.signalCode };
+        return (await fetch(`${this.url}/health/ready`)).ok ? {} : undefined;
+      },
+      START_PATIENCE_MS,
+    );
     const { gone } = (await ready.catch((error) => {
       throw new Error(`${error.message}\n${tail(this.#log)}`);
     })) as { gone?: unknown };

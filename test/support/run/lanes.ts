@@ -5,24 +5,21 @@ import { expectedS, longestFirst } from './times.js';
 /**
  * Which test file runs beside which.
  *
- * - **Sound**: files that judge what is heard in real time. One after the other: two at once starve each other's encoders on two cores, which is heard.
+ * - **Sound**: files that judge every sample of what is heard in real time. One after the other: two at once starve each other's encoders on two cores, which is heard.
  * - **Beside**: everything else, beside the sound lane.
  *
  * A file of `test/long` is in neither: `npm run test:long` runs it.
  */
 const SOUND: readonly string[] = [
   'test/e2e/adaptive.test.ts',
-  'test/e2e/demo.test.ts',
   'test/e2e/players.test.ts',
   'test/e2e/publishers.test.ts',
-  'test/e2e/workers.test.ts',
   'test/fault/children.test.ts',
   'test/fault/disk.test.ts',
   'test/fault/ends.test.ts',
   'test/fault/hostile.test.ts',
   'test/fault/publisher.test.ts',
   'test/fault/restart.test.ts',
-  'test/fault/unexpected.test.ts',
   'test/fault/uplink.test.ts',
 ];
 /** Test files here start the whole service, as built. */
