@@ -82,7 +82,7 @@ export class ChatPageWorld {
   ): Promise<{ page: Page; errors: string[] }> {
     const context = await openContext(browser, { ...options, permissions: ['clipboard-read', 'clipboard-write'] });
     const page = await context.newPage();
-    page.setDefaultTimeout(30_000);
+    page.setDefaultTimeout(60_000);
     const errors: string[] = [];
     page.on('pageerror', (error) => errors.push(String(error)));
     await watchLayoutShift(page);
