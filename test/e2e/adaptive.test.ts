@@ -157,42 +157,43 @@ describe('rungs', { concurrency: 2 }, () => {
       );
       await player.close();
     }));
-
-  test('hls.js: a network that gets worse is answered with a lower rung in time, and a good one with the best', () =>
-    told(server, async () => {
-      const player = await playOurs();
-      const levels = await levelsOf(player);
-      const best = levels.indexOf('aac-256');
-      await player.waitFor((events) => events.some(({ type, detail }) => type === 'level' && Number(detail) === best), 'the best rung');
-      const assertUndisturbed = await settle(player);
-      const network = await player.page.context().newCDPSession(player.page);
-      await network.send('Network.enable');
-      const limit = (kbps: number) => {
-        const bytesPerSecond = kbps < 0 ? -1 : (kbps * 1000) / 8;
-        const conditions = { offline: false, latency: 0, downloadThroughput: bytesPerSecond, uploadThroughput: -1 };
-        return network.send('Network.emulateNetworkConditions', conditions);
-      };
-      const seen = (await player.events()).length;
-      // Not enough for 256, enough for 128 with its playlists.
-      await limit(220);
-      await player.waitFor(
-        (events) => events.slice(seen).some(({ type, detail }) => type === 'level' && Number(detail) < best),
-        'a lower rung',
-      );
-      await player.playedOn(10);
-      await limit(-1);
-      const risen = (await player.events()).length;
-      await player.waitFor(
-        (events) => events.slice(risen).some(({ type, detail }) => type === 'level' && Number(detail) === best),
-        'the best rung again',
-        60_000,
-      );
-      await player.playedOn(5);
-      await assertUndisturbed();
-      assert.ok(!(await player.events()).some(({ type, detail }) => type === 'level' && levels[Number(detail)] === 'opus-96'), 'AAC only');
-      await player.close();
-    }));
 });
+
+// Alone: it is about what a network gives to one player.
+test('hls.js: a network that gets worse is answered with a lower rung in time, and a good one with the best', () =>
+  told(server, async () => {
+    const player = await playOurs();
+    const levels = await levelsOf(player);
+    const best = levels.indexOf('aac-256');
+    await player.waitFor((events) => events.some(({ type, detail }) => type === 'level' && Number(detail) === best), 'the best rung');
+    const assertUndisturbed = await settle(player);
+    const network = await player.page.context().newCDPSession(player.page);
+    await network.send('Network.enable');
+    const limit = (kbps: number) => {
+      const bytesPerSecond = kbps < 0 ? -1 : (kbps * 1000) / 8;
+      const conditions = { offline: false, latency: 0, downloadThroughput: bytesPerSecond, uploadThroughput: -1 };
+      return network.send('Network.emulateNetworkConditions', conditions);
+    };
+    const seen = (await player.events()).length;
+    // Not enough for 256, enough for 128 with its playlists.
+    await limit(220);
+    await player.waitFor(
+      (events) => events.slice(seen).some(({ type, detail }) => type === 'level' && Number(detail) < best),
+      'a lower rung',
+    );
+    await player.playedOn(10);
+    await limit(-1);
+    const risen = (await player.events()).length;
+    await player.waitFor(
+      (events) => events.slice(risen).some(({ type, detail }) => type === 'level' && Number(detail) === best),
+      'the best rung again',
+      60_000,
+    );
+    await player.playedOn(5);
+    await assertUndisturbed();
+    assert.ok(!(await player.events()).some(({ type, detail }) => type === 'level' && levels[Number(detail)] === 'opus-96'), 'AAC only');
+    await player.close();
+  }));
 
 test('titles: in hls.js, dash.js and on the page at the moment they belong to', () =>
   told(server, async () => {

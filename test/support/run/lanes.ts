@@ -14,12 +14,14 @@ const SOUND: readonly string[] = [
   'test/e2e/adaptive.test.ts',
   'test/e2e/players.test.ts',
   'test/e2e/publishers.test.ts',
+  'test/e2e/workers.test.ts',
   'test/fault/children.test.ts',
   'test/fault/disk.test.ts',
   'test/fault/ends.test.ts',
   'test/fault/hostile.test.ts',
   'test/fault/publisher.test.ts',
   'test/fault/restart.test.ts',
+  'test/fault/unexpected.test.ts',
   'test/fault/uplink.test.ts',
 ];
 /** Test files here start the whole service, as built. */
