@@ -229,7 +229,7 @@ export class ChatRoom {
   }
 
   /**
-   * Sends a moderation action (`delete`, `timeout`, `ban`, `slow`, `pin` …) with its members.
+   * Sends a moderation action (`delete`, `timeout`, `ban`, `slow`, `pin` …); `more` holds its fields.
    * Resolves to the answer. Rejects with `ChatProblem`.
    */
   moderate(action: string, more: Readonly<Record<string, unknown>> = {}): Promise<Frame> {

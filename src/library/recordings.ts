@@ -105,7 +105,7 @@ export class Recordings {
     const { assetId, channel, from } = recording;
     if (channel.recording) this.#open.set(assetId, { slug: channel.slug, from });
     const written = await this.#enqueue(assetId, () => this.#writeOrClose(recording));
-    // The segments of a recording that was given up stay protected from the sweep.
+    // A recording that could not be saved keeps its segments: the deletion of old segments skips them.
     if (written) this.#open.delete(assetId);
     return written;
   }

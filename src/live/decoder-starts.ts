@@ -9,7 +9,7 @@ const WINDOW_MS = 10_000;
  * every second one per second.
  */
 const MAX_OF_CONNECTION = 10;
-/** Starts per window of one channel, at most, those of all its connections counted. */
+/** At most this many decoder starts of a channel per window, over all its connections. */
 const MAX_OF_CHANNEL = 20;
 
 /** The starts of decoders of one connection, or of one channel, within the window. */

@@ -60,7 +60,7 @@ export class OwnStanding {
     return this.#timeoutReason;
   }
 
-  /** Called after every change of the room. */
+  /** Call this after every change of the room's state. */
   look(): void {
     const { room } = this.#host;
     const isBanned = room.problem?.code === 'banned' && (room.state === 'left' || room.state === 'refused') && currentUser() !== undefined;

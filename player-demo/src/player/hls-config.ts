@@ -117,8 +117,8 @@ const SAFE_PARTS = 1.25;
 
 /**
  * Steers the playback rate by the buffer, measured in parts, instead of hls.js's own steering.
- * hls.js (1.7.4) catches up only while more than 1 s is buffered, whatever the part's length: with
- * parts of 214 ms, whose target is 0.64 s, it stays 0.3 s behind for good.
+ * hls.js (1.7.4) plays faster only while more than 1 s is buffered, however short the parts are. With
+ * parts of 214 ms the buffer should hold 0.64 s, so that hls.js alone stays 0.3 s behind for good.
  */
 function keepPace(hls: Hls): void {
   const fastest = hls.config.maxLiveSyncPlaybackRate;

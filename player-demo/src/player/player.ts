@@ -18,8 +18,8 @@ export type PlayerState = 'stopped' | 'blocked' | 'connecting' | 'playing' | 're
 export type Quality = 'auto' | 'aac-64' | 'aac-128' | 'aac-256' | 'opus-96';
 
 /**
- * A place nearer to the edge than this is live: so short a rewind would be lost in the delay
- * itself.
+ * A playback position nearer to the newest sound than this counts as live: a listener cannot tell so
+ * short a rewind from the normal delay.
  */
 const LIVE_WITHIN_S = 6;
 /**

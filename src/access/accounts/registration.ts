@@ -255,7 +255,7 @@ export class Registration {
   }
 
   /**
-   * Makes an account without a password and a link to set one. If a mail server is configured, the
+   * Makes an account that has no password yet, and a link with which its owner sets one. If a mail server is configured, the
    * link is mailed as well. The link is void when `by` is no longer an administrator. Rejects:
    * `bad_request`, `conflict` (the address has an account), `forbidden` (`by` is not an
    * administrator any more).

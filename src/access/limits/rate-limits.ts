@@ -178,8 +178,8 @@ export class RateLimits {
   }
 
   /**
-   * Consumes a point for an attempt of which only a wrong one counts. `Attempts` says when it
-   * waits. Rejects with `RateLimited`.
+   * Consumes a point for an attempt, such as a password; the point comes back when the attempt was
+   * right. It may wait: see `Attempts`. Rejects with `RateLimited`.
    */
   hold(bucket: Bucket, key: LimitKey): Promise<Hold> {
     return this.#attempts.hold(`${bucket} ${nameOf(key)}`, {

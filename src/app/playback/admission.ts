@@ -49,8 +49,8 @@ export class Admissions {
   }
 
   /**
-   * Admits a request for a recording; throws as `live`. `restricted` says where its media is; it is
-   * undefined when the recording is as open as its channel.
+   * Admits a request for a recording; throws the same errors as `live`. `restricted` in the result is
+   * where the recording's media lies when fewer people may hear it than its channel, else undefined.
    */
   vod(
     req: IncomingMessage,

@@ -5,8 +5,8 @@ import type { Clock } from '../../runtime/clock.js';
 const MAX_KEYS = 200_000;
 const KEY_CHARS = 160;
 /**
- * Most keys per address (a /64 of IPv6) and generation; further ones are not counted. Clients
- * choose their keys, so that one client alone could otherwise fill a channel
+ * Most listener keys per address (a /64 of IPv6) and counting period; further keys are not counted.
+ * A client chooses its own key, so that one client could otherwise fill a channel
  * (MAX_LISTENERS_PER_STREAM). Few networks have more people behind one address who hear the same
  * channel.
  */

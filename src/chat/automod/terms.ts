@@ -206,8 +206,8 @@ export class TermMatcher {
   }
 
   /**
-   * Whether a stretched word is a term. All disguised words are searched together, without double
-   * letters.
+   * Whether a word with repeated letters ("hellooo") is a term. All words that may be disguised are
+   * searched together, with repeated letters reduced to one.
    */
   hasStretched({ text, disguised }: Reading): boolean {
     if (this.#squeezed.empty || disguised.length === 0) return false;

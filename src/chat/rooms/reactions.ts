@@ -186,8 +186,8 @@ export class RoomReactions {
   }
 
   /**
-   * Messages under a shadow ban among these. Their author's reactions succeed, so that the author
-   * does not notice the ban.
+   * Finds which of these messages are by an author under a shadow ban. The author's reactions to them
+   * succeed, so that the author does not notice the ban.
    */
   async #shadowsOf(asked: readonly { readonly roomId: string; readonly mid: string }[]): Promise<ReadonlySet<string>> {
     const { rows } = await this.#options.database.query<{ room_id: string; mid: string; user_id: string }>(

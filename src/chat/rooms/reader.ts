@@ -156,8 +156,8 @@ export class RoomReader {
   }
 
   /**
-   * Reads the log if its position differs. `before`: the head here when `place` was taken.
-   * `place` undefined: the log does not have the room.
+   * Reads the log again if `place`, its position, differs from this room's. `before` is the head that
+   * this room had when `place` was read. `place` is undefined when the log does not have the room.
    */
   compareWithLog(place: LogPosition | undefined, before: number): void {
     const isSame = place && place.epoch === this.epoch && place.head >= before && place.head <= this.head;

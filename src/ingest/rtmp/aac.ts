@@ -4,7 +4,7 @@ import { rejected } from './errors.js';
 export interface AacConfig {
   /** The object type of the core: 2 is AAC-LC. The decoder finds SBR and PS by itself. */
   readonly objectType: number;
-  /** Index of the core's sample rate, 0 to 12; undefined when the rate is not in the table. */
+  /** Index of the sample rate of the AAC core layer (SBR may double it), 0 to 12; undefined: none. */
   readonly rateIndex: number | undefined;
   readonly rateHz: number;
   /** The channel configuration; 0 when a program config element describes the channels. */

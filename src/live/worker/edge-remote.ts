@@ -144,7 +144,7 @@ export class RemoteEdge implements LiveEdge {
     const answer = doneSchema.safeParse(await this.#client.post(`/v1/channels/${encodeURIComponent(channel)}/${act}`, body));
     if (!answer.success) throw new VezaError('unavailable', 'the worker speaks another version');
     const { done, sequence } = answer.data;
-    // Waits until the feed has reported the act, so that the caller's next request sees its result.
+    // Waits until the feed has reported what the caller asked for, so that its next request sees it.
     if (this.#mode === 'here' && this.#sequence < sequence) {
       await new Promise<void>((resolve) => {
         const cancel = this.#clock.after(RESULT_DEADLINE_MS, () => checkResult(true));

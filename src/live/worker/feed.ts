@@ -15,8 +15,8 @@ interface FollowedView {
   readonly viewId: string;
   unfollow: () => void;
   /**
-   * What was sent last of the lists that seldom change. They only grow at their end or lose their
-   * oldest items, so these stamps are enough to see a change.
+   * Stamps of the lists that change seldom, as they were last sent. The lists only grow at their end
+   * or lose their oldest items, so a stamp is enough to see a change.
    */
   sentStamps: { runs: string; gaps: number; titles: string };
 }
