@@ -427,7 +427,7 @@ test('a form is sent once; a limit is counted down; without a server what was ty
   await page.route('**/api/v1/auth/login', (route) => answer(route));
   await signIn(page, ADMIN);
   await page.evaluate(() => document.querySelector('form')?.requestSubmit());
-  await page.getByText(/You can go on in [12] s/).waitFor();
+  await page.getByText(/Try again in [12] s/).waitFor();
   assert.equal(answers, 1, 'two clicks are one request');
   assert.ok(await button(page, 'Sign in').isDisabled());
   await page.getByText('You can try again now.').waitFor();
