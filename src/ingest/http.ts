@@ -45,7 +45,11 @@ export class IngestHttpServer {
         this.#connections.add(connection);
         socket.once('close', () => this.#connections.delete(connection));
       },
-      onTurnedAway: (socket) => {
+      onTurnedAway: (socket, isAnswered) => {
+        if (!isAnswered) {
+          socket.resetAndDestroy();
+          return;
+        }
         const busy = icecastRefusal(refusalFor(new VezaError('busy', 'too many connections')));
         socket.end(renderAnswer(busy, { version: 'HTTP/1.0', wallMs: clock.wallMs() }));
         socket.destroySoon();

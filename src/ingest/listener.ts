@@ -10,6 +10,11 @@ import type { Log } from '../runtime/log.js';
  * would be set again at every read.
  */
 const SWEEP_MS = 500;
+/**
+ * At most this many refused connections of a network get an answer per sweep; a client that does
+ * not read its answer keeps its side of the connection open.
+ */
+const ANSWERED_PER_SWEEP = 20;
 
 interface ListenerLimits {
   /** Connections at most per address (of IPv6 per /64) whose key has not been accepted. */
@@ -36,7 +41,7 @@ export interface ListenerOptions {
    * Called for a connection above a limit. The owner may send an answer, and has to destroy the
    * socket.
    */
-  readonly onTurnedAway: (socket: Socket) => void;
+  readonly onTurnedAway: (socket: Socket, isAnswered: boolean) => void;
   /** Called twice a second, to check deadlines. */
   readonly onSweep: (nowMs: number) => void;
 }
@@ -50,6 +55,8 @@ export class IngestListener {
   readonly #waiting = new Map<string, number>();
   #waitingTotal = 0;
   #turnedAway = 0;
+  /** Answers to refused connections since the last sweep, by network. */
+  readonly #answered = new Map<string, number>();
   #server: Server | undefined;
   #cancelSweep: (() => void) | undefined;
   /** The log for lines about clients whose key has not been accepted; their number is bounded. */
@@ -110,7 +117,10 @@ export class IngestListener {
     if (fromAddress >= limits.connectionsPerAddress || this.#waitingTotal >= limits.connections || !this.#server) {
       this.#turnedAway++;
       socket.on('error', () => socket.destroy());
-      this.#options.onTurnedAway(socket);
+      const answered = (this.#answered.get(network) ?? 0) + 1;
+      const isAnswered = answered <= ANSWERED_PER_SWEEP && this.#answered.size < limits.connections;
+      if (isAnswered) this.#answered.set(network, answered);
+      this.#options.onTurnedAway(socket, isAnswered);
       return;
     }
     this.#waiting.set(network, fromAddress + 1);
@@ -139,5 +149,6 @@ export class IngestListener {
         'ingest connections were refused: too many are open',
       );
     this.#turnedAway = 0;
+    this.#answered.clear();
   }
 }

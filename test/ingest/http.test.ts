@@ -340,6 +340,7 @@ test('http: 500 connections that say nothing: bounded, then dropped; a source on
   const source = await gate.source();
   const crowd = Array.from({ length: 500 }, () => new RawClient(port));
   const refused = await Promise.all(crowd.slice(100).map((client) => client.answer()));
+  assert.equal(refused.filter((text) => text !== '').length, 20, 'the others are reset');
   for (const text of refused) assert.match(text, /^(HTTP\/1\.0 503 .*too many connections\n)?$/s);
   assert.equal(crowd.slice(0, 100).filter((client) => client.closed).length, 0);
   clock.advance(4_500);
