@@ -1,38 +1,5 @@
+import { BoundedMap } from '../../runtime/bounded-map.js';
 import { ASCII_LETTER, DIGIT, type Folded, KIND, LETTER, SPACE } from './fold.js';
-
-/** A map of at most `capacity` entries. A new entry removes the least recently used one. */
-export class Lru<V> {
-  readonly #map = new Map<string, V>();
-
-  constructor(readonly capacity: number) {}
-
-  get size(): number {
-    return this.#map.size;
-  }
-
-  get(key: string): V | undefined {
-    const value = this.#map.get(key);
-    if (value !== undefined) {
-      this.#map.delete(key);
-      this.#map.set(key, value);
-    }
-    return value;
-  }
-
-  set(key: string, value: V): void {
-    this.#map.delete(key);
-    this.#map.set(key, value);
-    if (this.#map.size > this.capacity) this.#map.delete(this.#map.keys().next().value!);
-  }
-
-  delete(key: string): void {
-    this.#map.delete(key);
-  }
-
-  deleteWhere(predicate: (key: string) => boolean): void {
-    for (const key of this.#map.keys()) if (predicate(key)) this.#map.delete(key);
-  }
-}
 
 export interface BehaviourLimits {
   /** Messages that one author may send to one room at once. */
@@ -140,10 +107,10 @@ function numberOf(text: string): number {
  * authors and forgets the least recently seen first.
  */
 export class Behaviour {
-  readonly #authors: Lru<AuthorState>;
+  readonly #authors: BoundedMap<string, AuthorState>;
 
   constructor(readonly limits: BehaviourLimits = DEFAULT_LIMITS) {
-    this.#authors = new Lru(limits.authors);
+    this.#authors = new BoundedMap(limits.authors);
   }
 
   get authors(): number {
@@ -158,7 +125,7 @@ export class Behaviour {
    */
   noteMessage(roomId: string, authorId: string, shape: Shape, links: number, nowMs: number, messageId?: string): Misbehaviour | undefined {
     const key = `${roomId}\n${authorId}`;
-    let state = this.#authors.get(key);
+    let state = this.#authors.use(key);
     if (!state) {
       state = {
         tokens: this.limits.floodBurst,
@@ -204,7 +171,7 @@ export class Behaviour {
   }
 
   forgetRoom(roomId: string): void {
-    this.#authors.deleteWhere((key) => key.startsWith(`${roomId}\n`));
+    for (const key of this.#authors.keys()) if (key.startsWith(`${roomId}\n`)) this.#authors.delete(key);
   }
 }
 

@@ -1,5 +1,6 @@
+import { BoundedMap } from '../../runtime/bounded-map.js';
 import type { Clock } from '../../runtime/clock.js';
-import { Behaviour, type BehaviourLimits, DEFAULT_LIMITS, Lru, loudnessOf, shapeOf } from './behaviour.js';
+import { Behaviour, type BehaviourLimits, DEFAULT_LIMITS, loudnessOf, shapeOf } from './behaviour.js';
 import type { ClassifierSettings } from './classifier-settings.js';
 import { clean } from './cleaning.js';
 import { type Folded, fold, MAX_FOLDED_LENGTH } from './fold.js';
@@ -101,7 +102,7 @@ export class Classifier {
   readonly #remote: RemoteClassifier | undefined;
   readonly #limits: BehaviourLimits;
   readonly #behaviour: Behaviour;
-  readonly #rooms: Lru<CompiledRoom>;
+  readonly #rooms: BoundedMap<string, CompiledRoom>;
   readonly #lexicon: Lexicon;
   /** How often a room's terms were compiled. Tests read it. */
   compilations = 0;
@@ -111,7 +112,7 @@ export class Classifier {
     this.#remote = remote;
     this.#limits = { ...DEFAULT_LIMITS, ...limits };
     this.#behaviour = new Behaviour(this.#limits);
-    this.#rooms = new Lru(rooms);
+    this.#rooms = new BoundedMap(rooms);
     this.#lexicon = lexicon;
   }
 
@@ -223,7 +224,7 @@ export class Classifier {
   }
 
   #compiled(roomId: string, { blockedTerms, allowedTerms, allowedHosts }: ClassifierSettings): CompiledRoom {
-    const known = this.#rooms.get(roomId);
+    const known = this.#rooms.use(roomId);
     if (
       known &&
       sameList(known.blockedTerms, blockedTerms) &&

@@ -1,4 +1,5 @@
 import type { Database } from '../../backing/database/database.js';
+import { BoundedMap } from '../../runtime/bounded-map.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -36,7 +37,7 @@ export class RecentWriters {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #addressKey: Uint8Array;
-  readonly #known = new Map<string, { is: string; untilMs: number }>();
+  readonly #known = new BoundedMap<string, { is: string; untilMs: number }>(MAX_KNOWN);
   #waiting = new Map<string, { roomId: string; author: Author }>();
   #writing: Promise<void> | undefined;
   readonly #cancels: (() => void)[];
@@ -56,8 +57,6 @@ export class RecentWriters {
     const known = this.#known.get(key);
     if (known?.is === is && known.untilMs > this.#clock.wallMs()) return;
     if (this.#waiting.size >= MAX_WAITING) return;
-    this.#known.delete(key);
-    if (this.#known.size >= MAX_KNOWN) this.#known.delete(this.#known.keys().next().value!);
     this.#known.set(key, { is, untilMs: this.#clock.wallMs() + WRITER_KEPT_MS / 2 });
     this.#waiting.set(key, { roomId, author });
   }

@@ -1,3 +1,4 @@
+import { BoundedMap } from '../../runtime/bounded-map.js';
 import type { Clock } from '../../runtime/clock.js';
 import { VezaError } from '../../runtime/errors.js';
 
@@ -50,7 +51,7 @@ export class PagesLimited extends VezaError {
 export class PageLimits {
   readonly #clock: Clock;
   /** The most recently used comes last. */
-  readonly #tokens = new Map<string, { left: number; atMs: number }>();
+  readonly #tokens = new BoundedMap<string, { left: number; atMs: number }>(MAX_COUNTED);
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -83,10 +84,6 @@ export class PageLimits {
     });
     const waitMs = Math.max(...buckets.map(({ left, perS }) => (left >= 1 ? 0 : Math.ceil(((1 - left) / perS) * 1000))));
     if (waitMs > 0) throw new PagesLimited(waitMs);
-    for (const { name, left } of buckets) {
-      this.#tokens.delete(name);
-      if (this.#tokens.size >= MAX_COUNTED) this.#tokens.delete(this.#tokens.keys().next().value!);
-      this.#tokens.set(name, { left: left - 1, atMs: nowMs });
-    }
+    for (const { name, left } of buckets) this.#tokens.set(name, { left: left - 1, atMs: nowMs });
   }
 }

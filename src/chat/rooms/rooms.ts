@@ -1,6 +1,7 @@
 import type { Database } from '../../backing/database/database.js';
 import { type LogEntry, MAX_PLACES, type RoomLog } from '../../backing/room-log/room-log.js';
 import { BoundedLog } from '../../runtime/bounded-log.js';
+import { BoundedMap } from '../../runtime/bounded-map.js';
 import type { Clock } from '../../runtime/clock.js';
 import { messageOf, VezaError } from '../../runtime/errors.js';
 import type { Log } from '../../runtime/log.js';
@@ -78,7 +79,7 @@ export class Rooms {
   readonly #opened = new Map<string, SharedRoom>();
   /** The ids of open rooms, by slug. */
   readonly #slugs = new Map<string, string>();
-  readonly #found = new Map<string, { atMs: number; state: Promise<StoredRoom | undefined> }>();
+  readonly #found = new BoundedMap<string, { atMs: number; state: Promise<StoredRoom | undefined> }>(MAX_FOUND);
   readonly #reports = new Map<string, { roomId: string; epoch: number; offsets: number[] }>();
   #cancelReport: (() => void) | undefined;
   #cancelCompare: (() => void) | undefined;
@@ -147,16 +148,11 @@ export class Rooms {
   #find(idOrSlug: string): Promise<StoredRoom | undefined> {
     const state = this.#history.findRoom(idOrSlug);
     const found = { atMs: this.#options.clock.monotonicMs(), state };
-    const remember = (name: string) => {
-      this.#found.delete(name);
-      if (this.#found.size >= MAX_FOUND) this.#found.delete(this.#found.keys().next().value!);
-      this.#found.set(name, found);
-    };
-    remember(idOrSlug);
+    this.#found.set(idOrSlug, found);
     state.then(
       (known) => {
         // Cached by id too, because a caller that has found a room opens it by its id.
-        if (known && this.#found.get(idOrSlug) === found) remember(known.info.id);
+        if (known && this.#found.get(idOrSlug) === found) this.#found.set(known.info.id, found);
       },
       () => this.#found.delete(idOrSlug),
     );
