@@ -43,7 +43,7 @@ function run(command: string, args: readonly string[]): void {
   if (status !== 0) throw new ReleaseError(`${command} ${args[0]} failed`);
 }
 
-/** What has to be so before anything is made. Returns the version and its section. */
+/** Checks the work tree, the version and the changelog. Returns the version and its section. */
 function checkTree(): { version: string; section: ChangelogSection } {
   const changes = output('git', ['status', '--porcelain']);
   if (changes !== '') throw new ReleaseError(`the work tree has changes; commit or remove them:\n${changes}`);
@@ -55,7 +55,7 @@ function checkTree(): { version: string; section: ChangelogSection } {
   return { version, section: changelogSection(readFileSync('CHANGELOG.md', 'utf8'), version) };
 }
 
-/** Of what `npm ci --omit=dev` installs by the lock file. */
+/** Writes the SBOM of the packages that `npm ci --omit=dev` installs. */
 function writeSbom(version: string): void {
   const args = ['sbom', '--sbom-format', 'cyclonedx', '--sbom-type', 'application', '--omit', 'dev', '--package-lock-only'];
   mkdirSync(OUTPUT_DIR, { recursive: true });

@@ -44,7 +44,7 @@ export async function guarded(main: HTMLElement, mount: () => Promise<void>): Pr
   }
 }
 
-/** Where to go after a sign-in: only a path of our own, whatever the address contains. */
+/** The page to open after a sign-in: only a path of this site, whatever the address contains. */
 function pathAfter(): string | undefined {
   const to = new URLSearchParams(location.search).get('to');
   return to !== null && /^\/(?:channels|admin|account|c)(?:\/[a-z0-9-]+){0,2}$/.test(to) ? to : undefined;

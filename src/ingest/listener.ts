@@ -38,8 +38,8 @@ export interface ListenerOptions {
    */
   readonly onConnection: (socket: Socket, address: string, admitted: () => void) => void;
   /**
-   * Called for a connection above a limit. The owner may send an answer, and has to destroy the
-   * socket.
+   * Called for a connection above a limit. The owner has to destroy the socket. It may send an
+   * answer only if `isAnswered`.
    */
   readonly onTurnedAway: (socket: Socket, isAnswered: boolean) => void;
   /** Called twice a second, to check deadlines. */

@@ -24,7 +24,7 @@ const LIVES: readonly (readonly [string, string])[] = [
   ['', 'It does not expire'],
 ];
 
-/** What a program may do with each scope, in words. */
+/** A scope's text for people says what a program may do with it. */
 const SCOPE_TEXTS: Readonly<Record<Scope, string>> = {
   'channels:read': 'See your private channels, their members and recordings',
   'channels:write': 'Make, change and delete channels, members, recordings and stream keys',

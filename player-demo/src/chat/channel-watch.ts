@@ -1,4 +1,4 @@
-/** What is on air, as the chat's frame `channel` says it. */
+/** The chat's frame `channel`: the channel's state and title. */
 export interface OnAirNews {
   readonly state: 'offline' | 'live' | 'holding';
   readonly listeners: number;

@@ -3,7 +3,7 @@ import type { Item, Outgoing } from '../../../src/chat-client/index';
 import { h, icon } from '../ui/dom';
 import { isEmojiOnly, mentions, ROLE_NAMES, textNodes, timeText } from './text';
 
-/** What a row needs from the chat around it. */
+/** The chat around a row, as far as the row uses it. */
 export interface RowHost {
   /** Names seen in the room, longest first. */
   readonly names: readonly string[];

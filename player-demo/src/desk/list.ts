@@ -4,7 +4,7 @@ import { problemOf } from '../ui/forms';
 import { dateText } from '../ui/page';
 import { call } from '../ui/session';
 
-/** What the parts of the moderation page share. */
+/** The state and actions that all parts of the moderation page share. */
 export interface DeskHost {
   readonly slug: string;
   /** Path of the room in the API. */

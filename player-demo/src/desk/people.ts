@@ -107,7 +107,7 @@ const sanctionLine = ({ until, by, createdAt, reason }: Sanction): HTMLElement =
     [untilText(until), `by ${by.name}, ${dateText(createdAt)}`, ...(reason === null ? [] : [reason])].join(' · '),
   );
 
-/** What moderators know about a person, and what they may do. */
+/** A person's record as moderators see it, with the actions that they may take. */
 export function personPart(host: DeskHost, id: string): HTMLElement {
   const place = h('div', {}, h('p', { class: 'none', role: 'status' }, 'Loading…'));
   const note = h('p', { class: 'form-note', role: 'status', 'aria-live': 'polite' });

@@ -40,7 +40,7 @@ export interface SignInTokens {
   readonly sessionId: string;
 }
 
-/** What accounts need from sessions. */
+/** The part of sessions that accounts use. */
 export interface AccountSessions {
   /** `amr`: how the owner has proven who they are (RFC 8176). */
   begin(of: { accountId: string; amr: readonly string[]; client: SignInClient }): Promise<SignInTokens>;
@@ -48,13 +48,13 @@ export interface AccountSessions {
   endAll(accountId: string, options?: { except?: string | undefined; connection?: Queryable }): Promise<unknown>;
 }
 
-/** What accounts need from the second factor. `check` consumes the code. */
+/** The part of the second factor that accounts use. `check` consumes the code. */
 interface AccountFactor {
   isOn(accountId: string): Promise<boolean>;
   check(accountId: string, code: string): Promise<boolean>;
 }
 
-/** What accounts need from rate limits. Every method rejects with `rate_limited`. */
+/** The rate limits that accounts use. Every method rejects with `rate_limited`. */
 export interface AccountLimits {
   /** Runs one whole sign-in. Also rejects with `busy` if too many sign-ins are running. */
   inTurn<T>(email: string, address: string, signIn: () => Promise<T>): Promise<T>;
@@ -79,7 +79,7 @@ export interface AccountLimits {
 }
 
 /**
- * What accounts need from API keys. A process caches recently used keys with their account's role
+ * The part of API keys that accounts use. A process caches recently used keys with their account's role
  * for a short time.
  */
 export interface AccountKeys {
